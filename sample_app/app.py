@@ -1,0 +1,43 @@
+"""An ordinary Starlette app to which Wasm functions were added.
+
+Its own routes are below; ``wasm.yaml`` maps further paths to functions, and ``greet`` is a function with Python
+around it.
+"""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from starlette_wasm import WasmMiddleware, WasmSettings, wasm_route
+from starlette_wasm.routing import Call
+
+
+async def home(request: Request) -> Response:
+    return PlainTextResponse("a native route; try /greet/Ada, or POST to /api/v1/process\n")
+
+
+async def native(request: Request) -> Response:
+    return JSONResponse({"native": True, "query": dict(request.query_params)})
+
+
+@wasm_route("/greet/{name}", function="greeter", policy="edge-none")
+async def greet(request: Request, call: Call) -> Response:
+    response = await call(request)
+    response.headers["x-served-by"] = "sample-app"
+    return response
+
+
+app = Starlette(
+    routes=[Route("/", home), Route("/native", native), greet],
+    middleware=[
+        Middleware(
+            WasmMiddleware,
+            config=Path(__file__).parent / "wasm.yaml",
+            settings=WasmSettings(trust_region_header=True),
+        )
+    ],
+)

@@ -1,0 +1,47 @@
+"""``GET /health`` and ``GET /ready``, served where the config says ``exposeEndpoints``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Scope, Send
+
+from ..serving import send_plain
+
+if TYPE_CHECKING:
+    from ..runtime import WasmRuntime
+
+Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
+
+
+async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """The process is alive: the event loop answers."""
+    await _send_json(scope, send, 200, {"status": "alive"})
+
+
+async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """Whether traffic may come, and what would serve it: versions with the digests of their modules."""
+    functions: dict[str, dict[str, Any]] = {}
+    for (name, version), function in sorted(runtime.deployment.functions.items()):
+        functions.setdefault(name, {})[version] = {"digest": f"sha256:{function.digest}"}
+    is_ready = runtime.state == "open"
+    body = {
+        "status": "ready" if is_ready else runtime.state,
+        "reasons": [] if is_ready else [f"the runtime is {runtime.state}"],
+        "region": runtime.settings.region,
+        "functions": functions,
+    }
+    await _send_json(scope, send, 200 if is_ready else 503, body)
+
+
+async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]) -> None:
+    if scope["method"] not in ("GET", "HEAD"):
+        await send_plain(scope, send, 405, b"text/plain", b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
+        return
+    headers = [(b"cache-control", b"no-store")]
+    await send_plain(scope, send, status, b"application/json", json.dumps(body).encode(), headers)
+
+
+ENDPOINTS: dict[str, Endpoint] = {"/health": health, "/ready": ready}

@@ -1,0 +1,74 @@
+"""A bound on what runs at once on one route, with a short queue: one route cannot starve the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Full(Exception):
+    """No place, and no room to wait for one; the text says which."""
+
+
+class Bulkhead:
+    """``limit`` places; ``max_queue`` may wait for one, each ``timeout`` seconds at most.
+
+    The hot path is in the caller: where ``free``, add one to ``active``; else await wait(). leave() either way.
+    """
+
+    __slots__ = ("_waiters", "active", "limit", "max_queue", "timeout")
+
+    def __init__(self, limit: int, max_queue: int, timeout: float) -> None:
+        self.limit = limit
+        self.max_queue = max_queue
+        self.timeout = timeout
+        self.active = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def free(self) -> bool:
+        return self.active < self.limit and not self._waiters
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    async def wait(self) -> None:
+        """Wait for a place and take it. Raises Full."""
+        if len(self._waiters) >= self.max_queue:
+            raise Full(f"{self.limit} invocations run (maxConcurrency) and {self.max_queue} wait (maxQueue)")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(place)
+        try:
+            async with asyncio.timeout(self.timeout):
+                await place
+        except BaseException as error:
+            try:
+                self._waiters.remove(place)
+            except ValueError:
+                self.leave()  # it was given just as the wait ended
+            if isinstance(error, TimeoutError):
+                raise Full(f"no place within {self.timeout * 1000:.0f} ms (queueTimeoutMs)") from None
+            raise
+
+    def leave(self) -> None:
+        """Give the place to the one that waits longest, or back."""
+        while self._waiters:
+            place = self._waiters.popleft()
+            if not place.done():
+                _give(place)
+                return
+        self.active -= 1
+
+
+def _give(place: asyncio.Future[None]) -> None:
+    loop = place.get_loop()
+    if asyncio._get_running_loop() is loop:
+        place.set_result(None)
+    else:
+        loop.call_soon_threadsafe(_give_here, place)
+
+
+def _give_here(place: asyncio.Future[None]) -> None:
+    if not place.done():
+        place.set_result(None)

@@ -1,0 +1,215 @@
+"""Reading and writing the WebAssembly binary format, as far as linking needs it (core specification, chapter 5).
+
+Whatever is read here was validated by wasmtime before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATACOUNT = range(13)
+_ORDER = (TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, DATACOUNT, CODE, DATA)
+VALUE_TYPES = {
+    0x7F: "i32",
+    0x7E: "i64",
+    0x7D: "f32",
+    0x7C: "f64",
+    0x7B: "v128",
+    0x70: "funcref",
+    0x6F: "externref",
+}
+PREAMBLE = b"\0asm\1\0\0\0"
+COMPONENT_PREAMBLE = b"\0asm\x0d\0\1\0"
+
+
+class UnsupportedError(ValueError):
+    """The module has something that linking does not handle."""
+
+
+def leb(value: int) -> bytes:
+    """An unsigned integer in LEB128."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def name(text: str) -> bytes:
+    data = text.encode()
+    return leb(len(data)) + data
+
+
+class Reader:
+    """A cursor over bytes."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data = data
+        self.at = at
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def u32(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def skip_leb(self) -> None:
+        data, at = self.data, self.at
+        while data[at] > 0x7F:
+            at += 1
+        self.at = at + 1
+
+    def take(self, size: int) -> bytes:
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def name(self) -> str:
+        return self.take(self.u32()).decode()
+
+    def limits(self) -> tuple[int, int, int | None]:
+        """Flags, minimum and maximum."""
+        flags = self.byte()
+        return flags, self.u32(), self.u32() if flags & 1 else None
+
+
+def split(module: bytes) -> tuple[dict[int, bytes], list[bytes]]:
+    """The sections by their number, and the custom ones in their order."""
+    reader = Reader(module, len(PREAMBLE))
+    sections: dict[int, bytes] = {}
+    custom: list[bytes] = []
+    while reader.at < len(module):
+        kind = reader.byte()
+        body = reader.take(reader.u32())
+        if kind == CUSTOM:
+            custom.append(body)
+        elif kind in _ORDER:
+            sections[kind] = body
+        else:
+            raise UnsupportedError(f"it has a section of kind {kind}")
+    return sections, custom
+
+
+def join(sections: dict[int, bytes], custom: list[bytes]) -> bytes:
+    """The inverse of split(), custom sections last."""
+    parts = [PREAMBLE]
+    for kind in _ORDER:
+        if kind in sections:
+            parts += bytes([kind]), leb(len(sections[kind])), sections[kind]
+    for body in custom:
+        parts += bytes([CUSTOM]), leb(len(body)), body
+    return b"".join(parts)
+
+
+def vector(body: bytes | None) -> tuple[int, bytes]:
+    """The length of a vector and the bytes of its items."""
+    if body is None:
+        return 0, b""
+    reader = Reader(body)
+    count = reader.u32()
+    return count, body[reader.at :]
+
+
+def bodies(code: bytes) -> Iterator[bytes]:
+    """The function bodies of a code section, without their sizes."""
+    reader = Reader(code)
+    for _ in range(reader.u32()):
+        yield reader.take(reader.u32())
+
+
+# memory.grow is 0x40 and the index of memory 0, which may be padded.
+_MAYBE_GROW = re.compile(rb"\x40\x80{0,4}\x00")
+_NO_IMMEDIATE = frozenset([0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)])
+_ONE_LEB = frozenset([0x02, 0x03, 0x04, 0x0C, 0x0D, 0x10, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2])
+
+
+def _skip_memarg(reader: Reader) -> None:
+    if reader.u32() & 0x40:
+        reader.skip_leb()
+    reader.skip_leb()
+
+
+def _skip_prefixed(reader: Reader, opcode: int) -> None:
+    sub = reader.u32()
+    if opcode == 0xFC:
+        if sub <= 7:
+            return
+        if sub > 17:
+            raise UnsupportedError(f"it uses the instruction 0xfc {sub}")
+        reader.skip_leb()
+        if sub in (8, 10, 12, 14):
+            reader.skip_leb()
+    elif sub <= 11 or sub in (92, 93):
+        _skip_memarg(reader)
+    elif sub in (12, 13):
+        reader.at += 16
+    elif 21 <= sub <= 34:
+        reader.at += 1
+    elif 84 <= sub <= 91:
+        _skip_memarg(reader)
+        reader.at += 1
+    elif sub > 255:
+        raise UnsupportedError(f"it uses the instruction 0xfd {sub}")
+
+
+def _grows(body: bytes) -> list[tuple[int, int]]:
+    """Where the memory.grow instructions of a function body begin and end."""
+    reader = Reader(body)
+    for _ in range(reader.u32()):  # the locals
+        reader.skip_leb()
+        reader.skip_leb()
+    found = []
+    end = len(body)
+    while reader.at < end:
+        begin = reader.at
+        opcode = reader.byte()
+        if opcode in _ONE_LEB:
+            reader.skip_leb()
+            if opcode == 0x40:
+                found.append((begin, reader.at))
+        elif opcode in _NO_IMMEDIATE:
+            pass
+        elif 0x28 <= opcode <= 0x3E:
+            _skip_memarg(reader)
+        elif opcode == 0x11:
+            reader.skip_leb()
+            reader.skip_leb()
+        elif opcode == 0x0E or opcode == 0x1C:
+            for _ in range(reader.u32() + (opcode == 0x0E)):
+                reader.skip_leb()
+        elif opcode == 0x43:
+            reader.at += 4
+        elif opcode == 0x44:
+            reader.at += 8
+        elif opcode in (0xFC, 0xFD):
+            _skip_prefixed(reader, opcode)
+        else:
+            raise UnsupportedError(f"it uses the instruction 0x{opcode:02x}")
+    return found
+
+
+def replace_memory_grow(body: bytes, function: int) -> bytes:
+    """The body with each ``memory.grow`` replaced by a call of ``function``, which has the same type.
+
+    Only bodies in which the bytes of the instruction occur at all are decoded.
+    """
+    if not _MAYBE_GROW.search(body):
+        return body
+    call = b"\x10" + leb(function)
+    parts: list[bytes] = []
+    at = 0
+    for begin, end in _grows(body):
+        parts += body[at:begin], call
+        at = end
+    parts.append(body[at:])
+    return b"".join(parts)

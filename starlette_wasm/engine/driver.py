@@ -1,0 +1,129 @@
+"""The coroutine that polls a guest: deadline, migration to a thread, host calls, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+
+from .instance import End, Instance, Outcome
+from .workers import Workers
+
+HostCall = Callable[[], Awaitable[int]]
+Guard = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes what may end a long invocation from outside, by cancelling the body of its ``async with``."""
+
+
+class _Owner(Enum):
+    LOOP = 1
+    THREAD = 2
+    NOBODY = 3  # abandoned by the loop: the thread closes it
+
+
+class Invocation(Instance):
+    """One guest, from its input to its outcome."""
+
+    __slots__ = ("_call", "_deadline", "_ended", "_future_of_loop", "_lock", "_loop", "_owner", "_result")
+
+    async def run(self, deadline: float, guard: Guard) -> Outcome:
+        """Drive the guest to its end; ``deadline`` is on time.monotonic().
+
+        Most guests end in the first poll, in place. One that does not goes on in a worker thread; one that waits
+        for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
+        """
+        self._call: HostCall | None = None
+        self._result: int | None = None
+        self.engine.ticker.touch()
+        try:
+            ended = self.poll()
+        except BaseException:
+            self.close()
+            raise
+        if not ended:
+            self._lock = threading.Lock()
+            self._owner = _Owner.LOOP
+            self._deadline = deadline
+            self._loop = asyncio.get_running_loop()
+            ended = await self._go_on(guard)
+            if not ended:
+                return Outcome(End.TIMEOUT)
+        return self.finish()
+
+    async def _go_on(self, guard: Guard) -> bool:
+        """True when the guest has ended, False when its time is over: then it is closed, or will be."""
+        try:
+            async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()):
+                while True:
+                    if self._call is None:
+                        if await self._in_thread():
+                            return True
+                        continue
+                    call, self._call = self._call, None
+                    self._result = await call()
+                    self.set_clocks()
+                    if self.poll():
+                        return True
+        except TimeoutError:
+            self._abandon()
+            return False
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def _in_thread(self) -> bool:
+        """Let a worker thread run the guest. True when it has ended, False when it waits for a host call."""
+        self._future_of_loop: asyncio.Future[bool] = self._loop.create_future()
+        self._owner = _Owner.THREAD
+        self.engine.workers.submit(self)
+        ended = await self._future_of_loop
+        if not ended and self._call is None:
+            raise TimeoutError
+        return ended
+
+    def _abandon(self) -> None:
+        with self._lock:
+            if self._owner is _Owner.THREAD and not self.engine.workers.withdraw(self):
+                self._owner = _Owner.NOBODY
+                return
+            self._owner = _Owner.LOOP
+        self.close()
+
+    def work(self, turn_ends: float, workers: Workers) -> bool:
+        """In a worker thread: poll until something is to be said. False when the turn is over."""
+        while True:
+            self.set_clocks()
+            self._ended = self.poll()
+            now = time.monotonic()
+            if self._ended or self._call is not None or now >= self._deadline or self._owner is _Owner.NOBODY:
+                self._hand_back()
+                return True
+            if now >= turn_ends and workers.waiting:
+                return False
+
+    def _hand_back(self) -> None:
+        with self._lock:
+            if self._owner is _Owner.THREAD:
+                self._owner = _Owner.LOOP
+                try:
+                    self._loop.call_soon_threadsafe(self._tell, self._future_of_loop, self._ended)
+                    return
+                except RuntimeError:  # the loop was closed under us
+                    self._owner = _Owner.NOBODY
+        self.close()
+
+    @staticmethod
+    def _tell(future: asyncio.Future[bool], ended: bool) -> None:
+        if not future.done():
+            future.set_result(ended)
+
+    def wait_for(self, call: HostCall) -> None:
+        """Called by a host function: the guest goes on when ``call`` has a result."""
+        self._call = call
+        self._result = None
+
+    def take_result(self) -> int | None:
+        """Called by wasmtime in a poll: the result of the host call, or None as long as there is none."""
+        return self._result

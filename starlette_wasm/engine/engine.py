@@ -1,0 +1,162 @@
+"""One wasmtime engine for a process: configuration, pool of instances, epoch ticker, threads, host functions."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import wasmtime
+
+from . import capi, hostcall
+from .link import WASI
+from .ticker import Ticker
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from .driver import Invocation
+
+logger = logging.getLogger("starlette_wasm.engine")
+
+TABLE_ELEMENTS = 100_000
+TABLES = 8
+"""Of one guest, the host's included."""
+_SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
+_STACK = 2 << 20
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What distinguishes one engine from another. Engines are shared by all runtimes with the same."""
+
+    max_instances: int = 1000
+    """Guests alive at once; the pool is sized for them."""
+    workers: int = 2
+    """Threads for guests that run longer than a millisecond."""
+    nice: int = 10
+    """Niceness of those threads, 0 to 19 (Linux)."""
+    clock_resolution_ns: int = 1_000_000
+    """To which the guests' clocks are coarsened."""
+    keep_resident: int = 256 << 10
+    """Bytes at the start of a memory that are cleared by writing rather than by unmapping, between guests."""
+
+
+class OutOfInstances(Exception):
+    """As many guests are alive as the engine was made for."""
+
+
+class Engine:
+    """Get it with Engine.shared(). It is never freed: its ticker may fire at any time."""
+
+    _shared: dict[EngineConfig, Engine] = {}  # noqa: RUF012
+    _lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, config: EngineConfig) -> Engine:
+        with cls._lock:
+            engine = cls._shared.get(config)
+            if engine is None:
+                engine = cls._shared[config] = cls(config)
+            return engine
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.pooled = _can_reserve(config.max_instances)
+        self.dead = False
+        self._engine = wasmtime.Engine(_configuration(config, self.pooled))
+        self.ptr = capi.address(self._engine)
+        self.ticker = Ticker(self.ptr)
+        self.workers = Workers(config.workers, config.nice)
+        self.live: dict[int, Invocation] = {}
+        """Invocations whose guest calls host functions, by the number that their store carries."""
+        self.scratches: list[capi.Scratch] = []
+        self._linker = wasmtime.Linker(self._engine)
+        self._linker.define_wasi()
+        self._linker.allow_shadowing = True
+        self.linker_ptr = capi.address(self._linker)
+        self._callbacks = hostcall.define(self._linker, self.live)
+        if not self.pooled:
+            logger.warning(
+                "cannot reserve address space for %d guests (about %d GiB): instances are allocated on demand, "
+                "which is slower; lower max_instances or raise the limit (ulimit -v)",
+                config.max_instances,
+                config.max_instances * 2 * _SLOT >> 30,
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """What compiled code depends on, beside the machine: versions and code generation settings."""
+        return f"wasmtime {capi.VERSION} pooled={self.pooled}"
+
+    def host_function(self, context: int, name: bytes, extern_at: int) -> None:
+        """Put the host function of that name into ``extern_at``."""
+        found = capi.linker_get(self.linker_ptr, context, WASI.encode(), len(WASI), name, len(name), extern_at)
+        assert found, name
+
+
+def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
+    c = wasmtime.Config()
+    c.epoch_interruption = True
+    c.wasm_multi_memory = True  # for the io memory; a guest with a second one of its own is refused
+    c.wasm_bulk_memory = True
+    c.wasm_simd = True
+    c.wasm_multi_value = True
+    c.wasm_reference_types = True  # for the host table
+    c.wasm_threads = False
+    c.wasm_tail_call = False
+    c.wasm_relaxed_simd = False
+    c.wasm_memory64 = False
+    c.wasm_gc = False
+    c.wasm_function_references = False
+    c.wasm_exceptions = False
+    c.parallel_compilation = False  # its threads do not survive a fork; modules are compiled side by side
+    capi.config_set(c, "async_stack_size", _STACK)
+    if pooled:
+        n = config.max_instances
+        capi.pooling(
+            c,
+            total_core_instances=n,
+            total_memories=2 * n,
+            total_tables=min(TABLES, 4) * n,
+            total_stacks=n,
+            max_memories_per_module=2,
+            max_tables_per_module=TABLES,
+            max_memory_size=4 << 30,
+            table_elements=TABLE_ELEMENTS,
+            linear_memory_keep_resident=config.keep_resident,
+            table_keep_resident=16 << 10,
+            max_unused_warm_slots=100,
+        )
+    else:
+        c.memory_reservation = 0
+        c.memory_guard_size = 64 << 10
+        c.memory_reservation_for_growth = 16 << 20
+        c.memory_may_move = True
+    return c
+
+
+def _can_reserve(instances: int) -> bool:
+    """Try the pool's reservation: wasmtime aborts the process where it fails."""
+    size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
+    try:
+        mmap.mmap(
+            -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0), prot=0
+        ).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _after_fork() -> None:
+    # Neither the ticker nor any thread is there in the child: whoever needs an engine makes a new one.
+    for engine in Engine._shared.values():
+        engine.dead = True
+        engine.ticker.armed = False
+    Engine._shared = {}
+    Engine._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

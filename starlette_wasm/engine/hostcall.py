@@ -1,0 +1,84 @@
+"""Host calls: from a guest's import to an awaitable and back.
+
+A call is answered at once, or leaves an awaitable with its invocation; the driver awaits it on the event loop and
+polls the guest again. No exception crosses into wasmtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import capi, layout
+from .link import WASI
+
+if TYPE_CHECKING:
+    from .driver import Invocation
+
+SUCCESS, BADF, FAULT, INVAL = 0, 8, 21, 28
+_SUBSCRIPTION, _EVENT = 48, struct.Struct("<QHBxxxxxQHxxxxxx")
+_CLOCK, _READ, _WRITE = 0, 1, 2
+_MAX_SUBSCRIPTIONS = 1024
+
+
+def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
+    """Define the asynchronous host functions; what is returned must live as long as the linker."""
+
+    def poll_oneoff(data: int, context: int, arguments: Sequence[int]) -> int | None:
+        return _poll_oneoff(live[data], *(argument & 0xFFFFFFFF for argument in arguments))
+
+    def resume(data: int) -> int | None:
+        return live[data].take_result()
+
+    return [capi.define_async(linker, WASI, "poll_oneoff", ["i32"] * 4, poll_oneoff, resume)]
+
+
+def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count: int, out: int) -> int | None:
+    """``poll_oneoff`` of WASI preview 1: what is ready at once, else the clocks that run out first."""
+    if not 0 < count <= _MAX_SUBSCRIPTIONS:
+        return INVAL
+    memory = invocation.guest_memory()
+    if max(subscriptions + _SUBSCRIPTION * count, events + _EVENT.size * count, out + 4) > len(memory):
+        return FAULT
+    ready: list[tuple[int, int, int, int, int]] = []
+    clocks: list[tuple[int, int]] = []  # nanoseconds from now, userdata
+    now = time.monotonic_ns(), time.time_ns()
+    for i in range(count):
+        at = subscriptions + _SUBSCRIPTION * i
+        userdata, kind = struct.unpack_from("<QB", memory, at)
+        if kind == _CLOCK:
+            clock, timeout, _, flags = struct.unpack_from("<IxxxxQQH", memory, at + 16)
+            if clock > 3:
+                ready.append((userdata, INVAL, kind, 0, 0))
+                continue
+            if flags & 1:
+                timeout -= now[1] if clock == 0 else now[0]
+            clocks.append((max(timeout, 0), userdata))
+        elif kind in (_READ, _WRITE):
+            (fd,) = struct.unpack_from("<I", memory, at + 16)
+            if fd <= 2 and (kind == _READ) != (fd == 0):
+                ready.append((userdata, BADF, kind, 0, 0))
+            else:
+                ready.append((userdata, SUCCESS, kind, invocation.stdin_left() if fd == 0 else 65536, 0))
+        else:
+            return INVAL
+    wait = 0
+    if not ready:
+        wait = min(timeout for timeout, _ in clocks)
+        ready = [(userdata, SUCCESS, _CLOCK, 0, 0) for timeout, userdata in clocks if timeout == wait]
+    for i, event in enumerate(ready):
+        _EVENT.pack_into(memory, events + _EVENT.size * i, *event)
+    struct.pack_into("<I", memory, out, len(ready))
+    if wait < layout.SHORTEST_SLEEP_NS:
+        return SUCCESS
+    invocation.wait_for(partial(_sleep, wait / 1e9))
+    return None
+
+
+async def _sleep(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return SUCCESS

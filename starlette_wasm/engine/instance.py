@@ -1,0 +1,303 @@
+"""One fresh instance: bytes in, bytes out. Whoever polls it owns it; it is closed once."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+from . import capi, layout
+from .engine import TABLE_ELEMENTS, TABLES, OutOfInstances
+from .module import Module
+
+NO_STRINGS = layout.strings([])
+_ON_FIRST_PAGE = layout.PAGE - 4096
+_REALTIME = layout.FIELDS["realtime"]
+_NO_DEADLINE = 1 << 40
+_NO_KEY = bytes(32)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Preopen:
+    """A directory of the host that the guest finds under ``guest``."""
+
+    host: str
+    guest: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one invocation."""
+
+    memory_pages: int = 256
+    """Pages of 64 KiB, of the guest's memory."""
+    time: float = 5.0
+    """Seconds of wall clock."""
+    stdout: int = 8 << 20
+    """Bytes; more ends the guest."""
+    stderr: int = 64 << 10
+    """Bytes; more is counted and dropped."""
+    fds: int = 64
+    """Files and directories open at once, beside the granted ones."""
+
+
+class End(Enum):
+    """How an invocation ended. Classed by the host alone."""
+
+    OK = "ok"
+    EXIT = "exit"
+    TRAP = "trap"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    TIMEOUT = "timeout"
+
+
+@dataclass(slots=True)
+class Denial:
+    """A refusal of the file system."""
+
+    path: str
+    write: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of an invocation."""
+
+    end: End
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stderr_dropped: int = 0
+    exit_code: int = 0
+    reason: str = ""
+    frames: tuple[str, ...] = ()
+    refused_pages: int = 0
+    """Of the last refused ``memory.grow``, 0 where none was."""
+    memory_bytes: int = 0
+    """The guest's memory at the end, which is its peak: memories do not shrink."""
+    denials: tuple[Denial, ...] = ()
+
+
+class Instance:
+    """A store with one instance of ``module``, its input in place, not yet run."""
+
+    __slots__ = ("_base", "_context", "_future", "_scratch", "_store", "engine", "limits", "module", "number")
+
+    def __init__(
+        self,
+        module: Module,
+        limits: Limits,
+        stdin: bytes,
+        args: bytes = NO_STRINGS,
+        environ: bytes = NO_STRINGS,
+        preopens: tuple[Preopen, ...] = (),
+    ) -> None:
+        """``args`` and ``environ`` are blocks of layout.strings().
+
+        Raises OutOfInstances where the engine has no room.
+        """
+        self.module = module
+        self.limits = limits
+        self.engine = engine = module.engine
+        if engine.ticker.live >= engine.config.max_instances:
+            raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
+        engine.ticker.live += 1
+        self.number = 0
+        self._future = None
+        try:
+            self._scratch = engine.scratches.pop()
+        except IndexError:
+            self._scratch = capi.Scratch()
+        self._store = capi.store_new(engine.ptr, self._register() if module.host else None, None)
+        try:
+            self._begin(stdin, args, environ, preopens)
+        except BaseException:
+            self.close()
+            raise
+
+    def _register(self) -> int:
+        self.number = next(_numbers)
+        self.engine.live[self.number] = self  # type: ignore[assignment]
+        return self.number
+
+    def _begin(self, stdin: bytes, args: bytes, environ: bytes, preopens: tuple[Preopen, ...]) -> None:
+        module, limits, scratch = self.module, self.limits, self._scratch
+        self._context = context = capi.store_context(self._store)
+
+        args_at = layout.DATA
+        environ_at = args_at + len(args)
+        in_at = environ_at + len(environ)
+        out_at = in_at + len(stdin)
+        err_at = out_at + limits.stdout
+        bound = max(limits.memory_pages * layout.PAGE, err_at + limits.stderr + layout.PAGE)
+        capi.store_limiter(self._store, bound, TABLE_ELEMENTS, 1, TABLES, 2)
+
+        capi.set_epoch_deadline(context, _NO_DEADLINE)  # instantiation runs none of the guest's code
+        scratch.trap.value = scratch.error.value = None
+        error = capi.pre_instantiate(module.pre, context, scratch.instance_at, scratch.trap_at)
+        if error:
+            raise OutOfInstances(capi.take_error(error))
+        if scratch.trap.value:
+            raise capi.EngineError(capi.take_trap(scratch.trap.value)[0])
+        self._export(0, scratch.io_at)
+        self._export(1, scratch.main_at)
+        io = scratch.io_at + capi.EXTERN_OF
+        if out_at > _ON_FIRST_PAGE:
+            pages = (out_at + layout.PAGE - 1) // layout.PAGE
+            capi.check(capi.memory_grow(context, io, pages, scratch.length_at))
+        self._base = capi.memory_data(context, io)
+        realtime, monotonic = self._clocks()
+        header = layout.HEADER.pack(
+            *(in_at, len(stdin), 0),
+            *(out_at, 0, limits.stdout),
+            *(err_at, 0, limits.stderr),
+            *(0, 0, 0, 0, 0, 0, 0, 0),
+            *(limits.memory_pages, 1 if preopens else 0, limits.fds),
+            *(args_at, environ_at, 64),
+            *(self.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
+            os.urandom(32) if module.reads_random else _NO_KEY,
+        )
+        blob = b"".join((header, layout.HEADER_PADDING, args, environ, stdin))
+        capi.memmove(self._base, blob, len(blob))
+        if preopens:
+            self._grant(preopens)
+            self._fill_table(module.host_names)
+        elif module.sleeps:
+            self._fill_table(module.sleep_names)
+        capi.set_epoch_deadline(context, 1)
+        capi.yield_on_epoch(context, 1)
+        self._future = capi.func_call_async(
+            context, scratch.main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
+        )
+
+    def _export(self, number: int, into: int) -> None:
+        scratch = self._scratch
+        capi.export_nth(self._context, scratch.instance_at, number, scratch.name_at, scratch.length_at, into)
+
+    def _grant(self, preopens: tuple[Preopen, ...]) -> None:
+        config = capi.wasi_config_new()
+        for preopen in preopens:
+            if not capi.wasi_preopen(config, os.fsencode(preopen.host), preopen.guest.encode(), preopen.writable):
+                capi.wasi_config_delete(config)
+                raise OSError(f"cannot open the granted directory {preopen.host}")
+        capi.check(capi.context_set_wasi(self._context, config))
+
+    def _fill_table(self, names: tuple[tuple[int, bytes], ...]) -> None:
+        scratch = self._scratch
+        self._export(3, scratch.table_at)
+        for slot, name in names:
+            self.engine.host_function(self._context, name, scratch.extern_at)
+            scratch.set_funcref()
+            capi.check(capi.table_set(self._context, scratch.table_at + capi.EXTERN_OF, slot, scratch.value_at))
+
+    def _clocks(self) -> tuple[int, int]:
+        """Real and monotonic time in nanoseconds, as coarse as the guest may see it."""
+        if not self.module.reads_clock:
+            return 0, 0
+        resolution = self.engine.config.clock_resolution_ns
+        realtime, monotonic = time.time_ns(), time.monotonic_ns()
+        return realtime - realtime % resolution, monotonic - monotonic % resolution
+
+    def _io(self) -> int:
+        """Where the io memory is now: only the pooled one never moves."""
+        base: int = self._base
+        if not self.engine.pooled:
+            base = capi.memory_data(self._context, self._scratch.io_at + capi.EXTERN_OF)
+        return base
+
+    def poll(self) -> bool:
+        """Run until the guest ends, waits for the host, or the epoch ticks. True when it has ended."""
+        ended: bool = capi.future_poll(self._future)
+        return ended
+
+    def set_clocks(self) -> None:
+        """Let the guest see the time of the next poll."""
+        if self.module.reads_clock:
+            capi.memmove(self._io() + _REALTIME, layout.CLOCKS.pack(*self._clocks()), layout.CLOCKS.size)
+
+    def guest_memory(self) -> memoryview:
+        """The guest's own memory; valid until it runs on."""
+        scratch = self._scratch
+        self._export(2, scratch.extern_at)
+        at = scratch.extern_at + capi.EXTERN_OF
+        size = capi.memory_size(self._context, at)
+        data = (ctypes.c_char * size).from_address(capi.memory_data(self._context, at))
+        return memoryview(data).cast("B")
+
+    def stdin_left(self) -> int:
+        fields: tuple[int, ...] = layout.RESULTS.unpack(capi.string_at(self._io(), layout.RESULTS.size))
+        return max(fields[1] - fields[2], 0)
+
+    def finish(self) -> Outcome:
+        """The outcome of a guest that has ended; closes the instance."""
+        try:
+            return self._outcome()
+        finally:
+            self.close()
+
+    def _outcome(self) -> Outcome:
+        scratch = self._scratch
+        capi.future_delete(self._future)
+        self._future = None
+        base = self._io()
+        (
+            _, _, _, out_at, out_len, out_cap, err_at, err_len, err_cap,
+            overflow, exited, exit_code, refused, refused_pages, denials, _, dropped,
+        ) = layout.RESULTS.unpack(capi.string_at(base, layout.RESULTS.size))  # fmt: skip
+        size = capi.memory_size(self._context, scratch.io_at + capi.EXTERN_OF)
+        if out_len > out_cap or err_len > err_cap or (out_len and out_at + out_len > size):
+            raise capi.EngineError("the io memory is inconsistent")
+        outcome = Outcome(End.OK)
+        outcome.stdout = capi.string_at(base + out_at, out_len)
+        if err_len and err_at + err_len <= size:
+            outcome.stderr = capi.string_at(base + err_at, err_len)
+            outcome.stderr_dropped = dropped
+        if refused:
+            outcome.refused_pages = refused_pages
+        if denials:
+            outcome.denials = self._denials(base, min(denials, layout.DENIALS))
+        self._export(2, scratch.extern_at)
+        outcome.memory_bytes = capi.memory_size(self._context, scratch.extern_at + capi.EXTERN_OF)
+        trap, error = scratch.trap.value, scratch.error.value
+        if error:
+            outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
+        if trap:
+            outcome.reason, outcome.frames = capi.take_trap(trap)
+            if overflow:
+                outcome.end = End.OUTPUT
+            elif exited:
+                outcome.exit_code = exit_code
+                outcome.end = End.EXIT if exit_code else End.OK
+            else:
+                outcome.end = End.TRAP
+            if refused and outcome.end in (End.TRAP, End.EXIT):
+                outcome.end = End.MEMORY
+        return outcome
+
+    def _denials(self, base: int, count: int) -> tuple[Denial, ...]:
+        found = []
+        for i in range(count):
+            at = base + layout.FIELDS["denial_list"] + i * layout.DENIAL_SIZE
+            _, write, length, _ = layout.DENIAL.unpack(capi.string_at(at, layout.DENIAL.size))
+            path = capi.string_at(at + layout.DENIAL.size, min(length, 128)).decode("utf-8", "replace")
+            found.append(Denial(path, bool(write)))
+        return tuple(found)
+
+    def close(self) -> None:
+        """Drop the guest wherever it is. Never while another thread polls it."""
+        if self._store is None:
+            return
+        store, self._store = self._store, None
+        if self._future is not None:
+            capi.future_delete(self._future)
+            self._future = None
+        capi.store_delete(store)
+        if self.number:
+            self.engine.live.pop(self.number, None)
+        self.engine.scratches.append(self._scratch)
+        self.engine.ticker.live -= 1

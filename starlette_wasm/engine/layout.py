@@ -1,0 +1,56 @@
+"""Where things live in the io memory, the second memory of every linked guest.
+
+The guest reaches it only through the bodies of wasi.wat; still, everything read back from it is treated as
+written by the guest.
+"""
+
+from __future__ import annotations
+
+import struct
+
+PAGE = 65536
+SHORTEST_SLEEP_NS = 1_000
+
+# fmt: off
+FIELDS = {
+    "in_ptr": 0, "in_len": 4, "in_pos": 8,
+    "out_ptr": 12, "out_len": 16, "out_cap": 20,
+    "err_ptr": 24, "err_len": 28, "err_cap": 32,
+    "overflow": 36,  # 1: stdout past its bound, 2: no memory for it
+    "exit": 40, "exit_code": 44,
+    "refused": 48, "refused_pages": 52,
+    "denials": 56,
+    "open_fds": 60,
+    "dropped": 64,  # i64: bytes of stderr past its bound
+    "max_pages": 72, "files": 76, "max_fds": 80,
+    "args": 84, "environ": 88,
+    "random_pos": 92,
+    "resolution": 96, "started": 104,  # i64, nanoseconds
+    "realtime": 112, "monotonic": 120,  # i64, nanoseconds
+    "random_key": 128, "random_counter": 160, "random_block": 176,
+    "scratch": 240,
+    "denial_list": 304,  # 8 entries of 144 bytes
+}
+# fmt: on
+DENIALS, DENIAL_SIZE = 8, 144
+DATA = 1472  # args, environment, stdin, stdout and stderr follow, in this order
+
+# in_ptr to random_key
+HEADER = struct.Struct("<9I 3I 2I 2I Q 3I 2I I 2Q 2Q 32s")
+RESULTS = struct.Struct("<9I 3I 2I 2I Q")  # in_ptr to dropped
+CLOCKS = struct.Struct("<2Q")  # realtime, monotonic
+DENIAL = struct.Struct("<4I")
+
+assert FIELDS["denial_list"] + DENIALS * DENIAL_SIZE <= DATA
+assert HEADER.size == FIELDS["random_counter"]
+assert RESULTS.size == FIELDS["max_pages"]
+HEADER_PADDING = bytes(DATA - HEADER.size)
+
+
+def strings(values: list[bytes]) -> bytes:
+    """A block as ``$strings`` of wasi.wat reads it: count, size, offsets, NUL-terminated data."""
+    offsets, at = [], 0
+    for value in values:
+        offsets.append(at)
+        at += len(value) + 1
+    return struct.pack(f"<{2 + len(offsets)}I", len(offsets), at, *offsets) + b"".join(v + b"\0" for v in values)

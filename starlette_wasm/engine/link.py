@@ -1,0 +1,272 @@
+"""Links stdio, clocks, random and the exit code into a guest's bytes when it is loaded.
+
+Function imports come first in a module's index space. Each is replaced by a definition, in front of the guest's
+own functions and in the same order, so no index in the guest changes. The io memory, the host table, a few types
+and helpers are appended behind the guest's own. The one instruction that is replaced is ``memory.grow``: a call
+checks the policy's bound there and notes what was refused, which the engine does not tell otherwise.
+
+The guest is validated alone before (it cannot name the io memory or the host table), and what comes out is
+validated by wasmtime like any module: a mistake here can break a guest, not the sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from . import binary, layout
+from .binary import (
+    CODE,
+    EXPORT,
+    FUNCTION,
+    IMPORT,
+    MEMORY,
+    START,
+    TABLE,
+    TYPE,
+    Reader,
+    UnsupportedError,
+    leb,
+    vector,
+)
+
+WASI = "wasi_snapshot_preview1"
+IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
+STAT = "path_filestat_get"  # path_open asks it first
+_HELPERS = ("strings", "denied", "memory_grow")
+_SOURCE = files(__package__).joinpath("wasi.wat").read_text()
+DIGEST = hashlib.sha256(
+    b"".join(
+        files(__package__).joinpath(part).read_bytes() for part in ("wasi.wat", "link.py", "binary.py", "layout.py")
+    )
+).hexdigest()
+"""What a linked module depends on beside the guest."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A linked module and what the host must know of it."""
+
+    wasm: bytes
+    host: tuple[str, ...]
+    """The functions that the host puts into its table, in order."""
+    imports: tuple[str, ...]
+    min_pages: int
+    """What the guest's memory has from the start, in pages of 64 KiB."""
+
+
+@dataclass(frozen=True)
+class _Body:
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+    text: str  # parameters, results, locals and instructions
+
+
+@cache
+def _bodies() -> dict[str, _Body]:
+    text = re.sub(r";;.*", "", _SOURCE)
+    found, depth, begin = {}, 0, 0
+    for match in re.finditer(r"[()]", text):
+        if match[0] == "(":
+            if not depth:
+                begin = match.start()
+            depth += 1
+            continue
+        depth -= 1
+        if not depth:
+            head = re.match(r"\(func \$(\w+)", text[begin:])
+            assert head is not None
+            body = text[begin + head.end() : match.start()]
+            signature = re.match(r"(\s*\((?:param|result)[^()]*\))*", body)
+            assert signature is not None
+            params, results = (
+                tuple(
+                    kind
+                    for part in re.findall(rf"\({key}([^()]*)\)", signature[0])
+                    for kind in part.split()
+                    if not kind.startswith("$")
+                )
+                for key in ("param", "result")
+            )
+            found[head[1]] = _Body(params, results, body)
+    return found
+
+
+def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
+    """Link a validated core module.
+
+    ``assemble`` turns the text format into the binary one. Raises UnsupportedError for a module that is no WASI
+    preview 1 command, or does not fit.
+    """
+    sections, custom = binary.split(guest)
+    types = _types(sections.get(TYPE, b"\0"))
+    imports = _imports(sections.get(IMPORT, b"\0"), types)
+    min_pages = _one_memory(sections.get(MEMORY, b"\0"))
+    start = _start(sections.get(EXPORT, b"\0"))
+    own, own_kinds = vector(sections.get(FUNCTION))
+    tables, own_tables = vector(sections.get(TABLE))
+    first = Reader(sections[START]).u32() if START in sections else None
+
+    called = [name for name, _ in imports if re.search(r"@(host|granted)\b", _bodies()[name].text)]
+    if "path_open" in called:
+        called.append(STAT)
+    host = list(dict.fromkeys(called))
+
+    donor = _donor(types, imports, host, tables, own, first, start)
+    donated, _ = binary.split(assemble(donor))
+    added = list(binary.bodies(donated[CODE]))
+    before, after = added[: len(imports)], added[len(imports) + own :]
+    grow = len(imports) + own + _HELPERS.index("memory_grow")
+
+    n_types, all_types = vector(donated[TYPE])
+    sections[TYPE] = leb(n_types) + all_types
+    _, all_kinds = vector(donated[FUNCTION])
+    kinds = _leb_items(all_kinds)
+    n = len(imports)
+    sections[FUNCTION] = (
+        leb(len(kinds)) + b"".join(map(leb, kinds[:n])) + own_kinds + b"".join(map(leb, kinds[n + own :]))
+    )
+    mine = [binary.replace_memory_grow(body, grow) for body in binary.bodies(sections.get(CODE, b"\0"))]
+    sections[CODE] = leb(len(kinds)) + b"".join(leb(len(body)) + body for body in (*before, *mine, *after))
+    _, own_memory = vector(sections[MEMORY])
+    sections[MEMORY] = leb(2) + own_memory + b"\0\1"
+    exports = [
+        binary.name(IO) + b"\2" + leb(1),
+        binary.name(MAIN) + b"\0" + leb(len(kinds) - 1),
+        binary.name(GUEST_MEMORY) + b"\2" + leb(0),
+    ]
+    if host:
+        exports.append(binary.name(HOST) + b"\1" + leb(tables))
+        sections[TABLE] = leb(tables + 1) + own_tables + b"\x70\1" + leb(len(host)) + leb(len(host))
+    sections[EXPORT] = leb(len(exports)) + b"".join(exports)
+    sections.pop(IMPORT, None)
+    sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
+    return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages)
+
+
+def _leb_items(data: bytes) -> list[int]:
+    reader, items = Reader(data), []
+    while reader.at < len(data):
+        items.append(reader.u32())
+    return items
+
+
+def _types(section: bytes) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    reader, types = Reader(section), []
+    for _ in range(reader.u32()):
+        if reader.byte() != 0x60:
+            raise UnsupportedError("it has a type that is no function type")
+        kinds = [[reader.byte() for _ in range(reader.u32())] for _ in range(2)]
+        try:
+            params, results = (tuple(binary.VALUE_TYPES[kind] for kind in part) for part in kinds)
+        except KeyError as error:
+            raise UnsupportedError(f"it has the value type 0x{error.args[0]:02x}") from None
+        types.append((params, results))
+    return types
+
+
+def _imports(section: bytes, types: list[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[tuple[str, int]]:
+    reader, imports = Reader(section), []
+    for _ in range(reader.u32()):
+        module, name, kind = reader.name(), reader.name(), reader.byte()
+        if kind != 0:
+            what = {1: "table", 2: "memory", 3: "global", 4: "tag"}.get(kind, "thing")
+            raise UnsupportedError(f"it imports a {what}, {module}.{name}; a function imports WASI functions only")
+        index = reader.u32()
+        body = _bodies().get(name) if module == WASI and name not in _HELPERS else None
+        if body is None:
+            raise UnsupportedError(f"it imports {module}.{name}; known are the functions of {WASI}")
+        if types[index] != (body.params, body.results):
+            raise UnsupportedError(f"it imports {module}.{name} with the wrong type")
+        imports.append((name, index))
+    return imports
+
+
+def _one_memory(section: bytes) -> int:
+    reader = Reader(section)
+    count = reader.u32()
+    if count != 1:
+        raise UnsupportedError(f"it has {count} memories; a function has exactly one of its own")
+    flags, minimum, _ = reader.limits()
+    if flags & ~1:
+        raise UnsupportedError("its memory is shared or 64-bit")
+    return minimum
+
+
+def _start(section: bytes) -> int:
+    reader, start, memory = Reader(section), None, False
+    for _ in range(reader.u32()):
+        name, kind, index = reader.name(), reader.byte(), reader.u32()
+        if name == "_start" and kind == 0:
+            start = index
+        if name == GUEST_MEMORY and kind == 2:
+            memory = True
+    if start is None:
+        raise UnsupportedError("it exports no function _start; build it as a WASI command, not as a library")
+    if not memory:
+        raise UnsupportedError("it does not export its memory as 'memory'")
+    return start
+
+
+def _signature(params: tuple[str, ...], results: tuple[str, ...]) -> str:
+    return "".join(f" (param {kind})" for kind in params) + "".join(f" (result {kind})" for kind in results)
+
+
+def _donor(
+    types: list[tuple[tuple[str, ...], tuple[str, ...]]],
+    imports: list[tuple[str, int]],
+    host: list[str],
+    tables: int,
+    own: int,
+    first: int | None,
+    start: int,
+) -> str:
+    """A module whose indices are those of the linked guest, with the guest's own functions empty."""
+    bodies = _bodies()
+    stat = bodies[STAT]
+
+    def instructions(name: str) -> str:
+        body = bodies[name]
+        arguments = " ".join(f"(local.get {i})" for i in range(len(body.params)))
+        slot = host.index(name) if name in host else 0
+        call = (
+            f"(call_indirect $host (param {' '.join(body.params)}) (result {' '.join(body.results)})"
+            f" {arguments} (i32.const {slot}))"
+        )
+        granted = (
+            f"(if (result i32) (i32.load $io (i32.const {layout.FIELDS['files']})) (then {call}) (else (i32.const 8)))"
+        )
+
+        def expand(match: re.Match[str]) -> str:
+            macro = match[1]
+            if macro == "host":
+                return call
+            if macro == "granted":
+                return granted
+            if macro == STAT:
+                return str(host.index(STAT))
+            return str(layout.FIELDS[macro])
+
+        return re.sub(r"@(\w+)", expand, body.text)
+
+    calls = "" if first is None else f"(call {first}) "
+    return "\n".join(
+        [
+            "(module",
+            *(f"(type (func{_signature(*kind)}))" for kind in types),
+            f"(type ${STAT} (func{_signature(stat.params, stat.results)}))",
+            "(type $main (func))",
+            *["(table 0 funcref)"] * tables,
+            f"(table $host {len(host)} funcref)",
+            "(memory $guest 0) (memory $io 1)",
+            *(f"(func (type {kind}) {instructions(name)})" for name, kind in imports),
+            *["(func (type $main))"] * own,
+            *(f"(func ${name} {instructions(name)})" for name in _HELPERS),
+            f"(func (type $main) {calls}(call {start}))",
+            ")",
+        ]
+    )

@@ -1,0 +1,133 @@
+"""Advances an engine's epoch every millisecond while guests run, so that a busy guest yields.
+
+On Linux a POSIX timer calls ``wasmtime_engine_increment_epoch`` itself and needs no GIL: a thread of Python
+starves when other threads hold it. Elsewhere a thread has to do. The timer costs a few percent of a core, so it
+is armed by the first guest and put to rest when none has come for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import sys
+import threading
+import time
+import weakref
+
+from . import capi
+
+INTERVAL = 0.001
+REST_AFTER = 0.25
+_CLOCK_MONOTONIC, _SIGEV_THREAD = 1, 2
+
+
+class _sigevent(ctypes.Structure):
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_char * 32),
+    )
+
+
+class _timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _itimerspec(ctypes.Structure):
+    _fields_ = (("interval", _timespec), ("first", _timespec))
+
+
+class NativeTimer:
+    """A POSIX timer. Raises OSError where there is none. The engine must never be freed."""
+
+    def __init__(self, engine: int) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._timer = ctypes.c_void_p()
+        event = _sigevent(value=engine, notify=_SIGEV_THREAD, function=capi.INCREMENT_EPOCH)
+        if self._libc.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
+            raise OSError(ctypes.get_errno(), "timer_create")
+
+    def arm(self) -> None:
+        self._set(_timespec(0, int(INTERVAL * 1e9)))
+
+    def rest(self) -> None:
+        self._set(_timespec(0, 0))
+
+    def _set(self, interval: _timespec) -> None:
+        self._libc.timer_settime(self._timer, 0, ctypes.byref(_itimerspec(interval, interval)), None)
+
+
+class ThreadTimer:
+    """A thread that ticks while armed."""
+
+    def __init__(self, engine: int) -> None:
+        self._engine = engine
+        self._armed = threading.Event()
+        threading.Thread(target=self._tick, name="starlette-wasm-ticker", daemon=True).start()
+
+    def arm(self) -> None:
+        self._armed.set()
+
+    def rest(self) -> None:
+        self._armed.clear()
+
+    def _tick(self) -> None:
+        while self._armed.wait():
+            time.sleep(INTERVAL)
+            capi.increment_epoch(self._engine)
+
+
+class Ticker:
+    """Armed by touch(), at rest after a while without one."""
+
+    def __init__(self, engine: int) -> None:
+        try:
+            if sys.platform != "linux":
+                raise OSError("no POSIX timers with threads")
+            self._timer: NativeTimer | ThreadTimer = NativeTimer(engine)
+        except (OSError, AttributeError):
+            self._timer = ThreadTimer(engine)
+        self.armed = False
+        self.live = 0
+        """How many guests are under way."""
+        self._turns = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        _tickers.add(self)
+
+    @property
+    def native(self) -> bool:
+        return isinstance(self._timer, NativeTimer)
+
+    def touch(self) -> None:
+        """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""
+        if not self.armed or self._loop is None or self._loop.is_closed():
+            self.armed = True
+            self._timer.arm()
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_later(REST_AFTER, self._look, self._turns)
+        self._turns += 1
+
+    def _look(self, turns: int) -> None:
+        if self.live or turns != self._turns:
+            assert self._loop is not None
+            self._loop.call_later(REST_AFTER, self._look, self._turns)
+        else:
+            self.rest()
+
+    def rest(self) -> None:
+        if self.armed:
+            self.armed = False
+            self._timer.rest()
+
+
+_tickers: weakref.WeakSet[Ticker] = weakref.WeakSet()
+
+
+@atexit.register
+def _rest_all() -> None:
+    for ticker in list(_tickers):
+        ticker.rest()

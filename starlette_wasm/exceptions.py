@@ -1,0 +1,301 @@
+"""Every error of the package, in one tree.
+
+::
+
+    WasmError
+    ├── ConfigError              a config, policy or setting is wrong
+    ├── ModuleLoadError          a module is missing, corrupt or for another architecture
+    │   └── CompileError         a module uses what the engine lacks
+    ├── FunctionNotFound         no such function, or no such version of it
+    ├── PolicyViolation          a function declares what its policy does not grant
+    ├── RuntimeClosed            the runtime is not open, or draining
+    ├── RequestTooLarge          the request body exceeds maxRequestBytes
+    ├── FunctionOverloaded       the bulkhead is full, or the queue timed out
+    └── FunctionError            an invocation that went wrong
+        ├── MemoryLimitExceeded      more memory than maxMemoryPages
+        ├── ExecutionTimeout         longer than executionTimeoutMs
+        ├── FunctionTrapped          a WebAssembly trap
+        ├── FunctionExited           a non-zero exit code
+        └── InvalidFunctionResponse  stdout is no valid response
+
+Each carries its data; the text is derived from it. ``status``, ``slug`` and ``title`` are what an HTTP caller
+gets (``application/problem+json``, RFC 9457); ``str(error)`` is for the operator and may say more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import ClassVar
+
+
+def _prefix(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+class WasmError(Exception):
+    """The root of all errors of this package."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "wasm-error"
+
+    @property
+    def title(self) -> str:
+        """One line that is safe to show to any caller."""
+        return "function failed"
+
+    @property
+    def detail(self) -> str | None:
+        """What more a caller may know, or None."""
+        return None
+
+
+class ConfigError(WasmError):
+    """A config, policy or setting is wrong.
+
+    The message reads ``file: key: problem (value): mend``, with the parts that are known.
+    """
+
+    slug = "configuration"
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | PathLike[str] | None = None,
+        key: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.file = None if file is None else str(file)
+        self.key = key
+        self.mend = mend
+        where = "".join(f"{part}: " for part in (self.file, key) if part)
+        super().__init__(f"{where}{problem}{f'; {mend}' if mend else ''}")
+
+    @property
+    def title(self) -> str:
+        return "wrong configuration"
+
+
+class ModuleLoadError(WasmError):
+    """A module is missing, corrupt, or for another architecture."""
+
+    slug = "module-load"
+
+    def __init__(self, problem: str, *, file: str | PathLike[str] | None = None, mend: str | None = None) -> None:
+        self.problem = problem
+        self.file = None if file is None else str(file)
+        self.mend = mend
+        where = f" {self.file}" if self.file else ""
+        super().__init__(f"{self.title}{where}: {problem}{f'; {mend}' if mend else ''}")
+
+    @property
+    def title(self) -> str:
+        return "failed to load module"
+
+
+class CompileError(ModuleLoadError):
+    """A module uses WebAssembly features that the engine lacks or does not allow."""
+
+    slug = "module-compile"
+
+    @property
+    def title(self) -> str:
+        return "AOT compile failed"
+
+
+class FunctionNotFound(WasmError):
+    """No such function, or no such version of it."""
+
+    slug = "function-not-found"
+
+    def __init__(
+        self, function: str, version: str | None = None, *, known: Sequence[str] = (), where: str = ""
+    ) -> None:
+        self.function = function
+        self.version = version
+        self.known = tuple(known)
+        what = function if version is None else f"{function} v{version}"
+        kind = "functions" if version is None else "versions"
+        there = f"; known {kind}: {', '.join(known)}" if known else "; there is none"
+        super().__init__(f"{_prefix(where)}function not found: {what}{there}")
+
+    @property
+    def title(self) -> str:
+        return "function not found"
+
+
+class PolicyViolation(WasmError):
+    """A function declares an environment variable that the policy of its rule or route does not grant."""
+
+    slug = "policy-violation"
+
+    def __init__(self, function: str, env_var: str, policy: str, *, where: str = "") -> None:
+        self.function = function
+        self.env_var = env_var
+        self.policy = policy
+        super().__init__(
+            f"{_prefix(where)}env var not allowed: {env_var} (declared by {function}, not granted by policy {policy}); "
+            f"add it to allowedEnvVars of the policy, or take it out of function.yaml"
+        )
+
+    @property
+    def title(self) -> str:
+        return f"env var not allowed: {self.env_var}"
+
+
+class RuntimeClosed(WasmError):
+    """The runtime is not open: not started, draining, or closed."""
+
+    status = 503
+    slug = "runtime-closed"
+
+    def __init__(self, state: str = "closed") -> None:
+        self.state = state
+        super().__init__(f"the Wasm runtime is {state}")
+
+    @property
+    def title(self) -> str:
+        return "service is shutting down"
+
+
+class RequestTooLarge(WasmError):
+    """The request body exceeds ``maxRequestBytes`` of the policy."""
+
+    status = 413
+    slug = "request-too-large"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"request body exceeds {limit} bytes (maxRequestBytes)")
+
+    @property
+    def title(self) -> str:
+        return "request body too large"
+
+    @property
+    def detail(self) -> str:
+        return f"the body may have at most {self.limit} bytes"
+
+
+class FunctionOverloaded(WasmError):
+    """The bulkhead of a route is full, its queue timed out, or no instance is free.
+
+    ``retry_after`` is in whole seconds, as the ``Retry-After`` header says it.
+    """
+
+    status = 503
+    slug = "function-overloaded"
+
+    def __init__(self, function: str, reason: str, *, retry_after: int = 1) -> None:
+        self.function = function
+        self.reason = reason
+        self.retry_after = retry_after
+        super().__init__(f"function {function} is overloaded: {reason}")
+
+    @property
+    def title(self) -> str:
+        return "function overloaded"
+
+
+class FunctionError(WasmError):
+    """An invocation that went wrong. ``function`` and ``version`` say whose."""
+
+    slug = "function-error"
+
+    def __init__(self, function: str, version: str, message: str, *, where: str = "") -> None:
+        self.function = function
+        self.version = version
+        super().__init__(f"{_prefix(where)}{function} v{version}: {message}")
+
+
+class MemoryLimitExceeded(FunctionError):
+    """A guest asked for more memory than ``maxMemoryPages`` and ended abnormally, or needs more from the start."""
+
+    slug = "memory-limit"
+
+    def __init__(
+        self,
+        function: str,
+        version: str,
+        *,
+        limit_pages: int,
+        asked_pages: int | None = None,
+        where: str = "",
+    ) -> None:
+        self.limit_pages = limit_pages
+        self.asked_pages = asked_pages
+        asked = "" if asked_pages is None else f"asked for {asked_pages} pages of 64 KiB, "
+        super().__init__(
+            function,
+            version,
+            f"out of memory ({asked}limit {limit_pages}); raise maxMemoryPages of the policy, or use less memory",
+            where=where,
+        )
+
+    @property
+    def title(self) -> str:
+        return "out of memory"
+
+
+class ExecutionTimeout(FunctionError):
+    """An invocation took longer than ``executionTimeoutMs``."""
+
+    status = 504
+    slug = "execution-timeout"
+
+    def __init__(self, function: str, version: str, *, limit_ms: int) -> None:
+        self.limit_ms = limit_ms
+        super().__init__(function, version, f"time limit exceeded ({limit_ms} ms)")
+
+    @property
+    def title(self) -> str:
+        return "time limit exceeded"
+
+
+class FunctionTrapped(FunctionError):
+    """A WebAssembly trap. ``reason`` is its kind, ``frames`` the guest's frames, innermost first."""
+
+    slug = "wasm-trap"
+
+    def __init__(self, function: str, version: str, *, reason: str, frames: Sequence[str] = ()) -> None:
+        self.reason = reason
+        self.frames = tuple(frames)
+        trace = "".join(f"\n  at {frame}" for frame in frames)
+        super().__init__(function, version, f"wasm trap: {reason}{trace}")
+
+    @property
+    def title(self) -> str:
+        return f"wasm trap: {self.reason}"
+
+
+class FunctionExited(FunctionError):
+    """The guest ended with a non-zero exit code."""
+
+    slug = "function-exit"
+
+    def __init__(self, function: str, version: str, *, code: int) -> None:
+        self.code = code
+        super().__init__(function, version, f"exited with code {code}")
+
+    @property
+    def title(self) -> str:
+        return "function exited with an error"
+
+
+class InvalidFunctionResponse(FunctionError):
+    """What the guest printed is no valid response. ``offset`` is the byte at which it went wrong, where known."""
+
+    status = 502
+    slug = "invalid-function-response"
+
+    def __init__(self, function: str, version: str, *, problem: str, offset: int | None = None) -> None:
+        self.problem = problem
+        self.offset = offset
+        at = "" if offset is None else f" at byte {offset}"
+        super().__init__(function, version, f"invalid response on stdout: {problem}{at}")
+
+    @property
+    def title(self) -> str:
+        return "invalid function response"

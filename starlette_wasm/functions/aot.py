@@ -1,0 +1,164 @@
+"""Compiled modules kept on disk, content-addressed.
+
+Compiled code is native code: loading a forged file is executing it. So nothing is loaded but what this user
+wrote, from a directory that only this user can write, under a keyed checksum over the very bytes that are loaded.
+Whatever does not fit is a miss, never an error: the module is compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import os
+import platform
+import secrets
+import stat
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..engine.link import DIGEST as LINK_DIGEST
+
+logger = logging.getLogger("starlette_wasm")
+
+_MAGIC = b"swasm\0\0\1"
+_MAC = 32
+_KEY_FILE = "key"
+_MOST = 1 << 30
+
+
+class CacheError(Exception):
+    """The directory cannot be trusted or used; the text says why."""
+
+
+@cache
+def cpu_fingerprint() -> str:
+    """What of this machine's processor compiled code may depend on."""
+    flags = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        flags = next((line for line in info if line.lower().startswith(("flags", "features"))), "")
+    return f"{platform.system()} {platform.machine()} {platform.processor()} {' '.join(sorted(flags.split()))}"
+
+
+class AotCache:
+    """A directory of compiled modules. Raises CacheError where it cannot be used."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_directory(directory)
+            self._key = self._read_key()
+        except OSError as error:
+            raise CacheError(f"{error.strerror}: {error.filename or directory}") from None
+
+    def key(self, digest: str, engine: str) -> str:
+        """The address of the code that ``engine`` makes of the module with that digest, on this machine."""
+        parts = (digest, LINK_DIGEST, engine, cpu_fingerprint())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def load(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """The code and the facts stored with it, or None where there is nothing that can be trusted."""
+        file = self._file(key)
+        try:
+            data = _read_own(file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("AOT cache: %s not used: %s", file, error.strerror or error)
+            return None
+        body = memoryview(data)[len(_MAGIC) + _MAC :]
+        if data[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(
+            self._mac(key, body), data[len(_MAGIC) : len(_MAGIC) + _MAC]
+        ):
+            logger.warning("AOT cache: %s is damaged or was not written here; compiling again", file)
+            return None
+        size = int.from_bytes(body[:4], "little")
+        facts: dict[str, Any] = json.loads(bytes(body[4 : 4 + size]))
+        return bytes(body[4 + size :]), facts
+
+    def store(self, key: str, code: bytes, facts: dict[str, Any]) -> None:
+        """Write code under its address, atomically. What goes wrong is logged: the code is in memory anyway."""
+        meta = json.dumps(facts).encode()
+        body = b"".join((len(meta).to_bytes(4, "little"), meta, code))
+        try:
+            _write(self._file(key), b"".join((_MAGIC, self._mac(key, memoryview(body)), body)))
+        except OSError as error:
+            logger.warning("AOT cache: cannot write to %s: %s", self.directory, error.strerror)
+
+    def _mac(self, key: str, body: memoryview) -> bytes:
+        mac = hmac.new(self._key, key.encode(), hashlib.sha256)
+        mac.update(body)
+        return mac.digest()
+
+    def _file(self, key: str) -> Path:
+        return self.directory / f"{key}.cwasm"
+
+    def _read_key(self) -> bytes:
+        file = self.directory / _KEY_FILE
+        for _ in range(2):
+            try:
+                key = _read_own(file, private=True)
+            except FileNotFoundError:
+                _write(file, secrets.token_bytes(_MAC), exclusive=True)
+                continue
+            if len(key) != _MAC:
+                raise CacheError(f"{file} is damaged; remove it")
+            return key
+        raise CacheError(f"{file} cannot be read back")
+
+
+def _check_directory(directory: Path) -> None:
+    """Nobody else may be able to change what is in it, nor to put another in its place."""
+    me = os.geteuid()
+    path = Path(os.path.abspath(directory))
+    info = path.lstat()
+    if stat.S_ISLNK(info.st_mode):
+        raise CacheError(f"{path} is a symlink; give the directory itself")
+    if info.st_uid != me:
+        raise CacheError(f"{path} belongs to another user")
+    if info.st_mode & 0o022:
+        raise CacheError(f"others may write to {path}; chmod 700 it")
+    for parent in path.resolve().parents:
+        info = parent.stat()
+        if info.st_uid not in (0, me) or (info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX):
+            raise CacheError(f"others may replace {path}: they may write to {parent}")
+
+
+def _read_own(file: Path, *, private: bool = False) -> bytes:
+    """The bytes of a regular file of this user's that others cannot write (nor read, where private)."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid():
+            raise PermissionError(1, "not a file of this user", str(file))
+        if info.st_mode & (0o077 if private else 0o022):
+            raise PermissionError(1, "open to others", str(file))
+        if info.st_size > _MOST:
+            raise OSError(27, "too large", str(file))
+        return stream.read()
+
+
+def _write(file: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Write, sync, rename (or link, where an existing file must stay)."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
+        if exclusive:
+            with contextlib.suppress(FileExistsError):
+                os.link(name, file)
+        else:
+            os.replace(name, file)
+            return
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    os.unlink(name)

@@ -1,0 +1,89 @@
+"""What ends a wait early: a client that goes away, a runtime that closes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from types import TracebackType
+
+Gone = Callable[[], Awaitable[object]]
+"""Returns when nobody waits for the answer any more."""
+
+
+class Why(Enum):
+    GONE = "the client is gone"
+    CLOSING = "the runtime closes"
+
+
+class Interrupted(Exception):
+    """Raised at the end of an Interruptible block, in place of the cancellation."""
+
+    def __init__(self, why: Why) -> None:
+        self.why = why
+        super().__init__(why.value)
+
+
+class Interruptibles:
+    """The blocks under way, to interrupt them all."""
+
+    def __init__(self) -> None:
+        self._blocks: set[Interruptible] = set()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def interrupt(self, why: Why) -> None:
+        for block in list(self._blocks):
+            block.interrupt(why)
+
+    def add(self, block: Interruptible) -> None:
+        self._blocks.add(block)
+
+    def discard(self, block: Interruptible) -> None:
+        self._blocks.discard(block)
+
+
+class Interruptible:
+    """``async with``: cancels the body when ``gone`` returns, or when the group is interrupted."""
+
+    def __init__(self, group: Interruptibles, gone: Gone | None) -> None:
+        self._group = group
+        self._gone = gone
+        self._why: Why | None = None
+        self._watch: asyncio.Future[object] | None = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "needs a task to cancel"
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._group.add(self)
+        if self._gone is not None:
+            self._watch = asyncio.ensure_future(self._gone())
+            self._watch.add_done_callback(self._on_gone)
+
+    def _on_gone(self, watch: asyncio.Future[object]) -> None:
+        if not watch.cancelled():
+            watch.exception()  # a broken connection is gone too
+            self.interrupt(Why.GONE)
+
+    def interrupt(self, why: Why) -> None:
+        """From any thread."""
+        if self._why is None:
+            self._why = why
+            if asyncio._get_running_loop() is self._loop:
+                self._task.cancel()
+            else:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._group.discard(self)
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._on_gone)
+            self._watch.cancel()
+        if self._why is not None and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise Interrupted(self._why) from None

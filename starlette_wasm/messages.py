@@ -1,0 +1,188 @@
+"""What goes into a function and what comes out of it.
+
+Plain dataclasses, no models: a request is built for every call, and nothing in it needs validation, since the
+host made it.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from binascii import a2b_base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote
+
+from starlette.datastructures import URL
+from starlette.types import Scope
+
+# A Host header that needs no further look: a name or IPv4 address, and a port that is in range as it has at
+# most four digits. Everything else, valid or not, goes through Starlette.
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,4})?").fullmatch
+_ODD_IN_PATH = re.compile(r"[?#\\]").search
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
+
+
+def to_utf8(text: str) -> bytes:
+    """Encode ``text``; a lone surrogate, which UTF-8 cannot express, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def is_request_id(text: str) -> bool:
+    """Whether an incoming ``x-request-id`` may be taken over: up to 128 letters, digits and ``. _ : -``."""
+    return _REQUEST_ID(text) is not None
+
+
+@dataclass(slots=True)
+class EdgeContext:
+    """What the host tells a function about its invocation.
+
+    ``deadline_ms`` is the time left, in milliseconds, when the function starts. ``traceparent`` and
+    ``tracestate`` (W3C Trace Context) are those of the function's own span, None without tracing.
+    """
+
+    request_id: str
+    region: str = ""
+    cold_start: bool = False
+    function: str = ""
+    version: str = ""
+    deadline_ms: int = 0
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+@dataclass(slots=True)
+class EdgeRequest:
+    """One request to a function.
+
+    ``headers`` has lower-case names, repeated ones joined with ``, `` (``cookie`` with ``; ``); ``query`` the
+    last value of a repeated key. ``multi_value_headers`` and ``multi_value_query`` hold all values, only of
+    those names that occur more than once. ``body`` is None when empty, and base64 where ``is_base64_encoded``
+    (of bytes that are not UTF-8). ``context`` is filled in by the runtime. ``raw_path`` is the path as the
+    client sent it, percent-encoded and with the mount's prefix, empty where that is not known; only the
+    ``cgi`` protocol passes it on.
+    """
+
+    path: str = "/"
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    body: str | None = None
+    is_base64_encoded: bool = False
+    params: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    multi_value_headers: dict[str, list[str]] = field(default_factory=dict)
+    multi_value_query: dict[str, list[str]] = field(default_factory=dict)
+    context: EdgeContext | None = None
+    raw_path: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """The body as bytes.
+
+        Raises:
+            ValueError: ``is_base64_encoded`` is set and the body is not base64.
+        """
+        if not self.body:
+            return b""
+        return a2b_base64(self.body, strict_mode=True) if self.is_base64_encoded else to_utf8(self.body)
+
+    @classmethod
+    def from_scope(cls, scope: Scope, body: bytes, *, path: str, params: Mapping[str, object]) -> EdgeRequest:
+        """Build a request from an ASGI ``http`` scope and its whole body.
+
+        ``path`` is the path inside the mount, ``params`` the path parameters of the route, of any type.
+        """
+        headers: dict[str, str] = {}
+        repeated: dict[str, list[str]] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name = raw_name.decode("latin-1").lower()
+            value = raw_value.decode("latin-1")
+            if name in headers:
+                repeated.setdefault(name, [headers[name]]).append(value)
+            else:
+                headers[name] = value
+        for name, values in repeated.items():
+            headers[name] = ("; " if name == "cookie" else ", ").join(values)
+
+        query: dict[str, str] = {}
+        repeated_query: dict[str, list[str]] = {}
+        query_string: bytes = scope.get("query_string", b"")
+        if query_string:
+            for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+                if name in query:
+                    repeated_query.setdefault(name, [query[name]]).append(value)
+                query[name] = value
+
+        text: str | None = None
+        is_base64 = False
+        if body:
+            try:
+                text = body.decode()
+            except UnicodeDecodeError:
+                text = b64encode(body).decode("ascii")
+                is_base64 = True
+
+        raw_path = scope.get("raw_path")
+        return cls(
+            path,
+            scope["method"],
+            headers,
+            query,
+            text,
+            is_base64,
+            {name: param if isinstance(param, str) else str(param) for name, param in params.items()} if params else {},
+            _full_url(scope, headers, query_string),
+            repeated,
+            repeated_query,
+            None,
+            raw_path.decode("latin-1") if raw_path else "",
+        )
+
+
+def _full_url(scope: Scope, headers: dict[str, str], query_string: bytes) -> str:
+    """The same as ``str(URL(scope=scope))``, without building that object where the scope is a common one."""
+    path: str = scope["path"]
+    if not query_string.isascii():
+        # RFC 3986 has only ASCII in a query; servers let other bytes pass, and URL() raises for some.
+        query_string = quote(query_string, safe="!#$%&'()*+,/:;=?@[]~").encode("ascii")
+    host = headers.get("host")
+    if host is not None and path[:1] == "/" and _PLAIN_HOST(host) and not _ODD_IN_PATH(path):
+        url = f"{scope.get('scheme', 'http')}://{host}{path}"
+        return f"{url}?{query_string.decode('ascii')}" if query_string else url
+    server = scope.get("server")
+    if server is not None and server[1] is None:
+        server = None  # a Unix socket, whose "host" is a file name
+    return str(URL(scope={**scope, "query_string": query_string, "server": server}))
+
+
+@dataclass(slots=True)
+class EdgeResponse:
+    """What a function answered.
+
+    ``headers`` maps a name to a value, or to a list for repeated ones such as ``set-cookie``. ``body`` is
+    base64 where ``is_base64_encoded``.
+    """
+
+    status_code: int
+    headers: dict[str, str | list[str]] = field(default_factory=dict)
+    body: str = ""
+    is_base64_encoded: bool = False
+    _decoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def content(self) -> bytes:
+        """The body as bytes.
+
+        Raises:
+            ValueError: ``is_base64_encoded`` is set and the body is not base64.
+        """
+        if not self.is_base64_encoded:
+            return to_utf8(self.body)
+        # Checked when the guest answers, sent later: the bytes are kept, for as long as the body is the same.
+        if self._decoded is None or self._decoded[0] is not self.body:
+            self._decoded = (self.body, a2b_base64(self.body, strict_mode=True))
+        return self._decoded[1]

@@ -1,0 +1,211 @@
+"""``WasmMiddleware``: serves the paths that the config maps to functions, passes everything else through."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+
+from starlette._utils import get_route_path
+from starlette.requests import cookie_parser
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .admin.endpoints import ENDPOINTS
+from .config import RouteRule, Stickiness
+from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, WasmError
+from .rollout.router import Choice, Match, Reason
+from .routing import WasmRoute, find_functions, has_own_middleware
+from .runtime import Config, WasmRuntime
+from .serving import COLD, RUNTIME, send_plain, send_problem, serve
+from .settings import WasmSettings
+from .signals import DrainOnSignal
+from .target import Target
+
+logger = logging.getLogger("starlette_wasm")
+
+# What must be outside of WasmMiddleware to see the paths that its rules serve.
+_SECURITY = ("AuthenticationMiddleware", "CORSMiddleware", "HTTPSRedirectMiddleware", "SessionMiddleware",
+             "TrustedHostMiddleware")  # fmt: skip
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+class WasmMiddleware:
+    """Pure ASGI. Owns a WasmRuntime for the app's lifetime, made of ``config`` and ``settings`` or given.
+
+    Middleware inside of it does not see the paths that its rules serve: authentication and CORS belong outside
+    (before it in Starlette's list; added after it with ``add_middleware``). Without lifespan the runtime starts
+    at the first request. A runtime that is open already stays open.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config | None = None,
+        *,
+        settings: WasmSettings | None = None,
+        runtime: WasmRuntime | None = None,
+    ) -> None:
+        self.app = app
+        self._wrong: Exception | None = None
+        if runtime is None:
+            if config is None:
+                # Starlette builds middleware inside the lifespan call: what is raised here would be taken for
+                # an app without lifespan. It is answered as startup.failed instead.
+                self._wrong = ConfigError("WasmMiddleware has no config", mend="give it config= or runtime=")
+                config = {}
+            runtime = WasmRuntime(config, settings)
+        elif config is not None or settings is not None:
+            self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", mend="give one")
+        self.runtime = runtime
+        self._error: Exception | None = self._wrong
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        runtime = self.runtime
+        cold = False
+        if not runtime.is_open and runtime.state != "closed":
+            await self._open()
+            cold = scope[COLD] = True
+        scope[RUNTIME] = runtime
+        if scope["type"] == "http":
+            path = get_route_path(scope)
+            match = runtime.deployment.router.match(path)
+            if match is not None:
+                await self._serve(match, path, cold, scope, receive, send)
+                return
+            if runtime.deployment.config.expose_endpoints and path in ENDPOINTS:
+                await ENDPOINTS[path](runtime, scope, send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _serve(
+        self,
+        match: Match[RouteRule, Target],
+        path: str,
+        cold: bool,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        runtime = self.runtime
+        settings, deployment = runtime.settings, runtime.deployment
+        version = _header(scope, b"x-wasm-version") if settings.allow_version_header else None
+        choice = match.group.pick(
+            scope["method"],
+            runtime.region(_header(scope, b"x-region")) if settings.trust_region_header else settings.region,
+            forced_version=version,
+            sticky_key=_sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None,
+        )
+        if isinstance(choice, Choice):
+            target = choice.target
+        elif choice.reason is Reason.NO_RULE and deployment.default is not None:
+            target = deployment.default
+        elif choice.reason is Reason.METHOD_NOT_ALLOWED:
+            allow = [(b"allow", ", ".join(choice.allowed).encode("ascii"))]
+            await send_plain(scope, send, 405, b"text/plain; charset=utf-8", b"Method Not Allowed", allow)
+            return
+        else:
+            name = match.group.function
+            error: WasmError = FunctionOverloaded(name, "no rule serves this region")
+            if choice.reason is Reason.VERSION_NOT_FOUND:
+                error = FunctionNotFound(name, version)
+            await send_problem(runtime.debug, error, scope, send, None)
+            return
+        await serve(runtime, target, scope, receive, send, path=path, params=match.params, cold=cold)
+
+    async def _open(self) -> None:
+        """Start, and check the routes of the app. What is wrong is remembered and raised each time."""
+        if self._error is None:
+            try:
+                await self.runtime.start()
+                self._check(_routes(self.app))
+            except Exception as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+
+    def _check(self, routes: Sequence[BaseRoute]) -> None:
+        for full, path, wasm in find_functions(routes):
+            wasm.target(wasm.runtime or self.runtime, path, where=f"route {full}")
+        for name in _names_inside(self.app):
+            if name in _SECURITY and self.runtime.deployment.config.rules:
+                logger.warning(
+                    "%s is inside WasmMiddleware and does not see the paths that its rules serve; put it before "
+                    "WasmMiddleware in the middleware list, or add it after with add_middleware",
+                    name,
+                )
+        for path in _native_paths(routes):
+            match = self.runtime.deployment.router.match(_PARAMETER.sub("x", path))
+            if match is not None:
+                logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start before the app does, close after it has."""
+        ours = not self.runtime.is_open
+        self._error = self._wrong
+        try:
+            await self._open()
+        except Exception as error:
+            await receive()
+            logger.error("%s", error, exc_info=None if isinstance(error, WasmError) else error)
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        signals = DrainOnSignal(self.runtime)
+
+        async def closing_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                signals.install()
+            elif ours:
+                await self.runtime.close()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, closing_send)
+        finally:
+            signals.uninstall()
+            if ours:
+                await self.runtime.close()
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
+    if stickiness.header is not None:
+        return _header(scope, stickiness.header.lower().encode("latin-1"))
+    cookies = _header(scope, b"cookie")
+    return cookie_parser(cookies).get(stickiness.cookie or "") if cookies else None
+
+
+def _inside(app: object) -> Iterator[object]:
+    """The middleware inside, and the router at the end."""
+    while app is not None:
+        yield app
+        app = getattr(app, "app", None)
+
+
+def _names_inside(app: object) -> list[str]:
+    return [type(each).__name__ for each in _inside(app)]
+
+
+def _routes(app: object) -> list[BaseRoute]:
+    return next((list(each.routes) for each in _inside(app) if hasattr(each, "routes")), [])
+
+
+def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
+    for route in routes:
+        if isinstance(route, Mount) and not has_own_middleware(route.app):
+            yield from _native_paths(route.routes, prefix + route.path)
+        elif isinstance(route, Route) and not isinstance(route, WasmRoute):
+            yield prefix + route.path

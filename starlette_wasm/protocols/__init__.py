@@ -1,0 +1,47 @@
+"""How a request reaches a guest and a response comes back, over stdin, stdout and the environment."""
+
+from __future__ import annotations
+
+import typing
+
+from starlette_wasm.messages import EdgeRequest, EdgeResponse
+from starlette_wasm.protocols.cgi import CgiProtocol
+from starlette_wasm.protocols.edge import EdgeProtocol
+from starlette_wasm.protocols.errors import ResponseError
+from starlette_wasm.protocols.wws import WwsProtocol
+
+__all__ = ["Protocol", "ResponseError", "get_protocol"]
+
+
+class Protocol(typing.Protocol):
+    """Stateless: one object serves all functions and threads."""
+
+    name: str
+
+    def encode(self, request: EdgeRequest) -> bytes:
+        """What the guest reads on stdin. ``request.context`` is set."""
+
+    def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
+        """Environment variables that the protocol adds. ``route`` is the pattern that matched."""
+
+    def decode(self, stdout: bytes) -> EdgeResponse:
+        """What the guest printed, validated.
+
+        Raises:
+            ResponseError: It is no response.
+        """
+
+
+_protocols: dict[str, Protocol] = {each.name: each for each in (EdgeProtocol(), WwsProtocol(), CgiProtocol())}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol called ``edge``, ``wws`` or ``cgi``.
+
+    Raises:
+        ValueError: There is no such protocol.
+    """
+    try:
+        return _protocols[name]
+    except KeyError:
+        raise ValueError(f"unknown protocol {name!r}; choose one of {', '.join(_protocols)}") from None

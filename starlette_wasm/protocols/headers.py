@@ -1,0 +1,164 @@
+"""Validation and rendering of responses, the same for all protocols.
+
+A guest's response is checked when it is decoded, so that ``runtime.invoke`` never gives an illegal one, and
+every response when it is rendered, since an `EdgeResponse` can be built or changed by anyone. Twice is
+affordable, as names that were seen before are looked up.
+"""
+
+from __future__ import annotations
+
+import re
+
+from starlette_wasm.messages import EdgeResponse
+from starlette_wasm.protocols.errors import ResponseError
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32 * 1024
+
+# RFC 9110, section 7.6.1, and what else is between two hops only. Content-Length is the host's to compute.
+_DROPPED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+_is_token = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch  # RFC 9110, section 5.6.2
+_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch  # RFC 9110, section 5.5
+
+# Names seen to be tokens, as given -> in lower case, "" for those that are dropped. Guests choose them, hence
+# the bounds.
+_names: dict[str, str] = {}
+_MAX_NAMES = 1024
+_MAX_NAME_CHARS = 64
+
+
+def shorten(text: str) -> str:
+    """``text`` quoted and escaped for a message, at most about 40 characters of it."""
+    return ascii(text if len(text) <= 40 else f"{text[:37]}...")
+
+
+def check_name(name: str) -> str:
+    """The header name in lower case, or an empty string where the host drops it.
+
+    Raises:
+        ResponseError: It is no token.
+    """
+    if not isinstance(name, str) or not _is_token(name):
+        raise ResponseError(f"illegal header name {shorten(str(name))}")
+    lower = name.lower()
+    if lower in _DROPPED:
+        lower = ""
+    if len(name) <= _MAX_NAME_CHARS:
+        if len(_names) >= _MAX_NAMES:
+            _names.clear()
+        _names[name] = lower
+    return lower
+
+
+def check_value(name: str, value: object) -> str:
+    """The header value without white space around it.
+
+    Raises:
+        ResponseError: It is no string, or has a character that no header value may have.
+    """
+    if not isinstance(value, str):
+        raise ResponseError(f"value of header {shorten(name)} must be a string, or a list of strings")
+    value = value.strip(" \t")
+    # The first two are a fifth of the regex's price, and true for nearly every value.
+    if not (value.isascii() and value.isprintable()) and not _is_value(value):
+        raise ResponseError(f"illegal character in the value of header {shorten(name)}")
+    return value
+
+
+def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+    """Headers with lower-case names and legal values, without those that only the host may set.
+
+    Dropped are ``Content-Length``, hop-by-hop headers and those that ``Connection`` names.
+
+    Raises:
+        ResponseError: An illegal name or value, the same name twice, more than 100 headers, more than 32 KiB.
+    """
+    checked: dict[str, str | list[str]] = {}
+    count = size = 0
+    connection: list[str] = []
+    for name, value in headers.items():
+        lower = _names.get(name)
+        if lower is None:
+            lower = check_name(name)
+        if type(value) is list:
+            values = [check_value(name, each) for each in value]
+            count += len(values)
+            size += sum(map(len, values)) + len(values) * (len(name) + 4)
+            value = values[0] if len(values) == 1 else values
+        else:
+            value = check_value(name, value)
+            count += 1
+            size += len(name) + len(value) + 4  # ": " and CRLF
+        if count > MAX_HEADERS:
+            raise ResponseError(f"more than {MAX_HEADERS} headers")
+        if size > MAX_HEADER_BYTES:
+            raise ResponseError(f"more than {MAX_HEADER_BYTES} bytes of headers")
+        if not lower:
+            if name.lower() == "connection":
+                connection += [value] if isinstance(value, str) else value
+        elif lower in checked:
+            raise ResponseError(f"header {shorten(lower)} given twice; use a list for repeated values")
+        elif value != []:
+            checked[lower] = value
+    for option in ",".join(connection).split(",") if connection else ():
+        checked.pop(option.strip(" \t").lower(), None)
+    return checked
+
+
+def check_status(status: object) -> int:
+    """The status code.
+
+    Raises:
+        ResponseError: It is no integer from 200 to 599; a bool is none.
+    """
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+        raise ResponseError("status must be an integer from 200 to 599")
+    return int(status)
+
+
+def check_base64(response: EdgeResponse) -> None:
+    """Raise `ResponseError` where the body claims to be base64 and is not, as RFC 4648 defines it."""
+    try:
+        response.content  # noqa: B018 (decodes, and keeps the bytes)
+    except ValueError:
+        raise ResponseError("body is not valid base64") from None
+
+
+def render(response: EdgeResponse, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, raw ASGI headers and body of a response to a request with ``method``.
+
+    ``content-length`` is computed; for HEAD it is that of the body which is left out. 204 and 304 have
+    neither (RFC 9110, section 8.6).
+
+    Raises:
+        ResponseError: The response was built or changed by the caller, and is not valid.
+    """
+    status = check_status(response.status_code)
+    raw: list[tuple[bytes, bytes]] = []
+    for name, value in check_headers(response.headers).items():
+        raw_name = name.encode("ascii")
+        if isinstance(value, str):
+            raw.append((raw_name, value.encode("latin-1")))
+        else:
+            raw += [(raw_name, each.encode("latin-1")) for each in value]
+    if response.is_base64_encoded:
+        check_base64(response)
+    if status == 204 or status == 304:
+        return status, raw, b""
+    content = response.content
+    raw.append((b"content-length", b"%d" % len(content)))
+    return status, raw, b"" if method == "HEAD" else content

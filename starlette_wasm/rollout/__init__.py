@@ -1,0 +1,1 @@
+"""Which version of a function answers a request, and how a new one takes over."""

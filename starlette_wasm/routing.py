@@ -1,0 +1,246 @@
+"""Functions as routes: ``WasmRoute``, the ``wasm_route`` decorator, and ``wasm_endpoint``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette._utils import get_route_path
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from .exceptions import ConfigError, WasmError
+from .interrupt import Gone, Interrupted
+from .messages import EdgeRequest, EdgeResponse
+from .protocols.headers import render
+from .runtime import WasmRuntime
+from .serving import COLD, RUNTIME, disconnected, given_request_id, problem, read_body, serve, with_request_id
+from .target import Target
+
+Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
+"""Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
+Handler = Callable[[Request, Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """Which function, version and policy a route or endpoint names."""
+
+    function: str
+    version: str | None
+    policy: str | None
+    runtime: WasmRuntime | None
+
+    def target(self, runtime: WasmRuntime, path: str, *, where: str = "") -> Target:
+        """Bind to a runtime; ``path`` is the route's pattern."""
+        return runtime.target(self.function, self.version, self.policy, route=path, where=where or f"route {path}")
+
+    async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, bool]:
+        """The runtime of a request, and whether the request is the one that had to start it."""
+        runtime = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            raise ConfigError(
+                f"the route of function {self.function!r} has no runtime",
+                mend="add WasmMiddleware to the app, or give the route runtime=",
+            )
+        if self.runtime is None or runtime.is_open or runtime.state == "closed":
+            return runtime, bool(scope.get(COLD))
+        await runtime.start()
+        return runtime, True
+
+
+class WasmRoute(Route):
+    """A route that a function answers.
+
+    ``methods`` None means all: the function answers 405 itself. ``policy`` None means ``edge-none``, ``version``
+    None the highest. ``runtime`` None means that of the nearest enclosing WasmMiddleware, which also checks the
+    route at start.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        function: str,
+        policy: str | None = None,
+        version: str | None = None,
+        methods: Sequence[str] | None = None,
+        name: str | None = None,
+        runtime: WasmRuntime | None = None,
+        handler: Handler | None = None,
+    ) -> None:
+        self.wasm = FunctionRef(function, version, policy, runtime)
+        self.handler = handler
+        app = _FunctionApp(self.wasm, path) if handler is None else _HandlerApp(self.wasm, path, handler)
+        if name is None:
+            name = function if handler is None else getattr(handler, "__name__", function)
+        super().__init__(path, app, methods=None if methods is None else list(methods), name=name)
+
+
+class _FunctionApp:
+    """The ASGI app of a route without Python around the function."""
+
+    def __init__(self, wasm: FunctionRef, path: str) -> None:
+        self._wasm = wasm
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime, cold = await self._wasm.runtime_for(scope)
+        target = self._wasm.target(runtime, self._path)
+        params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
+        await serve(runtime, target, scope, receive, send, path=get_route_path(scope), params=params, cold=cold)
+
+
+class _HandlerApp:
+    """The ASGI app of a route with a handler ``(request, call)``."""
+
+    def __init__(self, wasm: FunctionRef, path: str, handler: Handler) -> None:
+        self._wasm = wasm
+        self._path = path
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        call = partial(_call, self._wasm, self._path, request)
+        response = await _answer(request, self._wasm, partial(self._handler, request, call))
+        if response is not None:
+            await response(scope, receive, send)
+
+
+def wasm_route(
+    path: str,
+    *,
+    function: str,
+    policy: str | None = None,
+    version: str | None = None,
+    methods: Sequence[str] | None = None,
+    name: str | None = None,
+    runtime: WasmRuntime | None = None,
+) -> Callable[[Handler], WasmRoute]:
+    """Turn an async handler ``(request, call)`` into a WasmRoute, for ``routes=[...]``.
+
+    ``await call(request)`` runs the function and gives a Starlette Response, or raises a WasmError; one that the
+    handler lets through becomes problem+json, unless the app has an exception handler for it.
+    """
+
+    def decorate(handler: Handler) -> WasmRoute:
+        return WasmRoute(
+            path,
+            function=function,
+            policy=policy,
+            version=version,
+            methods=methods,
+            name=name,
+            runtime=runtime,
+            handler=handler,
+        )
+
+    return decorate
+
+
+def wasm_endpoint(
+    function: str,
+    *,
+    policy: str | None = None,
+    version: str | None = None,
+    runtime: WasmRuntime | None = None,
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
+    wasm = FunctionRef(function, version, policy, runtime)
+
+    async def endpoint(request: Request) -> Response:
+        path = getattr(request.scope.get("route"), "path", function)
+        response = await _answer(request, wasm, partial(_call, wasm, path, request, request))
+        if response is None:
+            raise ClientDisconnect
+        return response
+
+    endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
+    endpoint.__doc__ = None
+    endpoint.wasm = wasm  # type: ignore[attr-defined]
+    return endpoint
+
+
+async def _answer(request: Request, wasm: FunctionRef, handler: Callable[[], Awaitable[Response]]) -> Response | None:
+    """What the handler gives, faults as problem+json; None where the client is gone."""
+    try:
+        return await handler()
+    except WasmError as error:
+        if isinstance(error, ConfigError) or _has_handler(request.scope, error):
+            raise
+        runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
+        request_id = getattr(request.state, "wasm_request_id", None) or given_request_id(request.scope)
+        status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
+        return _response(status, [(b"content-type", b"application/problem+json"), *headers], body)
+    except (ClientDisconnect, Interrupted):
+        return None
+
+
+def _has_handler(scope: Scope, error: WasmError) -> bool:
+    """Whether the app has registered a handler for this error."""
+    handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
+    return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
+
+
+async def _call(wasm: FunctionRef, path: str, outer: Request, given: Request | EdgeRequest) -> Response:
+    """Run the function for ``given``, in place of the request ``outer``."""
+    runtime, cold = await wasm.runtime_for(outer.scope)
+    target = wasm.target(runtime, path)
+    gone: Gone | None = None
+    if isinstance(given, EdgeRequest):
+        request = given
+    else:
+        # Where the handler has read the body, Starlette keeps it.
+        body = getattr(given, "_body", None)
+        if body is None:
+            body = await read_body(given.scope, given.receive, target.policy.max_request_bytes)
+            given._body = body
+        request = EdgeRequest.from_scope(given.scope, body, path=get_route_path(given.scope), params=given.path_params)
+        gone = partial(disconnected, outer.receive)
+    try:
+        response = await runtime.call(
+            target, request, route=path, client=outer.scope.get("client"), cold=cold, gone=gone
+        )
+    finally:
+        if request.context is not None:
+            outer.state.wasm_request_id = request.context.request_id
+    assert request.context is not None
+    return to_starlette(response, outer.method, request.context.request_id)
+
+
+def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
+    """A function's response as one of Starlette's."""
+    status, headers, body = render(response, method)
+    return _response(status, with_request_id(headers, request_id), body)
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+    response = Response(body, status)
+    length = [header for header in response.raw_headers if header[0] == b"content-length"]
+    ours = any(name == b"content-length" for name, _ in headers)
+    response.raw_headers = headers if ours or status in (204, 304) else [*headers, *length]
+    return response
+
+
+def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str, FunctionRef]]:
+    """The full path, the route's own path and the function of all routes that name one.
+
+    Mounts are followed, but not into an app that has a WasmMiddleware of its own.
+    """
+    for route in routes:
+        path = getattr(route, "path", "")
+        wasm = getattr(route, "wasm", None) or getattr(getattr(route, "endpoint", None), "wasm", None)
+        if isinstance(wasm, FunctionRef):
+            yield prefix + path, path, wasm
+        inner = getattr(route, "routes", None)
+        if inner and not has_own_middleware(getattr(route, "app", None)):
+            yield from find_functions(inner, prefix + path)
+
+
+def has_own_middleware(app: object) -> bool:
+    """Whether an app has a WasmMiddleware in its list."""
+    return any(getattr(each.cls, "__name__", "") == "WasmMiddleware" for each in getattr(app, "user_middleware", ()))

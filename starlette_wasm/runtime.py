@@ -1,0 +1,481 @@
+"""The one object that owns engine, functions, policies and router."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from types import TracebackType
+from typing import Any
+
+from .bulkhead import Full
+from .config import EdgeRouterConfig, RouteRule, load_config
+from .engine import layout
+from .engine.capi import EngineError
+from .engine.driver import Invocation
+from .engine.engine import Engine, EngineConfig, OutOfInstances
+from .engine.instance import End, Outcome
+from .exceptions import (
+    ConfigError,
+    ExecutionTimeout,
+    FunctionError,
+    FunctionExited,
+    FunctionNotFound,
+    FunctionOverloaded,
+    FunctionTrapped,
+    InvalidFunctionResponse,
+    MemoryLimitExceeded,
+    RequestTooLarge,
+    RuntimeClosed,
+    WasmError,
+)
+from .functions.catalog import Catalog
+from .functions.loader import LoadedFunction, load_all, open_cache
+from .guest_log import log_guest
+from .interrupt import Gone, Interrupted, Interruptible, Interruptibles, Why
+from .messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
+from .policy import SandboxPolicy, load_policies
+from .protocols import ResponseError
+from .rollout.router import Router
+from .settings import WasmSettings, load_settings
+from .target import Target, bind
+
+logger = logging.getLogger("starlette_wasm")
+
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_LARGE = 256 << 10
+"""Bytes of stdout from which a response is decoded beside the event loop."""
+
+Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a config comes to: loaded whole, never changed, replaced whole."""
+
+    config: EdgeRouterConfig
+    source: str | None
+    catalog: Catalog
+    functions: Mapping[tuple[str, str], LoadedFunction]
+    policies: Mapping[str, SandboxPolicy]
+    router: Router[RouteRule, Target]
+    default: Target | None
+
+
+class WasmRuntime:
+    """Runs functions. An async context manager; start() and close() may be called again after each other.
+
+    ``config`` is the path of a ``wasm.yaml``, a mapping with the same keys, or an EdgeRouterConfig. What is wrong
+    with it raises at start(): ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation or
+    MemoryLimitExceeded, with a message that names file, key, value and mend.
+    """
+
+    def __init__(self, config: Config, settings: WasmSettings | None = None) -> None:
+        self._config = config
+        self._given_settings = settings
+        self._state = "not started"
+        self._deployment: Deployment | None = None
+        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        self._starting: threading.Lock = threading.Lock()
+        self._interruptibles = Interruptibles()
+        self._running = 0
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._counts: Counter[str] = Counter()
+
+    async def __aenter__(self) -> WasmRuntime:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def state(self) -> str:
+        """``not started``, ``open``, ``draining`` or ``closed``."""
+        return self._state
+
+    @property
+    def is_open(self) -> bool:
+        """Whether invocations are taken; false after a fork, until the next start()."""
+        return self._state in ("open", "draining") and not self.engine.dead
+
+    @property
+    def debug(self) -> bool:
+        """Whether callers are told the cause of a fault."""
+        return self.settings.debug
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is being served. Raises RuntimeClosed before start()."""
+        if self._deployment is None:
+            raise RuntimeClosed(self._state)
+        return self._deployment
+
+    async def start(self) -> None:
+        """Load everything, in threads. Does nothing where the runtime is open."""
+        await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._deployment is not None and self.is_open:
+                return
+            self.settings = settings = self._given_settings or load_settings()
+            self.engine = engine = Engine.shared(
+                EngineConfig(
+                    max_instances=settings.max_instances,
+                    workers=settings.workers or os.cpu_count() or 1,
+                    nice=settings.guest_nice,
+                    clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
+                )
+            )
+            self._targets = {}
+            self._deployment = self._deploy(engine, settings)
+            self._state = "open"
+
+    def _deploy(self, engine: Engine, settings: WasmSettings) -> Deployment:
+        config = load_config(self._config)
+        source = str(self._config) if isinstance(self._config, str | PathLike) else None
+        _refuse_unserved(config, source)
+        policies = load_policies(config.policies_dir)
+        catalog = Catalog(config.functions_dir)
+        functions = load_all(engine, catalog, open_cache(settings.aot_cache_dir()), settings.compile_threads)
+        try:
+            binder = _Binder(source, catalog, functions, policies, settings.default_policy)
+            rules = [
+                (
+                    rule if rule.version else rule.model_copy(update={"version": target.version}),
+                    target,
+                )
+                for i, rule in enumerate(config.rules)
+                for target in [binder.bind_rule(i, rule)]
+            ]
+            default = binder.bind_default(config)
+            try:
+                router = Router(rules)
+            except ValueError as error:
+                raise ConfigError(str(error), file=source, key="rules") from None
+        except WasmError:
+            for function in functions.values():
+                function.module.close()
+            raise
+        return Deployment(config, source, catalog, functions, policies, router, default)
+
+    def target(
+        self,
+        name: str,
+        version: str | None = None,
+        policy: str | None = None,
+        *,
+        route: str = "",
+        where: str = "",
+    ) -> Target:
+        """What a route or a call is bound to; bound once.
+
+        Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
+        """
+        key = (name, version, policy, route)
+        target = self._targets.get(key)
+        if target is None:
+            deployment = self.deployment
+            binder = _Binder(
+                None,
+                deployment.catalog,
+                deployment.functions,
+                deployment.policies,
+                self.settings.default_policy,
+            )
+            target = self._targets[key] = binder.bind(name, version, policy, route=route, where=where)
+        return target
+
+    async def invoke(
+        self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
+    ) -> EdgeResponse:
+        """Call a function without HTTP: its highest version, under ``edge-none``, where nothing else is said.
+
+        Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
+        FunctionOverloaded, RuntimeClosed and FunctionError.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        target = self.target(name, version, policy, where="invoke")
+        body = request.body
+        if (
+            body
+            and len(body) > target.policy.max_request_bytes // 4
+            and len(request.content) > (target.policy.max_request_bytes)
+        ):
+            raise RequestTooLarge(target.policy.max_request_bytes)
+        return await self.call(target, replace(request))
+
+    async def call(
+        self,
+        target: Target,
+        request: EdgeRequest,
+        *,
+        route: str = "",
+        client: tuple[str, int] | None = None,
+        cold: bool = False,
+        gone: Gone | None = None,
+    ) -> EdgeResponse:
+        """Run one invocation of ``target``; ``request.context`` is filled in.
+
+        ``gone`` ends it when the client goes away, which raises Interrupted. Raises FunctionOverloaded,
+        RuntimeClosed and FunctionError.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        guard = partial(Interruptible, self._interruptibles, gone)
+        bulkhead = target.bulkhead
+        self._running += 1
+        try:
+            if bulkhead.free:
+                bulkhead.active += 1
+            else:
+                async with guard():
+                    await bulkhead.wait()
+            try:
+                deadline = time.monotonic() + target.limits.time
+                context = request.context = self.context(target, request, cold)
+                outcome = await Invocation(
+                    target.function.module,
+                    target.limits,
+                    target.protocol.encode(request),
+                    target.args,
+                    _environ(target, request, context, route, client)
+                    if target.function.module.reads_environ
+                    else layout.strings([]),
+                    target.preopens,
+                ).run(deadline, guard)
+            finally:
+                bulkhead.leave()
+            response = await self._response(target, outcome, context)
+        except WasmError as error:
+            self._failed(error)
+            raise
+        except (Full, OutOfInstances) as error:
+            overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
+            self._failed(overload)
+            raise overload from None
+        except (EngineError, OSError) as error:
+            trapped = FunctionTrapped(target.name, target.version, reason=f"not run: {error}")
+            self._failed(trapped)
+            raise trapped from None
+        except Interrupted as error:
+            self._counts[error.why.name.lower()] += 1
+            if error.why is Why.CLOSING:
+                raise RuntimeClosed(self._state) from None
+            raise
+        finally:
+            self._running -= 1
+        self._counts["ok"] += 1
+        return response
+
+    def context(self, target: Target, request: EdgeRequest, cold: bool) -> EdgeContext:
+        headers = request.headers
+        given = headers.get("x-request-id")
+        traceparent = headers.get("traceparent")
+        traced = traceparent is not None and _TRACEPARENT(traceparent) is not None
+        return EdgeContext(
+            given if given is not None and is_request_id(given) else os.urandom(16).hex(),
+            self.region(headers.get("x-region")),
+            cold,
+            target.name,
+            target.version,
+            target.policy.execution_timeout_ms,
+            traceparent if traced else None,
+            headers.get("tracestate") if traced else None,
+        )
+
+    def region(self, header: str | None) -> str:
+        """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
+        if header is not None and self.settings.trust_region_header and _REGION(header):
+            return header
+        return self.settings.region
+
+    async def _response(self, target: Target, outcome: Outcome, context: EdgeContext) -> EdgeResponse:
+        if outcome.stderr or outcome.denials:
+            log_guest(target, outcome, context)
+        fault = _fault(target, outcome)
+        if fault is not None:
+            logger.error("%s", fault, extra={"request_id": context.request_id, "wasm_error": fault.slug})
+            raise fault
+        try:
+            if len(outcome.stdout) > _LARGE:
+                return await asyncio.to_thread(target.protocol.decode, outcome.stdout)
+            return target.protocol.decode(outcome.stdout)
+        except ResponseError as error:
+            invalid = InvalidFunctionResponse(target.name, target.version, problem=error.problem, offset=error.offset)
+            logger.error("%s", invalid, extra={"request_id": context.request_id, "wasm_error": invalid.slug})
+            raise invalid from None
+
+    def _failed(self, error: WasmError) -> None:
+        self._counts[error.slug] += 1
+
+    def stats(self) -> dict[str, int]:
+        """Counters and gauges of this runtime; those of the engine are of the process.
+
+        ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
+        worker threads, and how many invocations ended ``ok``, with each error's slug, or were given up.
+        """
+        stats = {"running": self._running, "live": 0, "busy": 0, "waiting": 0}
+        if self._deployment is not None:
+            engine = self.engine
+            stats |= {
+                "live": engine.ticker.live,
+                "busy": engine.workers.busy,
+                "waiting": engine.workers.waiting,
+            }
+        return stats | dict(self._counts)
+
+    def drain(self) -> None:
+        """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""
+        if self._state == "open":
+            self._state = "draining"
+            logger.info("draining: %d invocations run", self._running)
+            loop = asyncio.get_running_loop()
+            self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)
+
+    def _cut(self) -> None:
+        self._state = "closed"
+        if self._running:
+            logger.warning("draining is over: %d invocations are ended", self._running)
+        self._interruptibles.interrupt(Why.CLOSING)
+
+    async def close(self) -> None:
+        """End what still runs and free the modules. Does nothing where the runtime is not open."""
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        deployment, self._deployment = self._deployment, None
+        if deployment is None:
+            return
+        self._cut()
+        patience = time.monotonic() + 5
+        while (self._running or self.engine.workers.busy) and time.monotonic() < patience:
+            await asyncio.sleep(0.001)
+        for function in deployment.functions.values():
+            function.module.close()
+        if not self.engine.ticker.live:
+            self.engine.ticker.rest()
+
+
+class _Binder:
+    """Binds functions to policies, and says which rule is wrong."""
+
+    def __init__(
+        self,
+        source: str | None,
+        catalog: Catalog,
+        functions: Mapping[tuple[str, str], LoadedFunction],
+        policies: Mapping[str, SandboxPolicy],
+        default_policy: str,
+    ) -> None:
+        self._source = source
+        self._catalog = catalog
+        self._functions = functions
+        self._policies = policies
+        self._default_policy = default_policy
+
+    def bind_rule(self, index: int, rule: RouteRule) -> Target:
+        return self.bind(
+            rule.function_name,
+            rule.version,
+            rule.policy,
+            route=rule.path_pattern,
+            where=self._where(f"rules[{index}].functionName"),
+            policy_key=f"rules[{index}].policy",
+        )
+
+    def bind_default(self, config: EdgeRouterConfig) -> Target | None:
+        if config.default_function is None:
+            return None
+        return self.bind(
+            config.default_function,
+            None,
+            config.default_policy,
+            route="",
+            where=self._where("defaultFunction"),
+            policy_key="defaultPolicy",
+        )
+
+    def _where(self, key: str) -> str:
+        return f"{self._source}: {key}" if self._source else key
+
+    def bind(
+        self,
+        name: str,
+        version: str | None,
+        policy: str | None,
+        *,
+        route: str,
+        where: str,
+        policy_key: str | None = None,
+    ) -> Target:
+        try:
+            source = self._catalog.get(name, version)
+        except FunctionNotFound as error:
+            raise FunctionNotFound(name, version, known=error.known, where=where) from None
+        wanted = policy or self._default_policy
+        if wanted not in self._policies:
+            raise ConfigError(
+                f"no policy is called {wanted!r}",
+                file=self._source,
+                key=policy_key or where or None,
+                mend=f"known are {', '.join(sorted(self._policies))}",
+            )
+        function = self._functions[source.name, source.version]
+        return bind(function, self._policies[wanted], route=route, where=where)
+
+
+def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
+    """What is understood but not served must not be passed over in silence."""
+    for key, value in (("canaries", config.canaries), ("pipelines", config.pipelines)):
+        if value:
+            raise ConfigError("is not served by this version", file=source, key=key, mend="take it out")
+
+
+def _environ(
+    target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
+) -> bytes:
+    values = [*target.environ, b"EDGE_REQUEST_ID=" + context.request_id.encode()]
+    values.append(b"EDGE_REGION=" + context.region.encode())
+    if context.traceparent is not None:
+        values.append(b"TRACEPARENT=" + context.traceparent.encode())
+    values += (
+        f"{name}={value}".encode("utf-8", "replace")
+        for name, value in target.protocol.environ(request, route=route or target.route, client=client)
+    )
+    return layout.strings(values)
+
+
+def _retry_after(target: Target) -> int:
+    return max(1, math.ceil(target.bulkhead.timeout))
+
+
+def _fault(target: Target, outcome: Outcome) -> FunctionError | None:
+    who = (target.name, target.version)
+    if outcome.end is End.OK:
+        return None
+    if outcome.end is End.TIMEOUT:
+        return ExecutionTimeout(*who, limit_ms=target.policy.execution_timeout_ms)
+    if outcome.end is End.EXIT:
+        return FunctionExited(*who, code=outcome.exit_code)
+    if outcome.end is End.MEMORY:
+        pages = outcome.memory_bytes // layout.PAGE + outcome.refused_pages
+        return MemoryLimitExceeded(*who, limit_pages=target.limits.memory_pages, asked_pages=pages)
+    if outcome.end is End.OUTPUT:
+        limit = target.policy.max_response_bytes
+        return InvalidFunctionResponse(*who, problem=f"more than {limit} bytes (maxResponseBytes)", offset=limit)
+    return FunctionTrapped(*who, reason=outcome.reason, frames=outcome.frames)

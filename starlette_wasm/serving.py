@@ -1,0 +1,145 @@
+"""From an ASGI request to a function and back: shared by the middleware and the routes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from .exceptions import FunctionOverloaded, RequestTooLarge, WasmError
+from .interrupt import Interrupted
+from .messages import EdgeRequest, is_request_id
+from .protocols.headers import render
+
+if TYPE_CHECKING:
+    from .runtime import WasmRuntime
+    from .target import Target
+
+RUNTIME = "starlette_wasm.runtime"
+"""The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
+COLD = "starlette_wasm.cold"
+"""Set in the scope of the request that had to start the runtime."""
+Headers = list[tuple[bytes, bytes]]
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as that is known, and ClientDisconnect."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
+            raise RequestTooLarge(limit)
+    message = await receive()
+    _check_connected(message)
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        chunks, size = [body], len(body)
+        while message.get("more_body", False):
+            if size > limit:
+                raise RequestTooLarge(limit)
+            message = await receive()
+            _check_connected(message)
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+        body = b"".join(chunks)
+    if len(body) > limit:
+        raise RequestTooLarge(limit)
+    return body
+
+
+def _check_connected(message: Message) -> None:
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone away. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def serve(
+    runtime: WasmRuntime,
+    target: Target,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    path: str,
+    params: dict[str, str],
+    cold: bool = False,
+) -> None:
+    """Answer a request with a function. Faults become problem+json; a client that goes away gets nothing."""
+    request = None
+    try:
+        body = await read_body(scope, receive, target.policy.max_request_bytes)
+        request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+        response = await runtime.call(
+            target,
+            request,
+            route=target.route,
+            client=scope.get("client"),
+            cold=cold,
+            gone=partial(disconnected, receive),
+        )
+    except WasmError as error:
+        await send_problem(runtime.debug, error, scope, send, request)
+        return
+    except (ClientDisconnect, Interrupted):
+        return
+    status, headers, content = render(response, scope["method"])
+    assert request.context is not None
+    headers = with_request_id(headers, request.context.request_id)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def with_request_id(headers: Headers, request_id: str) -> Headers:
+    headers = [header for header in headers if header[0] != b"x-request-id"]
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    return headers
+
+
+def problem(debug: bool, error: WasmError, request_id: str | None) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of the answer to a fault (RFC 9457)."""
+    document = {"type": error.slug, "title": error.title, "status": error.status}
+    detail = str(error) if debug else error.detail
+    if detail is not None:
+        document["detail"] = detail
+    headers: Headers = []
+    if request_id is not None:
+        document["request_id"] = request_id
+        headers.append((b"x-request-id", request_id.encode("ascii")))
+    if isinstance(error, FunctionOverloaded):
+        headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
+    return error.status, headers, json.dumps(document).encode()
+
+
+async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, request: EdgeRequest | None) -> None:
+    request_id = request.context.request_id if request is not None and request.context is not None else None
+    status, headers, body = problem(debug, error, request_id or given_request_id(scope))
+    await send_plain(scope, send, status, b"application/problem+json", body, headers)
+
+
+async def send_plain(
+    scope: Scope,
+    send: Send,
+    status: int,
+    kind: bytes,
+    body: bytes,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    all_headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def given_request_id(scope: Scope) -> str | None:
+    """The ``x-request-id`` of a request, where it is well formed."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            return text if is_request_id(text) else None
+    return None
