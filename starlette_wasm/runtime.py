@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -204,6 +204,8 @@ class WasmRuntime:
     ) -> EdgeResponse:
         """Call a function without HTTP: its highest version, under ``edge-none``, where nothing else is said.
 
+        ``request.context`` is filled in.
+
         Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
         FunctionOverloaded, RuntimeClosed and FunctionError.
         """
@@ -217,7 +219,7 @@ class WasmRuntime:
             and len(request.content) > (target.policy.max_request_bytes)
         ):
             raise RequestTooLarge(target.policy.max_request_bytes)
-        return await self.call(target, replace(request))
+        return await self.call(target, request)
 
     async def call(
         self,

@@ -6,7 +6,7 @@ Whatever is read here was validated by wasmtime before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATACOUNT = range(13)
 _ORDER = (TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, DATACOUNT, CODE, DATA)
@@ -127,6 +127,15 @@ def bodies(code: bytes) -> Iterator[bytes]:
         yield reader.take(reader.u32())
 
 
+# ref.func is 0xd2 and the index of a function.
+_MAYBE_REFERENCE = re.compile(rb"\xd2(?=([\x80-\xff]{0,4}[\0-\x7f]))")
+
+
+def referenced(code: bytes, functions: Container[int]) -> list[int]:
+    """Those of ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
+    return sorted({index for found in _MAYBE_REFERENCE.finditer(code) if (index := Reader(found[1]).u32()) in functions})
+
+
 # memory.grow is 0x40 and the index of memory 0, which may be padded.
 _MAYBE_GROW = re.compile(rb"\x40\x80{0,4}\x00")
 _NO_IMMEDIATE = frozenset([0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)])
@@ -142,7 +151,7 @@ def _skip_memarg(reader: Reader) -> None:
 def _skip_prefixed(reader: Reader, opcode: int) -> None:
     sub = reader.u32()
     if opcode == 0xFC:
-        if sub <= 7:
+        if sub <= 7 or 19 <= sub <= 22:
             return
         if sub > 17:
             raise UnsupportedError(f"it uses the instruction 0xfc {sub}")

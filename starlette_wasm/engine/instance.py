@@ -17,6 +17,7 @@ NO_STRINGS = layout.strings([])
 _ON_FIRST_PAGE = layout.PAGE - 4096
 _REALTIME = layout.FIELDS["realtime"]
 _NO_DEADLINE = 1 << 40
+_FIRST_POLL = 2  # ticks: one to two milliseconds, so that a quick guest never meets one by chance
 _NO_KEY = bytes(32)
 _numbers = itertools.count(1)
 
@@ -99,8 +100,10 @@ class Instance:
     ) -> None:
         """``args`` and ``environ`` are blocks of layout.strings().
 
-        Raises OutOfInstances where the engine has no room.
+        Raises OutOfInstances where the engine has no room, EngineError where the module is closed.
         """
+        if module.pre is None:
+            raise capi.EngineError("the module is closed")
         self.module = module
         self.limits = limits
         self.engine = engine = module.engine
@@ -156,9 +159,9 @@ class Instance:
             *(in_at, len(stdin), 0),
             *(out_at, 0, limits.stdout),
             *(err_at, 0, limits.stderr),
-            *(0, 0, 0, 0, 0, 0, 0, 0),
+            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
             *(limits.memory_pages, 1 if preopens else 0, limits.fds),
-            *(args_at, environ_at, 64),
+            *(args_at, environ_at),
             *(self.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
             os.urandom(32) if module.reads_random else _NO_KEY,
         )
@@ -169,8 +172,8 @@ class Instance:
             self._fill_table(module.host_names)
         elif module.sleeps:
             self._fill_table(module.sleep_names)
-        capi.set_epoch_deadline(context, 1)
         capi.yield_on_epoch(context, 1)
+        capi.set_epoch_deadline(context, _FIRST_POLL)
         self._future = capi.func_call_async(
             context, scratch.main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
         )
@@ -210,6 +213,10 @@ class Instance:
             base = capi.memory_data(self._context, self._scratch.io_at + capi.EXTERN_OF)
         return base
 
+    def _io_size(self) -> int:
+        size: int = capi.memory_size(self._context, self._scratch.io_at + capi.EXTERN_OF)
+        return size
+
     def poll(self) -> bool:
         """Run until the guest ends, waits for the host, or the epoch ticks. True when it has ended."""
         ended: bool = capi.future_poll(self._future)
@@ -247,22 +254,20 @@ class Instance:
         base = self._io()
         (
             _, _, _, out_at, out_len, out_cap, err_at, err_len, err_cap,
-            overflow, exited, exit_code, refused, refused_pages, denials, _, dropped,
+            overflow, exited, exit_code, refused, refused_pages, denials, _, dropped, pages,
         ) = layout.RESULTS.unpack(capi.string_at(base, layout.RESULTS.size))  # fmt: skip
-        size = capi.memory_size(self._context, scratch.io_at + capi.EXTERN_OF)
-        if out_len > out_cap or err_len > err_cap or (out_len and out_at + out_len > size):
+        end = err_at + err_len if err_len else out_at + out_len
+        if out_len > out_cap or err_len > err_cap or (end > layout.PAGE and end > self._io_size()):
             raise capi.EngineError("the io memory is inconsistent")
-        outcome = Outcome(End.OK)
-        outcome.stdout = capi.string_at(base + out_at, out_len)
-        if err_len and err_at + err_len <= size:
+        outcome = Outcome(End.OK, capi.string_at(base + out_at, out_len))
+        outcome.memory_bytes = layout.PAGE * max(pages, self.module.min_pages)
+        if err_len or dropped:
             outcome.stderr = capi.string_at(base + err_at, err_len)
             outcome.stderr_dropped = dropped
         if refused:
             outcome.refused_pages = refused_pages
         if denials:
             outcome.denials = self._denials(base, min(denials, layout.DENIALS))
-        self._export(2, scratch.extern_at)
-        outcome.memory_bytes = capi.memory_size(self._context, scratch.extern_at + capi.EXTERN_OF)
         trap, error = scratch.trap.value, scratch.error.value
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]

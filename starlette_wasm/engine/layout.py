@@ -22,22 +22,23 @@ FIELDS = {
     "denials": 56,
     "open_fds": 60,
     "dropped": 64,  # i64: bytes of stderr past its bound
-    "max_pages": 72, "files": 76, "max_fds": 80,
-    "args": 84, "environ": 88,
-    "random_pos": 92,
+    "pages": 72,  # of the guest's memory, after it first grew
+    "max_pages": 76, "files": 80, "max_fds": 84,
+    "args": 88, "environ": 92,
     "resolution": 96, "started": 104,  # i64, nanoseconds
     "realtime": 112, "monotonic": 120,  # i64, nanoseconds
     "random_key": 128, "random_counter": 160, "random_block": 176,
-    "scratch": 240,
-    "denial_list": 304,  # 8 entries of 144 bytes
+    "random_pos": 240,
+    "scratch": 256,
+    "denial_list": 320,  # 8 entries of 144 bytes
 }
 # fmt: on
 DENIALS, DENIAL_SIZE = 8, 144
-DATA = 1472  # args, environment, stdin, stdout and stderr follow, in this order
+DATA = 1488  # args, environment, stdin, stdout and stderr follow, in this order
 
 # in_ptr to random_key
-HEADER = struct.Struct("<9I 3I 2I 2I Q 3I 2I I 2Q 2Q 32s")
-RESULTS = struct.Struct("<9I 3I 2I 2I Q")  # in_ptr to dropped
+HEADER = struct.Struct("<9I 3I 2I 2I Q I 3I 2I 2Q 2Q 32s")
+RESULTS = struct.Struct("<9I 3I 2I 2I Q I")  # in_ptr to pages
 CLOCKS = struct.Struct("<2Q")  # realtime, monotonic
 DENIAL = struct.Struct("<4I")
 

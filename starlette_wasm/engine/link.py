@@ -21,6 +21,7 @@ from importlib.resources import files
 from . import binary, layout
 from .binary import (
     CODE,
+    ELEMENT,
     EXPORT,
     FUNCTION,
     IMPORT,
@@ -106,8 +107,11 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     types = _types(sections.get(TYPE, b"\0"))
     imports = _imports(sections.get(IMPORT, b"\0"), types)
     min_pages = _one_memory(sections.get(MEMORY, b"\0"))
-    start = _start(sections.get(EXPORT, b"\0"))
+    start, exported = _exports(sections.get(EXPORT, b"\0"))
     own, own_kinds = vector(sections.get(FUNCTION))
+    kind_of_start = [*(kind for _, kind in imports), *_leb_items(own_kinds)][start]
+    if types[kind_of_start] != ((), ()):
+        raise UnsupportedError("its _start takes parameters or gives results; build it as a WASI command")
     tables, own_tables = vector(sections.get(TABLE))
     first = Reader(sections[START]).u32() if START in sections else None
 
@@ -143,6 +147,12 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
         exports.append(binary.name(HOST) + b"\1" + leb(tables))
         sections[TABLE] = leb(tables + 1) + own_tables + b"\x70\1" + leb(len(host)) + leb(len(host))
     sections[EXPORT] = leb(len(exports)) + b"".join(exports)
+    # Being exported allowed ref.func to name a function; what else allows it is a declarative element segment.
+    declared = binary.referenced(sections[CODE], exported)
+    if declared:
+        segments, own_segments = vector(sections.get(ELEMENT))
+        segment = b"\3\0" + leb(len(declared)) + b"".join(map(leb, declared))
+        sections[ELEMENT] = leb(segments + 1) + own_segments + segment
     sections.pop(IMPORT, None)
     sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
     return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages)
@@ -197,19 +207,23 @@ def _one_memory(section: bytes) -> int:
     return minimum
 
 
-def _start(section: bytes) -> int:
+def _exports(section: bytes) -> tuple[int, set[int]]:
+    """The function _start, and all functions that are exported."""
     reader, start, memory = Reader(section), None, False
+    functions: set[int] = set()
     for _ in range(reader.u32()):
         name, kind, index = reader.name(), reader.byte(), reader.u32()
-        if name == "_start" and kind == 0:
-            start = index
+        if kind == 0:
+            functions.add(index)
+            if name == "_start":
+                start = index
         if name == GUEST_MEMORY and kind == 2:
             memory = True
     if start is None:
         raise UnsupportedError("it exports no function _start; build it as a WASI command, not as a library")
     if not memory:
         raise UnsupportedError("it does not export its memory as 'memory'")
-    return start
+    return start, functions
 
 
 def _signature(params: tuple[str, ...], results: tuple[str, ...]) -> str:

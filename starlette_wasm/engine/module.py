@@ -10,6 +10,10 @@ from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
 from .engine import Engine
 
 
+# What the engine says of features that are off; of damaged bytes it says other things.
+_LACKING = ("support", "enabled", "disabled", "proposal", "references required")
+
+
 class InvalidModuleError(Exception):
     """The bytes are no WebAssembly module, or a damaged one."""
 
@@ -37,7 +41,7 @@ class Module:
         self.host_names = tuple((i, name.encode()) for i, name in enumerate(self.host))
         self.sleep_names = tuple((i, name) for i, name in self.host_names if name == b"poll_oneoff")
         try:
-            self.pre = capi.instantiate_pre(engine.ptr, ptr)
+            self.pre: int | None = capi.instantiate_pre(engine.ptr, ptr)
         except capi.EngineError as error:
             capi.module_delete(ptr)
             raise UnsupportedModuleError(str(error)) from None
@@ -56,7 +60,7 @@ class Module:
             capi.check(capi.module_validate(engine.ptr, guest, len(guest)))
         except capi.EngineError as error:
             text = str(error)
-            unsupported = any(word in text for word in ("support", "not enabled", "disabled", "proposal"))
+            unsupported = any(word in text for word in _LACKING)
             raise (UnsupportedModuleError if unsupported else InvalidModuleError)(_one_line(text)) from None
         try:
             linked = link.link(guest, capi.assemble)
@@ -83,6 +87,7 @@ class Module:
         if self._ptr is not None:
             ptr, self._ptr = self._ptr, None
             capi.instance_pre_delete(self.pre)
+            self.pre = None
             capi.module_delete(ptr)
 
 

@@ -95,6 +95,7 @@ class Ticker:
         self.live = 0
         """How many guests are under way."""
         self._turns = 0
+        self._lock = threading.Lock()  # event loops of several threads may share an engine
         self._loop: asyncio.AbstractEventLoop | None = None
         _tickers.add(self)
 
@@ -105,23 +106,32 @@ class Ticker:
     def touch(self) -> None:
         """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""
         if not self.armed or self._loop is None or self._loop.is_closed():
-            self.armed = True
-            self._timer.arm()
-            self._loop = asyncio.get_running_loop()
-            self._loop.call_later(REST_AFTER, self._look, self._turns)
+            with self._lock:
+                self._arm()
+                self._loop = asyncio.get_running_loop()
+                self._loop.call_later(REST_AFTER, self._look, self._loop, self._turns)
         self._turns += 1
 
-    def _look(self, turns: int) -> None:
-        if self.live or turns != self._turns:
-            assert self._loop is not None
-            self._loop.call_later(REST_AFTER, self._look, self._turns)
-        else:
+    def _look(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        if loop is not self._loop:
+            return
+        if not self.live and turns == self._turns:
             self.rest()
+        if self.armed:
+            loop.call_later(REST_AFTER, self._look, loop, self._turns)
+
+    def _arm(self) -> None:
+        self.armed = True
+        self._timer.arm()
 
     def rest(self) -> None:
-        if self.armed:
-            self.armed = False
-            self._timer.rest()
+        """Unless guests are under way, which need it."""
+        with self._lock:
+            if self.armed and not self.live:
+                self.armed = False
+                self._timer.rest()
+                if self.live:  # it came in another thread, and found the ticker armed
+                    self._arm()
 
 
 _tickers: weakref.WeakSet[Ticker] = weakref.WeakSet()
@@ -130,4 +140,5 @@ _tickers: weakref.WeakSet[Ticker] = weakref.WeakSet()
 @atexit.register
 def _rest_all() -> None:
     for ticker in list(_tickers):
-        ticker.rest()
+        if ticker.armed:
+            ticker._timer.rest()

@@ -308,8 +308,8 @@
   (local $round i32) (local $pos i32) (local $n i32)
   (block $done (loop $next
     (br_if $done (i32.eqz (local.get $len)))
-    (local.set $pos (i32.load $io (i32.const @random_pos)))
-    (if (i32.ge_u (local.get $pos) (i32.const 64))
+    (local.set $pos (i32.and (i32.load $io (i32.const @random_pos)) (i32.const 63)))
+    (if (i32.eqz (local.get $pos))
       (then
         (local.set $a (v128.const i32x4 0x61707865 0x3320646e 0x79622d32 0x6b206574))
         (local.set $b (v128.load $io (i32.const @random_key)))
@@ -404,6 +404,7 @@
 
 ;; Every memory.grow of the guest becomes a call of this: the policy's bound, and a note of what was refused.
 (func $memory_grow (param $delta i32) (result i32)
+  (local $before i32)
   (if (i64.gt_u
       (i64.add (i64.extend_i32_u (local.get $delta)) (i64.extend_i32_u (memory.size $guest)))
       (i64.extend_i32_u (i32.load $io (i32.const @max_pages))))
@@ -411,4 +412,6 @@
       (i32.store $io (i32.const @refused_pages) (local.get $delta))
       (i32.store $io (i32.const @refused) (i32.const 1))
       (return (i32.const -1))))
-  (memory.grow $guest (local.get $delta)))
+  (local.set $before (memory.grow $guest (local.get $delta)))
+  (i32.store $io (i32.const @pages) (memory.size $guest))
+  (local.get $before))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
-from json import JSONDecodeError
+from json import JSONDecodeError, JSONDecoder
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette_wasm.messages import EdgeResponse
 from starlette_wasm.protocols.errors import ResponseError
@@ -49,6 +49,7 @@ class Kind(Enum):
 
 # Looking a member up on its class takes longer than reading a short string.
 _STRING, _INTEGER, _BOOL, _HEADERS = Kind.STRING, Kind.INTEGER, Kind.BOOL, Kind.HEADERS
+_TYPES = {_STRING: str, _INTEGER: int, _BOOL: bool, _HEADERS: tuple}
 
 
 def scan(data: bytes, kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], dict[str, int]]:
@@ -71,6 +72,47 @@ def scan(data: bytes, kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], dict[s
         raise ResponseError(error.problem, _utf8_length(text, error.at)) from None
     except JSONDecodeError as error:  # from scanstring
         raise ResponseError(_string_problem(error), _utf8_length(text, error.pos)) from None
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+_scan_once = JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once
+_MAX_PLAIN = 32 * 1024
+
+
+def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
+    """The same as the values of `scan`, in half its time, for what is short, valid and has no other keys.
+
+    None for anything else, right or wrong: `scan` decides.
+    """
+    if len(data) > _MAX_PLAIN or b"\\u" in data:  # an escape may be a lone surrogate
+        return None
+    try:
+        text = str(data, "utf-8").strip(_SPACE)
+        pairs, end = _scan_once(text, 0)
+    except (ValueError, StopIteration, RecursionError):
+        return None
+    if end != len(text) or type(pairs) is not tuple:
+        return None
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        return None
+    for key, value in pairs:
+        kind = kinds.get(key)
+        if kind is _HEADERS and type(value) is tuple:
+            headers = found[key] = dict(value)
+            if len(headers) != len(value):
+                return None
+            for each in headers.values():
+                if type(each) is not str and (
+                    type(each) is not list or any(type(line) is not str for line in each)
+                ):
+                    return None
+        elif kind is None or type(value) is not _TYPES[kind]:
+            return None
+    return found
 
 
 def byte_offset(data: bytes, place: int | None) -> int | None:
@@ -321,7 +363,10 @@ class ResponseReader:
         Raises:
             ResponseError: See `scan` and `check_headers`; or a status or base64 body that is none.
         """
-        found, places = scan(data, self.kinds)
+        places: dict[str, int] = {}
+        found = read_plain(data, self.kinds)
+        if found is None:
+            found, places = scan(data, self.kinds)
         status = found.get(self.status, self.default_status)
         if status is None:
             raise ResponseError(f"{shorten(self.status)} is missing")
@@ -340,5 +385,6 @@ class ResponseReader:
                 key = self.body
                 check_base64(response)
         except ResponseError as error:
+            places = places or scan(data, self.kinds)[1]
             raise ResponseError(error.problem, byte_offset(data, places.get(key))) from None
         return response

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from starlette_wasm.protocols.errors import ResponseError
-from starlette_wasm.protocols.jsonscan import MAX_DEPTH, MAX_TOKENS, Kind, byte_offset, scan
+from starlette_wasm.protocols.jsonscan import MAX_DEPTH, MAX_TOKENS, Kind, byte_offset, read_plain, scan
 
 KINDS = {"s": Kind.STRING, "i": Kind.INTEGER, "b": Kind.BOOL, "h": Kind.HEADERS}
 MIB = 1024 * 1024
@@ -322,3 +322,29 @@ def test_a_place_becomes_a_byte():
     _, places = scan(data, KINDS)
     assert byte_offset(data, places["s"]) == data.index(b'"y"')
     assert byte_offset(data, None) is None
+
+
+_WORDS = st.sampled_from(["s", "i", "b", "h", "x", "a", "\u00e9", "\\", '"', "\n", "\ud800", ""])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_WORDS, _VALUES, max_size=5), st.booleans())
+@example({"s": "\ud800"}, True)
+def test_the_quick_reader_gives_what_the_scanner_gives_or_nothing(document, ascii_only):
+    data = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    quick = read_plain(data, KINDS)
+    assert quick is None or quick == scan(data, KINDS)[0]
+
+
+@given(st.text(alphabet='{}[]:,"\\sihbu01e-. \t\n', max_size=40))
+@example('{"s":"x","s":"y"}')
+@example('{"h":{"a":"1","a":"2"}}')
+@example('{"i":NaN}')
+@example('{"i":true}')
+def test_the_quick_reader_takes_nothing_that_the_scanner_refuses(text):
+    quick = read_plain(text.encode(), KINDS)
+    assert quick is None or quick == scan(text.encode(), KINDS)[0]
