@@ -1,0 +1,81 @@
+"""``starlette-wasm check`` and ``starlette-wasm compile``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..exceptions import WasmError
+from ..runtime import WasmRuntime
+from ..settings import load_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Gives the exit code: 0 only on success."""
+    options = _parser().parse_args(argv)
+    try:
+        rows: list[dict[str, Any]] = asyncio.run(options.run(options))
+    except WasmError as error:
+        print(f"starlette-wasm {options.command}: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="starlette-wasm", description="WebAssembly functions for Starlette apps.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, text in (
+        ("check", _check, "load a config as an app would at start, and say what is wrong with it"),
+        ("compile", _compile, "compile the functions of a config into the AOT cache"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("config", help="path of a wasm.yaml")
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        command.set_defaults(run=run)
+    return parser
+
+
+async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
+    settings = load_settings(aot_cache=False)
+    async with WasmRuntime(options.config, settings) as runtime:
+        return [
+            {
+                "path": rule.path_pattern,
+                "function": rule.function_name,
+                "version": rule.version or "highest",
+                "weight": rule.weight,
+                "regions": ", ".join(rule.regions) or "all",
+                "policy": rule.policy or settings.default_policy,
+            }
+            for rule in runtime.deployment.config.rules
+        ]
+
+
+async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
+    async with WasmRuntime(options.config) as runtime:
+        return [
+            {
+                "function": name,
+                "version": version,
+                "digest": f"sha256:{function.digest}",
+                "code": "in the AOT cache already" if function.cached else "compiled",
+            }
+            for (name, version), function in sorted(runtime.deployment.functions.items())
+        ]
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    table = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
