@@ -24,6 +24,7 @@ logger = logging.getLogger("starlette_wasm.engine")
 TABLE_ELEMENTS = 100_000
 TABLES = 8
 """Of one guest, the host's included."""
+_WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20
 
@@ -73,11 +74,7 @@ class Engine:
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
         self.scratches: list[capi.Scratch] = []
-        self._linker = wasmtime.Linker(self._engine)
-        self._linker.define_wasi()
-        self._linker.allow_shadowing = True
-        self.linker_ptr = capi.address(self._linker)
-        self._callbacks = hostcall.define(self._linker, self.live)
+        self._host: _HostFunctions | None = None
         if not self.pooled:
             logger.warning(
                 "cannot reserve address space for %d guests (about %d GiB): instances are allocated on demand, "
@@ -93,8 +90,22 @@ class Engine:
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""
-        found = capi.linker_get(self.linker_ptr, context, WASI.encode(), len(WASI), name, len(name), extern_at)
+        if self._host is None:
+            with self._lock:
+                self._host = self._host or _HostFunctions(self._engine, self.live)
+        found = capi.linker_get(self._host.ptr, context, _WASI, len(_WASI), name, len(name), extern_at)
         assert found, name
+
+
+class _HostFunctions:
+    """wasmtime's file functions and ours. Made when a guest first needs one: they take a megabyte."""
+
+    def __init__(self, engine: wasmtime.Engine, live: dict[int, Invocation]) -> None:
+        self._linker = wasmtime.Linker(engine)
+        self._linker.define_wasi()
+        self._linker.allow_shadowing = True
+        self._callbacks = hostcall.define(self._linker, live)
+        self.ptr = capi.address(self._linker)
 
 
 def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
@@ -151,10 +162,9 @@ def _can_reserve(instances: int) -> bool:
 
 
 def _after_fork() -> None:
-    # Neither the ticker nor any thread is there in the child: whoever needs an engine makes a new one.
+    # No thread is there in the child: whoever needs an engine makes a new one.
     for engine in Engine._shared.values():
         engine.dead = True
-        engine.ticker.armed = False
     Engine._shared = {}
     Engine._lock = threading.Lock()
 

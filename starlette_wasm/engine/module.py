@@ -9,7 +9,6 @@ from . import capi, link
 from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
 from .engine import Engine
 
-
 # What the engine says of features that are off; of damaged bytes it says other things.
 _LACKING = ("support", "enabled", "disabled", "proposal", "references required")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ctypes
+import os
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from . import capi
 
 INTERVAL = 0.001
 REST_AFTER = 0.25
+_LAST_TICK = 0.005
 _CLOCK_MONOTONIC, _SIGEV_THREAD = 1, 2
 
 
@@ -95,7 +97,6 @@ class Ticker:
         self.live = 0
         """How many guests are under way."""
         self._turns = 0
-        self._lock = threading.Lock()  # event loops of several threads may share an engine
         self._loop: asyncio.AbstractEventLoop | None = None
         _tickers.add(self)
 
@@ -106,7 +107,7 @@ class Ticker:
     def touch(self) -> None:
         """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""
         if not self.armed or self._loop is None or self._loop.is_closed():
-            with self._lock:
+            with _lock:
                 self._arm()
                 self._loop = asyncio.get_running_loop()
                 self._loop.call_later(REST_AFTER, self._look, self._loop, self._turns)
@@ -126,7 +127,7 @@ class Ticker:
 
     def rest(self) -> None:
         """Unless guests are under way, which need it."""
-        with self._lock:
+        with _lock:
             if self.armed and not self.live:
                 self.armed = False
                 self._timer.rest()
@@ -135,6 +136,36 @@ class Ticker:
 
 
 _tickers: weakref.WeakSet[Ticker] = weakref.WeakSet()
+_lock = threading.Lock()
+"""For arming and resting: event loops of several threads may share an engine. Held across a fork."""
+
+
+def _before_fork() -> None:
+    # glibc starts a thread for each tick, under a lock of its own. A child that is forked meanwhile finds it taken
+    # for ever, and hangs in its first timer_create (seen each time with glibc 2.36: the fork itself takes longer
+    # than a tick).
+    _lock.acquire()
+    armed = [ticker for ticker in list(_tickers) if ticker.armed]
+    for ticker in armed:
+        ticker._timer.rest()
+    if armed:
+        time.sleep(_LAST_TICK)
+
+
+def _after_fork_in_parent() -> None:
+    for ticker in list(_tickers):
+        if ticker.armed:
+            ticker._timer.arm()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for ticker in list(_tickers):
+        ticker.armed = False  # timers and threads are not inherited
+    _lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 @atexit.register

@@ -17,6 +17,7 @@ import platform
 import secrets
 import stat
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ _MAGIC = b"swasm\0\0\1"
 _MAC = 32
 _KEY_FILE = "key"
 _MOST = 1 << 30
+_NEW = ".new-"
+_ABANDONED_AFTER = 3600.0
 
 
 class CacheError(Exception):
@@ -53,6 +56,7 @@ class AotCache:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_directory(directory)
             self._key = self._read_key()
+            _clear(directory)
         except OSError as error:
             raise CacheError(f"{error.strerror}: {error.filename or directory}") from None
 
@@ -143,9 +147,17 @@ def _read_own(file: Path, *, private: bool = False) -> bytes:
         return stream.read()
 
 
+def _clear(directory: Path) -> None:
+    """Remove what writers that were killed left behind."""
+    for file in directory.glob(f"{_NEW}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.lstat().st_mtime > _ABANDONED_AFTER:
+                file.unlink()
+
+
 def _write(file: Path, data: bytes, *, exclusive: bool = False) -> None:
     """Write, sync, rename (or link, where an existing file must stay)."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=_NEW)
     try:
         with open(descriptor, "wb") as stream:
             stream.write(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import time
@@ -59,7 +60,7 @@ def load(engine: Engine, source: FunctionSource, cache: AotCache | None) -> Load
     if stored is not None:
         try:
             return LoadedFunction(source, Module.load(engine, *stored), digest, True)
-        except InvalidModuleError as error:
+        except (InvalidModuleError, UnsupportedModuleError) as error:
             logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
     begin = time.perf_counter()
     try:
@@ -81,6 +82,7 @@ def load_all(
     sources = list(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
     errors: list[ModuleLoadError] = []
+    count = itertools.count(1)
     begin = time.perf_counter()
 
     def one(source: FunctionSource) -> None:
@@ -90,9 +92,10 @@ def load_all(
             errors.append(error)
             return
         origin = "from the AOT cache" if function.cached else "compiled"
-        logger.info("loaded %s (%d of %d, %s)", source, len(loaded), len(sources), origin)
+        logger.info("loaded %s (%d of %d, %s)", source, next(count), len(sources), origin)
 
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1, "starlette-wasm-load") as pool:
+    most = min(threads or os.cpu_count() or 1, max(len(sources), 1))
+    with ThreadPoolExecutor(most, "starlette-wasm-load") as pool:
         list(pool.map(one, sources))
     if errors:
         for function in loaded.values():

@@ -1,0 +1,413 @@
+"""Guests as coroutines: deadlines, threads, cancellation, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import asynccontextmanager, nullcontext
+
+import pytest
+from support import GUESTS, answer, ask, command, invoke, run
+
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.driver import Invocation
+from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
+from starlette_wasm.engine.instance import End, Limits
+from starlette_wasm.engine.module import Module
+
+SPINS = {
+    "loop": command("(loop (br 0))"),
+    "calls": command("(loop (call $f) (br 0))", more="(func $f)"),
+    "start": command("", more="(start $first) (func $first (loop (br 0)))"),
+    "host": command(
+        "(loop (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br 0))",
+        "poll_oneoff",
+    ),
+    "errno": command(
+        "(loop (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 128))) (br 0))",
+        "poll_oneoff",
+    ),
+    "naps": command(
+        "(i64.store (i32.const 24) (i64.const 100000))"
+        "(loop (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br 0))",
+        "poll_oneoff",
+    ),
+    "fill": command("(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0))"),
+    "sleep": command(
+        "(i64.store (i32.const 24) (i64.const 60000000000))"
+        "(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))",
+        "poll_oneoff",
+    ),
+}
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        await asyncio.sleep(0.002)
+
+
+def idle(engine: Engine) -> bool:
+    return engine.ticker.live == 0 and not engine.live and not engine.workers.busy and not engine.workers.waiting
+
+
+def settles(engine: Engine) -> bool:
+    """A worker thread says what it has to say a moment before it is idle itself."""
+    end = time.monotonic() + 5
+    while not idle(engine) and time.monotonic() < end:
+        time.sleep(0.002)
+    return idle(engine)
+
+
+def query(**values: str) -> bytes:
+    return json.dumps({"query": values}).encode()
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("name", SPINS)
+def test_a_guest_without_end_is_over_at_its_deadline(wat, engine, name):
+    async def main():
+        begin = time.monotonic()
+        outcome = await invoke(wat(SPINS[name]), limits=Limits(time=0.2))
+        took = time.monotonic() - begin
+        await until(lambda: idle(engine))
+        return outcome, took
+
+    outcome, took = asyncio.run(main())
+    assert outcome.end is End.TIMEOUT
+    assert 0.15 < took < 1
+
+
+def test_a_guest_that_ends_before_its_deadline_is_not_hurt_by_it(guest):
+    assert ask(guest("sleep_ms"), query={"ms": "30"}, limits=Limits(time=5)) == {"slept": 30}
+
+
+def test_fifty_spinning_guests_end_in_time_and_quick_ones_are_served_meanwhile(guest, engine):
+    async def main():
+        begin = time.monotonic()
+        spinning = [asyncio.create_task(invoke(guest("spin"), limits=Limits(time=0.5))) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        slowest = 0.0
+        for _ in range(50):
+            at = time.monotonic()
+            assert (await invoke(guest("hello"))).end is End.OK
+            slowest = max(slowest, time.monotonic() - at)
+            await asyncio.sleep(0.002)
+        ends = [outcome.end for outcome in await asyncio.gather(*spinning)]
+        took = time.monotonic() - begin
+        await until(lambda: idle(engine))
+        return ends, took, slowest
+
+    ends, took, slowest = asyncio.run(main())
+    assert ends == [End.TIMEOUT] * 50
+    assert took < 3
+    assert slowest < 0.5
+
+
+def test_busy_guests_share_the_threads_so_that_all_of_them_get_on(wat, engine):
+    # Each needs some 30 ms of a thread: with turns, all of 12 end well before the deadline.
+    body = """(local $i i32)
+      (loop (br_if 0 (i32.ne (i32.const 60000000) (local.tee $i (i32.add (local.get $i) (i32.const 1))))))"""
+    busy = wat(command(body))
+
+    async def main():
+        return await asyncio.gather(*(invoke(busy, limits=Limits(time=20)) for _ in range(12)))
+
+    assert {outcome.end for outcome in asyncio.run(main())} == {End.OK}
+    assert settles(engine)
+
+
+def test_three_hundred_sleeping_guests_hold_no_thread(guest, engine):
+    async def main():
+        threads = threading.active_count()
+        begin = time.monotonic()
+        tasks = [asyncio.create_task(invoke(guest("sleep_ms"), query(ms="300"))) for _ in range(300)]
+        await asyncio.sleep(0.15)
+        assert engine.ticker.live == 300
+        assert threading.active_count() == threads
+        outcomes = await asyncio.gather(*tasks)
+        return outcomes, time.monotonic() - begin
+
+    run(guest("spin"), limits=Limits(time=0.05))  # starts the worker threads that it needs
+    outcomes, took = asyncio.run(main())
+    assert {outcome.end for outcome in outcomes} == {End.OK}
+    assert took < 3
+    assert settles(engine)
+
+
+# Cancellation
+
+
+async def cancelled(task: asyncio.Task) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("name", SPINS)
+@pytest.mark.parametrize("after", [0, 0.003, 0.05])
+def test_cancelling_frees_the_slot_at_once(wat, engine, name, after):
+    async def main():
+        task = asyncio.create_task(invoke(wat(SPINS[name]), limits=Limits(time=30)))
+        await asyncio.sleep(after)
+        begin = time.monotonic()
+        await cancelled(task)
+        await until(lambda: idle(engine))
+        return time.monotonic() - begin
+
+    assert asyncio.run(main()) < 0.5
+
+
+def test_cancelling_guests_that_wait_for_a_thread_frees_them_too(guest, engine):
+    async def main():
+        tasks = [asyncio.create_task(invoke(guest("spin"), limits=Limits(time=30))) for _ in range(20)]
+        await until(lambda: engine.workers.waiting > 5)
+        for task in reversed(tasks):
+            await cancelled(task)
+        await until(lambda: idle(engine))
+
+    asyncio.run(main())
+
+
+def test_cancelling_at_any_moment_leaves_nothing_behind(wat, guest, engine):
+    modules = [
+        wat(SPINS["naps"]),
+        wat(SPINS["host"]),
+        guest("spin"),
+        guest("yield"),
+        guest("echo"),
+        wat(SPINS["sleep"]),
+    ]
+
+    async def main():
+        for round_ in range(60):
+            tasks = [asyncio.create_task(invoke(module, limits=Limits(time=30))) for module in modules]
+            await asyncio.sleep(round_ * 0.0002)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: idle(engine))
+
+    asyncio.run(main())
+
+
+def test_a_guard_that_cancels_its_body_ends_the_guest(guest, engine):
+    class Gone(Exception):
+        pass
+
+    @asynccontextmanager
+    async def guard():
+        task = asyncio.current_task()
+        timer = asyncio.get_running_loop().call_later(0.05, task.cancel)
+        try:
+            yield
+        except asyncio.CancelledError:
+            task.uncancel()
+            raise Gone from None
+        finally:
+            timer.cancel()
+
+    async def main():
+        for name in ("spin", "sleep60"):
+            with pytest.raises(Gone):
+                await Invocation(guest(name), Limits(), b"{}").run(time.monotonic() + 30, guard)
+        await until(lambda: idle(engine))
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_closed_under_running_guests_leaves_nothing_behind(guest, wat, engine):
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(invoke(module, limits=Limits(time=0.3))) for module in (guest("spin"), guest("spin"))]
+    loop.run_until_complete(asyncio.sleep(0.05))
+    for task in tasks:
+        task._log_destroy_pending = False
+    loop.close()
+    assert settles(engine)
+    assert run(guest("hello")).end is End.OK
+
+
+def test_an_invocation_that_never_runs_gives_its_slot_back_on_close(guest, engine):
+    invocation = Invocation(guest("hello"), Limits(), b"")
+    assert engine.ticker.live == 1
+    invocation.close()
+    invocation.close()
+    assert settles(engine)
+
+
+# Several loops
+
+
+def test_guests_in_several_event_loops_of_several_threads_are_never_mixed_up(guest, engine):
+    failures: list[object] = []
+
+    def tenant(name: str) -> None:
+        async def one(number: int) -> None:
+            marker = f"{name}-{number}-" + name * 500
+            outcome = await invoke(guest("echo"), json.dumps({"m": marker}).encode(), limits=Limits(time=60))
+            body = json.loads(json.loads(outcome.stdout)["body"])
+            if body != {"m": marker}:
+                failures.append((marker, body))
+
+        async def sleepy(number: int) -> None:
+            slept = answer(await invoke(guest("sleep_ms"), query(ms=str(number)), limits=Limits(time=60)))
+            if slept != {"slept": number}:
+                failures.append((name, number, slept))
+
+        async def trapped() -> None:
+            outcome = await invoke(guest("trap"), query(mode="div0"), limits=Limits(time=60))
+            if outcome.reason != "integer divide by zero":
+                failures.append((name, outcome))
+
+        async def main() -> None:
+            for batch in range(8):
+                await asyncio.gather(
+                    *(one(batch * 10 + i) for i in range(10)),
+                    *(sleepy(i) for i in range(1, 10)),
+                    trapped(),
+                    invoke(guest("spin"), limits=Limits(time=0.02)),
+                )
+
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=tenant, args=(name,)) for name in "abcdef"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+    assert settles(engine)
+
+
+def test_the_next_loop_finds_the_ticker_running_although_the_last_one_is_closed(guest):
+    for _ in range(5):
+        assert run(guest("spin"), limits=Limits(time=0.05)).end is End.TIMEOUT
+
+
+def test_loops_that_take_turns_in_threads_never_lose_the_ticker(guest, engine):
+    # Quick guests, pauses about as long as the ticker's rest, then one that needs a tick to be stopped at all.
+    failures: list[object] = []
+
+    def tenant(pause: float) -> None:
+        async def main() -> None:
+            for _ in range(4):
+                await invoke(guest("hello"))
+                await asyncio.sleep(pause)
+                outcome = await invoke(guest("spin"), limits=Limits(time=0.02))
+                if outcome.end is not End.TIMEOUT:
+                    failures.append(outcome)
+
+        asyncio.run(main())
+
+    threads = [threading.Thread(target=tenant, args=(0.24 + i * 0.005,), daemon=True) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert failures == []
+
+
+# The pool
+
+
+@pytest.fixture(scope="module")
+def small():
+    """An engine with room for three guests, and its modules."""
+    engine = Engine(EngineConfig(max_instances=3, workers=1))
+    modules = {
+        name: Module.compile(engine, (GUESTS / f"{name}.wasm").read_bytes()) for name in ("hello", "sleep_ms", "spin")
+    }
+    return engine, modules
+
+
+def test_a_full_pool_is_an_error_and_there_is_room_again_after(small):
+    engine, modules = small
+
+    async def main():
+        for _ in range(5):
+            tasks = [asyncio.create_task(invoke(modules["sleep_ms"], query(ms="50"))) for _ in range(3)]
+            await asyncio.sleep(0)
+            for _ in range(10):
+                with pytest.raises(OutOfInstances, match="3 guests are alive"):
+                    await invoke(modules["hello"])
+            assert {outcome.end for outcome in await asyncio.gather(*tasks)} == {End.OK}
+            assert (await invoke(modules["hello"])).end is End.OK
+        assert settles(engine)
+
+    asyncio.run(main())
+
+
+def test_slots_of_guests_that_timed_out_are_used_again(small):
+    engine, modules = small
+
+    async def main():
+        for _ in range(5):
+            outcomes = await asyncio.gather(*(invoke(modules["spin"], limits=Limits(time=0.05)) for _ in range(3)))
+            assert {outcome.end for outcome in outcomes} == {End.TIMEOUT}
+            await until(lambda: idle(engine))
+
+    asyncio.run(main())
+
+
+# Closing modules
+
+
+def test_a_module_closed_under_its_guests_lets_them_end(engine):
+    module = Module.compile(engine, (GUESTS / "sleep_ms.wasm").read_bytes())
+    spinning = Module.compile(engine, (GUESTS / "spin.wasm").read_bytes())
+    trapping = Module.compile(engine, capi.assemble(SPINS["naps"].replace("(br 0)", "unreachable")))
+
+    async def main():
+        tasks = [asyncio.create_task(invoke(module, query(ms="60"))) for _ in range(5)]
+        tasks += [asyncio.create_task(invoke(spinning, limits=Limits(time=0.2)))]
+        tasks += [asyncio.create_task(invoke(trapping))]
+        await asyncio.sleep(0.02)
+        for each in (module, spinning, trapping):
+            each.close()
+            each.close()
+        return await asyncio.gather(*tasks)
+
+    ends = [outcome.end for outcome in asyncio.run(main())]
+    assert ends == [End.OK] * 5 + [End.TIMEOUT, End.TRAP]
+    assert settles(engine)
+
+
+def test_a_closed_module_has_no_new_guests(engine):
+    module = Module.compile(engine, (GUESTS / "hello.wasm").read_bytes())
+    module.close()
+    with pytest.raises(capi.EngineError, match="the module is closed"):
+        Invocation(module, Limits(), b"")
+    with pytest.raises(AssertionError, match="the module is closed"):
+        module.serialize()
+    assert settles(engine)
+
+
+def test_a_guard_is_not_entered_for_a_guest_that_ends_at_once(guest):
+    def guard():
+        raise AssertionError("not needed")
+
+    async def main():
+        return await Invocation(guest("hello"), Limits(), b"").run(time.monotonic() + 1, guard)
+
+    assert asyncio.run(main()).end is End.OK
+
+
+def test_a_deadline_that_has_passed_stops_what_does_not_end_at_once(guest, wat, engine):
+    async def main():
+        for module in (guest("spin"), wat(SPINS["sleep"])):
+            begin = time.monotonic()
+            outcome = await Invocation(module, Limits(), b"").run(begin - 1, nullcontext)
+            assert outcome.end is End.TIMEOUT
+            assert time.monotonic() - begin < 1
+        await until(lambda: idle(engine))
+
+    asyncio.run(main())

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.driver import Invocation
+from starlette_wasm.engine.instance import End, Limits
+from starlette_wasm.exceptions import CompileError, ModuleLoadError
+from starlette_wasm.functions import loader
+from starlette_wasm.functions.aot import AotCache
+from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
+from starlette_wasm.functions.loader import load, load_all, open_cache
+
+GUESTS = Path(__file__).parent.parent / "guests"
+MINIMAL = '(memory (export "memory") 1) (func (export "_start"))'
+
+
+def source(file: Path, name: str = "f", version: str = "1") -> FunctionSource:
+    return FunctionSource(name, version, file, FunctionManifest())
+
+
+def guest(name: str) -> FunctionSource:
+    return source(GUESTS / f"{name}.wasm", name)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return AotCache(tmp_path / "cache")
+
+
+def greets(function) -> bool:
+    invocation = Invocation(function.module, Limits(), b"")
+    outcome = asyncio.run(invocation.run(time.monotonic() + 5, nullcontext))
+    return outcome.end is End.OK and b"hello" in outcome.stdout
+
+
+def test_a_module_is_compiled_once_and_then_comes_from_the_cache(engine, cache):
+    first, second = (load(engine, guest("hello"), cache) for _ in range(2))
+    assert (first.cached, second.cached) == (False, True)
+    assert first.digest == second.digest == hashlib.sha256((GUESTS / "hello.wasm").read_bytes()).hexdigest()
+    assert greets(first)
+    assert greets(second)
+    assert first.module.facts == second.module.facts
+    for function in (first, second):
+        function.module.close()
+
+
+def test_a_changed_module_and_another_engine_are_compiled_again(engine, cache, tmp_path, monkeypatch):
+    file = tmp_path / "f.wasm"
+    file.write_bytes((GUESTS / "hello.wasm").read_bytes())
+    assert not load(engine, source(file), cache).cached
+    monkeypatch.setattr(type(engine), "fingerprint", "wasmtime of tomorrow")
+    assert not load(engine, source(file), cache).cached
+    monkeypatch.undo()
+    file.write_bytes((GUESTS / "garbage.wasm").read_bytes())
+    assert not load(engine, source(file), cache).cached
+
+
+def test_damaged_code_is_compiled_again_and_mended(engine, cache, caplog):
+    load(engine, guest("hello"), cache)
+    (file,) = cache.directory.glob("*.cwasm")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    again = load(engine, guest("hello"), cache)
+    assert not again.cached
+    assert greets(again)
+    assert "is damaged" in caplog.text
+    assert load(engine, guest("hello"), cache).cached
+
+
+def test_code_that_the_engine_does_not_take_is_compiled_again(engine, cache, caplog):
+    function = load(engine, guest("hello"), cache)
+    cache.store(cache.key(function.digest, engine.fingerprint), b"no code of this engine", function.module.facts)
+    again = load(engine, guest("hello"), cache)
+    assert not again.cached
+    assert greets(again)
+    assert "the code of hello v1 is not usable, compiling again" in caplog.text
+
+
+def test_without_a_cache_modules_are_compiled(engine):
+    assert open_cache(None) is None
+    assert not load(engine, guest("hello"), None).cached
+
+
+def test_a_cache_that_cannot_be_trusted_is_a_warning_and_everything_works(engine, tmp_path, caplog):
+    place = tmp_path / "cache"
+    place.mkdir()
+    place.chmod(0o777)
+    assert open_cache(place) is None
+    assert "AOT cache not used: others may write to" in caplog.text
+    assert "modules are compiled at each start" in caplog.text
+    assert greets(load(engine, guest("hello"), open_cache(place)))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (
+            b"",
+            ModuleLoadError,
+            "failed to load module .*f.wasm: it does not begin like a WebAssembly module; build or copy",
+        ),
+        (b"\0asm\1\0\0\0\x01", ModuleLoadError, "failed to load module"),
+        (b"\x7fELF", ModuleLoadError, "failed to load module"),
+        (b"\0asm\x0d\0\1\0", CompileError, "AOT compile failed .*f.wasm: it is a component"),
+        (capi.assemble(f'(module (import "env" "x" (func)) {MINIMAL})'), CompileError, r"it imports env\.x"),
+        (capi.assemble(f"(module (type (struct)) {MINIMAL})"), CompileError, "gc"),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_an_error_that_names_it(engine, cache, tmp_path, content, error, message):
+    (tmp_path / "f.wasm").write_bytes(content)
+    with pytest.raises(error, match=message) as caught:
+        load(engine, source(tmp_path / "f.wasm"), cache)
+    assert type(caught.value) is error
+    assert caught.value.file == str(tmp_path / "f.wasm")
+    assert not list(cache.directory.glob("*.cwasm"))
+
+
+def test_a_file_that_cannot_be_read_or_is_too_large_is_an_error(engine, tmp_path, monkeypatch):
+    with pytest.raises(ModuleLoadError, match="No such file"):
+        load(engine, source(tmp_path / "none.wasm"), None)
+    with pytest.raises(ModuleLoadError, match="Is a directory"):
+        load(engine, source(tmp_path), None)
+    monkeypatch.setattr(loader, "_MOST_BYTES", 1 << 8)
+    with pytest.raises(ModuleLoadError, match="strip it"):
+        load(engine, guest("hello"), None)
+
+
+def test_all_are_loaded_side_by_side_with_progress_in_the_log(engine, cache, caplog):
+    caplog.set_level(logging.INFO)
+    sources = [guest(file.stem) for file in sorted(GUESTS.glob("*.wasm"))]
+    for origin in ("compiled", "from the AOT cache"):
+        caplog.clear()
+        loaded = load_all(engine, sources, cache, threads=4)
+        assert set(loaded) == {(each.name, "1") for each in sources}
+        assert all(function.cached == (origin != "compiled") for function in loaded.values())
+        lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("loaded ")]
+        assert len(lines) == len(sources)
+        for number in range(1, len(sources) + 1):
+            assert sum(f"({number} of {len(sources)}, {origin})" in line for line in lines) == 1
+        assert caplog.messages[-1].startswith(f"{len(sources)} functions ready in ")
+        assert greets(loaded["hello", "1"])
+        for function in loaded.values():
+            function.module.close()
+
+
+def test_no_functions_are_no_error(engine):
+    assert load_all(engine, [], None) == {}
+
+
+def test_the_first_error_is_raised_once_all_have_ended(engine, tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.wasm").write_bytes(b"damaged")
+    sources = [guest("hello"), *(source(tmp_path / f"{name}.wasm", name) for name in ("b", "a")), guest("echo")]
+    with pytest.raises(ModuleLoadError, match=r"a\.wasm"):
+        load_all(engine, sources, None)
