@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 
 class Full(Exception):
@@ -43,10 +44,11 @@ class Bulkhead:
             async with asyncio.timeout(self.timeout):
                 await place
         except BaseException as error:
-            try:
-                self._waiters.remove(place)
-            except ValueError:
+            if place.done() and not place.cancelled():
                 self.leave()  # it was given just as the wait ended
+            else:
+                with suppress(ValueError):
+                    self._waiters.remove(place)
             if isinstance(error, TimeoutError):
                 raise Full(f"no place within {self.timeout * 1000:.0f} ms (queueTimeoutMs)") from None
             raise
@@ -55,20 +57,21 @@ class Bulkhead:
         """Give the place to the one that waits longest, or back."""
         while self._waiters:
             place = self._waiters.popleft()
-            if not place.done():
-                _give(place)
-                return
+            if place.done():
+                continue
+            loop = place.get_loop()
+            if asyncio._get_running_loop() is loop:
+                place.set_result(None)
+            else:
+                try:
+                    loop.call_soon_threadsafe(self._give, place)
+                except RuntimeError:  # that loop is closed
+                    continue
+            return
         self.active -= 1
 
-
-def _give(place: asyncio.Future[None]) -> None:
-    loop = place.get_loop()
-    if asyncio._get_running_loop() is loop:
-        place.set_result(None)
-    else:
-        loop.call_soon_threadsafe(_give_here, place)
-
-
-def _give_here(place: asyncio.Future[None]) -> None:
-    if not place.done():
-        place.set_result(None)
+    def _give(self, place: asyncio.Future[None]) -> None:
+        if place.done():
+            self.leave()
+        else:
+            place.set_result(None)

@@ -108,6 +108,7 @@ class CompileError(ModuleLoadError):
 class FunctionNotFound(WasmError):
     """No such function, or no such version of it."""
 
+    status = 404
     slug = "function-not-found"
 
     def __init__(

@@ -52,11 +52,13 @@ class Interruptible:
         self._gone = gone
         self._why: Why | None = None
         self._watch: asyncio.Future[object] | None = None
+        self._over = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None, "needs a task to cancel"
         self._task = task
+        self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
         self._group.add(self)
         if self._gone is not None:
@@ -75,15 +77,20 @@ class Interruptible:
             if asyncio._get_running_loop() is self._loop:
                 self._task.cancel()
             else:
-                self._loop.call_soon_threadsafe(self._task.cancel)
+                self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._over:
+            self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over = True
         self._group.discard(self)
         if self._watch is not None:
             self._watch.remove_done_callback(self._on_gone)
             self._watch.cancel()
-        if self._why is not None and kind is asyncio.CancelledError:
-            self._task.uncancel()
+        # As asyncio.timeout() does it: who else has cancelled the task is to be obeyed.
+        if self._why is not None and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
             raise Interrupted(self._why) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 
 from starlette._utils import get_route_path
@@ -15,7 +16,7 @@ from .admin.endpoints import ENDPOINTS
 from .config import RouteRule, Stickiness
 from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, WasmError
 from .rollout.router import Choice, Match, Reason
-from .routing import WasmRoute, find_functions, has_own_middleware
+from .routing import each_route, find_functions, has_own_middleware
 from .runtime import Config, WasmRuntime
 from .serving import COLD, RUNTIME, send_plain, send_problem, serve
 from .settings import WasmSettings
@@ -59,6 +60,7 @@ class WasmMiddleware:
             self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", mend="give one")
         self.runtime = runtime
         self._error: Exception | None = self._wrong
+        self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -69,8 +71,9 @@ class WasmMiddleware:
             return
         runtime = self.runtime
         cold = False
-        if not runtime.is_open and runtime.state != "closed":
+        if self._error is not None or (not runtime.is_open and (self._stopped or runtime.state != "closed")):
             await self._open()
+            DrainOnSignal(runtime).install()
             cold = scope[COLD] = True
         scope[RUNTIME] = runtime
         if scope["type"] == "http":
@@ -125,10 +128,11 @@ class WasmMiddleware:
             try:
                 await self.runtime.start()
                 self._check(_routes(self.app))
+                self._stopped = False
             except Exception as error:
                 self._error = error
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or it grows with each time it is raised
 
     def _check(self, routes: Sequence[BaseRoute]) -> None:
         for full, path, wasm in find_functions(routes):
@@ -152,10 +156,12 @@ class WasmMiddleware:
         try:
             await self._open()
         except Exception as error:
+            if ours:
+                await self.runtime.close()
             await receive()
-            logger.error("%s", error, exc_info=None if isinstance(error, WasmError) else error)
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
+            message = str(error) if isinstance(error, WasmError) else traceback.format_exc()
+            await send({"type": "lifespan.startup.failed", "message": message})
+            raise  # as Starlette does: its TestClient looks for that
         signals = DrainOnSignal(self.runtime)
 
         async def closing_send(message: Message) -> None:
@@ -171,6 +177,7 @@ class WasmMiddleware:
             signals.uninstall()
             if ours:
                 await self.runtime.close()
+                self._stopped = True
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:
@@ -195,8 +202,11 @@ def _inside(app: object) -> Iterator[object]:
         app = getattr(app, "app", None)
 
 
-def _names_inside(app: object) -> list[str]:
-    return [type(each).__name__ for each in _inside(app)]
+def _names_inside(app: object) -> Iterator[str]:
+    for each in _inside(app):
+        yield type(each).__name__
+        # An app that was wrapped as a whole has not built its middleware yet.
+        yield from (getattr(listed.cls, "__name__", "") for listed in getattr(each, "user_middleware", ()))
 
 
 def _routes(app: object) -> list[BaseRoute]:
@@ -204,8 +214,9 @@ def _routes(app: object) -> list[BaseRoute]:
 
 
 def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
-    for route in routes:
-        if isinstance(route, Mount) and not has_own_middleware(route.app):
+    for route in each_route(routes):
+        kind = getattr(route, "original_route", route)  # FastAPI's, behind what stands in for it
+        if isinstance(kind, Mount) and not has_own_middleware(route.app):
             yield from _native_paths(route.routes, prefix + route.path)
-        elif isinstance(route, Route) and not isinstance(route, WasmRoute):
+        elif isinstance(kind, Route) and not hasattr(route.endpoint, "wasm"):
             yield prefix + route.path

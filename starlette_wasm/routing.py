@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,17 +14,31 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from .exceptions import ConfigError, WasmError
-from .interrupt import Gone, Interrupted
+from .exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
+from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse
 from .protocols.headers import render
 from .runtime import WasmRuntime
-from .serving import COLD, RUNTIME, disconnected, given_request_id, problem, read_body, serve, with_request_id
+from .serving import (
+    COLD,
+    GONE,
+    RUNTIME,
+    disconnected,
+    has_handler,
+    problem,
+    read_body,
+    request_id_of,
+    send_problem,
+    serve,
+    with_request_id,
+)
 from .target import Target
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
 Handler = Callable[[Request, Call], Awaitable[Response]]
+# What is wrong with the route itself, and would have stopped the start had the route been found there.
+_AT_START = (ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +88,9 @@ class WasmRoute(Route):
         runtime: WasmRuntime | None = None,
         handler: Handler | None = None,
     ) -> None:
-        self.wasm = FunctionRef(function, version, policy, runtime)
+        wasm = FunctionRef(function, version, policy, runtime)
         self.handler = handler
-        app = _FunctionApp(self.wasm, path) if handler is None else _HandlerApp(self.wasm, path, handler)
+        app = _FunctionApp(wasm, path) if handler is None else _HandlerApp(wasm, path, handler)
         if name is None:
             name = function if handler is None else getattr(handler, "__name__", function)
         super().__init__(path, app, methods=None if methods is None else list(methods), name=name)
@@ -85,30 +100,34 @@ class _FunctionApp:
     """The ASGI app of a route without Python around the function."""
 
     def __init__(self, wasm: FunctionRef, path: str) -> None:
-        self._wasm = wasm
+        self.wasm = wasm
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, cold = await self._wasm.runtime_for(scope)
-        target = self._wasm.target(runtime, self._path)
+        runtime, cold = await self.wasm.runtime_for(scope)
+        try:
+            target = self.wasm.target(runtime, self._path)
+        except RuntimeClosed as error:
+            await send_problem(runtime.debug, error, scope, send, None)
+            return
         params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
-        await serve(runtime, target, scope, receive, send, path=get_route_path(scope), params=params, cold=cold)
+        path = get_route_path(scope)
+        await serve(runtime, target, scope, receive, send, path=path, params=params, cold=cold, raises=True)
 
 
 class _HandlerApp:
     """The ASGI app of a route with a handler ``(request, call)``."""
 
     def __init__(self, wasm: FunctionRef, path: str, handler: Handler) -> None:
-        self._wasm = wasm
+        self.wasm = wasm
         self._path = path
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        call = partial(_call, self._wasm, self._path, request)
-        response = await _answer(request, self._wasm, partial(self._handler, request, call))
-        if response is not None:
-            await response(scope, receive, send)
+        call = partial(_call, self.wasm, self._path, request)
+        response = await _answer(request, self.wasm, partial(self._handler, request, call))
+        await response(scope, receive, send)
 
 
 def wasm_route(
@@ -154,10 +173,7 @@ def wasm_endpoint(
 
     async def endpoint(request: Request) -> Response:
         path = getattr(request.scope.get("route"), "path", function)
-        response = await _answer(request, wasm, partial(_call, wasm, path, request, request))
-        if response is None:
-            raise ClientDisconnect
-        return response
+        return await _answer(request, wasm, partial(_call, wasm, path, request, request))
 
     endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
     endpoint.__doc__ = None
@@ -165,51 +181,60 @@ def wasm_endpoint(
     return endpoint
 
 
-async def _answer(request: Request, wasm: FunctionRef, handler: Callable[[], Awaitable[Response]]) -> Response | None:
-    """What the handler gives, faults as problem+json; None where the client is gone."""
+async def _answer(request: Request, wasm: FunctionRef, handler: Callable[[], Awaitable[Response]]) -> Response:
+    """What the handler gives, faults as problem+json."""
     try:
         return await handler()
     except WasmError as error:
-        if isinstance(error, ConfigError) or _has_handler(request.scope, error):
+        if isinstance(error, _AT_START) or has_handler(request.scope, error):
             raise
         runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
-        request_id = getattr(request.state, "wasm_request_id", None) or given_request_id(request.scope)
+        request_id = getattr(request.state, "wasm_request_id", None) or request_id_of(request.scope)
         status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
-        return _response(status, [(b"content-type", b"application/problem+json"), *headers], body)
+        headers = [(b"content-type", b"application/problem+json"), *headers]
+        if request.method == "HEAD":
+            return _response(status, [*headers, (b"content-length", b"%d" % len(body))], b"")
+        return _response(status, headers, body)
     except (ClientDisconnect, Interrupted):
-        return None
-
-
-def _has_handler(scope: Scope, error: WasmError) -> bool:
-    """Whether the app has registered a handler for this error."""
-    handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
-    return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
+        return Response(status_code=GONE)
 
 
 async def _call(wasm: FunctionRef, path: str, outer: Request, given: Request | EdgeRequest) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
     runtime, cold = await wasm.runtime_for(outer.scope)
     target = wasm.target(runtime, path)
-    gone: Gone | None = None
+    headers: Mapping[str, str] | None = None
     if isinstance(given, EdgeRequest):
-        request = given
+        request, headers = given, outer.headers
+        if not outer._stream_consumed:
+            await _body(outer, target)  # or the wait for a disconnect would take it away
     else:
-        # Where the handler has read the body, Starlette keeps it.
-        body = getattr(given, "_body", None)
-        if body is None:
-            body = await read_body(given.scope, given.receive, target.policy.max_request_bytes)
-            given._body = body
+        body = await _body(given, target)
         request = EdgeRequest.from_scope(given.scope, body, path=get_route_path(given.scope), params=given.path_params)
-        gone = partial(disconnected, outer.receive)
+    target.check_size(request)
     try:
         response = await runtime.call(
-            target, request, route=path, client=outer.scope.get("client"), cold=cold, gone=gone
+            target,
+            request,
+            route=path,
+            client=outer.scope.get("client"),
+            cold=cold,
+            gone=partial(disconnected, outer.receive),
+            headers=headers,
         )
     finally:
         if request.context is not None:
             outer.state.wasm_request_id = request.context.request_id
     assert request.context is not None
     return to_starlette(response, outer.method, request.context.request_id)
+
+
+async def _body(request: Request, target: Target) -> bytes:
+    """The body, which is left where Starlette keeps it once it was read."""
+    body: bytes | None = getattr(request, "_body", None)
+    if body is None:
+        body = request._body = await read_body(request.scope, request.receive, target.policy.max_request_bytes)
+    return body
 
 
 def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
@@ -231,9 +256,9 @@ def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tu
 
     Mounts are followed, but not into an app that has a WasmMiddleware of its own.
     """
-    for route in routes:
-        path = getattr(route, "path", "")
-        wasm = getattr(route, "wasm", None) or getattr(getattr(route, "endpoint", None), "wasm", None)
+    for route in each_route(routes):
+        path = getattr(route, "path", None) or ""
+        wasm = getattr(getattr(route, "endpoint", None), "wasm", None)
         if isinstance(wasm, FunctionRef):
             yield prefix + path, path, wasm
         inner = getattr(route, "routes", None)
@@ -241,6 +266,18 @@ def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tu
             yield from find_functions(inner, prefix + path)
 
 
+def each_route(routes: Sequence[BaseRoute]) -> Iterable[Any]:
+    """The routes, with what stands in for those that FastAPI's ``include_router`` leaves in their router."""
+    iterate = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    each: Iterable[Any] = routes if iterate is None else iterate(routes)
+    return each
+
+
 def has_own_middleware(app: object) -> bool:
-    """Whether an app has a WasmMiddleware in its list."""
-    return any(getattr(each.cls, "__name__", "") == "WasmMiddleware" for each in getattr(app, "user_middleware", ()))
+    """Whether a WasmMiddleware is around an app, or in its list."""
+    while app is not None:
+        classes = [type(app), *(each.cls for each in getattr(app, "user_middleware", ()))]
+        if any(base.__name__ == "WasmMiddleware" for each in classes for base in getattr(each, "__mro__", ())):
+            return True
+        app = getattr(app, "app", None)
+    return False

@@ -23,7 +23,7 @@ from .engine import layout
 from .engine.capi import EngineError
 from .engine.driver import Invocation
 from .engine.engine import Engine, EngineConfig, OutOfInstances
-from .engine.instance import End, Outcome
+from .engine.instance import NO_STRINGS, End, Outcome
 from .exceptions import (
     ConfigError,
     ExecutionTimeout,
@@ -34,7 +34,6 @@ from .exceptions import (
     FunctionTrapped,
     InvalidFunctionResponse,
     MemoryLimitExceeded,
-    RequestTooLarge,
     RuntimeClosed,
     WasmError,
 )
@@ -46,6 +45,7 @@ from .messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
 from .policy import SandboxPolicy, load_policies
 from .protocols import ResponseError
 from .rollout.router import Router
+from .serving import new_request_id
 from .settings import WasmSettings, load_settings
 from .target import Target, bind
 
@@ -212,13 +212,7 @@ class WasmRuntime:
         if not self.is_open:
             raise RuntimeClosed(self._state)
         target = self.target(name, version, policy, where="invoke")
-        body = request.body
-        if (
-            body
-            and len(body) > target.policy.max_request_bytes // 4
-            and len(request.content) > (target.policy.max_request_bytes)
-        ):
-            raise RequestTooLarge(target.policy.max_request_bytes)
+        target.check_size(request)
         return await self.call(target, request)
 
     async def call(
@@ -230,16 +224,18 @@ class WasmRuntime:
         client: tuple[str, int] | None = None,
         cold: bool = False,
         gone: Gone | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
-        ``gone`` ends it when the client goes away, which raises Interrupted. Raises FunctionOverloaded,
-        RuntimeClosed and FunctionError.
+        ``gone`` ends it when the client goes away, which raises Interrupted. ``headers`` are those of the client,
+        where ``request`` has others. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
         guard = partial(Interruptible, self._interruptibles, gone)
         bulkhead = target.bulkhead
+        context = request.context = self.context(target, request.headers if headers is None else headers, cold)
         self._running += 1
         try:
             if bulkhead.free:
@@ -248,32 +244,28 @@ class WasmRuntime:
                 async with guard():
                     await bulkhead.wait()
             try:
-                deadline = time.monotonic() + target.limits.time
-                context = request.context = self.context(target, request, cold)
+                plan = target.plan
+                deadline = time.monotonic() + plan.limits.time
+                request.context = context  # again: the request may be shared, and others came while this one waited
                 outcome = await Invocation(
-                    target.function.module,
-                    target.limits,
+                    plan,
                     target.protocol.encode(request),
-                    target.args,
-                    _environ(target, request, context, route, client)
-                    if target.function.module.reads_environ
-                    else layout.strings([]),
-                    target.preopens,
+                    _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
                 ).run(deadline, guard)
             finally:
                 bulkhead.leave()
             response = await self._response(target, outcome, context)
         except WasmError as error:
-            self._failed(error)
+            self._failed(error, context)
             raise
         except (Full, OutOfInstances) as error:
             overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
-            self._failed(overload)
+            self._failed(overload, context)
             raise overload from None
         except (EngineError, OSError) as error:
-            trapped = FunctionTrapped(target.name, target.version, reason=f"not run: {error}")
-            self._failed(trapped)
-            raise trapped from None
+            trapped = FunctionTrapped(target.name, target.version, reason="not run")
+            self._failed(trapped, context, error)
+            raise trapped from error
         except Interrupted as error:
             self._counts[error.why.name.lower()] += 1
             if error.why is Why.CLOSING:
@@ -284,13 +276,12 @@ class WasmRuntime:
         self._counts["ok"] += 1
         return response
 
-    def context(self, target: Target, request: EdgeRequest, cold: bool) -> EdgeContext:
-        headers = request.headers
+    def context(self, target: Target, headers: Mapping[str, str], cold: bool) -> EdgeContext:
         given = headers.get("x-request-id")
         traceparent = headers.get("traceparent")
         traced = traceparent is not None and _TRACEPARENT(traceparent) is not None
         return EdgeContext(
-            given if given is not None and is_request_id(given) else os.urandom(16).hex(),
+            given if given is not None and is_request_id(given) else new_request_id(),
             self.region(headers.get("x-region")),
             cold,
             target.name,
@@ -311,19 +302,21 @@ class WasmRuntime:
             log_guest(target, outcome, context)
         fault = _fault(target, outcome)
         if fault is not None:
-            logger.error("%s", fault, extra={"request_id": context.request_id, "wasm_error": fault.slug})
             raise fault
         try:
             if len(outcome.stdout) > _LARGE:
                 return await asyncio.to_thread(target.protocol.decode, outcome.stdout)
             return target.protocol.decode(outcome.stdout)
         except ResponseError as error:
-            invalid = InvalidFunctionResponse(target.name, target.version, problem=error.problem, offset=error.offset)
-            logger.error("%s", invalid, extra={"request_id": context.request_id, "wasm_error": invalid.slug})
-            raise invalid from None
+            raise InvalidFunctionResponse(
+                target.name, target.version, problem=error.problem, offset=error.offset
+            ) from None
 
-    def _failed(self, error: WasmError) -> None:
+    def _failed(self, error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
         self._counts[error.slug] += 1
+        level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
+        extra = {"request_id": context.request_id, "wasm_error": error.slug}
+        logger.log(level, "%s%s", error, f": {cause}" if cause else "", extra=extra)
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges of this runtime; those of the engine are of the process.
@@ -476,7 +469,7 @@ def _fault(target: Target, outcome: Outcome) -> FunctionError | None:
         return FunctionExited(*who, code=outcome.exit_code)
     if outcome.end is End.MEMORY:
         pages = outcome.memory_bytes // layout.PAGE + outcome.refused_pages
-        return MemoryLimitExceeded(*who, limit_pages=target.limits.memory_pages, asked_pages=pages)
+        return MemoryLimitExceeded(*who, limit_pages=target.policy.max_memory_pages, asked_pages=pages)
     if outcome.end is End.OUTPUT:
         limit = target.policy.max_response_bytes
         return InvalidFunctionResponse(*who, problem=f"more than {limit} bytes (maxResponseBytes)", offset=limit)

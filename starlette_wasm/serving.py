@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 RUNTIME = "starlette_wasm.runtime"
 """The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
+_REPLAY_PAUSE = 0.05
 COLD = "starlette_wasm.cold"
 """Set in the scope of the request that had to start the runtime."""
+GONE = 499
+"""The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -57,7 +63,8 @@ def _check_connected(message: Message) -> None:
 async def disconnected(receive: Receive) -> None:
     """Returns when the client has gone away. The body must have been read."""
     while (await receive())["type"] != "http.disconnect":
-        continue
+        # Middleware that has read the body may replay it for ever, at once.
+        await asyncio.sleep(_REPLAY_PAUSE)
 
 
 async def serve(
@@ -70,8 +77,12 @@ async def serve(
     path: str,
     params: dict[str, str],
     cold: bool = False,
+    raises: bool = False,
 ) -> None:
-    """Answer a request with a function. Faults become problem+json; a client that goes away gets nothing."""
+    """Answer a request with a function.
+
+    Faults become problem+json; with ``raises`` only those for which the app has no exception handler.
+    """
     request = None
     try:
         body = await read_body(scope, receive, target.policy.max_request_bytes)
@@ -85,9 +96,14 @@ async def serve(
             gone=partial(disconnected, receive),
         )
     except WasmError as error:
+        if raises and has_handler(scope, error):
+            raise
         await send_problem(runtime.debug, error, scope, send, request)
         return
     except (ClientDisconnect, Interrupted):
+        with suppress(OSError):
+            await send({"type": "http.response.start", "status": GONE, "headers": []})
+            await send({"type": "http.response.body"})
         return
     status, headers, content = render(response, scope["method"])
     assert request.context is not None
@@ -96,30 +112,34 @@ async def serve(
     await send({"type": "http.response.body", "body": content})
 
 
+def has_handler(scope: Scope, error: WasmError) -> bool:
+    """Whether the app has registered a handler for this error."""
+    handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
+    return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
+
+
 def with_request_id(headers: Headers, request_id: str) -> Headers:
     headers = [header for header in headers if header[0] != b"x-request-id"]
     headers.append((b"x-request-id", request_id.encode("ascii")))
     return headers
 
 
-def problem(debug: bool, error: WasmError, request_id: str | None) -> tuple[int, Headers, bytes]:
+def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body of the answer to a fault (RFC 9457)."""
-    document = {"type": error.slug, "title": error.title, "status": error.status}
+    document = {"type": error.slug, "title": error.title, "status": error.status, "request_id": request_id}
     detail = str(error) if debug else error.detail
     if detail is not None:
         document["detail"] = detail
-    headers: Headers = []
-    if request_id is not None:
-        document["request_id"] = request_id
-        headers.append((b"x-request-id", request_id.encode("ascii")))
+    headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
     if isinstance(error, FunctionOverloaded):
         headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
     return error.status, headers, json.dumps(document).encode()
 
 
 async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, request: EdgeRequest | None) -> None:
-    request_id = request.context.request_id if request is not None and request.context is not None else None
-    status, headers, body = problem(debug, error, request_id or given_request_id(scope))
+    context = request.context if request is not None else None
+    request_id = context.request_id if context is not None else request_id_of(scope)
+    status, headers, body = problem(debug, error, request_id)
     await send_plain(scope, send, status, b"application/problem+json", body, headers)
 
 
@@ -136,10 +156,14 @@ async def send_plain(
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def given_request_id(scope: Scope) -> str | None:
-    """The ``x-request-id`` of a request, where it is well formed."""
+def request_id_of(scope: Scope) -> str:
+    """The ``x-request-id`` of a request where it is well formed, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text: str = value.decode("latin-1")
-            return text if is_request_id(text) else None
-    return None
+            return text if is_request_id(text) else new_request_id()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    return os.urandom(16).hex()

@@ -27,10 +27,13 @@ class DrainOnSignal:
     def install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        # Only where a server handles them: by default they end the process at once. asyncio.run() has a handler of
+        # its own for SIGINT.
+        if not callable(signal.getsignal(signal.SIGTERM)):
+            return
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
-            # Only where a server handles the signal: by default it ends the process at once.
             if callable(before) and before is not signal.default_int_handler:
                 self._before[number] = before
                 signal.signal(number, self._handle)
@@ -42,6 +45,6 @@ class DrainOnSignal:
 
     def uninstall(self) -> None:
         for number, before in self._before.items():
+            # Where somebody came after, theirs stays, and goes on through ours.
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
-        self._before.clear()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from .bulkhead import Bulkhead
 from .engine import layout
-from .engine.instance import Limits, Preopen
-from .exceptions import MemoryLimitExceeded, PolicyViolation
+from .engine.instance import Limits, Plan, Preopen
+from .exceptions import MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from .functions.loader import LoadedFunction
+from .messages import EdgeRequest
 from .policy import SandboxPolicy, resolve_dirs
 from .protocols import Protocol, get_protocol
 
@@ -24,14 +25,19 @@ class Target:
     function: LoadedFunction
     policy: SandboxPolicy
     protocol: Protocol
-    limits: Limits
-    args: bytes
+    plan: Plan
     environ: tuple[bytes, ...]
-    preopens: tuple[Preopen, ...]
     bulkhead: Bulkhead
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    def check_size(self, request: EdgeRequest) -> None:
+        """Raises RequestTooLarge."""
+        limit = self.policy.max_request_bytes
+        # Four characters at most, of base64 or of UTF-16 pairs, come to less than four bytes each.
+        if request.body and len(request.body) > limit // 4 and len(request.content) > limit:
+            raise RequestTooLarge(limit)
 
 
 def bind(function: LoadedFunction, policy: SandboxPolicy, *, route: str, where: str = "") -> Target:
@@ -61,14 +67,17 @@ def bind(function: LoadedFunction, policy: SandboxPolicy, *, route: str, where: 
         function=function,
         policy=policy,
         protocol=get_protocol(source.manifest.protocol),
-        limits=Limits(
-            memory_pages=policy.max_memory_pages,
-            time=policy.execution_timeout_ms / 1000,
-            stdout=policy.max_response_bytes,
-            stderr=policy.max_log_bytes,
+        plan=Plan(
+            module,
+            Limits(
+                memory_pages=policy.max_memory_pages,
+                time=policy.execution_timeout_ms / 1000,
+                stdout=policy.max_response_bytes,
+                stderr=policy.max_log_bytes,
+            ),
+            layout.strings([source.name.encode()] if module.reads_args else []),
+            tuple(Preopen(str(each.host_path), each.guest_path, not each.readonly) for each in granted),
         ),
-        args=layout.strings([source.name.encode()]) if module.reads_args else layout.strings([]),
         environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
-        preopens=tuple(Preopen(str(each.host_path), each.guest_path, not each.readonly) for each in granted),
         bulkhead=Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000),
     )

@@ -84,99 +84,121 @@ class Outcome:
     denials: tuple[Denial, ...] = ()
 
 
-class Instance:
-    """A store with one instance of ``module``, its input in place, not yet run."""
+class Plan:
+    """What of an invocation does not depend on the request: the module, its bounds and grants, and most of the
+    bytes that the io memory begins with.
 
-    __slots__ = ("_base", "_context", "_future", "_scratch", "_store", "engine", "limits", "module", "number")
+    ``args`` is a block of layout.strings().
+    """
+
+    __slots__ = ("_args", "bound", "dynamic", "environ_at", "head", "limits", "module", "preopens", "stdout", "tail")
 
     def __init__(
-        self,
-        module: Module,
-        limits: Limits,
-        stdin: bytes,
-        args: bytes = NO_STRINGS,
-        environ: bytes = NO_STRINGS,
-        preopens: tuple[Preopen, ...] = (),
+        self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
     ) -> None:
-        """``args`` and ``environ`` are blocks of layout.strings().
+        self.module = module
+        self.limits = limits
+        self.preopens = preopens
+        self._args = args
+        self.environ_at = layout.DATA + len(args)
+        self.stdout = limits.stdout
+        # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
+        self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
+        self.dynamic = module.reads_clock or module.reads_random
+        self.tail = self.make_tail(0, 0, _NO_KEY)
+
+    def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
+        """All from the flags to the arguments."""
+        fixed = layout.HEADER_TAIL.pack(
+            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
+            *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),
+            *(layout.DATA, self.environ_at),
+            *(self.module.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
+            key,
+        )
+        return b"".join((fixed, layout.HEADER_PADDING, self._args))
+
+
+class Instance:
+    """A store with one instance of the plan's module, its input in place, not yet run."""
+
+    __slots__ = ("_base", "_context", "_future", "_scratch", "_store", "engine", "number", "plan")
+
+    def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS) -> None:
+        """``environ`` is a block of layout.strings().
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed.
         """
+        self.plan = plan
+        module = plan.module
         if module.pre is None:
             raise capi.EngineError("the module is closed")
-        self.module = module
-        self.limits = limits
         self.engine = engine = module.engine
-        if engine.ticker.live >= engine.config.max_instances:
+        ticker = engine.ticker
+        if ticker.live >= engine.config.max_instances:
             raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
-        engine.ticker.live += 1
-        self.number = 0
+        ticker.live += 1
         self._future = None
         try:
             self._scratch = engine.scratches.pop()
         except IndexError:
             self._scratch = capi.Scratch()
-        self._store = capi.store_new(engine.ptr, self._register() if module.host else None, None)
+        if module.sleeps:
+            self.number = next(_numbers)
+            engine.live[self.number] = self  # type: ignore[assignment]
+        else:
+            self.number = 0
+        self._store = capi.store_new(engine.ptr, self.number, None)
         try:
-            self._begin(stdin, args, environ, preopens)
+            self._begin(plan, stdin, environ)
         except BaseException:
             self.close()
             raise
 
-    def _register(self) -> int:
-        self.number = next(_numbers)
-        self.engine.live[self.number] = self  # type: ignore[assignment]
-        return self.number
-
-    def _begin(self, stdin: bytes, args: bytes, environ: bytes, preopens: tuple[Preopen, ...]) -> None:
-        module, limits, scratch = self.module, self.limits, self._scratch
+    def _begin(self, plan: Plan, stdin: bytes, environ: bytes) -> None:
+        module, scratch = plan.module, self._scratch
         self._context = context = capi.store_context(self._store)
-
-        args_at = layout.DATA
-        environ_at = args_at + len(args)
-        in_at = environ_at + len(environ)
-        out_at = in_at + len(stdin)
-        err_at = out_at + limits.stdout
-        bound = max(limits.memory_pages * layout.PAGE, err_at + limits.stderr + layout.PAGE)
-        capi.store_limiter(self._store, bound, TABLE_ELEMENTS, 1, TABLES, 2)
-
+        capi.store_limiter(self._store, plan.bound + len(stdin) + len(environ), TABLE_ELEMENTS, 1, TABLES, 2)
         capi.set_epoch_deadline(context, _NO_DEADLINE)  # instantiation runs none of the guest's code
-        scratch.trap.value = scratch.error.value = None
-        error = capi.pre_instantiate(module.pre, context, scratch.instance_at, scratch.trap_at)
+        trap, instance_at, io_at, main_at = scratch.trap, scratch.instance_at, scratch.io_at, scratch.main_at
+        trap.value = scratch.error.value = None
+        error = capi.pre_instantiate(module.pre, context, instance_at, scratch.trap_at)
         if error:
             raise OutOfInstances(capi.take_error(error))
-        if scratch.trap.value:
-            raise capi.EngineError(capi.take_trap(scratch.trap.value)[0])
-        self._export(0, scratch.io_at)
-        self._export(1, scratch.main_at)
-        io = scratch.io_at + capi.EXTERN_OF
+        if trap.value:
+            raise capi.EngineError(capi.take_trap(trap.value)[0])
+        name_at, length_at = scratch.name_at, scratch.length_at
+        capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
+        capi.export_nth(context, instance_at, 1, name_at, length_at, main_at)
+        io_at += capi.EXTERN_OF
+
+        in_at = plan.environ_at + len(environ)
+        out_at = in_at + len(stdin)
         if out_at > _ON_FIRST_PAGE:
             pages = (out_at + layout.PAGE - 1) // layout.PAGE
-            capi.check(capi.memory_grow(context, io, pages, scratch.length_at))
-        self._base = capi.memory_data(context, io)
-        realtime, monotonic = self._clocks()
-        header = layout.HEADER.pack(
-            *(in_at, len(stdin), 0),
-            *(out_at, 0, limits.stdout),
-            *(err_at, 0, limits.stderr),
-            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
-            *(limits.memory_pages, 1 if preopens else 0, limits.fds),
-            *(args_at, environ_at),
-            *(self.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
-            os.urandom(32) if module.reads_random else _NO_KEY,
+            capi.check(capi.memory_grow(context, io_at, pages, length_at))
+        self._base = capi.memory_data(context, io_at)
+        limits = plan.limits
+        head = layout.HEADER_HEAD.pack(
+            in_at, len(stdin), 0, out_at, 0, limits.stdout, out_at + limits.stdout, 0, limits.stderr
         )
-        blob = b"".join((header, layout.HEADER_PADDING, args, environ, stdin))
+        blob = b"".join((head, self._tail() if plan.dynamic else plan.tail, environ, stdin))
         capi.memmove(self._base, blob, len(blob))
-        if preopens:
-            self._grant(preopens)
+        if plan.preopens:
+            self._grant(plan.preopens)
             self._fill_table(module.host_names)
         elif module.sleeps:
             self._fill_table(module.sleep_names)
         capi.yield_on_epoch(context, 1)
         capi.set_epoch_deadline(context, _FIRST_POLL)
         self._future = capi.func_call_async(
-            context, scratch.main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
+            context, main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
         )
+
+    def _tail(self) -> bytes:
+        """With the clocks and a key for random_get."""
+        key = os.urandom(32) if self.plan.module.reads_random else _NO_KEY
+        return self.plan.make_tail(*self._clocks(), key)
 
     def _export(self, number: int, into: int) -> None:
         scratch = self._scratch
@@ -200,8 +222,6 @@ class Instance:
 
     def _clocks(self) -> tuple[int, int]:
         """Real and monotonic time in nanoseconds, as coarse as the guest may see it."""
-        if not self.module.reads_clock:
-            return 0, 0
         resolution = self.engine.config.clock_resolution_ns
         realtime, monotonic = time.time_ns(), time.monotonic_ns()
         return realtime - realtime % resolution, monotonic - monotonic % resolution
@@ -224,7 +244,7 @@ class Instance:
 
     def set_clocks(self) -> None:
         """Let the guest see the time of the next poll."""
-        if self.module.reads_clock:
+        if self.plan.module.reads_clock:
             capi.memmove(self._io() + _REALTIME, layout.CLOCKS.pack(*self._clocks()), layout.CLOCKS.size)
 
     def guest_memory(self) -> memoryview:
@@ -260,7 +280,7 @@ class Instance:
         if out_len > out_cap or err_len > err_cap or (end > layout.PAGE and end > self._io_size()):
             raise capi.EngineError("the io memory is inconsistent")
         outcome = Outcome(End.OK, capi.string_at(base + out_at, out_len))
-        outcome.memory_bytes = layout.PAGE * max(pages, self.module.min_pages)
+        outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
         if err_len or dropped:
             outcome.stderr = capi.string_at(base + err_at, err_len)
             outcome.stderr_dropped = dropped
@@ -272,14 +292,14 @@ class Instance:
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
         if trap:
-            outcome.reason, outcome.frames = capi.take_trap(trap)
+            reason, frames = capi.take_trap(trap)
             if overflow:
                 outcome.end = End.OUTPUT
             elif exited:
                 outcome.exit_code = exit_code
                 outcome.end = End.EXIT if exit_code else End.OK
             else:
-                outcome.end = End.TRAP
+                outcome.end, outcome.reason, outcome.frames = End.TRAP, reason, frames
             if refused and outcome.end in (End.TRAP, End.EXIT):
                 outcome.end = End.MEMORY
         return outcome

@@ -36,16 +36,16 @@ FIELDS = {
 DENIALS, DENIAL_SIZE = 8, 144
 DATA = 1488  # args, environment, stdin, stdout and stderr follow, in this order
 
-# in_ptr to random_key
-HEADER = struct.Struct("<9I 3I 2I 2I Q I 3I 2I 2Q 2Q 32s")
+HEADER_HEAD = struct.Struct("<9I")  # in_ptr to err_cap
+HEADER_TAIL = struct.Struct("<3I 2I 2I Q I 3I 2I 2Q 2Q 32s")  # overflow to random_key
 RESULTS = struct.Struct("<9I 3I 2I 2I Q I")  # in_ptr to pages
 CLOCKS = struct.Struct("<2Q")  # realtime, monotonic
 DENIAL = struct.Struct("<4I")
 
 assert FIELDS["denial_list"] + DENIALS * DENIAL_SIZE <= DATA
-assert HEADER.size == FIELDS["random_counter"]
+assert HEADER_HEAD.size + HEADER_TAIL.size == FIELDS["random_counter"]
 assert RESULTS.size == FIELDS["max_pages"]
-HEADER_PADDING = bytes(DATA - HEADER.size)
+HEADER_PADDING = bytes(DATA - FIELDS["random_counter"])
 
 
 def strings(values: list[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette_wasm.engine import layout
 from starlette_wasm.engine.driver import Invocation
-from starlette_wasm.engine.instance import End, Limits, Outcome, Preopen
+from starlette_wasm.engine.instance import End, Limits, Outcome, Plan, Preopen
 from starlette_wasm.engine.module import Module
 
 GUESTS = Path(__file__).parent.parent / "guests"
@@ -86,7 +86,7 @@ async def invoke(
     preopens: tuple[Preopen, ...] = (),
 ) -> Outcome:
     """One invocation; its deadline counts from here."""
-    invocation = Invocation(module, limits, stdin, strings(*args), strings(*environ), preopens)
+    invocation = Invocation(Plan(module, limits, strings(*args), preopens), stdin, strings(*environ))
     return await invocation.run(time.monotonic() + limits.time, nullcontext)
 
 

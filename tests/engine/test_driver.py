@@ -14,7 +14,7 @@ from support import GUESTS, answer, ask, command, invoke, run
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
-from starlette_wasm.engine.instance import End, Limits
+from starlette_wasm.engine.instance import End, Limits, Plan
 from starlette_wasm.engine.module import Module
 
 SPINS = {
@@ -215,7 +215,7 @@ def test_a_guard_that_cancels_its_body_ends_the_guest(guest, engine):
     async def main():
         for name in ("spin", "sleep60"):
             with pytest.raises(Gone):
-                await Invocation(guest(name), Limits(), b"{}").run(time.monotonic() + 30, guard)
+                await Invocation(Plan(guest(name), Limits()), b"{}").run(time.monotonic() + 30, guard)
         await until(lambda: idle(engine))
 
     asyncio.run(main())
@@ -233,7 +233,7 @@ def test_a_loop_that_is_closed_under_running_guests_leaves_nothing_behind(guest,
 
 
 def test_an_invocation_that_never_runs_gives_its_slot_back_on_close(guest, engine):
-    invocation = Invocation(guest("hello"), Limits(), b"")
+    invocation = Invocation(Plan(guest("hello"), Limits()), b"")
     assert engine.ticker.live == 1
     invocation.close()
     invocation.close()
@@ -385,7 +385,7 @@ def test_a_closed_module_has_no_new_guests(engine):
     module = Module.compile(engine, (GUESTS / "hello.wasm").read_bytes())
     module.close()
     with pytest.raises(capi.EngineError, match="the module is closed"):
-        Invocation(module, Limits(), b"")
+        Invocation(Plan(module, Limits()), b"")
     with pytest.raises(AssertionError, match="the module is closed"):
         module.serialize()
     assert settles(engine)
@@ -396,7 +396,7 @@ def test_a_guard_is_not_entered_for_a_guest_that_ends_at_once(guest):
         raise AssertionError("not needed")
 
     async def main():
-        return await Invocation(guest("hello"), Limits(), b"").run(time.monotonic() + 1, guard)
+        return await Invocation(Plan(guest("hello"), Limits()), b"").run(time.monotonic() + 1, guard)
 
     assert asyncio.run(main()).end is End.OK
 
@@ -405,7 +405,7 @@ def test_a_deadline_that_has_passed_stops_what_does_not_end_at_once(guest, wat, 
     async def main():
         for module in (guest("spin"), wat(SPINS["sleep"])):
             begin = time.monotonic()
-            outcome = await Invocation(module, Limits(), b"").run(begin - 1, nullcontext)
+            outcome = await Invocation(Plan(module, Limits()), b"").run(begin - 1, nullcontext)
             assert outcome.end is End.TIMEOUT
             assert time.monotonic() - begin < 1
         await until(lambda: idle(engine))

@@ -11,7 +11,7 @@ import pytest
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.driver import Invocation
-from starlette_wasm.engine.instance import End, Limits
+from starlette_wasm.engine.instance import End, Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
 from starlette_wasm.functions import loader
 from starlette_wasm.functions.aot import AotCache
@@ -36,7 +36,7 @@ def cache(tmp_path):
 
 
 def greets(function) -> bool:
-    invocation = Invocation(function.module, Limits(), b"")
+    invocation = Invocation(Plan(function.module, Limits()), b"")
     outcome = asyncio.run(invocation.run(time.monotonic() + 5, nullcontext))
     return outcome.end is End.OK and b"hello" in outcome.stdout
 
