@@ -1,0 +1,84 @@
+"""The README and the docs do what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from starlette.testclient import TestClient
+
+from starlette_wasm import EdgeRequest, WasmRuntime
+from starlette_wasm.functions.catalog import FunctionManifest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def quick_start(tmp_path_factory):
+    """The files of the quick start, and its function built as it says."""
+    folder = tmp_path_factory.mktemp("quick_start")
+    for name, text in re.findall(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", README, re.DOTALL):
+        (folder / name).write_text(text)
+    [build] = re.findall(r"^python (-m ziglang cc .*?\.c)$", README, re.DOTALL | re.MULTILINE)
+    (folder / "functions/hello/v1").mkdir(parents=True)
+    subprocess.run([sys.executable, *build.replace("\\\n", " ").split()], cwd=folder, check=True, timeout=300)
+    return folder
+
+
+def load(folder: Path, name: str, monkeypatch):
+    monkeypatch.chdir(folder)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.app
+
+
+def test_the_quick_start_answers(quick_start, monkeypatch):
+    with TestClient(load(quick_start, "app", monkeypatch)) as client:
+        for path in ("/hello", "/greeting"):
+            assert client.get(path).text == "hello from wasm\n"
+        assert client.get("/other").status_code == 404
+
+
+def test_the_fastapi_app_answers(quick_start, monkeypatch):
+    with TestClient(load(quick_start, "fast", monkeypatch)) as client:
+        for path in ("/hello", "/greeting", "/raw"):
+            assert client.get(path).text == "hello from wasm\n"
+        assert "/greeting" in client.get("/openapi.json").json()["paths"]
+
+
+def test_the_runtime_answers_without_http(quick_start):
+    async def invoke():
+        async with WasmRuntime(quick_start / "wasm.yaml") as runtime:
+            return await runtime.invoke("hello", EdgeRequest(path="/"))
+
+    assert asyncio.run(invoke()).body == "hello from wasm\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_and_yaml_in_the_pages_is_python_and_yaml(page):
+    for language, text in re.findall(r"```(python|yaml)\n(.*?)```", page.read_text(), re.DOTALL):
+        if language == "yaml":
+            yaml.safe_load(text)
+        else:
+            body = "".join(f"    {line}\n" for line in text.splitlines())
+            compile(f"async def page():\n{body}", page.name, "exec")
+
+
+def test_the_manifest_in_the_docs_is_one():
+    [text] = re.findall(r"```yaml\n(protocol:.*?)```", (ROOT / "docs/functions.md").read_text(), re.DOTALL)
+    assert FunctionManifest.model_validate(yaml.safe_load(text)).env_vars == ["APP_MODE"]
