@@ -1,0 +1,38 @@
+"""Which backend a URL names."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from ..exceptions import ConfigError
+
+_REDIS = ("redis://", "rediss://", "unix://")
+_MEND = "write sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or redis://host:port/0"
+
+
+def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
+    """The file of a ``sqlite:`` URL, None for memory, False for another URL. Raises ConfigError."""
+    if not url.startswith("sqlite:"):
+        return False
+    if url in ("sqlite://", "sqlite:///:memory:"):
+        return None
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or any(each in path for each in "?#\0"):
+        raise ConfigError(f"{url!r} names no file", key=key, mend=_MEND)
+    return Path(path)
+
+
+def check_redis(url: str, key: str) -> None:
+    """Raises ConfigError for what is no URL of Redis, and where its client is missing."""
+    if not url.startswith(_REDIS):
+        raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, mend=_MEND)
+    if find_spec("redis") is None:
+        raise ConfigError("needs the Redis client", key=key, mend="run pip install 'starlette-wasm[redis]'")
+    from redis.asyncio.connection import parse_url
+
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise ConfigError(f"is no URL of Redis: {error}", key=key, mend=_MEND) from None

@@ -1,0 +1,76 @@
+"""Typed access to the header of a request."""
+
+from __future__ import annotations
+
+from .errors import CapabilityError, Code, printable
+
+
+class Fields:
+    """Every field is taken once; ``done()`` refuses what is left over. All raise CapabilityError."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, object]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string without lone surrogates; null counts as absent."""
+        value = self._values.pop(name, None)
+        if value is None:
+            if default is None:
+                raise bad_field(name, "is missing")
+            return default
+        return _text(name, value)
+
+    def maybe_text(self, name: str) -> str | None:
+        value = self._values.pop(name, None)
+        return None if value is None else _text(name, value)
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
+        value = self.maybe_integer(name, low, high)
+        if value is None:
+            if default is None:
+                raise bad_field(name, "is missing")
+            return default
+        return value
+
+    def maybe_integer(self, name: str, low: int, high: int) -> int | None:
+        value = self._values.pop(name, None)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise bad_field(name, "is no integer")
+        if not low <= value <= high:
+            raise bad_field(name, f"is not from {low} to {high}")
+        return value
+
+    def texts(self, name: str) -> list[tuple[str, str]]:
+        """An object of strings, or of lists of strings, as pairs."""
+        value = self._values.pop(name, None)
+        if value is None:
+            return []
+        if not isinstance(value, dict):
+            raise bad_field(name, "is no object")
+        pairs = []
+        for key, values in value.items():
+            for each in values if isinstance(values, list) else [values]:
+                pairs.append((_text(name, key), _text(name, each)))
+        return pairs
+
+    def done(self) -> None:
+        for name in self._values:
+            raise bad_field(printable(name, 40), "is not known here")
+
+
+def bad_field(name: str, problem: str) -> CapabilityError:
+    return CapabilityError(Code.BAD_REQUEST, f"bad request: {name} {problem}")
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise bad_field(name, "is no string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise bad_field(name, "has a lone surrogate") from None
+    return value

@@ -1,0 +1,53 @@
+"""How a request and a result cross: a u32 (little endian) with the length of a JSON object, that object, the body.
+
+::
+
+    request   {"url": "https://api.example.com/", "method": "POST"}      body of the request
+    result    {"ok": true, "status": 200, "headers": {...}}              body of the response
+              {"ok": false, "error": {"code": "host-not-allowed", "message": "host not allowed: evil.net"}}
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import NoReturn
+
+from .errors import CapabilityError, Code
+
+MAX_HEADER_BYTES = 64 << 10
+
+_LENGTH = struct.Struct("<I")
+
+
+def _bad(problem: str) -> CapabilityError:
+    return CapabilityError(Code.BAD_REQUEST, f"bad request: {problem}")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def encode(header: Mapping[str, object], body: bytes = b"") -> bytes:
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"".join((_LENGTH.pack(len(text)), text, body))
+
+
+def decode(payload: bytes) -> tuple[dict[str, object], bytes]:
+    """The object and the body of a request. Raises CapabilityError."""
+    if len(payload) < _LENGTH.size:
+        raise _bad("shorter than the length of its header")
+    (length,) = _LENGTH.unpack_from(payload)
+    if length > MAX_HEADER_BYTES:
+        raise _bad(f"a header of more than {MAX_HEADER_BYTES} bytes")
+    end = _LENGTH.size + length
+    if end > len(payload):
+        raise _bad("shorter than its header")
+    try:
+        header = json.loads(payload[_LENGTH.size : end].decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _bad("the header is no JSON") from None
+    if not isinstance(header, dict):
+        raise _bad("the header is no JSON object")
+    return header, payload[end:]

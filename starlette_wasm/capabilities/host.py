@@ -1,0 +1,86 @@
+"""``Capabilities``: what all guests of a runtime share."""
+
+from __future__ import annotations
+
+import ssl
+
+from ..exceptions import ConfigError
+from ..policy import SandboxPolicy
+from .errors import CapabilityError, Code
+from .fields import Fields
+from .grants import Grants
+from .http import HttpFetch, Observer, Resolver, resolve
+from .kv import KvActions, open_store
+from .operations import Operation
+from .queue import QueueActions, open_publisher
+from .settings import CapabilitySettings
+from .usage import Usage
+
+
+class Capabilities:
+    """One for a runtime, opened and closed with it. What no policy grants is neither checked nor opened."""
+
+    def __init__(
+        self,
+        settings: CapabilitySettings | None = None,
+        *,
+        resolver: Resolver = resolve,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.settings = settings or CapabilitySettings()
+        self.http = HttpFetch(
+            max_response_bytes=self.settings.max_fetch_response_bytes, resolver=resolver, ssl_context=ssl_context
+        )
+        self.kv: KvActions | None = None
+        self.queue: QueueActions | None = None
+
+    def grants(self, policy: SandboxPolicy) -> Grants:
+        """What ``policy`` grants, worked out once. Raises ConfigError where this host cannot give it."""
+        grants = Grants.of(policy)
+        if grants.http and not self.http.available():
+            raise ConfigError(
+                f"policy {policy.name} grants hosts, which needs httpx",
+                key="allowedHosts",
+                mend="run pip install 'starlette-wasm[fetch]', or take the hosts out of the policy",
+            )
+        if grants.kv.namespaces and self.kv is None:
+            self.kv = KvActions(open_store(self.settings))
+        if grants.queue.queues and self.queue is None:
+            self.queue = QueueActions(open_publisher(self.settings))
+        return grants
+
+    async def open(self) -> None:
+        """Raises ConfigError, for a file that cannot be written for instance. What is granted later opens itself."""
+        if self.kv is not None:
+            await self.kv.store.open()
+        if self.queue is not None:
+            await self.queue.publisher.open()
+
+    async def close(self) -> None:
+        await self.http.close()
+        if self.kv is not None:
+            await self.kv.store.close()
+        if self.queue is not None:
+            await self.queue.publisher.close()
+
+    async def call(
+        self,
+        operation: Operation,
+        grants: Grants,
+        usage: Usage,
+        observer: Observer | None,
+        fields: Fields,
+        body: bytes,
+    ) -> tuple[dict[str, object], bytes]:
+        """Raises CapabilityError."""
+        if operation is Operation.HTTP_FETCH:
+            return await self.http.fetch(grants.http, usage, observer, fields, body)
+        if operation is Operation.QUEUE_PUBLISH:
+            if self.queue is None:
+                grants.queue.check(fields.text("queue"))
+                raise CapabilityError(Code.UNAVAILABLE, "queue is not available")
+            return await self.queue.publish(grants.queue, fields, body)
+        if self.kv is None:
+            grants.kv.check(fields.text("namespace"))
+            raise CapabilityError(Code.UNAVAILABLE, "kv store is not available")
+        return await self.kv.call(operation, grants.kv, fields, body)

@@ -1,0 +1,10 @@
+"""HTTP requests of guests."""
+
+from .addresses import is_public
+from .fetch import HttpFetch
+from .grant import HttpGrant
+from .messages import Attempt, Observer
+from .resolve import Resolver, resolve
+from .url import Url, UrlError
+
+__all__ = ["Attempt", "HttpFetch", "HttpGrant", "Observer", "Resolver", "Url", "UrlError", "is_public", "resolve"]

@@ -1,0 +1,133 @@
+"""The operation ``http.fetch``: one request of a guest, and the redirects that it leads to."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from contextlib import nullcontext
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ..errors import CapabilityError, Code
+from ..fields import Fields, bad_field
+from ..usage import Usage
+from . import headers as h
+from .grant import HttpGrant
+from .messages import Attempt, Observer, Request, Response, checked
+from .resolve import Resolver, addresses_of, resolve
+from .url import Url
+
+if TYPE_CHECKING:
+    from .client import Client
+
+MAX_REDIRECTS = 5
+MAX_TIMEOUT_MS = 86_400_000
+
+_METHOD = re.compile(r"[A-Z][A-Z-]{0,31}", re.ASCII)
+_FORBIDDEN_METHODS = ("CONNECT", "TRACE", "TRACK")
+
+
+class HttpFetch:
+    """Raises CapabilityError. Needs httpx, the extra ``fetch``."""
+
+    def __init__(
+        self, *, max_response_bytes: int, resolver: Resolver = resolve, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        self._max_response_bytes = max_response_bytes
+        self._resolver = resolver
+        self._ssl_context = ssl_context
+        self._client: Client | None = None
+
+    @staticmethod
+    def available() -> bool:
+        return find_spec("httpx") is not None
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def fetch(
+        self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
+    ) -> tuple[dict[str, object], bytes]:
+        url = checked(Url.parse, fields.text("url"))
+        request = Request(_method(fields), url, h.of_guest(fields.texts("headers")), body)
+        redirects = fields.integer("maxRedirects", 0, MAX_REDIRECTS, MAX_REDIRECTS)
+        timeout = fields.maybe_integer("timeoutMs", 1, MAX_TIMEOUT_MS)
+        fields.done()
+        async with asyncio.timeout(None if timeout is None else timeout / 1000):
+            request, response = await self._follow(grant, usage, observer, request, redirects)
+        lists: dict[str, list[str]] = {}
+        for name, value in response.headers:
+            lists.setdefault(name, []).append(value)
+        return {"status": response.status, "headers": lists, "url": str(request.url)}, response.body
+
+    async def _follow(
+        self, grant: HttpGrant, usage: Usage, observer: Observer | None, request: Request, redirects: int
+    ) -> tuple[Request, Response]:
+        for hop in range(redirects + 1):
+            grant.check(request.url)
+            usage.request()
+            response = await self._attempt(grant, usage, observer, request, hop, follow=redirects > 0)
+            location = response.location
+            if location is None or redirects == 0:
+                return request, response
+            request = request.redirected(response.status, location)
+        raise CapabilityError(Code.TOO_MANY_REDIRECTS, f"more than {redirects} redirects")
+
+    async def _attempt(
+        self, grant: HttpGrant, usage: Usage, observer: Observer | None, request: Request, hop: int, *, follow: bool
+    ) -> Response:
+        attempt = Attempt(request.method, request.url, hop)
+        with nullcontext({}) if observer is None else observer(attempt) as extra:
+            try:
+                response = await self._send(grant, usage, request, extra, follow=follow)
+            except CapabilityError as error:
+                attempt.error = error.code
+                raise
+            except asyncio.CancelledError:
+                attempt.error = Code.TIMEOUT
+                raise
+            attempt.status = response.status
+            return response
+
+    async def _send(
+        self, grant: HttpGrant, usage: Usage, request: Request, extra: Mapping[str, str], *, follow: bool
+    ) -> Response:
+        url = request.url
+        addresses = await addresses_of(url.host, url.port, self._resolver)
+        grant.check_addresses(url, addresses)
+        headers = h.to_send(request.headers, host=url.authority, method=request.method, body=request.body, extra=extra)
+        client = self._get_client()
+        async with client.send(request.method, url, addresses, headers, request.body) as response:
+            if response.status < 200:
+                raise CapabilityError(Code.UPSTREAM_FAILED, f"no valid response from {url.host}")
+            received = Response(response.status, h.of_response(response.headers))
+            if follow and received.location is not None:
+                return received
+            limit = min(self._max_response_bytes, usage.bytes_left)
+            body = bytearray()
+            async for chunk in response.aiter_stream():
+                body += chunk
+                if len(body) > limit:
+                    raise CapabilityError(Code.TOO_LARGE, f"response too large: more than {limit} bytes")
+            return Response(received.status, received.headers, bytes(body))
+
+    def _get_client(self) -> Client:
+        if self._client is None:
+            try:
+                from .client import Client
+            except ImportError as error:
+                raise CapabilityError(
+                    Code.UNAVAILABLE, "http.fetch is not available on this host", detail=str(error)
+                ) from None
+            self._client = Client(self._ssl_context)
+        return self._client
+
+
+def _method(fields: Fields) -> str:
+    method = fields.text("method", "GET")
+    if not _METHOD.fullmatch(method) or method in _FORBIDDEN_METHODS:
+        raise bad_field("method", "is none that may be sent")
+    return method

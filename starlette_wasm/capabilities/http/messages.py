@@ -1,0 +1,68 @@
+"""Requests of guests, the responses to them, and what an observer sees of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ..errors import CapabilityError, Code
+from . import headers as h
+from .url import Url, UrlError
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One outbound request, for who watches it. ``status`` or ``error`` (a code) are known when it is over."""
+
+    method: str
+    url: Url
+    resend_count: int
+    status: int | None = None
+    error: str | None = None
+
+
+Observer = Callable[[Attempt], AbstractContextManager[Mapping[str, str]]]
+"""Entered before an attempt and left after it; gives headers to send, such as ``traceparent``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    url: Url
+    headers: h.Headers
+    body: bytes
+
+    def redirected(self, status: int, location: str) -> Request:
+        """RFC 9110, section 15.4, and the Fetch standard, HTTP-redirect fetch. Raises CapabilityError."""
+        url = checked(self.url.join, location)
+        method, headers, body = self.method, self.headers, self.body
+        if (status in (301, 302) and method == "POST") or (status == 303 and method not in ("GET", "HEAD")):
+            method, headers, body = "GET", h.without_content(headers), b""
+        if not url.same_origin(self.url):
+            headers = h.for_other_origin(headers)
+        return Request(method, url, headers, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: h.Headers
+    body: bytes = b""
+
+    @property
+    def location(self) -> str | None:
+        """Where it redirects to, if it does."""
+        if self.status not in _REDIRECTS:
+            return None
+        return next((value for name, value in self.headers if name == "location"), None)
+
+
+def checked(parse: Callable[[str], Url], text: str) -> Url:
+    """``parse(text)``; raises CapabilityError for UrlError."""
+    try:
+        return parse(text)
+    except UrlError as error:
+        raise CapabilityError(Code.INVALID_URL, f"invalid URL: it {error}") from None

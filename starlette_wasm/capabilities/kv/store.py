@@ -1,0 +1,70 @@
+"""What a key/value store does, whatever it is built on."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from ..backends import check_redis, sqlite_path
+from ..settings import CapabilitySettings
+
+MAX_KEY_BYTES = 512
+MAX_VALUE_BYTES = 1 << 20
+MAX_LIST = 1000
+MAX_TTL_MS = 10 * 365 * 86_400_000
+INT64 = range(-(1 << 63), 1 << 63)
+
+
+class Store(Protocol):
+    """Keys are UTF-8, in the order of their bytes. A key whose time to live is over is not there.
+
+    All raise CapabilityError: STORE_FULL, UNAVAILABLE, and what is named below.
+    """
+
+    async def open(self) -> None:
+        """Raises ConfigError."""
+
+    async def close(self) -> None: ...
+
+    async def get(self, namespace: str, key: bytes) -> bytes | None: ...
+
+    async def set(self, namespace: str, key: bytes, value: bytes, ttl_ms: int | None) -> None:
+        """Without ``ttl_ms`` an earlier one ends, too."""
+
+    async def delete(self, namespace: str, key: bytes) -> bool:
+        """Whether it was there."""
+
+    async def keys(self, namespace: str, prefix: bytes, after: bytes, limit: int) -> list[bytes]:
+        """At most ``limit``, from the first one behind ``after``."""
+
+    async def increment(self, namespace: str, key: bytes, by: int) -> int:
+        """Add to a number in decimal digits of 64 bits, 0 where there is none. Its time to live goes on.
+
+        Raises NOT_A_NUMBER, also where the sum has no place in 64 bits.
+        """
+
+    async def compare_and_set(
+        self, namespace: str, key: bytes, expected: str | None, value: bytes, ttl_ms: int | None
+    ) -> bool:
+        """Set where the value has the etag ``expected``, or where there is none for None."""
+
+
+def etag(value: bytes) -> str:
+    """Stands for a value in compare-and-set; opaque to guests.
+
+    SHA-1 since a Lua script of Redis has no other: who makes two values collide only deceives himself.
+    """
+    return hashlib.sha1(value, usedforsecurity=False).hexdigest()
+
+
+def open_store(settings: CapabilitySettings) -> Store:
+    """The store of ``kv_url``, not opened yet. Raises ConfigError."""
+    path = sqlite_path(settings.kv_url, "kv_url")
+    if path is not False:
+        from .sqlite import SqliteStore
+
+        return SqliteStore(path, max_bytes=settings.max_store_bytes)
+    check_redis(settings.kv_url, "kv_url")
+    from .redis import RedisStore
+
+    return RedisStore(settings.kv_url, prefix=settings.redis_prefix)

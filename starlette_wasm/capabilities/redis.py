@@ -1,0 +1,73 @@
+"""A Redis client for each event loop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+
+from .errors import CapabilityError, Code
+from .per_loop import PerLoop
+
+_CONNECTIONS = 50
+_SECONDS = 5.0
+
+
+class Script:
+    """A Lua script: atomic, and sent once."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisClient:
+    """Raises CapabilityError. A command is never sent twice, since the first may have been carried out."""
+
+    def __init__(self, url: str, *, what: str) -> None:
+        self._url = url
+        self._what = what
+        self._clients = PerLoop(self._make, Redis.aclose)
+
+    def _make(self) -> Redis:
+        pool = BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=_CONNECTIONS,
+            timeout=None,
+            socket_timeout=_SECONDS,
+            socket_connect_timeout=_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            decode_responses=False,
+        )
+        return Redis.from_pool(pool)
+
+    async def command(self, *arguments: str | bytes | int) -> Any:
+        return await self._execute(*arguments)
+
+    async def script(self, script: Script, keys: list[str | bytes], *arguments: str | bytes | int) -> Any:
+        rest = (len(keys), *keys, *arguments)
+        try:
+            return await self._execute("EVALSHA", script.digest, *rest)
+        except NoScriptError:
+            return await self._execute("EVAL", script.source, *rest)
+
+    async def close(self) -> None:
+        await self._clients.close()
+
+    async def _execute(self, *arguments: str | bytes | int) -> Any:
+        client = await self._clients.get()
+        execute: Callable[..., Awaitable[Any]] = client.execute_command
+        try:
+            return await execute(*arguments)
+        except NoScriptError:
+            raise
+        except OutOfMemoryError as error:
+            raise CapabilityError(Code.STORE_FULL, f"{self._what} is full") from error
+        except (RedisError, OSError) as error:
+            raise CapabilityError(Code.UNAVAILABLE, f"{self._what} is not available", detail=str(error)) from error

@@ -1,0 +1,27 @@
+"""What the operator sets for all guests; what a single guest may do is in its policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilitySettings:
+    """Sizes are in bytes.
+
+    ``kv_url`` and ``queue_url``: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory,
+    for one process), ``redis://``, ``rediss://`` or ``unix://``.
+    """
+
+    kv_url: str = "sqlite:///starlette-wasm-kv.db"
+    queue_url: str = "sqlite:///starlette-wasm-queue.db"
+    redis_prefix: str = "starlette-wasm"
+    max_calls: int = 1000
+    """Calls of one invocation, the refused ones included."""
+    max_bytes: int = 64 << 20
+    """Bytes that may cross in one invocation, in both directions together."""
+    max_fetch_response_bytes: int = 8 << 20
+    max_store_bytes: int = 1 << 30
+    """Size of each SQLite file, all namespaces or queues together."""
+    max_queue_length: int = 100_000
+    """Messages that a Redis stream keeps, roughly; the oldest go first."""

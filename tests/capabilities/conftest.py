@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from capability_servers import Upstream
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(_upstream: Upstream) -> Upstream:
+    _upstream.reset()
+    return _upstream
+
+
+@pytest.fixture(scope="session")
+def _canary() -> Iterator[Upstream]:
+    with Upstream(host="127.0.0.1") as canary:
+        yield canary
+
+
+@pytest.fixture
+def canary(_canary: Upstream) -> Iterator[Upstream]:
+    """A server of the inner network, which nobody may reach."""
+    _canary.reset()
+    yield _canary
+    assert _canary.connections == 0
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not (binary := shutil.which("redis-server")):
+        pytest.skip("redis-server is not on PATH")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([binary, *options], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until, (folder / "log").read_text()
+                time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def flushed_redis(redis_url: str) -> str:
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    return redis_url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return backend_url(request, tmp_path / "kv.db")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def queue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return backend_url(request, tmp_path / "queue.db")
+
+
+def backend_url(request: pytest.FixtureRequest, file: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{file}"
+    url: str = request.getfixturevalue("flushed_redis")
+    return url
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
+    """Makes a self-signed certificate for a name; its file and that of its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not on PATH")
+
+    def make(name: str) -> tuple[Path, Path]:
+        cert, key = tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
+        kind = "IP" if name[0].isdigit() else "DNS"
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                f"subjectAltName={kind}:{name}",
+                "-out",
+                str(cert),
+                "-keyout",
+                str(key),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        return cert, key
+
+    return make
