@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
+from .capabilities import Violation
 from .engine.instance import Outcome
 from .messages import EdgeContext
 from .target import Target
@@ -30,6 +32,14 @@ def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
             logger.info("%s: %d more lines dropped", target, len(lines) - MAX_LINES, extra=extra)
     if outcome.stderr_dropped:
         logger.warning("%s: %d bytes of stderr dropped (maxLogBytes)", target, outcome.stderr_dropped, extra=extra)
+
+
+def log_violations(target: Target, violations: Sequence[Violation], context: EdgeContext) -> None:
+    """Log what the policy refused to ``edge.call``."""
+    extra = {"function": target.name, "version": target.version, "request_id": context.request_id}
+    for violation in violations:
+        detail = f" ({violation.detail})" if violation.detail else ""
+        logger.warning("%s: %s: %s%s", target, violation.operation, _escape(violation.message), detail, extra=extra)
 
 
 def _escape(text: str) -> str:

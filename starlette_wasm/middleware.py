@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admin.endpoints import ENDPOINTS
 from .config import RouteRule, Stickiness
+from .deployment import Config
 from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, WasmError
 from .rollout.router import Choice, Match, Reason
 from .routing import each_route, find_functions, has_own_middleware
-from .runtime import Config, WasmRuntime
+from .runtime import WasmRuntime
 from .serving import COLD, RUNTIME, send_plain, send_problem, serve
 from .settings import WasmSettings
 from .signals import DrainOnSignal

@@ -11,43 +11,33 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from types import TracebackType
-from typing import Any
 
 from .bulkhead import Full
-from .config import EdgeRouterConfig, RouteRule, load_config
+from .capabilities import Capabilities, CapabilitySettings, Session
+from .deployment import Config, Deployment, deploy
 from .engine import layout
 from .engine.capi import EngineError
 from .engine.driver import Invocation
 from .engine.engine import Engine, EngineConfig, OutOfInstances
-from .engine.instance import NO_STRINGS, End, Outcome
+from .engine.instance import NO_STRINGS, Outcome
 from .exceptions import (
-    ConfigError,
-    ExecutionTimeout,
     FunctionError,
-    FunctionExited,
-    FunctionNotFound,
     FunctionOverloaded,
     FunctionTrapped,
     InvalidFunctionResponse,
-    MemoryLimitExceeded,
     RuntimeClosed,
     WasmError,
 )
-from .functions.catalog import Catalog
-from .functions.loader import LoadedFunction, load_all, open_cache
-from .guest_log import log_guest
+from .faults import fault_of
+from .guest_log import log_guest, log_violations
 from .interrupt import Gone, Interrupted, Interruptible, Interruptibles, Why
 from .messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
-from .policy import SandboxPolicy, load_policies
 from .protocols import ResponseError
-from .rollout.router import Router
 from .serving import new_request_id
 from .settings import WasmSettings, load_settings
-from .target import Target, bind
+from .target import Target
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -55,21 +45,6 @@ _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _LARGE = 256 << 10
 """Bytes of stdout from which a response is decoded beside the event loop."""
-
-Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What a config comes to: loaded whole, never changed, replaced whole."""
-
-    config: EdgeRouterConfig
-    source: str | None
-    catalog: Catalog
-    functions: Mapping[tuple[str, str], LoadedFunction]
-    policies: Mapping[str, SandboxPolicy]
-    router: Router[RouteRule, Target]
-    default: Target | None
 
 
 class WasmRuntime:
@@ -126,6 +101,7 @@ class WasmRuntime:
     async def start(self) -> None:
         """Load everything, in threads. Does nothing where the runtime is open."""
         await asyncio.to_thread(self._start)
+        await self.capabilities.open()
 
     def _start(self) -> None:
         with self._starting:
@@ -140,37 +116,10 @@ class WasmRuntime:
                     clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
                 )
             )
+            self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
             self._targets = {}
-            self._deployment = self._deploy(engine, settings)
+            self._deployment = deploy(self._config, settings, engine, self.capabilities)
             self._state = "open"
-
-    def _deploy(self, engine: Engine, settings: WasmSettings) -> Deployment:
-        config = load_config(self._config)
-        source = str(self._config) if isinstance(self._config, str | PathLike) else None
-        _refuse_unserved(config, source)
-        policies = load_policies(config.policies_dir)
-        catalog = Catalog(config.functions_dir)
-        functions = load_all(engine, catalog, open_cache(settings.aot_cache_dir()), settings.compile_threads)
-        try:
-            binder = _Binder(source, catalog, functions, policies, settings.default_policy)
-            rules = [
-                (
-                    rule if rule.version else rule.model_copy(update={"version": target.version}),
-                    target,
-                )
-                for i, rule in enumerate(config.rules)
-                for target in [binder.bind_rule(i, rule)]
-            ]
-            default = binder.bind_default(config)
-            try:
-                router = Router(rules)
-            except ValueError as error:
-                raise ConfigError(str(error), file=source, key="rules") from None
-        except WasmError:
-            for function in functions.values():
-                function.module.close()
-            raise
-        return Deployment(config, source, catalog, functions, policies, router, default)
 
     def target(
         self,
@@ -188,15 +137,7 @@ class WasmRuntime:
         key = (name, version, policy, route)
         target = self._targets.get(key)
         if target is None:
-            deployment = self.deployment
-            binder = _Binder(
-                None,
-                deployment.catalog,
-                deployment.functions,
-                deployment.policies,
-                self.settings.default_policy,
-            )
-            target = self._targets[key] = binder.bind(name, version, policy, route=route, where=where)
+            target = self._targets[key] = self.deployment.bind(name, version, policy, route=route, where=where)
         return target
 
     async def invoke(
@@ -243,17 +184,22 @@ class WasmRuntime:
             else:
                 async with guard():
                     await bulkhead.wait()
+            session: Session | None = None
             try:
                 plan = target.plan
                 deadline = time.monotonic() + plan.limits.time
+                if target.grants is not None:
+                    session = Session(self.capabilities, target.grants, deadline=deadline)
                 request.context = context  # again: the request may be shared, and others came while this one waited
                 outcome = await Invocation(
                     plan,
                     target.protocol.encode(request),
                     _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
-                ).run(deadline, guard)
+                ).run(deadline, guard, None if session is None else session.call)
             finally:
                 bulkhead.leave()
+                if session is not None and session.violations:
+                    log_violations(target, session.violations, context)
             response = await self._response(target, outcome, context)
         except WasmError as error:
             self._failed(error, context)
@@ -300,7 +246,7 @@ class WasmRuntime:
     async def _response(self, target: Target, outcome: Outcome, context: EdgeContext) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
-        fault = _fault(target, outcome)
+        fault = fault_of(target, outcome)
         if fault is not None:
             raise fault
         try:
@@ -360,85 +306,10 @@ class WasmRuntime:
         patience = time.monotonic() + 5
         while (self._running or self.engine.workers.busy) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
-        for function in deployment.functions.values():
-            function.module.close()
+        deployment.close()
+        await self.capabilities.close()
         if not self.engine.ticker.live:
             self.engine.ticker.rest()
-
-
-class _Binder:
-    """Binds functions to policies, and says which rule is wrong."""
-
-    def __init__(
-        self,
-        source: str | None,
-        catalog: Catalog,
-        functions: Mapping[tuple[str, str], LoadedFunction],
-        policies: Mapping[str, SandboxPolicy],
-        default_policy: str,
-    ) -> None:
-        self._source = source
-        self._catalog = catalog
-        self._functions = functions
-        self._policies = policies
-        self._default_policy = default_policy
-
-    def bind_rule(self, index: int, rule: RouteRule) -> Target:
-        return self.bind(
-            rule.function_name,
-            rule.version,
-            rule.policy,
-            route=rule.path_pattern,
-            where=self._where(f"rules[{index}].functionName"),
-            policy_key=f"rules[{index}].policy",
-        )
-
-    def bind_default(self, config: EdgeRouterConfig) -> Target | None:
-        if config.default_function is None:
-            return None
-        return self.bind(
-            config.default_function,
-            None,
-            config.default_policy,
-            route="",
-            where=self._where("defaultFunction"),
-            policy_key="defaultPolicy",
-        )
-
-    def _where(self, key: str) -> str:
-        return f"{self._source}: {key}" if self._source else key
-
-    def bind(
-        self,
-        name: str,
-        version: str | None,
-        policy: str | None,
-        *,
-        route: str,
-        where: str,
-        policy_key: str | None = None,
-    ) -> Target:
-        try:
-            source = self._catalog.get(name, version)
-        except FunctionNotFound as error:
-            raise FunctionNotFound(name, version, known=error.known, where=where) from None
-        wanted = policy or self._default_policy
-        if wanted not in self._policies:
-            raise ConfigError(
-                f"no policy is called {wanted!r}",
-                file=self._source,
-                key=policy_key or where or None,
-                mend=f"known are {', '.join(sorted(self._policies))}",
-            )
-        function = self._functions[source.name, source.version]
-        return bind(function, self._policies[wanted], route=route, where=where)
-
-
-def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
-    """What is understood but not served must not be passed over in silence."""
-    for key, value in (("canaries", config.canaries), ("pipelines", config.pipelines)):
-        if value:
-            raise ConfigError("is not served by this version", file=source, key=key, mend="take it out")
 
 
 def _environ(
@@ -457,20 +328,3 @@ def _environ(
 
 def _retry_after(target: Target) -> int:
     return max(1, math.ceil(target.bulkhead.timeout))
-
-
-def _fault(target: Target, outcome: Outcome) -> FunctionError | None:
-    who = (target.name, target.version)
-    if outcome.end is End.OK:
-        return None
-    if outcome.end is End.TIMEOUT:
-        return ExecutionTimeout(*who, limit_ms=target.policy.execution_timeout_ms)
-    if outcome.end is End.EXIT:
-        return FunctionExited(*who, code=outcome.exit_code)
-    if outcome.end is End.MEMORY:
-        pages = outcome.memory_bytes // layout.PAGE + outcome.refused_pages
-        return MemoryLimitExceeded(*who, limit_pages=target.policy.max_memory_pages, asked_pages=pages)
-    if outcome.end is End.OUTPUT:
-        limit = target.policy.max_response_bytes
-        return InvalidFunctionResponse(*who, problem=f"more than {limit} bytes (maxResponseBytes)", offset=limit)
-    return FunctionTrapped(*who, reason=outcome.reason, frames=outcome.frames)

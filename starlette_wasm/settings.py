@@ -65,6 +65,14 @@ class WasmSettings(BaseSettings):
         le=1024,
         description="Threads for guests that run longer than a tick. None: the number of CPUs.",
     )
+    kv_url: str = Field(
+        default="sqlite:///starlette-wasm-kv.db",
+        description="Key/value store of guests: sqlite:///relative.db, sqlite:////absolute.db, redis:// or rediss://.",
+    )
+    queue_url: str = Field(
+        default="sqlite:///starlette-wasm-queue.db",
+        description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
+    )
     drain_timeout_ms: int = Field(
         default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."
     )

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from .bulkhead import Bulkhead
+from .capabilities import Capabilities, Grants
 from .engine import layout
 from .engine.instance import Limits, Plan, Preopen
 from .exceptions import MemoryLimitExceeded, PolicyViolation, RequestTooLarge
@@ -28,6 +29,8 @@ class Target:
     plan: Plan
     environ: tuple[bytes, ...]
     bulkhead: Bulkhead
+    grants: Grants | None
+    """What it may do through ``edge.call``; None where it does not import that."""
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -40,7 +43,9 @@ class Target:
             raise RequestTooLarge(limit)
 
 
-def bind(function: LoadedFunction, policy: SandboxPolicy, *, route: str, where: str = "") -> Target:
+def bind(
+    function: LoadedFunction, policy: SandboxPolicy, capabilities: Capabilities, *, route: str, where: str = ""
+) -> Target:
     """Bind a function to a policy. ``where`` names the rule or route for errors.
 
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
@@ -79,5 +84,6 @@ def bind(function: LoadedFunction, policy: SandboxPolicy, *, route: str, where: 
             tuple(Preopen(str(each.host_path), each.guest_path, not each.readonly) for each in granted),
         ),
         environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
+        grants=capabilities.grants(policy) if module.uses_edge else None,
         bulkhead=Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000),
     )

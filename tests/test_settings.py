@@ -37,6 +37,8 @@ def test_defaults() -> None:
         "aot_cache": True,
         "max_instances": 1000,
         "workers": None,
+        "kv_url": "sqlite:///starlette-wasm-kv.db",
+        "queue_url": "sqlite:///starlette-wasm-queue.db",
         "drain_timeout_ms": 10000,
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",

@@ -13,6 +13,8 @@ from .instance import End, Instance, Outcome
 from .workers import Workers
 
 HostCall = Callable[[], Awaitable[int]]
+Host = Callable[[int, bytes], Awaitable[bytes]]
+"""Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
 Guard = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what may end a long invocation from outside, by cancelling the body of its ``async with``."""
 
@@ -26,22 +28,30 @@ class _Owner(Enum):
 class Invocation(Instance):
     """One guest, from its input to its outcome."""
 
-    __slots__ = ("_call", "_deadline", "_ended", "_future_of_loop", "_lock", "_loop", "_owner", "_result")
+    __slots__ = (
+        *("_call", "_deadline", "_ended", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
+        *("cpu", "host", "host_calls", "result"),
+    )
 
-    async def run(self, deadline: float, guard: Guard) -> Outcome:
-        """Drive the guest to its end; ``deadline`` is on time.monotonic().
+    async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
+        """Drive the guest to its end; ``deadline`` is on time.monotonic(), ``host`` answers ``edge.call``.
 
         Most guests end in the first poll, in place. One that does not goes on in a worker thread; one that waits
         for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
         """
         self._call: HostCall | None = None
         self._result: int | None = None
+        self.host = host
+        self.host_calls = 0
+        self.result: bytes | None = None
         self.engine.ticker.touch()
+        begin = time.perf_counter()
         try:
             ended = self.poll()
         except BaseException:
             self.close()
             raise
+        self.cpu = time.perf_counter() - begin
         if not ended:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP
@@ -49,8 +59,11 @@ class Invocation(Instance):
             self._loop = asyncio.get_running_loop()
             ended = await self._go_on(guard)
             if not ended:
-                return Outcome(End.TIMEOUT)
-        return self.finish()
+                return Outcome(End.TIMEOUT, cpu_s=self.cpu, host_calls=self.host_calls)
+        outcome = self.finish()
+        outcome.cpu_s = self.cpu
+        outcome.host_calls = self.host_calls
+        return outcome
 
     async def _go_on(self, guard: Guard) -> bool:
         """True when the guest has ended, False when its time is over: then it is closed, or will be."""
@@ -64,7 +77,10 @@ class Invocation(Instance):
                     call, self._call = self._call, None
                     self._result = await call()
                     self.set_clocks()
-                    if self.poll():
+                    begin = time.perf_counter()
+                    ended = self.poll()
+                    self.cpu += time.perf_counter() - begin
+                    if ended:
                         return True
         except TimeoutError:
             self._abandon()
@@ -95,7 +111,9 @@ class Invocation(Instance):
         """In a worker thread: poll until something is to be said. False when the turn is over."""
         while True:
             self.set_clocks()
+            begin = time.thread_time()
             self._ended = self.poll()
+            self.cpu += time.thread_time() - begin
             now = time.monotonic()
             if self._ended or self._call is not None or now >= self._deadline or self._owner is _Owner.NOBODY:
                 self._hand_back()

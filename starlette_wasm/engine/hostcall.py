@@ -19,7 +19,8 @@ from .link import WASI
 if TYPE_CHECKING:
     from .driver import Invocation
 
-SUCCESS, BADF, FAULT, INVAL = 0, 8, 21, 28
+SUCCESS, TOO_BIG, BADF, FAULT, INVAL, NOSYS = 0, 1, 8, 21, 28, 52
+MAX_PAYLOAD = 64 << 20
 _SUBSCRIPTION, _EVENT = 48, struct.Struct("<QHBxxxxxQHxxxxxx")
 _CLOCK, _READ, _WRITE = 0, 1, 2
 _MAX_SUBSCRIPTIONS = 1024
@@ -34,7 +35,52 @@ def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
     def resume(data: int) -> int | None:
         return live[data].take_result()
 
-    return [capi.define_async(linker, WASI, "poll_oneoff", ["i32"] * 4, poll_oneoff, resume)]
+    def edge_call(data: int, context: int, arguments: Sequence[int]) -> int | None:
+        return _edge_call(live[data], arguments[0], *(argument & 0xFFFFFFFF for argument in arguments[1:]))
+
+    def edge_take(data: int, context: int, arguments: Sequence[int]) -> int | None:
+        return _edge_take(live[data], arguments[0] & 0xFFFFFFFF)
+
+    return [
+        capi.define_async(linker, WASI, name, ["i32"] * count, function, resume)
+        for name, count, function in (
+            ("poll_oneoff", 4, poll_oneoff),
+            ("edge_call", 3, edge_call),
+            ("edge_take", 1, edge_take),
+        )
+    ]
+
+
+def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
+    """``edge.call``: hands a copy of the payload to the invocation's host."""
+    memory = invocation.guest_memory()
+    if payload + length > len(memory):
+        return -FAULT
+    if length > MAX_PAYLOAD:
+        return -TOO_BIG
+    if invocation.host is None:
+        return -NOSYS
+    invocation.wait_for(partial(_call_host, invocation, operation, bytes(memory[payload : payload + length])))
+    return None
+
+
+async def _call_host(invocation: Invocation, operation: int, payload: bytes) -> int:
+    assert invocation.host is not None
+    invocation.host_calls += 1
+    invocation.result = await invocation.host(operation, payload)
+    return len(invocation.result)
+
+
+def _edge_take(invocation: Invocation, out: int) -> int:
+    """``edge.take``: the result of the last call, into the guest's memory."""
+    result, invocation.result = invocation.result, None
+    if result is None:
+        return INVAL
+    memory = invocation.guest_memory()
+    if out + len(result) > len(memory):
+        return FAULT
+    memory[out : out + len(result)] = result
+    return SUCCESS
 
 
 def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count: int, out: int) -> int | None:

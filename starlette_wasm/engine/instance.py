@@ -82,6 +82,10 @@ class Outcome:
     memory_bytes: int = 0
     """The guest's memory at the end, which is its peak: memories do not shrink."""
     denials: tuple[Denial, ...] = ()
+    cpu_s: float = 0.0
+    """Seconds of CPU that the guest used; for what ran in the first poll, of wall clock."""
+    host_calls: int = 0
+    """Calls of ``edge.call``."""
 
 
 class Plan:
@@ -143,7 +147,7 @@ class Instance:
             self._scratch = engine.scratches.pop()
         except IndexError:
             self._scratch = capi.Scratch()
-        if module.sleeps:
+        if module.calls_host:
             self.number = next(_numbers)
             engine.live[self.number] = self  # type: ignore[assignment]
         else:
@@ -187,8 +191,8 @@ class Instance:
         if plan.preopens:
             self._grant(plan.preopens)
             self._fill_table(module.host_names)
-        elif module.sleeps:
-            self._fill_table(module.sleep_names)
+        elif module.calls_host:
+            self._fill_table(module.host_call_names)
         capi.yield_on_epoch(context, 1)
         capi.set_epoch_deadline(context, _FIRST_POLL)
         self._future = capi.func_call_async(

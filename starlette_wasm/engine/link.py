@@ -38,7 +38,10 @@ from .binary import (
 WASI = "wasi_snapshot_preview1"
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
 STAT = "path_filestat_get"  # path_open asks it first
+EDGE = "edge"
 _HELPERS = ("strings", "denied", "memory_grow")
+_OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
+_NOT_WASI = {*_HELPERS, *_OURS.values()}
 _SOURCE = files(__package__).joinpath("wasi.wat").read_text()
 DIGEST = hashlib.sha256(
     b"".join(
@@ -182,16 +185,19 @@ def _types(section: bytes) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
 def _imports(section: bytes, types: list[tuple[tuple[str, ...], tuple[str, ...]]]) -> list[tuple[str, int]]:
     reader, imports = Reader(section), []
     for _ in range(reader.u32()):
-        module, name, kind = reader.name(), reader.name(), reader.byte()
+        module, imported, kind = reader.name(), reader.name(), reader.byte()
         if kind != 0:
             what = {1: "table", 2: "memory", 3: "global", 4: "tag"}.get(kind, "thing")
-            raise UnsupportedError(f"it imports a {what}, {module}.{name}; a function imports WASI functions only")
+            raise UnsupportedError(f"it imports a {what}, {module}.{imported}; a function imports WASI functions only")
         index = reader.u32()
-        body = _bodies().get(name) if module == WASI and name not in _HELPERS else None
+        name = _OURS.get((module, imported), imported if module == WASI else "")
+        body = _bodies().get(name) if name not in _NOT_WASI or module == EDGE else None
         if body is None:
-            raise UnsupportedError(f"it imports {module}.{name}; known are the functions of {WASI}")
+            raise UnsupportedError(
+                f"it imports {module}.{imported}; known are the functions of {WASI}, and call and take of {EDGE}"
+            )
         if types[index] != (body.params, body.results):
-            raise UnsupportedError(f"it imports {module}.{name} with the wrong type")
+            raise UnsupportedError(f"it imports {module}.{imported} with the wrong type")
         imports.append((name, index))
     return imports
 

@@ -9,6 +9,8 @@ from . import capi, link
 from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
 from .engine import Engine
 
+HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
+"""Imports that wait for the host; the others of the host table are wasmtime's, for files."""
 # What the engine says of features that are off; of damaged bytes it says other things.
 _LACKING = ("support", "enabled", "disabled", "proposal", "references required")
 
@@ -35,10 +37,11 @@ class Module:
         self.reads_environ = "environ_get" in imports
         self.reads_random = "random_get" in imports
         self.reads_clock = bool({"clock_time_get", "poll_oneoff"} & imports)
-        self.sleeps = "poll_oneoff" in imports
+        self.calls_host = bool(HOST_CALLS & imports)
+        self.uses_edge = "edge_call" in imports
         self.uses_files = "path_open" in imports or "fd_prestat_get" in imports
         self.host_names = tuple((i, name.encode()) for i, name in enumerate(self.host))
-        self.sleep_names = tuple((i, name) for i, name in self.host_names if name == b"poll_oneoff")
+        self.host_call_names = tuple((i, name) for i, name in self.host_names if name.decode() in HOST_CALLS)
         try:
             self.pre: int | None = capi.instantiate_pre(engine.ptr, ptr)
         except capi.EngineError as error:

@@ -287,6 +287,11 @@
 
 (func $poll_oneoff (param i32 i32 i32 i32) (result i32) @host)
 
+;; The import module "edge": call(operation, payload, length) gives the length of the result, or an errno below 0;
+;; take(pointer) copies the result, once, and gives an errno.
+(func $edge_call (param i32 i32 i32) (result i32) @host)
+(func $edge_take (param i32) (result i32) @host)
+
 ;; The host reads the exit code, then sees the trap.
 (func $proc_exit (param $code i32)
   (i32.store $io (i32.const @exit) (i32.const 1))

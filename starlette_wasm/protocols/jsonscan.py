@@ -78,7 +78,7 @@ def _no_constant(_: str) -> NoReturn:
     raise ValueError
 
 
-_scan_once = JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once
+_scan_once = JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once  # type: ignore[attr-defined]
 _MAX_PLAIN = 32 * 1024
 
 
@@ -106,9 +106,7 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
             if len(headers) != len(value):
                 return None
             for each in headers.values():
-                if type(each) is not str and (
-                    type(each) is not list or any(type(line) is not str for line in each)
-                ):
+                if type(each) is not str and (type(each) is not list or any(type(line) is not str for line in each)):
                     return None
         elif kind is None or type(value) is not _TYPES[kind]:
             return None

@@ -1,0 +1,140 @@
+"""What a config comes to: loaded whole, never changed, replaced whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+from .capabilities import Capabilities
+from .config import EdgeRouterConfig, RouteRule, load_config
+from .engine.engine import Engine
+from .exceptions import ConfigError, FunctionNotFound
+from .functions.catalog import Catalog
+from .functions.loader import LoadedFunction, load_all, open_cache
+from .policy import SandboxPolicy, load_policies
+from .rollout.router import Router
+from .settings import WasmSettings
+from .target import Target, bind
+
+Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
+"""The path of a ``wasm.yaml``, a mapping with the same keys, or a model."""
+
+
+class Deployment:
+    """The functions of a catalog, compiled, and policies to bind them to; ``router`` and ``default`` of the rules."""
+
+    router: Router[RouteRule, Target]
+    default: Target | None
+
+    def __init__(
+        self,
+        config: EdgeRouterConfig,
+        source: str | None,
+        catalog: Catalog,
+        functions: Mapping[tuple[str, str], LoadedFunction],
+        policies: Mapping[str, SandboxPolicy],
+        default_policy: str,
+        capabilities: Capabilities,
+    ) -> None:
+        self.config = config
+        self.functions = functions
+        self.policies = policies
+        self._source = source
+        self._catalog = catalog
+        self._default_policy = default_policy
+        self._capabilities = capabilities
+
+    def route(self) -> None:
+        """Bind the rules. Raises what bind() does, and ConfigError."""
+        rules = []
+        for index, rule in enumerate(self.config.rules):
+            target = self.bind(
+                rule.function_name,
+                rule.version,
+                rule.policy,
+                route=rule.path_pattern,
+                where=self._where(f"rules[{index}].functionName"),
+                policy_key=f"rules[{index}].policy",
+            )
+            if rule.version is None:
+                rule = rule.model_copy(update={"version": target.version})
+            rules.append((rule, target))
+        self.default = None
+        if self.config.default_function is not None:
+            self.default = self.bind(
+                self.config.default_function,
+                None,
+                self.config.default_policy,
+                route="",
+                where=self._where("defaultFunction"),
+                policy_key="defaultPolicy",
+            )
+        try:
+            self.router = Router(rules)
+        except ValueError as error:
+            raise ConfigError(str(error), file=self._source, key="rules") from None
+
+    def bind(
+        self,
+        name: str,
+        version: str | None,
+        policy: str | None,
+        *,
+        route: str,
+        where: str,
+        policy_key: str | None = None,
+    ) -> Target:
+        """Bind a function to a policy. ``where`` and ``policy_key`` name the rule or route for errors.
+
+        Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
+        """
+        try:
+            source = self._catalog.get(name, version)
+        except FunctionNotFound as error:
+            raise FunctionNotFound(name, version, known=error.known, where=where) from None
+        wanted = policy or self._default_policy
+        if wanted not in self.policies:
+            raise ConfigError(
+                f"no policy is called {wanted!r}",
+                file=self._source if policy_key else None,
+                key=policy_key or where or None,
+                mend=f"known are {', '.join(sorted(self.policies))}",
+            )
+        function = self.functions[source.name, source.version]
+        return bind(function, self.policies[wanted], self._capabilities, route=route, where=where)
+
+    def _where(self, key: str) -> str:
+        return f"{self._source}: {key}" if self._source else key
+
+    def close(self) -> None:
+        """Free the modules. No instance may be left."""
+        for function in self.functions.values():
+            function.module.close()
+
+
+def deploy(given: Config, settings: WasmSettings, engine: Engine, capabilities: Capabilities) -> Deployment:
+    """Load everything that a config names, in threads.
+
+    Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
+    """
+    config = load_config(given)
+    source = str(given) if isinstance(given, str | PathLike) else None
+    _refuse_unserved(config, source)
+    policies = load_policies(config.policies_dir)
+    catalog = Catalog(config.functions_dir)
+    functions = load_all(engine, catalog, open_cache(settings.aot_cache_dir()), settings.compile_threads)
+    deployment = Deployment(config, source, catalog, functions, policies, settings.default_policy, capabilities)
+    try:
+        deployment.route()
+    except BaseException:
+        deployment.close()
+        raise
+    return deployment
+
+
+def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
+    """What is understood but not served must not be passed over in silence."""
+    for key, value in (("canaries", config.canaries), ("pipelines", config.pipelines)):
+        if value:
+            raise ConfigError("is not served by this version", file=source, key=key, mend="take it out")

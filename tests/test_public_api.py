@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import starlette_wasm
+from starlette_wasm import exceptions
+
+CONTRACT = [
+    "WasmMiddleware",
+    "wasm_route",
+    "WasmRoute",
+    "wasm_endpoint",
+    "WasmRuntime",
+    "WasmError",
+    "EdgeRequest",
+    "EdgeResponse",
+    "EdgeContext",
+    "SandboxPolicy",
+    "DirMapping",
+    "RouteRule",
+    "EdgeRouterConfig",
+    "CanaryConfig",
+    "WasmSettings",
+    "MemoryLimitExceeded",
+    "ExecutionTimeout",
+    "FunctionTrapped",
+    "FunctionExited",
+    "InvalidFunctionResponse",
+    "FunctionOverloaded",
+    "RequestTooLarge",
+    "ModuleLoadError",
+    "CompileError",
+    "PolicyViolation",
+    "ConfigError",
+    "FunctionNotFound",
+    "RuntimeClosed",
+]
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_what_the_contract_names_is_importable_from_the_root(name: str) -> None:
+    assert hasattr(starlette_wasm, name)
+
+
+def test_all_is_complete_and_sorted() -> None:
+    public = [
+        name for name, value in vars(starlette_wasm).items() if not name.startswith("_") and not inspect.ismodule(value)
+    ]
+    assert starlette_wasm.__all__ == sorted(public)
+
+
+def test_every_error_is_in_the_root_and_in_the_tree() -> None:
+    errors = {
+        name for name, value in vars(exceptions).items() if inspect.isclass(value) and issubclass(value, Exception)
+    }
+    assert errors <= set(starlette_wasm.__all__)
+    for name in errors:
+        assert issubclass(getattr(starlette_wasm, name), starlette_wasm.WasmError)
+        assert f" {name} " in f"{exceptions.__doc__} ".replace("\n", " ")
+
+
+def test_every_public_thing_has_a_docstring() -> None:
+    for name in starlette_wasm.__all__:
+        assert getattr(starlette_wasm, name).__doc__, name
+
+
+def test_slugs_are_stable() -> None:
+    """Callers compare ``type`` of a problem with these."""
+    slugs = {name: getattr(starlette_wasm, name).slug for name in starlette_wasm.__all__ if name in vars(exceptions)}
+    assert slugs == {
+        "WasmError": "wasm-error",
+        "ConfigError": "configuration",
+        "ModuleLoadError": "module-load",
+        "CompileError": "module-compile",
+        "FunctionNotFound": "function-not-found",
+        "PolicyViolation": "policy-violation",
+        "RuntimeClosed": "runtime-closed",
+        "RequestTooLarge": "request-too-large",
+        "FunctionOverloaded": "function-overloaded",
+        "FunctionError": "function-error",
+        "MemoryLimitExceeded": "memory-limit",
+        "ExecutionTimeout": "execution-timeout",
+        "FunctionTrapped": "wasm-trap",
+        "FunctionExited": "function-exit",
+        "InvalidFunctionResponse": "invalid-function-response",
+    }

@@ -1,0 +1,363 @@
+"""WasmRuntime without HTTP: invoke, its states, what ends an invocation early."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import JSON, add_function, config, eventually, run, settings
+from starlette.applications import Starlette
+from starlette.types import Message, Scope
+
+from starlette_wasm import (
+    ConfigError,
+    EdgeContext,
+    EdgeRequest,
+    ExecutionTimeout,
+    FunctionNotFound,
+    FunctionTrapped,
+    InvalidFunctionResponse,
+    MemoryLimitExceeded,
+    PolicyViolation,
+    RequestTooLarge,
+    RuntimeClosed,
+    WasmMiddleware,
+    WasmRoute,
+    WasmRuntime,
+)
+
+POLICIES: dict[str, JSON] = {
+    "short": {"executionTimeoutMs": 100},
+    "long": {"executionTimeoutMs": 600_000},
+    "narrow": {"executionTimeoutMs": 600_000, "maxConcurrency": 1, "queueTimeoutMs": 600_000},
+    "tiny": {"maxRequestBytes": 4},
+    "small": {"maxMemoryPages": 1},
+}
+GUESTS = ["echo", "hello", "spin", "sleep_ms", "sleep60", "trap", "garbage", "alloc", "environ", "yield"]
+
+
+@pytest.fixture
+def wasm(tmp_path: Path) -> JSON:
+    return config(tmp_path, functions=GUESTS, policies=POLICIES)
+
+
+def test_invoke_runs_a_function(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(region="here")) as runtime:
+            request = EdgeRequest(path="/x", method="PUT", body="hi", params={"a": "1"})
+            response = await runtime.invoke("echo", request)
+            seen = json.loads(response.body)
+            assert (response.status_code, response.headers) == (200, {"content-type": "application/json"})
+            assert (seen["path"], seen["method"], seen["body"], seen["params"]) == ("/x", "PUT", "hi", {"a": "1"})
+            assert seen["context"]["region"] == "here"
+            assert seen["context"]["cold_start"] is False
+
+    run(main())
+
+
+def test_invoke_fills_the_context_in_itself(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            request = EdgeRequest(context=EdgeContext("forged", function="other"))
+            context = json.loads((await runtime.invoke("echo", request)).body)["context"]
+            assert (context["function"], context["request_id"] != "forged") == ("echo", True)
+
+    run(main())
+
+
+def test_one_request_may_be_shared_by_calls_that_wait_for_each_other(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            request = EdgeRequest()
+            bulkhead = runtime.target("echo", policy="narrow", where="invoke").bulkhead
+            bulkhead.active = bulkhead.limit
+            waiting = asyncio.create_task(runtime.invoke("echo", request, policy="narrow"))
+            await eventually(lambda: bulkhead.waiting)
+            await runtime.invoke("hello", request)
+            bulkhead.leave()
+            assert json.loads((await waiting).body)["context"]["function"] == "echo"
+
+    run(main())
+
+
+def test_without_a_version_the_highest_runs(tmp_path: Path) -> None:
+    for version in ("2", "10", "9.1"):
+        add_function(tmp_path, "echo", version=version)
+
+    async def main() -> None:
+        async with WasmRuntime(config(tmp_path), settings()) as runtime:
+            for given, ran in ((None, "10"), ("2", "2"), ("9.1", "9.1")):
+                response = await runtime.invoke("echo", EdgeRequest(), version=given)
+                assert json.loads(response.body)["context"]["version"] == ran
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"name": "nothing"}, FunctionNotFound, "invoke: function not found: nothing; known functions: alloc, echo"),
+        ({"name": "../echo"}, FunctionNotFound, "function not found"),
+        ({"name": "echo", "version": "2"}, FunctionNotFound, "invoke: function not found: echo v2; known versions: 1"),
+        ({"name": "echo", "policy": "lax"}, ConfigError, "invoke: no policy is called 'lax'; known are edge-moderate"),
+        ({"name": "echo", "policy": "small"}, MemoryLimitExceeded, "out of memory"),
+        ({"name": "spin", "policy": "short"}, ExecutionTimeout, "time limit exceeded"),
+        ({"name": "trap", "query": {"mode": "div0"}}, FunctionTrapped, "wasm trap: integer divide by zero"),
+        ({"name": "garbage"}, InvalidFunctionResponse, "at byte 0"),
+        ({"name": "echo", "policy": "tiny", "body": "12345"}, RequestTooLarge, "exceeds 4 bytes"),
+        ({"name": "echo", "policy": "tiny", "body": "éé1"}, RequestTooLarge, "exceeds 4 bytes"),
+    ],
+)
+def test_invoke_raises_what_is_wrong_and_goes_on(wasm: JSON, given: Any, kind: type[Exception], message: str) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            request = EdgeRequest(query=given.get("query", {}), body=given.get("body"))
+            for _ in range(2):
+                with pytest.raises(kind, match=message):
+                    await runtime.invoke(
+                        given["name"], request, version=given.get("version"), policy=given.get("policy")
+                    )
+            assert (await runtime.invoke("hello", EdgeRequest())).body == "hello"
+            assert (await runtime.invoke("echo", EdgeRequest(body="éé"), policy="tiny")).status_code == 200
+
+    run(main())
+
+
+def test_invoke_raises_at_the_call_for_a_variable_that_is_not_granted(tmp_path: Path) -> None:
+    add_function(tmp_path, "environ", envVars=["LOG_LEVEL"])
+
+    async def main() -> None:
+        async with WasmRuntime(config(tmp_path), settings()) as runtime:
+            with pytest.raises(PolicyViolation, match="env var not allowed: LOG_LEVEL"):
+                await runtime.invoke("environ", EdgeRequest())
+            assert (await runtime.invoke("environ", EdgeRequest(), policy="edge-moderate")).status_code == 200
+
+    run(main())
+
+
+def test_only_granted_variables_that_are_set_reach_the_guest(wasm: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug=é")
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.delenv("APP_MODE", raising=False)
+    monkeypatch.delenv("REGION", raising=False)
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            for policy, granted in (("edge-moderate", {"LOG_LEVEL=debug=é"}), ("edge-none", set())):
+                response = await runtime.invoke("environ", EdgeRequest(), policy=policy)
+                got = {entry for entry in json.loads(response.body)["environ"] if not entry.startswith("EDGE_")}
+                assert got == granted
+
+    run(main())
+
+
+def test_the_state_goes_from_not_started_to_closed_and_back(wasm: JSON) -> None:
+    async def main() -> None:
+        runtime = WasmRuntime(wasm, settings())
+        assert runtime.state == "not started"
+        assert runtime.stats() == {"running": 0, "live": 0, "busy": 0, "waiting": 0}
+        with pytest.raises(RuntimeClosed, match="not started"):
+            await runtime.invoke("hello", EdgeRequest())
+        await runtime.close()
+        for _ in range(2):
+            await runtime.start()
+            await runtime.start()
+            assert runtime.state == "open"
+            assert (await runtime.invoke("hello", EdgeRequest())).body == "hello"
+            await runtime.close()
+            await runtime.close()
+            assert runtime.state == "closed"
+            with pytest.raises(RuntimeClosed, match="the Wasm runtime is closed"):
+                await runtime.invoke("hello", EdgeRequest())
+
+    run(main())
+
+
+def test_two_runtimes_in_one_process_do_not_touch_each_other(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(region="b")) as stays:
+            async with WasmRuntime(wasm, settings(region="a")) as goes:
+                spinning = asyncio.create_task(stays.invoke("sleep_ms", EdgeRequest(query={"ms": "300"})))
+                region = json.loads((await goes.invoke("echo", EdgeRequest())).body)["context"]["region"]
+                assert region == "a"
+                await asyncio.sleep(0.05)
+            assert (await spinning).status_code == 200
+            assert (await stays.invoke("hello", EdgeRequest())).body == "hello"
+
+    run(main())
+
+
+def test_while_it_drains_what_runs_goes_on_and_more_is_taken(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(drain_timeout_ms=5000)) as runtime:
+            running = asyncio.create_task(runtime.invoke("sleep_ms", EdgeRequest(query={"ms": "200"})))
+            await asyncio.sleep(0.05)
+            runtime.drain()
+            runtime.drain()
+            assert runtime.state == "draining"
+            assert (await runtime.invoke("hello", EdgeRequest())).body == "hello"
+            assert (await running).status_code == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("guest", ["spin", "sleep60"])
+def test_after_the_drain_timeout_what_runs_is_ended(wasm: JSON, guest: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(drain_timeout_ms=100)) as runtime:
+            running = [asyncio.create_task(runtime.invoke(guest, EdgeRequest(), policy="narrow")) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            begin = time.monotonic()
+            runtime.drain()
+            for each in running:
+                with pytest.raises(RuntimeClosed):
+                    await each
+            assert 0.05 < time.monotonic() - begin < 2
+            assert runtime.state == "closed"
+            await eventually(lambda: runtime.stats()["live"] == 0)
+            with pytest.raises(RuntimeClosed):
+                await runtime.invoke("hello", EdgeRequest())
+            assert "draining is over: 2 invocations are ended" in caplog.text
+
+    run(main())
+
+
+def test_close_ends_what_runs(wasm: JSON) -> None:
+    async def main() -> None:
+        runtime = WasmRuntime(wasm, settings())
+        await runtime.start()
+        running = [
+            asyncio.create_task(runtime.invoke(guest, EdgeRequest(), policy="long"))
+            for guest in ("spin", "sleep60", "spin")
+        ]
+        await asyncio.sleep(0.1)
+        begin = time.monotonic()
+        await runtime.close()
+        assert time.monotonic() - begin < 2
+        results = await asyncio.gather(*running, return_exceptions=True)
+        assert [type(result) for result in results] == [RuntimeClosed] * 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("guest", ["spin", "sleep60"])
+def test_a_cancelled_task_drops_its_guest_and_stays_cancelled(wasm: JSON, guest: str) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            task = asyncio.create_task(runtime.invoke(guest, EdgeRequest(), policy="long"))
+            await eventually(lambda: runtime.stats()["live"] == 1)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await eventually(lambda: runtime.stats()["live"] == 0, within=1) < 1
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await runtime.invoke(guest, EdgeRequest(), policy="long")
+
+    run(main())
+
+
+class Impatient:
+    """An ASGI client that goes away when told to."""
+
+    def __init__(self, app: Any, path: str) -> None:
+        self.gone = asyncio.Event()
+        self.sent: list[Message] = []
+        self._asked = False
+        scope: Scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> Message:
+        if self._asked:
+            await self.gone.wait()
+            return {"type": "http.disconnect"}
+        self._asked = True
+        return {"type": "http.request", "body": b""}
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+@pytest.mark.parametrize("guest", ["spin", "sleep60"])
+@pytest.mark.parametrize("how", ["rule", "route"])
+def test_a_client_that_goes_away_ends_its_guest_and_leaves_the_queue(tmp_path: Path, guest: str, how: str) -> None:
+    rule = {"functionName": guest, "policy": "narrow"}
+    made = config(tmp_path, {"/rule": rule}, policies=POLICIES)
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings()) as runtime:
+            starlette = Starlette(routes=[WasmRoute("/route", function=guest, policy="narrow")])
+            middleware = WasmMiddleware(starlette, runtime=runtime)
+            first, second, third = (Impatient(middleware, f"/{how}") for _ in range(3))
+            await eventually(lambda: runtime.stats()["running"] == 3)
+            assert runtime.stats()["live"] == 1
+            second.gone.set()
+            assert await eventually(second.task.done, within=1) < 1
+            first.gone.set()
+            assert await eventually(first.task.done, within=1) < 1
+            await eventually(lambda: runtime.stats()["live"] == 1, within=1)
+            third.gone.set()
+            assert await eventually(lambda: runtime.stats()["live"] == runtime.stats()["running"] == 0, within=1) < 1
+            for each in (first, second, third):
+                await each.task
+                assert each.sent[0]["status"] == 499
+            assert runtime.stats()["gone"] == 3
+
+    run(main())
+
+
+def test_a_guest_that_sleeps_holds_no_thread(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(workers=1)) as runtime:
+            begin = time.monotonic()
+            await asyncio.gather(
+                *(runtime.invoke("sleep_ms", EdgeRequest(query={"ms": "200"}), policy="long") for _ in range(50))
+            )
+            assert time.monotonic() - begin < 3
+
+    run(main())
+
+
+def test_spinning_guests_do_not_stop_a_quick_one(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(workers=1)) as runtime:
+            spinning = [asyncio.create_task(runtime.invoke("spin", EdgeRequest(), policy="long")) for _ in range(8)]
+            await eventually(lambda: runtime.stats()["busy"] == 1)
+            begin = time.monotonic()
+            for _ in range(50):
+                await runtime.invoke("hello", EdgeRequest())
+            assert time.monotonic() - begin < 3
+            for each in spinning:
+                each.cancel()
+            await asyncio.gather(*spinning, return_exceptions=True)
+
+    run(main())
+
+
+def test_the_guests_log_is_in_the_log_with_the_request_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    policies = {"dirs": {"allowedDirs": [{"hostPath": str(data), "guestPath": "/data"}]}}
+    made = config(tmp_path, functions=["files"], policies=policies)
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings()) as runtime:
+            for body in (
+                {"op": "write", "path": "/data/x", "data": "y"},
+                {"op": "read", "path": "/data/../../etc/passwd"},
+            ):
+                request = EdgeRequest(headers={"x-request-id": "r-1"}, body=json.dumps(body))
+                await runtime.invoke("files", request, policy="dirs")
+
+    with caplog.at_level(logging.INFO, "starlette_wasm.guest"):
+        run(main())
+    records = [record for record in caplog.records if record.name == "starlette_wasm.guest"]
+    assert "sandbox violation: fs write" in records[0].getMessage()
+    assert "permission denied" in records[1].getMessage()
+    assert {record.__dict__["request_id"] for record in records} == {"r-1"}
