@@ -45,7 +45,7 @@ def canary(_canary: Upstream) -> Iterator[Upstream]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not (binary := shutil.which("redis-server")):
-        pytest.skip("redis-server is not on PATH")
+        pytest.fail("redis-server is not on PATH; apt-get install redis-server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -98,7 +98,7 @@ def backend_url(request: pytest.FixtureRequest, file: Path) -> str:
 def certificate(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
     """Makes a self-signed certificate for a name; its file and that of its key."""
     if not shutil.which("openssl"):
-        pytest.skip("openssl is not on PATH")
+        pytest.fail("openssl is not on PATH; apt-get install openssl")
 
     def make(name: str) -> tuple[Path, Path]:
         cert, key = tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
