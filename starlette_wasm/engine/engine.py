@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import io
 import logging
 import mmap
 import os
@@ -64,6 +67,7 @@ class Engine:
             return engine
 
     def __init__(self, config: EngineConfig) -> None:
+        _faulthandler_first()
         self.config = config
         self.pooled = _can_reserve(config.max_instances)
         self.dead = False
@@ -147,6 +151,17 @@ def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
         c.memory_reservation_for_growth = 16 << 20
         c.memory_may_move = True
     return c
+
+
+def _faulthandler_first() -> None:
+    """Let faulthandler install its signal handlers before wasmtime does.
+
+    Enabled later, by the app or a debugger, it would take a guest's out-of-bounds access for a crash of the
+    process, and end it. Once enabled it stays in its place.
+    """
+    if not faulthandler.is_enabled():
+        with contextlib.suppress(RuntimeError, ValueError, io.UnsupportedOperation):  # stderr is no file
+            faulthandler.enable()
 
 
 def _can_reserve(instances: int) -> bool:

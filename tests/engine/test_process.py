@@ -336,3 +336,17 @@ def test_code_survives_serialising_and_loading(engine):
     assert (again.uses_files, again.min_pages) == (module.uses_files, module.min_pages)
     assert ask(again, body={"op": "stat", "path": "/"})["ok"] is False
     again.close()
+
+
+# Crash reporters
+
+
+@pytest.mark.parametrize(
+    "enable", ["import faulthandler; faulthandler.enable()", ""], ids=["enabled late", "left alone"]
+)
+def test_a_trap_is_no_crash_where_the_app_enables_faulthandler_after_the_engine(enable):
+    code = f"""
+trapping = load('trap')
+{enable}
+print(run(trapping, b'{{"query":{{"mode":"oob"}}}}').reason)"""
+    assert clean(python(code)) == "out of bounds memory access\n"
