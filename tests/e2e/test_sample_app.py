@@ -1,0 +1,76 @@
+"""The sample app, as its README shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import httpx
+import pytest
+from processes import ROOT, Server
+
+
+@pytest.fixture(scope="module")
+def sample(serve: Callable[..., Server]) -> Server:
+    return serve(ROOT, "sample_app.app:app")
+
+
+def process(sample: Server, method: str = "POST", region: str = "ap-east-1", **kwargs: object) -> httpx.Response:
+    return httpx.request(method, f"{sample.url}/api/v1/process", headers={"x-region": region}, timeout=30, **kwargs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("action", "result"), [("transform", "HELLO"), ("hash", "310f923099"), ("something", "hello")])
+def test_the_processor_does_what_is_asked(sample: Server, action: str, result: str) -> None:
+    response = process(sample, json={"action": action, "data": "hello"})
+    assert response.status_code == 200
+    assert response.json()["result"] == result
+    assert response.json()["region"] == "ap-east-1"
+
+
+def test_the_processor_tells_where_it_runs(sample: Server) -> None:
+    response = process(sample, "GET")
+    assert response.json() == {"path": "/api/v1/process", "region": "ap-east-1", "coldStart": False}
+    assert process(sample, "DELETE").status_code == 405
+
+
+def test_two_versions_share_a_region_eight_to_two(sample: Server) -> None:
+    for region, split in (("ap-east-1", {"2": 80, "3": 20}), ("ap-southeast-1", {"2": 100})):
+        seen = [process(sample, "GET", region).headers["x-function-version"] for _ in range(100)]
+        assert Counter(seen) == split
+        if region == "ap-east-1":
+            assert all(Counter(seen[at : at + 10]) == {"2": 8, "3": 2} for at in range(90))
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", ""])
+def test_elsewhere_the_fallback_answers(sample: Server, region: str) -> None:
+    response = process(sample, "GET", region)
+    assert (response.status_code, response.headers["x-fallback"]) == (200, "1")
+
+
+def test_native_routes_answer_as_before(sample: Server) -> None:
+    assert sample.get("/").text.startswith("a native route")
+    assert sample.get("/native?a=1").json() == {"native": True, "query": {"a": "1"}}
+    assert sample.get("/nowhere").status_code == 404
+
+
+def test_the_cache_reads_its_directory_and_nothing_else(sample: Server) -> None:
+    assert sample.get("/api/v1/cache/welcome.txt").text == (ROOT / "sample_app/data/welcome.txt").read_text()
+    assert sample.get("/api/v1/cache/rates.json").headers["content-type"] == "application/json"
+    assert sample.get("/api/v1/cache/nothing").status_code == 404
+    assert sample.get("/api/v1/cache/..%2Fwasm.yaml").status_code in (400, 404)
+
+
+def test_the_greeter_has_python_around_it(sample: Server) -> None:
+    response = sample.get("/greet/Ada")
+    assert response.json() == {"greeting": "Hello, Ada!"}
+    assert response.headers["x-served-by"] == "sample-app"
+
+
+def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
+    body = sample.get("/ready").json()
+    assert {name: sorted(versions) for name, versions in body["functions"].items()} == {
+        "edge-cache": ["1"],
+        "edge-fallback": ["1"],
+        "edge-processor": ["2", "3"],
+        "greeter": ["1"],
+    }
