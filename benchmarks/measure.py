@@ -1,0 +1,103 @@
+"""What a figure is, and how contenders take turns."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Better = Literal["higher", "lower"]
+RATIO = "x"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. ``ours`` and ``theirs`` are what a ratio was made of, in ``measure``."""
+
+    id: str
+    """Group, then what and against what, with slashes. The same from run to run."""
+    title: str
+    value: float
+    better: Better
+    unit: str = RATIO
+    goal: float | None = None
+    ours: float | None = None
+    theirs: float | None = None
+    measure: str = ""
+    against: str = ""
+    checked: bool = True
+    """Whether --check holds it against the baseline: ratios and memory are, times are not."""
+    margin: float | None = None
+    """By how much --check lets it be worse; None for the margin of the run."""
+
+    @property
+    def group(self) -> str:
+        return self.id.split("/", 1)[0]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    quick: bool
+    wrk: str | None
+    peers: frozenset[str] = frozenset()
+    """Names of the installed peers."""
+
+    def pick(self, quick: int, full: int) -> int:
+        return quick if self.quick else full
+
+
+@dataclass
+class Progress:
+    """Says on stderr what is being done: in place on a terminal, a line each elsewhere."""
+
+    begin: float = field(default_factory=time.monotonic)
+    _width: int = 0
+
+    def __call__(self, text: str) -> None:
+        line = f"[{time.monotonic() - self.begin:5.0f} s] {text}"
+        if sys.stderr.isatty():
+            sys.stderr.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def done(self) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, progress: Callable[[str], None], what: str
+) -> dict[str, list[float]]:
+    """A figure of each contender for each round; every other round in reverse order, so that drift cancels."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in list(contenders)[:: -1 if number % 2 else 1]:
+            progress(f"{what}: round {number + 1} of {rounds}, {name}")
+            figures[name].append(contenders[name]())
+    return figures
+
+
+def ratio(above: Iterable[float], below: Iterable[float]) -> float:
+    """The median of the ratios within each round."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """By the nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * percent // 100).__int__() - 1))]

@@ -1,0 +1,56 @@
+"""Load from wrk, on a core of its own where there are two."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import CLIENT_CPU, Failed, pinned
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw: answers a second, and their latency in seconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def find() -> str | None:
+    """Where wrk is; installed with apt where it can be."""
+    if shutil.which("wrk") is None and shutil.which("apt-get") is not None:
+        print("installing wrk with apt-get ...", file=sys.stderr)
+        for command in (["apt-get", "-qq", "update"], ["apt-get", "-qq", "install", "-y", "wrk"]):
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=300)
+    return shutil.which("wrk")
+
+
+def run(wrk: str, url: str, *, connections: int, seconds: float, script: Path | None = None) -> Load:
+    """Raises Failed where an answer is not a 2xx or 3xx."""
+    duration = f"{max(1, round(seconds))}s"
+    argv = [wrk, "-t1", f"-c{connections}", f"-d{duration}", "--timeout", "20s", "--latency"]
+    argv += ["-s", str(script)] if script else []
+    done = subprocess.run(
+        pinned([*argv, url], CLIENT_CPU), capture_output=True, text=True, timeout=seconds + 60, check=False
+    )
+    return parse(done.stdout, url)
+
+
+def parse(text: str, url: str) -> Load:
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    errors = re.search(r"Non-2xx.*|Socket errors:.*", text)
+    if rate is None or errors or float(rate[1]) == 0:
+        raise Failed(f"wrk {url}: {errors[0] if errors else text}")
+    return Load(float(rate[1]), _latency(text, "50%"), _latency(text, "99%"))
+
+
+def _latency(text: str, line: str) -> float:
+    found = re.search(rf"^\s+{line}\s+([\d.]+)(us|ms|s|m)\s*$", text, re.MULTILINE)
+    return float(found[1]) * _UNITS[found[2]] if found else float("nan")
