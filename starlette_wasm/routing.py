@@ -239,7 +239,7 @@ async def _body(request: Request, target: Target) -> bytes:
 
 def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
     """A function's response as one of Starlette's."""
-    status, headers, body = render(response, method)
+    status, headers, body = render(response, method, checked=True)
     return _response(status, with_request_id(headers, request_id), body)
 
 

@@ -105,7 +105,7 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return
-    status, headers, content = render(response, scope["method"])
+    status, headers, content = render(response, scope["method"], checked=True)
     assert request.context is not None
     headers = with_request_id(headers, request.context.request_id)
     await send({"type": "http.response.start", "status": status, "headers": headers})

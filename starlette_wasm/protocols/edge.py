@@ -40,6 +40,8 @@ class EdgeProtocol:
 
 def strings(values: Mapping[str, str]) -> str:
     """A JSON object of strings."""
+    if not values:
+        return "{}"
     pairs = [f"{quoted(key)}:{quoted(value)}" for key, value in values.items()]
     return f"{{{','.join(pairs)}}}"
 

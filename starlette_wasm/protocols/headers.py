@@ -1,8 +1,7 @@
 """Validation and rendering of responses, the same for all protocols.
 
-A guest's response is checked when it is decoded, so that ``runtime.invoke`` never gives an illegal one, and
-every response when it is rendered, since an `EdgeResponse` can be built or changed by anyone. Twice is
-affordable, as names that were seen before are looked up.
+A guest's response is checked when it is decoded, so that ``runtime.invoke`` never gives an illegal one. One that
+was built or changed by a caller is checked when it is rendered.
 """
 
 from __future__ import annotations
@@ -138,25 +137,34 @@ def check_base64(response: EdgeResponse) -> None:
         raise ResponseError("body is not valid base64") from None
 
 
-def render(response: EdgeResponse, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def render(
+    response: EdgeResponse, method: str, *, checked: bool = False
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
-    ``content-length`` is computed; for HEAD it is that of the body which is left out. 204 and 304 have
+    ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is that of the body which is left out. 204 and 304 have
     neither (RFC 9110, section 8.6).
 
     Raises:
         ResponseError: The response was built or changed by the caller, and is not valid.
     """
-    status = check_status(response.status_code)
+    if not checked:
+        response = EdgeResponse(
+            check_status(response.status_code),
+            check_headers(response.headers),
+            response.body,
+            response.is_base64_encoded,
+        )
+        if response.is_base64_encoded:
+            check_base64(response)
+    status = response.status_code
     raw: list[tuple[bytes, bytes]] = []
-    for name, value in check_headers(response.headers).items():
+    for name, value in response.headers.items():
         raw_name = name.encode("ascii")
         if isinstance(value, str):
             raw.append((raw_name, value.encode("latin-1")))
         else:
             raw += [(raw_name, each.encode("latin-1")) for each in value]
-    if response.is_base64_encoded:
-        check_base64(response)
     if status == 204 or status == 304:
         return status, raw, b""
     content = response.content

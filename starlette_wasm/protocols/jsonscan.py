@@ -39,17 +39,20 @@ _literal = re.compile(r"true|false|null").match
 
 
 class Kind(Enum):
-    """The type that the value of a key must have."""
+    """The type that the value of a key must have; ``plain`` is what the C scanner makes of it."""
 
-    STRING = "a string"
-    INTEGER = "an integer"
-    BOOL = "true or false"
-    HEADERS = "an object of strings, or lists of strings"
+    STRING = "a string", str
+    INTEGER = "an integer", int
+    BOOL = "true or false", bool
+    HEADERS = "an object of strings, or lists of strings", tuple
+
+    def __init__(self, text: str, plain: type) -> None:
+        self.text = text
+        self.plain = plain
 
 
 # Looking a member up on its class takes longer than reading a short string.
 _STRING, _INTEGER, _BOOL, _HEADERS = Kind.STRING, Kind.INTEGER, Kind.BOOL, Kind.HEADERS
-_TYPES = {_STRING: str, _INTEGER: int, _BOOL: bool, _HEADERS: tuple}
 
 
 def scan(data: bytes, kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], dict[str, int]]:
@@ -108,7 +111,7 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
             for each in headers.values():
                 if type(each) is not str and (type(each) is not list or any(type(line) is not str for line in each)):
                     return None
-        elif kind is None or type(value) is not _TYPES[kind]:
+        elif kind is None or type(value) is not kind.plain:
             return None
     return found
 
@@ -328,7 +331,7 @@ class _Scanner:
         return self.unexpected("a JSON object", 0)
 
     def wrong_kind(self, key: str, kind: Kind, pos: int) -> _ScanError:
-        return _ScanError(f"{shorten(key)} must be {kind.value}", pos)
+        return _ScanError(f"{shorten(key)} must be {kind.text}", pos)
 
     def bad_header(self, name: str, pos: int) -> _ScanError:
         return _ScanError(f"value of header {shorten(name)} must be a string, or a list of strings", pos)
