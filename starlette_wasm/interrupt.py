@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from enum import Enum
 from types import TracebackType
 
@@ -45,11 +46,15 @@ class Interruptibles:
 
 
 class Interruptible:
-    """``async with``: cancels the body when ``gone`` returns, or when the group is interrupted."""
+    """``async with``: cancels the body when ``gone`` returns, or when the group is interrupted.
 
-    def __init__(self, group: Interruptibles, gone: Gone | None) -> None:
+    ``gone`` runs in ``context``: what a traced ``receive`` adds to a trace is no part of the body's span.
+    """
+
+    def __init__(self, group: Interruptibles, gone: Gone | None, context: Context | None = None) -> None:
         self._group = group
         self._gone = gone
+        self._context = context
         self._why: Why | None = None
         self._watch: asyncio.Future[object] | None = None
         self._over = False
@@ -62,7 +67,7 @@ class Interruptible:
         self._loop = asyncio.get_running_loop()
         self._group.add(self)
         if self._gone is not None:
-            self._watch = asyncio.ensure_future(self._gone())
+            self._watch = self._loop.create_task(_watch(self._gone), context=self._context)
             self._watch.add_done_callback(self._on_gone)
 
     def _on_gone(self, watch: asyncio.Future[object]) -> None:
@@ -94,3 +99,7 @@ class Interruptible:
         # As asyncio.timeout() does it: who else has cancelled the task is to be obeyed.
         if self._why is not None and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
             raise Interrupted(self._why) from None
+
+
+async def _watch(gone: Gone) -> object:
+    return await gone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -23,6 +24,7 @@ from .serving import COLD, RUNTIME, send_plain, send_problem, serve
 from .settings import WasmSettings
 from .signals import DrainOnSignal
 from .target import Target
+from .telemetry import Exchange, PickedBy, Variant
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -71,17 +73,18 @@ class WasmMiddleware:
             await self.app(scope, receive, send)
             return
         runtime = self.runtime
-        cold = False
+        cold = 0
         if self._error is not None or (not runtime.is_open and (self._stopped or runtime.state != "closed")):
+            cold = scope[COLD] = time.time_ns()
             await self._open()
             DrainOnSignal(runtime).install()
-            cold = scope[COLD] = True
         scope[RUNTIME] = runtime
         if scope["type"] == "http":
             path = get_route_path(scope)
             match = runtime.deployment.router.match(path)
             if match is not None:
-                await self._serve(match, path, cold, scope, receive, send)
+                with runtime.telemetry.exchange(scope, match.pattern, since=cold) as exchange:
+                    await self._serve(match, path, cold, exchange, scope, receive, send)
                 return
             if runtime.deployment.config.expose_endpoints and path in ENDPOINTS:
                 await ENDPOINTS[path](runtime, scope, send)
@@ -92,7 +95,8 @@ class WasmMiddleware:
         self,
         match: Match[RouteRule, Target],
         path: str,
-        cold: bool,
+        cold: int,
+        exchange: Exchange,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -100,28 +104,35 @@ class WasmMiddleware:
         runtime = self.runtime
         settings, deployment = runtime.settings, runtime.deployment
         version = _header(scope, b"x-wasm-version") if settings.allow_version_header else None
+        sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
         choice = match.group.pick(
             scope["method"],
             runtime.region(_header(scope, b"x-region")) if settings.trust_region_header else settings.region,
             forced_version=version,
-            sticky_key=_sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None,
+            sticky_key=sticky_key,
         )
         if isinstance(choice, Choice):
             target = choice.target
+            by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
+            exchange.picked(by, choice.weight)
         elif choice.reason is Reason.NO_RULE and deployment.default is not None:
             target = deployment.default
+            exchange.picked(PickedBy.NO_RULE, None, Variant.DEFAULT)
         elif choice.reason is Reason.METHOD_NOT_ALLOWED:
             allow = [(b"allow", ", ".join(choice.allowed).encode("ascii"))]
-            await send_plain(scope, send, 405, b"text/plain; charset=utf-8", b"Method Not Allowed", allow)
+            await send_plain(
+                scope, exchange.send(send), 405, b"text/plain; charset=utf-8", b"Method Not Allowed", allow
+            )
             return
         else:
             name = match.group.function
             error: WasmError = FunctionOverloaded(name, "no rule serves this region")
             if choice.reason is Reason.VERSION_NOT_FOUND:
                 error = FunctionNotFound(name, version)
-            await send_problem(runtime.debug, error, scope, send, None)
+            exchange.failed(error)
+            await send_problem(runtime.debug, error, scope, exchange.send(send), None)
             return
-        await serve(runtime, target, scope, receive, send, path=path, params=match.params, cold=cold)
+        await serve(runtime, target, scope, receive, send, path=path, params=match.params, cold=cold, exchange=exchange)
 
     async def _open(self) -> None:
         """Start, and check the routes of the app. What is wrong is remembered and raised each time."""

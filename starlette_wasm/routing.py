@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from .serving import (
     with_request_id,
 )
 from .target import Target
+from .telemetry import IDLE_EXCHANGE, Exchange
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
@@ -54,8 +56,15 @@ class FunctionRef:
         """Bind to a runtime; ``path`` is the route's pattern."""
         return runtime.target(self.function, self.version, self.policy, route=path, where=where or f"route {path}")
 
-    async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, bool]:
-        """The runtime of a request, and whether the request is the one that had to start it."""
+    def exchange(self, scope: Scope, path: str, *, since: int = 0) -> Exchange:
+        """The request, for whoever listens to its runtime."""
+        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            return IDLE_EXCHANGE
+        return runtime.telemetry.exchange(scope, path, since=since or scope.get(COLD, 0))
+
+    async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
+        """The runtime of a request, and since when the request waited for it to start: ns since the epoch, or 0."""
         runtime = self.runtime or scope.get(RUNTIME)
         if runtime is None:
             raise ConfigError(
@@ -63,9 +72,10 @@ class FunctionRef:
                 mend="add WasmMiddleware to the app, or give the route runtime=",
             )
         if self.runtime is None or runtime.is_open or runtime.state == "closed":
-            return runtime, bool(scope.get(COLD))
+            return runtime, scope.get(COLD, 0)
+        since = time.time_ns()
         await runtime.start()
-        return runtime, True
+        return runtime, since
 
 
 class WasmRoute(Route):
@@ -105,14 +115,26 @@ class _FunctionApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, cold = await self.wasm.runtime_for(scope)
-        try:
-            target = self.wasm.target(runtime, self._path)
-        except RuntimeClosed as error:
-            await send_problem(runtime.debug, error, scope, send, None)
-            return
-        params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
-        path = get_route_path(scope)
-        await serve(runtime, target, scope, receive, send, path=path, params=params, cold=cold, raises=True)
+        with self.wasm.exchange(scope, self._path, since=cold) as exchange:
+            try:
+                target = self.wasm.target(runtime, self._path)
+            except RuntimeClosed as error:
+                exchange.failed(error)
+                await send_problem(runtime.debug, error, scope, exchange.send(send), None)
+                return
+            params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
+            await serve(
+                runtime,
+                target,
+                scope,
+                receive,
+                send,
+                path=get_route_path(scope),
+                params=params,
+                cold=cold,
+                exchange=exchange,
+                raises=True,
+            )
 
 
 class _HandlerApp:
@@ -125,9 +147,10 @@ class _HandlerApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        call = partial(_call, self.wasm, self._path, request)
-        response = await _answer(request, self.wasm, partial(self._handler, request, call))
-        await response(scope, receive, send)
+        with self.wasm.exchange(scope, self._path) as exchange:
+            call = partial(_call, self.wasm, self._path, request, exchange)
+            response = await _answer(request, self.wasm, exchange, partial(self._handler, request, call))
+            await response(scope, receive, exchange.send(send))
 
 
 def wasm_route(
@@ -172,8 +195,12 @@ def wasm_endpoint(
     wasm = FunctionRef(function, version, policy, runtime)
 
     async def endpoint(request: Request) -> Response:
-        path = getattr(request.scope.get("route"), "path", function)
-        return await _answer(request, wasm, partial(_call, wasm, path, request, request))
+        path = getattr(request.scope.get("route"), "path", "")
+        with wasm.exchange(request.scope, path) as exchange:
+            call = partial(_call, wasm, path or function, request, exchange, request)
+            response = await _answer(request, wasm, exchange, call)
+            exchange.answered(response.status_code)
+        return response
 
     endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
     endpoint.__doc__ = None
@@ -181,13 +208,16 @@ def wasm_endpoint(
     return endpoint
 
 
-async def _answer(request: Request, wasm: FunctionRef, handler: Callable[[], Awaitable[Response]]) -> Response:
+async def _answer(
+    request: Request, wasm: FunctionRef, exchange: Exchange, handler: Callable[[], Awaitable[Response]]
+) -> Response:
     """What the handler gives, faults as problem+json."""
     try:
         return await handler()
     except WasmError as error:
         if isinstance(error, _AT_START) or has_handler(request.scope, error):
             raise
+        exchange.failed(error)
         runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
         request_id = getattr(request.state, "wasm_request_id", None) or request_id_of(request.scope)
         status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
@@ -199,7 +229,9 @@ async def _answer(request: Request, wasm: FunctionRef, handler: Callable[[], Awa
         return Response(status_code=GONE)
 
 
-async def _call(wasm: FunctionRef, path: str, outer: Request, given: Request | EdgeRequest) -> Response:
+async def _call(
+    wasm: FunctionRef, path: str, outer: Request, exchange: Exchange, given: Request | EdgeRequest
+) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
     runtime, cold = await wasm.runtime_for(outer.scope)
     target = wasm.target(runtime, path)
@@ -221,6 +253,7 @@ async def _call(wasm: FunctionRef, path: str, outer: Request, given: Request | E
             cold=cold,
             gone=partial(disconnected, outer.receive),
             headers=headers,
+            exchange=exchange,
         )
     finally:
         if request.context is not None:

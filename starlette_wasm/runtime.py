@@ -23,7 +23,6 @@ from .engine.driver import Invocation
 from .engine.engine import Engine, EngineConfig, OutOfInstances
 from .engine.instance import NO_STRINGS, Outcome
 from .exceptions import (
-    FunctionError,
     FunctionOverloaded,
     FunctionTrapped,
     InvalidFunctionResponse,
@@ -31,13 +30,13 @@ from .exceptions import (
     WasmError,
 )
 from .faults import fault_of
-from .guest_log import log_guest, log_violations
 from .interrupt import Gone, Interrupted, Interruptible, Interruptibles, Why
 from .messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
 from .protocols import ResponseError
 from .serving import new_request_id
 from .settings import WasmSettings, load_settings
 from .target import Target
+from .telemetry import Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -66,6 +65,7 @@ class WasmRuntime:
         self._running = 0
         self._drain_timer: asyncio.TimerHandle | None = None
         self._counts: Counter[str] = Counter()
+        self.telemetry = Telemetry()
 
     async def __aenter__(self) -> WasmRuntime:
         await self.start()
@@ -118,7 +118,8 @@ class WasmRuntime:
             )
             self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
             self._targets = {}
-            self._deployment = deploy(self._config, settings, engine, self.capabilities)
+            self._deployment = deployment = deploy(self._config, settings, engine, self.capabilities)
+            self.telemetry.configure(access_log=settings.access_log, prometheus_text=deployment.config.expose_endpoints)
             self._state = "open"
 
     def target(
@@ -163,64 +164,73 @@ class WasmRuntime:
         *,
         route: str = "",
         client: tuple[str, int] | None = None,
-        cold: bool = False,
+        cold: int = 0,
         gone: Gone | None = None,
         headers: Mapping[str, str] | None = None,
+        exchange: Exchange | None = None,
+        attempt: int | None = None,
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
-        ``gone`` ends it when the client goes away, which raises Interrupted. ``headers`` are those of the client,
-        where ``request`` has others. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
+        ``cold`` says when the wait for a start began, in ns since the epoch, 0 where there was none. ``gone`` ends
+        it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
+        ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
+        default one more than failed in the exchange. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
-        guard = partial(Interruptible, self._interruptibles, gone)
         bulkhead = target.bulkhead
-        context = request.context = self.context(target, request.headers if headers is None else headers, cold)
-        self._running += 1
-        try:
-            if bulkhead.free:
-                bulkhead.active += 1
-            else:
-                async with guard():
-                    await bulkhead.wait()
-            session: Session | None = None
+        context = request.context = self.context(target, request.headers if headers is None else headers, bool(cold))
+        with self.telemetry.watch(target, request, exchange=exchange, since=cold, attempt=attempt) as watch:
+            guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
+            self._running += 1
             try:
-                plan = target.plan
-                deadline = time.monotonic() + plan.limits.time
-                if target.grants is not None:
-                    session = Session(self.capabilities, target.grants, deadline=deadline)
-                request.context = context  # again: the request may be shared, and others came while this one waited
-                outcome = await Invocation(
-                    plan,
-                    target.protocol.encode(request),
-                    _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
-                ).run(deadline, guard, None if session is None else session.call)
+                if bulkhead.free:
+                    bulkhead.active += 1
+                else:
+                    watch.queued()
+                    async with guard():
+                        await bulkhead.wait()
+                session: Session | None = None
+                try:
+                    plan = target.plan
+                    deadline = time.monotonic() + plan.limits.time
+                    if target.grants is not None:
+                        session = Session(self.capabilities, target.grants, deadline=deadline, observer=watch.observer)
+                    request.context = context  # again: the request may be shared, and others came while this one waited
+                    request = watch.executing(request, context)
+                    outcome = await Invocation(
+                        plan,
+                        target.protocol.encode(request),
+                        _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
+                    ).run(deadline, guard, None if session is None else session.call)
+                finally:
+                    bulkhead.leave()
+                    if session is not None and session.violations:
+                        log_violations(target, session.violations, context)
+                        watch.violated(session.violations)
+                response = await self._response(target, outcome, context, watch)
+            except WasmError as error:
+                self._failed(error, context)
+                raise
+            except (Full, OutOfInstances) as error:
+                overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
+                self._failed(overload, context)
+                raise overload from None
+            except (EngineError, OSError) as error:
+                trapped = FunctionTrapped(target.name, target.version, reason="not run")
+                self._failed(trapped, context, error)
+                raise trapped from error
+            except Interrupted as error:
+                self._counts[error.why.name.lower()] += 1
+                if error.why is Why.CLOSING:
+                    raise RuntimeClosed(self._state) from None
+                raise
             finally:
-                bulkhead.leave()
-                if session is not None and session.violations:
-                    log_violations(target, session.violations, context)
-            response = await self._response(target, outcome, context)
-        except WasmError as error:
-            self._failed(error, context)
-            raise
-        except (Full, OutOfInstances) as error:
-            overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
-            self._failed(overload, context)
-            raise overload from None
-        except (EngineError, OSError) as error:
-            trapped = FunctionTrapped(target.name, target.version, reason="not run")
-            self._failed(trapped, context, error)
-            raise trapped from error
-        except Interrupted as error:
-            self._counts[error.why.name.lower()] += 1
-            if error.why is Why.CLOSING:
-                raise RuntimeClosed(self._state) from None
-            raise
-        finally:
-            self._running -= 1
-        self._counts["ok"] += 1
-        return response
+                self._running -= 1
+            self._counts["ok"] += 1
+            watch.answered(response.status_code)
+            return response
 
     def context(self, target: Target, headers: Mapping[str, str], cold: bool) -> EdgeContext:
         given = headers.get("x-request-id")
@@ -243,10 +253,11 @@ class WasmRuntime:
             return header
         return self.settings.region
 
-    async def _response(self, target: Target, outcome: Outcome, context: EdgeContext) -> EdgeResponse:
+    async def _response(self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
         fault = fault_of(target, outcome)
+        watch.executed(outcome, fault)
         if fault is not None:
             raise fault
         try:
@@ -260,9 +271,7 @@ class WasmRuntime:
 
     def _failed(self, error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
         self._counts[error.slug] += 1
-        level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
-        extra = {"request_id": context.request_id, "wasm_error": error.slug}
-        logger.log(level, "%s%s", error, f": {cause}" if cause else "", extra=extra)
+        log_failure(error, context, cause)
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges of this runtime; those of the engine are of the process.

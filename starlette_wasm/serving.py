@@ -21,12 +21,13 @@ from .protocols.headers import render
 if TYPE_CHECKING:
     from .runtime import WasmRuntime
     from .target import Target
+    from .telemetry import Exchange
 
 RUNTIME = "starlette_wasm.runtime"
 """The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
 _REPLAY_PAUSE = 0.05
 COLD = "starlette_wasm.cold"
-"""Set in the scope of the request that had to start the runtime."""
+"""Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 GONE = 499
 """The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
@@ -76,13 +77,15 @@ async def serve(
     *,
     path: str,
     params: dict[str, str],
-    cold: bool = False,
+    cold: int,
+    exchange: Exchange,
     raises: bool = False,
 ) -> None:
     """Answer a request with a function.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler.
     """
+    send = exchange.send(send)
     request = None
     try:
         body = await read_body(scope, receive, target.policy.max_request_bytes)
@@ -94,8 +97,10 @@ async def serve(
             client=scope.get("client"),
             cold=cold,
             gone=partial(disconnected, receive),
+            exchange=exchange,
         )
     except WasmError as error:
+        exchange.failed(error)
         if raises and has_handler(scope, error):
             raise
         await send_problem(runtime.debug, error, scope, send, request)

@@ -85,6 +85,10 @@ class WasmSettings(BaseSettings):
     compile_threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads that compile modules. None: the number of CPUs."
     )
+    access_log: bool = Field(
+        default=False,
+        description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",
+    )
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     @field_validator("cache_dir")

@@ -43,6 +43,7 @@ def test_defaults() -> None:
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",
         "compile_threads": None,
+        "access_log": False,
         "guest_nice": 10,
     }
 

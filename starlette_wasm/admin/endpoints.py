@@ -1,4 +1,4 @@
-"""``GET /health`` and ``GET /ready``, served where the config says ``exposeEndpoints``."""
+"""``GET /health``, ``GET /ready`` and ``GET /metrics``, served where the config says ``exposeEndpoints``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Scope, Send
 
 from ..serving import send_plain
+from ..telemetry import prometheus
 
 if TYPE_CHECKING:
     from ..runtime import WasmRuntime
@@ -44,4 +45,4 @@ async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]
     await send_plain(scope, send, status, b"application/json", json.dumps(body).encode(), headers)
 
 
-ENDPOINTS: dict[str, Endpoint] = {"/health": health, "/ready": ready}
+ENDPOINTS: dict[str, Endpoint] = {"/health": health, "/ready": ready, "/metrics": prometheus.endpoint}

@@ -53,6 +53,7 @@ def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
 
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
     """``edge.call``: hands a copy of the payload to the invocation's host."""
+    invocation.result = None
     memory = invocation.guest_memory()
     if payload + length > len(memory):
         return -FAULT

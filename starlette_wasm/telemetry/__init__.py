@@ -1,0 +1,21 @@
+"""Spans, metrics, logs: what an operator sees of an invocation."""
+
+from .conventions import ErrorType, PickedBy, Variant, error_type
+from .failures import log_failure
+from .guest_log import log_guest, log_violations
+from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, whole_route
+
+__all__ = [
+    "IDLE_EXCHANGE",
+    "ErrorType",
+    "Exchange",
+    "PickedBy",
+    "Telemetry",
+    "Variant",
+    "Watch",
+    "error_type",
+    "log_failure",
+    "log_guest",
+    "log_violations",
+    "whole_route",
+]

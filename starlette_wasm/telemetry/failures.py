@@ -1,0 +1,30 @@
+"""What went wrong, as log records: the whole cause, for the operator."""
+
+from __future__ import annotations
+
+import logging
+
+from ..exceptions import FunctionError, WasmError
+from ..messages import EdgeContext
+from .conventions import Attribute, error_type
+
+logger = logging.getLogger("starlette_wasm")
+
+
+def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
+    """Log why an invocation failed, in the context of the current span.
+
+    The record also has the attributes of an exception in the semantic conventions. There is no Python traceback: it
+    would only say where the host found out. The guest's frames are in the message.
+    """
+    kind = type(error)
+    extra = {
+        "function": context.function,
+        "version": context.version,
+        "request_id": context.request_id,
+        Attribute.ERROR_TYPE.value: error_type(error).value,
+        "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+        "exception.message": str(error),
+    }
+    level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
+    logger.log(level, "%s%s", error, f": {cause}" if cause else "", extra=extra)

@@ -1,0 +1,197 @@
+"""What a guest says on stderr, and what the file system refused it, as log records.
+
+Of stdlib logging: a handler of OpenTelemetry takes trace and span from the context, which is that of the guest's
+span. A guest may write what it likes, so that lines are escaped and cut, and a chatty function is slowed down.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+
+from ..capabilities import Violation
+from ..engine.instance import Outcome
+from ..messages import EdgeContext
+from ..target import Target
+
+logger = logging.getLogger("starlette_wasm.guest")
+
+MAX_LINES = 1000
+"""Lines of one invocation that become records; the rest is counted."""
+MAX_LINE = 8192
+"""Characters of a line; the rest is counted."""
+LINES_PER_SECOND = 500
+"""Lines of one function, over all its invocations."""
+BURST = 2000
+"""Lines that a function may save up."""
+_REPORT_EVERY = 1.0
+_MOST_BUCKETS = 4096
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "err": logging.ERROR,
+    "error": logging.ERROR,
+    "alert": logging.CRITICAL,
+    "crit": logging.CRITICAL,
+    "critical": logging.CRITICAL,
+    "emerg": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+}
+_KEYS = ("level", "severity", "lvl", "log.level")
+_WORDS = "|".join(_LEVELS)
+_TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]*(?:Z|[+-]\d\d:?\d\d)?"
+# "error: x", "[info] x", "WARN x", and with a time before: "2026-01-01T00:00:00Z INFO x", "[2026-... ERROR crate] x".
+# A word in small letters without a mark is prose: "error rates are fine".
+_PREFIX = re.compile(
+    rf"(?:\[?{_TIME}\]?\s+)?(?:[\[(<](?i:(?P<marked>{_WORDS}))[\])>]|(?i:(?P<named>{_WORDS})):"
+    rf"|(?P<shouted>{_WORDS.upper()})(?=[\s\]|,-]|$))"
+).match
+_FIELD = re.compile(rf"(?:^|\s)(?:level|severity|lvl)=\"?({_WORDS})\b", re.IGNORECASE).search
+
+
+def severity(line: str) -> int:
+    """The logging level that a line claims, INFO where it claims none.
+
+    Read are prefixes (``ERROR:``, ``[info]``, ``WARN``, after a timestamp too), ``level=error``, and the keys
+    ``level``, ``severity``, ``lvl`` and ``log.level`` of a JSON object, as a word or as bunyan's number.
+    """
+    head = line[:256].lstrip()
+    if head.startswith("{"):
+        return _of_json(line)
+    found = _PREFIX(head)
+    if found:
+        return _LEVELS[(found["marked"] or found["named"] or found["shouted"]).lower()]
+    field = _FIELD(head)
+    return _LEVELS[field[1].lower()] if field else logging.INFO
+
+
+def _of_json(line: str) -> int:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return logging.INFO
+    for key in _KEYS:
+        value = document.get(key)
+        if isinstance(value, str):
+            return _LEVELS.get(value.lower(), logging.INFO)
+        if isinstance(value, int | float):
+            return _of_number(value)
+    return logging.INFO
+
+
+def _of_number(value: float) -> int:
+    """As bunyan and pino count: 20 debug, 30 info, 40 warn, 50 error, 60 fatal."""
+    if not value >= 10:
+        return logging.INFO
+    return max(logging.DEBUG, min(logging.CRITICAL, int(min(value, 60)) // 10 * 10 - 10))
+
+
+class Allowance:
+    """A token bucket for the lines of one function."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_reported", "_tokens", "dropped")
+
+    def __init__(self, rate: float = LINES_PER_SECOND, burst: float = BURST) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = time.monotonic()
+        self._reported = self._at - _REPORT_EVERY
+        self.dropped = 0
+
+    def take(self, wanted: int) -> int:
+        """How many of ``wanted`` lines may be logged; the others are counted."""
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        given = min(wanted, int(self._tokens))
+        self._tokens -= given
+        self.dropped += wanted - given
+        return given
+
+    def report(self) -> int:
+        """How many were dropped since the last report, at most once a second; 0 where there is nothing to say."""
+        if not self.dropped or self._at - self._reported < _REPORT_EVERY:
+            return 0
+        self._reported = self._at
+        dropped, self.dropped = self.dropped, 0
+        return dropped
+
+
+_allowances: dict[str, Allowance] = {}
+
+
+def _allowance(function: str) -> Allowance:
+    allowance = _allowances.get(function)
+    if allowance is None:
+        if len(_allowances) >= _MOST_BUCKETS:
+            _allowances.clear()
+        allowance = _allowances[function] = Allowance()
+    return allowance
+
+
+def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
+    """Log each line of stderr and each refusal on the logger ``starlette_wasm.guest``.
+
+    Records have the attributes ``function``, ``version`` and ``request_id``.
+    """
+    extra = _extra(target, context)
+    for denial in outcome.denials:
+        what = "sandbox violation: fs write" if denial.write else "permission denied"
+        logger.warning("%s: %s: %s", target, what, _escape(denial.path), extra=extra)
+    if not outcome.stderr:
+        return
+    _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
+    if outcome.stderr_dropped:
+        logger.warning("%s: %d bytes of stderr dropped (maxLogBytes)", target, outcome.stderr_dropped, extra=extra)
+
+
+def log_violations(target: Target, violations: Sequence[Violation], context: EdgeContext) -> None:
+    """Log what the policy refused to ``edge.call``."""
+    extra = _extra(target, context)
+    for violation in violations:
+        detail = f" ({violation.detail})" if violation.detail else ""
+        logger.warning("%s: %s: %s%s", target, violation.operation, _escape(violation.message), detail, extra=extra)
+
+
+def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
+    return {"function": target.name, "version": target.version, "request_id": context.request_id}
+
+
+def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
+    if not logger.isEnabledFor(logging.CRITICAL):
+        return
+    count = stderr.count(b"\n") + (not stderr.endswith(b"\n"))
+    allowance = _allowance(target.name)
+    given = allowance.take(min(count, MAX_LINES))
+    if given:
+        # Only LF ends a line: what else some viewer may take for an end is escaped.
+        for raw in stderr.split(b"\n", given)[:given]:
+            line = raw.decode("utf-8", "replace").removesuffix("\r")
+            level = severity(line[:MAX_LINE])
+            if logger.isEnabledFor(level):
+                logger.log(level, "%s: %s", target, _escape(_cut(line)), extra=extra)
+    if count > MAX_LINES:
+        logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
+    dropped = allowance.report()
+    if dropped:
+        logger.warning("%s: %d lines dropped (%d a second)", target, dropped, LINES_PER_SECOND, extra=extra)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}... ({len(line) - MAX_LINE} more characters)"
+
+
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,82 @@
+"""The instruments of OpenTelemetry, made once, and what one invocation adds to them."""
+
+from __future__ import annotations
+
+from opentelemetry.metrics import Counter, Histogram, Meter
+from opentelemetry.util.types import Attributes
+
+from . import conventions as names
+from .conventions import Attribute, ErrorType, Metric
+from .observation import Observation
+
+_MOST_KEYS = 4096
+
+
+class Metrics:
+    """Records observations on the instruments of one meter.
+
+    Exemplars are the SDK's: it takes the span that is current when an observation is recorded.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._invoke_duration = _histogram(meter, names.INVOKE_DURATION)
+        self._init_duration = _histogram(meter, names.INIT_DURATION)
+        self._cpu_usage = _histogram(meter, names.CPU_USAGE)
+        self._mem_usage = _histogram(meter, names.MEM_USAGE)
+        self._queue_wait = _histogram(meter, names.QUEUE_WAIT)
+        self._invocations = _counter(meter, names.INVOCATIONS)
+        self._coldstarts = _counter(meter, names.COLDSTARTS)
+        self._errors = _counter(meter, names.ERRORS)
+        self._timeouts = _counter(meter, names.TIMEOUTS)
+        self._violations = _counter(meter, names.POLICY_VIOLATIONS)
+        metric = names.CANARY_WEIGHT
+        self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
+        # The same dict for the same series: building one costs more than to look it up.
+        self._attributes: dict[tuple[str, ...], Attributes] = {}
+
+    def record(self, seen: Observation) -> None:
+        key = (seen.trigger, seen.function, seen.version, seen.route, seen.variant)
+        attributes = self._attributes.get(key)
+        if attributes is None:
+            attributes = self._remember(key)
+        error = seen.error
+        if error is None:
+            self._invocations.add(1, attributes)
+            self._invoke_duration.record(seen.duration, attributes)
+        else:
+            failed = {**(attributes or {}), Attribute.ERROR_TYPE: error.value}
+            self._errors.add(1, failed)
+            self._invoke_duration.record(seen.duration, failed)
+            if error is ErrorType.EXECUTION_TIMEOUT:
+                self._timeouts.add(1, attributes)
+        if seen.ran:
+            self._cpu_usage.record(seen.cpu, attributes)
+            self._mem_usage.record(seen.memory, attributes)
+        if seen.cold:
+            self._coldstarts.add(1, attributes)
+            self._init_duration.record(seen.init, attributes)
+        if seen.waited is not None:
+            self._queue_wait.record(seen.waited, attributes)
+
+    def _remember(self, key: tuple[str, ...]) -> Attributes:
+        if len(self._attributes) >= _MOST_KEYS:
+            self._attributes.clear()
+        attributes: Attributes = {name.value: value for name, value in zip(names.INVOCATION, key, strict=True) if value}
+        self._attributes[key] = attributes
+        return attributes
+
+    def violation(self, function: str, kind: str) -> None:
+        self._violations.add(1, {Attribute.NAME.value: function, Attribute.VIOLATION.value: kind})
+
+    def canary_weight(self, function: str, version: str, percent: float) -> None:
+        self._canary_weight.set(percent, {Attribute.NAME.value: function, Attribute.VERSION.value: version})
+
+
+def _histogram(meter: Meter, metric: Metric) -> Histogram:
+    return meter.create_histogram(
+        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
+    )
+
+
+def _counter(meter: Meter, metric: Metric) -> Counter:
+    return meter.create_counter(metric.name, metric.unit, metric.description)

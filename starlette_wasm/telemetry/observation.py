@@ -1,0 +1,40 @@
+"""What was seen of one invocation: for metrics, Prometheus and the access log alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .conventions import ErrorType
+
+
+@dataclass(slots=True)
+class Observation:
+    """Filled in as the invocation goes on. Durations are in seconds."""
+
+    function: str
+    version: str
+    trigger: str = "other"
+    """``http``, or ``other`` for an invocation from Python."""
+    method: str = ""
+    route: str = ""
+    """The whole template, with the mount's prefix; empty without HTTP."""
+    variant: str = ""
+    reason: str = ""
+    attempt: int = 1
+    cold: bool = False
+    init: float = 0.0
+    waited: float | None = None
+    """In the queue; None where there was a place at once."""
+    duration: float = 0.0
+    ran: bool = False
+    """Whether the guest ran, so that ``cpu``, ``memory`` and ``host_calls`` say something."""
+    cpu: float = 0.0
+    memory: int = 0
+    """Peak, in bytes."""
+    host_calls: int = 0
+    status: int | None = None
+    error: ErrorType | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    sampled: bool = False

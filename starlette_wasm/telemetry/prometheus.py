@@ -1,0 +1,184 @@
+"""``GET /metrics``: the same figures for Prometheus, with the extra ``prometheus``.
+
+They are kept in the registry of prometheus-client, and so served together with those of the app. Under several
+workers each has figures of its own, unless ``PROMETHEUS_MULTIPROC_DIR`` is set before the process starts: then all
+workers answer for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Scope, Send
+
+from . import conventions as names
+from .conventions import ErrorType, Metric
+from .observation import Observation
+
+if TYPE_CHECKING:
+    from ..runtime import WasmRuntime
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_UNITS = {"s": "seconds", "By": "bytes", "%": "percent"}
+_MOST_SERIES = 4096
+_LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db").fullmatch
+_INVOCATION = tuple(attribute.value.replace(".", "_") for attribute in names.INVOCATION)
+
+
+def name_of(metric: Metric) -> str:
+    """The name in Prometheus: with the unit, and ``_total`` for a counter."""
+    parts = [metric.name.replace(".", "_"), _UNITS.get(metric.unit, "")]
+    return "_".join(filter(None, [*parts, "total" if metric.kind == "counter" else ""]))
+
+
+@cache
+def recorder() -> Recorder | None:
+    """That of the process, as is the registry; None without prometheus-client."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        return None
+    return Recorder()
+
+
+class Recorder:
+    """Adds observations to the metrics of prometheus-client."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        if directory := os.environ.get(_DIRECTORY):
+            os.makedirs(directory, exist_ok=True)
+
+        def histogram(metric: Metric) -> Any:
+            return Histogram(name_of(metric), metric.description, _INVOCATION, buckets=metric.buckets)
+
+        def counter(metric: Metric) -> Any:
+            labels = [str(attribute).replace(".", "_") for attribute in metric.attributes]
+            return Counter(name_of(metric), metric.description, labels)
+
+        self._durations = histogram(names.INVOKE_DURATION)
+        self._inits = histogram(names.INIT_DURATION)
+        self._cpu = histogram(names.CPU_USAGE)
+        self._memory = histogram(names.MEM_USAGE)
+        self._waits = histogram(names.QUEUE_WAIT)
+        self._invocations = counter(names.INVOCATIONS)
+        self._coldstarts = counter(names.COLDSTARTS)
+        self._errors = counter(names.ERRORS)
+        self._timeouts = counter(names.TIMEOUTS)
+        self._violations = counter(names.POLICY_VIOLATIONS)
+        self._running = Gauge(
+            "starlette_wasm_running", "Invocations under way, queued ones included.", ["faas_name"],
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self._canary = Gauge(
+            name_of(names.CANARY_WEIGHT), names.CANARY_WEIGHT.description, ["faas_name", "faas_version"],
+            multiprocess_mode="mostrecent",
+        )  # fmt: skip
+        self._series: dict[tuple[str, ...], _Series] = {}
+        self._gauges: dict[str, Any] = {}
+
+    def enter(self, function: str) -> None:
+        gauge = self._gauges.get(function)
+        if gauge is None:
+            gauge = self._gauges[function] = self._running.labels(function)
+        gauge.inc()
+
+    def record(self, seen: Observation) -> None:
+        self._gauges[seen.function].dec()
+        labels = (seen.trigger, seen.function, seen.version, seen.route, seen.variant)
+        series = self._series.get(labels)
+        if series is None:
+            if len(self._series) >= _MOST_SERIES:
+                self._series.clear()
+            series = self._series[labels] = _Series(self, labels)
+        exemplar = None
+        if seen.sampled and seen.trace_id and seen.span_id:
+            exemplar = {"trace_id": seen.trace_id, "span_id": seen.span_id}
+        series.duration.observe(seen.duration, exemplar)
+        if seen.error is None:
+            series.invocations.inc()
+        else:
+            self._errors.labels(*labels, seen.error.value).inc()
+            if seen.error is ErrorType.EXECUTION_TIMEOUT:
+                self._timeouts.labels(*labels).inc()
+        if seen.ran:
+            series.cpu.observe(seen.cpu)
+            series.memory.observe(seen.memory)
+        if seen.cold:
+            self._coldstarts.labels(*labels).inc()
+            self._inits.labels(*labels).observe(seen.init)
+        if seen.waited is not None:
+            self._waits.labels(*labels).observe(seen.waited)
+
+    def violation(self, function: str, kind: str) -> None:
+        self._violations.labels(function, kind).inc()
+
+    def canary_weight(self, function: str, version: str, percent: float) -> None:
+        self._canary.labels(function, version).set(percent)
+
+
+class _Series:
+    """What nearly every invocation adds to, looked up once."""
+
+    __slots__ = ("cpu", "duration", "invocations", "memory")
+
+    def __init__(self, recorder: Recorder, labels: tuple[str, ...]) -> None:
+        self.duration = recorder._durations.labels(*labels)
+        self.invocations = recorder._invocations.labels(*labels)
+        self.cpu = recorder._cpu.labels(*labels)
+        self.memory = recorder._memory.labels(*labels)
+
+
+def text(accept: str) -> tuple[bytes, str]:
+    """The body and the content type of an answer: OpenMetrics, with exemplars, where ``accept`` asks for it.
+
+    Reads files under several workers. Raises ImportError without prometheus-client.
+    """
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = REGISTRY
+    if directory := os.environ.get(_DIRECTORY):
+        _bury(directory)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def _bury(directory: str) -> None:
+    """Take away what dead workers were running; no hook of uvicorn tells of their end."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    for name in os.listdir(directory):
+        if live := _LIVE(name):
+            try:
+                os.kill(int(live[1]), 0)
+            except ProcessLookupError:
+                mark_process_dead(int(live[1]), directory)  # type: ignore[no-untyped-call]
+            except OSError:
+                continue
+
+
+async def endpoint(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """Answer ``GET /metrics``."""
+    from ..serving import send_plain
+
+    kind = b"text/plain; charset=utf-8"
+    if scope["method"] not in ("GET", "HEAD"):
+        await send_plain(scope, send, 405, kind, b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
+        return
+    accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+    try:
+        body, content_type = await asyncio.to_thread(text, accept)
+    except ImportError:
+        mend = b"metrics need prometheus-client: pip install 'starlette-wasm[prometheus]'\n"
+        await send_plain(scope, send, 501, kind, mend)
+        return
+    await send_plain(scope, send, 200, content_type.encode("ascii"), body, [(b"cache-control", b"no-store")])

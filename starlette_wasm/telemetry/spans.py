@@ -1,0 +1,270 @@
+"""The spans of one request and of one call, by the API of OpenTelemetry alone.
+
+The tree::
+
+    SERVER   "POST /api/v1/process"     the ASGI instrumentation's, or ours where there is none
+    └ INTERNAL "edge-processor"         one for each attempt
+      ├ INTERNAL "wasm acquire"         only when cold or queued
+      │ └ INTERNAL "wasm compile"       only when this function was compiled meanwhile
+      └ INTERNAL "wasm execute"         what the guest knows as its own span
+        └ CLIENT "GET"                  one for each outbound attempt, see ``outbound``
+
+Nothing is built under a span that does not record: the sampler has said no.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import Token
+from copy import copy
+
+from opentelemetry import context as contexts
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import set_span_in_context as in_context
+from opentelemetry.util.types import AttributeValue
+from starlette.types import Scope
+
+from ..engine.instance import Outcome
+from ..messages import EdgeContext, EdgeRequest
+from ..target import Target
+from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
+
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+_OWN_HEADERS = ("traceparent", "tracestate")
+_MOST_VIOLATIONS = 16
+_ERROR = StatusCode.ERROR
+
+
+class _Headers(Getter[Scope]):
+    """Reads propagation headers from an ASGI scope."""
+
+    def get(self, carrier: Scope, key: str) -> list[str] | None:
+        wanted = key.lower().encode("latin-1")
+        return [value.decode("latin-1") for name, value in carrier["headers"] if name.lower() == wanted] or None
+
+    def keys(self, carrier: Scope) -> list[str]:
+        return [name.decode("latin-1") for name, _ in carrier["headers"]]
+
+
+_headers = _Headers()
+
+
+class ServerSpan:
+    """The server span of a request that we serve: joined where one records, else started, and ended, here."""
+
+    __slots__ = ("_ours", "_span", "_token")
+
+    def __init__(self, tracer: Tracer, scope: Scope, route: str, since: int) -> None:
+        """``route`` is the whole template, empty where it is not known; ``since`` the start in ns, 0 for now."""
+        current = get_current_span()
+        there = current.get_span_context()
+        self._token: Token[Context] | None = None
+        self._span: Span | None = None
+        self._ours = False
+        method = scope["method"] if scope["method"] in _METHODS else "HTTP"
+        if there.is_valid and not there.is_remote:
+            # An INTERNAL span is somebody else's step: the server span above it is out of reach.
+            if current.is_recording() and getattr(current, "kind", SpanKind.SERVER) is SpanKind.SERVER:
+                self._span = current
+                if route:
+                    current.update_name(f"{method} {route}")
+            return
+        parent = contexts.get_current() if there.is_valid else propagate.extract(scope, getter=_headers)
+        span = tracer.start_span(
+            f"{method} {route}".rstrip(),
+            parent,
+            SpanKind.SERVER,
+            _request_attributes(scope, route),
+            start_time=since or None,
+        )
+        if span.is_recording():
+            self._span = span
+            self._ours = True
+        # Attached also when it was dropped, lest what is called from here start traces of its own.
+        self._token = contexts.attach(in_context(span, parent))
+
+    @property
+    def recording(self) -> bool:
+        return self._span is not None
+
+    def set(self, attributes: Mapping[str, AttributeValue]) -> None:
+        if self._span is not None:
+            self._span.set_attributes(dict(attributes))
+
+    def answered(self, status: int, error: ErrorType | None) -> None:
+        """Say how the request ended; the instrumentation knows the status, but not the error."""
+        if self._span is None:
+            return
+        if self._ours:
+            self._span.set_attribute(Attribute.STATUS_CODE.value, status)
+            if status >= 500:
+                self._span.set_status(Status(_ERROR))
+        if status >= 500:
+            self._span.set_attribute(Attribute.ERROR_TYPE.value, str(error or status))
+
+    def raised(self, error: ErrorType) -> None:
+        """An exception leaves us, for the app to handle."""
+        if self._span is not None and self._ours:
+            self._span.set_status(Status(_ERROR))
+            self._span.set_attribute(Attribute.ERROR_TYPE.value, error.value)
+
+    def end(self) -> None:
+        if self._token is not None:
+            contexts.detach(self._token)
+            self._token = None
+        if self._ours and self._span is not None:
+            self._span.end()
+
+
+def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
+    method = scope["method"]
+    attributes: dict[str, AttributeValue] = {
+        "http.request.method": method if method in _METHODS else "_OTHER",
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": scope["path"],
+    }
+    if route:
+        attributes[Attribute.HTTP_ROUTE.value] = route
+    if method not in _METHODS:
+        attributes["http.request.method_original"] = method
+    if scope.get("http_version"):
+        attributes["network.protocol.version"] = scope["http_version"]
+    server, client = scope.get("server"), scope.get("client")
+    if server:
+        attributes["server.address"] = server[0]
+        if server[1] is not None:
+            attributes["server.port"] = server[1]
+    if client:
+        attributes["client.address"] = client[0]
+    for name, value in scope["headers"]:
+        if name == b"user-agent":
+            attributes["user_agent.original"] = value.decode("latin-1")
+    return attributes
+
+
+class CallSpans:
+    """The spans of one call of a function. Made in the task that runs it, and ended there."""
+
+    __slots__ = (
+        *("_execute", "_function", "_function_token", "_parent", "_token", "_tracer", "_violations"),
+        "context",
+    )
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        target: Target,
+        request: EdgeRequest,
+        since: int,
+        attributes: dict[str, AttributeValue],
+        alone: dict[str, AttributeValue],
+    ) -> None:
+        """``alone`` are the attributes that a server span would have, where none is within reach."""
+        self._tracer = tracer
+        self._violations: list[str] = []
+        self._function: Span | None = None
+        self._execute: Span | None = None
+        self._token: Token[Context] | None = None
+        self._function_token: Token[Context] | None = None
+        current = get_current_span()
+        self.context: SpanContext = current.get_span_context()
+        """Of the innermost span: that of the guest, once it executes."""
+        there = self.context
+        if there.is_valid and not there.is_remote and not current.is_recording():
+            return
+        parent = contexts.get_current()
+        if not there.is_valid and "traceparent" in request.headers:
+            parent = propagate.extract(request.headers)
+        attributes |= alone
+        span = tracer.start_span(target.name, parent, SpanKind.INTERNAL, attributes, start_time=since or None)
+        self.context = span.get_span_context()
+        self._parent = in_context(span, parent)
+        self._function_token = contexts.attach(self._parent)
+        if span.is_recording():
+            self._function = span
+
+    def acquired(self, since: int, compiled: tuple[int, int] | None, error: ErrorType | None = None) -> None:
+        """Add the span of a wait that is over; ``compiled`` is from when to when the module was compiled, in ns."""
+        if self._function is None:
+            return
+        span = self._tracer.start_span(ACQUIRE, self._parent, start_time=since)
+        if compiled is not None and compiled[0] >= since:
+            begin, end = compiled
+            self._tracer.start_span(COMPILE, in_context(span, self._parent), start_time=begin).end(end)
+        if error is not None:
+            _fail(span, error)
+        span.end()
+
+    def executing(self) -> None:
+        if self._function is not None:
+            self._execute = span = self._tracer.start_span(EXECUTE, self._parent)
+            self.context = span.get_span_context()
+            self._token = contexts.attach(in_context(span, self._parent))
+
+    def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
+        """The request for the guest, which is told of its own span in place of the one that the client sent."""
+        here = self.context
+        context.traceparent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags:02x}"
+        context.tracestate = here.trace_state.to_header() or None
+        # A copy: the caller may use its request again.
+        request = copy(request)
+        request.headers = {**request.headers, "traceparent": context.traceparent}
+        request.headers.pop("tracestate", None)
+        if context.tracestate is not None:
+            request.headers["tracestate"] = context.tracestate
+        if request.multi_value_headers:
+            request.multi_value_headers = {
+                name: values for name, values in request.multi_value_headers.items() if name not in _OWN_HEADERS
+            }
+        return request
+
+    def violated(self, violations: list[str]) -> None:
+        if self._execute is not None:
+            self._violations += violations
+            self._execute.set_attribute(Attribute.VIOLATIONS.value, self._violations[:_MOST_VIOLATIONS])
+
+    def executed(self, outcome: Outcome, error: ErrorType | None, why: str) -> None:
+        span = self._execute
+        if span is None:
+            return
+        attributes: dict[str, AttributeValue] = {
+            Attribute.CPU.value: outcome.cpu_s,
+            Attribute.MEMORY.value: outcome.memory_bytes,
+            Attribute.HOST_CALLS.value: outcome.host_calls,
+        }
+        span.set_attributes(attributes)
+        self._leave_execute(error, why)
+
+    def _leave_execute(self, error: ErrorType | None, why: str) -> None:
+        span, self._execute = self._execute, None
+        if span is not None:
+            if error is not None:
+                _fail(span, error, why)
+            span.end()
+        if self._token is not None:
+            contexts.detach(self._token)
+            self._token = None
+
+    def end(self, error: ErrorType | None, why: str) -> None:
+        self._leave_execute(error, why)
+        if self._function is not None:
+            if error is not None:
+                _fail(self._function, error, why)
+            self._function.end()
+        if self._function_token is not None:
+            contexts.detach(self._function_token)
+            self._function_token = None
+
+
+def _fail(span: Span, error: ErrorType, why: str = "") -> None:
+    span.set_attribute(Attribute.ERROR_TYPE.value, error.value)
+    span.set_status(Status(_ERROR, why or None))
+
+
+def now() -> int:
+    """What start times are counted in: nanoseconds since the epoch."""
+    return time.time_ns()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import config, settings
+from collecting import Collector, Make
+
+from starlette_wasm import WasmRuntime
+from starlette_wasm.telemetry import Telemetry
+
+
+@pytest.fixture
+def collector() -> Collector:
+    return Collector()
+
+
+@pytest.fixture
+def make(tmp_path: Path, collector: Collector) -> Make:
+    """Makes a runtime, of the arguments of ``apps.config``, that tells the collector."""
+
+    def make(*args: Any, telemetry: Telemetry | None = None, access_log: bool = False, **kwargs: Any) -> WasmRuntime:
+        runtime = WasmRuntime(config(tmp_path, *args, **kwargs), settings(access_log=access_log))
+        runtime.telemetry = telemetry or collector.telemetry()
+        return runtime
+
+    return make

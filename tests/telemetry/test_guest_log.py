@@ -1,0 +1,188 @@
+"""What guests write to stderr: severity, escapes, bounds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from apps import client, run
+from collecting import Make
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+
+from starlette_wasm import WasmMiddleware
+from starlette_wasm.engine.instance import Denial, End, Outcome
+from starlette_wasm.messages import EdgeContext
+from starlette_wasm.target import Target
+from starlette_wasm.telemetry import guest_log, log_guest
+from starlette_wasm.telemetry.guest_log import Allowance, severity
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+CONTEXT = EdgeContext("r-1")
+
+
+class Named:
+    """As much of a target as the log needs."""
+
+    name, version = "chatty", "2"
+
+    def __str__(self) -> str:
+        return "chatty v2"
+
+
+TARGET: Target = Named()  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def _logging(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    guest_log._allowances.clear()
+    with caplog.at_level(logging.DEBUG, "starlette_wasm.guest"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("plain", INFO),
+        ("", INFO),
+        ("ERROR: no such key", ERROR),
+        ("error: no such key", ERROR),
+        ("Warning: deprecated", WARNING),
+        ("WARN something", WARNING),
+        ("WARN", WARNING),
+        ("[info] started", INFO),
+        ("[ERROR] lost", ERROR),
+        ("  <debug> x", DEBUG),
+        ("TRACE x", DEBUG),
+        ("FATAL: gone", CRITICAL),
+        ("panic: runtime error", CRITICAL),
+        ("2026-01-01T00:00:00Z ERROR lost", ERROR),
+        ("[2026-01-01T00:00:00.123Z WARN  my::crate] slow", WARNING),
+        ("2026-01-01 00:00:00,123 - x", INFO),
+        ("2026-01-01 00:00:00,123 ERROR - x", ERROR),
+        ("level=error msg=lost", ERROR),
+        ('ts=1 lvl="warn" msg=x', WARNING),
+        ('{"level":"error","msg":"x"}', ERROR),
+        ('{"severity": "WARNING", "message": "x"}', WARNING),
+        ('{"lvl":"dbg"}', INFO),
+        ('{"log.level":"debug"}', DEBUG),
+        ('{"level":50,"msg":"x"}', ERROR),
+        ('{"level":30}', INFO),
+        ('{"level":20}', DEBUG),
+        ('{"level":1e400}', CRITICAL),
+        ('{"level":3}', INFO),
+        ('{"level":null}', INFO),
+        ('{"nested":{"level":"error"}}', INFO),
+        ('{"level":"error"', INFO),
+        ("error rates are fine", INFO),
+        ("Information: none", INFO),
+        ("ERRORS were none", INFO),
+        ("the sublevel=error", INFO),
+    ],
+)
+def test_the_severity_is_the_one_that_the_line_claims(line: str, level: int) -> None:
+    assert severity(line) == level
+
+
+@given(st.text())
+def test_any_line_has_some_severity(line: str) -> None:
+    assert severity(line) in (DEBUG, INFO, WARNING, ERROR, CRITICAL)
+    assert severity("{" + line) in (DEBUG, INFO, WARNING, ERROR, CRITICAL)
+
+
+def test_json_too_deep_is_a_plain_line() -> None:
+    assert severity('{"a":' * 100_000) == INFO
+
+
+def test_lines_become_records_with_what_they_belong_to(caplog: pytest.LogCaptureFixture) -> None:
+    log_guest(TARGET, Outcome(End.OK, stderr=b"one\r\nERROR: two\n"), CONTEXT)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (INFO, "chatty v2: one"),
+        (ERROR, "chatty v2: ERROR: two"),
+    ]
+    extra = {"function": "chatty", "version": "2", "request_id": "r-1", "log.iostream": "stderr"}
+    assert all(extra.items() <= vars(record).items() for record in caplog.records)
+
+
+def test_refusals_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    log_guest(TARGET, Outcome(End.OK, denials=(Denial("/etc\n", True), Denial("/x", False))), CONTEXT)
+    assert caplog.messages == [
+        "chatty v2: sandbox violation: fs write: /etc\\n",
+        "chatty v2: permission denied: /x",
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_nothing_that_a_guest_writes_leaves_its_line(stderr: bytes) -> None:
+    guest_log._allowances.clear()
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    guest_log.logger.addHandler(handler)
+    try:
+        log_guest(TARGET, Outcome(End.OK, stderr=stderr), CONTEXT)
+    finally:
+        guest_log.logger.removeHandler(handler)
+    assert len(records) == (len(stderr.removesuffix(b"\n").split(b"\n")) if stderr else 0)
+    assert all(record.getMessage().replace("\t", " ").isprintable() for record in records)
+
+
+def test_a_forged_record_and_control_characters_are_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    log_guest(TARGET, Outcome(End.OK, stderr="a\r2026 ERROR root: forged\u2028\x1b[31m\x85".encode()), CONTEXT)
+    assert caplog.messages == ["chatty v2: a\\r2026 ERROR root: forged\\u2028\\x1b[31m\\x85"]
+
+
+def test_a_long_line_is_cut_and_too_many_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    log_guest(TARGET, Outcome(End.OK, stderr=b"x" * 10_000), CONTEXT)
+    assert caplog.messages == [f"chatty v2: {'x' * 8192}... (1808 more characters)"]
+    caplog.clear()
+    log_guest(TARGET, Outcome(End.OK, stderr=b"x\n" * 1500, stderr_dropped=7), CONTEXT)
+    assert len(caplog.messages) == 1002
+    assert caplog.messages[-2:] == [
+        "chatty v2: 500 more lines dropped",
+        "chatty v2: 7 bytes of stderr dropped (maxLogBytes)",
+    ]
+
+
+def test_a_chatty_function_is_slowed_down_and_the_rest_counted(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(10):
+        log_guest(TARGET, Outcome(End.OK, stderr=b"x\n" * 500), CONTEXT)
+    lines = [message for message in caplog.messages if message.endswith(": x")]
+    assert guest_log.BURST <= len(lines) <= guest_log.BURST + 500
+    assert any(message.endswith("lines dropped (500 a second)") for message in caplog.messages)
+
+
+def test_an_allowance_fills_up_again_and_reports_what_it_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(guest_log.time, "monotonic", lambda: now)
+    allowance = Allowance(rate=10, burst=20)
+    assert [allowance.take(15), allowance.take(15), allowance.take(15)] == [15, 5, 0]
+    assert allowance.report() == 25
+    assert allowance.take(5) == 0
+    assert allowance.report() == 0
+    now = 101.0
+    assert allowance.take(20) == 10
+    assert allowance.report() == 15
+    now = 1000.0
+    assert allowance.take(100) == 20
+
+
+def test_nothing_is_read_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL + 1, "starlette_wasm.guest"):
+        log_guest(TARGET, Outcome(End.OK, stderr=b"x\n"), CONTEXT)
+    assert not guest_log._allowances
+
+
+def test_a_guest_that_floods_stderr_is_answered(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with (
+            make({"/flood": "flood_stderr"}) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            assert (await http.get("/flood")).status_code == 200
+        assert len(caplog.messages) < 1100
+        assert "bytes of stderr dropped (maxLogBytes)" in caplog.messages[-1]
+
+    run(main())

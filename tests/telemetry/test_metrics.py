@@ -1,0 +1,241 @@
+"""The figures of an invocation, in OpenTelemetry and in Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import client, run
+from collecting import Collector, Make
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.types import Message
+
+from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm.telemetry import conventions, prometheus
+from starlette_wasm.telemetry.conventions import METRICS, Attribute
+from starlette_wasm.telemetry.observation import Observation
+
+SHORT = {"short": {"executionTimeoutMs": 50}, "narrow": {"maxConcurrency": 1}}
+SEEN = {"faas.trigger": "http", "faas.name": "echo", "faas.version": "1", "http.route": "/echo/{key}",
+        "starlette_wasm.route.variant": "stable"}  # fmt: skip
+
+
+async def get(runtime: WasmRuntime, *paths: str) -> None:
+    async with client(WasmMiddleware(Starlette(), runtime=runtime)) as http:
+        await asyncio.gather(*(http.get(path) for path in paths))
+
+
+def test_a_warm_invocation_adds_to_five_metrics(make: Make, collector: Collector) -> None:
+    async def main() -> None:
+        async with make({"/echo/{key}": "echo"}) as runtime:
+            await get(runtime, "/echo/1", "/echo/2")
+        metrics = collector.metrics()
+        used = {"faas.invoke_duration", "faas.cpu_usage", "faas.mem_usage", "faas.invocations"}
+        assert {name for name in metrics if name.startswith("faas.")} == used
+        for name in used:
+            (point,) = metrics[name].data.data_points
+            assert dict(point.attributes) == SEEN, name
+            assert (point.value if name == "faas.invocations" else point.count) == 2
+        duration = metrics["faas.invoke_duration"].data.data_points[0]
+        assert duration.explicit_bounds == conventions.SECONDS
+        assert duration.explicit_bounds[0] == 50e-6
+        assert 0 < duration.sum < 1
+        memory = metrics["faas.mem_usage"].data.data_points[0]
+        assert memory.min % 65536 == 0
+        assert memory.explicit_bounds == conventions.BYTES
+
+    run(main())
+
+
+def test_exemplars_lead_to_the_functions_span(make: Make, collector: Collector) -> None:
+    async def main() -> None:
+        async with make({"/echo/{key}": "echo"}) as runtime:
+            await get(runtime, "/echo/1")
+        (point,) = collector.metrics()["faas.invoke_duration"].data.data_points
+        context = collector.span("echo").context
+        assert context is not None
+        assert [(each.trace_id, each.span_id) for each in point.exemplars] == [(context.trace_id, context.span_id)]
+
+    run(main())
+
+
+@pytest.mark.parametrize(("guest", "error"), [("spin", "execution-timeout"), ("exit3", "function-exit")])
+def test_a_failure_has_the_error_type_of_its_span(make: Make, collector: Collector, guest: str, error: str) -> None:
+    async def main() -> None:
+        async with make({"/x": {"functionName": guest, "policy": "short"}}, policies=SHORT) as runtime:
+            await get(runtime, "/x")
+        metrics = collector.metrics()
+        for name in ("faas.errors", "faas.invoke_duration"):
+            (point,) = metrics[name].data.data_points
+            assert point.attributes["error.type"] == error
+        assert (collector.span(guest).attributes or {})["error.type"] == error
+        assert ("faas.timeouts" in metrics) == (guest == "spin")
+        assert "faas.invocations" not in metrics
+
+    run(main())
+
+
+def test_a_cold_start_and_a_wait_are_measured(make: Make, collector: Collector) -> None:
+    async def main() -> None:
+        rule = {"functionName": "sleep_ms", "policy": "narrow"}
+        runtime = make({"/sleep": rule}, policies=SHORT)
+        await get(runtime, "/sleep?ms=5")
+        await get(runtime, "/sleep?ms=20", "/sleep?ms=20")
+        await runtime.close()
+        metrics = collector.metrics()
+        (coldstarts,) = metrics["faas.coldstarts"].data.data_points
+        (init,) = metrics["faas.init_duration"].data.data_points
+        (wait,) = metrics["starlette_wasm.queue.wait"].data.data_points
+        assert (coldstarts.value, init.count, wait.count) == (1, 1, 1)
+        assert init.sum > 0
+        assert wait.sum > 5e-3
+
+    run(main())
+
+
+def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: Collector) -> None:
+    """All of them at once, with no other attribute than those that are listed."""
+
+    async def main() -> None:
+        async with make(functions=["echo"]) as runtime:
+            telemetry = runtime.telemetry
+            assert telemetry.active
+            assert telemetry.metrics
+            seen = Observation("echo", "1", "http", "GET", "/echo", "stable", ran=True, cold=True, waited=0.1)
+            telemetry.metrics.record(seen)
+            seen.error = conventions.ErrorType.EXECUTION_TIMEOUT
+            telemetry.metrics.record(seen)
+            telemetry.violation("echo", conventions.FS_WRITE)
+            telemetry.canary_weight("echo", "1", 30)
+        metrics = collector.metrics()
+        for metric in METRICS:
+            found = metrics[metric.name]
+            assert (found.unit, found.description) == (metric.unit, metric.description)
+            listed = {str(name) for name in metric.attributes}
+            attributes = {name for point in found.data.data_points for name in point.attributes}
+            assert attributes == listed, metric.name
+        assert set(metrics) - {"otel.sdk.span.started", "otel.sdk.span.live"} == {metric.name for metric in METRICS}
+
+    run(main())
+
+
+def samples(text: str, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
+    families = text_string_to_metric_families(text)
+    found = [(each.labels, each.value) for family in families for each in family.samples if each.name == name]
+    return [(each, value) for each, value in found if labels.items() <= each.items()]
+
+
+def test_metrics_are_served_as_prometheus_text(make: Make) -> None:
+    async def main() -> None:
+        rules = {"/prom/{key}": "hello", "/exit": "exit3"}
+        async with make(rules, exposeEndpoints=True) as runtime:
+            await get(runtime, "/prom/1", "/prom/2", "/exit")
+            async with client(WasmMiddleware(Starlette(), runtime=runtime)) as http:
+                response = await http.get("/metrics")
+                assert (await http.post("/metrics")).status_code == 405
+                accept = {"accept": "application/openmetrics-text; version=1.0.0"}
+                openmetrics = (await http.get("/metrics", headers=accept)).text
+        assert response.headers["content-type"].startswith("text/plain; version=")
+        text = response.text
+        route = {"http_route": "/prom/{key}"}
+        ((labels, count),) = samples(text, "faas_invocations_total", **route)
+        assert count == 2
+        assert labels == {key.replace(".", "_"): value for key, value in SEEN.items()} | route | {"faas_name": "hello"}
+        assert samples(text, "faas_invoke_duration_seconds_count", **route)[0][1] == 2
+        assert samples(text, "faas_invoke_duration_seconds_bucket", le="5e-05", **route)
+        assert samples(text, "faas_mem_usage_bytes_count", **route)[0][1] == 2
+        assert samples(text, "faas_errors_total", http_route="/exit", error_type="function-exit")[0][1] == 1
+        assert samples(text, "starlette_wasm_running", faas_name="hello")[0][1] == 0
+        assert '# {span_id="' in openmetrics or '# {trace_id="' in openmetrics
+
+    run(main())
+
+
+def test_prometheus_has_every_metric_of_the_conventions() -> None:
+    assert prometheus.recorder() is not None
+    known = {family.name for family in REGISTRY.collect()}
+    assert {prometheus.name_of(metric).removesuffix("_total") for metric in METRICS} <= known
+
+
+def test_without_prometheus_client_the_answer_says_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    imports = builtins.__import__
+
+    def importing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("prometheus_client"):
+            raise ImportError(name)
+        return imports(name, *args, **kwargs)
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        async with make() as runtime:
+            await prometheus.endpoint(runtime, {"type": "http", "method": "GET", "headers": []}, send)
+        assert sent[0]["status"] == 501
+        assert b"pip install 'starlette-wasm[prometheus]'" in sent[1]["body"]
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    assert prometheus.recorder.__wrapped__() is None
+    run(main())
+
+
+WORKER = """
+import sys
+from starlette_wasm.telemetry import prometheus
+from starlette_wasm.telemetry.observation import Observation
+recorder = prometheus.recorder()
+for _ in range(int(sys.argv[1])):
+    recorder.enter("many")
+    recorder.record(Observation("many", "1", "http", "GET", "/many", "stable", duration=0.01, ran=True))
+recorder.enter("many")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+READER = "from starlette_wasm.telemetry import prometheus; print(prometheus.text('')[0].decode())"
+
+
+def test_all_workers_answer_for_all_and_the_dead_run_nothing(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "figures")}
+
+    def read() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", READER], env=environ, check=True, capture_output=True
+        ).stdout.decode()
+
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(count)], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for count in (3, 4)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout
+            assert worker.stdout.readline() == b"ready\n"
+        text = read()
+        assert samples(text, "faas_invocations_total", faas_name="many")[0][1] == 7
+        assert samples(text, "faas_invoke_duration_seconds_count", faas_name="many")[0][1] == 7
+        assert samples(text, "starlette_wasm_running", faas_name="many")[0][1] == 2
+        workers[0].kill()
+        workers[0].wait()
+        text = read()
+        assert samples(text, "faas_invocations_total", faas_name="many")[0][1] == 7
+        assert samples(text, "starlette_wasm_running", faas_name="many")[0][1] == 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def test_attributes_of_metrics_are_known_attributes() -> None:
+    assert {str(name) for metric in METRICS for name in metric.attributes} <= {each.value for each in Attribute}
