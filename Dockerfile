@@ -6,6 +6,7 @@ RUN python -m venv /venv
 COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY starlette_wasm starlette_wasm
 COPY policies policies
+COPY sdk sdk
 RUN /venv/bin/pip install --no-cache-dir --constraint requirements-dev.lock ".[server,otel,fetch,redis]"
 
 FROM python:3.13-slim

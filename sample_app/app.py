@@ -4,6 +4,7 @@ Its own routes are below; ``wasm.yaml`` maps further paths to functions, and ``g
 around it.
 """
 
+import os
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -14,6 +15,10 @@ from starlette.routing import Route
 
 from starlette_wasm import WasmMiddleware, WasmSettings, wasm_route
 from starlette_wasm.routing import Call
+
+# What the functions keep, shared by all workers.
+STORE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "starlette-wasm-sample"
+STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 async def home(request: Request) -> Response:
@@ -37,7 +42,7 @@ app = Starlette(
         Middleware(
             WasmMiddleware,
             config=Path(__file__).parent / "wasm.yaml",
-            settings=WasmSettings(trust_region_header=True),
+            settings=WasmSettings(trust_region_header=True, kv_url=f"sqlite:///{STORE / 'kv.db'}"),
         )
     ],
 )

@@ -142,8 +142,8 @@ def render(
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
-    ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is that of the body which is left out. 204 and 304 have
-    neither (RFC 9110, section 8.6).
+    ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
+    that of the body which is left out. 204 and 304 have neither (RFC 9110, section 8.6).
 
     Raises:
         ResponseError: The response was built or changed by the caller, and is not valid.

@@ -73,4 +73,5 @@ def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
         "edge-fallback": ["1"],
         "edge-processor": ["2", "3"],
         "greeter": ["1"],
+        "quote": ["1"],
     }

@@ -1,0 +1,613 @@
+/* edge.h: read an EdgeRequest, call the host, answer; from C, without a dependency.
+ *
+ *     edge_json request = edge_request();
+ *     edge_text key = edge_string(edge_find(request, "params", "key"));
+ *     edge_value hit = edge_kv_get("cache", key);
+ *     if (hit.error.code) return edge_respond_error(502, hit.error);
+ *     if (!hit.found) return edge_respond_json(404, "{\"error\":\"not found\"}");
+ *     return edge_respond(200, EDGE_JSON, hit.value);
+ *
+ * First JSON in and out, then requests and responses, then the capabilities. Memory is never freed: an instance
+ * serves one request.
+ */
+#ifndef EDGE_H
+#define EDGE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EDGE_FN static __attribute__((unused))
+#define EDGE_JSON "{\"content-type\":\"application/json\"}"
+#define EDGE_MAX_DEPTH 128
+
+/* Bytes with a length, always followed by a NUL once something was added. */
+typedef struct {
+    char *data;
+    size_t len, cap;
+} edge_text;
+
+/* The text of one JSON value; `at` is NULL where there is none. */
+typedef struct {
+    const char *at, *end;
+} edge_json;
+
+EDGE_FN void edge_reserve(edge_text *text, size_t more) {
+    if (text->cap - text->len > more) return;
+    size_t cap = text->cap * 2 > text->len + more + 1 ? text->cap * 2 : text->len + more + 1;
+    text->data = realloc(text->data, cap);
+    if (!text->data) __builtin_trap();
+    text->cap = cap;
+}
+
+EDGE_FN void edge_add_bytes(edge_text *text, const void *data, size_t len) {
+    edge_reserve(text, len);
+    if (len) memcpy(text->data + text->len, data, len);
+    text->data[text->len += len] = 0;
+}
+
+EDGE_FN void edge_add(edge_text *text, const char *literal) {
+    edge_add_bytes(text, literal, strlen(literal));
+}
+
+EDGE_FN void edge_add_int(edge_text *text, int64_t value) {
+    char digits[20], *at = digits + sizeof digits;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do *--at = '0' + rest % 10; while (rest /= 10);
+    if (value < 0) *--at = '-';
+    edge_add_bytes(text, at, digits + sizeof digits - at);
+}
+
+EDGE_FN edge_text edge_literal(const char *literal) {
+    edge_text text = {0};
+    edge_add(&text, literal ? literal : "");
+    return text;
+}
+
+EDGE_FN bool edge_equal(edge_text text, const char *literal) {
+    size_t len = strlen(literal);
+    return text.len == len && !memcmp(text.data, literal, len);
+}
+
+/* The length of the UTF-8 sequence at `s`, 0 where it is malformed (RFC 3629). */
+EDGE_FN size_t edge_utf8(const unsigned char *s, size_t left) {
+    size_t len = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF5 ? 4 : 0;
+    if (len > left) return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F)) return 0;
+    if ((s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F)) return 0;
+    return len;
+}
+
+EDGE_FN bool edge_is_utf8(edge_text text) {
+    for (size_t i = 0, len; i < text.len; i += len)
+        if (!(len = edge_utf8((unsigned char *)text.data + i, text.len - i))) return false;
+    return true;
+}
+
+/* Adds a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. */
+EDGE_FN void edge_add_string(edge_text *out, edge_text text) {
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *s = (const unsigned char *)text.data;
+    edge_reserve(out, text.len + 2);
+    edge_add_bytes(out, "\"", 1);
+    for (size_t i = 0, len; i < text.len; i += len) {
+        len = edge_utf8(s + i, text.len - i);
+        if (!len) {
+            edge_add(out, "\\ufffd");
+            len = 1;
+        } else if (s[i] == '"' || s[i] == '\\') {
+            edge_add_bytes(out, (char[]){'\\', s[i]}, 2);
+        } else if (s[i] == '\n') {
+            edge_add(out, "\\n");
+        } else if (s[i] < 0x20) {
+            edge_add(out, "\\u00");
+            edge_add_bytes(out, (char[]){hex[s[i] >> 4], hex[s[i] & 15]}, 2);
+        } else {
+            edge_add_bytes(out, s + i, len);
+        }
+    }
+    edge_add_bytes(out, "\"", 1);
+}
+
+EDGE_FN void edge_add_base64(edge_text *out, edge_text text) {
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *s = (const unsigned char *)text.data;
+    edge_reserve(out, (text.len + 2) / 3 * 4);
+    for (size_t i = 0; i < text.len; i += 3) {
+        size_t left = text.len - i;
+        uint32_t bits = s[i] << 16 | (left > 1 ? s[i + 1] << 8 : 0) | (left > 2 ? s[i + 2] : 0);
+        char quad[] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63], alphabet[bits >> 6 & 63], alphabet[bits & 63]};
+        if (left < 3) quad[3] = '=';
+        if (left < 2) quad[2] = '=';
+        edge_add_bytes(out, quad, 4);
+    }
+}
+
+EDGE_FN const char *edge_skip_space(const char *at, const char *end) {
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\n' || *at == '\r')) at++;
+    return at;
+}
+
+/* Where the string that opens at `at` is over, NULL where it never is. */
+EDGE_FN const char *edge_skip_string(const char *at, const char *end) {
+    if (at >= end || *at != '"') return NULL;
+    for (at++; at < end; at++) {
+        if (*at == '"') return at + 1;
+        if ((unsigned char)*at < 0x20) return NULL;
+        if (*at == '\\') at++;
+    }
+    return NULL;
+}
+
+EDGE_FN bool edge_is_scalar(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
+}
+
+/* Where the value at `at` is over, NULL where it is malformed or nested too deep. */
+EDGE_FN const char *edge_skip(const char *at, const char *end, int depth) {
+    if (at >= end || depth > EDGE_MAX_DEPTH) return NULL;
+    if (*at == '"') return edge_skip_string(at, end);
+    if (*at != '{' && *at != '[') {
+        const char *start = at;
+        while (at < end && edge_is_scalar(*at)) at++;
+        return at > start ? at : NULL;
+    }
+    char close = *at == '{' ? '}' : ']';
+    at = edge_skip_space(at + 1, end);
+    if (at < end && *at == close) return at + 1;
+    for (;;) {
+        if (close == '}') {
+            if (!(at = edge_skip_string(at, end))) return NULL;
+            at = edge_skip_space(at, end);
+            if (at >= end || *at != ':') return NULL;
+            at = edge_skip_space(at + 1, end);
+        }
+        if (!(at = edge_skip(at, end, depth + 1))) return NULL;
+        at = edge_skip_space(at, end);
+        if (at < end && *at == close) return at + 1;
+        if (at >= end || *at != ',') return NULL;
+        at = edge_skip_space(at + 1, end);
+    }
+}
+
+/* The one value that `text` holds; absent where `text` is not JSON. */
+EDGE_FN edge_json edge_parse(edge_text text) {
+    const char *end = text.data + text.len;
+    const char *at = edge_skip_space(text.data, end);
+    const char *over = edge_skip(at, end, 0);
+    if (!over || edge_skip_space(over, end) != end) return (edge_json){0};
+    return (edge_json){at, over};
+}
+
+/* Four hex digits, -1 where they are not. */
+EDGE_FN int32_t edge_hex4(const char *at, const char *end) {
+    int32_t code = 0;
+    if (end - at < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        char c = at[i] | 32;
+        int digit = at[i] >= '0' && at[i] <= '9' ? at[i] - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) return -1;
+        code = code << 4 | digit;
+    }
+    return code;
+}
+
+EDGE_FN void edge_add_code(edge_text *out, uint32_t code) {
+    char utf8[4] = {code};
+    size_t len = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    if (len > 1) {
+        for (size_t i = len - 1; i; i--, code >>= 6) utf8[i] = 0x80 | (code & 0x3F);
+        utf8[0] = (0xF00 >> len) | code;
+    }
+    edge_add_bytes(out, utf8, len);
+}
+
+/* The character that `\c` stands for. */
+EDGE_FN char edge_unescape(char c) {
+    switch (c) {
+    case 'b': return '\b';
+    case 'f': return '\f';
+    case 'n': return '\n';
+    case 'r': return '\r';
+    case 't': return '\t';
+    default: return c;
+    }
+}
+
+/* The code point of the `\uXXXX`, or pair of them, at `*at`; U+FFFD for a lone surrogate. */
+EDGE_FN uint32_t edge_unescape_code(const char **at, const char *end) {
+    int32_t code = edge_hex4(*at + 2, end);
+    *at += code < 0 ? 2 : 6;
+    if (code < 0xD800 || code > 0xDFFF) return code < 0 ? 0xFFFD : code;
+    if (code > 0xDBFF || end - *at < 6 || (*at)[0] != '\\' || (*at)[1] != 'u') return 0xFFFD;
+    int32_t low = edge_hex4(*at + 2, end);
+    if (low < 0xDC00 || low > 0xDFFF) return 0xFFFD;
+    *at += 6;
+    return 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* A string value decoded; `data` is NULL where the value is no string. */
+EDGE_FN edge_text edge_string(edge_json value) {
+    edge_text text = {0};
+    if (!value.at || *value.at != '"') return text;
+    const char *at = value.at + 1, *end = value.end - 1;
+    edge_reserve(&text, end - at);
+    text.data[0] = 0;
+    while (at < end) {
+        const char *plain = at;
+        while (at < end && *at != '\\') at++;
+        edge_add_bytes(&text, plain, at - plain);
+        if (at == end) break;
+        if (at[1] == 'u') {
+            edge_add_code(&text, edge_unescape_code(&at, end));
+        } else {
+            edge_add_bytes(&text, (char[]){edge_unescape(at[1])}, 1);
+            at += 2;
+        }
+    }
+    return text;
+}
+
+/* The member `key` of an object, the last where it is repeated. */
+EDGE_FN edge_json edge_get(edge_json object, const char *key) {
+    edge_json found = {0};
+    if (!object.at || *object.at != '{') return found;
+    const char *at = edge_skip_space(object.at + 1, object.end);
+    while (at < object.end && *at == '"') {
+        edge_json name = {at, edge_skip_string(at, object.end)};
+        at = edge_skip_space(edge_skip_space(name.end, object.end) + 1, object.end);
+        edge_json member = {at, edge_skip(at, object.end, 0)};
+        if (edge_equal(edge_string(name), key)) found = member;
+        at = edge_skip_space(edge_skip_space(member.end, object.end) + 1, object.end);
+    }
+    return found;
+}
+
+/* edge_find(request, "params", "key"): the value under nested objects. */
+#define edge_find(...) edge_find_path(__VA_ARGS__, (char *)NULL)
+EDGE_FN edge_json edge_find_path(edge_json value, ...) {
+    va_list keys;
+    va_start(keys, value);
+    for (const char *key; (key = va_arg(keys, char *));) value = edge_get(value, key);
+    va_end(keys);
+    return value;
+}
+
+EDGE_FN bool edge_is_true(edge_json value) {
+    return value.at && value.end - value.at == 4 && !memcmp(value.at, "true", 4);
+}
+
+/* A number without fraction; 0 where the value is none. */
+EDGE_FN int64_t edge_int(edge_json value) {
+    uint64_t number = 0;
+    const char *at = value.at;
+    bool negative = at && at < value.end && *at == '-';
+    if (negative) at++;
+    for (; at && at < value.end && *at >= '0' && *at <= '9'; at++) number = number * 10 + (*at - '0');
+    return negative ? (int64_t)(0 - number) : (int64_t)number;
+}
+
+/* The element of an array behind `last`, the first where `last` is absent; absent at the end. */
+EDGE_FN edge_json edge_next(edge_json array, edge_json last) {
+    if (!array.at || *array.at != '[') return (edge_json){0};
+    const char *at = edge_skip_space(last.at ? last.end : array.at + 1, array.end);
+    if (last.at && at < array.end && *at == ',') at = edge_skip_space(at + 1, array.end);
+    const char *over = at < array.end && *at != ']' ? edge_skip(at, array.end, 0) : NULL;
+    return over ? (edge_json){at, over} : (edge_json){0};
+}
+
+EDGE_FN edge_text edge_read(int fd) {
+    edge_text text = {0};
+    for (;;) {
+        edge_reserve(&text, 4096);
+        ssize_t got = read(fd, text.data + text.len, text.cap - text.len - 1);
+        if (got <= 0) break;
+        text.len += got;
+    }
+    text.data[text.len] = 0;
+    return text;
+}
+
+EDGE_FN bool edge_write(int fd, const void *data, size_t len) {
+    for (const char *at = data; len;) {
+        ssize_t put = write(fd, at, len);
+        if (put <= 0) return false;
+        at += put;
+        len -= put;
+    }
+    return true;
+}
+
+EDGE_FN edge_json edge_request(void) { return edge_parse(edge_read(0)); }
+
+EDGE_FN int edge_base64_digit(char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* The bytes of the standard alphabet of RFC 4648, up to the first character that is not of it. */
+EDGE_FN edge_text edge_from_base64(edge_text text) {
+    edge_text out = {0};
+    uint32_t bits = 0;
+    edge_reserve(&out, text.len / 4 * 3 + 3);
+    for (size_t i = 0; i < text.len; i++) {
+        int digit = edge_base64_digit(text.data[i]);
+        if (digit < 0) break;
+        bits = bits << 6 | digit;
+        if (i % 4) edge_add_bytes(&out, (char[]){bits >> (6 - i % 4 * 2)}, 1);
+    }
+    return out;
+}
+
+/* The body of a request, decoded; no bytes where there is none. */
+EDGE_FN edge_text edge_body(edge_json request) {
+    edge_text body = edge_string(edge_find(request, "body"));
+    return edge_is_true(edge_find(request, "is_base64_encoded")) ? edge_from_base64(body) : body;
+}
+
+/* Prints the response; `headers` is a JSON object. A body that is not UTF-8 goes out as base64.
+ * Returns the exit code for `main`. */
+EDGE_FN int edge_respond(int status, const char *headers, edge_text body) {
+    edge_text out = {0};
+    edge_add(&out, "{\"status_code\":");
+    edge_add_int(&out, status);
+    edge_add(&out, ",\"headers\":");
+    edge_add(&out, headers);
+    if (edge_is_utf8(body)) {
+        edge_add(&out, ",\"body\":");
+        edge_add_string(&out, body);
+    } else {
+        edge_add(&out, ",\"is_base64_encoded\":true,\"body\":\"");
+        edge_add_base64(&out, body);
+        edge_add(&out, "\"");
+    }
+    edge_add(&out, "}\n");
+    return !edge_write(1, out.data, out.len);
+}
+
+EDGE_FN int edge_respond_json(int status, const char *json) {
+    return edge_respond(status, EDGE_JSON, edge_literal(json));
+}
+
+/* What the host, or a server it asked, says when a call fails; both NULL where it did not. */
+typedef struct {
+    const char *code, *message;
+} edge_error;
+
+/* A line on stderr. */
+EDGE_FN void edge_log(edge_error error) {
+    edge_text line = edge_literal(error.message);
+    edge_add(&line, "\n");
+    edge_write(2, line.data, line.len);
+}
+
+/* {"error":{"code":...,"message":...}} */
+EDGE_FN int edge_respond_error(int status, edge_error error) {
+    edge_text body = edge_literal("{\"error\":{\"code\":");
+    edge_add_string(&body, edge_literal(error.code));
+    edge_add(&body, ",\"message\":");
+    edge_add_string(&body, edge_literal(error.message));
+    edge_add(&body, "}}");
+    return edge_respond(status, EDGE_JSON, body);
+}
+
+enum {
+    EDGE_HTTP_FETCH = 1,
+    EDGE_KV_GET = 2,
+    EDGE_KV_SET = 3,
+    EDGE_KV_DELETE = 4,
+    EDGE_KV_LIST = 5,
+    EDGE_KV_INCREMENT = 6,
+    EDGE_KV_CAS = 7,
+    EDGE_QUEUE_PUBLISH = 8,
+};
+
+/* `fields` is the object of the result. */
+typedef struct {
+    edge_error error;
+    edge_json fields;
+    edge_text body;
+} edge_result;
+
+__attribute__((import_module("edge"), import_name("call"))) int32_t edge_host_call(
+    int32_t operation, const void *payload, size_t length);
+__attribute__((import_module("edge"), import_name("take"))) int32_t edge_host_take(void *out);
+
+EDGE_FN edge_result edge_call_failed(const char *import, int32_t error) {
+    edge_text message = edge_literal(import);
+    edge_add(&message, ": errno ");
+    edge_add_int(&message, error);
+    return (edge_result){.error = {"call-failed", message.data}};
+}
+
+/* The call under all the others. `fields` is a JSON object. */
+EDGE_FN edge_result edge_call(int32_t operation, edge_text fields, edge_text body) {
+    edge_text payload = {0}, reply = {0};
+    uint32_t length = fields.len;
+    edge_reserve(&payload, sizeof length + fields.len + body.len);
+    edge_add_bytes(&payload, &length, sizeof length);
+    edge_add_bytes(&payload, fields.data, fields.len);
+    edge_add_bytes(&payload, body.data, body.len);
+    int32_t size = edge_host_call(operation, payload.data, payload.len);
+    if (size < 0) return edge_call_failed("edge.call", -size);
+    edge_reserve(&reply, size);
+    int32_t error = edge_host_take(reply.data);
+    if (error) return edge_call_failed("edge.take", error);
+    reply.data[reply.len = size] = 0;
+
+    memcpy(&length, reply.data, sizeof length);
+    size_t begin = sizeof length + length;
+    edge_result result = {
+        .fields = edge_parse((edge_text){reply.data + sizeof length, length, length}),
+        .body = {reply.data + begin, size - begin, size - begin},
+    };
+    if (!edge_is_true(edge_find(result.fields, "ok"))) {
+        result.error.code = edge_string(edge_find(result.fields, "error", "code")).data;
+        result.error.message = edge_string(edge_find(result.fields, "error", "message")).data;
+    }
+    return result;
+}
+
+EDGE_FN void edge_field(edge_text *fields, const char *name, const char *json, size_t len) {
+    edge_add(fields, fields->len ? ",\"" : "{\"");
+    edge_add(fields, name);
+    edge_add(fields, "\":");
+    edge_add_bytes(fields, json, len);
+}
+
+EDGE_FN void edge_text_field(edge_text *fields, const char *name, edge_text value) {
+    edge_text json = {0};
+    edge_add_string(&json, value);
+    edge_field(fields, name, json.data, json.len);
+}
+
+EDGE_FN void edge_int_field(edge_text *fields, const char *name, int64_t value) {
+    edge_text json = {0};
+    edge_add_int(&json, value);
+    edge_field(fields, name, json.data, json.len);
+}
+
+/* method: NULL for GET. headers: a JSON object, or NULL. timeout_ms: 0 for what is left of the invocation. */
+typedef struct {
+    edge_text url;
+    const char *method, *headers;
+    edge_text body;
+    int64_t timeout_ms;
+    bool manual_redirects; /* take a redirect as the response */
+} edge_fetch_request;
+
+/* headers: an object of lists of strings, names in lower case. url: where the redirects led. */
+typedef struct {
+    edge_error error;
+    int status;
+    edge_json headers;
+    edge_text url, body;
+} edge_fetch_response;
+
+EDGE_FN edge_fetch_response edge_fetch(edge_fetch_request request) {
+    edge_text fields = {0};
+    edge_text_field(&fields, "url", request.url);
+    if (request.method) edge_text_field(&fields, "method", edge_literal(request.method));
+    if (request.headers) edge_field(&fields, "headers", request.headers, strlen(request.headers));
+    if (request.timeout_ms) edge_int_field(&fields, "timeoutMs", request.timeout_ms);
+    if (request.manual_redirects) edge_int_field(&fields, "maxRedirects", 0);
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_HTTP_FETCH, fields, request.body);
+    return (edge_fetch_response){
+        .error = result.error,
+        .status = edge_int(edge_find(result.fields, "status")),
+        .headers = edge_find(result.fields, "headers"),
+        .url = edge_string(edge_find(result.fields, "url")),
+        .body = result.body,
+    };
+}
+
+typedef struct {
+    edge_error error;
+    bool found;
+    edge_text value, etag;
+} edge_value;
+
+/* done: whether it was set, deleted or swapped. */
+typedef struct {
+    edge_error error;
+    bool done;
+    edge_text etag;
+} edge_change;
+
+typedef struct {
+    edge_error error;
+    int64_t value;
+} edge_number;
+
+/* keys: an array of strings. cursor: for the next page; `data` is NULL behind the last. */
+typedef struct {
+    edge_error error;
+    edge_json keys;
+    edge_text cursor;
+} edge_key_list;
+
+EDGE_FN edge_text edge_kv_fields(const char *name_space, const char *name, edge_text value) {
+    edge_text fields = {0};
+    edge_text_field(&fields, "namespace", edge_literal(name_space));
+    edge_text_field(&fields, name, value);
+    return fields;
+}
+
+EDGE_FN edge_change edge_kv_change(int32_t operation, edge_text fields, edge_text value, const char *done) {
+    edge_add(&fields, "}");
+    edge_result result = edge_call(operation, fields, value);
+    bool is_done = done ? edge_is_true(edge_find(result.fields, done)) : !result.error.code;
+    return (edge_change){result.error, is_done, edge_string(edge_find(result.fields, "etag"))};
+}
+
+EDGE_FN edge_value edge_kv_get(const char *name_space, edge_text key) {
+    edge_text fields = edge_kv_fields(name_space, "key", key);
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_KV_GET, fields, (edge_text){0});
+    bool found = edge_is_true(edge_find(result.fields, "found"));
+    return (edge_value){result.error, found, result.body, edge_string(edge_find(result.fields, "etag"))};
+}
+
+/* ttl_ms: 0 for ever. */
+EDGE_FN edge_change edge_kv_set(const char *name_space, edge_text key, edge_text value, int64_t ttl_ms) {
+    edge_text fields = edge_kv_fields(name_space, "key", key);
+    if (ttl_ms) edge_int_field(&fields, "ttlMs", ttl_ms);
+    return edge_kv_change(EDGE_KV_SET, fields, value, NULL);
+}
+
+EDGE_FN edge_change edge_kv_delete(const char *name_space, edge_text key) {
+    return edge_kv_change(EDGE_KV_DELETE, edge_kv_fields(name_space, "key", key), (edge_text){0}, "deleted");
+}
+
+/* Sets where the value still has the etag, or where there is no value for an empty one. */
+EDGE_FN edge_change edge_kv_cas(
+    const char *name_space, edge_text key, edge_text etag, edge_text value, int64_t ttl_ms) {
+    edge_text fields = edge_kv_fields(name_space, "key", key);
+    if (etag.len) edge_text_field(&fields, "etag", etag);
+    if (ttl_ms) edge_int_field(&fields, "ttlMs", ttl_ms);
+    return edge_kv_change(EDGE_KV_CAS, fields, value, "swapped");
+}
+
+EDGE_FN edge_number edge_kv_increment(const char *name_space, edge_text key, int64_t by) {
+    edge_text fields = edge_kv_fields(name_space, "key", key);
+    edge_int_field(&fields, "by", by);
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_KV_INCREMENT, fields, (edge_text){0});
+    return (edge_number){result.error, edge_int(edge_find(result.fields, "value"))};
+}
+
+/* cursor: that of the page before, or none. limit: 0 for as many as there may be. */
+EDGE_FN edge_key_list edge_kv_list(const char *name_space, edge_text prefix, edge_text cursor, int limit) {
+    edge_text fields = edge_kv_fields(name_space, "prefix", prefix);
+    if (cursor.len) edge_text_field(&fields, "cursor", cursor);
+    if (limit) edge_int_field(&fields, "limit", limit);
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_KV_LIST, fields, (edge_text){0});
+    return (edge_key_list){
+        result.error, edge_find(result.fields, "keys"), edge_string(edge_find(result.fields, "cursor"))};
+}
+
+typedef struct {
+    edge_error error;
+    edge_text id;
+} edge_message;
+
+/* attributes: a JSON object of strings, or NULL. */
+EDGE_FN edge_message edge_queue_publish(const char *queue, edge_text body, const char *attributes) {
+    edge_text fields = {0};
+    edge_text_field(&fields, "queue", edge_literal(queue));
+    if (attributes) edge_field(&fields, "attributes", attributes, strlen(attributes));
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_QUEUE_PUBLISH, fields, body);
+    return (edge_message){result.error, edge_string(edge_find(result.fields, "id"))};
+}
+
+#endif

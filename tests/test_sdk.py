@@ -1,0 +1,160 @@
+"""The SDKs and docs/capabilities.md say what the host does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from apps import add_function, config, run, settings
+
+from starlette_wasm import EdgeRequest, WasmRuntime
+from starlette_wasm.capabilities import CapabilitySettings, Code, Operation, frame
+from starlette_wasm.capabilities.kv import store
+from starlette_wasm.capabilities.queue import SqliteOutbox, publisher
+from starlette_wasm.engine import hostcall
+
+ROOT = Path(__file__).parents[1]
+SDK = ROOT / "sdk"
+PAGE = (ROOT / "docs/capabilities.md").read_text()
+SOURCES = {
+    "c": SDK / "c/edge.h",
+    "zig": SDK / "zig/edge.zig",
+    "rust": SDK / "rust/src/call.rs",
+    "assemblyscript": SDK / "assemblyscript/edge.ts",
+}
+RUSTC = "/usr/bin/rustc"
+
+
+def section(title: str) -> str:
+    text = PAGE.partition(f"## {title}\n")[2]
+    assert text
+    return re.split(r"^##", text, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the table under a heading, without the first row."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def example(name: str) -> str:
+    [text] = re.findall(rf"<!-- test: {re.escape(name)} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    return str(text)
+
+
+@pytest.mark.parametrize("language", SOURCES)
+def test_an_sdk_numbers_the_operations_as_the_host_does(language: str) -> None:
+    source = SOURCES[language].read_text()
+    for operation in Operation:
+        name = operation.name.replace("_", "")
+        found = re.findall(r"^\s*(?:EDGE_)?(\w+) = (\d+),", source, re.MULTILINE)
+        numbers = {each.replace("_", "").upper(): int(number) for each, number in found}
+        assert numbers[name] == operation
+
+
+def test_the_docs_list_every_operation() -> None:
+    assert [(row[0], row[1]) for row in rows("Operations")] == [(str(int(each)), each.title) for each in Operation]
+
+
+def test_the_docs_list_every_error_code() -> None:
+    assert [row[0] for row in rows("Error codes")] == [str(code) for code in Code]
+
+
+def test_the_docs_give_the_bounds_that_hold() -> None:
+    limits = CapabilitySettings()
+    assert [row[1] for row in rows("Bounds")] == [
+        str(limits.max_calls),
+        f"{limits.max_bytes >> 20} MiB",
+        f"{frame.MAX_HEADER_BYTES >> 10} KiB",
+        f"{limits.max_fetch_response_bytes >> 20} MiB",
+        f"{store.MAX_KEY_BYTES} bytes",
+        f"{store.MAX_VALUE_BYTES >> 20} MiB",
+        str(store.MAX_LIST),
+        f"{publisher.MAX_ATTRIBUTES} of {publisher.MAX_ATTRIBUTE_BYTES >> 10} KiB",
+    ]
+    assert store.MAX_VALUE_BYTES == publisher.MAX_MESSAGE_BYTES
+    assert f"1 the payload has more than {hostcall.MAX_PAYLOAD >> 20} MiB, 21" in section("The ABI")
+    assert f"{limits.max_store_bytes >> 30} GiB" in PAGE
+    for url in (limits.kv_url, limits.queue_url):
+        assert f"`{url}`" in section("Backends")
+
+
+def test_the_consumer_in_the_docs_takes_what_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def publish() -> None:
+        outbox = SqliteOutbox(Path("starlette-wasm-queue.db"))
+        await outbox.publish("orders", b"body", {"kind": "new"})
+        await outbox.close()
+
+    asyncio.run(publish())
+    body = "".join(f"    {line}\n" for line in example("outbox").splitlines())
+    scope: dict[str, object] = {}
+    exec(f"async def consume():\n{body}", scope)
+    for printed in ("1 b'body' {'kind': 'new'} 1\n", ""):
+        asyncio.run(scope["consume"]())  # type: ignore[operator]
+        assert capsys.readouterr().out == printed
+
+
+def compiled(*command: str | Path, **environ: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env={**os.environ, **environ})
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
+def check(folder: Path, module: Path) -> None:
+    """It counts its visits where it may, and says so where not."""
+    made = config(folder, policies={"site": {"kvNamespaces": ["site"]}}, functions=["hello"])
+    add_function(folder, "visits", "hello").write_bytes(module.read_bytes())
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings(kv_url="sqlite://")) as runtime:
+            for path, visits in (("/a", 1), ("/a", 2), ("/b", 1)):
+                response = await runtime.invoke("visits", EdgeRequest(path), policy="site")
+                assert (response.status_code, response.body) == (200, f"visits: {visits}")
+            response = await runtime.invoke("visits", EdgeRequest("/a"))
+            assert response.status_code == 502
+            assert "kv namespace not allowed: site" in response.body
+
+    run(main())
+
+
+def test_the_example_in_c_counts_and_has_no_warnings(tmp_path: Path) -> None:
+    (tmp_path / "visits.c").write_text(example("visits.c"))
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+    stack = "-Wl,-z,stack-size=131072"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s", stack, *warnings]
+    compiled(*command, "-I", SDK / "c", "-o", tmp_path / "visits.wasm", tmp_path / "visits.c")
+    check(tmp_path, tmp_path / "visits.wasm")
+
+
+def test_the_example_in_zig_counts(tmp_path: Path) -> None:
+    (tmp_path / "visits.zig").write_text(example("visits.zig"))
+    command = [sys.executable, "-m", "ziglang", "build-exe", "-target", "wasm32-wasi", "-O", "ReleaseSmall"]
+    modules = ["--dep", "edge", f"-Mroot={tmp_path}/visits.zig", f"-Medge={SDK}/zig/edge.zig"]
+    compiled(*command, "--stack", "131072", *modules, f"-femit-bin={tmp_path}/visits.wasm")
+    check(tmp_path, tmp_path / "visits.wasm")
+
+
+@pytest.mark.skipif(
+    not (Path(RUSTC).exists() and Path("/usr/lib/rustlib/wasm32-wasi").exists()),
+    reason="Debian's rustc with libstd-rust-dev-wasm32 is not installed",
+)
+def test_the_example_in_rust_counts_and_has_no_warnings(tmp_path: Path) -> None:
+    (tmp_path / "visits.rs").write_text(example("visits.rs"))
+    flags = ["--edition", "2021", "--target", "wasm32-wasi", "-O", "-D", "warnings"]
+    library = tmp_path / "libedge.rlib"
+    compiled(RUSTC, *flags, "--crate-name", "edge", "--crate-type", "rlib", "-o", library, SDK / "rust/src/lib.rs")
+    compiled(
+        *(RUSTC, *flags, "-C", "link-arg=-zstack-size=131072", "--extern", f"edge={library}"),
+        *("-o", tmp_path / "visits.wasm", tmp_path / "visits.rs"),
+        PATH="/usr/bin:/bin",
+    )
+    check(tmp_path, tmp_path / "visits.wasm")
