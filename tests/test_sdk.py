@@ -143,10 +143,6 @@ def test_the_example_in_zig_counts(tmp_path: Path) -> None:
     check(tmp_path, tmp_path / "visits.wasm")
 
 
-@pytest.mark.skipif(
-    not (Path(RUSTC).exists() and Path("/usr/lib/rustlib/wasm32-wasi").exists()),
-    reason="Debian's rustc with libstd-rust-dev-wasm32 is not installed",
-)
 def test_the_example_in_rust_counts_and_has_no_warnings(tmp_path: Path) -> None:
     (tmp_path / "visits.rs").write_text(example("visits.rs"))
     flags = ["--edition", "2021", "--target", "wasm32-wasi", "-O", "-D", "warnings"]
