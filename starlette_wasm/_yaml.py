@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import reprlib
@@ -72,6 +71,8 @@ def show(value: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``did you mean ...?``, or all the known names where none is near."""
+    import difflib  # only for what is wrong anyway
+
     names = sorted(known)
     match = difflib.get_close_matches(name.lower(), [each.lower() for each in names], n=1)
     if match:

@@ -1,8 +1,14 @@
 """Queues that guests publish to."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .actions import QueueActions, QueueGrant
 from .publisher import MAX_MESSAGE_BYTES, Publisher, open_publisher
-from .sqlite import Message, SqliteOutbox
+
+if TYPE_CHECKING:
+    from .sqlite import Message, SqliteOutbox
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -13,3 +19,12 @@ __all__ = [
     "SqliteOutbox",
     "open_publisher",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The outbox's names, which bring sqlite3 with them: most apps grant no queue."""
+    if name in ("Message", "SqliteOutbox"):
+        from . import sqlite
+
+        return getattr(sqlite, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
