@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -16,6 +18,8 @@ from .policy import SandboxPolicy, load_policies
 from .rollout.router import Router
 from .settings import WasmSettings
 from .target import Target, bind
+
+logger = logging.getLogger("starlette_wasm")
 
 Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
 """The path of a ``wasm.yaml``, a mapping with the same keys, or a model."""
@@ -60,6 +64,12 @@ class Deployment:
             if rule.version is None:
                 rule = rule.model_copy(update={"version": target.version})
             rules.append((rule, target))
+        weights: Counter[str] = Counter()
+        for rule, _ in rules:
+            weights[rule.path_pattern] += rule.weight
+        for pattern, weight in weights.items():
+            if not weight:
+                logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
         self.default = None
         if self.config.default_function is not None:
             self.default = self.bind(

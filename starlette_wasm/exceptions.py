@@ -36,7 +36,7 @@ def _prefix(where: str) -> str:
 class WasmError(Exception):
     """The root of all errors of this package."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     slug: ClassVar[str] = "wasm-error"
 
     @property
@@ -162,22 +162,28 @@ class RuntimeClosed(WasmError):
 
 
 class RequestTooLarge(WasmError):
-    """The request body exceeds ``maxRequestBytes`` of the policy."""
+    """The request body exceeds ``maxRequestBytes`` of the policy, or path, query and headers what any may have.
+
+    ``part`` is ``body`` or ``head``, ``limit`` in bytes. The status of a head is 431.
+    """
 
     status = 413
     slug = "request-too-large"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, part: str = "body") -> None:
         self.limit = limit
-        super().__init__(f"request body exceeds {limit} bytes (maxRequestBytes)")
+        self.part = part
+        if part == "head":
+            self.status = 431
+        super().__init__(f"request {part} exceeds {limit} bytes{' (maxRequestBytes)' if part == 'body' else ''}")
 
     @property
     def title(self) -> str:
-        return "request body too large"
+        return f"request {self.part} too large"
 
     @property
     def detail(self) -> str:
-        return f"the body may have at most {self.limit} bytes"
+        return f"the {self.part} may have at most {self.limit} bytes"
 
 
 class FunctionOverloaded(WasmError):

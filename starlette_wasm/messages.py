@@ -19,7 +19,7 @@ from starlette.types import Scope
 # A Host header that needs no further look: a name or IPv4 address, and a port that is in range as it has at
 # most four digits. Everything else, valid or not, goes through Starlette.
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,4})?").fullmatch
-_ODD_IN_PATH = re.compile(r"[?#\\]").search
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@-]*").fullmatch  # RFC 3986, pchar without escapes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
 
 
@@ -144,19 +144,23 @@ class EdgeRequest:
 
 
 def _full_url(scope: Scope, headers: dict[str, str], query_string: bytes) -> str:
-    """The same as ``str(URL(scope=scope))``, without building that object where the scope is a common one."""
+    """The same as ``str(URL(scope=scope))``, with the path percent-encoded, and without building that object where
+    the scope is a common one.
+    """
     path: str = scope["path"]
+    if not _PLAIN_PATH(path):
+        path = quote(path, safe="/!$&'()*+,;=:@", errors="replace")
     if not query_string.isascii():
         # RFC 3986 has only ASCII in a query; servers let other bytes pass, and URL() raises for some.
         query_string = quote(query_string, safe="!#$%&'()*+,/:;=?@[]~").encode("ascii")
     host = headers.get("host")
-    if host is not None and path[:1] == "/" and _PLAIN_HOST(host) and not _ODD_IN_PATH(path):
+    if host is not None and path[:1] == "/" and _PLAIN_HOST(host):
         url = f"{scope.get('scheme', 'http')}://{host}{path}"
         return f"{url}?{query_string.decode('ascii')}" if query_string else url
     server = scope.get("server")
     if server is not None and server[1] is None:
         server = None  # a Unix socket, whose "host" is a file name
-    return str(URL(scope={**scope, "query_string": query_string, "server": server}))
+    return str(URL(scope={**scope, "path": path, "query_string": query_string, "server": server}))
 
 
 @dataclass(slots=True)

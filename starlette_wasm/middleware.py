@@ -20,7 +20,7 @@ from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, WasmE
 from .rollout.router import Choice, Match, Reason
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
-from .serving import COLD, RUNTIME, send_plain, send_problem, serve
+from .serving import COLD, RUNTIME, send_method_not_allowed, send_problem, serve
 from .settings import WasmSettings
 from .signals import DrainOnSignal
 from .target import Target
@@ -119,10 +119,7 @@ class WasmMiddleware:
             target = deployment.default
             exchange.picked(PickedBy.NO_RULE, None, Variant.DEFAULT)
         elif choice.reason is Reason.METHOD_NOT_ALLOWED:
-            allow = [(b"allow", ", ".join(choice.allowed).encode("ascii"))]
-            await send_plain(
-                scope, exchange.send(send), 405, b"text/plain; charset=utf-8", b"Method Not Allowed", allow
-            )
+            await send_method_not_allowed(scope, exchange.send(send), choice.allowed)
             return
         else:
             name = match.group.function

@@ -229,7 +229,7 @@ def _load_folder(folder: Path) -> dict[str, SandboxPolicy]:
     return policies
 
 
-def resolve_dirs(policy: SandboxPolicy) -> list[GrantedDir]:
+def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir]:
     """The directories of ``policy`` that can be granted now.
 
     One that does not exist is logged as a warning and left out. ``ConfigError`` for what is no directory, and
@@ -242,7 +242,8 @@ def resolve_dirs(policy: SandboxPolicy) -> list[GrantedDir]:
         key = f"allowedDirs[{index}].hostPath"
         path = _resolve(policy, mapping, key)
         if path is None:
-            logger.warning("policy %s: %s: no such directory: %s; not granted", policy.name, key, mapping.host_path)
+            if warn:
+                logger.warning("policy %s: %s: no such directory: %s; not granted", policy.name, key, mapping.host_path)
         else:
             granted.append(GrantedDir(mapping.guest_path, path, mapping.readonly))
     return granted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,6 +171,8 @@ def wasm_route(
     """
 
     def decorate(handler: Handler) -> WasmRoute:
+        if not inspect.iscoroutinefunction(handler):
+            raise TypeError(f"the handler of {path} must be an async function (request, call)")
         return WasmRoute(
             path,
             function=function,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RUNTIME = "starlette_wasm.runtime"
 """The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
+MAX_HEAD = 64 << 10
+"""Bytes of path, query and headers: no policy bounds them, and not every server does."""
 _REPLAY_PAUSE = 0.05
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
@@ -34,10 +36,14 @@ Headers = list[tuple[bytes, bytes]]
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge as soon as that is known, and ClientDisconnect."""
+    """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
+    head = len(scope["path"]) + len(scope.get("query_string", b""))
     for name, value in scope["headers"]:
+        head += len(name) + len(value)
         if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
             raise RequestTooLarge(limit)
+    if head > MAX_HEAD:
+        raise RequestTooLarge(MAX_HEAD, "head")
     message = await receive()
     _check_connected(message)
     body: bytes = message.get("body", b"")
@@ -146,6 +152,14 @@ async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, 
     request_id = context.request_id if context is not None else request_id_of(scope)
     status, headers, body = problem(debug, error, request_id)
     await send_plain(scope, send, status, b"application/problem+json", body, headers)
+
+
+async def send_method_not_allowed(scope: Scope, send: Send, allowed: Iterable[str]) -> None:
+    """405, as problem+json, for a pattern whose rules are for other methods."""
+    request_id = request_id_of(scope)
+    document = {"type": "method-not-allowed", "title": "method not allowed", "status": 405, "request_id": request_id}
+    headers = [(b"allow", ", ".join(allowed).encode("ascii")), (b"x-request-id", request_id.encode("ascii"))]
+    await send_plain(scope, send, 405, b"application/problem+json", json.dumps(document).encode(), headers)
 
 
 async def send_plain(

@@ -64,7 +64,7 @@ def bind(
         )
     environ = {name: os.environ[name] for name in policy.allowed_env_vars if name in os.environ}
     environ |= {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
-    granted = resolve_dirs(policy) if module.uses_files else ()
+    granted = resolve_dirs(policy, warn=module.uses_files)  # what is wrong with them is wrong for every module
     return Target(
         name=source.name,
         version=source.version,
@@ -81,7 +81,11 @@ def bind(
                 stderr=policy.max_log_bytes,
             ),
             layout.strings([source.name.encode()] if module.reads_args else []),
-            tuple(Preopen(str(each.host_path), each.guest_path, not each.readonly) for each in granted),
+            tuple(
+                Preopen(str(each.host_path), each.guest_path, not each.readonly)
+                for each in granted
+                if module.uses_files
+            ),
         ),
         environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
         grants=capabilities.grants(policy) if module.uses_edge else None,

@@ -99,12 +99,18 @@ HOSTS = [
 @pytest.mark.parametrize("headers", [[], *([(b"host", host)] for host in HOSTS)])
 @pytest.mark.parametrize("server", [None, ("10.0.0.1", 80), ("10.0.0.1", 8000), ("::1", 443)])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("path", ["/", "/a/é", "/a?b#c\\d", "//evil.org/x"])
+@pytest.mark.parametrize("path", ["/", "/a/b.c", "//evil.org/x"])
 @pytest.mark.parametrize("query_string", [b"", b"a=1&b=%20"])
 def test_the_url_is_the_one_starlette_builds(headers, server, scheme, path, query_string):
     changes = {"headers": headers, "server": server, "scheme": scheme, "path": path}
     changes["query_string"] = query_string
     assert EdgeRequest.from_scope(scope(**changes), b"", path="", params={}).url == str(URL(scope=scope(**changes)))
+
+
+def test_the_path_in_the_url_is_percent_encoded():
+    changes = {"path": "/a é?b#c\\d\r\n%", "headers": [(b"host", b"example.org")]}
+    found = EdgeRequest.from_scope(scope(**changes), b"", path="/", params={})
+    assert found.url == "http://example.org/a%20%C3%A9%3Fb%23c%5Cd%0D%0A%25"
 
 
 def test_the_first_of_two_host_headers_makes_the_url():
@@ -148,7 +154,7 @@ def test_requests_of_the_asgi_transport_are_read():
     anyio.run(post)
     assert seen[0].path == "/a b/c"
     assert seen[0].raw_path == "/a%20b%2Fc"
-    assert seen[0].url == "http://testserver/a b/c?x=1"
+    assert seen[0].url == "http://testserver/a%20b/c?x=1"
     assert (seen[0].body, seen[0].headers["x-y"], seen[0].query) == ("hi", "z", {"x": "1"})
 
 

@@ -338,3 +338,29 @@ def test_invoke_sees_the_same_as_http(wasm: JSON, http: TestClient) -> None:
             assert seen["context"] == http.get("/echo", headers={"x-request-id": "r-1"}).json()["context"]
 
     run(main())
+
+
+def test_a_head_that_no_policy_bounds_is_bounded_all_the_same(http: TestClient) -> None:
+    answer = http.get("/hello", headers={"x-big": "a" * (70 << 10)})
+    assert (answer.status_code, answer.json()["title"]) == (431, "request head too large")
+    assert http.get("/hello", headers={"x-big": "a" * (50 << 10)}).status_code == 200
+
+
+def test_a_receive_that_replays_the_body_for_ever_does_not_hold_the_loop(tmp_path: Path) -> None:
+    """Middleware that has read the body often hands on such a receive."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def main() -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async with WasmRuntime(config(tmp_path, {"/sleep": "sleep_ms"}), settings()) as runtime:
+            scope = {"type": "http", "method": "GET", "path": "/sleep", "headers": [], "query_string": b"ms=150"}
+            await asyncio.wait_for(WasmMiddleware(Starlette(), runtime=runtime)(scope, receive, send), 10)
+        return int(sent[0]["status"])
+
+    assert asyncio.run(main()) == 200

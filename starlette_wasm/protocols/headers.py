@@ -143,7 +143,7 @@ def render(
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
     ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
-    that of the body which is left out. 204 and 304 have neither (RFC 9110, section 8.6).
+    that of the body which is left out. 204 and 304 have neither (RFC 9110, section 8.6), 205 has an empty body.
 
     Raises:
         ResponseError: The response was built or changed by the caller, and is not valid.
@@ -167,6 +167,6 @@ def render(
             raw += [(raw_name, each.encode("latin-1")) for each in value]
     if status == 204 or status == 304:
         return status, raw, b""
-    content = response.content
+    content = b"" if status == 205 else response.content
     raw.append((b"content-length", b"%d" % len(content)))
     return status, raw, b"" if method == "HEAD" else content
