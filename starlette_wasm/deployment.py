@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping
 from os import PathLike
@@ -48,6 +49,7 @@ class Deployment:
         self._catalog = catalog
         self._default_policy = default_policy
         self._capabilities = capabilities
+        self._directories: list[int] = []
 
     def route(self) -> None:
         """Bind the rules. Raises what bind() does, and ConfigError."""
@@ -112,15 +114,26 @@ class Deployment:
                 mend=f"known are {', '.join(sorted(self.policies))}",
             )
         function = self.functions[source.name, source.version]
-        return bind(function, self.policies[wanted], self._capabilities, route=route, where=where)
+        return bind(function, self.policies[wanted], self._capabilities, self._directories, route=route, where=where)
 
     def _where(self, key: str) -> str:
         return f"{self._source}: {key}" if self._source else key
 
+    @property
+    def live(self) -> bool:
+        """Whether an instance is left, in a thread that has yet to see that it is over."""
+        return any(function.module.live for function in self.functions.values())
+
     def close(self) -> None:
-        """Free the modules. No instance may be left."""
+        """Free the modules, but for one that a stuck guest still runs in, and close the granted directories."""
         for function in self.functions.values():
-            function.module.close()
+            if function.module.live:
+                logger.warning("%s is not freed: a guest is stuck in it", function.source)
+            else:
+                function.module.close()
+        for descriptor in self._directories:
+            os.close(descriptor)
+        self._directories.clear()
 
 
 def deploy(given: Config, settings: WasmSettings, engine: Engine, capabilities: Capabilities) -> Deployment:

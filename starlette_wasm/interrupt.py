@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
 from enum import Enum
 from types import TracebackType
@@ -77,11 +78,13 @@ class Interruptible:
 
     def interrupt(self, why: Why) -> None:
         """From any thread."""
-        if self._why is None:
-            self._why = why
-            if asyncio._get_running_loop() is self._loop:
-                self._task.cancel()
-            else:
+        if self._over or self._why is not None:
+            return
+        self._why = why
+        if asyncio._get_running_loop() is self._loop:
+            self._task.cancel()
+        else:
+            with suppress(RuntimeError):  # its loop is closed: nothing runs there any more
                 self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -16,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .admin.endpoints import ENDPOINTS
 from .config import RouteRule, Stickiness
 from .deployment import Config
-from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, WasmError
-from .rollout.router import Choice, Match, Reason
+from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RuntimeClosed, WasmError
+from .rollout.router import Choice, Match, Reason, Router
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
 from .serving import COLD, RUNTIME, send_method_not_allowed, send_problem, serve
@@ -64,6 +65,10 @@ class WasmMiddleware:
         self.runtime = runtime
         self._error: Exception | None = self._wrong
         self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
+        self._ready = False  # started, and the app's routes are checked
+        self._router: Router[RouteRule, Target] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._lazy_signals = DrainOnSignal(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,10 +79,15 @@ class WasmMiddleware:
             return
         runtime = self.runtime
         cold = 0
-        if self._error is not None or (not runtime.is_open and (self._stopped or runtime.state != "closed")):
-            cold = scope[COLD] = time.time_ns()
+        if not (self._ready and runtime.is_open):
+            if (
+                runtime.state == "closed" and self._ready and not self._stopped
+            ):  # by its owner, or at the end of a drain
+                await self._serve_closed(scope, receive, send)
+                return
+            if not runtime.is_open:
+                cold = scope[COLD] = time.time_ns()
             await self._open()
-            DrainOnSignal(runtime).install()
         scope[RUNTIME] = runtime
         if scope["type"] == "http":
             path = get_route_path(scope)
@@ -131,13 +141,32 @@ class WasmMiddleware:
             return
         await serve(runtime, target, scope, receive, send, path=path, params=match.params, cold=cold, exchange=exchange)
 
+    async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """503 for the paths that the rules serve; everything else is the app's."""
+        router = self._router
+        if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
+            await send_problem(self.runtime.debug, RuntimeClosed(self.runtime.state), scope, send, None)
+        else:
+            scope[RUNTIME] = self.runtime
+            await self.app(scope, receive, send)
+
     async def _open(self) -> None:
+        """Start for a request; concurrent ones share it, and one that is cancelled does not end it."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._start())
+        await asyncio.shield(self._opening)
+        self._lazy_signals.install()
+
+    async def _start(self) -> None:
         """Start, and check the routes of the app. What is wrong is remembered and raised each time."""
         if self._error is None:
             try:
                 await self.runtime.start()
                 self._check(_routes(self.app))
+                self._router = self.runtime.deployment.router
                 self._stopped = False
+                self._ready = True
             except Exception as error:
                 self._error = error
         if self._error is not None:
@@ -145,7 +174,9 @@ class WasmMiddleware:
 
     def _check(self, routes: Sequence[BaseRoute]) -> None:
         for full, path, wasm in find_functions(routes):
-            wasm.target(wasm.runtime or self.runtime, path, where=f"route {full}")
+            runtime = wasm.runtime or self.runtime
+            if runtime.is_open:  # a route's own runtime may be opened by the app, later
+                wasm.target(runtime, path, where=f"route {full}")
         for name in _names_inside(self.app):
             if name in _SECURITY and self.runtime.deployment.config.rules:
                 logger.warning(
@@ -163,7 +194,7 @@ class WasmMiddleware:
         ours = not self.runtime.is_open
         self._error = self._wrong
         try:
-            await self._open()
+            await self._start()
         except Exception as error:
             if ours:
                 await self.runtime.close()

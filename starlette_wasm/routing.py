@@ -269,6 +269,8 @@ async def _body(request: Request, target: Target) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
+        if request._stream_consumed:
+            raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
         body = request._body = await read_body(request.scope, request.receive, target.policy.max_request_bytes)
     return body
 

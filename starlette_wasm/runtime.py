@@ -62,6 +62,9 @@ class WasmRuntime:
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._starting: threading.Lock = threading.Lock()
         self._interruptibles = Interruptibles()
+        self.settings: WasmSettings
+        self.engine: Engine
+        self.capabilities: Capabilities
         self._running = 0
         self._drain_timer: asyncio.TimerHandle | None = None
         self._counts: Counter[str] = Counter()
@@ -101,12 +104,19 @@ class WasmRuntime:
 
     async def start(self) -> None:
         """Load everything, in threads. Does nothing where the runtime is open."""
+        if self.is_open:
+            return
         await asyncio.to_thread(self._start)
-        await self.capabilities.open()
+        try:
+            await self.capabilities.open()
+        except BaseException:
+            await self.close()
+            raise
+        self._state = "open"
 
     def _start(self) -> None:
         with self._starting:
-            if self._deployment is not None and self.is_open:
+            if self._deployment is not None and not self.engine.dead:
                 return
             self.settings = settings = self._given_settings or load_settings()
             self.engine = engine = Engine.shared(
@@ -121,7 +131,6 @@ class WasmRuntime:
             self._targets = {}
             self._deployment = deployment = deploy(self._config, settings, engine, self.capabilities)
             self.telemetry.configure(access_log=settings.access_log, prometheus_text=deployment.config.expose_endpoints)
-            self._state = "open"
 
     def target(
         self,
@@ -323,7 +332,7 @@ class WasmRuntime:
             return
         self._cut()
         patience = time.monotonic() + 5
-        while (self._running or self.engine.workers.busy) and time.monotonic() < patience:
+        while (self._running or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
         deployment.close()
         await self.capabilities.close()

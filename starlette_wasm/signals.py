@@ -25,7 +25,11 @@ class DrainOnSignal:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def install(self) -> None:
+        """On the main thread's event loop; once, until uninstalled."""
         if threading.current_thread() is not threading.main_thread():
+            return
+        if self._before:
+            self._loop = asyncio.get_running_loop()
             return
         # Only where a server handles them: by default they end the process at once. asyncio.run() has a handler of
         # its own for SIGINT.

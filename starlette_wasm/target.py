@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from .bulkhead import Bulkhead
 from .capabilities import Capabilities, Grants
 from .engine import layout
 from .engine.instance import Limits, Plan, Preopen
-from .exceptions import MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from .exceptions import ConfigError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from .functions.loader import LoadedFunction
 from .messages import EdgeRequest
-from .policy import SandboxPolicy, resolve_dirs
+from .policy import GrantedDir, SandboxPolicy, resolve_dirs
 from .protocols import Protocol, get_protocol
+
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,17 @@ class Target:
 
 
 def bind(
-    function: LoadedFunction, policy: SandboxPolicy, capabilities: Capabilities, *, route: str, where: str = ""
+    function: LoadedFunction,
+    policy: SandboxPolicy,
+    capabilities: Capabilities,
+    directories: list[int],
+    *,
+    route: str,
+    where: str = "",
 ) -> Target:
     """Bind a function to a policy. ``where`` names the rule or route for errors.
+
+    The granted directories are opened once; their descriptors go into ``directories``, for the caller to close.
 
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
     """
@@ -82,7 +93,7 @@ def bind(
             ),
             layout.strings([source.name.encode()] if module.reads_args else []),
             tuple(
-                Preopen(str(each.host_path), each.guest_path, not each.readonly)
+                Preopen(_open(each, policy, directories), each.guest_path, not each.readonly)
                 for each in granted
                 if module.uses_files
             ),
@@ -91,3 +102,23 @@ def bind(
         grants=capabilities.grants(policy) if module.uses_edge else None,
         bulkhead=Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000),
     )
+
+
+def _open(granted: GrantedDir, policy: SandboxPolicy, directories: list[int]) -> str:
+    """The path under which each invocation finds the very directory that was checked.
+
+    By its own path a guest could make another directory of it, between two requests: one that may write above it.
+    """
+    if not _DESCRIPTORS.is_dir():
+        return str(granted.host_path)
+    try:
+        descriptor = os.open(granted.host_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(
+            f"{str(granted.host_path)!r} cannot be opened: {error.strerror}",
+            file=f"policy {policy.name}",
+            key="allowedDirs",
+            mend="give a directory that this user can read",
+        ) from None
+    directories.append(descriptor)
+    return str(_DESCRIPTORS / str(descriptor))

@@ -131,6 +131,15 @@ class Scratch:
         )
 
 
+def drop_failure(scratch: Scratch) -> None:
+    """Free the trap and the error of a call that nobody looked at."""
+    if scratch.trap.value:
+        trap_delete(scratch.trap.value)
+    if scratch.error.value:
+        error_delete(scratch.error.value)
+    scratch.trap.value = scratch.error.value = None
+
+
 class EngineError(Exception):
     """What wasmtime said; only the message crosses over."""
 

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 
+from .capi import EngineError
 from .instance import End, Instance, Outcome
 from .workers import Workers
 
+_PATIENCE = 0.01
+"""Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 HostCall = Callable[[], Awaitable[int]]
 Host = Callable[[int, bytes], Awaitable[bytes]]
 """Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
@@ -29,8 +32,8 @@ class Invocation(Instance):
     """One guest, from its input to its outcome."""
 
     __slots__ = (
-        *("_call", "_deadline", "_ended", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
-        *("cpu", "host", "host_calls", "result"),
+        *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
+        *("calls", "cpu", "host", "host_calls", "result"),
     )
 
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
@@ -42,6 +45,7 @@ class Invocation(Instance):
         self._call: HostCall | None = None
         self._result: int | None = None
         self.host = host
+        self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
         self.engine.ticker.touch()
@@ -57,16 +61,15 @@ class Invocation(Instance):
             self._owner = _Owner.LOOP
             self._deadline = deadline
             self._loop = asyncio.get_running_loop()
+            self._error: Exception | None = None
             ended = await self._go_on(guard)
-            if not ended:
-                return Outcome(End.TIMEOUT, cpu_s=self.cpu, host_calls=self.host_calls)
-        outcome = self.finish()
+        outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls
         return outcome
 
     async def _go_on(self, guard: Guard) -> bool:
-        """True when the guest has ended, False when its time is over: then it is closed, or will be."""
+        """True when the guest has ended, False when its time is over."""
         try:
             async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()):
                 while True:
@@ -83,11 +86,30 @@ class Invocation(Instance):
                     if ended:
                         return True
         except TimeoutError:
-            self._abandon()
             return False
         except BaseException:
             self._abandon()
             raise
+
+    async def _late(self) -> Outcome:
+        """The outcome of a guest whose time is over, with what it has said so far.
+
+        A thread sees at the next tick that it is over; one that does not is left to close the guest when it does.
+        """
+        patience = time.monotonic() + _PATIENCE
+        try:
+            while self._owner is _Owner.THREAD and time.monotonic() < patience:
+                if self.engine.workers.withdraw(self):
+                    self._owner = _Owner.LOOP
+                    break
+                await asyncio.sleep(0.0005)
+            if self._owner is _Owner.LOOP:
+                return self.stop()
+        except BaseException:
+            self._abandon()
+            raise
+        self._abandon()
+        return Outcome(End.TIMEOUT)
 
     async def _in_thread(self) -> bool:
         """Let a worker thread run the guest. True when it has ended, False when it waits for a host call."""
@@ -95,6 +117,8 @@ class Invocation(Instance):
         self._owner = _Owner.THREAD
         self.engine.workers.submit(self)
         ended = await self._future_of_loop
+        if self._error is not None:
+            raise EngineError(f"a guest thread failed: {self._error}") from self._error
         if not ended and self._call is None:
             raise TimeoutError
         return ended
@@ -109,11 +133,17 @@ class Invocation(Instance):
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
         """In a worker thread: poll until something is to be said. False when the turn is over."""
+        self._ended = False
         while True:
-            self.set_clocks()
-            begin = time.thread_time()
-            self._ended = self.poll()
-            self.cpu += time.thread_time() - begin
+            try:
+                self.set_clocks()
+                begin = time.thread_time()
+                self._ended = self.poll()
+                self.cpu += time.thread_time() - begin
+            except Exception as error:
+                self._error = error
+                self._hand_back()
+                return True
             now = time.monotonic()
             if self._ended or self._call is not None or now >= self._deadline or self._owner is _Owner.NOBODY:
                 self._hand_back()

@@ -23,7 +23,9 @@ SUCCESS, TOO_BIG, BADF, FAULT, INVAL, NOSYS = 0, 1, 8, 21, 28, 52
 MAX_PAYLOAD = 64 << 20
 _SUBSCRIPTION, _EVENT = 48, struct.Struct("<QHBxxxxxQHxxxxxx")
 _CLOCK, _READ, _WRITE = 0, 1, 2
-_MAX_SUBSCRIPTIONS = 1024
+_MAX_SUBSCRIPTIONS = 64
+_FREE_CALLS, _QUICK_CALLS = 64, 1024
+"""How many calls of an invocation are answered at once, and how many without a pause: each holds the GIL."""
 
 
 def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
@@ -41,8 +43,21 @@ def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
     def edge_take(data: int, context: int, arguments: Sequence[int]) -> int | None:
         return _edge_take(live[data], arguments[0] & 0xFFFFFFFF)
 
+    def paced(host: capi.AsyncHost) -> capi.AsyncHost:
+        def call(data: int, context: int, arguments: Sequence[int]) -> int | None:
+            invocation = live[data]
+            invocation.calls += 1
+            result = host(data, context, arguments)
+            if result is not None and invocation.calls > _FREE_CALLS:
+                pause = 0 if invocation.calls <= _QUICK_CALLS else 0.001
+                invocation.wait_for(partial(_later, result, pause))
+                return None
+            return result
+
+        return call
+
     return [
-        capi.define_async(linker, WASI, name, ["i32"] * count, function, resume)
+        capi.define_async(linker, WASI, name, ["i32"] * count, paced(function), resume)
         for name, count, function in (
             ("poll_oneoff", 4, poll_oneoff),
             ("edge_call", 3, edge_call),
@@ -124,6 +139,12 @@ def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count:
         return SUCCESS
     invocation.wait_for(partial(_sleep, wait / 1e9))
     return None
+
+
+async def _later(result: int, pause: float) -> int:
+    """An answer that was there at once, given when the event loop has had its turn."""
+    await asyncio.sleep(pause)
+    return result
 
 
 async def _sleep(seconds: float) -> int:

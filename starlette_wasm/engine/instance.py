@@ -45,6 +45,10 @@ class Limits:
     """Bytes; more is counted and dropped."""
     fds: int = 64
     """Files and directories open at once, beside the granted ones."""
+    file_bytes: int = 64 << 20
+    """Bytes written to files, and how large one may get."""
+    entries: int = 256
+    """Files, directories and links created."""
 
 
 class End(Enum):
@@ -118,6 +122,7 @@ class Plan:
             *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),
             *(layout.DATA, self.environ_at),
             *(self.module.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
+            *(self.limits.file_bytes, self.limits.file_bytes, self.limits.entries),
             key,
         )
         return b"".join((fixed, layout.HEADER_PADDING, self._args))
@@ -142,6 +147,7 @@ class Instance:
         if ticker.live >= engine.config.max_instances:
             raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
         ticker.live += 1
+        module.live.add(id(self))
         self._future = None
         try:
             self._scratch = engine.scratches.pop()
@@ -264,6 +270,12 @@ class Instance:
         fields: tuple[int, ...] = layout.RESULTS.unpack(capi.string_at(self._io(), layout.RESULTS.size))
         return max(fields[1] - fields[2], 0)
 
+    def stop(self) -> Outcome:
+        """The outcome of a guest that is ended where it is, for want of time; closes the instance."""
+        outcome = self.finish()
+        outcome.end = End.TIMEOUT
+        return outcome
+
     def finish(self) -> Outcome:
         """The outcome of a guest that has ended; closes the instance."""
         try:
@@ -280,7 +292,7 @@ class Instance:
             _, _, _, out_at, out_len, out_cap, err_at, err_len, err_cap,
             overflow, exited, exit_code, refused, refused_pages, denials, _, dropped, pages,
         ) = layout.RESULTS.unpack(capi.string_at(base, layout.RESULTS.size))  # fmt: skip
-        end = err_at + err_len if err_len else out_at + out_len
+        end = max(err_at + err_len if err_len else 0, out_at + out_len)
         if out_len > out_cap or err_len > err_cap or (end > layout.PAGE and end > self._io_size()):
             raise capi.EngineError("the io memory is inconsistent")
         outcome = Outcome(End.OK, capi.string_at(base + out_at, out_len))
@@ -293,6 +305,7 @@ class Instance:
         if denials:
             outcome.denials = self._denials(base, min(denials, layout.DENIALS))
         trap, error = scratch.trap.value, scratch.error.value
+        scratch.trap.value = scratch.error.value = None
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
         if trap:
@@ -325,7 +338,11 @@ class Instance:
         if self._future is not None:
             capi.future_delete(self._future)
             self._future = None
+        scratch = self._scratch
+        if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
+            capi.drop_failure(scratch)
         capi.store_delete(store)
+        self.plan.module.live.discard(id(self))
         if self.number:
             self.engine.live.pop(self.number, None)
         self.engine.scratches.append(self._scratch)

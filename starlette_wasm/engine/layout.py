@@ -27,17 +27,19 @@ FIELDS = {
     "args": 88, "environ": 92,
     "resolution": 96, "started": 104,  # i64, nanoseconds
     "realtime": 112, "monotonic": 120,  # i64, nanoseconds
-    "random_key": 128, "random_counter": 160, "random_block": 176,
-    "random_pos": 240,
-    "scratch": 256,
-    "denial_list": 320,  # 8 entries of 144 bytes
+    "max_file": 128, "bytes_left": 136,  # i64
+    "entries_left": 144,
+    "random_key": 160, "random_counter": 192, "random_block": 208,
+    "random_pos": 272,
+    "scratch": 288,
+    "denial_list": 352,  # 8 entries of 144 bytes
 }
 # fmt: on
 DENIALS, DENIAL_SIZE = 8, 144
-DATA = 1488  # args, environment, stdin, stdout and stderr follow, in this order
+DATA = 1520  # args, environment, stdin, stdout and stderr follow, in this order
 
 HEADER_HEAD = struct.Struct("<9I")  # in_ptr to err_cap
-HEADER_TAIL = struct.Struct("<3I 2I 2I Q I 3I 2I 2Q 2Q 32s")  # overflow to random_key
+HEADER_TAIL = struct.Struct("<3I 2I 2I Q I 3I 2I 2Q 2Q 2Q I 12x 32s")  # overflow to random_key
 RESULTS = struct.Struct("<9I 3I 2I 2I Q I")  # in_ptr to pages
 CLOCKS = struct.Struct("<2Q")  # realtime, monotonic
 DENIAL = struct.Struct("<4I")

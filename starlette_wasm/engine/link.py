@@ -39,13 +39,14 @@ WASI = "wasi_snapshot_preview1"
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
 STAT = "path_filestat_get"  # path_open asks it first
 EDGE = "edge"
-_HELPERS = ("strings", "denied", "memory_grow")
+_HELPERS = ("strings", "size", "take_bytes", "take_entry", "denied", "memory_grow")
 _OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
 _NOT_WASI = {*_HELPERS, *_OURS.values()}
 _SOURCE = files(__package__).joinpath("wasi.wat").read_text()
 DIGEST = hashlib.sha256(
     b"".join(
-        files(__package__).joinpath(part).read_bytes() for part in ("wasi.wat", "link.py", "binary.py", "layout.py")
+        files(__package__).joinpath(part).read_bytes()
+        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "module.py")
     )
 ).hexdigest()
 """What a linked module depends on beside the guest."""

@@ -30,6 +30,8 @@ class Module:
         self.engine = engine
         self._ptr: int | None = ptr
         self.facts = facts
+        self.live: set[int] = set()
+        """The instances that are not closed yet, in whatever thread."""
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
         imports = frozenset(facts["imports"])

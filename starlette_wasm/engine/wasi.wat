@@ -5,7 +5,7 @@
 ;; function's own arguments, through the table appended for it; @granted does so where the policy grants a
 ;; directory (the field files is not 0) and gives BADF otherwise. fds 0, 1 and 2 are served here.
 ;; The functions after the last WASI one are helpers, appended behind the guest's own functions.
-;; errno: 2 ACCES, 8 BADF, 28 INVAL, 33 MFILE, 57 NOTSOCK, 58 NOTSUP, 63 PERM, 69 ROFS, 70 SPIPE, 76 NOTCAPABLE.
+;; errno: 2 ACCES, 8 BADF, 19 DQUOT, 22 FBIG, 28 INVAL, 33 MFILE, 51 NOSPC, 57 NOTSOCK, 58 NOTSUP, 63 PERM, 69 ROFS, 70 SPIPE, 76 NOTCAPABLE.
 
 (func $args_sizes_get (param $count i32) (param $size i32) (result i32)
   (i32.store $guest (local.get $count) (i32.load $io (i32.load $io (i32.const @args))))
@@ -67,7 +67,11 @@
 ;; stdout past its bound ends the guest; stderr past its bound is counted and dropped.
 (func $fd_write (param $fd i32) (param $iovs i32) (param $count i32) (param $out i32) (result i32)
   (local $total i32) (local $len i32) (local $field i32) (local $held i32) (local $room i32) (local $end i32)
-  (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
+  (if (i32.gt_u (local.get $fd) (i32.const 2))
+    (then
+      (if (call $take_bytes (i64.const 0) (call $size (local.get $iovs) (local.get $count)))
+        (then (return (i32.const 51))))
+      (return @granted)))
   (if (i32.eqz (local.get $fd)) (then (return (i32.const 8))))
   (local.set $field (select (i32.const @out_ptr) (i32.const @err_ptr) (i32.eq (local.get $fd) (i32.const 1))))
   (block $done (loop $next
@@ -138,8 +142,18 @@
   (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
   (i32.const 58))
 
-(func $fd_seek (param $fd i32) (param i64 i32 i32) (result i32)
-  (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
+(func $fd_seek (param $fd i32) (param $offset i64) (param $whence i32) (param i32) (result i32)
+  (if (i32.gt_u (local.get $fd) (i32.const 2))
+    (then
+      ;; from the start as far as a file may get; from elsewhere at the price of that many bytes
+      (if (i64.gt_s (local.get $offset) (i64.const 0))
+        (then
+          (if (local.get $whence)
+            (then (if (call $take_bytes (i64.const 0) (local.get $offset)) (then (return (i32.const 51)))))
+            (else
+              (if (i64.gt_u (local.get $offset) (i64.load $io (i32.const @max_file)))
+                (then (return (i32.const 22))))))))
+      (return @granted)))
   (i32.const 70))
 
 (func $fd_tell (param $fd i32) (param i32) (result i32)
@@ -150,20 +164,31 @@
   (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
   (i32.const 70))
 
-(func $fd_pwrite (param $fd i32) (param i32 i32 i64 i32) (result i32)
-  (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
+(func $fd_pwrite
+  (param $fd i32) (param $iovs i32) (param $count i32) (param $offset i64) (param i32) (result i32)
+  (if (i32.gt_u (local.get $fd) (i32.const 2))
+    (then
+      (if (call $take_bytes (local.get $offset) (call $size (local.get $iovs) (local.get $count)))
+        (then (return (i32.const 51))))
+      (return @granted)))
   (i32.const 70))
 
 (func $fd_advise (param $fd i32) (param i64 i64 i32) (result i32)
   (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
   (i32.const 70))
 
-(func $fd_allocate (param $fd i32) (param i64 i64) (result i32)
-  (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
+(func $fd_allocate (param $fd i32) (param $offset i64) (param $len i64) (result i32)
+  (if (i32.gt_u (local.get $fd) (i32.const 2))
+    (then
+      (if (call $take_bytes (local.get $offset) (local.get $len)) (then (return (i32.const 51))))
+      (return @granted)))
   (i32.const 70))
 
-(func $fd_filestat_set_size (param $fd i32) (param i64) (result i32)
-  (if (i32.gt_u (local.get $fd) (i32.const 2)) (then (return @granted)))
+(func $fd_filestat_set_size (param $fd i32) (param $size i64) (result i32)
+  (if (i32.gt_u (local.get $fd) (i32.const 2))
+    (then
+      (if (call $take_bytes (i64.const 0) (local.get $size)) (then (return (i32.const 51))))
+      (return @granted)))
   (i32.const 28))
 
 (func $fd_filestat_set_times (param $fd i32) (param i64 i64 i32) (result i32)
@@ -204,6 +229,8 @@
   (if (i32.eqz (i32.load $io (i32.const @files))) (then (return (i32.const 8))))
   (if (i32.ge_u (i32.load $io (i32.const @open_fds)) (i32.load $io (i32.const @max_fds)))
     (then (return (i32.const 33))))
+  (if (i32.and (local.get $oflags) (i32.const 1))
+    (then (if (call $take_entry) (then (return (i32.const 19))))))
   (memory.copy $io $guest (i32.const @scratch) (i32.const 0) (i32.const 64))
   (local.set $errno
     (call_indirect $host (type $path_filestat_get)
@@ -239,6 +266,8 @@
 
 (func $path_create_directory (param $fd i32) (param $path i32) (param $path_len i32) (result i32)
   (local $errno i32)
+  (if (i32.load $io (i32.const @files))
+    (then (if (call $take_entry) (then (return (i32.const 19))))))
   (local.set $errno @granted)
   (call $denied (local.get $errno) (i32.const 1) (local.get $path) (local.get $path_len))
   (local.get $errno))
@@ -266,6 +295,8 @@
   (param $fd i32) (param i32) (param $from i32) (param $from_len i32) (param i32) (param $path i32)
   (param $path_len i32) (result i32)
   (local $errno i32)
+  (if (i32.load $io (i32.const @files))
+    (then (if (call $take_entry) (then (return (i32.const 19))))))
   (local.set $errno @granted)
   (call $denied (local.get $errno) (i32.const 1) (local.get $path) (local.get $path_len))
   (local.get $errno))
@@ -281,6 +312,8 @@
 (func $path_symlink
   (param $from i32) (param $from_len i32) (param $fd i32) (param $path i32) (param $path_len i32) (result i32)
   (local $errno i32)
+  (if (i32.load $io (i32.const @files))
+    (then (if (call $take_entry) (then (return (i32.const 19))))))
   (local.set $errno @granted)
   (call $denied (local.get $errno) (i32.const 1) (local.get $path) (local.get $path_len))
   (local.get $errno))
@@ -389,6 +422,30 @@
     (local.set $block (i32.add (local.get $block) (i32.const 4)))
     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
     (br $next))))
+
+;; The bytes of iovs.
+(func $size (param $iovs i32) (param $count i32) (result i64)
+  (local $total i64)
+  (block $done (loop $next
+    (br_if $done (i32.eqz (local.get $count)))
+    (local.set $total (i64.add (local.get $total) (i64.load32_u $guest offset=4 (local.get $iovs))))
+    (local.set $iovs (i32.add (local.get $iovs) (i32.const 8)))
+    (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+    (br $next)))
+  (local.get $total))
+
+;; Takes bytes from what may be written; 1 where there are not as many left, or a file would get too large.
+(func $take_bytes (param $offset i64) (param $bytes i64) (result i32)
+  (if (i64.gt_u (local.get $offset) (i64.load $io (i32.const @max_file))) (then (return (i32.const 1))))
+  (if (i64.gt_u (local.get $bytes) (i64.load $io (i32.const @bytes_left))) (then (return (i32.const 1))))
+  (i64.store $io (i32.const @bytes_left) (i64.sub (i64.load $io (i32.const @bytes_left)) (local.get $bytes)))
+  (i32.const 0))
+
+;; Takes one from the entries that may be created; 1 where none is left.
+(func $take_entry (result i32)
+  (if (i32.eqz (i32.load $io (i32.const @entries_left))) (then (return (i32.const 1))))
+  (i32.store $io (i32.const @entries_left) (i32.sub (i32.load $io (i32.const @entries_left)) (i32.const 1)))
+  (i32.const 0))
 
 ;; Notes the first 8 refusals of the file system (errno, write, length and start of the path) for the log.
 (func $denied (param $errno i32) (param $write i32) (param $path i32) (param $len i32)

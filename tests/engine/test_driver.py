@@ -411,3 +411,47 @@ def test_a_deadline_that_has_passed_stops_what_does_not_end_at_once(guest, wat, 
         await until(lambda: idle(engine))
 
     asyncio.run(main())
+
+
+def test_what_a_guest_said_before_its_time_was_over_is_kept(wat):
+    """Whether a thread runs it then, or it sleeps."""
+    speak = (
+        "(i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 2))"
+        " (i32.store16 (i32.const 8) (i32.const 0x6968))"
+    )
+    say = f"{speak} (drop (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 64)))"
+    spin = wat(command(f"{say} (loop $again (br $again))", "fd_write"))
+    sleep = wat(
+        command(
+            f"{say} (i64.store (i32.const 200) (i64.const 0)) (i32.store (i32.const 208) (i32.const 0))"
+            " (i32.store (i32.const 216) (i32.const 1)) (i64.store (i32.const 224) (i64.const 60000000000))"
+            " (drop (call $poll_oneoff (i32.const 200) (i32.const 300) (i32.const 1) (i32.const 400)))",
+            "fd_write",
+            "poll_oneoff",
+        )
+    )
+    for module in (spin, sleep):
+        outcome = run(module, limits=Limits(time=0.1))
+        assert (outcome.end, outcome.stderr) == (End.TIMEOUT, b"hi")
+
+
+def test_guests_that_ask_the_host_without_end_leave_the_loop_to_others(wat):
+    ready = (
+        "(i32.store8 (i32.const 208) (i32.const 2)) (i32.store (i32.const 216) (i32.const 1))"
+        " (loop $again"
+        " (drop (call $poll_oneoff (i32.const 200) (i32.const 300) (i32.const 1) (i32.const 400))) (br $again))"
+    )
+    asking = wat(command(ready, "poll_oneoff"))
+
+    async def main():
+        guests = [asyncio.create_task(invoke(asking, limits=Limits(time=1.0))) for _ in range(4)]
+        waits = []
+        while not all(guest.done() for guest in guests):
+            begin = time.perf_counter()
+            await asyncio.sleep(0.005)
+            waits.append(time.perf_counter() - begin - 0.005)
+        return [guest.result().end for guest in guests], sorted(waits)[len(waits) // 2]
+
+    ends, wait = asyncio.run(main())
+    assert ends == [End.TIMEOUT] * 4
+    assert wait < 0.05

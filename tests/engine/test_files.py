@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -369,3 +370,48 @@ def test_a_sparse_file_of_any_length_costs_nothing_and_is_the_guests_own(files, 
     got = files("truncate", "/data/a.txt", data=str(1 << 20))
     assert got["ok"]
     assert (tree / "a.txt").stat().st_blocks * 512 < 1 << 20
+
+
+# What a grant to write may cost
+
+
+def test_what_is_written_is_bounded_in_bytes(guest, tmp_path):
+    grant = (Preopen(str(tmp_path), "/data", True),)
+    limits = Limits(file_bytes=1000)
+    body = {"op": "write", "path": "/data/x", "data": "a" * 1000}
+    assert ask(guest("files"), body=body, preopens=grant, limits=limits)["ok"]
+    answer = ask(guest("files"), body={**body, "data": "a" * 1001}, preopens=grant, limits=limits)
+    assert (answer["ok"], answer["errno"]) == (False, 51)
+    answer = ask(
+        guest("files"), body={"op": "truncate", "path": "/data/x", "data": "1001"}, preopens=grant, limits=limits
+    )
+    assert (answer["ok"], answer["errno"]) == (False, 51)
+    assert (tmp_path / "x").stat().st_size <= 1000
+
+
+def test_what_is_created_is_bounded_in_number(guest, tmp_path):
+    grant = (Preopen(str(tmp_path), "/data", True),)
+    for op, path in (("mkdir", "d"), ("write", "f"), ("symlink", "s")):
+        body = {"op": op, "path": f"/data/{path}", "to": "x", "data": "x"}
+        answer = ask(guest("files"), body=body, preopens=grant, limits=Limits(entries=0))
+        assert (answer["ok"], answer["errno"]) == (False, 19)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "errno"),
+    [
+        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 0) (i32.const 64))", 22),
+        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 1) (i32.const 64))", 51),
+        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 2) (i32.const 64))", 51),
+        ("(call $fd_allocate (i32.const 4) (i64.const 0x40000000000) (i64.const 1))", 51),
+        ("(call $fd_allocate (i32.const 4) (i64.const 0) (i64.const 0x40000000000))", 51),
+        ("(call $fd_filestat_set_size (i32.const 4) (i64.const 0x40000000000))", 51),
+        ("(call $fd_pwrite (i32.const 4) (i32.const 0) (i32.const 0) (i64.const 0x40000000000) (i32.const 64))", 51),
+    ],
+)
+def test_no_file_gets_huge_by_a_hole(wat, tmp_path, call, errno):
+    (name,) = re.findall(r"call \$(\w+)", call)
+    grant = (Preopen(str(tmp_path), "/data", True),)
+    module = wat(command(f"(call $print_i32 {call})", name, "path_open"))
+    assert numbers(run(module, preopens=grant)) == [errno]
