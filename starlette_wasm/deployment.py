@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from .bulkhead import Bulkhead
 from .capabilities import Capabilities
 from .config import EdgeRouterConfig, RouteRule, load_config
 from .engine.engine import Engine
@@ -50,6 +51,7 @@ class Deployment:
         self._default_policy = default_policy
         self._capabilities = capabilities
         self._directories: list[int] = []
+        self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
 
     def route(self) -> None:
         """Bind the rules. Raises what bind() does, and ConfigError."""
@@ -114,7 +116,16 @@ class Deployment:
                 mend=f"known are {', '.join(sorted(self.policies))}",
             )
         function = self.functions[source.name, source.version]
-        return bind(function, self.policies[wanted], self._capabilities, self._directories, route=route, where=where)
+        granted = self.policies[wanted]
+        bulkhead = self._bulkhead(route or name, granted)
+        return bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
+
+    def _bulkhead(self, route: str, policy: SandboxPolicy) -> Bulkhead:
+        """One for each route and policy: the versions that share a path share it."""
+        key = (route, policy.name)
+        if key not in self._bulkheads:
+            self._bulkheads[key] = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
+        return self._bulkheads[key]
 
     def _where(self, key: str) -> str:
         return f"{self._source}: {key}" if self._source else key

@@ -51,6 +51,7 @@ def bind(
     policy: SandboxPolicy,
     capabilities: Capabilities,
     directories: list[int],
+    bulkhead: Bulkhead,
     *,
     route: str,
     where: str = "",
@@ -100,7 +101,7 @@ def bind(
         ),
         environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
         grants=capabilities.grants(policy) if module.uses_edge else None,
-        bulkhead=Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000),
+        bulkhead=bulkhead,
     )
 
 
