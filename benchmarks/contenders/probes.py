@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from starlette_wasm import EdgeRequest, RouteRule, WasmRuntime, WasmSettings
+from starlette_wasm.bulkhead import Bulkhead
 from starlette_wasm.engine import capi
 from starlette_wasm.functions.catalog import Catalog, FunctionSource
 from starlette_wasm.functions.loader import load, open_cache
@@ -63,7 +64,7 @@ class Cold:
     def _first(self, source: FunctionSource, cache: Any) -> float:
         begin = time.perf_counter()
         function = load(self._runtime.engine, source, cache)
-        target = bind(function, self._policy, self._runtime.capabilities, route="/job")
+        target = bind(function, self._policy, self._runtime.capabilities, [], Bulkhead(64, 256, 1.0), route="/job")
         self._loop.run(self._runtime.call(target, EdgeRequest()))
         taken = (time.perf_counter() - begin) * 1e3
         function.module.close()
