@@ -405,3 +405,18 @@ def test_ready_answers_503_while_draining(wasm: JSON) -> None:
             assert (await http.get("/echo")).status_code == 200
 
     run(main())
+
+
+def test_a_runtime_that_its_owner_has_closed_leaves_the_app_its_own_paths(tmp_path: Path) -> None:
+    async def main() -> None:
+        runtime = WasmRuntime(config(tmp_path, {"/hello": "hello"}), settings())
+        await runtime.start()
+        native = Starlette(routes=[Route("/native", lambda request: PlainTextResponse("native"))])
+        async with client(WasmMiddleware(native, runtime=runtime)) as http:
+            assert (await http.get("/hello")).text == "hello"
+            await runtime.close()
+            assert (await http.get("/native")).text == "native"
+            answer = await http.get("/hello")
+            assert (answer.status_code, answer.json()["type"]) == (503, "runtime-closed")
+
+    run(main())
