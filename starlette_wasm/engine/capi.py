@@ -34,7 +34,6 @@ def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     return CFUNCTYPE(result, *arguments)((name, _bindings.dll))
 
 
-pointer = c_void_p
 store_new = _function("wasmtime_store_new", c_void_p, c_void_p, c_void_p, c_void_p)
 store_context = _function("wasmtime_store_context", c_void_p, c_void_p)
 store_delete = _function("wasmtime_store_delete", None, c_void_p)
@@ -255,8 +254,6 @@ def assemble(text: str) -> bytes:
     """The binary form of a module in the text format."""
     return bytes(wasmtime.wat2wasm(text))
 
-
-# --- host functions -------------------------------------------------------------------------------------------
 
 AsyncHost = Callable[[int, int, Sequence[int]], int | None]
 """``(data, context, arguments)`` gives the result at once, or None: the guest waits until ``resume`` has one."""

@@ -99,7 +99,7 @@ class Plan:
     ``args`` is a block of layout.strings().
     """
 
-    __slots__ = ("_args", "bound", "dynamic", "environ_at", "head", "limits", "module", "preopens", "stdout", "tail")
+    __slots__ = ("_args", "bound", "dynamic", "environ_at", "limits", "module", "preopens", "tail")
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
@@ -109,7 +109,6 @@ class Plan:
         self.preopens = preopens
         self._args = args
         self.environ_at = layout.DATA + len(args)
-        self.stdout = limits.stdout
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
@@ -176,7 +175,8 @@ class Instance:
         if error:
             raise OutOfInstances(capi.take_error(error))
         if trap.value:
-            raise capi.EngineError(capi.take_trap(trap.value)[0])
+            taken, trap.value = trap.value, None  # take_trap() frees it, close() must not
+            raise capi.EngineError(capi.take_trap(taken)[0])
         name_at, length_at = scratch.name_at, scratch.length_at
         capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
         capi.export_nth(context, instance_at, 1, name_at, length_at, main_at)

@@ -16,7 +16,7 @@ logger = logging.getLogger("starlette_wasm.engine")
 
 
 class Job(Protocol):
-    def work(self, turn_ends: float, alone: Workers) -> bool:
+    def work(self, turn_ends: float, workers: Workers) -> bool:
         """Run until there is something to say, or the turn is over and others wait: then give False."""
 
 

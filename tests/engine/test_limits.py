@@ -9,6 +9,7 @@ import pytest
 from support import answer, command, numbers, run
 
 from starlette_wasm.engine import layout
+from starlette_wasm.engine.capi import EngineError
 from starlette_wasm.engine.engine import OutOfInstances
 from starlette_wasm.engine.instance import End, Limits
 
@@ -213,3 +214,12 @@ def test_tables_grow_to_the_engines_bound_only(wat):
       (call $print_i32 (table.grow (ref.null func) (i32.const 1000)))
       (call $print_i32 (table.grow (ref.null func) (i32.const 99001)))"""
     assert numbers(run(wat(command(body, more="(table 0 funcref)")))) == [0, 0xFFFFFFFF]
+
+
+def test_a_module_that_traps_as_it_is_instantiated_is_an_error_each_time(wat):
+    """A data segment out of bounds: the trap is freed once, and the next guest finds everything in order."""
+    module = wat(command("", more='(data (i32.const 65536) "out")'))
+    for _ in range(200):
+        with pytest.raises(EngineError, match="out of bounds"):
+            run(module)
+    assert run(wat(command(""))).end is End.OK
