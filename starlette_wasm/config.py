@@ -25,7 +25,6 @@ from pydantic import (
 from ._yaml import FileModel, read_yaml, show, validate, wrong
 from .exceptions import ConfigError
 from .names import PatternSyntaxError, check_path_pattern, is_function_name, is_version
-from .names import version_key as version_key
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from starlette_wasm.config import CanaryConfig, EdgeRouterConfig, RouteRule, load_config, version_key
+from starlette_wasm.config import CanaryConfig, EdgeRouterConfig, RouteRule, load_config
 from starlette_wasm.exceptions import ConfigError
-from starlette_wasm.names import is_function_name, is_version, path_params
+from starlette_wasm.names import is_function_name, is_version, path_params, version_key
 
 WASM_YAML = """\
 functionsDir: functions
