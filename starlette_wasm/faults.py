@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .engine import layout
 from .engine.instance import End, Outcome
 from .exceptions import (
@@ -15,13 +17,16 @@ from .exceptions import (
 from .target import Target
 
 
-def fault_of(target: Target, outcome: Outcome) -> FunctionError | None:
-    """The error that an outcome is; None where the guest ended well, whatever it printed."""
+def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | None:
+    """The error that an outcome is; None where the guest ended well, whatever it printed.
+
+    ``limit`` is the time that it had, in seconds.
+    """
     who = (target.name, target.version)
     if outcome.end is End.OK:
         return None
     if outcome.end is End.TIMEOUT:
-        return ExecutionTimeout(*who, limit_ms=target.policy.execution_timeout_ms)
+        return ExecutionTimeout(*who, limit_ms=math.ceil(limit * 1000))
     if outcome.end is End.EXIT:
         return FunctionExited(*who, code=outcome.exit_code)
     if outcome.end is End.MEMORY:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from .bulkhead import Bulkhead
 from .capabilities import Capabilities, Grants
 from .engine import layout
 from .engine.instance import Limits, Plan, Preopen
-from .exceptions import ConfigError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from .exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from .functions.loader import LoadedFunction
 from .messages import EdgeRequest
 from .policy import GrantedDir, SandboxPolicy, resolve_dirs
-from .protocols import Protocol, get_protocol
+from .protocols import Protocol as MessageProtocol
+from .protocols import get_protocol
 
 _DESCRIPTORS = Path("/proc/self/fd")
+
+
+class Tally(Protocol):
+    """Counts how a version does, for whoever rolls it out."""
+
+    def answered(self, seconds: float, status: int) -> None: ...
+    def failed(self, seconds: float, error: FunctionError) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +37,14 @@ class Target:
     route: str
     function: LoadedFunction
     policy: SandboxPolicy
-    protocol: Protocol
+    protocol: MessageProtocol
     plan: Plan
     environ: tuple[bytes, ...]
     bulkhead: Bulkhead
     grants: Grants | None
     """What it may do through ``edge.call``; None where it does not import that."""
+    tally: Tally | None = None
+    """None where nobody counts."""
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette_wasm import (
     EdgeContext,
     EdgeRequest,
     ExecutionTimeout,
+    FunctionError,
     FunctionNotFound,
     FunctionTrapped,
     InvalidFunctionResponse,
@@ -361,3 +364,63 @@ def test_the_guests_log_is_in_the_log_with_the_request_id(tmp_path: Path, caplog
     assert "sandbox violation: fs write" in records[0].getMessage()
     assert "permission denied" in records[1].getMessage()
     assert {record.__dict__["request_id"] for record in records} == {"r-1"}
+
+
+@dataclass
+class Counted:
+    answers: list[int] = field(default_factory=list)
+    failures: list[FunctionError] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def answered(self, seconds: float, status: int) -> None:
+        self.seconds.append(seconds)
+        self.answers.append(status)
+
+    def failed(self, seconds: float, error: FunctionError) -> None:
+        self.seconds.append(seconds)
+        self.failures.append(error)
+
+
+def test_a_call_may_have_less_time_than_its_policy_allows_but_not_more(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            spin = runtime.target("spin", policy="long")
+            with pytest.raises(ExecutionTimeout, match=r"\(50 ms\)"):
+                await runtime.call(spin, EdgeRequest(), timeout=0.05)
+            with pytest.raises(ExecutionTimeout, match=r"\(100 ms\)"):
+                await runtime.call(runtime.target("spin", policy="short"), EdgeRequest(), timeout=600)
+            answer = await runtime.call(runtime.target("echo", policy="long"), EdgeRequest(), timeout=30)
+            assert json.loads(answer.body)["context"]["deadline_ms"] == 30_000
+
+    run(main())
+
+
+def test_who_counts_is_told_of_each_answer_and_fault_but_not_of_overload(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            tally = Counted()
+
+            async def call(name: str, timeout: float | None = None) -> None:
+                target = replace(runtime.target(name, policy="narrow"), tally=tally)
+                with suppress(FunctionError, RuntimeClosed):
+                    await runtime.call(target, EdgeRequest(query={"mode": "div0"}), timeout=timeout)
+
+            await call("hello")
+            await call("trap")
+            await call("garbage")
+            await call("spin", timeout=0.05)
+            assert tally.answers == [200]
+            assert [type(error) for error in tally.failures] == [
+                FunctionTrapped,
+                InvalidFunctionResponse,
+                ExecutionTimeout,
+            ]
+            assert all(0 < seconds < 60 for seconds in tally.seconds)
+            assert tally.seconds[-1] >= 0.05
+            waiting = [asyncio.create_task(call("sleep60")) for _ in range(2)]
+            await eventually(lambda: runtime.stats()["running"] == 2)
+            await runtime.close()
+            await asyncio.gather(*waiting)
+            assert len(tally.seconds) == 4
+
+    run(main())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
@@ -88,7 +88,7 @@ class Router(Generic[R, T]):
     method that they name, and gives as many weights. So a running canary has its step only where
     both of its versions serve.
 
-    A router never changes. Raises ValueError for patterns that PathTree refuses and weights that
+    Only reweigh() changes a router. Raises ValueError for patterns that PathTree refuses and weights that
     interleave refuses.
     """
 
@@ -102,8 +102,9 @@ class Router(Generic[R, T]):
         for rule, target in rules:
             by_pattern.setdefault(rule.path_pattern, []).append((rule, target))
         self._tree: PathTree[Group[R, T]] = PathTree()
-        for pattern, members in by_pattern.items():
-            self._tree.add(pattern, Group(pattern, members, weigh or _own_weights))
+        self._groups = [Group(pattern, members, weigh or _own_weights) for pattern, members in by_pattern.items()]
+        for group in self._groups:
+            self._tree.add(group.pattern, group)
 
     def match(self, path: str) -> Match[R, T] | None:
         """The most specific pattern that fits; None where the path is the app's own."""
@@ -112,6 +113,15 @@ class Router(Generic[R, T]):
             return None
         group, params = found
         return Match(group.pattern, params, group)
+
+    def reweigh(self, weigh: Callable[[Sequence[R]], Sequence[int]], functions: Collection[str]) -> None:
+        """Weigh the rules of the patterns that serve one of ``functions`` anew; the turns of the others go on.
+
+        Raises ValueError, and changes nothing then.
+        """
+        changed = [group for group in self._groups if group.serves(functions)]
+        for group, pools in [(group, group.weighed(weigh)) for group in changed]:
+            group.pools = pools
 
 
 class Group(Generic[R, T]):
@@ -122,20 +132,29 @@ class Group(Generic[R, T]):
     ) -> None:
         self.pattern = pattern
         self.function = members[0][0].function_name
+        self._members = members
+        self.pools = self.weighed(weigh)
+
+    def serves(self, functions: Collection[str]) -> bool:
+        return any(rule.function_name in functions for rule, _ in self._members)
+
+    def weighed(self, weigh: Callable[[Sequence[R]], Sequence[int]]) -> _Pools[R, T]:
+        """The rules by region and method, with these weights. Raises ValueError."""
         # "" stands for every region, and every method, that no rule names: what clients send is
         # looked up here and never stored.
-        self._pools: dict[str, dict[str, _Pool[R, T] | Refusal]] = {}
-        named = {region for rule, _ in members for region in rule.regions}
+        pools: _Pools[R, T] = {}
+        named = {region for rule, _ in self._members for region in rule.regions}
         try:
             for region in {"", *named}:
                 serving = [
                     (rule, target)
-                    for rule, target in members
+                    for rule, target in self._members
                     if not rule.regions or (region and region in rule.regions)
                 ]
-                self._pools[region] = _by_method(serving, weigh)
+                pools[region] = _by_method(serving, weigh)
         except ValueError as error:
-            raise ValueError(f"rules of {pattern}: {error}") from error
+            raise ValueError(f"rules of {self.pattern}: {error}") from error
+        return pools
 
     def pick(
         self,
@@ -154,7 +173,7 @@ class Group(Generic[R, T]):
         that version count, also at weight 0. With `sticky_key`, the same key gets the same rule as
         long as weights and health allow (see Stickiness).
         """
-        by_method = self._pools.get(region) or self._pools[""]
+        by_method = self.pools.get(region) or self.pools[""]
         pool = by_method.get(method) or by_method[""]
         if isinstance(pool, Refusal):
             return pool
@@ -209,6 +228,10 @@ class _Pool(Generic[R, T]):
                         del self._subsets[next(iter(self._subsets))]
                     cycle = self._subsets[key] = Cycle(self._weights(among))
         return cycle
+
+
+_Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
+"""By region, then by method."""
 
 
 def _by_method(

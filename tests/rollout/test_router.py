@@ -324,6 +324,32 @@ def test_cycles_of_healthy_subsets_are_bounded_and_stay_right() -> None:
         alive = {f"f@{v}" for v in range(10) if noise.random() < 0.5}
         pick = rules.pick("GET", "", healthy=alive.__contains__)
         assert isinstance(pick, Refusal) or pick.target in alive
-    pool = rules._pools[""][""]
+    pool = rules.pools[""][""]
     assert not isinstance(pool, Refusal)
     assert len(pool._subsets) == MAX_SUBSETS
+
+
+def test_weighing_anew_changes_the_patterns_of_that_function_and_leaves_the_turns_of_the_others() -> None:
+    both = router(
+        [
+            FakeRule("/f", "f", "1", 80),
+            FakeRule("/f", "f", "2", 20),
+            FakeRule("/g", "g", "1", 80),
+            FakeRule("/g", "g", "2", 20),
+        ]
+    )
+    f, g = both.match("/f"), both.match("/g")
+    assert f is not None
+    assert g is not None
+    untouched = router([FakeRule("/g", "g", "1", 80), FakeRule("/g", "g", "2", 20)]).match("/g")
+    assert untouched is not None
+    turns = [target(untouched.group.pick("GET", "")) for _ in range(10)]
+    begun = [target(g.group.pick("GET", "")) for _ in range(2)]
+
+    both.reweigh(lambda rules: [50, 50], {"f"})
+
+    assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}
+    assert begun + [target(g.group.pick("GET", "")) for _ in range(8)] == turns
+    with pytest.raises(ValueError, match=r"rules of /f: .*negative"):
+        both.reweigh(lambda rules: [-1, 1], {"f"})
+    assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}
