@@ -12,8 +12,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import wasmtime
-
 from . import capi, hostcall
 from .link import WASI
 from .ticker import Ticker
@@ -71,8 +69,7 @@ class Engine:
         self.config = config
         self.pooled = _can_reserve(config.max_instances)
         self.dead = False
-        self._engine = wasmtime.Engine(_configuration(config, self.pooled))
-        self.ptr = capi.address(self._engine)
+        self.ptr = capi.new_engine(*_configuration(config, self.pooled))
         self.ticker = Ticker(self.ptr)
         self.workers = Workers(config.workers, config.nice)
         self.live: dict[int, Invocation] = {}
@@ -96,7 +93,7 @@ class Engine:
         """Put the host function of that name into ``extern_at``."""
         if self._host is None:
             with self._lock:
-                self._host = self._host or _HostFunctions(self._engine, self.live)
+                self._host = self._host or _HostFunctions(self.ptr, self.live)
         found = capi.linker_get(self._host.ptr, context, _WASI, len(_WASI), name, len(name), extern_at)
         assert found, name
 
@@ -104,53 +101,55 @@ class Engine:
 class _HostFunctions:
     """wasmtime's file functions and ours. Made when a guest first needs one: they take a megabyte."""
 
-    def __init__(self, engine: wasmtime.Engine, live: dict[int, Invocation]) -> None:
-        self._linker = wasmtime.Linker(engine)
-        self._linker.define_wasi()
-        self._linker.allow_shadowing = True
-        self._callbacks = hostcall.define(self._linker, live)
-        self.ptr = capi.address(self._linker)
+    def __init__(self, engine: int, live: dict[int, Invocation]) -> None:
+        self.ptr: int = capi.linker_new(engine)
+        capi.check(capi.linker_define_wasi(self.ptr))
+        capi.linker_allow_shadowing(self.ptr, True)
+        self._callbacks = hostcall.define(self.ptr, live)
 
 
-def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
-    c = wasmtime.Config()
-    c.epoch_interruption = True
-    c.wasm_multi_memory = True  # for the io memory; a guest with a second one of its own is refused
-    c.wasm_bulk_memory = True
-    c.wasm_simd = True
-    c.wasm_multi_value = True
-    c.wasm_reference_types = True  # for the host table
-    c.wasm_threads = False
-    c.wasm_tail_call = False
-    c.wasm_relaxed_simd = False
-    c.wasm_memory64 = False
-    c.wasm_gc = False
-    c.wasm_function_references = False
-    c.wasm_exceptions = False
-    c.parallel_compilation = False  # its threads do not survive a fork; modules are compiled side by side
-    capi.config_set(c, "async_stack_size", _STACK)
-    if pooled:
-        n = config.max_instances
-        capi.pooling(
-            c,
-            total_core_instances=n,
-            total_memories=2 * n,
-            total_tables=min(TABLES, 4) * n,
-            total_stacks=n,
-            max_memories_per_module=2,
-            max_tables_per_module=TABLES,
-            max_memory_size=4 << 30,
-            table_elements=TABLE_ELEMENTS,
-            linear_memory_keep_resident=config.keep_resident,
-            table_keep_resident=16 << 10,
-            max_unused_warm_slots=100,
-        )
-    else:
-        c.memory_reservation = 0
-        c.memory_guard_size = 64 << 10
-        c.memory_reservation_for_growth = 16 << 20
-        c.memory_may_move = True
-    return c
+_SETTINGS: dict[str, int | bool] = {
+    "epoch_interruption": True,
+    "wasm_multi_memory": True,  # for the io memory; a guest with a second one of its own is refused
+    "wasm_bulk_memory": True,
+    "wasm_simd": True,
+    "wasm_multi_value": True,
+    "wasm_reference_types": True,  # for the host table
+    "wasm_threads": False,
+    "wasm_tail_call": False,
+    "wasm_relaxed_simd": False,
+    "wasm_memory64": False,
+    "wasm_gc": False,
+    "wasm_function_references": False,
+    "wasm_exceptions": False,
+    "parallel_compilation": False,  # its threads do not survive a fork; modules are compiled side by side
+    "async_stack_size": _STACK,
+}
+_ON_DEMAND: dict[str, int | bool] = {
+    "memory_reservation": 0,
+    "memory_guard_size": 64 << 10,
+    "memory_reservation_for_growth": 16 << 20,
+    "memory_may_move": True,
+}
+
+
+def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | bool], dict[str, int] | None]:
+    if not pooled:
+        return _SETTINGS | _ON_DEMAND, None
+    n = config.max_instances
+    return _SETTINGS, {
+        "total_core_instances": n,
+        "total_memories": 2 * n,
+        "total_tables": min(TABLES, 4) * n,
+        "total_stacks": n,
+        "max_memories_per_module": 2,
+        "max_tables_per_module": TABLES,
+        "max_memory_size": 4 << 30,
+        "table_elements": TABLE_ELEMENTS,
+        "linear_memory_keep_resident": config.keep_resident,
+        "table_keep_resident": 16 << 10,
+        "max_unused_warm_slots": 100,
+    }
 
 
 def _faulthandler_first() -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import capi, layout
+from .callback import AsyncHost, define_async
 from .link import WASI
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FREE_CALLS, _QUICK_CALLS = 64, 1024
 """How many calls of an invocation are answered at once, and how many without a pause: each holds the GIL."""
 
 
-def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
+def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
     """Define the asynchronous host functions; what is returned must live as long as the linker."""
 
     def poll_oneoff(data: int, context: int, arguments: Sequence[int]) -> int | None:
@@ -43,7 +44,7 @@ def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
     def edge_take(data: int, context: int, arguments: Sequence[int]) -> int | None:
         return _edge_take(live[data], arguments[0] & 0xFFFFFFFF)
 
-    def paced(host: capi.AsyncHost) -> capi.AsyncHost:
+    def paced(host: AsyncHost) -> AsyncHost:
         def call(data: int, context: int, arguments: Sequence[int]) -> int | None:
             invocation = live[data]
             invocation.calls += 1
@@ -57,7 +58,7 @@ def define(linker: Any, live: dict[int, Invocation]) -> list[Any]:
         return call
 
     return [
-        capi.define_async(linker, WASI, name, ["i32"] * count, paced(function), resume)
+        define_async(linker, WASI, name, [capi.I32] * count, paced(function), resume)
         for name, count, function in (
             ("poll_oneoff", 4, poll_oneoff),
             ("edge_call", 3, edge_call),

@@ -1,0 +1,56 @@
+"""The shared library that the ``wasmtime`` package installs, without its Python: that would take 3 MB and 25 ms."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Callable
+from ctypes import CFUNCTYPE
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+MAJOR = 50
+"""Whose headers (``wasmtime/*.h``) the prototypes follow; another major version is refused."""
+VERSION = version("wasmtime")
+
+if int(VERSION.partition(".")[0]) != MAJOR:  # pragma: no cover - needs another wasmtime
+    raise ImportError(
+        f"starlette-wasm needs wasmtime {MAJOR}.x, found {VERSION}; pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
+    )
+
+_MACHINES = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}
+_NAMES = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}
+
+
+def _file() -> Path:
+    spec = find_spec("wasmtime")
+    machine = platform.machine()
+    if spec is None or spec.origin is None or sys.platform not in _NAMES:  # pragma: no cover
+        raise ImportError(f"there is no wasmtime library for {sys.platform} {machine}; use Linux or macOS")
+    folder = f"{sys.platform}-{_MACHINES.get(machine, machine)}"
+    return Path(spec.origin).parent / folder / _NAMES[sys.platform]
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError as error:  # pragma: no cover - needs a broken installation
+        raise ImportError(f"the wasmtime library cannot be loaded: {error}; reinstall wasmtime") from None
+
+
+_library = _load(_file())
+
+
+def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of the C API, with unchecked prototypes: integers for pointers."""
+    return CFUNCTYPE(result, *arguments)((name, _library))
+
+
+def address(name: str) -> int:
+    """Where a function of the C API is."""
+    value = ctypes.cast(getattr(_library, name), ctypes.c_void_p).value
+    assert value is not None
+    return value
