@@ -9,6 +9,9 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,62}\Z", re.ASCII)
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}\Z", re.ASCII)
 _DIGITS = re.compile(r"([0-9]*)(.*)\Z", re.ASCII)
 
+MAX_SEGMENTS = 100
+"""Of a path pattern: the search for a path recurses once for each."""
+
 VersionKey = tuple[object, ...]
 
 
@@ -62,6 +65,8 @@ def check_path_pattern(pattern: str) -> None:
     if any(character < " " or character == "\x7f" or character in "?#\\" for character in pattern):
         raise PatternSyntaxError("has a ?, a #, a backslash or a control character", "write the path alone")
     segments = pattern[1:].split("/")
+    if len(segments) > MAX_SEGMENTS:
+        raise PatternSyntaxError(f"has {len(segments)} segments", f"write {MAX_SEGMENTS} at most")
     if "" in segments[:-1] or "." in segments or ".." in segments:
         raise PatternSyntaxError("has an empty, . or .. segment", "write the path without it")
     for index, segment in enumerate(segments):

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import re
 from typing import Generic, TypeVar
 
+from starlette_wasm.names import PatternSyntaxError, check_path_pattern, path_params
+
 T = TypeVar("T")
-
-MAX_SEGMENTS = 100  # the search recurses once per segment of a pattern, never of a path
-
-_PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 
 
 class PathTree(Generic[T]):
@@ -17,7 +14,7 @@ class PathTree(Generic[T]):
     `{param:path}` (all that is left, slashes included, or nothing). One with parameters fits the
     whole path. One without is a prefix of whole segments: `/a` fits `/a`, `/a/` and `/a/b`, but not
     `/ab`. With a slash at its end it fits what starts with it: `/a/` fits `/a/` and `/a/b`, but not
-    `/a`; `/` fits everything. Apart from that, empty segments are segments like any other.
+    `/a`; `/` fits everything. In a path, empty segments are segments like any other.
 
     Segment by segment from the left, a literal goes before `{param}`, that before `{param:path}`,
     and that before the end of a prefix, so that a deeper prefix goes before a shallower one.
@@ -124,25 +121,11 @@ def _find(
 
 
 def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
-    if not pattern.startswith("/"):
-        raise ValueError(f"path pattern {pattern!r} must start with a slash")
-    segments = pattern[1:].split("/")
-    if len(segments) > MAX_SEGMENTS:
-        raise ValueError(f"path pattern {pattern[:60]!r}... has more than {MAX_SEGMENTS} segments")
-    names: list[str] = []
-    for number, segment in enumerate(segments, 1):
-        if "{" not in segment and "}" not in segment:
-            continue
-        param = _PARAM.fullmatch(segment)
-        if param is None:
-            raise ValueError(f"path pattern {pattern!r}: {segment!r} must be a literal, {{param}} or {{param:path}}")
-        name, to_the_end = param.groups()
-        if to_the_end and number < len(segments):
-            raise ValueError(f"path pattern {pattern!r}: {segment!r} must be the last segment")
-        if name in names:
-            raise ValueError(f"path pattern {pattern!r} names {name!r} twice")
-        names.append(name)
-    return segments, tuple(names)
+    try:
+        check_path_pattern(pattern)
+    except PatternSyntaxError as error:
+        raise ValueError(f"path pattern {pattern[:60]!r} {error}") from None
+    return pattern[1:].split("/"), tuple(path_params(pattern))
 
 
 def _free(taken: _Leaf[T] | None, leaf: _Leaf[T]) -> _Leaf[T]:
