@@ -2,11 +2,12 @@
 # Two stages: dependencies and AOT-compiled functions are made in the first, the second only runs them.
 FROM python:3.13-slim AS build
 WORKDIR /app
-RUN python -m venv /venv
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && python -m venv /venv
 COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY starlette_wasm starlette_wasm
 COPY policies policies
 COPY sdk sdk
+COPY scripts/build_hot.py scripts/
 RUN /venv/bin/pip install --no-cache-dir --constraint requirements-dev.lock ".[server,otel,fetch,redis]"
 
 FROM python:3.13-slim

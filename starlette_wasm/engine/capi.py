@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import struct
 from collections.abc import Callable, Mapping
 from ctypes import (
     Structure,
     Union,
     c_bool,
+    c_char,
     c_char_p,
     c_int32,
     c_int64,
@@ -142,27 +144,68 @@ I32, I64, FUNCREF = 0, 1, 5
 EXTERN_OF: int = Extern.of.offset
 
 
+SPARE = 8192
+"""Bytes of stdout that hot.c copies."""
+
+
+class ScratchMemory(Structure):
+    """``struct scratch`` of hot.c."""
+
+    _fields_ = (
+        ("trap", c_void_p),
+        ("error", c_void_p),
+        ("io", Extern),
+        ("main", Extern),
+        ("table", Extern),
+        ("other", Extern),
+        ("value", Value),
+        ("instance", Instance),
+        ("name", c_void_p),
+        ("length", c_size_t),
+        ("store", c_void_p),
+        ("context", c_void_p),
+        ("future", c_void_p),
+        ("base", c_void_p),
+        ("ran_ns", c_uint64),
+        ("pages", c_uint32),
+        ("out_len", c_uint32),
+        ("out", c_char * SPARE),
+    )
+
+
+_OWNED = struct.Struct("@4P")  # store, context, future, base
+_SAID = struct.Struct("@Q2I")  # ran_ns, pages, out_len
+_OWNED_AT, _SAID_AT, _OUT_AT = (getattr(ScratchMemory, name).offset for name in ("store", "ran_ns", "out"))
+
+
 class Scratch:
     """Memory for one invocation's out parameters, with their addresses as integers."""
 
-    __slots__ = ("_parts", "error", "error_at", "extern_at", "instance_at", "io_at", "length_at", "main_at", "name_at",
-                 "table_at", "trap", "trap_at", "value_at")  # fmt: skip
+    __slots__ = ("_memory", "_view", "at", "error", "error_at", "extern_at", "instance_at", "io_at", "length_at",
+                 "main_at", "name_at", "table_at", "trap", "trap_at", "value_at")  # fmt: skip
 
     def __init__(self) -> None:
-        self.trap, self.error = c_void_p(), c_void_p()
-        externs = (Extern * 4)()
-        instance, value, name, length = Instance(), Value(), c_void_p(), c_size_t()
-        self._parts = (externs, instance, value, name, length)
-        at, size = ctypes.addressof, ctypes.sizeof(Extern)
-        self.trap_at, self.error_at = at(self.trap), at(self.error)
-        self.io_at, self.main_at, self.table_at, self.extern_at = (at(externs) + i * size for i in range(4))
-        self.instance_at, self.value_at, self.name_at, self.length_at = (
-            at(instance),
-            at(value),
-            at(name),
-            at(length),
+        self._memory = memory = ScratchMemory()
+        self._view = memoryview(memory).cast("B")
+        self.at = at = ctypes.addressof(memory)
+        self.trap_at, self.error_at, self.io_at, self.main_at, self.table_at, self.extern_at = (
+            at + getattr(ScratchMemory, name).offset for name in ("trap", "error", "io", "main", "table", "other")
         )
-        value.kind = FUNCREF
+        self.value_at, self.instance_at, self.name_at, self.length_at = (
+            at + getattr(ScratchMemory, name).offset for name in ("value", "instance", "name", "length")
+        )
+        self.trap, self.error = c_void_p.from_address(self.trap_at), c_void_p.from_address(self.error_at)
+        memory.value.kind = FUNCREF
+
+    def owned(self) -> tuple[int, int, int, int]:
+        """Store, context, future and where the io memory is, as hot.c left them; 0 where there is none."""
+        found: tuple[int, int, int, int] = _OWNED.unpack_from(self._view, _OWNED_AT)
+        return found
+
+    def said(self) -> tuple[int, int, bytes]:
+        """What hot.c left of a guest that ended well: nanoseconds, pages, stdout."""
+        ran, pages, length = _SAID.unpack_from(self._view, _SAID_AT)
+        return ran, pages, bytes(self._view[_OUT_AT : _OUT_AT + length])
 
     def set_funcref(self) -> None:
         """Copy the function in ``extern`` into ``value``."""

@@ -33,7 +33,7 @@ class Invocation(Instance):
 
     __slots__ = (
         *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
-        *("calls", "cpu", "host", "host_calls", "result"),
+        *("calls", "host", "host_calls", "result"),
     )
 
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
@@ -49,13 +49,7 @@ class Invocation(Instance):
         self.host_calls = 0
         self.result: bytes | None = None
         self.engine.ticker.touch()
-        begin = time.perf_counter()
-        try:
-            ended = self.poll()
-        except BaseException:
-            self.close()
-            raise
-        self.cpu = time.perf_counter() - begin
+        ended = self.start()
         if not ended:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP

@@ -8,9 +8,11 @@ import os
 import time
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn
 
 from . import capi, layout
 from .engine import TABLE_ELEMENTS, TABLES, OutOfInstances
+from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, PlanMemory, hot
 from .module import Module
 
 NO_STRINGS = layout.strings([])
@@ -99,7 +101,7 @@ class Plan:
     ``args`` is a block of layout.strings().
     """
 
-    __slots__ = ("_args", "bound", "dynamic", "environ_at", "limits", "module", "preopens", "tail")
+    __slots__ = ("_args", "_memory", "at", "bound", "dynamic", "environ_at", "limits", "module", "preopens", "tail")
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
@@ -113,6 +115,11 @@ class Plan:
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
         self.tail = self.make_tail(0, 0, _NO_KEY)
+        self._memory = PlanMemory(
+            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
+            *(self.environ_at, limits.stdout, limits.stderr),
+        )
+        self.at = ctypes.addressof(self._memory)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
         """All from the flags to the arguments."""
@@ -128,55 +135,90 @@ class Plan:
 
 
 class Instance:
-    """A store with one instance of the plan's module, its input in place, not yet run."""
+    """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
-    __slots__ = ("_base", "_context", "_future", "_scratch", "_store", "engine", "number", "plan")
+    __slots__ = ("_base", "_context", "_environ", "_future", "_scratch", "_stdin", "_store", "_well", "cpu", "engine",
+                 "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS) -> None:
-        """``environ`` is a block of layout.strings().
-
-        Raises OutOfInstances where the engine has no room, EngineError where the module is closed.
-        """
+        """``environ`` is a block of layout.strings()."""
         self.plan = plan
-        module = plan.module
+        self.engine = plan.module.engine
+        self.cpu = 0.0
+        self._stdin = stdin
+        self._environ = environ
+        self._scratch: capi.Scratch | None = None
+        self._store: int | None = None
+        self._future: int | None = None
+        self._well = False
+        self.number = 0
+
+    def start(self) -> bool:
+        """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
+
+        Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
+        """
+        module, engine = self.plan.module, self.engine
         if module.pre is None:
             raise capi.EngineError("the module is closed")
-        self.engine = engine = module.engine
         ticker = engine.ticker
         if ticker.live >= engine.config.max_instances:
             raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
         ticker.live += 1
         module.live.add(id(self))
-        self._future = None
         try:
-            self._scratch = engine.scratches.pop()
+            self._scratch = scratch = engine.scratches.pop()
         except IndexError:
-            self._scratch = capi.Scratch()
+            self._scratch = scratch = capi.Scratch()
         if module.calls_host:
             self.number = next(_numbers)
             engine.live[self.number] = self  # type: ignore[assignment]
-        else:
-            self.number = 0
-        self._store = capi.store_new(engine.ptr, self.number, None)
         try:
-            self._begin(plan, stdin, environ)
+            if hot is not None:
+                return self._go(hot, scratch)
+            self._begin(scratch)
+            begin = time.perf_counter()
+            ended = self.poll()
+            self.cpu = time.perf_counter() - begin
+            return ended
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, plan: Plan, stdin: bytes, environ: bytes) -> None:
-        module, scratch = plan.module, self._scratch
+    def _go(self, hot: Hot, scratch: capi.Scratch) -> bool:
+        plan, stdin, environ = self.plan, self._stdin, self._environ
+        tail = self._tail() if plan.dynamic else plan.tail
+        given = (tail, len(tail), environ, len(environ), stdin, len(stdin))
+        if not plan.module.calls_host and not plan.preopens:
+            how = hot.run(scratch.at, plan.at, *given)
+        else:
+            how = hot.begin(scratch.at, plan.at, self.number, *given)
+            self._store, self._context, self._future, self._base = scratch.owned()
+            if how >= 0:
+                self._add_host()
+                how = hot.go(scratch.at)
+        if how == ENDED_WELL:
+            self._store = None
+            self._well = True
+            return True
+        self._store, self._context, self._future, self._base = scratch.owned()
+        if how < 0:
+            _not_begun(scratch, how == NOT_MADE)
+        self.cpu = scratch.said()[0] / 1e9
+        return how == ENDED
+
+    def _begin(self, scratch: capi.Scratch) -> None:
+        """What hot.c does, up to the first poll."""
+        plan, stdin, environ = self.plan, self._stdin, self._environ
+        self._store = capi.store_new(self.engine.ptr, self.number, None)
         self._context = context = capi.store_context(self._store)
         capi.store_limiter(self._store, plan.bound + len(stdin) + len(environ), TABLE_ELEMENTS, 1, TABLES, 2)
         capi.set_epoch_deadline(context, _NO_DEADLINE)  # instantiation runs none of the guest's code
-        trap, instance_at, io_at, main_at = scratch.trap, scratch.instance_at, scratch.io_at, scratch.main_at
-        trap.value = scratch.error.value = None
-        error = capi.pre_instantiate(module.pre, context, instance_at, scratch.trap_at)
-        if error:
-            raise OutOfInstances(capi.take_error(error))
-        if trap.value:
-            taken, trap.value = trap.value, None  # take_trap() frees it, close() must not
-            raise capi.EngineError(capi.take_trap(taken)[0])
+        instance_at, io_at, main_at = scratch.instance_at, scratch.io_at, scratch.main_at
+        scratch.trap.value = None
+        scratch.error.value = capi.pre_instantiate(plan.module.pre, context, instance_at, scratch.trap_at)
+        if scratch.error.value or scratch.trap.value:
+            _not_begun(scratch, True)
         name_at, length_at = scratch.name_at, scratch.length_at
         capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
         capi.export_nth(context, instance_at, 1, name_at, length_at, main_at)
@@ -194,16 +236,21 @@ class Instance:
         )
         blob = b"".join((head, self._tail() if plan.dynamic else plan.tail, environ, stdin))
         capi.memmove(self._base, blob, len(blob))
-        if plan.preopens:
-            self._grant(plan.preopens)
-            self._fill_table(module.host_names)
-        elif module.calls_host:
-            self._fill_table(module.host_call_names)
+        self._add_host()
         capi.yield_on_epoch(context, 1)
         capi.set_epoch_deadline(context, _FIRST_POLL)
         self._future = capi.func_call_async(
             context, main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
         )
+
+    def _add_host(self) -> None:
+        """The granted directories, and the host's functions."""
+        plan = self.plan
+        if plan.preopens:
+            self._grant(plan.preopens)
+            self._fill_table(plan.module.host_names)
+        elif plan.module.calls_host:
+            self._fill_table(plan.module.host_call_names)
 
     def _tail(self) -> bytes:
         """With the clocks and a key for random_get."""
@@ -211,7 +258,7 @@ class Instance:
         return self.plan.make_tail(*self._clocks(), key)
 
     def _export(self, number: int, into: int) -> None:
-        scratch = self._scratch
+        scratch = self._made
         capi.export_nth(self._context, scratch.instance_at, number, scratch.name_at, scratch.length_at, into)
 
     def _grant(self, preopens: tuple[Preopen, ...]) -> None:
@@ -223,7 +270,7 @@ class Instance:
         capi.check(capi.context_set_wasi(self._context, config))
 
     def _fill_table(self, names: tuple[tuple[int, bytes], ...]) -> None:
-        scratch = self._scratch
+        scratch = self._made
         self._export(3, scratch.table_at)
         for slot, name in names:
             self.engine.host_function(self._context, name, scratch.extern_at)
@@ -240,11 +287,11 @@ class Instance:
         """Where the io memory is now: only the pooled one never moves."""
         base: int = self._base
         if not self.engine.pooled:
-            base = capi.memory_data(self._context, self._scratch.io_at + capi.EXTERN_OF)
+            base = capi.memory_data(self._context, self._made.io_at + capi.EXTERN_OF)
         return base
 
     def _io_size(self) -> int:
-        size: int = capi.memory_size(self._context, self._scratch.io_at + capi.EXTERN_OF)
+        size: int = capi.memory_size(self._context, self._made.io_at + capi.EXTERN_OF)
         return size
 
     def poll(self) -> bool:
@@ -259,7 +306,7 @@ class Instance:
 
     def guest_memory(self) -> memoryview:
         """The guest's own memory; valid until it runs on."""
-        scratch = self._scratch
+        scratch = self._made
         self._export(2, scratch.extern_at)
         at = scratch.extern_at + capi.EXTERN_OF
         size = capi.memory_size(self._context, at)
@@ -279,12 +326,24 @@ class Instance:
     def finish(self) -> Outcome:
         """The outcome of a guest that has ended; closes the instance."""
         try:
-            return self._outcome()
+            return self._well_outcome() if self._well else self._outcome()
         finally:
             self.close()
 
+    def _well_outcome(self) -> Outcome:
+        ran, pages, stdout = self._made.said()
+        self.cpu += ran / 1e9
+        outcome = Outcome(End.OK, stdout)
+        outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
+        return outcome
+
+    @property
+    def _made(self) -> capi.Scratch:
+        assert self._scratch is not None, "it is closed, or was not started"
+        return self._scratch
+
     def _outcome(self) -> Outcome:
-        scratch = self._scratch
+        scratch = self._made
         capi.future_delete(self._future)
         self._future = None
         base = self._io()
@@ -332,18 +391,26 @@ class Instance:
 
     def close(self) -> None:
         """Drop the guest wherever it is. Never while another thread polls it."""
-        if self._store is None:
+        scratch, self._scratch = self._scratch, None
+        if scratch is None:
             return
-        store, self._store = self._store, None
-        if self._future is not None:
-            capi.future_delete(self._future)
-            self._future = None
-        scratch = self._scratch
-        if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
-            capi.drop_failure(scratch)
-        capi.store_delete(store)
+        if self._store is not None:
+            if self._future:
+                capi.future_delete(self._future)
+            if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
+                capi.drop_failure(scratch)
+            capi.store_delete(self._store)
+            self._store = self._future = None
         self.plan.module.live.discard(id(self))
         if self.number:
             self.engine.live.pop(self.number, None)
-        self.engine.scratches.append(self._scratch)
+        self.engine.scratches.append(scratch)
         self.engine.ticker.live -= 1
+
+
+def _not_begun(scratch: capi.Scratch, made: bool) -> NoReturn:
+    trap, error = scratch.trap.value, scratch.error.value
+    scratch.trap.value = scratch.error.value = None  # they are freed here, close() must not
+    if error:
+        raise (OutOfInstances if made else capi.EngineError)(capi.take_error(error))
+    raise capi.EngineError(capi.take_trap(trap or 0)[0])

@@ -1,0 +1,140 @@
+/* What instance.py does for each request, in one call instead of eighteen: make a store and an instance, put the
+   input in place, run the guest to its end or first pause, take what it said, drop the store. The same steps in the
+   same order; where a guest ends in any other way than well, Python goes on from where this stops.
+
+   Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define PAGE 65536
+#define NO_DEADLINE ((uint64_t)1 << 40)
+#define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
+#define SPARE 8192
+
+struct extern_ {
+  uint8_t kind;
+  uint64_t of[3];
+};
+
+/* capi.Scratch mirrors this. */
+struct scratch {
+  void *trap, *error;
+  struct extern_ io, main, table, other, value;
+  uint64_t instance[2];
+  char *name;
+  size_t length;
+  void *store, *context, *future;
+  uint8_t *base;
+  uint64_t ran_ns;
+  uint32_t pages, out_len;
+  char out[SPARE];
+};
+
+/* instance.Plan mirrors this. */
+struct plan {
+  void *engine, *pre;
+  int64_t bound, table_elements, tables;
+  uint32_t environ_at, out_cap, err_cap;
+};
+
+/* layout.RESULTS */
+struct results {
+  uint32_t in_ptr, in_len, in_pos, out_ptr, out_len, out_cap, err_ptr, err_len, err_cap;
+  uint32_t overflow, exit, exit_code, refused, refused_pages, denials, open_fds;
+  uint64_t dropped;
+  uint32_t pages;
+};
+
+static struct {
+  void *(*store_new)(void *, void *, void *);
+  void *(*store_context)(void *);
+  void (*store_delete)(void *);
+  void (*store_limiter)(void *, int64_t, int64_t, int64_t, int64_t, int64_t);
+  void (*set_epoch_deadline)(void *, uint64_t);
+  void (*yield_on_epoch)(void *, uint64_t);
+  void *(*pre_instantiate)(const void *, void *, void *, void **);
+  bool (*export_nth)(void *, const void *, size_t, char **, size_t *, struct extern_ *);
+  void *(*memory_grow)(void *, const void *, uint64_t, uint64_t *);
+  uint8_t *(*memory_data)(void *, const void *);
+  void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
+  bool (*future_poll)(void *);
+  void (*future_delete)(void *);
+} wasmtime;
+
+enum { NOT_GROWN = -2, NOT_MADE = -1, PAUSED = 0, ENDED = 1, ENDED_WELL = 2 };
+
+const char source[] = SOURCE; /* the SHA-256 of this file */
+const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof wasmtime};
+
+void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
+
+/* NOT_MADE or NOT_GROWN with scratch->error or ->trap set, and the store left to the caller; else 0. */
+int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
+          const char *environ, uint32_t environ_len, const char *input, uint32_t input_len) {
+  s->trap = s->error = s->future = NULL;
+  s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
+  s->context = wasmtime.store_context(s->store);
+  wasmtime.store_limiter(s->store, plan->bound + input_len + environ_len, plan->table_elements, 1, plan->tables, 2);
+  wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
+  s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
+  if (s->error || s->trap)
+    return NOT_MADE;
+  wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
+  wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
+
+  uint32_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
+  if (out_at > PAGE - 4096) {
+    uint64_t before;
+    s->error = wasmtime.memory_grow(s->context, s->io.of, ((uint64_t)out_at + PAGE - 1) / PAGE, &before);
+    if (s->error)
+      return NOT_GROWN;
+  }
+  s->base = wasmtime.memory_data(s->context, s->io.of);
+  const uint32_t head[] = {in_at, input_len, 0, out_at, 0, plan->out_cap, out_at + plan->out_cap, 0, plan->err_cap};
+  memcpy(s->base, head, sizeof head);
+  memcpy(s->base + sizeof head, tail, tail_len);
+  memcpy(s->base + plan->environ_at, environ, environ_len);
+  memcpy(s->base + in_at, input, input_len);
+  return 0;
+}
+
+/* PAUSED, ENDED, or ENDED_WELL: then the store is gone, and out, out_len and pages say what came of it. */
+int go(struct scratch *s) {
+  struct timespec from, to;
+  wasmtime.yield_on_epoch(s->context, 1);
+  wasmtime.set_epoch_deadline(s->context, FIRST_POLL);
+  s->future = wasmtime.func_call_async(s->context, s->main.of, NULL, 0, NULL, 0, &s->trap, &s->error);
+  clock_gettime(CLOCK_MONOTONIC, &from);
+  bool ended = wasmtime.future_poll(s->future);
+  clock_gettime(CLOCK_MONOTONIC, &to);
+  s->ran_ns = (uint64_t)((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec);
+  if (!ended)
+    return PAUSED;
+  if (s->trap || s->error)
+    return ENDED;
+
+  /* The guest may have moved the io memory, where it is not pooled, and has written all that is read here. */
+  s->base = wasmtime.memory_data(s->context, s->io.of);
+  struct results said;
+  memcpy(&said, s->base, sizeof said);
+  if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > SPARE ||
+      said.out_len > said.out_cap || (uint64_t)said.out_ptr + said.out_len > PAGE)
+    return ENDED;
+  memcpy(s->out, s->base + said.out_ptr, said.out_len);
+  s->out_len = said.out_len;
+  s->pages = said.pages;
+  wasmtime.future_delete(s->future);
+  wasmtime.store_delete(s->store);
+  s->store = s->future = NULL;
+  return ENDED_WELL;
+}
+
+int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+        uint32_t environ_len, const char *input, uint32_t input_len) {
+  int failed = begin(s, plan, 0, tail, tail_len, environ, environ_len, input, input_len);
+  return failed ? failed : go(s);
+}
