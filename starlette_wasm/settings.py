@@ -71,7 +71,7 @@ class WasmSettings(BaseSettings):
     )
     queue_url: str = Field(
         default="sqlite:///starlette-wasm-queue.db",
-        description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
+        description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db, redis:// or nats://.",
     )
     drain_timeout_ms: int = Field(
         default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from ..exceptions import ConfigError
 
 _REDIS = ("redis://", "rediss://", "unix://")
+_NATS = ("nats://", "tls://")
 _MEND = "write sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or redis://host:port/0"
 
 
@@ -22,6 +24,17 @@ def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
     if path == url or not path or any(each in path for each in "?#\0"):
         raise ConfigError(f"{url!r} names no file", key=key, mend=_MEND)
     return Path(path)
+
+
+def is_nats(url: str, key: str) -> bool:
+    """Raises ConfigError where its client is missing, and for a URL without a host."""
+    if not url.startswith(_NATS):
+        return False
+    if find_spec("nats") is None:
+        raise ConfigError("needs the NATS client", key=key, mend="run pip install 'starlette-wasm[nats]'")
+    if not urlsplit(url).hostname:
+        raise ConfigError(f"{url!r} names no host", key=key, mend="write such as nats://host:4222")
+    return True
 
 
 def check_redis(url: str, key: str) -> None:

@@ -10,12 +10,13 @@ class CapabilitySettings:
     """Sizes are in bytes.
 
     ``kv_url`` and ``queue_url``: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (in memory,
-    for one process), ``redis://``, ``rediss://`` or ``unix://``.
+    for one process), ``redis://``, ``rediss://`` or ``unix://``; ``queue_url`` also ``nats://`` or ``tls://``.
     """
 
     kv_url: str = "sqlite:///starlette-wasm-kv.db"
     queue_url: str = "sqlite:///starlette-wasm-queue.db"
     redis_prefix: str = "starlette-wasm"
+    """Of names in Redis and NATS."""
     max_calls: int = 1000
     """Calls of one invocation, the refused ones included."""
     max_bytes: int = 64 << 20
@@ -24,4 +25,4 @@ class CapabilitySettings:
     max_store_bytes: int = 1 << 30
     """Size of each SQLite file, all namespaces or queues together."""
     max_queue_length: int = 100_000
-    """Messages that a Redis stream keeps, roughly; the oldest go first."""
+    """Messages that a queue in Redis (roughly) or NATS keeps; the oldest go first."""

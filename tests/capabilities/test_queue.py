@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from pathlib import Path
 
 import pytest
 from capability_guest import Guest, capabilities
+from conftest import server
 
 from starlette_wasm.capabilities.queue import MAX_MESSAGE_BYTES, SqliteOutbox
 from starlette_wasm.policy import SandboxPolicy
@@ -119,5 +121,56 @@ async def test_a_stream_holds_body_and_attributes_and_is_bounded(flushed_redis: 
 
 async def test_no_redis_is_an_error_value() -> None:
     async with capabilities(queue_url="redis://127.0.0.1:1/0") as there:
+        refused = await Guest(there, POLICY).error("queue.publish", queue="mail")
+        assert refused == ("capability-unavailable", "queue is not available")
+
+
+async def test_a_subject_holds_body_and_attributes_and_is_bounded(nats_url: str) -> None:
+    import nats
+    from nats.js.errors import NotFoundError
+
+    client = await nats.connect(nats_url)
+    stream = client.jetstream()
+    with contextlib.suppress(NotFoundError):
+        await stream.delete_stream("starlette-wasm-queue")
+    policy = SandboxPolicy(queues=["mail", "a.b..c."])
+    async with capabilities(queue_url=nats_url, max_queue_length=3) as there:
+        guest = Guest(there, policy)
+        for i in range(5):
+            await guest.fields("queue.publish", b"\xff%d" % i, queue="mail", attributes={"é": f"{i}"})
+        id = (await guest.fields("queue.publish", b"other", queue="a.b..c."))["id"]
+    held = await stream.pull_subscribe("starlette-wasm.queue.mail", durable="test")
+    messages = await held.fetch(10, timeout=5)
+    assert [each.data for each in messages] == [b"\xff2", b"\xff3", b"\xff4"]
+    assert [json.loads((each.headers or {})["Starlette-Wasm-Attributes"]) for each in messages] == [
+        {"é": "2"},
+        {"é": "3"},
+        {"é": "4"},
+    ]
+    other = await stream.get_msg("starlette-wasm-queue", int(id))
+    assert (other.subject, other.data) == ("starlette-wasm.queue.a.b%2E.c%2E", b"other")
+    await client.close()
+
+
+async def test_a_lost_nats_server_is_an_error_value_until_it_is_back(tmp_path: Path) -> None:
+    options = ["--addr", "127.0.0.1", "--jetstream", "--store_dir", str(tmp_path)]
+    with server("nats-server", *options, folder=tmp_path) as port:
+        there = capabilities(queue_url=f"nats://127.0.0.1:{port}")
+        guest_there = await there.__aenter__()
+        guest = Guest(guest_there, POLICY)
+        assert (await guest.fields("queue.publish", queue="mail"))["id"] == "1"
+        too_large = ("too-large", "message too large for the queue's server (max_payload)")
+        assert (
+            await guest.error("queue.publish", bytes(MAX_MESSAGE_BYTES), queue="mail", attributes={"a": "b"})
+            == too_large
+        )
+    assert (await guest.error("queue.publish", queue="mail"))[0] == "capability-unavailable"
+    with server("nats-server", *options, folder=tmp_path, port=port):
+        assert (await guest.fields("queue.publish", queue="mail"))["id"] == "2"
+        await there.__aexit__(None, None, None)
+
+
+async def test_no_nats_is_an_error_value() -> None:
+    async with capabilities(queue_url="nats://127.0.0.1:1") as there:
         refused = await Guest(there, POLICY).error("queue.publish", queue="mail")
         assert refused == ("capability-unavailable", "queue is not available")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ..backends import check_redis, sqlite_path
+from ..backends import check_redis, is_nats, sqlite_path
 from ..settings import CapabilitySettings
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -30,6 +30,10 @@ def open_publisher(settings: CapabilitySettings) -> Publisher:
         from .sqlite import SqliteOutbox
 
         return SqliteOutbox(path, max_bytes=settings.max_store_bytes)
+    if is_nats(settings.queue_url, "queue_url"):
+        from .nats import NatsQueue
+
+        return NatsQueue(settings.queue_url, prefix=settings.redis_prefix, max_length=settings.max_queue_length)
     check_redis(settings.queue_url, "queue_url")
     from .redis import RedisStreams
 

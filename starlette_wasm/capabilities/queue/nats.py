@@ -1,0 +1,86 @@
+"""A queue as a subject of NATS JetStream: ``starlette-wasm.queue.NAME``, attributes as JSON in a header.
+
+The stream is made where it is missing; consumers make theirs on it. A dot of the name that a subject cannot hold is
+written ``%2E``. A server takes 1 MB in a message, header and body together, unless its ``max_payload`` says more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error
+from nats.js.api import StreamConfig
+
+from ..errors import CapabilityError, Code
+from ..per_loop import PerLoop
+
+ATTRIBUTES = "Starlette-Wasm-Attributes"
+_SECONDS = 5
+_HEAD = 64
+"""Bytes that a header takes beside its value, and some to spare."""
+_EMPTY_TOKEN = re.compile(r"\.(?=\.|\Z)")
+
+
+class _Connection:
+    """Made at first use, and anew where it was lost: the server may come up later than the app."""
+
+    def __init__(self, url: str, stream: StreamConfig) -> None:
+        self._url = url
+        self._stream = stream
+        self._client: Client | None = None
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Client:
+        async with self._lock:
+            if self._client is None or not self._client.is_connected:
+                await self.close()
+                # Nothing is sent twice, so that nothing is kept for later either: no reconnecting in the background.
+                self._client = client = await nats.connect(
+                    self._url,
+                    error_cb=_silent,
+                    connect_timeout=_SECONDS,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,  # of the first connection; 0 would be for ever
+                    reconnect_time_wait=0,
+                )
+                await client.jetstream(timeout=_SECONDS).add_stream(self._stream)
+            return self._client
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+async def _silent(error: Exception) -> None:
+    """What fails, fails in the call that needs it."""
+
+
+class NatsQueue:
+    def __init__(self, url: str, *, prefix: str, max_length: int) -> None:
+        self._prefix = f"{prefix}.queue."
+        stream = StreamConfig(name=f"{prefix}-queue", subjects=[f"{self._prefix}>"], max_msgs_per_subject=max_length)
+        self._connections = PerLoop(lambda: _Connection(url, stream), _Connection.close)
+
+    async def open(self) -> None:
+        """Nothing to do: the connection is made at first use."""
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    async def publish(self, queue: str, body: bytes, attributes: Mapping[str, str]) -> str:
+        subject = self._prefix + _EMPTY_TOKEN.sub("%2E", queue)
+        headers = {ATTRIBUTES: json.dumps(dict(attributes))}
+        try:
+            client = await (await self._connections.get()).get()
+            if len(body) + len(headers[ATTRIBUTES]) + _HEAD > client.max_payload:
+                raise CapabilityError(Code.TOO_LARGE, "message too large for the queue's server (max_payload)")
+            acknowledged = await client.jetstream(timeout=_SECONDS).publish(subject, body, headers=headers)
+        except (Error, OSError, TimeoutError) as error:
+            raise CapabilityError(Code.UNAVAILABLE, "queue is not available", detail=str(error)) from error
+        return str(acknowledged.seq)
