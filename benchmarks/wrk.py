@@ -16,11 +16,12 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers a second, and their latency in seconds."""
+    """What wrk saw: answers, how many a second, and their latency in seconds."""
 
     rate: float
     p50: float
     p99: float
+    requests: int
 
 
 def find() -> str | None:
@@ -52,7 +53,8 @@ def parse(text: str, url: str, connections: int) -> Load:
     if rate is None or errors or float(rate[1]) == 0:
         what = _reason(errors[0]) if errors else "no answers"
         raise Failed(f"wrk {url}: {errors[0] if errors else text}", f"{what} at {_connections(connections)}")
-    return Load(float(rate[1]), _latency(text, "50%"), _latency(text, "99%"))
+    requests = re.search(r"(\d+) requests in", text)
+    return Load(float(rate[1]), _latency(text, "50%"), _latency(text, "99%"), int(requests[1]) if requests else 0)
 
 
 def _connections(count: int) -> str:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import goals, measure, plot, report, runs, wrk
+from benchmarks import account, goals, measure, plot, report, runs, wrk
 from benchmarks.__main__ import BASELINE, GROUPS, HEADINGS
 from benchmarks.layout import lay_out
 from benchmarks.measure import Row
@@ -196,7 +196,7 @@ def test_what_wrk_prints_is_read() -> None:
     text = (
         "  Latency Distribution\n     50%    1.50ms\n     99%  250.00us\n  12 requests in 1s\nRequests/sec:    123.45\n"
     )
-    assert wrk.parse(text, "http://x/", 8) == wrk.Load(123.45, 0.0015, 0.00025)
+    assert wrk.parse(text, "http://x/", 8) == wrk.Load(123.45, 0.0015, 0.00025, 12)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +215,41 @@ def test_what_a_broken_peer_did_is_said_in_words(text: str, reason: str) -> None
     with pytest.raises(Failed) as failed:
         wrk.parse(text, "http://x/", 64)
     assert failed.value.reason == reason
+
+
+def test_instructions_are_counted_where_they_are_executed() -> None:
+    dump = """\
+events: Ir
+ob=(1) /usr/lib/libpython3.11.so.1.0
+fn=(1) eval
+10 70
+cob=(2) /site-packages/wasmtime/linux-x86_64/_libwasmtime.so
+cfn=(2) store_new
+calls=1 0
+12 500
++2 30
+ob=(2)
+fn=(2)
+0 400
+ob=(3) ???
+* 100
+"""
+    counts = account.instructions_by_object(dump)
+    assert counts == {"interpreter": 100, "wasmtime": 400, "the guest's code": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", "libc"),
+        ("[kernel.kallsyms]", "kernel"),
+        ("loop.cpython-311-x86_64-linux-gnu.so", "uvloop, httptools"),
+        ("_ctypes.cpython-311-x86_64-linux-gnu.so", "ctypes, libffi"),
+        ("_json.cpython-311-x86_64-linux-gnu.so", "other extension modules"),
+    ],
+)
+def test_an_object_file_has_its_bucket(name: str, label: str) -> None:
+    assert account.bucket(name) == label
 
 
 def test_a_program_that_is_not_there_does_not_start() -> None:
