@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
+import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
-from . import machine, peers, plot, report, wrk
-from .groups import bodies, cold, cpu, http, inprocess, instructions, limits, scale
+from . import goals, machine, peers, plot, report, runs, wrk
+from .groups import bodies, cold, cpu, http, inprocess, instructions, limits, otel, scale
 from .layout import lay_out
-from .measure import Plan, Progress, Row
+from .measure import OutOfTime, Plan, Progress, Row
 from .processes import ROOT, Failed
 
 GROUPS = {
@@ -26,6 +28,7 @@ GROUPS = {
     "cold": cold.run,
     "scale": scale.run,
     "limits": limits.run,
+    "otel": otel.run,
     "instructions": instructions.run,
 }
 HEADINGS = {
@@ -36,6 +39,7 @@ HEADINGS = {
     "cold": "Cold starts",
     "scale": "Scale",
     "limits": "Limits",
+    "otel": "OpenTelemetry",
     "instructions": "Instructions",
 }
 _NEED_WRK = ("http", "bodies")
@@ -48,49 +52,67 @@ PLOT = ROOT / "docs" / "benchmarks.svg"
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
-    available = peers.installed() if options.quick else peers.install()
-    plan = Plan(options.quick, wrk.find(), available)
+    mode = "quick" if options.quick else "full"
     names = options.only or [name for name in GROUPS if not (options.quick and name in _FULL_ONLY)]
+    done = {}
+    if options.resume:
+        done = {name: run for name, run in runs.read(options.resume).items() if name in names and run.mode == mode}
+        print(f"{options.resume}: has {', '.join(done) or 'nothing of this run'}", file=sys.stderr)
+    available = peers.installed() if options.quick else peers.install()
     described = machine.describe()
     for key, value in described.items():
         print(f"{key:14} {value}", flush=True)
-    progress = Progress()
-    rows, failed = _measure(names, plan, progress)
-    mode = "quick" if options.quick else "full"
-    if options.json is not None:
-        options.json.write_text(report.to_json(rows, described, mode))
+    plan = Plan(options.quick, wrk.find(), available)
+    run = _Run(plan, mode, described, Progress(most=60 * (options.most or (4 if options.quick else 18))))
+    whole = run.measure([name for name in names if name not in done], options.json or options.resume, done)
+    rows = runs.all_rows(done.values())
     if options.write_docs:
-        if failed or options.only:
-            print("not written: a full run without failures is needed", file=sys.stderr)
-            return 1
-        _write(rows, described, mode)
-    _summary(rows)
+        _write(done)
+    _summary(rows, options.only is None)
     if options.check and not _check(rows, options.margin):
         return 1
-    return 1 if failed else 0
+    return 0 if whole else 1
 
 
-def _measure(names: list[str], plan: Plan, progress: Progress) -> tuple[list[Row], bool]:
-    rows: list[Row] = []
-    failed = False
-    for name in names:
-        if plan.wrk is None and name in _NEED_WRK:
-            print(f"{name}: left out, there is no wrk (apt-get install wrk)", file=sys.stderr)
-            continue
-        _warn_if_busy(name)
-        found: list[Row] = []
-        with tempfile.TemporaryDirectory(prefix="starlette-wasm-bench-") as folder:
+@dataclass(frozen=True)
+class _Run:
+    plan: Plan
+    mode: str
+    machine: dict[str, str]
+    progress: Progress
+
+    def measure(self, names: list[str], file: Path | None, done: dict[str, runs.GroupRun]) -> bool:
+        """Measure groups, print them and add them to ``done``, and to a file one by one. False where one failed."""
+        whole = True
+        for number, name in enumerate(names, 1):
+            self.progress(f"{name}: group {number} of {len(names)}")
             try:
-                for row in GROUPS[name](plan, progress, lay_out(Path(folder))):
-                    found.append(row)
-            except (Failed, OSError, TimeoutError) as error:
-                failed = True
-                progress.done()
+                found = self._group(name)
+            except (Failed, OSError, TimeoutError, subprocess.SubprocessError) as error:
+                self.progress.done()
                 print(f"{name}: failed: {error}", file=sys.stderr)
-        progress.done()
-        print(report.text_table(found), flush=True)
-        rows += found
-    return rows, failed
+                whole = False
+                continue
+            except OutOfTime as error:
+                self.progress.done()
+                print(f"ended: {error}; --json FILE and --resume FILE go on from there", file=sys.stderr)
+                return False
+            self.progress.done()
+            if found:
+                print(report.text_table(found), flush=True)
+                day = datetime.now(UTC).date().isoformat()
+                done[name] = runs.GroupRun(name, tuple(found), self.mode, day, self.machine)
+                if file is not None:
+                    runs.write(file, done.values())
+        return whole
+
+    def _group(self, name: str) -> list[Row]:
+        if self.plan.wrk is None and name in _NEED_WRK:
+            print(f"{name}: left out, there is no wrk (apt-get install wrk)", file=sys.stderr)
+            return []
+        _warn_if_busy(name)
+        with tempfile.TemporaryDirectory(prefix="starlette-wasm-bench-") as folder:
+            return list(GROUPS[name](self.plan, self.progress, lay_out(Path(folder))))
 
 
 def _warn_if_busy(name: str) -> None:
@@ -99,28 +121,35 @@ def _warn_if_busy(name: str) -> None:
         print(f"{name}: other processes take {busy:.0f} % of a core: expect figures that are off", file=sys.stderr)
 
 
-def _summary(rows: list[Row]) -> None:
-    with_goal = [row for row in rows if row.goal is not None]
-    missed = [row for row in with_goal if not row.met]
-    print(f"\n{len(with_goal) - len(missed)} of {len(with_goal)} goals met")
-    for row in missed:
-        print(f"  missed: {row.title}: {report.cells(row)[1]}, goal {row.goal:g}")
+def _summary(rows: list[Row], whole: bool) -> None:
+    """Each goal with what was measured; of a run of some groups, only the goals that it has figures for."""
+    print("\ngoals")
+    for title, bound, figures, verdict in goals.verdicts(rows):
+        if figures or whole:
+            print(f"  {verdict:12}  {title}, {bound}: {figures or '-'}")
 
 
 def _check(rows: list[Row], margin: float) -> bool:
     if not BASELINE.exists():
         print("no benchmarks/baseline.json: make it with scripts/bench --write-docs", file=sys.stderr)
         return False
-    worse, compared = report.check(rows, json.loads(BASELINE.read_text()), margin)
+    worse, compared = report.check(rows, runs.all_rows(runs.read(BASELINE).values()), margin)
     print(f"{compared} figures held against benchmarks/baseline.json, margin {margin:.0%}: {len(worse)} worse")
+    for row in rows:
+        if row.value is None:
+            print(f"  not compared: {row.title}: {row.note}")
     for each in worse:
         print(f"  worse: {each}")
     return compared > 0 and not worse
 
 
-def _write(rows: list[Row], described: dict[str, str], mode: str) -> None:
-    BASELINE.write_text(report.to_json(rows, described, mode))
-    report.write_docs(PAGE, rows, described, HEADINGS)
+def _write(measured: dict[str, runs.GroupRun]) -> None:
+    """Put the groups that were measured in the place of the ones in the baseline, and write the page of them all."""
+    groups = runs.read(BASELINE) | measured
+    groups = {name: groups[name] for name in GROUPS if name in groups}
+    runs.write(BASELINE, groups.values())
+    rows = runs.all_rows(groups.values())
+    report.write_docs(PAGE, groups, HEADINGS, goals.verdicts(rows), goals.HEAD)
     drawing = plot.throughput(rows, 64)
     if drawing is not None:
         PLOT.write_text(drawing)
@@ -134,13 +163,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--full", action="store_true", help="all peers and all sizes, about twenty minutes (default)")
+    mode.add_argument("--full", action="store_true", help="all peers and all sizes, 18 minutes at most (default)")
     mode.add_argument("--quick", action="store_true", help="under two minutes, without the peers to install")
     parser.add_argument("--only", action="append", choices=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, group by group")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="of --json: measure only what it lacks, and add it")
+    parser.add_argument("--most", type=float, metavar="MINUTES", help="end there (default: 18, with --quick 4)")
     parser.add_argument("--check", action="store_true", help="exit 1 where a ratio is worse than the committed one")
     parser.add_argument("--margin", type=float, default=report.MARGIN, help="of --check (default: %(default)s)")
-    parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md, its plot, the baseline")
+    parser.add_argument("--write-docs", action="store_true", help="put what was measured into the docs and baseline")
     return parser
 
 

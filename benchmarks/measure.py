@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from .processes import Failed
 
 Better = Literal["higher", "lower"]
 RATIO = "x"
@@ -20,7 +22,8 @@ class Row:
     id: str
     """Group, then what and against what, with slashes. The same from run to run."""
     title: str
-    value: float
+    value: float | None
+    """None where there is none: ``note`` says why."""
     better: Better
     unit: str = RATIO
     goal: float | None = None
@@ -32,6 +35,8 @@ class Row:
     """Whether --check holds it against the baseline: ratios and memory are, times are not."""
     margin: float | None = None
     """By how much --check lets it be worse; None for the margin of the run."""
+    note: str = ""
+    """Why there is no figure: what the peer did instead."""
 
     @property
     def group(self) -> str:
@@ -39,8 +44,8 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
-        if self.goal is None:
+        """Whether the goal is met; None where there is none, or no figure."""
+        if self.goal is None or self.value is None:
             return None
         return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
 
@@ -58,14 +63,22 @@ class Plan:
         return quick if self.quick else full
 
 
+class OutOfTime(Exception):
+    """The run has taken as long as it may."""
+
+
 @dataclass
 class Progress:
     """Says on stderr what is being done: in place on a terminal, a line each elsewhere."""
 
     begin: float = field(default_factory=time.monotonic)
+    most: float = float("inf")
+    """Seconds that the run may take. All that takes long says so before it begins, and ends here where it is over."""
     _width: int = 0
 
     def __call__(self, text: str) -> None:
+        if time.monotonic() - self.begin > self.most:
+            raise OutOfTime(f"the run has taken {self.most / 60:g} minutes, at: {text}")
         line = f"[{time.monotonic() - self.begin:5.0f} s] {text}"
         if sys.stderr.isatty():
             sys.stderr.write("\r" + line.ljust(self._width))
@@ -81,14 +94,32 @@ class Progress:
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], float]], rounds: int, progress: Callable[[str], None], what: str
+    contenders: Mapping[str, Callable[[], float]],
+    rounds: int,
+    progress: Callable[[str], None],
+    what: str,
+    *,
+    peers: Collection[str] = (),
+    broken: dict[str, str] | None = None,
 ) -> dict[str, list[float]]:
-    """A figure of each contender for each round; every other round in reverse order, so that drift cancels."""
+    """A figure of each contender for each round; every other round in reverse order, so that drift cancels.
+
+    One of ``peers`` that fails takes no further part and has no figures: ``broken`` is told why. Another's failure is
+    raised.
+    """
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name in list(contenders)[:: -1 if number % 2 else 1]:
+            if name not in figures:
+                continue
             progress(f"{what}: round {number + 1} of {rounds}, {name}")
-            figures[name].append(contenders[name]())
+            try:
+                figures[name].append(contenders[name]())
+            except Failed as error:
+                if name not in peers or broken is None:
+                    raise
+                del figures[name]
+                broken[name] = error.reason
     return figures
 
 

@@ -41,7 +41,14 @@ def free_port() -> int:
 
 
 class Failed(Exception):
-    """A contender did not start, or did not answer as it should; the text has the end of what it printed."""
+    """A contender did not start, or did not answer as it should; the text has the end of what it printed.
+
+    ``reason`` is what a table has room for.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text.partition("\n")[0]
 
 
 class Process:
@@ -55,7 +62,11 @@ class Process:
     def __enter__(self: S) -> S:
         self._log = tempfile.TemporaryFile()
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": self._log} | self._pipes
-        self._child = subprocess.Popen(self.argv, cwd=ROOT, env=self._env, start_new_session=True, **streams)
+        try:
+            self._child = subprocess.Popen(self.argv, cwd=ROOT, env=self._env, start_new_session=True, **streams)
+        except OSError as error:
+            self._log.close()
+            raise Failed(f"{' '.join(self.argv)}: {error}", f"does not start: {error.strerror}") from None
         return self
 
     def __exit__(
@@ -82,7 +93,7 @@ class Process:
     def fail(self, what: str) -> Failed:
         self._log.seek(0)
         tail = self._log.read()[-2000:].decode(errors="replace").strip()
-        return Failed(f"{' '.join(self.argv)}: {what}\n{tail}")
+        return Failed(f"{' '.join(self.argv)}: {what}\n{tail}", what)
 
 
 class Server(Process):
@@ -120,7 +131,7 @@ class Server(Process):
         until = time.monotonic() + self._patience
         while True:
             if self._child.poll() is not None:
-                raise self.fail(f"ended with {self._child.returncode}")
+                raise self.fail(f"does not start: ended with {self._child.returncode}")
             try:
                 status, body = self.get(self._path)
             except OSError:

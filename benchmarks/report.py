@@ -1,14 +1,13 @@
-"""What a run says: tables, JSON, the check against the baseline, and the page of the docs."""
+"""What a run says: tables, the check against the baseline, and the page of the docs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .measure import RATIO, Row
+from .runs import GroupRun
 
 MARGIN = 0.25
 """By how much a figure may be worse than the baseline."""
@@ -32,6 +31,8 @@ def number(value: float) -> str:
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
+    if row.value is None:
+        return row.title, f"none: {row.note}", "", "", ""
     value = number(row.value) + ("" if row.unit == RATIO else f" {row.unit}".rstrip())
     ours = "" if row.ours is None else f"{number(row.ours)} {row.measure}"
     theirs = "" if row.theirs is None else f"{number(row.theirs)} {row.measure}"
@@ -68,11 +69,6 @@ def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def to_json(rows: Iterable[Row], machine: Mapping[str, str], mode: str) -> str:
-    document = {"mode": mode, "machine": dict(machine), "rows": [asdict(row) | {"met": row.met} for row in rows]}
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
 @dataclass(frozen=True)
 class Worse:
     """A figure that is worse than the baseline allows."""
@@ -86,19 +82,20 @@ class Worse:
         return f"{self.title}: {number(self.value)}, was {number(self.baseline)}, bound {number(self.bound)}"
 
 
-def check(rows: Iterable[Row], baseline: Mapping[str, Any], margin: float = MARGIN) -> tuple[list[Worse], int]:
+def check(rows: Iterable[Row], baseline: Iterable[Row], margin: float = MARGIN) -> tuple[list[Worse], int]:
     """What is worse than the baseline by more than the margin, and how many figures were compared.
 
-    Only ratios and memory are: times depend on the machine. Figures that either lacks are passed over.
+    Only ratios and memory are: times depend on the machine. Figures that either lacks, and broken
+    peers, are passed over.
     """
-    before = {row["id"]: row for row in baseline["rows"]}
+    before = {row.id: row.value for row in baseline}
     worse, compared = [], 0
     for row in rows:
-        if not row.checked or row.id not in before:
+        was = before.get(row.id)
+        if not row.checked or row.value is None or was is None:
             continue
         compared += 1
         allowed = margin if row.margin is None else row.margin
-        was = float(before[row.id]["value"])
         if row.better == "higher":
             bound = was * (1 - allowed)
             failed = row.value < bound
@@ -110,14 +107,32 @@ def check(rows: Iterable[Row], baseline: Mapping[str, Any], margin: float = MARG
     return worse, compared
 
 
-def write_docs(page: Path, rows: Sequence[Row], machine: Mapping[str, str], headings: Mapping[str, str]) -> None:
-    """Put the figures between the marks of the page."""
-    parts = [
-        "| what | version |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in machine.items())
-    ]
-    for group, members in grouped(rows).items():
-        parts.append(f"### {headings.get(group, group)}\n\n{markdown_table(members)}")
+def write_docs(
+    page: Path,
+    groups: Mapping[str, GroupRun],
+    headings: Mapping[str, str],
+    verdicts: Sequence[tuple[str, ...]],
+    head: tuple[str, ...],
+) -> None:
+    """Put the figures between the marks of the page: the goals, then each group in the order of ``headings``."""
+    parts = ["### Goals\n\n" + _markdown(head, verdicts)]
+    machines: list[Mapping[str, str]] = []
+    for name, heading in headings.items():
+        if name not in groups:
+            continue
+        group = groups[name]
+        if group.machine not in machines:
+            machines.append(group.machine)
+        which = f"machine {machines.index(group.machine) + 1}"
+        parts.append(f"### {heading}\n\n{group.date}, a {group.mode} run, {which}\n\n{markdown_table(group.rows)}")
+    for number, machine in enumerate(machines, 1):
+        parts.append(f"### Machine {number}\n\n" + _markdown(("what", "version"), list(machine.items())))
     text = page.read_text()
     before, rest = text.split(_BEGIN)
     after = rest.split(_END)[1]
     page.write_text(f"{before}{_BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{_END}{after}")
+
+
+def _markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    rows = [head, ("---",) * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -18,7 +18,8 @@ from starlette.types import Scope
 
 # A Host header that needs no further look: a name or IPv4 address, and a port that is in range as it has at
 # most four digits. Everything else, valid or not, goes through Starlette.
-_PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,4})?").fullmatch
+# Ports up to 64999: Starlette takes no host whose port is over 65535.
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?").fullmatch
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@-]*").fullmatch  # RFC 3986, pchar without escapes
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
 

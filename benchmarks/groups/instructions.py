@@ -19,24 +19,19 @@ MARGIN = 0.05
 _LABELS = {"middleware": "middleware-mapped function", "route": "`wasm_route` with a Python handler"}
 
 
+CONTENDERS = ("invoke", "middleware", "route", "native")
+"""In the order in which contenders/counted.py calls them."""
+CALLS = 200
+"""Of each, when it is warm."""
+
+
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
+    if shutil.which("valgrind") is None:
         progress("instructions: left out, there is no valgrind (apt-get install valgrind)")
         return
-    calls = 200
     progress("instructions: callgrind, about a minute")
-    out = work / "callgrind"
-    done = subprocess.run(
-        [valgrind, "--tool=callgrind", f"--callgrind-out-file={out}", f"--dump-before={MARK}*",
-         sys.executable, "-m", "benchmarks.contenders.counted", str(calls)],
-        cwd=ROOT, env={**os.environ, "BENCH_WORK": str(work), "PYTHONHASHSEED": "0"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    dumps = [_total(Path(f"{out}.{number}")) for number in range(1, 9) if Path(f"{out}.{number}").exists()]
-    if done.returncode or len(dumps) != 8:
-        raise Failed(f"callgrind ended with {done.returncode}, {len(dumps)} dumps:\n{done.stdout[-2000:]}")
-    counts = dict(zip(("invoke", "middleware", "route", "native"), (n / calls for n in dumps[1::2]), strict=True))
+    dumps = callgrind(work)
+    counts = {name: _total(dump) / CALLS for name, dump in zip(CONTENDERS, dumps, strict=True)}
     yield Row(
         "instructions/invoke",
         "instructions: `runtime.invoke` of the small C guest",
@@ -57,6 +52,22 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
             against="native Starlette route",
             margin=MARGIN,
         )
+
+
+def callgrind(work: Path) -> list[Path]:
+    """A file of counters for each of CONTENDERS, of CALLS calls."""
+    out = work / "callgrind"
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--dump-before={MARK}*",
+         sys.executable, "-m", "benchmarks.contenders.counted", str(CALLS)],
+        cwd=ROOT, env={**os.environ, "BENCH_WORK": str(work), "PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    # A mark before and after the calls of each: what comes before the first of two is the warm-up.
+    dumps = [file for number in range(1, 9) if (file := Path(f"{out}.{number}")).exists()]
+    if done.returncode or len(dumps) != 2 * len(CONTENDERS):
+        raise Failed(f"callgrind ended with {done.returncode}, {len(dumps)} dumps:\n{done.stdout[-2000:]}")
+    return dumps[1::2]
 
 
 def _total(dump: Path) -> int:

@@ -1,0 +1,104 @@
+"""This package with its telemetry removed, with the OpenTelemetry API alone, and with an SDK."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
+from starlette_wasm.engine.instance import End, Outcome
+from starlette_wasm.telemetry import Exchange, PickedBy, Telemetry, Watch
+from starlette_wasm.telemetry.telemetry import IDLE_EXCHANGE, IDLE_WATCH
+
+from .calls import Loop, time_awaits
+from .ours import config
+
+
+class _Removed(Telemetry):
+    """Looks for nobody who listens: what is left are calls of empty methods."""
+
+    def exchange(self, *_: Any, **__: Any) -> Exchange:
+        return IDLE_EXCHANGE
+
+    def watch(self, *_: Any, **__: Any) -> Watch:
+        return IDLE_WATCH
+
+
+class _Nowhere(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def make_runtime(kind: str) -> WasmRuntime:
+    if kind in ("dropped", "sampled"):
+        provider = TracerProvider(sampler=ALWAYS_OFF if kind == "dropped" else ALWAYS_ON)
+        provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
+        trace.set_tracer_provider(provider)
+    runtime = WasmRuntime(config())
+    if kind == "removed":
+        runtime.telemetry = _Removed()
+    return runtime
+
+
+def make_app() -> Starlette:
+    return Starlette(middleware=[Middleware(WasmMiddleware, runtime=make_runtime(os.environ["BENCH_TELEMETRY"]))])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return make_app()
+    raise AttributeError(name)
+
+
+class InProcess:
+    """``runtime.invoke`` of the small guest, under one kind of telemetry."""
+
+    def __init__(self, kind: str) -> None:
+        self._loop = Loop()
+        self._runtime = make_runtime(kind)
+        self._loop.run(self._runtime.start())
+
+    async def _invoke(self) -> object:
+        return await self._runtime.invoke("job", EdgeRequest(), policy="bench")
+
+    def round(self, calls: int) -> dict[str, float]:
+        return self._loop.run(time_awaits(self._invoke, calls))  # type: ignore[no-any-return]
+
+    def calls(self, count: int) -> dict[str, float]:
+        """Microseconds of the telemetry's calls for an invocation, and for an HTTP request, with nothing between."""
+        # As WasmRuntime.call and WasmMiddleware make them.
+        telemetry, target = self._runtime.telemetry, self._runtime.target("job", policy="bench")
+        request = EdgeRequest()
+        context = request.context = self._runtime.context(target, {}, False)
+        outcome = Outcome(End.OK)
+        scope = {"type": "http", "method": "GET", "path": "/job", "headers": []}
+
+        def watched(exchange: Exchange | None) -> None:
+            with telemetry.watch(target, request, exchange=exchange, since=0, attempt=None) as watch:
+                watch.executing(request, context)
+                watch.executed(outcome, None)
+                watch.answered(200)
+
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
+        begin = time.perf_counter()
+        for _ in range(count):
+            watched(None)
+        invoked = time.perf_counter()
+        for _ in range(count):
+            with telemetry.exchange(scope, "/job", since=0) as exchange:
+                exchange.picked(PickedBy.WEIGHT, 100)
+                exchange.send(send)
+                watched(exchange)
+        done = time.perf_counter()
+        return {"invoke": (invoked - begin) * 1e6 / count, "request": (done - invoked) * 1e6 / count}
