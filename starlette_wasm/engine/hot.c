@@ -1,12 +1,16 @@
 /* What instance.py does for each request, in one call instead of eighteen: make a store and an instance, put the
    input in place, run the guest to its end or first pause, take what it said, drop the store. The same steps in the
-   same order; where a guest ends in any other way than well, Python goes on from where this stops.
+   same order; where a guest ends in any other way than well, Python goes on from where this stops. And the thread of
+   ticker.py, which needs no GIL here.
 
    Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -63,6 +67,7 @@ static struct {
   void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
   bool (*future_poll)(void *);
   void (*future_delete)(void *);
+  void (*increment_epoch)(void *);
 } wasmtime;
 
 enum { NOT_GROWN = -2, NOT_MADE = -1, PAUSED = 0, ENDED = 1, ENDED_WELL = 2 };
@@ -137,4 +142,61 @@ int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t t
         uint32_t environ_len, const char *input, uint32_t input_len) {
   int failed = begin(s, plan, 0, tail, tail_len, environ, environ_len, input, input_len);
   return failed ? failed : go(s);
+}
+
+struct ticker {
+  void *engine;
+  long interval_ns;
+  bool armed;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+};
+
+static void *tick(void *given) {
+  struct ticker *t = given;
+  for (;;) {
+    pthread_mutex_lock(&t->lock);
+    while (!t->armed)
+      pthread_cond_wait(&t->changed, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+    const struct timespec interval = {0, t->interval_ns};
+    nanosleep(&interval, NULL);
+    wasmtime.increment_epoch(t->engine);
+  }
+  return NULL;
+}
+
+/* A thread that increments the epoch of an engine while armed, for as long as the process lives; NULL where there can
+   be none. It takes no signals. */
+struct ticker *ticker_new(void *engine, long interval_ns) {
+  struct ticker *t = calloc(1, sizeof *t);
+  if (!t)
+    return NULL;
+  t->engine = engine;
+  t->interval_ns = interval_ns;
+  pthread_mutex_init(&t->lock, NULL);
+  pthread_cond_init(&t->changed, NULL);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 256 << 10);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  int failed = pthread_create(&thread, &attributes, tick, t);
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed) {
+    free(t);
+    return NULL;
+  }
+  return t;
+}
+
+void ticker_set(struct ticker *t, bool armed) {
+  pthread_mutex_lock(&t->lock);
+  t->armed = armed;
+  pthread_cond_signal(&t->changed);
+  pthread_mutex_unlock(&t->lock);
 }

@@ -9,7 +9,7 @@ import ctypes
 import hashlib
 import logging
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, Structure, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import CFUNCTYPE, Structure, c_bool, c_char_p, c_int, c_int64, c_long, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _FUNCTIONS = (
     "wasmtime_func_call_async",
     "wasmtime_call_future_poll",
     "wasmtime_call_future_delete",
+    "wasmtime_engine_increment_epoch",
 )
 _INPUT = (c_char_p, c_uint32) * 3  # flags to arguments, environment, stdin
 
@@ -65,12 +66,14 @@ class Hot:
         if made_of != hashlib.sha256(SOURCE.read_bytes()).hexdigest().encode() or sizes != ours:
             raise ValueError(f"{library} was compiled from another hot.c")
         loaded.bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
-        self.run = self._function("run", c_void_p, c_void_p, *_INPUT)
-        self.begin = self._function("begin", c_void_p, c_void_p, c_size_t, *_INPUT)
-        self.go = self._function("go", c_void_p)
+        self.run: Callable[..., int] = self._function("run", c_int, c_void_p, c_void_p, *_INPUT)
+        self.begin: Callable[..., int] = self._function("begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
+        self.go: Callable[..., int] = self._function("go", c_int, c_void_p)
+        self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
+        self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)
 
-    def _function(self, name: str, *arguments: Any) -> Callable[..., int]:
-        return CFUNCTYPE(c_int, *arguments)((name, self._library))
+    def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        return CFUNCTYPE(result, *arguments)((name, self._library))
 
 
 def load() -> Hot | None:

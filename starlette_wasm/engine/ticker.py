@@ -1,8 +1,9 @@
 """Advances an engine's epoch every millisecond while guests run, so that a busy guest yields.
 
-On Linux a POSIX timer calls ``wasmtime_engine_increment_epoch`` itself and needs no GIL: a thread of Python
-starves when other threads hold it. Elsewhere a thread has to do. The timer costs a few percent of a core, so it
-is armed by the first guest and put to rest when none has come for a while.
+A thread of Python starves when others hold the GIL, so a thread of hot.c does it. Where that was not compiled, a POSIX
+timer of Linux calls ``wasmtime_engine_increment_epoch`` itself, for which glibc starts a thread at each tick: 40 us of
+CPU, where waking one takes a few. Elsewhere a thread of Python has to do. The ticker is armed by the first guest and
+put to rest when none has come for a while.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 
 from . import capi
+from .hot import Hot, hot
 
 INTERVAL = 0.001
 REST_AFTER = 0.25
@@ -41,6 +44,22 @@ class _timespec(ctypes.Structure):
 
 class _itimerspec(ctypes.Structure):
     _fields_ = (("interval", _timespec), ("first", _timespec))
+
+
+class HotTimer:
+    """A thread of hot.c. Raises OSError where there can be none. The engine must never be freed."""
+
+    def __init__(self, engine: int, hot: Hot) -> None:
+        self._hot = hot
+        self._ticker = hot.ticker_new(engine, int(INTERVAL * 1e9))
+        if not self._ticker:
+            raise OSError("no thread for the ticker")
+
+    def arm(self) -> None:
+        self._hot.ticker_set(self._ticker, True)
+
+    def rest(self) -> None:
+        self._hot.ticker_set(self._ticker, False)
 
 
 class NativeTimer:
@@ -83,16 +102,21 @@ class ThreadTimer:
             capi.increment_epoch(self._engine)
 
 
+def _timer(engine: int) -> HotTimer | NativeTimer | ThreadTimer:
+    with suppress(OSError):
+        if hot is not None:
+            return HotTimer(engine, hot)
+    with suppress(OSError, AttributeError):
+        if sys.platform == "linux":
+            return NativeTimer(engine)
+    return ThreadTimer(engine)
+
+
 class Ticker:
     """Armed by touch(), at rest after a while without one."""
 
     def __init__(self, engine: int) -> None:
-        try:
-            if sys.platform != "linux":
-                raise OSError("no POSIX timers with threads")
-            self._timer: NativeTimer | ThreadTimer = NativeTimer(engine)
-        except (OSError, AttributeError):
-            self._timer = ThreadTimer(engine)
+        self._timer = _timer(engine)
         self.armed = False
         self.live = 0
         """How many guests are under way."""
@@ -102,7 +126,8 @@ class Ticker:
 
     @property
     def native(self) -> bool:
-        return isinstance(self._timer, NativeTimer)
+        """Whether it needs no GIL."""
+        return not isinstance(self._timer, ThreadTimer)
 
     def touch(self) -> None:
         """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""
@@ -141,14 +166,14 @@ _lock = threading.Lock()
 
 
 def _before_fork() -> None:
-    # glibc starts a thread for each tick, under a lock of its own. A child that is forked meanwhile finds it taken
-    # for ever, and hangs in its first timer_create (seen each time with glibc 2.36: the fork itself takes longer
-    # than a tick).
+    # For a POSIX timer, glibc starts a thread at each tick, under a lock of its own. A child that is forked meanwhile
+    # finds it taken for ever, and hangs in its first timer_create (seen each time with glibc 2.36: the fork itself
+    # takes longer than a tick).
     _lock.acquire()
     armed = [ticker for ticker in list(_tickers) if ticker.armed]
     for ticker in armed:
         ticker._timer.rest()
-    if armed:
+    if any(isinstance(ticker._timer, NativeTimer) for ticker in armed):
         time.sleep(_LAST_TICK)
 
 

@@ -23,7 +23,7 @@ from starlette_wasm.engine import ticker as ticker_module
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.instance import End, Limits, Preopen
 from starlette_wasm.engine.module import Module
-from starlette_wasm.engine.ticker import NativeTimer, ThreadTimer
+from starlette_wasm.engine.ticker import HotTimer, NativeTimer, ThreadTimer
 
 HERE = Path(__file__).parent
 
@@ -96,14 +96,19 @@ assert run(hello).end is End.OK and run(spin, limits=Limits(time=0.05)).end is E
 """
 
 
-def test_a_forked_child_makes_an_engine_of_its_own():
+WITHOUT_HOT = "import starlette_wasm.engine.hot as hot; hot.hot = None"
+
+
+@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["hot", "posix"])
+def test_a_forked_child_makes_an_engine_of_its_own(prelude):
     for _ in range(3):
-        clean(python(FORK))
+        clean(python(FORK, prelude=prelude))
 
 
-def test_a_fork_while_guests_run_leaves_both_processes_able_to_run_more():
+@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["hot", "posix"])
+def test_a_fork_while_guests_run_leaves_both_processes_able_to_run_more(prelude):
     running = "threading.Thread(target=run, args=(load('spin'),), daemon=True).start(); time.sleep(0.05)\n"
-    clean(python(running + FORK))
+    clean(python(running + FORK, prelude=prelude))
 
 
 # Engines
@@ -224,21 +229,19 @@ def test_the_ticker_does_not_rest_while_a_guest_is_alive(guest, engine):
     asyncio.run(main())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="POSIX timers with threads")
-def test_on_linux_the_timer_is_native(engine):
-    assert engine.ticker.native
-    assert isinstance(engine.ticker._timer, NativeTimer)
-
-
-def test_a_thread_does_where_there_is_no_native_timer(monkeypatch):
+@pytest.mark.parametrize(("lacking", "kind"), [([], HotTimer), (["hot"], NativeTimer), (["hot", "posix"], ThreadTimer)])
+def test_each_kind_of_timer_ends_what_spins_and_rests(monkeypatch, lacking, kind):
     class Missing:
         def __init__(self, engine: int) -> None:
             raise OSError("no timers here")
 
-    monkeypatch.setattr(ticker_module, "NativeTimer", Missing)
+    if "hot" in lacking:
+        monkeypatch.setattr(ticker_module, "hot", None)
+    if "posix" in lacking:
+        monkeypatch.setattr(ticker_module, "NativeTimer", Missing)
     engine = Engine(EngineConfig(max_instances=5))
-    assert not engine.ticker.native
-    assert isinstance(engine.ticker._timer, ThreadTimer)
+    assert isinstance(engine.ticker._timer, kind)
+    assert engine.ticker.native == (kind is not ThreadTimer)
     spin = Module.compile(engine, (GUESTS / "spin.wasm").read_bytes())
     hello = Module.compile(engine, (GUESTS / "hello.wasm").read_bytes())
 
@@ -246,8 +249,10 @@ def test_a_thread_does_where_there_is_no_native_timer(monkeypatch):
         for _ in range(2):
             assert (await invoke(spin, limits=Limits(time=0.1))).end is End.TIMEOUT
             assert (await invoke(hello)).end is End.OK
-            await asyncio.sleep(0.6)
-            assert not engine.ticker.armed
+            end = time.monotonic() + 10
+            while engine.ticker.armed:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
 
     asyncio.run(main())
 
