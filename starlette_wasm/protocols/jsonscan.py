@@ -112,7 +112,10 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
             for each in headers.values():
                 if type(each) is not str and (type(each) is not list or any(type(line) is not str for line in each)):
                     return None
-        elif kind is None or type(value) is not kind.plain or (kind is _INTEGER and not -_TOO_LONG < value < _TOO_LONG):
+        elif kind is _INTEGER and type(value) is int:
+            if not -_TOO_LONG < value < _TOO_LONG:
+                return None
+        elif kind is None or type(value) is not kind.plain:
             return None
     return found
 

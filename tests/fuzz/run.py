@@ -109,7 +109,7 @@ def _keep(name: str) -> None:
         if inputs:
             for folder in _committed(name):
                 for each in folder.iterdir():
-                    if not each.name.startswith("found-"):
+                    if not each.name.startswith(("found-", "kept-")):
                         each.unlink()
             shutil.copytree(least, CORPUS / name, dirs_exist_ok=True)
         print(f"{name:14} {len(inputs)} inputs, {sum(each.stat().st_size for each in inputs)} bytes in the corpus")
