@@ -21,6 +21,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z", re.ASCII)
 
+_MOST_MERGED = 10_000
+_MOST_SHOWN = 500
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 _repr.maxlevel = 3
@@ -45,6 +48,21 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge keys copy the pairs: a few lines of them, each of ten of the line before, would fill the memory."""
+        for key, value in node.value:
+            if key.tag == _MERGE_TAG:
+                for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(each, yaml.MappingNode):
+                        self.flatten_mapping(each)
+                        self.merged += len(each.value)
+                    if self.merged > _MOST_MERGED:
+                        problem = f"merge keys bring in more than {_MOST_MERGED} keys"
+                        raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        super().flatten_mapping(node)
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
@@ -67,6 +85,14 @@ def show(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _repr.repr(value)
+
+
+def plain(text: str) -> str:
+    """A part of a message that a file has a say in: one printable line, at most about 500 characters."""
+    shown = text[:_MOST_SHOWN]
+    if not shown.isprintable():
+        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)[:_MOST_SHOWN]
+    return shown if len(text) <= _MOST_SHOWN else f"{shown}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -103,9 +129,10 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = f"{where}{error.problem or error.context or 'not YAML'}"
-        raise ConfigError(problem, file=file, mend="correct the YAML there") from None
+        raise ConfigError(plain(problem), file=file, mend="correct the YAML there") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {' '.join(str(error).split())}", file=file, mend="correct the YAML") from None
+        problem = plain(f"not YAML: {' '.join(str(error).split())}")
+        raise ConfigError(problem, file=file, mend="correct the YAML") from None
     except (ValueError, OverflowError) as error:
         problem = f"a value cannot be read: {str(error).partition(':')[0]}"
         raise ConfigError(problem, file=file, mend="put it in quotes") from None
@@ -138,7 +165,7 @@ def config_error(
     errors = error.errors(include_url=False)
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     problem, mend = _explain(first, model)
-    return ConfigError(problem, file=file, key=dotted(first["loc"]) or None, mend=mend)
+    return ConfigError(plain(problem), file=file, key=plain(dotted(first["loc"])) or None, mend=plain(mend))
 
 
 def dotted(path: Sequence[str | int]) -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, StrictBool, StrictInt, StrictStr, field_validator
 
 from . import policy_args
-from ._yaml import FileModel, read_yaml, show, validate, wrong
+from ._yaml import FileModel, plain, read_yaml, show, validate, wrong
 from .exceptions import ConfigError
 from .hosts import HostPattern, HostSyntaxError
 
@@ -253,7 +253,7 @@ def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | Non
     file = policy._file or f"policy {policy.name}"
 
     def error(problem: str, mend: str) -> ConfigError:
-        return ConfigError(f"{mapping.host_path!r} {problem}", file=file, key=key, mend=mend)
+        return ConfigError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, mend=mend)
 
     path = Path(os.path.abspath(mapping.host_path))
     try:

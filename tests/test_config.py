@@ -276,6 +276,7 @@ def test_a_wrong_config_is_one_error_with_key_value_and_mend(
         ("rules: [", "line 1, column 9", "correct the YAML"),
         ("rules: []\nrules: []", "line 2, column 1: the key 'rules' is there twice", "correct the YAML"),
         ("rules: [{weight: 1, weight: 2}]", "line 1, column 21: the key 'weight'", "correct the YAML"),
+        ("a: &a {<<: *a}", "nested too deeply", "keys such as rules"),
     ],
 )
 def test_wrong_yaml_is_an_error_with_its_line(tmp_path: Path, text: str, problem: str, mend: str) -> None:
@@ -286,6 +287,38 @@ def test_wrong_yaml_is_an_error_with_its_line(tmp_path: Path, text: str, problem
     assert caught.value.file == str(file)
     assert problem in caught.value.problem
     assert mend in (caught.value.mend or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{'x' * 100_000}: 1",
+        f"rules: *{'x' * 100_000}",
+        f"rules: !{'x' * 100_000} a",
+        f"rules: [{{pathPattern: {'x' * 100_000}, functionName: f}}]",
+        f"rules: [{{pathPattern: '/{'{x' * 50_000}', functionName: f}}]",
+        "\ufeffx\u202ey\x85z: 1",
+        "rules: *\ufeff",
+    ],
+    ids=["key", "alias", "tag", "value", "mend", "characters", "alias characters"],
+)
+def test_the_message_for_any_file_is_one_short_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "wasm.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+
+
+def test_merge_keys_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+    """Ten times as many pairs with every line: a billion in the ninth."""
+    lines = ["k0: &k0 {x: 1}"]
+    lines += [f"k{i}: &k{i} {{<<: [{', '.join([f'*k{i - 1}'] * 10)}]}}" for i in range(1, 10)]
+    file = tmp_path / "wasm.yaml"
+    file.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="merge keys bring in more than 10000 keys"):
+        load_config(file)
 
 
 def test_an_unquoted_version_is_read_as_written(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def _no_constant(_: str) -> NoReturn:
 
 _scan_once = JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).scan_once  # type: ignore[attr-defined]
 _MAX_PLAIN = 32 * 1024
+_TOO_LONG = 10**17  # as a digit less than `_Scanner.integer` takes, so that the sign need not be looked at
 
 
 def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
@@ -111,6 +112,9 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
             for each in headers.values():
                 if type(each) is not str and (type(each) is not list or any(type(line) is not str for line in each)):
                     return None
+        elif kind is _INTEGER and type(value) is int:
+            if not -_TOO_LONG < value < _TOO_LONG:
+                return None
         elif kind is None or type(value) is not kind.plain:
             return None
     return found

@@ -50,12 +50,14 @@ _KEYS = ("level", "severity", "lvl", "log.level")
 _WORDS = "|".join(_LEVELS)
 _TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]*(?:Z|[+-]\d\d:?\d\d)?"
 # "error: x", "[info] x", "WARN x", and with a time before: "2026-01-01T00:00:00Z INFO x", "[2026-... ERROR crate] x".
-# A word in small letters without a mark is prose: "error rates are fine".
+# A word in small letters without a mark is prose: "error rates are fine". ASCII, as else a dotless i is an i to the
+# regex, and lower() makes no word of the table of it.
 _PREFIX = re.compile(
     rf"(?:\[?{_TIME}\]?\s+)?(?:[\[(<](?i:(?P<marked>{_WORDS}))[\])>]|(?i:(?P<named>{_WORDS})):"
-    rf"|(?P<shouted>{_WORDS.upper()})(?=[\s\]|,-]|$))"
+    rf"|(?P<shouted>{_WORDS.upper()})(?=[\s\]|,-]|$))",
+    re.ASCII,
 ).match
-_FIELD = re.compile(rf"(?:^|\s)(?:level|severity|lvl)=\"?({_WORDS})\b", re.IGNORECASE).search
+_FIELD = re.compile(rf"(?:^|\s)(?:level|severity|lvl)=\"?({_WORDS})\b", re.IGNORECASE | re.ASCII).search
 
 
 def severity(line: str) -> int:

@@ -256,6 +256,9 @@ def test_a_redirect_is_resolved_as_the_standard_says(base: str, location: str) -
         "//[::1",
         "data:,x",
         "/\x01",
+        "\\/../",
+        "/a\\b/../c",
+        "a b/../c",
     ],
 )
 def test_a_redirect_to_what_is_no_url_is_refused(location: str) -> None:

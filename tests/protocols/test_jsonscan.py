@@ -345,6 +345,8 @@ def test_the_quick_reader_gives_what_the_scanner_gives_or_nothing(document, asci
 @example('{"h":{"a":"1","a":"2"}}')
 @example('{"i":NaN}')
 @example('{"i":true}')
+@example('{"i":1000000000000000000}')
+@example('{"i":-100000000000000000}')
 def test_the_quick_reader_takes_nothing_that_the_scanner_refuses(text):
     quick = read_plain(text.encode(), KINDS)
     assert quick is None or quick == scan(text.encode(), KINDS)[0]

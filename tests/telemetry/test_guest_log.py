@@ -80,6 +80,8 @@ def _logging(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         ("Information: none", INFO),
         ("ERRORS were none", INFO),
         ("the sublevel=error", INFO),
+        ("[\u0131nfo] a letter that is an i to the regex engine alone", INFO),
+        ("level=cr\u0130t", INFO),
     ],
 )
 def test_the_severity_is_the_one_that_the_line_claims(line: str, level: int) -> None:

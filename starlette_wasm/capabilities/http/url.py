@@ -74,6 +74,8 @@ class Url:
         """
         location = "".join(each if each.isascii() else f"%{ord(each) & 0xFF:02X}" for each in location.strip(" \t"))
         location = location.partition("#")[0]
+        if location and not _PLAIN.fullmatch(location):  # also in a segment that a later ".." takes out
+            raise UrlError("has white space, a control character or a backslash")
         if _SPLIT.match(location):
             return self.parse(location)
         origin = f"{self.scheme}://{self.authority}"
