@@ -11,7 +11,7 @@ from starlette_wasm.config import EdgeRouterConfig, load_config
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import FunctionManifest, _manifest
 from starlette_wasm.policy import SandboxPolicy, load_policy_file, resolve_dirs
-from starlette_wasm.rollout.paths import MAX_SEGMENTS, PathTree
+from starlette_wasm.rollout.paths import PathTree
 
 MOST = 2000
 """Characters of a message, the name of the file included."""
@@ -64,5 +64,4 @@ def _use_policy(policy: SandboxPolicy) -> None:
 def _use_config(config: EdgeRouterConfig) -> None:
     assert config.functions_dir.is_absolute()
     for rule in config.rules:
-        if rule.path_pattern.count("/") <= MAX_SEGMENTS:
-            PathTree[int]().add(rule.path_pattern, 0)
+        PathTree[int]().add(rule.path_pattern, 0)
