@@ -160,7 +160,7 @@ def test_the_state_goes_from_not_started_to_closed_and_back(wasm: JSON) -> None:
     async def main() -> None:
         runtime = WasmRuntime(wasm, settings())
         assert runtime.state == "not started"
-        assert runtime.stats() == {"running": 0, "live": 0, "busy": 0, "waiting": 0}
+        assert not any(runtime.stats().values())
         with pytest.raises(RuntimeClosed, match="not started"):
             await runtime.invoke("hello", EdgeRequest())
         await runtime.close()

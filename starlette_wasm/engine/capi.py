@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, c_bool, c_char_p, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from importlib.metadata import version
@@ -19,12 +20,19 @@ from wasmtime import _bindings as _typed_bindings
 logger = logging.getLogger("starlette_wasm.engine")
 
 MAJOR = 50
+LOWEST_SAFE = (50, 0, 1)
+"""The lowest version without a known flaw that a guest could use."""
 VERSION = version("wasmtime")
 
 if int(VERSION.partition(".")[0]) != MAJOR:  # pragma: no cover - needs another wasmtime
     raise ImportError(
         f"starlette-wasm needs wasmtime {MAJOR}.x, found {VERSION}; pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
     )
+
+
+def too_old() -> bool:
+    """Whether this wasmtime is older than the lowest safe version."""
+    return tuple(int(part) for part in re.findall(r"\d+", VERSION)[:3]) < LOWEST_SAFE
 
 
 _bindings: Any = _typed_bindings

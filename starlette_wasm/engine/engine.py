@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import wasmtime
 
 from . import capi, hostcall
+from .bounds import TABLE_ELEMENTS
+from .configuration import code_configuration, fingerprint
 from .link import WASI
 from .ticker import Ticker
 from .workers import Workers
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-TABLE_ELEMENTS = 100_000
 TABLES = 8
 """Of one guest, the host's included."""
 _WASI = WASI.encode()
@@ -68,6 +69,13 @@ class Engine:
 
     def __init__(self, config: EngineConfig) -> None:
         _faulthandler_first()
+        if capi.too_old():
+            logger.warning(
+                "wasmtime %s is installed; versions before %s are not safe: pip install -U 'wasmtime<%d'",
+                capi.VERSION,
+                ".".join(map(str, capi.LOWEST_SAFE)),
+                capi.MAJOR + 1,
+            )
         self.config = config
         self.pooled = _can_reserve(config.max_instances)
         self.dead = False
@@ -90,7 +98,7 @@ class Engine:
     @property
     def fingerprint(self) -> str:
         """What compiled code depends on, beside the machine: versions and code generation settings."""
-        return f"wasmtime {capi.VERSION} pooled={self.pooled}"
+        return fingerprint(self.pooled)
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""
@@ -113,21 +121,7 @@ class _HostFunctions:
 
 
 def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
-    c = wasmtime.Config()
-    c.epoch_interruption = True
-    c.wasm_multi_memory = True  # for the io memory; a guest with a second one of its own is refused
-    c.wasm_bulk_memory = True
-    c.wasm_simd = True
-    c.wasm_multi_value = True
-    c.wasm_reference_types = True  # for the host table
-    c.wasm_threads = False
-    c.wasm_tail_call = False
-    c.wasm_relaxed_simd = False
-    c.wasm_memory64 = False
-    c.wasm_gc = False
-    c.wasm_function_references = False
-    c.wasm_exceptions = False
-    c.parallel_compilation = False  # its threads do not survive a fork; modules are compiled side by side
+    c = code_configuration(pooled)
     capi.config_set(c, "async_stack_size", _STACK)
     if pooled:
         n = config.max_instances
@@ -145,11 +139,6 @@ def _configuration(config: EngineConfig, pooled: bool) -> wasmtime.Config:
             table_keep_resident=16 << 10,
             max_unused_warm_slots=100,
         )
-    else:
-        c.memory_reservation = 0
-        c.memory_guard_size = 64 << 10
-        c.memory_reservation_for_growth = 16 << 20
-        c.memory_may_move = True
     return c
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from . import capi, layout
-from .engine import TABLE_ELEMENTS, TABLES, OutOfInstances
+from .bounds import TABLE_ELEMENTS
+from .engine import TABLES, OutOfInstances
 from .module import Module
 
 NO_STRINGS = layout.strings([])
