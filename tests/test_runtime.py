@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import JSON, add_function, config, eventually, run, settings
+from apps import JSON, add_function, client, config, eventually, run, settings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.types import Message, Scope
 
 from starlette_wasm import (
@@ -23,6 +24,7 @@ from starlette_wasm import (
     FunctionTrapped,
     InvalidFunctionResponse,
     MemoryLimitExceeded,
+    ModuleLoadError,
     PolicyViolation,
     RequestTooLarge,
     RuntimeClosed,
@@ -30,6 +32,8 @@ from starlette_wasm import (
     WasmRoute,
     WasmRuntime,
 )
+from starlette_wasm import runtime as runtime_module
+from starlette_wasm.functions.circuit import Circuit
 
 POLICIES: dict[str, JSON] = {
     "short": {"executionTimeoutMs": 100},
@@ -361,3 +365,68 @@ def test_the_guests_log_is_in_the_log_with_the_request_id(tmp_path: Path, caplog
     assert "sandbox violation: fs write" in records[0].getMessage()
     assert "permission denied" in records[1].getMessage()
     assert {record.__dict__["request_id"] for record in records} == {"r-1"}
+
+
+# Functions that cannot be loaded
+
+
+def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the other functions loaded again, which without an AOT cache would all be compiled."""
+    made = config(tmp_path, {"/hello": "hello", "/echo": "echo"})
+    module = tmp_path / "functions/echo/v1/echo.wasm"
+    whole = module.read_bytes()
+    module.write_bytes(whole[:-100])
+    tries: list[object] = []
+    deploy = runtime_module.deploy
+    monkeypatch.setattr(runtime_module, "deploy", lambda *args: (tries.append(args), deploy(*args))[1])
+    clock = [0.0]
+
+    async def main() -> None:
+        runtime = WasmRuntime(made, settings(aot_cache=False))
+        runtime._failed_starts = Circuit(lambda: clock[0])
+        runtime._failed_loads = Circuit(lambda: clock[0])
+        starts = [runtime.start(for_request=True) for _ in range(8)]
+        errors = await asyncio.gather(*starts, return_exceptions=True)
+        assert {type(error) for error in errors} == {ModuleLoadError}
+        assert len(tries) == 1
+        assert runtime.stats()["failing"] == 1
+        for now, tried in ((0.9, 1), (1, 2), (2.9, 2), (3, 3)):
+            clock[0] = now
+            with pytest.raises(ModuleLoadError, match=r"echo\.wasm"):
+                await runtime.start(for_request=True)
+            assert len(tries) == tried
+        module.write_bytes(whole)
+        with pytest.raises(ModuleLoadError):
+            await runtime.start(for_request=True)
+        await runtime.start()  # who asks for it is not held back
+        assert runtime.stats()["failing"] == 0
+        await runtime.close()
+
+    run(main())
+
+
+def test_an_app_without_lifespan_recovers_when_its_module_is_mended(tmp_path: Path) -> None:
+    made = config(tmp_path, {"/echo": "echo"})
+    module = tmp_path / "functions/echo/v1/echo.wasm"
+    whole = module.read_bytes()
+    module.write_bytes(whole[:-100])
+    runtime = WasmRuntime(made, settings())
+    clock = [0.0]
+    runtime._failed_starts = Circuit(lambda: clock[0])
+    wrapped = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
+
+    async def main() -> None:
+        async with client(wrapped) as http:
+            for _ in range(3):
+                with pytest.raises(ModuleLoadError, match=r"echo\.wasm"):
+                    await http.get("/echo")
+            module.write_bytes(whole)
+            with pytest.raises(ModuleLoadError):
+                await http.get("/echo")
+            clock[0] = 1
+            assert (await http.get("/echo")).status_code == 200
+        await runtime.close()
+
+    run(main())

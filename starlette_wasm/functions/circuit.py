@@ -14,13 +14,17 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    state: Hashable
     error: Exception
     pause: float
     until: float
 
 
 class Circuit:
-    """Failures by key, at most a thousand. For several threads."""
+    """Failures by key, at most a thousand. For several threads.
+
+    ``state`` is what of the thing the failure depends on: in another state it is tried at once.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,20 +35,22 @@ class Circuit:
         """How many failed when last tried."""
         return len(self._failures)
 
-    def check(self, key: Hashable) -> None:
+    def check(self, key: Hashable, state: Hashable = None) -> None:
         """Raises the error of the last try as long as its pause lasts."""
         failure = self._failures.get(key)
-        if failure is not None and self._clock() < failure.until:
+        if failure is not None and failure.state == state and self._clock() < failure.until:
             raise failure.error.with_traceback(None)  # or it grows with each time it is raised
 
-    def failed(self, key: Hashable, error: Exception) -> float:
+    def failed(self, key: Hashable, error: Exception, state: Hashable = None) -> float:
         """Gives the pause in seconds."""
         with self._lock:
             before = self._failures.pop(key, None)
             if len(self._failures) >= _MOST:
                 del self._failures[next(iter(self._failures))]
-            pause = FIRST_PAUSE if before is None else min(before.pause * 2, LONGEST_PAUSE)
-            self._failures[key] = _Failure(error, pause, self._clock() + pause)
+            pause = FIRST_PAUSE
+            if before is not None and before.state == state:
+                pause = min(before.pause * 2, LONGEST_PAUSE)
+            self._failures[key] = _Failure(state, error, pause, self._clock() + pause)
         return pause
 
     def succeeded(self, key: Hashable) -> None:

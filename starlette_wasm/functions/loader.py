@@ -127,6 +127,7 @@ class _Loader:
     def load(self, source: FunctionSource) -> LoadedFunction:
         function = self._load(source)
         function.module.label = str(source)
+        self._circuit.succeeded(source.file)
         return function
 
     def _load(self, source: FunctionSource) -> LoadedFunction:
@@ -141,15 +142,13 @@ class _Loader:
             except (InvalidModuleError, UnsupportedModuleError) as error:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
         begin = time.time_ns()
-        known_as = (source.file, digest)
-        self._circuit.check(known_as)
+        self._circuit.check(source.file, digest)
         try:
             module, code = self._compile(source.file, guest)
         except ModuleLoadError as error:
-            pause = self._circuit.failed(known_as, error)
-            logger.error("%s is not compiled again within %.0f s: %s", source, pause, error)
+            pause = self._circuit.failed(source.file, error, digest)
+            logger.info("%s is not compiled again within %.0f s", source, pause)
             raise
-        self._circuit.succeeded(known_as)
         compiled = (begin, time.time_ns())
         logger.debug("compiled %s in %.0f ms", source, (compiled[1] - begin) / 1e6)
         if cache:

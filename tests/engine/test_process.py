@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -350,3 +351,23 @@ trapping = load('trap')
 {enable}
 print(run(trapping, b'{{"query":{{"mode":"oob"}}}}').reason)"""
     assert clean(python(code)) == "out of bounds memory access\n"
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [("50.0.1", False), ("50.0.2", False), ("50.1.0", False), ("50.0.0", True), ("50.0.1.dev3", False)],
+)
+def test_an_older_wasmtime_than_the_lowest_safe_one_is_warned_of(monkeypatch, caplog, version, old):
+    monkeypatch.setattr(capi, "VERSION", version)
+    Engine(EngineConfig(max_instances=2))
+    wanted = f"wasmtime {version} is installed; versions before 50.0.1 are not safe: pip install -U 'wasmtime<51'"
+    assert (wanted in caplog.text) == old
+
+
+def test_the_lowest_safe_version_is_the_one_that_is_asked_for():
+    project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]
+    lowest = ".".join(map(str, capi.LOWEST_SAFE))
+    assert f"wasmtime>={lowest},<{capi.MAJOR + 1}" in project["dependencies"]

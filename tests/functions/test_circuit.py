@@ -31,6 +31,19 @@ def test_a_failure_is_raised_again_until_its_pause_is_over_and_the_pause_doubles
         assert len(circuit) == 1
 
 
+def test_in_another_state_it_is_tried_at_once_and_the_pause_begins_anew():
+    clock = Clock()
+    circuit = Circuit(clock)
+    circuit.failed("a", ValueError(), "old")
+    assert circuit.failed("a", ValueError(), "old") == 2
+    circuit.check("a", "new")
+    assert circuit.failed("a", KeyError(), "new") == 1
+    circuit.check("a", "old")
+    with pytest.raises(KeyError):
+        circuit.check("a", "new")
+    assert len(circuit) == 1
+
+
 def test_the_pause_has_an_end():
     circuit = Circuit(Clock())
     assert [circuit.failed("a", ValueError()) for _ in range(20)][-1] == LONGEST_PAUSE
