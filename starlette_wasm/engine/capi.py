@@ -21,7 +21,7 @@ logger = logging.getLogger("starlette_wasm.engine")
 
 MAJOR = 50
 LOWEST_SAFE = (50, 0, 1)
-"""The lowest version without a known flaw that a guest could use."""
+"""The lowest version that guests may be trusted to; the one that the package asks for."""
 VERSION = version("wasmtime")
 
 if int(VERSION.partition(".")[0]) != MAJOR:  # pragma: no cover - needs another wasmtime

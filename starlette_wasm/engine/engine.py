@@ -71,7 +71,7 @@ class Engine:
         _faulthandler_first()
         if capi.too_old():
             logger.warning(
-                "wasmtime %s is installed; versions before %s are not safe: pip install -U 'wasmtime<%d'",
+                "wasmtime %s is installed, and the lowest safe version is %s: pip install -U 'wasmtime<%d'",
                 capi.VERSION,
                 ".".join(map(str, capi.LOWEST_SAFE)),
                 capi.MAJOR + 1,

@@ -61,7 +61,8 @@ class Workers:
             if self._idle:
                 self._wake.notify()
             elif self._threads < self.count:
-                self._add_thread()
+                self._start_thread()
+                self._threads += 1
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that waits; False where a thread has it."""
@@ -85,21 +86,23 @@ class Workers:
                 if now - since < STUCK_AFTER or job in self._queue:
                     continue
                 del self._given_up[job]
-                replaced = self._stuck[job] = sum(self._stuck.values()) < self.count
+                self._stuck[job] = False
+                what = f"not replaced, as {self.count} are already"
+                if sum(self._stuck.values()) < self.count:
+                    try:
+                        self._start_thread()
+                        self._stuck[job] = True
+                        self.replaced += 1
+                        what = "replaced"
+                    except RuntimeError as error:
+                        what = f"not replaced: {error}"
                 logger.warning(
-                    "%s was given up %.1f s ago and does not end: its thread is stuck, and %s",
-                    job,
-                    now - since,
-                    "replaced" if replaced else f"not replaced, as {self.count} are already",
+                    "%s was given up %.1f s ago and does not end: its thread is stuck, and %s", job, now - since, what
                 )
-                if replaced:
-                    self.replaced += 1
-                    self._threads -= 1
-                    self._add_thread()
 
-    def _add_thread(self) -> None:
-        self._threads += 1
-        threading.Thread(target=self._run, name=f"starlette-wasm-{self._threads}", daemon=True).start()
+    def _start_thread(self) -> None:
+        number = self._threads + self.replaced + 1
+        threading.Thread(target=self._run, name=f"starlette-wasm-{number}", daemon=True).start()
 
     def _run(self) -> None:
         if self._nice and sys.platform == "linux":

@@ -363,7 +363,7 @@ print(run(trapping, b'{{"query":{{"mode":"oob"}}}}').reason)"""
 def test_an_older_wasmtime_than_the_lowest_safe_one_is_warned_of(monkeypatch, caplog, version, old):
     monkeypatch.setattr(capi, "VERSION", version)
     Engine(EngineConfig(max_instances=2))
-    wanted = f"wasmtime {version} is installed; versions before 50.0.1 are not safe: pip install -U 'wasmtime<51'"
+    wanted = f"wasmtime {version} is installed, and the lowest safe version is 50.0.1: pip install -U 'wasmtime<51'"
     assert (wanted in caplog.text) == old
 
 

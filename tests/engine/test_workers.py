@@ -103,6 +103,26 @@ def test_no_more_threads_are_replaced_than_there_are(caplog):
     assert pool._threads == 2
 
 
+def test_where_no_thread_can_be_started_the_stuck_one_goes_on_when_it_can(monkeypatch, caplog):
+    pool = Workers(1, 0)
+    stuck, after = Job(), Job()
+    pool.submit(stuck)
+    assert stuck.begun.wait(60)
+
+    def refuse(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workers, "_start_thread", refuse)
+        give_up(pool, stuck)
+        assert (pool.stuck, pool.replaced) == (1, 0)
+        assert "not replaced: can't start new thread" in caplog.text
+        pool.submit(after)
+        stuck.end.set()
+        assert after.begun.wait(60)
+    after.end.set()
+
+
 def test_a_job_that_ends_in_time_is_not_stuck():
     pool = Workers(1, 0)
     job = Job()
