@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import stat
 import tempfile
 import time
@@ -280,31 +279,6 @@ def test_several_processes_may_make_and_fill_the_cache_at_once(place):
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0] * 5
     assert sorted(each.name for each in place.iterdir()) == [f"{KEY}.cwasm", "key"]
-
-
-def _write_for_ever(place: Path) -> None:
-    cache = AotCache(place)
-    number = 0
-    while True:
-        number += 1
-        cache.store(KEY, bytes([number % 256]) * 20_000_000, {"number": number % 256})
-
-
-def test_a_writer_that_is_killed_leaves_the_old_code_or_the_new_and_nothing_between(place):
-    AotCache(place).store(KEY, b"\7" * 10, {"number": 7})
-    context = multiprocessing.get_context("spawn")
-    for delay in (0.35, 0.4, 0.47, 0.53):
-        writer = context.Process(target=_write_for_ever, args=(place,))
-        writer.start()
-        time.sleep(delay)
-        assert writer.pid is not None
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join(10)
-        found = AotCache(place).load(KEY)
-        assert found is not None
-        code, facts = found
-        assert code == bytes([facts["number"]]) * len(code)
-        assert not [each for each in place.glob("*.cwasm") if each.stem != KEY]
 
 
 def test_what_a_killed_writer_left_is_cleared_away_later(cache, place):
