@@ -86,10 +86,10 @@ class WasmSettings(BaseSettings):
         default=None, ge=1, le=1024, description="Threads that compile modules. None: the number of CPUs."
     )
     compile_cpu_s: int = Field(
-        default=30, ge=1, le=3600, description="CPU time that compiling one module may take, in s."
+        default=60, ge=1, le=3600, description="CPU time that compiling one module may take, in s."
     )
     compile_timeout_s: int = Field(
-        default=120, ge=1, le=86_400, description="How long compiling one module may take on the clock, in s."
+        default=300, ge=1, le=86_400, description="How long compiling one module may take on the clock, in s."
     )
     compile_memory_mb: int = Field(
         default=2048, ge=64, le=1 << 20, description="Memory that compiling one module may take, in MiB."

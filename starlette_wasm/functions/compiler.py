@@ -39,9 +39,9 @@ _ENDING = 5.0
 class CompileLimits:
     """What compiling one module may cost."""
 
-    cpu_s: int = 30
+    cpu_s: int = 60
     """Seconds of CPU time."""
-    wall_s: float = 120.0
+    wall_s: float = 300.0
     """Seconds on the clock, the start of the process included."""
     memory: int = 2 << 30
     """Bytes of address space, beside what the process has from the start."""
