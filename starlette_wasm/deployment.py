@@ -15,6 +15,8 @@ from .config import EdgeRouterConfig, RouteRule, load_config
 from .engine.engine import Engine
 from .exceptions import ConfigError, FunctionNotFound
 from .functions.catalog import Catalog
+from .functions.circuit import Circuit
+from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
 from .policy import SandboxPolicy, load_policies
 from .rollout.router import Router
@@ -147,8 +149,10 @@ class Deployment:
         self._directories.clear()
 
 
-def deploy(given: Config, settings: WasmSettings, engine: Engine, capabilities: Capabilities) -> Deployment:
-    """Load everything that a config names, in threads.
+def deploy(
+    given: Config, settings: WasmSettings, engine: Engine, capabilities: Capabilities, circuit: Circuit | None = None
+) -> Deployment:
+    """Load everything that a config names, in threads. ``circuit`` remembers which modules could not be compiled.
 
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
@@ -157,7 +161,19 @@ def deploy(given: Config, settings: WasmSettings, engine: Engine, capabilities: 
     _refuse_unserved(config, source)
     policies = load_policies(config.policies_dir)
     catalog = Catalog(config.functions_dir)
-    functions = load_all(engine, catalog, open_cache(settings.aot_cache_dir()), settings.compile_threads)
+    functions = load_all(
+        engine,
+        catalog,
+        open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20),
+        settings.compile_threads,
+        CompileLimits(
+            cpu_s=settings.compile_cpu_s,
+            wall_s=settings.compile_timeout_s,
+            memory=settings.compile_memory_mb << 20,
+            module=settings.max_module_mb << 20,
+        ),
+        circuit,
+    )
     deployment = Deployment(config, source, catalog, functions, policies, settings.default_policy, capabilities)
     try:
         deployment.route()

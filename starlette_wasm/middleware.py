@@ -63,7 +63,6 @@ class WasmMiddleware:
         elif config is not None or settings is not None:
             self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", mend="give one")
         self.runtime = runtime
-        self._error: Exception | None = self._wrong
         self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
         self._ready = False  # started, and the app's routes are checked
         self._router: Router[RouteRule, Target] | None = None
@@ -154,23 +153,19 @@ class WasmMiddleware:
         """Start for a request; concurrent ones share it, and one that is cancelled does not end it."""
         loop = asyncio.get_running_loop()
         if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
-            self._opening = loop.create_task(self._start())
+            self._opening = loop.create_task(self._start(for_request=True))
         await asyncio.shield(self._opening)
         self._lazy_signals.install()
 
-    async def _start(self) -> None:
-        """Start, and check the routes of the app. What is wrong is remembered and raised each time."""
-        if self._error is None:
-            try:
-                await self.runtime.start()
-                self._check(_routes(self.app))
-                self._router = self.runtime.deployment.router
-                self._stopped = False
-                self._ready = True
-            except Exception as error:
-                self._error = error
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # or it grows with each time it is raised
+    async def _start(self, *, for_request: bool = False) -> None:
+        """Start, and check the routes of the app."""
+        if self._wrong is not None:
+            raise self._wrong.with_traceback(None)  # or it grows with each time it is raised
+        await self.runtime.start(for_request=for_request)
+        self._check(_routes(self.app))
+        self._router = self.runtime.deployment.router
+        self._stopped = False
+        self._ready = True
 
     def _check(self, routes: Sequence[BaseRoute]) -> None:
         for full, path, wasm in find_functions(routes):
@@ -192,7 +187,6 @@ class WasmMiddleware:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start before the app does, close after it has."""
         ours = not self.runtime.is_open
-        self._error = self._wrong
         try:
             await self._start()
         except Exception as error:

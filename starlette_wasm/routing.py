@@ -75,7 +75,7 @@ class FunctionRef:
         if self.runtime is None or runtime.is_open or runtime.state == "closed":
             return runtime, scope.get(COLD, 0)
         since = time.time_ns()
-        await runtime.start()
+        await runtime.start(for_request=True)
         return runtime, since
 
 

@@ -13,6 +13,7 @@ from .capabilities import Capabilities, CapabilitySettings
 from .deployment import Config, Deployment, deploy
 from .engine.engine import Engine, EngineConfig
 from .exceptions import RuntimeClosed
+from .functions.circuit import Circuit
 from .interrupt import Why
 from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
@@ -20,6 +21,8 @@ from .settings import WasmSettings, load_settings
 from .target import Target
 
 logger = logging.getLogger("starlette_wasm")
+
+_START = "start"
 
 
 class WasmRuntime(Invoker):
@@ -39,6 +42,8 @@ class WasmRuntime(Invoker):
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
+        self._failed_starts = Circuit()
+        self._failed_loads = Circuit()
 
     async def __aenter__(self) -> WasmRuntime:
         await self.start()
@@ -71,35 +76,53 @@ class WasmRuntime(Invoker):
             raise RuntimeClosed(self._state)
         return self._deployment
 
-    async def start(self) -> None:
-        """Load everything, in threads. Does nothing where the runtime is open."""
+    async def start(self, *, for_request: bool = False) -> None:
+        """Load everything, in threads. Does nothing where the runtime is open.
+
+        ``for_request``: as there may be many, a start that failed is not tried again at once. The same error is
+        raised until a pause is over: 1 s first, twice as long each time, 5 minutes at most.
+        """
         if self.is_open:
             return
-        await asyncio.to_thread(self._start)
+        if for_request:
+            self._failed_starts.check(_START)
+        await asyncio.to_thread(self._start, for_request)
         try:
             await self.capabilities.open()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._failed_starts.failed(_START, error)
             await self.close()
             raise
+        self._failed_starts.succeeded(_START)
         self._state = "open"
 
-    def _start(self) -> None:
+    def _start(self, for_request: bool) -> None:
         with self._starting:
             if self._deployment is not None and not self.engine.dead:
                 return
-            self.settings = settings = self._given_settings or load_settings()
-            self.engine = engine = Engine.shared(
-                EngineConfig(
-                    max_instances=settings.max_instances,
-                    workers=settings.workers or os.cpu_count() or 1,
-                    nice=settings.guest_nice,
-                    clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
-                )
+            if for_request:  # again: others waited here too while the first one failed
+                self._failed_starts.check(_START)
+            try:
+                self._deploy()
+            except Exception as error:
+                self._failed_starts.failed(_START, error)
+                raise
+
+    def _deploy(self) -> None:
+        self.settings = settings = self._given_settings or load_settings()
+        self.engine = engine = Engine.shared(
+            EngineConfig(
+                max_instances=settings.max_instances,
+                workers=settings.workers or os.cpu_count() or 1,
+                nice=settings.guest_nice,
+                clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
             )
-            self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
-            self._targets = {}
-            self._deployment = deployment = deploy(self._config, settings, engine, self.capabilities)
-            self.telemetry.configure(access_log=settings.access_log, prometheus_text=deployment.config.expose_endpoints)
+        )
+        self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
+        self._targets = {}
+        self._deployment = deployment = deploy(self._config, settings, engine, self.capabilities, self._failed_loads)
+        self.telemetry.configure(access_log=settings.access_log, prometheus_text=deployment.config.expose_endpoints)
 
     def target(
         self,
@@ -144,15 +167,20 @@ class WasmRuntime(Invoker):
         """Counters and gauges of this runtime; those of the engine are of the process.
 
         ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
-        worker threads, and how many invocations ended ``ok``, with each error's slug, or were given up.
+        worker threads, how many of these threads are ``stuck`` past the end of their guest and how many were
+        ``replaced`` for that; how many modules are ``failing`` to compile; and how many invocations ended ``ok``,
+        with each error's slug, or were given up.
         """
-        stats = {"running": self._running, "live": 0, "busy": 0, "waiting": 0}
+        stats = dict.fromkeys(("running", "live", "busy", "waiting", "stuck", "replaced"), 0)
+        stats |= {"running": self._running, "failing": len(self._failed_loads)}
         if self._deployment is not None:
             engine = self.engine
             stats |= {
                 "live": engine.ticker.live,
                 "busy": engine.workers.busy,
                 "waiting": engine.workers.waiting,
+                "stuck": engine.workers.stuck,
+                "replaced": engine.workers.replaced,
             }
         return stats | dict(self._counts)
 

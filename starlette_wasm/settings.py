@@ -85,6 +85,19 @@ class WasmSettings(BaseSettings):
     compile_threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads that compile modules. None: the number of CPUs."
     )
+    compile_cpu_s: int = Field(
+        default=60, ge=1, le=3600, description="CPU time that compiling one module may take, in s."
+    )
+    compile_timeout_s: int = Field(
+        default=300, ge=1, le=86_400, description="How long compiling one module may take on the clock, in s."
+    )
+    compile_memory_mb: int = Field(
+        default=2048, ge=64, le=1 << 20, description="Memory that compiling one module may take, in MiB."
+    )
+    max_module_mb: int = Field(default=64, ge=1, le=1024, description="How large a module may be, in MiB.")
+    cache_max_mb: int = Field(
+        default=1024, ge=1, le=1 << 20, description="How large the AOT cache may get, in MiB; the least used goes."
+    )
     access_log: bool = Field(
         default=False,
         description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import JSON, add_function, config, eventually, run, settings
+from apps import JSON, add_function, client, config, eventually, run, settings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.types import Message, Scope
 
 from starlette_wasm import (
@@ -26,6 +27,7 @@ from starlette_wasm import (
     FunctionTrapped,
     InvalidFunctionResponse,
     MemoryLimitExceeded,
+    ModuleLoadError,
     PolicyViolation,
     RequestTooLarge,
     RuntimeClosed,
@@ -33,6 +35,8 @@ from starlette_wasm import (
     WasmRoute,
     WasmRuntime,
 )
+from starlette_wasm import runtime as runtime_module
+from starlette_wasm.functions.circuit import Circuit
 
 POLICIES: dict[str, JSON] = {
     "short": {"executionTimeoutMs": 100},
@@ -163,7 +167,7 @@ def test_the_state_goes_from_not_started_to_closed_and_back(wasm: JSON) -> None:
     async def main() -> None:
         runtime = WasmRuntime(wasm, settings())
         assert runtime.state == "not started"
-        assert runtime.stats() == {"running": 0, "live": 0, "busy": 0, "waiting": 0}
+        assert not any(runtime.stats().values())
         with pytest.raises(RuntimeClosed, match="not started"):
             await runtime.invoke("hello", EdgeRequest())
         await runtime.close()
@@ -422,5 +426,70 @@ def test_who_counts_is_told_of_each_answer_and_fault_but_not_of_overload(wasm: J
             await runtime.close()
             await asyncio.gather(*waiting)
             assert len(tally.seconds) == 4
+
+    run(main())
+
+
+# Functions that cannot be loaded
+
+
+def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the other functions loaded again, which without an AOT cache would all be compiled."""
+    made = config(tmp_path, {"/hello": "hello", "/echo": "echo"})
+    module = tmp_path / "functions/echo/v1/echo.wasm"
+    whole = module.read_bytes()
+    module.write_bytes(whole[:-100])
+    tries: list[object] = []
+    deploy = runtime_module.deploy
+    monkeypatch.setattr(runtime_module, "deploy", lambda *args: (tries.append(args), deploy(*args))[1])
+    clock = [0.0]
+
+    async def main() -> None:
+        runtime = WasmRuntime(made, settings(aot_cache=False))
+        runtime._failed_starts = Circuit(lambda: clock[0])
+        runtime._failed_loads = Circuit(lambda: clock[0])
+        starts = [runtime.start(for_request=True) for _ in range(8)]
+        errors = await asyncio.gather(*starts, return_exceptions=True)
+        assert {type(error) for error in errors} == {ModuleLoadError}
+        assert len(tries) == 1
+        assert runtime.stats()["failing"] == 1
+        for now, tried in ((0.9, 1), (1, 2), (2.9, 2), (3, 3)):
+            clock[0] = now
+            with pytest.raises(ModuleLoadError, match=r"echo\.wasm"):
+                await runtime.start(for_request=True)
+            assert len(tries) == tried
+        module.write_bytes(whole)
+        with pytest.raises(ModuleLoadError):
+            await runtime.start(for_request=True)
+        await runtime.start()  # who asks for it is not held back
+        assert runtime.stats()["failing"] == 0
+        await runtime.close()
+
+    run(main())
+
+
+def test_an_app_without_lifespan_recovers_when_its_module_is_mended(tmp_path: Path) -> None:
+    made = config(tmp_path, {"/echo": "echo"})
+    module = tmp_path / "functions/echo/v1/echo.wasm"
+    whole = module.read_bytes()
+    module.write_bytes(whole[:-100])
+    runtime = WasmRuntime(made, settings())
+    clock = [0.0]
+    runtime._failed_starts = Circuit(lambda: clock[0])
+    wrapped = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
+
+    async def main() -> None:
+        async with client(wrapped) as http:
+            for _ in range(3):
+                with pytest.raises(ModuleLoadError, match=r"echo\.wasm"):
+                    await http.get("/echo")
+            module.write_bytes(whole)
+            with pytest.raises(ModuleLoadError):
+                await http.get("/echo")
+            clock[0] = 1
+            assert (await http.get("/echo")).status_code == 200
+        await runtime.close()
 
     run(main())

@@ -43,6 +43,11 @@ def test_defaults() -> None:
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",
         "compile_threads": None,
+        "compile_cpu_s": 60,
+        "compile_timeout_s": 300,
+        "compile_memory_mb": 2048,
+        "max_module_mb": 64,
+        "cache_max_mb": 1024,
         "access_log": False,
         "guest_nice": 10,
     }

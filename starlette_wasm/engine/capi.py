@@ -25,11 +25,11 @@ from ctypes import (
 )
 from typing import Any
 
-from .library import VERSION, address, function
+from .library import MAJOR, VERSION, address, function
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-__all__ = ["VERSION"]
+__all__ = ["MAJOR", "VERSION"]
 
 store_new = function("wasmtime_store_new", c_void_p, c_void_p, c_void_p, c_void_p)
 store_context = function("wasmtime_store_context", c_void_p, c_void_p)

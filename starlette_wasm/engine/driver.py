@@ -11,7 +11,7 @@ from enum import Enum
 
 from .capi import EngineError
 from .instance import End, Instance, Outcome
-from .workers import Workers
+from .workers import STUCK_AFTER, Workers
 
 _PATIENCE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
@@ -35,6 +35,9 @@ class Invocation(Instance):
         *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
         *("calls", "host", "host_calls", "result"),
     )
+
+    def __str__(self) -> str:
+        return f"a guest of {self.plan.module.label}"
 
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
         """Drive the guest to its end; ``deadline`` is on time.monotonic(), ``host`` answers ``edge.call``.
@@ -121,6 +124,9 @@ class Invocation(Instance):
         with self._lock:
             if self._owner is _Owner.THREAD and not self.engine.workers.withdraw(self):
                 self._owner = _Owner.NOBODY
+                self.engine.workers.give_up(self)
+                if not self._loop.is_closed():
+                    self._loop.call_later(STUCK_AFTER * 1.1, self.engine.workers.relieve)
                 return
             self._owner = _Owner.LOOP
         self.close()

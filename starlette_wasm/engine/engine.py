@@ -12,7 +12,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import capi, hostcall
+from . import capi, hostcall, library
+from .bounds import TABLE_ELEMENTS
+from .configuration import code_settings, fingerprint
 from .link import WASI
 from .ticker import Ticker
 from .workers import Workers
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-TABLE_ELEMENTS = 100_000
 TABLES = 8
 """Of one guest, the host's included."""
 _WASI = WASI.encode()
@@ -66,6 +67,13 @@ class Engine:
 
     def __init__(self, config: EngineConfig) -> None:
         _faulthandler_first()
+        if library.too_old():
+            logger.warning(
+                "wasmtime %s is installed, and the lowest safe version is %s: pip install -U 'wasmtime<%d'",
+                library.VERSION,
+                ".".join(map(str, library.LOWEST_SAFE)),
+                library.MAJOR + 1,
+            )
         self.config = config
         self.pooled = _can_reserve(config.max_instances)
         self.dead = False
@@ -87,7 +95,7 @@ class Engine:
     @property
     def fingerprint(self) -> str:
         """What compiled code depends on, beside the machine: versions and code generation settings."""
-        return f"wasmtime {capi.VERSION} pooled={self.pooled}"
+        return fingerprint(self.pooled)
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""
@@ -108,36 +116,12 @@ class _HostFunctions:
         self._callbacks = hostcall.define(self.ptr, live)
 
 
-_SETTINGS: dict[str, int | bool] = {
-    "epoch_interruption": True,
-    "wasm_multi_memory": True,  # for the io memory; a guest with a second one of its own is refused
-    "wasm_bulk_memory": True,
-    "wasm_simd": True,
-    "wasm_multi_value": True,
-    "wasm_reference_types": True,  # for the host table
-    "wasm_threads": False,
-    "wasm_tail_call": False,
-    "wasm_relaxed_simd": False,
-    "wasm_memory64": False,
-    "wasm_gc": False,
-    "wasm_function_references": False,
-    "wasm_exceptions": False,
-    "parallel_compilation": False,  # its threads do not survive a fork; modules are compiled side by side
-    "async_stack_size": _STACK,
-}
-_ON_DEMAND: dict[str, int | bool] = {
-    "memory_reservation": 0,
-    "memory_guard_size": 64 << 10,
-    "memory_reservation_for_growth": 16 << 20,
-    "memory_may_move": True,
-}
-
-
 def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | bool], dict[str, int] | None]:
+    settings = code_settings(pooled) | {"async_stack_size": _STACK}
     if not pooled:
-        return _SETTINGS | _ON_DEMAND, None
+        return settings, None
     n = config.max_instances
-    return _SETTINGS, {
+    return settings, {
         "total_core_instances": n,
         "total_memories": 2 * n,
         "total_tables": min(TABLES, 4) * n,

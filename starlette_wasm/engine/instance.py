@@ -11,7 +11,8 @@ from enum import Enum
 from typing import NoReturn
 
 from . import capi, layout
-from .engine import TABLE_ELEMENTS, TABLES, OutOfInstances
+from .bounds import TABLE_ELEMENTS
+from .engine import TABLES, OutOfInstances
 from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, PlanMemory, hot
 from .module import Module
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import sys
 from collections.abc import Callable
 from ctypes import CFUNCTYPE
@@ -14,12 +15,20 @@ from typing import Any
 
 MAJOR = 50
 """Whose headers (``wasmtime/*.h``) the prototypes follow; another major version is refused."""
+LOWEST_SAFE = (50, 0, 1)
+"""The lowest version that guests may be trusted to; the one that the package asks for."""
 VERSION = version("wasmtime")
 
 if int(VERSION.partition(".")[0]) != MAJOR:  # pragma: no cover - needs another wasmtime
     raise ImportError(
         f"starlette-wasm needs wasmtime {MAJOR}.x, found {VERSION}; pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
     )
+
+
+def too_old() -> bool:
+    """Whether this wasmtime is older than the lowest safe version."""
+    return tuple(int(part) for part in re.findall(r"\d+", VERSION)[:3]) < LOWEST_SAFE
+
 
 _MACHINES = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}
 _NAMES = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}

@@ -46,7 +46,7 @@ _SOURCE = files(__package__).joinpath("wasi.wat").read_text()
 DIGEST = hashlib.sha256(
     b"".join(
         files(__package__).joinpath(part).read_bytes()
-        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "module.py")
+        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py")
     )
 ).hexdigest()
 """What a linked module depends on beside the guest."""

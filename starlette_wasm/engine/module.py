@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from . import capi, link
-from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
+from . import capi
+from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, one_line
 from .engine import Engine
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 """Imports that wait for the host; the others of the host table are wasmtime's, for files."""
-# What the engine says of features that are off; of damaged bytes it says other things.
-_LACKING = ("support", "enabled", "disabled", "proposal", "references required")
-
-
-class InvalidModuleError(Exception):
-    """The bytes are no WebAssembly module, or a damaged one."""
-
-
-class UnsupportedModuleError(Exception):
-    """A valid module that uses what the engine lacks, or that is no WASI command."""
 
 
 class Module:
@@ -30,6 +19,8 @@ class Module:
         self.engine = engine
         self._ptr: int | None = ptr
         self.facts = facts
+        self.label = "an unnamed module"
+        """What to call it in the log."""
         self.live: set[int] = set()
         """The instances that are not closed yet, in whatever thread."""
         self.host: tuple[str, ...] = tuple(facts["host"])
@@ -52,27 +43,11 @@ class Module:
 
     @classmethod
     def compile(cls, engine: Engine, guest: bytes) -> Module:
-        """Validate, link and compile a guest's bytes.
+        """Compile a guest's bytes in this process, without limits: for bytes that are trusted.
 
         Raises InvalidModuleError and UnsupportedModuleError.
         """
-        if guest.startswith(COMPONENT_PREAMBLE):
-            raise UnsupportedModuleError("it is a component; build it as a core module (a WASI preview 1 command)")
-        if not guest.startswith(PREAMBLE):
-            raise InvalidModuleError("it does not begin like a WebAssembly module")
-        try:
-            capi.check(capi.module_validate(engine.ptr, guest, len(guest)))
-        except capi.EngineError as error:
-            text = str(error)
-            unsupported = any(word in text for word in _LACKING)
-            raise (UnsupportedModuleError if unsupported else InvalidModuleError)(_one_line(text)) from None
-        try:
-            linked = link.link(guest, capi.assemble)
-            ptr = capi.compile_module(engine.ptr, linked.wasm)
-        except (UnsupportedError, capi.EngineError) as error:
-            raise UnsupportedModuleError(_one_line(str(error))) from None
-        facts = {"host": linked.host, "imports": linked.imports, "min_pages": linked.min_pages}
-        return cls(engine, ptr, json.loads(json.dumps(facts)))
+        return cls(engine, *compile_guest(engine.ptr, guest))
 
     @classmethod
     def load(cls, engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
@@ -80,7 +55,7 @@ class Module:
         try:
             ptr = capi.deserialize_module(engine.ptr, code)
         except capi.EngineError as error:
-            raise InvalidModuleError(_one_line(str(error))) from None
+            raise InvalidModuleError(one_line(str(error))) from None
         return cls(engine, ptr, facts)
 
     def serialize(self) -> bytes:
@@ -93,7 +68,3 @@ class Module:
             capi.instance_pre_delete(self.pre)
             self.pre = None
             capi.module_delete(ptr)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

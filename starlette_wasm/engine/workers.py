@@ -1,4 +1,8 @@
-"""The threads for guests that run longer than one epoch tick: as many as CPUs, at low priority, taking turns."""
+"""The threads for guests that run longer than one epoch tick: as many as CPUs, at low priority, taking turns.
+
+A guest sees at each tick that its time is over, but for one in a long instruction (``memory.copy`` of a gigabyte takes
+seconds). The thread of one that was given up and goes on is stuck: another takes its place, and it ends when it can.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from typing import Protocol
 
 TURN = 0.01
 """Seconds a busy guest may run while others wait for a thread."""
+STUCK_AFTER = 0.1
+"""Seconds after which a guest that was given up counts as stuck: many ticks, as threads may wait for a CPU."""
 logger = logging.getLogger("starlette_wasm.engine")
 
 
@@ -30,7 +36,17 @@ class Workers:
         self._wake = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._given_up: dict[Job, float] = {}
+        self._stuck: dict[Job, bool] = {}  # and whether its thread was replaced
         self.busy = 0
+        """Threads that run a guest, the stuck ones included."""
+        self.replaced = 0
+        """How many threads were replaced since the start."""
+
+    @property
+    def stuck(self) -> int:
+        """How many threads run a guest that was given up and does not end."""
+        return len(self._stuck)
 
     @property
     def waiting(self) -> int:
@@ -38,13 +54,15 @@ class Workers:
         return len(self._queue)
 
     def submit(self, job: Job) -> None:
+        if self._given_up:
+            self.relieve()
         with self._wake:
             self._queue.append(job)
             if self._idle:
                 self._wake.notify()
             elif self._threads < self.count:
+                self._start_thread()
                 self._threads += 1
-                threading.Thread(target=self._run, name=f"starlette-wasm-{self._threads}", daemon=True).start()
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that waits; False where a thread has it."""
@@ -54,6 +72,37 @@ class Workers:
             except ValueError:
                 return False
             return True
+
+    def give_up(self, job: Job) -> None:
+        """A thread still has that job, which nobody waits for any more. Call relieve() after STUCK_AFTER."""
+        with self._wake:
+            self._given_up[job] = time.monotonic()
+
+    def relieve(self) -> None:
+        """Replace the threads whose guests were given up and do not end: as many at once as there are in all."""
+        with self._wake:
+            now = time.monotonic()
+            for job, since in list(self._given_up.items()):
+                if now - since < STUCK_AFTER or job in self._queue:
+                    continue
+                del self._given_up[job]
+                self._stuck[job] = False
+                what = f"not replaced, as {self.count} are already"
+                if sum(self._stuck.values()) < self.count:
+                    try:
+                        self._start_thread()
+                        self._stuck[job] = True
+                        self.replaced += 1
+                        what = "replaced"
+                    except RuntimeError as error:
+                        what = f"not replaced: {error}"
+                logger.warning(
+                    "%s was given up %.1f s ago and does not end: its thread is stuck, and %s", job, now - since, what
+                )
+
+    def _start_thread(self) -> None:
+        number = self._threads + self.replaced + 1
+        threading.Thread(target=self._run, name=f"starlette-wasm-{number}", daemon=True).start()
 
     def _run(self) -> None:
         if self._nice and sys.platform == "linux":
@@ -78,3 +127,7 @@ class Workers:
                 self.busy -= 1
                 if not done:
                     self._queue.append(job)
+                    continue
+                self._given_up.pop(job, None)
+                if self._stuck.pop(job, False):
+                    return

@@ -8,6 +8,7 @@ Whatever does not fit is a miss, never an error: the module is compiled again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
@@ -18,6 +19,7 @@ import secrets
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,13 @@ logger = logging.getLogger("starlette_wasm")
 _MAGIC = b"swasm\0\0\1"
 _MAC = 32
 _KEY_FILE = "key"
-_MOST = 1 << 30
+_MOST = 1 << 30  # bytes of one file
 _NEW = ".new-"
-_ABANDONED_AFTER = 3600.0
+_ABANDONED_AFTER = 60.0
+_UNUSED_AFTER = 30 * 86400.0
+_TOUCH_AFTER = 3600.0
+MOST_BYTES = 1 << 30
+"""Of all files of a cache together, unless it is told otherwise."""
 
 
 class CacheError(Exception):
@@ -48,10 +54,14 @@ def cpu_fingerprint() -> str:
 
 
 class AotCache:
-    """A directory of compiled modules. Raises CacheError where it cannot be used."""
+    """A directory of compiled modules. Raises CacheError where it cannot be used.
 
-    def __init__(self, directory: Path) -> None:
+    Several processes may share it: files appear whole, and whoever reads one has read all of it before it goes.
+    """
+
+    def __init__(self, directory: Path, most_bytes: int = MOST_BYTES) -> None:
         self.directory = directory
+        self._most_bytes = most_bytes
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_directory(directory)
@@ -81,6 +91,7 @@ class AotCache:
         ):
             logger.warning("AOT cache: %s is damaged or was not written here; compiling again", file)
             return None
+        _touch(file)
         size = int.from_bytes(body[:4], "little")
         facts: dict[str, Any] = json.loads(bytes(body[4 : 4 + size]))
         return bytes(body[4 + size :]), facts
@@ -93,6 +104,17 @@ class AotCache:
             _write(self._file(key), b"".join((_MAGIC, self._mac(key, memoryview(body)), body)))
         except OSError as error:
             logger.warning("AOT cache: cannot write to %s: %s", self.directory, error.strerror)
+
+    def prune(self) -> None:
+        """Remove what nobody has used for 30 days; then, until the rest fits, what was not used for longest."""
+        now, total = time.time(), 0
+        for file, info in sorted(_entries(self.directory), key=lambda entry: -entry[1].st_mtime):
+            total += info.st_size
+            if total > self._most_bytes or now - info.st_mtime > _UNUSED_AFTER:
+                total -= info.st_size
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                    logger.info("AOT cache: removed %s, which was not used for longest", file.name)
 
     def _mac(self, key: str, body: memoryview) -> bytes:
         mac = hmac.new(self._key, key.encode(), hashlib.sha256)
@@ -147,12 +169,31 @@ def _read_own(file: Path, *, private: bool = False) -> bytes:
         return stream.read()
 
 
+def _entries(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in directory.glob("*.cwasm"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            yield file, file.lstat()
+
+
+def _touch(file: Path) -> None:
+    """Note that it was used, for prune(); to the hour, so that a start writes nothing as a rule."""
+    with contextlib.suppress(OSError):
+        if time.time() - file.lstat().st_mtime > _TOUCH_AFTER:
+            os.utime(file, follow_symlinks=False)
+
+
 def _clear(directory: Path) -> None:
-    """Remove what writers that were killed left behind."""
+    """Remove what writers that were killed left behind: a living one holds a lock."""
     for file in directory.glob(f"{_NEW}*"):
         with contextlib.suppress(OSError):
-            if time.time() - file.lstat().st_mtime > _ABANDONED_AFTER:
+            if time.time() - file.lstat().st_mtime <= _ABANDONED_AFTER:
+                continue  # it may not have come to its lock yet
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _write(file: Path, data: bytes, *, exclusive: bool = False) -> None:
@@ -160,15 +201,17 @@ def _write(file: Path, data: bytes, *, exclusive: bool = False) -> None:
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=_NEW)
     try:
         with open(descriptor, "wb") as stream:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             stream.write(data)
             stream.flush()
             os.fsync(descriptor)
-        if exclusive:
-            with contextlib.suppress(FileExistsError):
-                os.link(name, file)
-        else:
-            os.replace(name, file)
-            return
+            if exclusive:
+                with contextlib.suppress(FileExistsError):
+                    os.link(name, file)
+            else:
+                os.replace(name, file)
+                return
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
-from ..engine.module import InvalidModuleError, Module, UnsupportedModuleError
+from ..engine.module import Module
 from ..exceptions import CompileError, ModuleLoadError
-from .aot import AotCache, CacheError
+from .aot import MOST_BYTES, AotCache, CacheError
 from .catalog import FunctionSource
+from .circuit import Circuit
+from .compiler import CompileLimits, Compiler, CompilerError
 
 logger = logging.getLogger("starlette_wasm")
-
-_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +38,41 @@ class LoadedFunction:
     """From when to when it was compiled, in ns since the epoch; None where it came from the cache."""
 
 
-def open_cache(directory: Path | None) -> AotCache | None:
+def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
     """The cache, or None with a warning where it cannot be used: modules are then compiled at each start."""
     if directory is None:
         return None
     try:
-        return AotCache(directory)
+        return AotCache(directory, most_bytes)
     except CacheError as error:
         logger.warning("AOT cache not used: %s; modules are compiled at each start", error)
         return None
 
 
-def load(engine: Engine, source: FunctionSource, cache: AotCache | None) -> LoadedFunction:
-    """Raises ModuleLoadError and CompileError."""
-    try:
-        if source.file.stat().st_size > _MOST_BYTES:
-            raise ModuleLoadError(f"larger than {_MOST_BYTES >> 20} MiB", file=source.file, mend="strip it")
-        guest = source.file.read_bytes()
-    except OSError as error:
-        raise ModuleLoadError(error.strerror or str(error), file=source.file) from None
-    digest = hashlib.sha256(guest).hexdigest()
-    key = cache.key(digest, engine.fingerprint) if cache else ""
-    stored = cache.load(key) if cache else None
-    if stored is not None:
-        try:
-            return LoadedFunction(source, Module.load(engine, *stored), digest, True)
-        except (InvalidModuleError, UnsupportedModuleError) as error:
-            logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
-    begin = time.time_ns()
-    try:
-        module = Module.compile(engine, guest)
-    except InvalidModuleError as error:
-        raise ModuleLoadError(str(error), file=source.file, mend="build or copy it again") from None
-    except UnsupportedModuleError as error:
-        raise CompileError(str(error), file=source.file) from None
-    compiled = (begin, time.time_ns())
-    logger.debug("compiled %s in %.0f ms", source, (compiled[1] - begin) / 1e6)
-    if cache:
-        cache.store(key, module.serialize(), module.facts)
-    return LoadedFunction(source, module, digest, False, compiled)
+def load(
+    engine: Engine,
+    source: FunctionSource,
+    cache: AotCache | None,
+    limits: CompileLimits | None = None,
+    circuit: Circuit | None = None,
+) -> LoadedFunction:
+    """Load one function; it is compiled in a process of its own. Raises ModuleLoadError and CompileError."""
+    with _Loader(engine, cache, limits, circuit) as loader:
+        return loader.load(source)
 
 
 def load_all(
-    engine: Engine, sources: Iterable[FunctionSource], cache: AotCache | None, threads: int | None = None
+    engine: Engine,
+    sources: Iterable[FunctionSource],
+    cache: AotCache | None,
+    threads: int | None = None,
+    limits: CompileLimits | None = None,
+    circuit: Circuit | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
-    """All of them side by side, with progress in the log; the first error is raised when all have ended."""
+    """All of them side by side, with progress in the log; the first error is raised when all have ended.
+
+    ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once.
+    """
     sources = list(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
     errors: list[ModuleLoadError] = []
@@ -90,7 +81,7 @@ def load_all(
 
     def one(source: FunctionSource) -> None:
         try:
-            function = loaded[source.name, source.version] = load(engine, source, cache)
+            function = loaded[source.name, source.version] = loader.load(source)
         except ModuleLoadError as error:
             errors.append(error)
             return
@@ -98,7 +89,10 @@ def load_all(
         logger.info("loaded %s (%d of %d, %s)", source, next(count), len(sources), origin)
 
     most = min(threads or os.cpu_count() or 1, max(len(sources), 1))
-    with ThreadPoolExecutor(most, "starlette-wasm-load") as pool:
+    with (
+        _Loader(engine, cache, limits, circuit) as loader,
+        ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
+    ):
         list(pool.map(one, sources))
     if errors:
         for function in loaded.values():
@@ -106,3 +100,85 @@ def load_all(
         raise min(errors, key=str)
     logger.info("%d functions ready in %.0f ms", len(loaded), (time.perf_counter() - begin) * 1e3)
     return loaded
+
+
+class _Loader:
+    """Loads functions, in several threads; each takes a compiler where it needs one."""
+
+    def __init__(
+        self, engine: Engine, cache: AotCache | None, limits: CompileLimits | None, circuit: Circuit | None
+    ) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._limits = limits or CompileLimits()
+        self._circuit = Circuit() if circuit is None else circuit
+        self._idle: list[Compiler] = []
+        self._compiled = False
+
+    def __enter__(self) -> _Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for compiler in self._idle:
+            compiler.close()
+        if self._compiled and self._cache:
+            self._cache.prune()
+
+    def load(self, source: FunctionSource) -> LoadedFunction:
+        function = self._load(source)
+        function.module.label = str(source)
+        self._circuit.succeeded(source.file)
+        return function
+
+    def _load(self, source: FunctionSource) -> LoadedFunction:
+        engine, cache = self._engine, self._cache
+        guest = self._read(source.file)
+        digest = hashlib.sha256(guest).hexdigest()
+        key = cache.key(digest, engine.fingerprint) if cache else ""
+        stored = cache.load(key) if cache else None
+        if stored is not None:
+            try:
+                return LoadedFunction(source, Module.load(engine, *stored), digest, True)
+            except (InvalidModuleError, UnsupportedModuleError) as error:
+                logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
+        begin = time.time_ns()
+        self._circuit.check(source.file, digest)
+        try:
+            module, code = self._compile(source.file, guest)
+        except ModuleLoadError as error:
+            pause = self._circuit.failed(source.file, error, digest)
+            logger.info("%s is not compiled again within %.0f s", source, pause)
+            raise
+        compiled = (begin, time.time_ns())
+        logger.debug("compiled %s in %.0f ms", source, (compiled[1] - begin) / 1e6)
+        if cache:
+            cache.store(key, code, module.facts)
+            self._compiled = True
+        return LoadedFunction(source, module, digest, False, compiled)
+
+    def _read(self, file: Path) -> bytes:
+        most = self._limits.module
+        try:
+            with file.open("rb") as stream:
+                guest = stream.read(most + 1)
+        except OSError as error:
+            raise ModuleLoadError(error.strerror or str(error), file=file) from None
+        if len(guest) > most:
+            raise ModuleLoadError(
+                f"larger than {most >> 20} MiB (max_module_mb)", file=file, mend="strip it, or raise max_module_mb"
+            )
+        return guest
+
+    def _compile(self, file: Path, guest: bytes) -> tuple[Module, bytes]:
+        compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits)
+        try:
+            code, facts = compiler.compile(guest)
+            return Module.load(self._engine, code, facts), code
+        except InvalidModuleError as error:
+            raise ModuleLoadError(str(error), file=file, mend="build or copy it again") from None
+        except UnsupportedModuleError as error:
+            raise CompileError(str(error), file=file) from None
+        except CompilerError as error:
+            raise CompileError(error.problem, file=file, mend=error.mend) from None
+        finally:
+            self._idle.append(compiler)

@@ -19,11 +19,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory, aot_cache: Path) -> Iterator
     """Starts servers, which end with the module."""
     servers: list[Server] = []
 
-    def start(folder: Path, app: str = "served:app", *arguments: str, **environ: str) -> Server:
+    def start(
+        folder: Path, app: str = "served:app", *arguments: str, kind: type[Server] = Server, **environ: str
+    ) -> Server:
         if app == "served:app":
             (folder / "served.py").write_text(SERVED)
         log = tmp_path_factory.mktemp("log") / "uvicorn.log"
-        server = Server(folder, log, app, *arguments, STARLETTE_WASM_CACHE_DIR=str(aot_cache), **environ)
+        server = kind(folder, log, app, *arguments, **{"STARLETTE_WASM_CACHE_DIR": str(aot_cache), **environ})
         servers.append(server)
         server.wait_until_ready()
         return server

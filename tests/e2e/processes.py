@@ -69,7 +69,7 @@ class Server:
             self.port: int = taken.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
-        command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *arguments]
+        command = [sys.executable, "-m", *self.command(app), *arguments]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
@@ -78,6 +78,9 @@ class Server:
                 stdout=output,
                 stderr=output,
             )
+
+    def command(self, app: str) -> list[str]:
+        return ["uvicorn", app, "--port", str(self.port)]
 
     @property
     def log(self) -> str:
@@ -129,3 +132,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+class Gunicorn(Server):
+    """The same under gunicorn, with uvicorn's workers."""
+
+    def command(self, app: str) -> list[str]:
+        bind = f"127.0.0.1:{self.port}"
+        return ["gunicorn", app, "--worker-class", "uvicorn_worker.UvicornWorker", "--bind", bind]

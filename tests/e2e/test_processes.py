@@ -16,7 +16,7 @@ def test_two_workers_serve_side_by_side(serve: Callable[..., Server], tmp_path: 
     config_file(
         tmp_path, {"/hello": "hello"}, functions=["spin", "sleep60"], policies={"long": {}}, exposeEndpoints=True
     )
-    server = serve(tmp_path, "served:app", "--workers", "2")
+    server = serve(tmp_path, "served:app", "--workers", "2", STARLETTE_WASM_AOT_CACHE="false")
     pids: set[int] = set()
 
     def both() -> bool:
@@ -36,7 +36,7 @@ def test_reload_takes_the_changed_app(serve: Callable[..., Server], tmp_path: Pa
     config_file(
         tmp_path, {"/hello": "hello"}, functions=["spin", "sleep60"], policies={"long": {}}, exposeEndpoints=True
     )
-    server = serve(tmp_path, "served:app", "--reload", "--reload-dir", str(tmp_path))
+    server = serve(tmp_path, "served:app", "--reload", "--reload-dir", str(tmp_path), STARLETTE_WASM_AOT_CACHE="false")
     assert server.get("/hello").text == "hello"
     before = server.stats()["pid"]
     time.sleep(0.5)  # watchfiles looks at what changes after it has begun

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from support import GUESTS, answer, ask, command, invoke, run
 
-from starlette_wasm.engine import capi
+from starlette_wasm.engine import capi, library
 from starlette_wasm.engine import engine as engine_module
 from starlette_wasm.engine import ticker as ticker_module
 from starlette_wasm.engine.engine import Engine, EngineConfig
@@ -355,3 +356,23 @@ trapping = load('trap')
 {enable}
 print(run(trapping, b'{{"query":{{"mode":"oob"}}}}').reason)"""
     assert clean(python(code)) == "out of bounds memory access\n"
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [("50.0.1", False), ("50.0.2", False), ("50.1.0", False), ("50.0.0", True), ("50.0.1.dev3", False)],
+)
+def test_an_older_wasmtime_than_the_lowest_safe_one_is_warned_of(monkeypatch, caplog, version, old):
+    monkeypatch.setattr(library, "VERSION", version)
+    Engine(EngineConfig(max_instances=2))
+    wanted = f"wasmtime {version} is installed, and the lowest safe version is 50.0.1: pip install -U 'wasmtime<51'"
+    assert (wanted in caplog.text) == old
+
+
+def test_the_lowest_safe_version_is_the_one_that_is_asked_for():
+    project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]
+    lowest = ".".join(map(str, library.LOWEST_SAFE))
+    assert f"wasmtime>={lowest},<{library.MAJOR + 1}" in project["dependencies"]

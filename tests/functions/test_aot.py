@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import multiprocessing
 import os
 import shutil
-import signal
 import stat
 import tempfile
 import time
@@ -281,31 +281,6 @@ def test_several_processes_may_make_and_fill_the_cache_at_once(place):
     assert sorted(each.name for each in place.iterdir()) == [f"{KEY}.cwasm", "key"]
 
 
-def _write_for_ever(place: Path) -> None:
-    cache = AotCache(place)
-    number = 0
-    while True:
-        number += 1
-        cache.store(KEY, bytes([number % 256]) * 20_000_000, {"number": number % 256})
-
-
-def test_a_writer_that_is_killed_leaves_the_old_code_or_the_new_and_nothing_between(place):
-    AotCache(place).store(KEY, b"\7" * 10, {"number": 7})
-    context = multiprocessing.get_context("spawn")
-    for delay in (0.35, 0.4, 0.47, 0.53):
-        writer = context.Process(target=_write_for_ever, args=(place,))
-        writer.start()
-        time.sleep(delay)
-        assert writer.pid is not None
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join(10)
-        found = AotCache(place).load(KEY)
-        assert found is not None
-        code, facts = found
-        assert code == bytes([facts["number"]]) * len(code)
-        assert not [each for each in place.glob("*.cwasm") if each.stem != KEY]
-
-
 def test_what_a_killed_writer_left_is_cleared_away_later(cache, place):
     old, new = place / ".new-old", place / ".new-new"
     for file in (old, new):
@@ -320,3 +295,84 @@ def test_facts_that_are_stored_come_back_as_json_gives_them(cache):
     facts = {"host": ["a", "ü"], "imports": [], "min_pages": 65536}
     cache.store(KEY, b"", facts)
     assert cache.load(KEY) == (b"", json.loads(json.dumps(facts)))
+
+
+# Its size
+
+
+def fill(cache: AotCache, *keys: str, size: int = 1000) -> None:
+    """Entries of about ``size`` bytes; the first was used longest ago."""
+    for age, key in enumerate(reversed(keys)):
+        cache.store(key * 64, bytes(size), {})
+        os.utime(cache.directory / f"{key * 64}.cwasm", (time.time() - 10_000 * (age + 1),) * 2)
+
+
+def kept(place: Path) -> str:
+    return "".join(sorted(file.stem[0] for file in place.glob("*.cwasm")))
+
+
+def test_what_was_not_used_for_longest_goes_when_the_cache_is_too_large(place):
+    cache = AotCache(place, 4000)
+    fill(cache, "a", "b", "c", "d", "e")
+    assert cache.load("a" * 64) is not None
+    cache.prune()
+    assert kept(place) == "ade"
+    assert (place / "key").exists()
+
+
+def test_code_that_nobody_used_for_a_month_goes(place):
+    cache = AotCache(place)
+    fill(cache, "a", "b")
+    os.utime(place / f"{'a' * 64}.cwasm", (time.time() - 31 * 86400,) * 2)
+    cache.prune()
+    assert kept(place) == "b"
+
+
+def test_code_larger_than_the_cache_is_not_kept(place):
+    cache = AotCache(place, 4000)
+    fill(cache, "a", size=5000)
+    fill(cache, "b")
+    cache.prune()
+    assert kept(place) == "b"
+
+
+def test_nothing_but_entries_is_pruned_and_no_link_is_followed(place, tmp_path):
+    cache = AotCache(place, 1)
+    (tmp_path / "other").write_bytes(CODE)
+    (place / f"{'a' * 64}.cwasm").symlink_to(tmp_path / "other")
+    (place / "README").write_text("mine")
+    cache.prune()
+    assert (tmp_path / "other").read_bytes() == CODE
+    assert sorted(each.name for each in place.iterdir()) == ["README", "key"]
+
+
+def _store_load_prune(place: Path, seed: int) -> None:
+    cache = AotCache(place, 500_000)
+    for number in range(40):
+        key = f"{(seed * 7 + number) % 8}" * 64
+        cache.store(key, bytes([number]) * 100_000, {"number": number})
+        found = AotCache(place, 500_000).load(key)
+        assert found is None or found[0] == bytes([found[1]["number"]]) * 100_000
+        cache.prune()
+
+
+def test_several_processes_may_prune_while_others_read_and_write(place):
+    context = multiprocessing.get_context("spawn")
+    several = [context.Process(target=_store_load_prune, args=(place, seed)) for seed in range(3)]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join(60)
+    assert [each.exitcode for each in several] == [0] * 3
+    assert sum(file.stat().st_size for file in place.glob("*.cwasm")) <= 500_000
+
+
+def test_a_living_writers_file_is_not_cleared_away(cache, place):
+    file = place / ".new-alive"
+    with file.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        os.utime(file, (time.time() - 7200,) * 2)
+        AotCache(place)
+        assert file.exists()
+    AotCache(place)
+    assert not file.exists()

@@ -7,15 +7,18 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
+from bombs import loops
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.instance import End, Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
-from starlette_wasm.functions import loader
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
+from starlette_wasm.functions.circuit import Circuit
+from starlette_wasm.functions.compiler import CompileLimits, Compiler
 from starlette_wasm.functions.loader import load, load_all, open_cache
 
 GUESTS = Path(__file__).parent.parent / "guests"
@@ -123,14 +126,13 @@ def test_a_module_that_cannot_be_used_is_an_error_that_names_it(engine, cache, t
     assert not list(cache.directory.glob("*.cwasm"))
 
 
-def test_a_file_that_cannot_be_read_or_is_too_large_is_an_error(engine, tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_or_is_too_large_is_an_error(engine, tmp_path):
     with pytest.raises(ModuleLoadError, match="No such file"):
         load(engine, source(tmp_path / "none.wasm"), None)
     with pytest.raises(ModuleLoadError, match="Is a directory"):
         load(engine, source(tmp_path), None)
-    monkeypatch.setattr(loader, "_MOST_BYTES", 1 << 8)
-    with pytest.raises(ModuleLoadError, match="strip it"):
-        load(engine, guest("hello"), None)
+    with pytest.raises(ModuleLoadError, match=r"larger than 0 MiB \(max_module_mb\); strip it, or raise"):
+        load(engine, guest("hello"), None, CompileLimits(module=1 << 8))
 
 
 def test_all_are_loaded_side_by_side_with_progress_in_the_log(engine, cache, caplog):
@@ -161,3 +163,75 @@ def test_the_first_error_is_raised_once_all_have_ended(engine, tmp_path):
     sources = [guest("hello"), *(source(tmp_path / f"{name}.wasm", name) for name in ("b", "a")), guest("echo")]
     with pytest.raises(ModuleLoadError, match=r"a\.wasm"):
         load_all(engine, sources, None)
+
+
+# Modules that cannot be compiled
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    (tmp_path / "bomb.wasm").write_bytes(loops(1000, 6000))
+    return source(tmp_path / "bomb.wasm", "bomb")
+
+
+def test_a_bomb_is_an_error_that_names_file_limit_and_mend_while_others_load(engine, cache, bomb):
+    wanted = rf"AOT compile failed {bomb.file}: compiling it takes more than 128 MiB of memory \(compile_memory_mb\); "
+    with pytest.raises(CompileError, match=wanted):
+        load_all(engine, [bomb, guest("hello"), guest("echo")], cache, limits=CompileLimits(memory=128 << 20))
+    assert len(list(cache.directory.glob("*.cwasm"))) == 2
+
+
+def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(engine, bomb, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    tries = []
+    compile = Compiler.compile
+    monkeypatch.setattr(Compiler, "compile", lambda self, wasm: (tries.append(len(wasm)), compile(self, wasm))[1])
+    clock = Clock()
+    circuit = Circuit(clock)
+    for now, tried in ((0, 1), (0.9, 1), (1, 2), (2.9, 2), (3, 3)):
+        clock.now = now
+        with pytest.raises(CompileError, match=r"bomb\.wasm: compiling it takes more than"):
+            load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
+        assert len(tries) == tried
+    assert len(circuit) == 1
+    assert "bomb v1 is not compiled again within 4 s" in caplog.text
+
+
+def test_a_module_that_was_changed_is_compiled_at_once(engine, bomb):
+    circuit = Circuit(Clock())
+    with pytest.raises(CompileError):
+        load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
+    bomb.file.write_bytes((GUESTS / "hello.wasm").read_bytes())
+    assert greets(load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit))
+    assert len(circuit) == 0
+
+
+def test_code_that_the_engine_refuses_after_all_is_a_compile_error(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Compiler, "compile", lambda self, wasm: (b"no code", {"host": [], "imports": [], "min_pages": 1})
+    )
+    with pytest.raises(ModuleLoadError, match=r"hello\.wasm"):
+        load(engine, guest("hello"), None)
+
+
+def test_threads_share_as_many_processes_as_there_are_threads(engine, monkeypatch):
+    started = []
+    start = Compiler._start
+    monkeypatch.setattr(Compiler, "_start", lambda self: (started.append(self), start(self))[1])
+    before = psutil.Process().children()
+    load_all(engine, [guest(file.stem) for file in sorted(GUESTS.glob("*.wasm"))], None, threads=2)
+    assert len(started) <= 2
+    assert psutil.Process().children() == before
+
+
+def test_from_the_cache_no_process_is_started(engine, cache, monkeypatch):
+    load(engine, guest("hello"), cache)
+    monkeypatch.setattr(Compiler, "_start", lambda self: pytest.fail("a process"))
+    assert load(engine, guest("hello"), cache).cached

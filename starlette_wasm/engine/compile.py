@@ -1,0 +1,49 @@
+"""From a guest's bytes to compiled code: validate, check the bounds, link, compile."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from . import bounds, capi, link
+from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
+
+# What the engine says of features that are off; of damaged bytes it says other things.
+_LACKING = ("support", "enabled", "disabled", "proposal", "references required")
+
+
+class InvalidModuleError(Exception):
+    """The bytes are no WebAssembly module, or a damaged one."""
+
+
+class UnsupportedModuleError(Exception):
+    """A valid module that uses what the engine lacks, that is no WASI command, or that is out of bounds."""
+
+
+def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
+    """The compiled module, which the caller owns, and what the host must know of it, as JSON.
+
+    Raises InvalidModuleError and UnsupportedModuleError.
+    """
+    if guest.startswith(COMPONENT_PREAMBLE):
+        raise UnsupportedModuleError("it is a component; build it as a core module (a WASI preview 1 command)")
+    if not guest.startswith(PREAMBLE):
+        raise InvalidModuleError("it does not begin like a WebAssembly module")
+    try:
+        capi.check(capi.module_validate(engine, guest, len(guest)))
+    except capi.EngineError as error:
+        text = str(error)
+        unsupported = any(word in text for word in _LACKING)
+        raise (UnsupportedModuleError if unsupported else InvalidModuleError)(one_line(text)) from None
+    try:
+        bounds.check(guest)
+        linked = link.link(guest, capi.assemble)
+        ptr = capi.compile_module(engine, linked.wasm)
+    except (UnsupportedError, capi.EngineError) as error:
+        raise UnsupportedModuleError(one_line(str(error))) from None
+    facts = {"host": linked.host, "imports": linked.imports, "min_pages": linked.min_pages}
+    return ptr, json.loads(json.dumps(facts))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,44 @@
+"""What compiled code depends on: the same for the engine that runs it and for the process that compiles it."""
+
+from __future__ import annotations
+
+from . import capi
+from .library import VERSION
+
+_CODE: dict[str, int | bool] = {
+    "epoch_interruption": True,
+    "wasm_multi_memory": True,  # for the io memory; a guest with a second one of its own is refused
+    "wasm_bulk_memory": True,
+    "wasm_simd": True,
+    "wasm_multi_value": True,
+    "wasm_reference_types": True,  # for the host table
+    "wasm_threads": False,
+    "wasm_tail_call": False,
+    "wasm_relaxed_simd": False,
+    "wasm_memory64": False,
+    "wasm_gc": False,
+    "wasm_function_references": False,
+    "wasm_exceptions": False,
+    "parallel_compilation": False,  # its threads do not survive a fork; modules are compiled side by side
+}
+_ON_DEMAND: dict[str, int | bool] = {
+    "memory_reservation": 0,
+    "memory_guard_size": 64 << 10,
+    "memory_reservation_for_growth": 16 << 20,
+    "memory_may_move": True,
+}
+
+
+def code_settings(pooled: bool) -> dict[str, int | bool]:
+    """Features and code generation. ``pooled`` is whether memories come from a pool, with their guard pages."""
+    return _CODE if pooled else _CODE | _ON_DEMAND
+
+
+def compiling_engine(pooled: bool) -> int:
+    """An engine that compiles for one with that configuration, and reserves no pool. It is never freed."""
+    return capi.new_engine(code_settings(pooled), None)
+
+
+def fingerprint(pooled: bool) -> str:
+    """What compiled code depends on, beside the machine: versions and code generation settings."""
+    return f"wasmtime {VERSION} pooled={pooled}"

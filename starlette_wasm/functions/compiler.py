@@ -1,0 +1,195 @@
+"""Compiles modules in a process of its own, under limits: wasmtime promises nothing about what a module may cost.
+
+The process gets bytes and gives bytes; reading the module's file, the cache and its key stay here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.spawn import get_executable
+from typing import IO, Any
+
+from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
+
+# Without the package's own __init__, which imports all of it; nothing of site, whose paths come along.
+_BOOTSTRAP = """\
+import json, sys, types
+sys.path[:], path = json.loads(sys.stdin.buffer.readline())
+package = types.ModuleType("starlette_wasm")
+package.__path__ = path
+sys.modules["starlette_wasm"] = package
+from starlette_wasm.functions.compile_child import main
+main()
+"""
+_FLAGS = ("-s", "-S", "-P")
+_REQUEST_BYTES, _ANSWER_BYTES = 8, 16
+_MOST_FACTS = 1 << 20
+_MOST_CODE = 1 << 30
+_LAST_WORDS = 8192
+_ENDING = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompileLimits:
+    """What compiling one module may cost."""
+
+    cpu_s: int = 60
+    """Seconds of CPU time."""
+    wall_s: float = 300.0
+    """Seconds on the clock, the start of the process included."""
+    memory: int = 2 << 30
+    """Bytes of address space, beside what the process has from the start."""
+    module: int = 64 << 20
+    """Bytes of the module."""
+
+
+class CompilerError(Exception):
+    """A module was not compiled, though nothing is known to be wrong with it. ``mend`` is what to do."""
+
+    def __init__(self, problem: str, mend: str) -> None:
+        self.problem = problem
+        self.mend = mend
+        super().__init__(f"{problem}; {mend}")
+
+
+class Compiler:
+    """One process, started by the first module, and anew after one that ended it. Use it in one thread at a time."""
+
+    def __init__(self, pooled: bool, limits: CompileLimits) -> None:
+        self._pooled = pooled
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._late = False
+
+    def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Code for an engine with this ``pooled``, and what the host must know of the module.
+
+        Raises InvalidModuleError, UnsupportedModuleError and CompilerError.
+        """
+        process = self._process = self._process or self._start()
+        self._late = False
+        timer = threading.Timer(self._limits.wall_s, self._end, [process])
+        timer.daemon = True
+        timer.start()
+        try:
+            meta, code = self._exchange(process, guest)
+        except (OSError, EOFError):
+            raise self._failure(process) from None
+        finally:
+            timer.cancel()
+            timer.join()
+        if self._late:  # it was killed just as it had answered
+            self.close()
+        if "invalid" in meta:
+            raise InvalidModuleError(meta["invalid"])
+        if "unsupported" in meta:
+            raise UnsupportedModuleError(meta["unsupported"])
+        return code, meta["facts"]
+
+    def close(self) -> None:
+        """End the process. The compiler can be used again."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout, process.stderr):
+            with contextlib.suppress(OSError):  # what could not be written before is of no interest
+                _there(stream).close()
+        try:
+            process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        executable = get_executable()
+        if getattr(sys, "frozen", False) or not executable:
+            raise CompilerError(
+                "no process can be started to compile in: sys.executable is no Python",
+                "name one with multiprocessing.set_executable(), or fill the AOT cache with starlette-wasm compile",
+            )
+        try:
+            process = subprocess.Popen(
+                [executable, *_FLAGS, "-c", _BOOTSTRAP],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise CompilerError(
+                f"no process can be started to compile in: {error.strerror}",
+                "raise the limit on processes or files, or fill the AOT cache with starlette-wasm compile",
+            ) from None
+        paths = [sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)]
+        settings = {"pooled": self._pooled, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
+        lines = (json.dumps(each, default=str).encode() + b"\n" for each in (paths, settings))
+        with contextlib.suppress(OSError):  # it has ended: the first module will tell
+            _there(process.stdin).write(b"".join(lines))
+        return process
+
+    def _exchange(self, process: subprocess.Popen[bytes], guest: bytes) -> tuple[dict[str, Any], bytes]:
+        stdin, stdout = _there(process.stdin), _there(process.stdout)
+        stdin.write(len(guest).to_bytes(_REQUEST_BYTES, "little"))
+        stdin.write(guest)
+        stdin.flush()
+        head = _read(stdout, _ANSWER_BYTES)
+        facts, code = (int.from_bytes(head[at : at + 8], "little") for at in (0, 8))
+        if facts > _MOST_FACTS or code > _MOST_CODE:
+            process.kill()
+            raise EOFError
+        return json.loads(_read(stdout, facts)), _read(stdout, code)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        self._late = True
+        process.kill()
+
+    def _failure(self, process: subprocess.Popen[bytes]) -> CompilerError:
+        """Why the process has ended, which is reaped."""
+        stderr = _there(process.stderr)
+        try:
+            code = process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        said = stderr.read(_LAST_WORDS).decode("utf-8", "replace")
+        self.close()
+        limits = self._limits
+        if self._late:
+            return _too_much(f"{limits.wall_s:g} s (compile_timeout_s)", "compile_timeout_s")
+        if code == -signal.SIGXCPU:
+            return _too_much(f"{limits.cpu_s} s of CPU time (compile_cpu_s)", "compile_cpu_s")
+        if "memory allocation of" in said or "MemoryError" in said or "cannot allocate memory" in said.lower():
+            return _too_much(f"{limits.memory >> 20} MiB of memory (compile_memory_mb)", "compile_memory_mb")
+        if code == -signal.SIGKILL:
+            return CompilerError("the process that compiled it was killed", "look whether the machine lacks memory")
+        lines = [line for line in said.splitlines() if line.strip()]
+        last = f": {one_line(lines[-1])[:200]}" if lines else ""
+        return CompilerError(
+            f"the process that compiled it ended with {code}{last}",
+            f"see whether {get_executable()!r} is the Python that runs the app; "
+            "multiprocessing.set_executable() names another",
+        )
+
+
+def _too_much(limit: str, setting: str) -> CompilerError:
+    return CompilerError(
+        f"compiling it takes more than {limit}",
+        f"split its large functions, optimise it for size, or raise {setting} where it is trusted",
+    )
+
+
+def _there(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
