@@ -130,9 +130,7 @@ class EdgeRouterConfig(FileModel):
         rules: list[RouteRule] = info.data.get("rules", [])
         for rule, pipeline in product(rules, pipelines):
             if rule.path_pattern == pipeline.path and both_serve(rule.methods, pipeline.methods):
-                raise wrong(
-                    f"has a pipeline for {pipeline.path}, as rules have", "keep one, or tell them apart by methods"
-                )
+                raise wrong(f"has {pipeline.path}, which rules serve too", "keep one, or tell them apart by methods")
         return pipelines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,7 +32,12 @@ class Callee:
     """None: the one that ``runtime.invoke`` takes where none is named."""
     bound: Target
     timeout: float
-    """Of an attempt, in seconds."""
+    """Of an attempt, in seconds, once it has a place."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds from the call to the answer, the wait for a place included."""
+        return self.bound.bulkhead.timeout + self.timeout
 
     def target(self) -> Target:
         """What a call that begins now runs."""
@@ -60,9 +65,9 @@ class Call:
 
     @property
     def longest(self) -> float:
-        """Seconds that it may take, waits in queues left out."""
+        """Seconds that it may take, with all retries and the fallback."""
         waits = sum(self.backoff.bound(retry) for retry in range(1, self.attempts))
-        return self.attempts * self.callee.timeout + waits + (self.fallback.timeout if self.fallback else 0)
+        return self.attempts * self.callee.longest + waits + (self.fallback.longest if self.fallback else 0)
 
     def __str__(self) -> str:
         other = self.fallback or ("answer" if self.answer else None)
@@ -109,7 +114,12 @@ class Pipeline:
     @property
     def first(self) -> Target:
         """What the first step runs, or its first branch."""
-        return next(_calls(self.steps)).callee.target()
+        return _calls(self.steps[0])[0].callee.target()
+
+    @property
+    def targets(self) -> list[Target]:
+        """What the steps run when nothing fails, in order."""
+        return [call.callee.target() for step in self.steps for call in _calls(step)]
 
     def serves(self, method: str) -> bool:
         methods = self.methods
@@ -178,7 +188,8 @@ class _Binder:
     def pipeline(self, owner: Pipelines) -> Pipeline:
         given = self._given
         steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
-        policies = [call.callee.bound.policy for call in _calls(steps[:1])]
+        first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
+        policies = [call.callee.bound.policy for call in first]
         limit = given.timeout_ms
         return Pipeline(
             route=given.path,
@@ -231,6 +242,7 @@ class _Binder:
         return Callee(call.version, target, min([target.plan.limits.time, *limits]))
 
 
-def _calls(steps: Sequence[Step]) -> Iterator[Call]:
-    for step in steps:
-        yield from step.branches if isinstance(step, Parallel) else (step,)
+def _calls(step: Step) -> list[Call]:
+    if isinstance(step, Call):
+        return [step]
+    return [*step.branches, *([step.merge] if step.merge else [])]

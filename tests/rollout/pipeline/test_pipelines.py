@@ -41,10 +41,9 @@ class App:
 
     async def calls(self, function: str) -> int:
         """How often a counting function has been called."""
-        store = self.runtime.capabilities.kv
-        assert store is not None
-        entry = await store.store.get("calls", function)
-        return 0 if entry is None else int(entry[0] if isinstance(entry, tuple) else entry.value)
+        kv = self.runtime.capabilities.kv
+        assert kv is not None
+        return int(await kv.store.get("calls", function.encode()) or 0)
 
 
 @asynccontextmanager
@@ -280,13 +279,14 @@ def test_a_steps_function_knows_how_much_time_it_has(tmp_path: Path) -> None:
         async with serving(tmp_path, step("echo", timeoutMs=250)) as ask:
             assert (await ask()).json()["context"]["deadline_ms"] == 250
             pipeline = ask.runtime.deployment.pipelines.find("/p", "POST")
-            assert pipeline.timeout == 0.25
+            assert pipeline.timeout == 0.25 + 1
 
     run(main())
 
 
 def test_the_default_deadline_is_the_sum_of_what_the_steps_may_take(tmp_path: Path) -> None:
     async def main() -> None:
+        # A second in the queue for each call, as edge-none has it.
         parallel = {"parallel": [step("a", timeoutMs=300), step("b", timeoutMs=100)], "merge": step("c", timeoutMs=50)}
         retried = {
             "function": "a", "timeoutMs": 100, "retries": 2, "backoffMs": 10,
@@ -294,7 +294,7 @@ def test_the_default_deadline_is_the_sum_of_what_the_steps_may_take(tmp_path: Pa
         }  # fmt: skip
         async with serving(tmp_path, parallel, retried) as ask:
             pipeline = ask.runtime.deployment.pipelines.find("/p", "POST")
-            assert pipeline.timeout == pytest.approx(0.3 + 0.05 + 3 * 0.1 + 0.01 + 0.02 + 0.07)
+            assert pipeline.timeout == pytest.approx(1.3 + 1.05 + 3 * 1.1 + 0.01 + 0.02 + 1.07)
 
     run(main())
 
@@ -489,24 +489,26 @@ def test_the_most_specific_pattern_wins_among_rules_and_pipelines(tmp_path: Path
             add_function(tmp_path, name, "stage")
         pipelines = [{"path": "/p", "methods": ["POST"], "steps": [step("a")]}, inner]
         made = config(tmp_path, pipelines=pipelines) | {"rules": rules}
-        async with WasmRuntime(made, settings(allow_version_header=True)) as runtime:
-            async with client(WasmMiddleware(Starlette(), runtime=runtime)) as http:
-                for method, path, text in (
-                    ("GET", "/p", "c()"),
-                    ("POST", "/p", "a()"),
-                    ("PUT", "/p/1", "b()"),
-                    ("PUT", "/p/q/r", "c()"),
-                    ("POST", "/p/q/x", "a()"),
-                    ("GET", "/other", "c()"),
-                ):
-                    assert (await http.request(method, path)).text == text, (method, path)
-                refused = await http.delete("/p/1")
-                assert (refused.status_code, refused.headers["allow"]) == (405, "PUT")
-                refused = await http.delete("/p")
-                assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
-                # A pipeline has no versions to choose from.
-                assert (await http.post("/p", headers={"x-wasm-version": "9"})).text == "a()"
-                assert (await http.get("/p", headers={"x-wasm-version": "9"})).status_code == 404
+        async with (
+            WasmRuntime(made, settings(allow_version_header=True)) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            for method, path, text in (
+                ("GET", "/p", "c()"),
+                ("POST", "/p", "a()"),
+                ("PUT", "/p/1", "b()"),
+                ("PUT", "/p/q/r", "c()"),
+                ("POST", "/p/q/x", "a()"),
+                ("GET", "/other", "c()"),
+            ):
+                assert (await http.request(method, path)).text == text, (method, path)
+            refused = await http.delete("/p/1")
+            assert (refused.status_code, refused.headers["allow"]) == (405, "PUT")
+            refused = await http.delete("/p")
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+            # A pipeline has no versions to choose from.
+            assert (await http.post("/p", headers={"x-wasm-version": "9"})).text == "a()"
+            assert (await http.get("/p", headers={"x-wasm-version": "9"})).status_code == 404
 
     run(main())
 
@@ -546,7 +548,7 @@ def test_closing_the_runtime_ends_pipelines_between_two_attempts_too(tmp_path: P
         parallel = {"parallel": [{"function": "a", **minute}, {"function": "b", **minute}]}
         async with serving(tmp_path, parallel) as ask:
             waiting = asyncio.create_task(ask("a=trap&b=trap"))
-            await eventually(lambda: ask.runtime.stats().get("wasm-trap") == 2, within=20)
+            await eventually(lambda: ask.runtime.stats().get("wasm-trap", 0) >= 2, within=20)
             stats = ask.runtime.stats()
             assert (stats["pipelines"], stats["running"]) == (1, 0)
             pipelines = ask.runtime.deployment.pipelines
