@@ -149,7 +149,6 @@ class WasmRuntime(Invoker):
         pipeline: Pipeline,
         request: EdgeRequest,
         *,
-        route: str = "",
         client: tuple[str, int] | None = None,
         cold: int = 0,
         gone: Gone | None = None,
@@ -174,7 +173,7 @@ class WasmRuntime(Invoker):
 
         ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
         worker threads, and how many invocations ended ``ok``, with each error's slug, or were given up. With
-        pipelines also how many run, their ``retries`` and ``fallbacks``, and how many circuits are not closed.
+        pipelines also how many run, their ``retries``, ``fallbacks`` and timeouts, and the circuits not closed.
         """
         stats = {"running": self._running, "live": 0, "busy": 0, "waiting": 0}
         if self._deployment is not None:

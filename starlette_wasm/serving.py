@@ -102,7 +102,6 @@ async def serve(
         response = await call(
             target,
             request,
-            route=target.route,
             client=scope.get("client"),
             cold=cold,
             gone=partial(disconnected, receive),

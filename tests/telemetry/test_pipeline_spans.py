@@ -202,6 +202,7 @@ def test_a_run_from_python_has_one_span_around_it(make: Make, collector: Collect
             assert collector.tree() == ["pipeline /p/{key}", ["a", ["wasm execute"]], ["b", ["wasm execute"]]]
             assert f"{whole.context.trace_id:032x}" == CALLER[3:35]
             assert whole.status.status_code is StatusCode.ERROR
+            assert attributes(whole)["error.type"] == "wasm-trap"
             collector._exporter.clear()
             await runtime.run_pipeline("/p/{key}", EdgeRequest(method="POST"))
             assert collector.span("pipeline /p/{key}").status.status_code is StatusCode.UNSET

@@ -28,8 +28,6 @@ class Bind(Protocol):
 class Callee:
     """A function that a pipeline names."""
 
-    version: str | None
-    """None: the one that ``runtime.invoke`` takes where none is named."""
     bound: Target
     timeout: float
     """Of an attempt, in seconds, once it has a place."""
@@ -40,7 +38,7 @@ class Callee:
         return self.bound.bulkhead.timeout + self.timeout
 
     def target(self) -> Target:
-        """What a call that begins now runs."""
+        """What an attempt that begins now runs; without a version in the config, the one that invoke() takes."""
         return self.bound
 
     def __str__(self) -> str:
@@ -145,6 +143,7 @@ class Pipelines:
     """Runs under way, those between two calls included."""
     retries: int = 0
     fallbacks: int = 0
+    timeouts: int = 0
 
     def stats(self) -> dict[str, int]:
         """Nothing where there are no pipelines."""
@@ -155,6 +154,7 @@ class Pipelines:
             "pipelines": self.running,
             "retries": self.retries,
             "fallbacks": self.fallbacks,
+            "pipeline_timeouts": self.timeouts,
             "circuits_open": states.count(Circuit.OPEN),
             "circuits_half_open": states.count(Circuit.HALF_OPEN),
         }
@@ -239,7 +239,7 @@ class _Binder:
             policy_key=f"{key}.policy" if call.policy else f"{self._key}.policy",
         )
         limits = [limit / 1000 for limit in (call.timeout_ms, self._given.timeout_ms) if limit is not None]
-        return Callee(call.version, target, min([target.plan.limits.time, *limits]))
+        return Callee(target, min([target.plan.limits.time, *limits]))
 
 
 def _calls(step: Step) -> list[Call]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...exceptions import (
@@ -19,6 +20,7 @@ from ...exceptions import (
 )
 from ...interrupt import Gone, Interrupted, Why
 from ...messages import EdgeContext, EdgeRequest, EdgeResponse
+from ...target import Target
 from ...telemetry import Exchange, PickedBy, Role, error_type, log_failure
 from .breaker import Circuit
 from .handover import hand_over
@@ -66,6 +68,7 @@ async def run(
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
+                owner.timeouts += 1
                 log_failure(late, context)
                 raise late from None
             except Interrupted as error:
@@ -138,12 +141,13 @@ class _Run:
                 return first.response
             raise first from None
         answers = {name: task.result() for name, task in tasks.items()}
-        if step.merge is not None:
-            self.at = step.merge.name
-            return await self._call(step.merge, self._next(as_collection(answers)))
-        if sum(len(answer.body) for answer in answers.values() if answer is not None) > _LARGE:
-            return await asyncio.to_thread(as_object, step, answers)
-        return as_object(step, answers)
+        merge = partial(as_object, step, answers) if step.merge is None else partial(as_collection, answers)
+        large = sum(len(answer.body) for answer in answers.values() if answer is not None) > _LARGE
+        merged = await asyncio.to_thread(merge) if large else merge()
+        if step.merge is None:
+            return merged
+        self.at = step.merge.name
+        return await self._call(step.merge, self._next(merged))
 
     async def _branch(self, branch: Call, given: EdgeRequest) -> EdgeResponse | None:
         try:
@@ -207,7 +211,7 @@ class _Run:
         self, call: Call, callee: Callee, given: EdgeRequest, number: int, role: Role | None = None, cause: str = ""
     ) -> EdgeResponse | Failure:
         target = callee.target()
-        too_large = self._too_large(callee, given)
+        too_large = self._too_large(target, given)
         if too_large is not None:
             return too_large
         left = self._deadline - self._loop.time()
@@ -240,8 +244,11 @@ class _Run:
             )
             tell = breaker.failed if response.status_code >= 500 else breaker.succeeded
         except FunctionError as error:
-            if blamed or not isinstance(error, ExecutionTimeout):
+            late = isinstance(error, ExecutionTimeout)
+            if blamed or not late:
                 tell = breaker.failed
+            if late and limit < callee.timeout:
+                raise TimeoutError from error
             return Failure(target, error, error_type(error).value)
         except FunctionOverloaded as error:
             return Failure(target, error, error_type(error).value)
@@ -256,9 +263,8 @@ class _Run:
         self._answered_by = target
         return response
 
-    def _too_large(self, callee: Callee, given: EdgeRequest) -> Failure | None:
+    def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
         """Raises RequestTooLarge where that is the client's fault."""
-        target = callee.target()
         try:
             target.check_size(given)
         except RequestTooLarge as error:

@@ -75,4 +75,8 @@ def around(telemetry: Telemetry, route: str, request: EdgeRequest, exchange: Exc
     there = get_current_span().get_span_context().is_valid
     parent = None if there else propagate.extract(request.headers)
     with telemetry.tracer.start_as_current_span(f"pipeline {route}", parent, record_exception=False) as span:
-        yield span
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute(Attribute.ERROR_TYPE.value, error_type(error).value)
+            raise
