@@ -2,83 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_validator, model_validator
 
 from ._yaml import FileModel, read_yaml, show, validate, wrong
 from .exceptions import ConfigError
-from .names import PatternSyntaxError, check_path_pattern, is_function_name, is_version
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
-
-
-def _function_name(name: str) -> str:
-    if not is_function_name(name):
-        raise wrong("is no function name", "write at most 63 letters, digits and . _ -, a letter or digit first")
-    return name
-
-
-def _version_text(value: object) -> object:
-    if isinstance(value, float):
-        raise wrong("is a number to YAML, which drops zeros at the end", 'quote the version, such as "1.10"')
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def _version(version: str) -> str:
-    if not is_version(version):
-        raise wrong("is no version", 'write letters, digits and . + -, such as "2" or "1.4.0"')
-    return version
-
-
-def _path_pattern(pattern: str) -> str:
-    try:
-        check_path_pattern(pattern)
-    except PatternSyntaxError as error:
-        raise wrong(error.problem, error.mend) from None
-    return pattern
-
-
-def _method(method: str) -> str:
-    if not _TOKEN.match(method):
-        raise wrong("is no HTTP method", "write such as GET")
-    return method.upper()
-
-
-def _path(path: object) -> object:
-    if isinstance(path, str | PathLike):
-        text = os.fspath(path)
-        if not text or "\0" in str(text):
-            raise wrong("is no path", "give the path of a directory")
-    return path
-
-
-FunctionName = Annotated[StrictStr, AfterValidator(_function_name)]
-Version = Annotated[StrictStr, BeforeValidator(_version_text), AfterValidator(_version)]
-PathPattern = Annotated[StrictStr, AfterValidator(_path_pattern)]
-Methods = Annotated[list[Annotated[StrictStr, AfterValidator(_method)]], Field(min_length=1)]
-Name = Annotated[StrictStr, Field(min_length=1)]
-Directory = Annotated[Path, BeforeValidator(_path)]
-Percent = Annotated[StrictInt, Field(ge=1, le=100)]
-TimeoutMs = Annotated[StrictInt, Field(ge=1, le=86_400_000)]
+from .fields import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
+from .rollout.pipeline.config import CircuitBreakerConfig, PipelineConfig, both_serve
 
 
 class RouteRule(FileModel):
@@ -140,36 +75,6 @@ class CanaryConfig(FileModel):
         return [first, *(step for step in steps[1:] or [100] if step > first)]
 
 
-class PipelineFallback(FileModel):
-    """What runs where a step failed for good."""
-
-    function: FunctionName
-    version: Version | None = None
-    policy: Name | None = None
-    timeout_ms: TimeoutMs | None = Field(default=None, description="None: the policy's.")
-
-
-class PipelineStep(FileModel):
-    """One function of a pipeline, which gets the response of the step before as its request."""
-
-    function: FunctionName
-    version: Version | None = None
-    policy: Name | None = None
-    timeout_ms: TimeoutMs | None = Field(default=None, description="Of each attempt; None: the policy's.")
-    retries: StrictInt = Field(default=0, ge=0, le=10, description="Attempts after the first.")
-    fallback: PipelineFallback | None = None
-
-
-class PipelineConfig(FileModel):
-    """Functions in a row behind one path."""
-
-    path: PathPattern
-    steps: list[PipelineStep] = Field(min_length=1)
-    policy: Name | None = Field(default=None, description="For the steps that name none.")
-    methods: Methods | None = None
-    timeout_ms: TimeoutMs | None = Field(default=None, description="Of the whole pipeline; None: its steps' sum.")
-
-
 class Stickiness(FileModel):
     """What keeps a caller on one version: the value of a header or of a cookie."""
 
@@ -179,7 +84,7 @@ class Stickiness(FileModel):
     @field_validator("header", "cookie")
     @classmethod
     def _token(cls, name: str | None) -> str | None:
-        if name is not None and not _TOKEN.match(name):
+        if name is not None and not TOKEN.match(name):
             raise wrong("is no name of a header or cookie", "write such as x-user-id")
         return name
 
@@ -203,6 +108,7 @@ class EdgeRouterConfig(FileModel):
     health_check_interval_ms: StrictInt = Field(default=10000, ge=1, le=86_400_000)
     canaries: list[CanaryConfig] = Field(default=[])
     pipelines: list[PipelineConfig] = Field(default=[])
+    circuit_breaker: CircuitBreakerConfig = Field(default=CircuitBreakerConfig(), description="Of pipelines' calls.")
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     stickiness: Stickiness | None = None
 
@@ -217,11 +123,14 @@ class EdgeRouterConfig(FileModel):
 
     @field_validator("pipelines")
     @classmethod
-    def _one_pipeline_each(cls, pipelines: list[PipelineConfig]) -> list[PipelineConfig]:
+    def _one_for_each_method(cls, pipelines: list[PipelineConfig], info: ValidationInfo) -> list[PipelineConfig]:
         for one, other in combinations(pipelines, 2):
-            apart = one.methods and other.methods and not set(one.methods) & set(other.methods)
-            if one.path == other.path and not apart:
+            if one.path == other.path and both_serve(one.methods, other.methods):
                 raise wrong(f"has two pipelines for {one.path}", "keep one, or tell them apart by methods")
+        rules: list[RouteRule] = info.data.get("rules", [])
+        for rule, pipeline in product(rules, pipelines):
+            if rule.path_pattern == pipeline.path and both_serve(rule.methods, pipeline.methods):
+                raise wrong(f"has {pipeline.path}, which rules serve too", "keep one, or tell them apart by methods")
         return pipelines
 
 

@@ -15,10 +15,11 @@ from .config import EdgeRouterConfig, RouteRule, load_config
 from .engine.engine import Engine
 from .exceptions import ConfigError, FunctionNotFound
 from .functions.catalog import Catalog
-from .functions.circuit import Circuit
+from .functions.circuit import LoadCircuit
 from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
 from .policy import SandboxPolicy, load_policies
+from .rollout.pipeline.plan import Pipeline, Pipelines, bind_pipelines
 from .rollout.router import Router
 from .settings import WasmSettings
 from .target import Target, bind
@@ -32,8 +33,9 @@ Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
 class Deployment:
     """The functions of a catalog, compiled, and policies to bind them to; ``router`` and ``default`` of the rules."""
 
-    router: Router[RouteRule, Target]
+    router: Router[RouteRule, Target | Pipeline]
     default: Target | None
+    pipelines: Pipelines
 
     def __init__(
         self,
@@ -56,8 +58,8 @@ class Deployment:
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
 
     def route(self) -> None:
-        """Bind the rules. Raises what bind() does, and ConfigError."""
-        rules = []
+        """Bind the rules and pipelines. Raises what bind() does, and ConfigError."""
+        rules: list[tuple[RouteRule, Target | Pipeline]] = []
         for index, rule in enumerate(self.config.rules):
             target = self.bind(
                 rule.function_name,
@@ -76,6 +78,8 @@ class Deployment:
         for pattern, weight in weights.items():
             if not weight:
                 logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
+        self.pipelines = bind_pipelines(self.config, self.bind, self._where)
+        rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
         self.default = None
         if self.config.default_function is not None:
             self.default = self.bind(
@@ -134,8 +138,8 @@ class Deployment:
 
     @property
     def live(self) -> bool:
-        """Whether an instance is left, in a thread that has yet to see that it is over."""
-        return any(function.module.live for function in self.functions.values())
+        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs."""
+        return self.pipelines.running > 0 or any(function.module.live for function in self.functions.values())
 
     def close(self) -> None:
         """Free the modules, but for one that a stuck guest still runs in, and close the granted directories."""
@@ -150,7 +154,11 @@ class Deployment:
 
 
 def deploy(
-    given: Config, settings: WasmSettings, engine: Engine, capabilities: Capabilities, circuit: Circuit | None = None
+    given: Config,
+    settings: WasmSettings,
+    engine: Engine,
+    capabilities: Capabilities,
+    circuit: LoadCircuit | None = None,
 ) -> Deployment:
     """Load everything that a config names, in threads. ``circuit`` remembers which modules could not be compiled.
 
@@ -185,6 +193,5 @@ def deploy(
 
 def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
     """What is understood but not served must not be passed over in silence."""
-    for key, value in (("canaries", config.canaries), ("pipelines", config.pipelines)):
-        if value:
-            raise ConfigError("is not served by this version", file=source, key=key, mend="take it out")
+    if config.canaries:
+        raise ConfigError("is not served by this version", file=source, key="canaries", mend="take it out")

@@ -10,7 +10,8 @@
     ├── PolicyViolation          a function declares what its policy does not grant
     ├── RuntimeClosed            the runtime is not open, or draining
     ├── RequestTooLarge          the request body exceeds maxRequestBytes
-    ├── FunctionOverloaded       the bulkhead is full, or the queue timed out
+    ├── FunctionOverloaded       the bulkhead is full, the queue timed out, or the circuit is open
+    ├── PipelineTimeout          a pipeline took longer than its timeoutMs
     └── FunctionError            an invocation that went wrong
         ├── MemoryLimitExceeded      more memory than maxMemoryPages
         ├── ExecutionTimeout         longer than executionTimeoutMs
@@ -187,7 +188,7 @@ class RequestTooLarge(WasmError):
 
 
 class FunctionOverloaded(WasmError):
-    """The bulkhead of a route is full, its queue timed out, or no instance is free.
+    """The bulkhead of a route is full, its queue timed out, no instance is free, or a pipeline's circuit is open.
 
     ``retry_after`` is in whole seconds, as the ``Retry-After`` header says it.
     """
@@ -204,6 +205,23 @@ class FunctionOverloaded(WasmError):
     @property
     def title(self) -> str:
         return "function overloaded"
+
+
+class PipelineTimeout(WasmError):
+    """A pipeline took longer than its ``timeoutMs``, retries and waits included. ``step`` is where it was."""
+
+    status = 504
+    slug = "pipeline-timeout"
+
+    def __init__(self, path: str, step: str, *, limit_ms: int) -> None:
+        self.path = path
+        self.step = step
+        self.limit_ms = limit_ms
+        super().__init__(f"pipeline {path}: time limit exceeded ({limit_ms} ms) at step {step}")
+
+    @property
+    def title(self) -> str:
+        return "time limit exceeded"
 
 
 class FunctionError(WasmError):

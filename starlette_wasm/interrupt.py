@@ -100,7 +100,7 @@ class Interruptible:
             self._watch.remove_done_callback(self._on_gone)
             self._watch.cancel()
         # As asyncio.timeout() does it: who else has cancelled the task is to be obeyed.
-        if self._why is not None and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
+        if self._why is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise Interrupted(self._why) from None
 
 

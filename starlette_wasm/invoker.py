@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
+from opentelemetry.util.types import AttributeValue
+
 from .bulkhead import Full
 from .capabilities import Capabilities, Session
 from .engine import layout
@@ -72,6 +74,7 @@ class Invoker:
         exchange: Exchange | None = None,
         attempt: int | None = None,
         timeout: float | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
@@ -79,7 +82,8 @@ class Invoker:
         it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
         default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, where it
-        is less than the policy's. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
+        is less than the policy's. ``attributes`` are more for the span of the call. Raises FunctionOverloaded,
+        RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
@@ -89,7 +93,9 @@ class Invoker:
         if timeout is not None:
             context.deadline_ms = math.ceil(limit * 1000)
         begin = math.inf
-        with self.telemetry.watch(target, request, exchange=exchange, since=cold, attempt=attempt) as watch:
+        with self.telemetry.watch(
+            target, request, exchange=exchange, since=cold, attempt=attempt, attributes=attributes
+        ) as watch:
             guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
             self._running += 1
             try:
@@ -143,6 +149,10 @@ class Invoker:
             if target.tally is not None:
                 target.tally.answered(time.monotonic() - begin, response.status_code)
             return response
+
+    def guard(self, gone: Gone | None) -> Interruptible:
+        """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""
+        return Interruptible(self._interruptibles, gone)
 
     def context(self, target: Target, headers: Mapping[str, str], cold: bool) -> EdgeContext:
         given = headers.get("x-request-id")

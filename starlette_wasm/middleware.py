@@ -18,6 +18,7 @@ from .admin.endpoints import ENDPOINTS
 from .config import RouteRule, Stickiness
 from .deployment import Config
 from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RuntimeClosed, WasmError
+from .rollout.pipeline.plan import Pipeline
 from .rollout.router import Choice, Match, Reason, Router
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
@@ -65,7 +66,7 @@ class WasmMiddleware:
         self.runtime = runtime
         self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
         self._ready = False  # started, and the app's routes are checked
-        self._router: Router[RouteRule, Target] | None = None
+        self._router: Router[RouteRule, Target | Pipeline] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._lazy_signals = DrainOnSignal(runtime)
 
@@ -102,7 +103,7 @@ class WasmMiddleware:
 
     async def _serve(
         self,
-        match: Match[RouteRule, Target],
+        match: Match[RouteRule, Target | Pipeline],
         path: str,
         cold: int,
         exchange: Exchange,
@@ -173,7 +174,8 @@ class WasmMiddleware:
             if runtime.is_open:  # a route's own runtime may be opened by the app, later
                 wasm.target(runtime, path, where=f"route {full}")
         for name in _names_inside(self.app):
-            if name in _SECURITY and self.runtime.deployment.config.rules:
+            config = self.runtime.deployment.config
+            if name in _SECURITY and (config.rules or config.pipelines):
                 logger.warning(
                     "%s is inside WasmMiddleware and does not see the paths that its rules serve; put it before "
                     "WasmMiddleware in the middleware list, or add it after with add_middleware",

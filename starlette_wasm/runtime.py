@@ -13,12 +13,16 @@ from .capabilities import Capabilities, CapabilitySettings
 from .deployment import Config, Deployment, deploy
 from .engine.engine import Engine, EngineConfig
 from .exceptions import RuntimeClosed
-from .functions.circuit import Circuit
-from .interrupt import Why
+from .functions.circuit import LoadCircuit
+from .interrupt import Gone, Why
 from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
+from .rollout.pipeline.breaker import Circuit
+from .rollout.pipeline.plan import Pipeline
+from .rollout.pipeline.runner import run
 from .settings import WasmSettings, load_settings
 from .target import Target
+from .telemetry import Exchange
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -42,8 +46,8 @@ class WasmRuntime(Invoker):
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._failed_starts = Circuit()
-        self._failed_loads = Circuit()
+        self._failed_starts = LoadCircuit()
+        self._failed_loads = LoadCircuit()
 
     async def __aenter__(self) -> WasmRuntime:
         await self.start()
@@ -163,13 +167,38 @@ class WasmRuntime(Invoker):
         target.check_size(request)
         return await self.call(target, request)
 
+    async def call_pipeline(
+        self,
+        pipeline: Pipeline,
+        request: EdgeRequest,
+        *,
+        client: tuple[str, int] | None = None,
+        cold: int = 0,
+        gone: Gone | None = None,
+        exchange: Exchange | None = None,
+    ) -> EdgeResponse:
+        """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
+        return await run(self, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange)
+
+    async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
+        """Run the pipeline of a path pattern, and of the request's method, without HTTP.
+
+        ``request.context`` is filled in.
+
+        Raises ConfigError (there is none), PipelineTimeout and what invoke() raises.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        return await run(self, self.deployment.pipelines.find(path, request.method), request)
+
     def stats(self) -> dict[str, int]:
         """Counters and gauges of this runtime; those of the engine are of the process.
 
         ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
         worker threads, how many of these threads are ``stuck`` past the end of their guest and how many were
         ``replaced`` for that; how many modules are ``failing`` to compile; and how many invocations ended ``ok``,
-        with each error's slug, or were given up.
+        with each error's slug, or were given up. With pipelines also how many run, their ``retries``, ``fallbacks``
+        and timeouts, and the circuits not closed.
         """
         stats = dict.fromkeys(("running", "live", "busy", "waiting", "stuck", "replaced"), 0)
         stats |= {"running": self._running, "failing": len(self._failed_loads)}
@@ -181,8 +210,14 @@ class WasmRuntime(Invoker):
                 "waiting": engine.workers.waiting,
                 "stuck": engine.workers.stuck,
                 "replaced": engine.workers.replaced,
+                **self._deployment.pipelines.stats(),
             }
         return stats | dict(self._counts)
+
+    @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The state of each circuit breaker, by ``name v1``: of the functions that pipelines have called."""
+        return self.deployment.pipelines.breakers.states()
 
     def drain(self) -> None:
         """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .exceptions import FunctionOverloaded, RequestTooLarge, WasmError
 from .interrupt import Interrupted
-from .messages import EdgeRequest, is_request_id
+from .messages import EdgeRequest, EdgeResponse, is_request_id
 from .protocols.headers import render
+from .target import Target
 
 if TYPE_CHECKING:
+    from .rollout.pipeline.plan import Pipeline
     from .runtime import WasmRuntime
-    from .target import Target
     from .telemetry import Exchange
 
 RUNTIME = "starlette_wasm.runtime"
@@ -33,6 +34,7 @@ COLD = "starlette_wasm.cold"
 GONE = 499
 """The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
+Call = Callable[..., Awaitable[EdgeResponse]]
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -76,7 +78,7 @@ async def disconnected(receive: Receive) -> None:
 
 async def serve(
     runtime: WasmRuntime,
-    target: Target,
+    target: Target | Pipeline,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -87,7 +89,7 @@ async def serve(
     exchange: Exchange,
     raises: bool = False,
 ) -> None:
-    """Answer a request with a function.
+    """Answer a request with a function or a pipeline.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler.
     """
@@ -96,10 +98,10 @@ async def serve(
     try:
         body = await read_body(scope, receive, target.policy.max_request_bytes)
         request = EdgeRequest.from_scope(scope, body, path=path, params=params)
-        response = await runtime.call(
+        call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+        response = await call(
             target,
             request,
-            route=target.route,
             client=scope.get("client"),
             cold=cold,
             gone=partial(disconnected, receive),

@@ -154,6 +154,36 @@ def test_sticky_by_a_header_or_a_cookie() -> None:
 def test_pipelines_may_share_a_path_by_methods() -> None:
     both = [PIPELINE | {"methods": ["GET"]}, PIPELINE | {"methods": ["POST"]}]
     assert len(load_config({"pipelines": both}).pipelines) == 2
+    assert load_config({"pipelines": both[:1], "rules": [RULE | {"pathPattern": "/p", "methods": ["POST"]}]}).rules
+
+
+def test_a_step_may_be_parallel() -> None:
+    step = {
+        "parallel": [{"function": "f"}, {"function": "f", "name": "g", "optional": True}],
+        "merge": {"function": "h"},
+    }
+    (made,) = load_config({"pipelines": [{"path": "/p", "steps": [step]}]}).pipelines[0].steps
+    assert made.parallel is not None
+    assert made.merge is not None
+    assert [(branch.function, branch.name, branch.optional) for branch in made.parallel] == [
+        ("f", None, False),
+        ("f", "g", True),
+    ]
+    assert made.merge.function == "h"
+    config = load_config({"pipelines": [{"path": "/p", "steps": [step]}]})
+    assert EdgeRouterConfig.model_validate(config.model_dump(by_alias=True, exclude_unset=True)) == config
+
+
+def steps(*given: dict[str, Any]) -> dict[str, Any]:
+    return {"pipelines": [{"path": "/p", "steps": list(given)}]}
+
+
+def fallback(**keys: Any) -> dict[str, Any]:
+    return steps({"function": "f", "fallback": keys})
+
+
+BRANCHES = [{"function": "f"}, {"function": "g"}]
+STEP = "pipelines[0].steps[0]"
 
 
 def rule(**changes: Any) -> dict[str, Any]:
@@ -242,6 +272,78 @@ BAD: list[tuple[Any, str | None, str, str]] = [
         "has two pipelines for /p",
         "methods",
     ),
+    (
+        {"rules": [RULE | {"pathPattern": "/p"}], "pipelines": [PIPELINE]},
+        "pipelines",
+        "has /p, which rules serve too",
+        "tell them apart by methods",
+    ),
+    (
+        {
+            "rules": [RULE | {"pathPattern": "/p", "methods": ["GET"]}],
+            "pipelines": [PIPELINE | {"methods": ["HEAD"]}],
+        },
+        "pipelines",
+        "has /p, which rules serve too",
+        "methods",
+    ),
+    ({"pipelines": [{"path": "/p"}]}, "pipelines[0].steps", "is missing", "add it"),
+    ({"pipelines": [PIPELINE | {"timeoutMs": 0}]}, "pipelines[0].timeoutMs", "0 is too small", "the least is 1"),
+    (steps({}), STEP, "names neither of function and parallel", "give one"),
+    (steps({"function": "f", "parallel": BRANCHES}), STEP, "names both of function and parallel", "give one"),
+    (steps({"function": "f", "merge": {"function": "g"}}), STEP, "has merge without parallel", "take merge out"),
+    (steps({"parallel": []}), f"{STEP}.parallel", "[] is too short", "at least 2"),
+    (steps({"parallel": BRANCHES[:1]}), f"{STEP}.parallel", "is too short", "at least 2"),
+    (steps({"parallel": BRANCHES, "retries": 1}), STEP, "has retries beside parallel", "belongs to a function"),
+    (
+        steps({"parallel": [BRANCHES[0], BRANCHES[0]]}),
+        f"{STEP}.parallel",
+        "has 2 branches called f",
+        "give each a name",
+    ),
+    (
+        steps({"parallel": [{"function": "f", "optinal": True}, BRANCHES[1]]}),
+        f"{STEP}.parallel[0].optinal",
+        "unknown key",
+        "did you mean optional?",
+    ),
+    (steps({"function": "f", "retry": 1}), f"{STEP}.retry", "unknown key", "did you mean retries?"),
+    (steps({"function": "f", "retryUnsafe": "yes"}), f"{STEP}.retryUnsafe", "'yes' is no boolean", "true or false"),
+    (steps({"function": "f", "backoffMs": -1}), f"{STEP}.backoffMs", "-1 is too small", "the least is 0"),
+    (fallback(), f"{STEP}.fallback", "names neither of function and answer", "give one"),
+    (
+        fallback(function="g", answer={"status": 200}),
+        f"{STEP}.fallback",
+        "names both of function and answer",
+        "give one",
+    ),
+    (
+        fallback(answer={}, timeoutMs=5),
+        f"{STEP}.fallback",
+        "has timeoutMs beside answer",
+        "belongs to a function",
+    ),
+    (fallback(answer={"status": 99}), f"{STEP}.fallback.answer.status", "99 is no status", "from 200 to 599"),
+    (
+        fallback(answer={"headers": {"a b": "c"}}),
+        f"{STEP}.fallback.answer",
+        "is no answer: illegal header name 'a b'",
+        "correct it",
+    ),
+    (
+        fallback(answer={"body": "?", "isBase64Encoded": True}),
+        f"{STEP}.fallback.answer",
+        "is no answer: body is not valid base64",
+        "correct it",
+    ),
+    (
+        {"pipelines": [PIPELINE | {"retryBudget": {"percent": 101}}]},
+        "pipelines[0].retryBudget.percent",
+        "101 is too large",
+        "the most is 100",
+    ),
+    ({"circuitBreaker": {"probes": 0}}, "circuitBreaker.probes", "0 is too small", "the least is 1"),
+    ({"circuitBreaker": {"openSecond": 1}}, "circuitBreaker.openSecond", "unknown key", "did you mean openSeconds?"),
     ({"stickiness": {}}, "stickiness", "{} does not name one", "{header: x-user-id}"),
     ({"stickiness": {"header": "a", "cookie": "b"}}, "stickiness", "does not name one", "header"),
     ({"stickiness": {"cookie": "a b"}}, "stickiness.cookie", "'a b' is no name", "such as"),

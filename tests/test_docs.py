@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -11,10 +12,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from apps import add_function, config, settings
 from starlette.testclient import TestClient
 
 from starlette_wasm import EdgeRequest, WasmRuntime
 from starlette_wasm.functions.catalog import FunctionManifest
+from starlette_wasm.rollout.pipeline.config import (
+    CircuitBreakerConfig,
+    PipelineBranch,
+    PipelineCall,
+    PipelineConfig,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,6 +85,34 @@ def test_python_and_yaml_in_the_pages_is_python_and_yaml(page):
         else:
             body = "".join(f"    {line}\n" for line in text.splitlines())
             compile(f"async def page():\n{body}", page.name, "exec")
+
+
+def test_the_pipelines_of_the_docs_run(tmp_path):
+    """With the defaults that the page says, and every function there is in it being the same guest."""
+    page = (ROOT / "docs/pipelines.md").read_text()
+    text = "".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    for name in ("parse", "enrich", "enrich-lite", "price", "stock", "page"):
+        add_function(tmp_path, name, "stage")
+    # A loaded machine may need longer than is good for an example.
+    given = config(tmp_path) | yaml.safe_load(text.replace("timeoutMs: ", "timeoutMs: 20"))
+    assert CircuitBreakerConfig.model_validate(given["circuitBreaker"]) == CircuitBreakerConfig()
+
+    async def main():
+        async with WasmRuntime(given, settings()) as runtime:
+            request = EdgeRequest(method="POST", body="x", query={"enrich": "trap", "stock": "trap"})
+            return await runtime.run_pipeline("/api/v1/enrich", request)
+
+    merged = re.fullmatch(r"page\((.*)\)", asyncio.run(main()).body, re.DOTALL)[1]
+    bodies = {name: answer["body"] for name, answer in json.loads(merged).items()}
+    assert bodies == {"price": "price(enrich-lite(parse(x)))", "stock": "unknown"}
+
+
+def test_the_keys_of_pipelines_in_the_docs_are_those_of_the_config():
+    page = (ROOT / "docs/pipelines.md").read_text()
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    for model in (PipelineConfig, PipelineCall, PipelineBranch):
+        aliases = {field.alias or name for name, field in model.model_fields.items()}
+        assert aliases - listed == set()
 
 
 def test_the_manifest_in_the_docs_is_one():

@@ -45,3 +45,24 @@ def test_all_blocks_of_a_group_end_when_it_is_interrupted() -> None:
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(main()) == [Why.CLOSING] * 3
+
+
+def test_a_block_that_fails_while_it_is_interrupted_leaves_no_cancellation_behind() -> None:
+    async def main() -> None:
+        group = Interruptibles()
+
+        async def fails() -> None:
+            async with Interruptible(group, None):
+                group.interrupt(Why.CLOSING)
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    raise ZeroDivisionError from None
+
+        with pytest.raises(ZeroDivisionError):
+            await fails()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    asyncio.run(main())

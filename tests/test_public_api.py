@@ -79,6 +79,7 @@ def test_slugs_are_stable() -> None:
         "RuntimeClosed": "runtime-closed",
         "RequestTooLarge": "request-too-large",
         "FunctionOverloaded": "function-overloaded",
+        "PipelineTimeout": "pipeline-timeout",
         "FunctionError": "function-error",
         "MemoryLimitExceeded": "memory-limit",
         "ExecutionTimeout": "execution-timeout",

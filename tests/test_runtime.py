@@ -36,7 +36,7 @@ from starlette_wasm import (
     WasmRuntime,
 )
 from starlette_wasm import runtime as runtime_module
-from starlette_wasm.functions.circuit import Circuit
+from starlette_wasm.functions.circuit import LoadCircuit
 
 POLICIES: dict[str, JSON] = {
     "short": {"executionTimeoutMs": 100},
@@ -448,8 +448,8 @@ def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
 
     async def main() -> None:
         runtime = WasmRuntime(made, settings(aot_cache=False))
-        runtime._failed_starts = Circuit(lambda: clock[0])
-        runtime._failed_loads = Circuit(lambda: clock[0])
+        runtime._failed_starts = LoadCircuit(lambda: clock[0])
+        runtime._failed_loads = LoadCircuit(lambda: clock[0])
         starts = [runtime.start(for_request=True) for _ in range(8)]
         errors = await asyncio.gather(*starts, return_exceptions=True)
         assert {type(error) for error in errors} == {ModuleLoadError}
@@ -477,7 +477,7 @@ def test_an_app_without_lifespan_recovers_when_its_module_is_mended(tmp_path: Pa
     module.write_bytes(whole[:-100])
     runtime = WasmRuntime(made, settings())
     clock = [0.0]
-    runtime._failed_starts = Circuit(lambda: clock[0])
+    runtime._failed_starts = LoadCircuit(lambda: clock[0])
     wrapped = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
 
     async def main() -> None:

@@ -184,10 +184,32 @@ CASES = {
         lambda folder: edited(folder, "rules:", "defaultFunction: echo\ndefaultPolicy: lax\nrules:"),
         ["{folder}/wasm.yaml: defaultPolicy: ", "'lax'"],
     ),
-    "what is not served": Case(
+    "unknown function of a step": Case(
+        FunctionNotFound,
+        lambda folder: edited(folder, "rules:", "pipelines: [{path: /p, steps: [{function: ecko}]}]\nrules:"),
+        ["{folder}/wasm.yaml: pipelines[0].steps[0].function: function not found: ecko; known functions: echo"],
+    ),
+    "unknown function of a fallback in a branch": Case(
+        FunctionNotFound,
+        lambda folder: edited(
+            folder,
+            "rules:",
+            "pipelines: [{path: /p, steps: [{parallel: [{function: echo}, {function: echo, name: b, "
+            "fallback: {function: ecko}}]}]}]\nrules:",
+        ),
+        ["{folder}/wasm.yaml: pipelines[0].steps[0].parallel[1].fallback.function: function not found: ecko"],
+    ),
+    "unknown policy of a pipeline": Case(
         ConfigError,
-        lambda folder: edited(folder, "rules:", "pipelines: [{path: /p, steps: [{function: echo}]}]\nrules:"),
-        ["{folder}/wasm.yaml: pipelines: is not served by this version; take it out"],
+        lambda folder: edited(
+            folder, "rules:", "pipelines: [{path: /p, policy: lax, steps: [{function: echo}]}]\nrules:"
+        ),
+        ["{folder}/wasm.yaml: pipelines[0].policy: ", "'lax'", "known are edge-moderate"],
+    ),
+    "a rule and a pipeline": Case(
+        ConfigError,
+        lambda folder: edited(folder, "rules:", "pipelines: [{path: /echo, steps: [{function: echo}]}]\nrules:"),
+        ["{folder}/wasm.yaml: pipelines: ", "has /echo, which rules serve too", "methods"],
     ),
     "granted file": Case(
         ConfigError,

@@ -56,6 +56,16 @@ async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "policy": rule.policy or settings.default_policy,
             }
             for rule in runtime.deployment.config.rules
+        ] + [
+            {
+                "path": pipeline.route,
+                "function": str(pipeline),
+                "version": ", ".join(target.version for target in pipeline.targets),
+                "weight": 100,
+                "regions": "all",
+                "policy": ", ".join(dict.fromkeys(target.policy.name for target in pipeline.targets)),
+            }
+            for pipeline in runtime.deployment.pipelines.all
         ]
 
 

@@ -18,7 +18,7 @@ from ..engine.module import Module
 from ..exceptions import CompileError, ModuleLoadError
 from .aot import MOST_BYTES, AotCache, CacheError
 from .catalog import FunctionSource
-from .circuit import Circuit
+from .circuit import LoadCircuit
 from .compiler import CompileLimits, Compiler, CompilerError
 
 logger = logging.getLogger("starlette_wasm")
@@ -54,7 +54,7 @@ def load(
     source: FunctionSource,
     cache: AotCache | None,
     limits: CompileLimits | None = None,
-    circuit: Circuit | None = None,
+    circuit: LoadCircuit | None = None,
 ) -> LoadedFunction:
     """Load one function; it is compiled in a process of its own. Raises ModuleLoadError and CompileError."""
     with _Loader(engine, cache, limits, circuit) as loader:
@@ -67,7 +67,7 @@ def load_all(
     cache: AotCache | None,
     threads: int | None = None,
     limits: CompileLimits | None = None,
-    circuit: Circuit | None = None,
+    circuit: LoadCircuit | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
     """All of them side by side, with progress in the log; the first error is raised when all have ended.
 
@@ -106,12 +106,12 @@ class _Loader:
     """Loads functions, in several threads; each takes a compiler where it needs one."""
 
     def __init__(
-        self, engine: Engine, cache: AotCache | None, limits: CompileLimits | None, circuit: Circuit | None
+        self, engine: Engine, cache: AotCache | None, limits: CompileLimits | None, circuit: LoadCircuit | None
     ) -> None:
         self._engine = engine
         self._cache = cache
         self._limits = limits or CompileLimits()
-        self._circuit = Circuit() if circuit is None else circuit
+        self._circuit = LoadCircuit() if circuit is None else circuit
         self._idle: list[Compiler] = []
         self._compiled = False
 

@@ -187,13 +187,14 @@ class _Pool(Generic[R, T]):
         self._choices = [Choice(rule, target, weight) for (rule, target), weight in zip(members, weights, strict=True)]
         self._weighted = tuple(index for index, weight in enumerate(weights) if weight)
         self._cycle = Cycle(weights)
+        self._versioned = any(rule.version is not None for rule, _ in members)
         self._stickiness = Stickiness(_names([rule for rule, _ in members]))
         self._subsets: dict[tuple[bool, tuple[int, ...]], Cycle] = {}
         self._lock = Lock()
 
     def pick(self, healthy: Callable[[T], bool] | None, version: str | None, sticky_key: str | None) -> Pick[R, T]:
         among = self._weighted
-        forced = version is not None
+        forced = version is not None and self._versioned
         if forced:
             among = tuple([i for i, choice in enumerate(self._choices) if choice.rule.version == version])
             if not among:

@@ -1,15 +1,17 @@
 """Spans, metrics, logs: what an operator sees of an invocation."""
 
-from .conventions import ErrorType, PickedBy, Variant, error_type
+from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
 from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, whole_route
 
 __all__ = [
     "IDLE_EXCHANGE",
+    "Attribute",
     "ErrorType",
     "Exchange",
     "PickedBy",
+    "Role",
     "Telemetry",
     "Variant",
     "Watch",

@@ -32,6 +32,12 @@ class Attribute(StrEnum):
     VERSION = "faas.version"
     INVOCATION_ID = "faas.invocation_id"
     ATTEMPT = "starlette_wasm.attempt"
+    ATTEMPT_ROLE = "starlette_wasm.attempt.role"
+    ATTEMPT_CAUSE = "starlette_wasm.attempt.cause"
+    STEP = "starlette_wasm.pipeline.step"
+    STEP_INDEX = "starlette_wasm.pipeline.step_index"
+    CIRCUIT = "starlette_wasm.circuit.state"
+    NOT_RETRIED = "starlette_wasm.pipeline.not_retried"
     CPU = "starlette_wasm.guest.cpu_s"
     MEMORY = "starlette_wasm.guest.memory_peak"
     HOST_CALLS = "starlette_wasm.host_calls"
@@ -66,6 +72,15 @@ class PickedBy(StrEnum):
     """``x-wasm-version`` asked for it."""
     NO_RULE = "no-rule"
     """Region, weights or health left no rule."""
+    PIPELINE = "pipeline"
+    """A step of the path's pipeline names it."""
+
+
+class Role(StrEnum):
+    """What an attempt of a pipeline is, where it is not the first: ``starlette_wasm.attempt.role``."""
+
+    RETRY = "retry"
+    FALLBACK = "fallback"
 
 
 FS_ACCESS = "fs-access"
@@ -89,6 +104,7 @@ class ErrorType(StrEnum):
     RUNTIME_CLOSED = "runtime-closed"
     REQUEST_TOO_LARGE = "request-too-large"
     FUNCTION_OVERLOADED = "function-overloaded"
+    PIPELINE_TIMEOUT = "pipeline-timeout"
     FUNCTION_ERROR = "function-error"
     MEMORY_LIMIT = "memory-limit"
     EXECUTION_TIMEOUT = "execution-timeout"

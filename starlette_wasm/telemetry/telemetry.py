@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context, copy_context
 from types import TracebackType
 
@@ -111,14 +111,15 @@ class Telemetry:
         exchange: Exchange | None = None,
         since: int = 0,
         attempt: int | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Watch:
         """One call of a function, to be used with ``with``; without an exchange it is one from Python.
 
-        ``attempt`` None means: one more than calls failed in this exchange.
+        ``attempt`` None means: one more than calls failed in this exchange. ``attributes`` are more for its span.
         """
         if exchange is IDLE_EXCHANGE or (exchange is None and not self.active):
             return IDLE_WATCH
-        return Watch(self, target, request, exchange, since, attempt)
+        return Watch(self, target, request, exchange, since, attempt, attributes)
 
     def violation(self, function: str, kind: str) -> None:
         """A policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
@@ -181,6 +182,11 @@ class Exchange:
             span.set(attributes)
         return {}
 
+    def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Tell the server span more."""
+        if self._span is not None:
+            self._span.set(attributes)
+
     def send(self, send: Send) -> Send:
         """``send``, watched for the status. The span may end with the last part of the body, so it is told before."""
         if self._span is None or not self._span.recording:
@@ -226,7 +232,9 @@ class Watch:
         exchange: Exchange | None,
         since: int,
         attempt: int | None,
+        attributes: Mapping[str, AttributeValue] | None,
     ) -> None:
+        self._attributes = attributes or {}
         self._telemetry = telemetry
         self._target = target
         self._request = request
@@ -254,6 +262,7 @@ class Watch:
             attributes: dict[str, AttributeValue] = {
                 Attribute.VERSION.value: target.version,
                 Attribute.ATTEMPT.value: seen.attempt,
+                **self._attributes,
             }
             if self._request.context is not None:
                 attributes[Attribute.INVOCATION_ID.value] = self._request.context.request_id
@@ -357,6 +366,9 @@ class _IdleExchange(Exchange):
         self.failures = 0
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
+        pass
+
+    def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
         pass
 
     def send(self, send: Send) -> Send:

@@ -24,6 +24,39 @@ def test_check_lists_the_rules(capsys):
     assert [rule["weight"] for rule in rules[:2]] == [80, 20]
 
 
+def test_check_lists_the_pipelines(capsys, tmp_path):
+    config = {
+        "functionsDir": str(SAMPLE.parent / "functions"),
+        "pipelines": [
+            {
+                "path": "/enrich",
+                "steps": [
+                    {"function": "edge-processor", "version": "2"},
+                    {
+                        "parallel": [
+                            {"function": "greeter", "fallback": {"answer": {}}},
+                            {"function": "quote", "policy": "edge-strict", "fallback": {"function": "edge-fallback"}},
+                        ],
+                        "merge": {"function": "edge-processor"},
+                    },
+                ],
+            }
+        ],
+    }
+    (tmp_path / "wasm.yaml").write_text(json.dumps(config))
+    assert main(["check", str(tmp_path / "wasm.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "path": "/enrich",
+            "function": "edge-processor > [greeter (else answer) + quote (else edge-fallback)] > edge-processor",
+            "version": "2, 1, 1, 3",
+            "weight": 100,
+            "regions": "all",
+            "policy": "edge-none, edge-strict",
+        }
+    ]
+
+
 def test_compile_fills_the_cache_once(capsys, tmp_path):
     assert main(["compile", str(SAMPLE), "--json"]) == 0
     first = json.loads(capsys.readouterr().out)

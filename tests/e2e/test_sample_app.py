@@ -47,6 +47,15 @@ def test_elsewhere_the_fallback_answers(sample: Server, region: str) -> None:
     assert (response.status_code, response.headers["x-fallback"]) == (200, "1")
 
 
+def test_a_pipeline_answers_without_the_quote_where_its_api_is_down(sample: Server) -> None:
+    url, command = f"{sample.url}/api/v1/enrich", {"action": "transform", "data": "hello"}
+    response = httpx.post(url, json=command, headers={"x-region": "hk"}, timeout=30)
+    assert response.status_code == 200
+    assert response.json() == {"action": "transform", "result": "HELLO", "region": "hk", "quote": None}
+    refused = sample.get("/api/v1/enrich")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
 def test_native_routes_answer_as_before(sample: Server) -> None:
     assert sample.get("/").text.startswith("a native route")
     assert sample.get("/native?a=1").json() == {"native": True, "query": {"a": "1"}}
@@ -72,6 +81,7 @@ def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
         "edge-cache": ["1"],
         "edge-fallback": ["1"],
         "edge-processor": ["2", "3"],
+        "enrich": ["1"],
         "greeter": ["1"],
         "quote": ["1"],
     }

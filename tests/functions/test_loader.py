@@ -17,7 +17,7 @@ from starlette_wasm.engine.instance import End, Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
-from starlette_wasm.functions.circuit import Circuit
+from starlette_wasm.functions.circuit import LoadCircuit
 from starlette_wasm.functions.compiler import CompileLimits, Compiler
 from starlette_wasm.functions.loader import load, load_all, open_cache
 
@@ -194,7 +194,7 @@ def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(eng
     compile = Compiler.compile
     monkeypatch.setattr(Compiler, "compile", lambda self, wasm: (tries.append(len(wasm)), compile(self, wasm))[1])
     clock = Clock()
-    circuit = Circuit(clock)
+    circuit = LoadCircuit(clock)
     for now, tried in ((0, 1), (0.9, 1), (1, 2), (2.9, 2), (3, 3)):
         clock.now = now
         with pytest.raises(CompileError, match=r"bomb\.wasm: compiling it takes more than"):
@@ -205,7 +205,7 @@ def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(eng
 
 
 def test_a_module_that_was_changed_is_compiled_at_once(engine, bomb):
-    circuit = Circuit(Clock())
+    circuit = LoadCircuit(Clock())
     with pytest.raises(CompileError):
         load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
     bomb.file.write_bytes((GUESTS / "hello.wasm").read_bytes())

@@ -21,7 +21,8 @@ def make(tmp_path: Path, collector: Collector) -> Make:
     """Makes a runtime, of the arguments of ``apps.config``, that tells the collector."""
 
     def make(*args: Any, telemetry: Telemetry | None = None, access_log: bool = False, **kwargs: Any) -> WasmRuntime:
-        runtime = WasmRuntime(config(tmp_path, *args, **kwargs), settings(access_log=access_log))
+        given = settings(access_log=access_log, kv_url=f"sqlite:///{tmp_path}/kv.db")
+        runtime = WasmRuntime(config(tmp_path, *args, **kwargs), given)
         runtime.telemetry = telemetry or collector.telemetry()
         return runtime
 

@@ -12,8 +12,10 @@ import pytest
 from starlette_wasm import exceptions, telemetry
 from starlette_wasm.exceptions import ExecutionTimeout, WasmError
 from starlette_wasm.interrupt import Interrupted, Why
+from starlette_wasm.rollout.pipeline.breaker import Circuit
+from starlette_wasm.rollout.pipeline.retry import Refused
 from starlette_wasm.telemetry import ErrorType, PickedBy, Variant, error_type, whole_route
-from starlette_wasm.telemetry.conventions import METRICS, VIOLATION_KINDS, Attribute
+from starlette_wasm.telemetry.conventions import METRICS, VIOLATION_KINDS, Attribute, Role
 
 DOCS = (Path(__file__).parent.parent.parent / "docs" / "telemetry.md").read_text()
 
@@ -35,6 +37,9 @@ def test_the_documentation_lists_every_attribute() -> None:
         (Attribute.VARIANT, list(Variant)),
         (Attribute.REASON, list(PickedBy)),
         (Attribute.VIOLATION, VIOLATION_KINDS),
+        (Attribute.ATTEMPT_ROLE, list(Role)),
+        (Attribute.CIRCUIT, [Circuit.OPEN, Circuit.HALF_OPEN]),
+        (Attribute.NOT_RETRIED, list(Refused)),
     ],
 )
 def test_the_documentation_lists_the_values_of_an_attribute(name: str, values: list[str]) -> None:

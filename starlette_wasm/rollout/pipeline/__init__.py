@@ -1,0 +1,1 @@
+"""Pipelines: functions in a row, or side by side, behind one path."""

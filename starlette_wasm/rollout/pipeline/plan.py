@@ -1,0 +1,248 @@
+"""Pipelines as they are run: every step bound, every bound on its time known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...config import EdgeRouterConfig, RouteRule
+from ...exceptions import ConfigError
+from ...messages import EdgeResponse
+from ...policy import SandboxPolicy
+from ...target import Target
+from .breaker import Breakers, Circuit
+from .config import PipelineCall, PipelineConfig, PipelineFallback, PipelineStep
+from .retry import Backoff, RetryBudget
+
+
+class Bind(Protocol):
+    """``Deployment.bind``."""
+
+    def __call__(
+        self, name: str, version: str | None, policy: str | None, *, route: str, where: str, policy_key: str | None
+    ) -> Target: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """A function that a pipeline names."""
+
+    bound: Target
+    timeout: float
+    """Of an attempt, in seconds, once it has a place."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds from the call to the answer, the wait for a place included."""
+        return self.bound.bulkhead.timeout + self.timeout
+
+    def target(self) -> Target:
+        """What an attempt that begins now runs; without a version in the config, the one that invoke() takes."""
+        return self.bound
+
+    def __str__(self) -> str:
+        return self.bound.name
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One function, with what is done where it fails."""
+
+    name: str
+    index: int
+    """Of the step in the config; the branches of a step share it."""
+    callee: Callee
+    attempts: int
+    unsafe: bool
+    backoff: Backoff
+    fallback: Callee | None
+    answer: Callable[[], EdgeResponse] | None
+    """Makes the fixed answer."""
+    optional: bool = False
+
+    @property
+    def longest(self) -> float:
+        """Seconds that it may take, with all retries and the fallback."""
+        waits = sum(self.backoff.bound(retry) for retry in range(1, self.attempts))
+        return self.attempts * self.callee.longest + waits + (self.fallback.longest if self.fallback else 0)
+
+    def __str__(self) -> str:
+        other = self.fallback or ("answer" if self.answer else None)
+        return f"{self.name} (else {other})" if other else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Calls with the same request at the same time, and what makes one answer of theirs."""
+
+    branches: tuple[Call, ...]
+    merge: Call | None
+
+    @property
+    def name(self) -> str:
+        return " + ".join(branch.name for branch in self.branches)
+
+    @property
+    def longest(self) -> float:
+        return max(branch.longest for branch in self.branches) + (self.merge.longest if self.merge else 0)
+
+    def __str__(self) -> str:
+        merge = f" > {self.merge}" if self.merge else ""
+        return f"[{' + '.join(map(str, self.branches))}]{merge}"
+
+
+Step = Call | Parallel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """Steps behind a path."""
+
+    route: str
+    methods: Sequence[str] | None
+    steps: tuple[Step, ...]
+    timeout: float
+    """Of the whole, in seconds."""
+    policy: SandboxPolicy
+    """Of the first step: that bounds the body of the request."""
+    budget: RetryBudget
+    owner: Pipelines
+
+    @property
+    def first(self) -> Target:
+        """What the first step runs, or its first branch."""
+        return _calls(self.steps[0])[0].callee.target()
+
+    @property
+    def targets(self) -> list[Target]:
+        """What the steps run when nothing fails, in order."""
+        return [call.callee.target() for step in self.steps for call in _calls(step)]
+
+    def serves(self, method: str) -> bool:
+        methods = self.methods
+        return methods is None or method in methods or (method == "HEAD" and "GET" in methods)
+
+    def rule(self) -> RouteRule:
+        """What stands for it among the rules: the only one of its pattern and methods."""
+        # Its name is that of no function, so that nothing that is said of a function's rules touches it.
+        name = f"pipeline {self.route}"
+        return RouteRule.model_construct(path_pattern=self.route, function_name=name, methods=self.methods)
+
+    def __str__(self) -> str:
+        return " > ".join(map(str, self.steps))
+
+
+@dataclass(slots=True, eq=False)
+class Pipelines:
+    """All of a deployment, with what they share and count."""
+
+    breakers: Breakers
+    all: list[Pipeline] = field(default_factory=list)
+    running: int = 0
+    """Runs under way, those between two calls included."""
+    retries: int = 0
+    fallbacks: int = 0
+    timeouts: int = 0
+
+    def stats(self) -> dict[str, int]:
+        """Nothing where there are no pipelines."""
+        if not self.all:
+            return {}
+        states = list(self.breakers.states().values())
+        return {
+            "pipelines": self.running,
+            "retries": self.retries,
+            "fallbacks": self.fallbacks,
+            "pipeline_timeouts": self.timeouts,
+            "circuits_open": states.count(Circuit.OPEN),
+            "circuits_half_open": states.count(Circuit.HALF_OPEN),
+        }
+
+    def find(self, path: str, method: str) -> Pipeline:
+        """By its pattern. Raises ConfigError."""
+        for pipeline in self.all:
+            if pipeline.route == path and pipeline.serves(method):
+                return pipeline
+        known = ", ".join(sorted({pipeline.route for pipeline in self.all})) or "none"
+        raise ConfigError(f"no pipeline serves {method} {path}", mend=f"known are {known}")
+
+
+def bind_pipelines(config: EdgeRouterConfig, bind: Bind, where: Callable[[str], str]) -> Pipelines:
+    """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does."""
+    pipelines = Pipelines(Breakers(config.circuit_breaker))
+    for number, given in enumerate(config.pipelines):
+        pipelines.all.append(_Binder(given, bind, where, f"pipelines[{number}]").pipeline(pipelines))
+    return pipelines
+
+
+class _Binder:
+    """Binds one pipeline."""
+
+    def __init__(self, given: PipelineConfig, bind: Bind, where: Callable[[str], str], key: str) -> None:
+        self._given = given
+        self._bind = bind
+        self._where = where
+        self._key = key
+
+    def pipeline(self, owner: Pipelines) -> Pipeline:
+        given = self._given
+        steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
+        first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
+        policies = [call.callee.bound.policy for call in first]
+        limit = given.timeout_ms
+        return Pipeline(
+            route=given.path,
+            methods=given.methods,
+            steps=steps,
+            timeout=sum(step.longest for step in steps) if limit is None else limit / 1000,
+            policy=max(policies, key=lambda policy: policy.max_request_bytes),
+            budget=RetryBudget(given.retry_budget),
+            owner=owner,
+        )
+
+    def _step(self, step: PipelineStep, index: int) -> Step:
+        key = f"{self._key}.steps[{index}]"
+        if step.parallel is None:
+            return self._call(step, index, key)
+        branches = [
+            self._call(branch, index, f"{key}.parallel[{number}]", optional=branch.optional)
+            for number, branch in enumerate(step.parallel)
+        ]
+        merge = None if step.merge is None else self._call(step.merge, index, f"{key}.merge")
+        return Parallel(tuple(branches), merge)
+
+    def _call(self, call: PipelineCall, index: int, key: str, *, optional: bool = False) -> Call:
+        fallback = call.fallback
+        return Call(
+            name=call.name or call.function,
+            index=index,
+            callee=self._callee(call, key),
+            attempts=1 + call.retries,
+            unsafe=call.retry_unsafe,
+            backoff=Backoff(call.backoff_ms / 1000, call.max_backoff_ms / 1000),
+            fallback=self._callee(fallback, f"{key}.fallback") if fallback and fallback.function else None,
+            answer=fallback.answer.response if fallback and fallback.answer else None,
+            optional=optional,
+        )
+
+    def _callee(self, call: PipelineCall | PipelineFallback, key: str) -> Callee:
+        name = call.function
+        assert name is not None
+        target = self._bind(
+            name,
+            call.version,
+            call.policy or self._given.policy,
+            # A bulkhead for each function: a slow step must not take the places of the others.
+            route=f"{self._given.path} {name}",
+            where=self._where(f"{key}.function"),
+            policy_key=f"{key}.policy" if call.policy else f"{self._key}.policy",
+        )
+        limits = [limit / 1000 for limit in (call.timeout_ms, self._given.timeout_ms) if limit is not None]
+        return Callee(target, min([target.plan.limits.time, *limits]))
+
+
+def _calls(step: Step) -> list[Call]:
+    if isinstance(step, Call):
+        return [step]
+    return [*step.branches, *([step.merge] if step.merge else [])]
