@@ -209,15 +209,21 @@ class WasmRuntime:
                 try:
                     plan = target.plan
                     deadline = time.monotonic() + plan.limits.time
-                    if target.grants is not None:
-                        session = Session(self.capabilities, target.grants, deadline=deadline, observer=watch.observer)
                     request.context = context  # again: the request may be shared, and others came while this one waited
                     request = watch.executing(request, context)
+                    if target.grants is not None:
+                        session = Session(
+                            self.capabilities,
+                            target.grants,
+                            deadline=deadline,
+                            observer=watch.observer,
+                            recorder=watch.recorder,
+                        )
                     outcome = await Invocation(
                         plan,
                         target.protocol.encode(request),
                         _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
-                    ).run(deadline, guard, None if session is None else session.call)
+                    ).run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
                     if session is not None and session.violations:

@@ -121,6 +121,8 @@ def test_the_defaults_grant_nothing() -> None:
         "queueTimeoutMs": 1000,
         "kvNamespaces": [],
         "queues": [],
+        "maxSpans": 16,
+        "maxTraceEvents": 64,
     }
     assert SandboxPolicy().max_memory_bytes == 16 << 20
 
