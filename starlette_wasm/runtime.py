@@ -276,6 +276,8 @@ class WasmRuntime:
     async def _response(self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
+        if outcome.places:
+            outcome.frames = await target.function.symbols.frames(outcome)
         fault = fault_of(target, outcome)
         watch.executed(outcome, fault)
         if fault is not None:
