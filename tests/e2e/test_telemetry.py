@@ -143,7 +143,11 @@ class Asked:
 
     def spans(self, count: int) -> list[Span]:
         """All of them, once there are ``count``."""
-        wait(lambda: len(self._backend.trace(self.trace)) >= count, 30, lambda: [span.name for span in self._backend.trace(self.trace)])
+        wait(
+            lambda: len(self._backend.trace(self.trace)) >= count,
+            30,
+            lambda: [span.name for span in self._backend.trace(self.trace)],
+        )
         return self._backend.trace(self.trace)
 
     def check(self, *tree: Any) -> dict[str, Span]:
