@@ -8,17 +8,17 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
 from apps import config_file
 from collector import Backend, Rotel, Span, wait
+from drawing import draw
 from processes import ROOT, Server
+from upstream import Upstream
 
 # The app exports as the sample app does, by what is in the environment.
 APP = """\
@@ -55,37 +55,11 @@ INVOCATION = {"faas.version": "1", "starlette_wasm.attempt": 1}
 RAN = {"starlette_wasm.guest.cpu_s": ..., "starlette_wasm.guest.memory_peak": ..., "starlette_wasm.host_calls": ...}
 
 
-@dataclass
-class Upstream:
-    """A server on loopback that notes the ``traceparent`` of each request."""
-
-    url: str = ""
-    seen: list[str] = field(default_factory=list)
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    there = Upstream()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            there.seen.append(self.headers["traceparent"])
-            moved = self.path.startswith("/moved")
-            self.send_response(302 if moved else 200)
-            if moved:
-                self.send_header("location", "/here")
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    there.url = f"http://127.0.0.1:{server.server_address[1]}"
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield there
-    server.shutdown()
-    server.server_close()
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +79,6 @@ def rotel(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterato
 @pytest.fixture(scope="module")
 def server(serve: Callable[..., Server], folder: Path, upstream: Upstream, rotel: Rotel) -> Server:
     """Without lifespan: the first request of each worker is a cold one."""
-    host = upstream.url.removeprefix("http://")
-    web = {"allowedHosts": [host], "allowPrivateNetworks": True, "maxNetworkRequests": 2}
     config_file(
         folder,
         {
@@ -116,7 +88,7 @@ def server(serve: Callable[..., Server], folder: Path, upstream: Upstream, rotel
             "/trap": "trap",
         },
         functions=["trap"],
-        policies={"web": web, "short": {"executionTimeoutMs": 400}},
+        policies={"web": upstream.policy, "short": {"executionTimeoutMs": 400}},
         exposeEndpoints=False,
     )
     (folder / "traced.py").write_text(APP)
@@ -277,7 +249,7 @@ def test_outbound_requests_and_spans_of_the_guest_are_under_its_own(
     ]
     asked = warm(server, backend, "/fetch", method="POST", json=commands)
     assert [each["ok"] for each in asked.response.json()] == [True] * 4
-    host, port = upstream.url.removeprefix("http://").split(":")
+    host, port = upstream.host.split(":")
     sent = {"http.request.method": "GET", "server.address": host, "server.port": int(port)}
     moved = sent | {"url.full": f"{upstream.url}/moved?REDACTED", "http.response.status_code": 302}
     here = sent | {"url.full": f"{upstream.url}/here", "http.response.status_code": 200, "http.request.resend_count": 1}
@@ -300,6 +272,9 @@ def test_outbound_requests_and_spans_of_the_guest_are_under_its_own(
     guests = [span for span in found.values() if span.scope == "starlette_wasm.guest"]
     assert [(span.name, span.events) for span in guests] == [("look up", ("asked",))]
     clients = [span for span in asked.spans(6) if span.kind == "CLIENT"]
+    picture = draw(asked.spans(6))
+    assert [picture.count(f">{span.name}</text>") for span in found.values()] == [1, 1, 1, 1, 2, 2]
+    ElementTree.fromstring(picture)
     assert [each[:52] for each in upstream.seen[-2:]] == [f"00-{asked.trace}-{span.id}" for span in clients]
 
 
