@@ -21,7 +21,7 @@ from .engine import layout
 from .engine.capi import EngineError
 from .engine.driver import Invocation
 from .engine.engine import Engine, EngineConfig, OutOfInstances
-from .engine.instance import NO_STRINGS, Outcome
+from .engine.instance import NO_STRINGS, End, Outcome
 from .exceptions import (
     FunctionOverloaded,
     FunctionTrapped,
@@ -276,7 +276,7 @@ class WasmRuntime:
     async def _response(self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
-        if outcome.places:
+        if outcome.end is End.TRAP and outcome.places:
             outcome.frames = await target.function.symbols.frames(outcome)
         fault = fault_of(target, outcome)
         watch.executed(outcome, fault)

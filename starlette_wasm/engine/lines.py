@@ -143,7 +143,8 @@ class _Unit:
         names = []
         for entry in self._entries(reader):
             folder = entry.get(_DIRECTORY, 0)
-            assert isinstance(folder, int)
+            if not isinstance(folder, int):
+                raise UnsupportedError("a directory that is no number")
             names.append(_shown(folders[folder], str(entry.get(_PATH, "?"))))
         return names
 

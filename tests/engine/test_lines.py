@@ -117,6 +117,13 @@ def test_damaged_dwarf_gives_wrong_lines_at_worst(at: int, junk: bytes, module: 
         assert found is None or found.isprintable()
 
 
+def test_a_directory_that_is_no_number_ends_the_reading() -> None:
+    data = section(FIFTH, ".debug_line")
+    entry = bytes([3, 1, 0x1F, 2, 0x0F])  # three fields: the path as line_strp, the directory as udata, ...
+    assert data.count(entry) == 1
+    assert not Lines(with_section(FIFTH, ".debug_line", data.replace(entry, bytes([3, 1, 0x1F, 2, 0x08]))))
+
+
 @pytest.mark.parametrize("filler", [b"\x80", b"\1"])
 def test_reading_takes_bounded_time_and_memory_whatever_it_holds(filler: bytes) -> None:
     begun = section(FOURTH, ".debug_line")
