@@ -1,7 +1,7 @@
 """An ordinary Starlette app to which Wasm functions were added.
 
 Its own routes are below; ``wasm.yaml`` maps further paths to functions, and ``greet`` is a function with Python
-around it.
+around it. With ``OTEL_EXPORTER_OTLP_ENDPOINT`` in the environment it exports traces, metrics and logs.
 """
 
 import os
@@ -36,13 +36,16 @@ async def greet(request: Request, call: Call) -> Response:
     return response
 
 
-app = Starlette(
-    routes=[Route("/", home), Route("/native", native), greet],
-    middleware=[
-        Middleware(
-            WasmMiddleware,
-            config=Path(__file__).parent / "wasm.yaml",
-            settings=WasmSettings(trust_region_header=True, kv_url=f"sqlite:///{STORE / 'kv.db'}"),
-        )
-    ],
-)
+middleware = [
+    Middleware(
+        WasmMiddleware,
+        config=Path(__file__).parent / "wasm.yaml",
+        settings=WasmSettings(trust_region_header=True, kv_url=f"sqlite:///{STORE / 'kv.db'}"),
+    )
+]
+if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    from . import telemetry
+
+    middleware.insert(0, telemetry.export())
+
+app = Starlette(routes=[Route("/", home), Route("/native", native), greet], middleware=middleware)

@@ -18,7 +18,7 @@ from .engine import layout
 from .engine.capi import EngineError
 from .engine.driver import Invocation
 from .engine.engine import OutOfInstances
-from .engine.instance import NO_STRINGS, Outcome
+from .engine.instance import NO_STRINGS, End, Outcome
 from .exceptions import (
     FunctionError,
     FunctionOverloaded,
@@ -109,15 +109,21 @@ class Invoker:
                 try:
                     begin = time.monotonic()
                     deadline = begin + limit
-                    if target.grants is not None:
-                        session = Session(self.capabilities, target.grants, deadline=deadline, observer=watch.observer)
                     request.context = context  # again: the request may be shared, and others came while this one waited
                     request = watch.executing(request, context)
+                    if target.grants is not None:
+                        session = Session(
+                            self.capabilities,
+                            target.grants,
+                            deadline=deadline,
+                            observer=watch.observer,
+                            recorder=watch.recorder,
+                        )
                     outcome = await Invocation(
                         plan,
                         target.protocol.encode(request),
                         _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
-                    ).run(deadline, guard, None if session is None else session.call)
+                    ).run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
                     if session is not None and session.violations:
@@ -180,6 +186,8 @@ class Invoker:
     ) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
+        if outcome.end is End.TRAP and outcome.places:
+            outcome.frames = await target.function.symbols.frames(outcome)
         fault = fault_of(target, outcome, limit)
         watch.executed(outcome, fault)
         if fault is not None:

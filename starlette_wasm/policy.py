@@ -124,6 +124,13 @@ class SandboxPolicy(FileModel):
     kv_namespaces: list[_Capability] = Field(default=[], description="Key/value namespaces the guest may use.")
     queues: list[_Capability] = Field(default=[], description="Queues the guest may publish to.")
 
+    max_spans: StrictInt = Field(
+        default=16, ge=0, le=1000, description="Spans that the guest may add to the trace of one invocation."
+    )
+    max_trace_events: StrictInt = Field(
+        default=64, ge=0, le=1000, description="Events that the guest may add to the trace of one invocation."
+    )
+
     _file: str | None = PrivateAttr(default=None)
 
     @field_validator("allowed_dirs")

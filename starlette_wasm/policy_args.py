@@ -97,4 +97,7 @@ def _common_gaps(policy: SandboxPolicy, tool: str) -> list[str]:
         gaps.append(f"kvNamespaces: {tool} has no key/value store for the edge imports.")
     if policy.queues:
         gaps.append(f"queues: {tool} has no queues for the edge imports.")
+    for name in ("max_spans", "max_trace_events"):
+        if getattr(policy, name) != fields[name].default:
+            gaps.append(f"{fields[name].alias}: {tool} has no trace for the edge imports.")
     return gaps

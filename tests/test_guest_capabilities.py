@@ -601,7 +601,7 @@ def results(said: list[str]) -> list[tuple[str, str]]:
 
 
 def test_an_unknown_operation_is_an_error_value(tmp_path: Path) -> None:
-    numbers = [0, 9, -1, 0x7FFFFFFF, -0x80000000]
+    numbers = [0, 13, -1, 0x7FFFFFFF, -0x80000000]
     said = listed(tmp_path, "".join(f"(call $show {call(number, 0, 0)})" for number in numbers))
     assert results(said) == [("unknown-operation", f"unknown operation: {number}") for number in numbers]
 

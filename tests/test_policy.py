@@ -121,6 +121,8 @@ def test_the_defaults_grant_nothing() -> None:
         "queueTimeoutMs": 1000,
         "kvNamespaces": [],
         "queues": [],
+        "maxSpans": 16,
+        "maxTraceEvents": 64,
     }
     assert SandboxPolicy().max_memory_bytes == 16 << 20
 
@@ -430,8 +432,8 @@ def test_what_a_tool_cannot_enforce_is_listed() -> None:
     assert gaps(STRICT, "wasmtime") == ["allowedHosts", "maxNetworkRequests", "allowedDirs", *BYTES]
     assert gaps(SandboxPolicy(), "wasmedge") == [*sockets, "allowPrivateNetworks", *BYTES]
     assert gaps(SandboxPolicy(), "wasmtime") == BYTES
-    more = SandboxPolicy(max_queue=1, kv_namespaces=["a"], queues=["b"], allow_private_networks=True)
-    assert gaps(more, "wasmedge") == [*sockets, *BYTES, "maxQueue", "kvNamespaces", "queues"]
+    more = SandboxPolicy(max_queue=1, kv_namespaces=["a"], queues=["b"], max_spans=1, allow_private_networks=True)
+    assert gaps(more, "wasmedge") == [*sockets, *BYTES, "maxQueue", "kvNamespaces", "queues", "maxSpans"]
     with pytest.raises(ValueError, match="unknown tool: 'wasmer'"):
         gaps(more, "wasmer")
 

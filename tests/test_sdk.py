@@ -16,7 +16,9 @@ from starlette_wasm import EdgeRequest, WasmRuntime
 from starlette_wasm.capabilities import CapabilitySettings, Code, Operation, frame
 from starlette_wasm.capabilities.kv import store
 from starlette_wasm.capabilities.queue import SqliteOutbox, publisher
+from starlette_wasm.capabilities.trace import MAX_ATTRIBUTES
 from starlette_wasm.engine import hostcall
+from starlette_wasm.telemetry.guest_trace import MAX_NAME, MAX_TEXT
 
 ROOT = Path(__file__).parents[1]
 SDK = ROOT / "sdk"
@@ -76,6 +78,9 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         f"{store.MAX_VALUE_BYTES >> 20} MiB",
         str(store.MAX_LIST),
         f"{publisher.MAX_ATTRIBUTES} of {publisher.MAX_ATTRIBUTE_BYTES >> 10} KiB",
+        str(MAX_ATTRIBUTES),
+        f"{MAX_NAME} characters",
+        f"{MAX_TEXT} characters",
     ]
     assert store.MAX_VALUE_BYTES == publisher.MAX_MESSAGE_BYTES
     assert f"1 the payload has more than {hostcall.MAX_PAYLOAD >> 20} MiB, 21" in section("The ABI")

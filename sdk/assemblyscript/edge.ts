@@ -30,6 +30,10 @@ export const enum Operation {
   KvIncrement = 6,
   KvCas = 7,
   QueuePublish = 8,
+  TraceStart = 9,
+  TraceEnd = 10,
+  TraceSet = 11,
+  TraceEvent = 12,
 }
 
 /** What the host, or a server it asked, says when a call fails. `code` is stable. */
@@ -184,6 +188,41 @@ export namespace queue {
   export function publish(queue: string, body: ArrayBuffer, attributes: string = "{}"): Sent {
     const result = call(Operation.QueuePublish, `{"queue":${quote(queue)},"attributes":${attributes}}`, body);
     return new Sent(result.failure, result.fields, result.body);
+  }
+}
+
+export class Span extends Result {
+  /** 0 where nobody records the trace, or where it failed; then what is done with it goes well, and does nothing. */
+  get number(): i64 {
+    return this.fields.get("span").integer;
+  }
+}
+
+/** `attributes` is a JSON object of strings, numbers and bools. */
+export namespace trace {
+  /** For `span`: the one that was started last, of those that are open; else the function's own. */
+  export const CURRENT: i64 = -1;
+
+  export function start(name: string, attributes: string = "{}"): Span {
+    const result = call(Operation.TraceStart, `{"name":${quote(name)},"attributes":${attributes}}`);
+    return new Span(result.failure, result.fields, result.body);
+  }
+
+  /** `error` is what went wrong in the span, "" where nothing did. */
+  export function end(span: i64, error: string = ""): Result {
+    return call(Operation.TraceEnd, `{"span":${span}` + (error == "" ? "}" : `,"error":${quote(error)}}`));
+  }
+
+  export function set(span: i64, attributes: string): Result {
+    return call(Operation.TraceSet, `{${numbered(span)}"attributes":${attributes}}`);
+  }
+
+  export function event(span: i64, name: string, attributes: string = "{}"): Result {
+    return call(Operation.TraceEvent, `{${numbered(span)}"name":${quote(name)},"attributes":${attributes}}`);
+  }
+
+  function numbered(span: i64): string {
+    return span == CURRENT ? "" : `"span":${span},`;
   }
 }
 

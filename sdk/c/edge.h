@@ -407,6 +407,10 @@ enum {
     EDGE_KV_INCREMENT = 6,
     EDGE_KV_CAS = 7,
     EDGE_QUEUE_PUBLISH = 8,
+    EDGE_TRACE_START = 9,
+    EDGE_TRACE_END = 10,
+    EDGE_TRACE_SET = 11,
+    EDGE_TRACE_EVENT = 12,
 };
 
 /* `fields` is the object of the result. */
@@ -608,6 +612,55 @@ EDGE_FN edge_message edge_queue_publish(const char *queue, edge_text body, const
     edge_add(&fields, "}");
     edge_result result = edge_call(EDGE_QUEUE_PUBLISH, fields, body);
     return (edge_message){result.error, edge_string(edge_find(result.fields, "id"))};
+}
+
+/* For `span`: the span that was started last, of those that are open; else the function's own. */
+#define EDGE_CURRENT (-1)
+
+/* span: 0 where nobody records the trace, or where it failed; then what is done with it goes well, and does nothing. */
+typedef struct {
+    edge_error error;
+    int64_t span;
+} edge_span;
+
+EDGE_FN edge_error edge_trace_call(int32_t operation, int64_t span, edge_text fields) {
+    if (span != EDGE_CURRENT) edge_int_field(&fields, "span", span);
+    edge_add(&fields, fields.len ? "}" : "{}");
+    return edge_call(operation, fields, (edge_text){0}).error;
+}
+
+EDGE_FN void edge_attributes_field(edge_text *fields, const char *attributes) {
+    if (attributes) edge_field(fields, "attributes", attributes, strlen(attributes));
+}
+
+/* attributes: a JSON object of strings, numbers and bools, or NULL. */
+EDGE_FN edge_span edge_trace_start(const char *name, const char *attributes) {
+    edge_text fields = {0};
+    edge_text_field(&fields, "name", edge_literal(name));
+    edge_attributes_field(&fields, attributes);
+    edge_add(&fields, "}");
+    edge_result result = edge_call(EDGE_TRACE_START, fields, (edge_text){0});
+    return (edge_span){result.error, edge_int(edge_find(result.fields, "span"))};
+}
+
+/* error: what went wrong in the span, NULL where nothing did. */
+EDGE_FN edge_error edge_trace_end(int64_t span, const char *error) {
+    edge_text fields = {0};
+    if (error) edge_text_field(&fields, "error", edge_literal(error));
+    return edge_trace_call(EDGE_TRACE_END, span, fields);
+}
+
+EDGE_FN edge_error edge_trace_set(int64_t span, const char *attributes) {
+    edge_text fields = {0};
+    edge_attributes_field(&fields, attributes);
+    return edge_trace_call(EDGE_TRACE_SET, span, fields);
+}
+
+EDGE_FN edge_error edge_trace_event(int64_t span, const char *name, const char *attributes) {
+    edge_text fields = {0};
+    edge_text_field(&fields, "name", edge_literal(name));
+    edge_attributes_field(&fields, attributes);
+    return edge_trace_call(EDGE_TRACE_EVENT, span, fields);
 }
 
 #endif

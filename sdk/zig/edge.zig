@@ -68,10 +68,15 @@ pub fn respond(status: u16, headers: anytype, body: []const u8) void {
     const plain = std.unicode.utf8ValidateSlice(body);
     writeAll(stringify(.{
         .status_code = status,
-        .headers = if (@TypeOf(headers) == @TypeOf(.{})) Strings{} else headers, // .{} alone would be a list
+        .headers = object(headers),
         .body = if (plain) body else base64(body),
         .is_base64_encoded = !plain,
     }));
+}
+
+/// `.{}` alone would be a list.
+fn object(value: anytype) if (@TypeOf(value) == @TypeOf(.{})) Strings else @TypeOf(value) {
+    return if (@TypeOf(value) == @TypeOf(.{})) .{} else value;
 }
 
 pub fn respondJson(status: u16, value: anytype) void {
@@ -179,6 +184,46 @@ pub const queue = struct {
     }
 };
 
+/// Attributes are a struct of texts, numbers and bools, `.{}` for none.
+pub const trace = struct {
+    /// 0 where nobody records the trace; then what is done with it goes well, and does nothing.
+    pub const Span = enum(u32) { _ };
+
+    pub fn start(name: []const u8, attributes: anytype) Result(Span) {
+        const fields = .{ .name = name, .attributes = object(attributes) };
+        return switch (field(u32, "span", .trace_start, fields, "")) {
+            .ok => |span| .{ .ok = @enumFromInt(span) },
+            .failed => |failure| .{ .failed = failure },
+        };
+    }
+
+    /// `failed` is what went wrong in the span, null where nothing did.
+    pub fn end(span: Span, failed: ?[]const u8) Result(void) {
+        return record(.trace_end, .{ .span = @intFromEnum(span), .@"error" = failed });
+    }
+
+    /// null stands for the span that was started last, of those that are open; else the function's own.
+    pub fn set(span: ?Span, attributes: anytype) Result(void) {
+        return record(.trace_set, .{ .span = number(span), .attributes = object(attributes) });
+    }
+
+    /// The same.
+    pub fn event(span: ?Span, name: []const u8, attributes: anytype) Result(void) {
+        return record(.trace_event, .{ .span = number(span), .name = name, .attributes = object(attributes) });
+    }
+
+    fn number(span: ?Span) ?u32 {
+        return if (span) |one| @intFromEnum(one) else null;
+    }
+
+    fn record(operation: Operation, fields: anytype) Result(void) {
+        return switch (call(struct {}, operation, fields, "")) {
+            .ok => .{ .ok = {} },
+            .failed => |failure| .{ .failed = failure },
+        };
+    }
+};
+
 pub const Operation = enum(i32) {
     http_fetch = 1,
     kv_get = 2,
@@ -188,6 +233,10 @@ pub const Operation = enum(i32) {
     kv_increment = 6,
     kv_cas = 7,
     queue_publish = 8,
+    trace_start = 9,
+    trace_end = 10,
+    trace_set = 11,
+    trace_event = 12,
 };
 
 pub fn Reply(comptime Fields: type) type {

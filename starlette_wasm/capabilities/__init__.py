@@ -1,4 +1,4 @@
-"""What a guest may do beyond WASI: HTTP requests, key/value stores, queues.
+"""What a guest may do beyond WASI: HTTP requests, key/value stores, queues, spans.
 
 Each has a room of its own with the same three parts: what the operator sets, the check against the policy's
 grants, and the action on the host. Nothing in here knows the engine, how requests are served, or OpenTelemetry.
@@ -11,6 +11,7 @@ from .http import Attempt, Observer
 from .operations import Operation
 from .session import Session
 from .settings import CapabilitySettings
+from .trace import Recorder
 
 __all__ = [
     "Attempt",
@@ -21,6 +22,7 @@ __all__ = [
     "Grants",
     "Observer",
     "Operation",
+    "Recorder",
     "Session",
     "Violation",
 ]

@@ -31,6 +31,7 @@ class Code(StrEnum):
     NOT_A_NUMBER = "not-a-number"
     QUEUE_NOT_ALLOWED = "queue-not-allowed"
     STORE_FULL = "store-full"
+    TRACE_EXCEEDED = "trace-exceeded"
 
 
 VIOLATIONS = frozenset(
@@ -41,6 +42,7 @@ VIOLATIONS = frozenset(
         Code.QUEUE_NOT_ALLOWED,
         Code.CALLS_EXCEEDED,
         Code.BYTES_EXCEEDED,
+        Code.TRACE_EXCEEDED,
     }
 )
 """The codes that say a guest tried what its policy or the limits forbid."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from .errors import CapabilityError, Code, printable
 
 
@@ -57,6 +59,15 @@ class Fields:
                 pairs.append((_text(name, key), _text(name, each)))
         return pairs
 
+    def scalars(self, name: str) -> dict[str, str | bool | int | float]:
+        """An object of strings, bools, integers of 64 bits and finite numbers."""
+        value = self._values.pop(name, None)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise bad_field(name, "is no object")
+        return {_text(name, key): _scalar(name, each) for key, each in value.items()}
+
     def done(self) -> None:
         for name in self._values:
             raise bad_field(printable(name, 40), "is not known here")
@@ -64,6 +75,16 @@ class Fields:
 
 def bad_field(name: str, problem: str) -> CapabilityError:
     return CapabilityError(Code.BAD_REQUEST, f"bad request: {name} {problem}")
+
+
+def _scalar(name: str, value: object) -> str | bool | int | float:
+    if isinstance(value, bool) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
+        return value
+    if isinstance(value, float) and isfinite(value):
+        return value
+    if isinstance(value, str):
+        return _text(name, value)
+    raise bad_field(name, "has a value that is no string, bool or number")
 
 
 def _text(name: str, value: object) -> str:

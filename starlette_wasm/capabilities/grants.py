@@ -8,6 +8,7 @@ from ..policy import SandboxPolicy
 from .http import HttpGrant
 from .kv import KvGrant
 from .queue import QueueGrant
+from .trace import TraceGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Grants:
     http: HttpGrant
     kv: KvGrant
     queue: QueueGrant
+    trace: TraceGrant
 
     @classmethod
     def of(cls, policy: SandboxPolicy) -> Grants:
@@ -22,4 +24,5 @@ class Grants:
             HttpGrant(policy.host_patterns, policy.max_network_requests, policy.allow_private_networks),
             KvGrant(frozenset(policy.kv_namespaces)),
             QueueGrant(frozenset(policy.queues)),
+            TraceGrant(policy.max_spans, policy.max_trace_events),
         )

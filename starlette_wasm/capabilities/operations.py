@@ -16,6 +16,10 @@ class Operation(IntEnum):
     KV_INCREMENT = 6
     KV_CAS = 7
     QUEUE_PUBLISH = 8
+    TRACE_START = 9
+    TRACE_END = 10
+    TRACE_SET = 11
+    TRACE_EVENT = 12
 
     @property
     def title(self) -> str:
@@ -23,6 +27,7 @@ class Operation(IntEnum):
         return self.name.lower().replace("_", ".")
 
 
+TRACING = frozenset({Operation.TRACE_START, Operation.TRACE_END, Operation.TRACE_SET, Operation.TRACE_EVENT})
 _BY_NAME = {operation.title: operation for operation in Operation}
 
 

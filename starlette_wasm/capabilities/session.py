@@ -12,7 +12,8 @@ from .fields import Fields
 from .grants import Grants
 from .host import Capabilities
 from .http import Observer
-from .operations import find
+from .operations import TRACING, Operation, find
+from .trace import Recorder, TraceUsage, record
 from .usage import Usage
 
 logger = logging.getLogger("starlette_wasm")
@@ -24,19 +25,27 @@ class Session:
     """One for an invocation, made at its first call; holds nothing that needs closing.
 
     ``deadline`` is on ``time.monotonic()``. ``observer`` sees every outbound request and may add headers.
-    ``violations`` are the refusals, the first 100 of them.
+    ``recorder`` takes what the guest adds to the trace. ``violations`` are the refusals, the first 100 of them.
     """
 
-    __slots__ = ("_capabilities", "_deadline", "_grants", "_observer", "usage", "violations")
+    __slots__ = ("_capabilities", "_deadline", "_grants", "_observer", "_recorder", "_trace", "usage", "violations")
 
     def __init__(
-        self, capabilities: Capabilities, grants: Grants, *, deadline: float, observer: Observer | None = None
+        self,
+        capabilities: Capabilities,
+        grants: Grants,
+        *,
+        deadline: float,
+        observer: Observer | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         settings = capabilities.settings
         self._capabilities = capabilities
         self._grants = grants
         self._deadline = deadline
         self._observer = observer
+        self._recorder = recorder
+        self._trace = TraceUsage(grants.trace)
         self.usage = Usage(
             max_calls=settings.max_calls, max_bytes=settings.max_bytes, max_requests=grants.http.max_requests
         )
@@ -46,28 +55,49 @@ class Session:
         """The result, as ``frame`` has it: errors are values. Only cancellation raises."""
         title = str(operation)
         try:
-            self.usage.call()
-            found = find(operation)
+            found = self._enter(operation, payload)
             title = found.title
-            self.usage.move(len(payload))
             header, body = frame.decode(payload)
+            if found in TRACING:
+                return self._leave(*record(found, self._trace, self._recorder, Fields(header)))
             left = self._deadline - time.monotonic()
             async with asyncio.timeout(max(left, 0)):
                 result, out = await self._capabilities.call(
                     found, self._grants, self.usage, self._observer, Fields(header), body
                 )
-            reply = frame.encode({"ok": True, **result}, out)
-            self.usage.move(len(reply))
-            return reply
-        except CapabilityError as error:
-            return self._failed(title, error)
+            return self._leave(result, out)
         except TimeoutError:
             return self._failed(title, CapabilityError(Code.TIMEOUT, "timed out"))
-        except Exception:
-            logger.exception("capability %s failed", title)
-            return self._failed(title, CapabilityError(Code.INTERNAL, "internal error"))
+        except Exception as error:
+            return self._failed(title, error)
 
-    def _failed(self, title: str, error: CapabilityError) -> bytes:
+    def at_once(self, operation: int, payload: bytes) -> bytes | None:
+        """The same for the operations that wait for nothing, in whatever thread the guest runs; None for the others."""
+        if operation not in TRACING:
+            return None
+        found = Operation(operation)
+        try:
+            self._enter(found, payload)
+            header, _ = frame.decode(payload)
+            return self._leave(*record(found, self._trace, self._recorder, Fields(header)))
+        except Exception as error:
+            return self._failed(found.title, error)
+
+    def _enter(self, operation: int | str, payload: bytes) -> Operation:
+        self.usage.call()
+        found = find(operation)
+        self.usage.move(len(payload))
+        return found
+
+    def _leave(self, result: dict[str, object], out: bytes) -> bytes:
+        reply = frame.encode({"ok": True, **result}, out)
+        self.usage.move(len(reply))
+        return reply
+
+    def _failed(self, title: str, error: Exception) -> bytes:
+        if not isinstance(error, CapabilityError):
+            logger.error("capability %s failed", title, exc_info=error)
+            error = CapabilityError(Code.INTERNAL, "internal error")
         if error.code in VIOLATIONS and len(self.violations) < _KEPT_VIOLATIONS:
             self.violations.append(Violation(title, error.code, error.message, error.detail))
         return frame.encode({"ok": False, "error": {"code": error.code, "message": error.message}})

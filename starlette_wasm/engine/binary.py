@@ -138,6 +138,7 @@ def referenced(code: bytes, functions: Container[int]) -> list[int]:
     )
 
 
+CALL = b"\x10"
 # memory.grow is 0x40 and the index of memory 0, which may be padded.
 _MAYBE_GROW = re.compile(rb"\x40\x80{0,4}\x00")
 _NO_IMMEDIATE = frozenset([0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)])
@@ -173,8 +174,13 @@ def _skip_prefixed(reader: Reader, opcode: int) -> None:
         raise UnsupportedError(f"it uses the instruction 0xfd {sub}")
 
 
-def _grows(body: bytes) -> list[tuple[int, int]]:
-    """Where the memory.grow instructions of a function body begin and end."""
+def grows(body: bytes) -> list[tuple[int, int]]:
+    """Where the memory.grow instructions of a function body begin and end.
+
+    Only bodies in which the bytes of the instruction occur at all are decoded.
+    """
+    if not _MAYBE_GROW.search(body):
+        return []
     reader = Reader(body)
     for _ in range(reader.u32()):  # the locals
         reader.skip_leb()
@@ -210,16 +216,14 @@ def _grows(body: bytes) -> list[tuple[int, int]]:
 
 
 def replace_memory_grow(body: bytes, function: int) -> bytes:
-    """The body with each ``memory.grow`` replaced by a call of ``function``, which has the same type.
-
-    Only bodies in which the bytes of the instruction occur at all are decoded.
-    """
-    if not _MAYBE_GROW.search(body):
+    """The body with each ``memory.grow`` replaced by a call of ``function``, which has the same type."""
+    found = grows(body)
+    if not found:
         return body
-    call = b"\x10" + leb(function)
+    call = CALL + leb(function)
     parts: list[bytes] = []
     at = 0
-    for begin, end in _grows(body):
+    for begin, end in found:
         parts += body[at:begin], call
         at = end
     parts.append(body[at:])

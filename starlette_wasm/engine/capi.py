@@ -74,6 +74,7 @@ trap_message = function("wasm_trap_message", None, c_void_p, c_void_p)
 trap_trace = function("wasm_trap_trace", None, c_void_p, c_void_p)
 trap_delete = function("wasm_trap_delete", None, c_void_p)
 frame_func_name = function("wasmtime_frame_func_name", c_void_p, c_void_p)
+frame_func_offset = function("wasm_frame_func_offset", c_size_t, c_void_p)
 frame_func_index = function("wasm_frame_func_index", c_uint32, c_void_p)
 byte_vec_delete = function("wasm_byte_vec_delete", None, c_void_p)
 frame_vec_delete = function("wasm_frame_vec_delete", None, c_void_p)
@@ -265,8 +266,8 @@ TRAPS = {
 }
 
 
-def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...]]:
-    """The reason of a trap and its frames, innermost first; the trap is freed."""
+def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """The reason of a trap, its frames, innermost first, and their functions and offsets; the trap is freed."""
     code = c_uint8()
     if trap_code(trap, ctypes.addressof(code)):
         reason = TRAPS.get(code.value, f"code {code.value}")
@@ -274,17 +275,19 @@ def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...]]:
         reason = _message(trap_message, trap).partition("\n")[0]
     vector = Vector()
     trap_trace(trap, ctypes.addressof(vector))
-    frames = []
+    frames, places = [], []
     for i in range(min(vector.size, most)):
         frame = c_void_p.from_address(vector.data + 8 * i).value
         name = frame_func_name(frame)
         text = _byte_vec(name) if name else None
-        frames.append(_printable(text) if text else f"func[{frame_func_index(frame)}]")
+        index = frame_func_index(frame)
+        frames.append(_printable(text) if text else f"func[{index}]")
+        places.append((index, frame_func_offset(frame)))
     if vector.size > most:
         frames.append(f"... {vector.size - most} more")
     frame_vec_delete(ctypes.addressof(vector))
     trap_delete(trap)
-    return reason, tuple(frames)
+    return reason, tuple(frames), tuple(places)
 
 
 def _byte_vec(at: int) -> str:

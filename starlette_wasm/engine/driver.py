@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from typing import Protocol
 
 from .capi import EngineError
 from .instance import End, Instance, Outcome
@@ -16,10 +17,17 @@ from .workers import STUCK_AFTER, Workers
 _PATIENCE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 HostCall = Callable[[], Awaitable[int]]
-Host = Callable[[int, bytes], Awaitable[bytes]]
-"""Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
 Guard = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what may end a long invocation from outside, by cancelling the body of its ``async with``."""
+
+
+class Host(Protocol):
+    """Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
+
+    def at_once(self, operation: int, payload: bytes) -> bytes | None:
+        """What waits for nothing, in whatever thread the guest runs; None for ``call()`` to answer."""
+
+    async def call(self, operation: int, payload: bytes) -> bytes: ...
 
 
 class _Owner(Enum):

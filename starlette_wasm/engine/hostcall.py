@@ -68,7 +68,7 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
 
 
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
-    """``edge.call``: hands a copy of the payload to the invocation's host."""
+    """``edge.call``: hands a copy of the payload to the invocation's host, which may have an answer at once."""
     invocation.result = None
     memory = invocation.guest_memory()
     if payload + length > len(memory):
@@ -77,14 +77,20 @@ def _edge_call(invocation: Invocation, operation: int, payload: int, length: int
         return -TOO_BIG
     if invocation.host is None:
         return -NOSYS
-    invocation.wait_for(partial(_call_host, invocation, operation, bytes(memory[payload : payload + length])))
-    return None
+    copy = bytes(memory[payload : payload + length])
+    answer = invocation.host.at_once(operation, copy)
+    if answer is None:
+        invocation.wait_for(partial(_call_host, invocation, operation, copy))
+        return None
+    invocation.host_calls += 1
+    invocation.result = answer
+    return len(answer)
 
 
 async def _call_host(invocation: Invocation, operation: int, payload: bytes) -> int:
     assert invocation.host is not None
     invocation.host_calls += 1
-    invocation.result = await invocation.host(operation, payload)
+    invocation.result = await invocation.host.call(operation, payload)
     return len(invocation.result)
 
 

@@ -84,6 +84,9 @@ class Outcome:
     exit_code: int = 0
     reason: str = ""
     frames: tuple[str, ...] = ()
+    """The guest's functions at a trap, innermost first."""
+    places: tuple[tuple[int, int], ...] = ()
+    """Of the frames: function of the linked module, and byte in it."""
     refused_pages: int = 0
     """Of the last refused ``memory.grow``, 0 where none was."""
     memory_bytes: int = 0
@@ -369,14 +372,15 @@ class Instance:
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
         if trap:
-            reason, frames = capi.take_trap(trap)
+            reason, frames, places = capi.take_trap(trap)
             if overflow:
                 outcome.end = End.OUTPUT
             elif exited:
                 outcome.exit_code = exit_code
                 outcome.end = End.EXIT if exit_code else End.OK
             else:
-                outcome.end, outcome.reason, outcome.frames = End.TRAP, reason, frames
+                outcome.end, outcome.reason = End.TRAP, reason
+                outcome.frames, outcome.places = frames, places
             if refused and outcome.end in (End.TRAP, End.EXIT):
                 outcome.end = End.MEMORY
         return outcome

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
@@ -20,6 +20,7 @@ from .aot import MOST_BYTES, AotCache, CacheError
 from .catalog import FunctionSource
 from .circuit import LoadCircuit
 from .compiler import CompileLimits, Compiler, CompilerError
+from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -36,6 +37,11 @@ class LoadedFunction:
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None
     """From when to when it was compiled, in ns since the epoch; None where it came from the cache."""
+    symbols: Symbols = field(init=False)
+    """Names what traps in it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest))
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:

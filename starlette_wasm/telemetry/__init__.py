@@ -1,9 +1,12 @@
 """Spans, metrics, logs: what an operator sees of an invocation."""
 
 from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
+from .exchange import IDLE_EXCHANGE, Exchange
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
-from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, whole_route
+from .routes import whole_route
+from .telemetry import Telemetry
+from .watch import Watch
 
 __all__ = [
     "IDLE_EXCHANGE",

@@ -17,6 +17,10 @@ from ..interrupt import Interrupted
 ACQUIRE = "wasm acquire"
 COMPILE = "wasm compile"
 EXECUTE = "wasm execute"
+GUEST_SCOPE = "starlette_wasm.guest"
+"""The instrumentation scope of the spans that guests start."""
+GUEST_PREFIX = "guest."
+"""Before the name of every attribute that a guest sets: it cannot take the place of one of the host's."""
 
 
 class Attribute(StrEnum):

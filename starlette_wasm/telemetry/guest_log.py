@@ -16,6 +16,7 @@ from ..capabilities import Violation
 from ..engine.instance import Outcome
 from ..messages import EdgeContext
 from ..target import Target
+from .text import escape
 
 logger = logging.getLogger("starlette_wasm.guest")
 
@@ -149,7 +150,7 @@ def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
     extra = _extra(target, context)
     for denial in outcome.denials:
         what = "sandbox violation: fs write" if denial.write else "permission denied"
-        logger.warning("%s: %s: %s", target, what, _escape(denial.path), extra=extra)
+        logger.warning("%s: %s: %s", target, what, escape(denial.path), extra=extra)
     if not outcome.stderr:
         return
     _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
@@ -162,7 +163,7 @@ def log_violations(target: Target, violations: Sequence[Violation], context: Edg
     extra = _extra(target, context)
     for violation in violations:
         detail = f" ({violation.detail})" if violation.detail else ""
-        logger.warning("%s: %s: %s%s", target, violation.operation, _escape(violation.message), detail, extra=extra)
+        logger.warning("%s: %s: %s%s", target, violation.operation, escape(violation.message), detail, extra=extra)
 
 
 def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
@@ -181,7 +182,7 @@ def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
             line = raw.decode("utf-8", "replace").removesuffix("\r")
             level = severity(line[:MAX_LINE])
             if logger.isEnabledFor(level):
-                logger.log(level, "%s: %s", target, _escape(_cut(line)), extra=extra)
+                logger.log(level, "%s: %s", target, escape(_cut(line)), extra=extra)
     if count > MAX_LINES:
         logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
     dropped = allowance.report()
@@ -191,9 +192,3 @@ def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
 
 def _cut(line: str) -> str:
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}... ({len(line) - MAX_LINE} more characters)"
-
-
-def _escape(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)

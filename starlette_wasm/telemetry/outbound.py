@@ -12,13 +12,14 @@ from opentelemetry.util.types import AttributeValue
 
 from ..capabilities.http import Attempt, Observer
 from .conventions import Attribute
+from .guest_trace import GuestTrace
 
 # Not the global propagator, which adds baggage: that is not for outside hosts.
 _propagator = TraceContextTextMapPropagator()
 
 
-def observer(tracer: Tracer) -> Observer:
-    """What watches the requests of one guest, in the context of its execute span."""
+def observer(tracer: Tracer, guest: GuestTrace | None = None) -> Observer:
+    """What watches the requests of one guest: under the span that the guest has open, else under its execute span."""
 
     @contextmanager
     def observe(attempt: Attempt) -> Iterator[Mapping[str, str]]:
@@ -37,7 +38,8 @@ def observer(tracer: Tracer) -> Observer:
         }
         if attempt.resend_count:
             attributes["http.request.resend_count"] = attempt.resend_count
-        span = tracer.start_span(attempt.method, kind=SpanKind.CLIENT, attributes=attributes)
+        parent = guest.context if guest is not None else None
+        span = tracer.start_span(attempt.method, parent, SpanKind.CLIENT, attributes)
         _propagator.inject(headers, in_context(span))
         try:
             yield headers

@@ -32,6 +32,7 @@ from ..engine.instance import Outcome
 from ..messages import EdgeContext, EdgeRequest
 from ..target import Target
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
+from .guest_trace import GuestTrace
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _OWN_HEADERS = ("traceparent", "tracestate")
@@ -150,7 +151,7 @@ class CallSpans:
     """The spans of one call of a function. Made in the task that runs it, and ended there."""
 
     __slots__ = (
-        *("_execute", "_function", "_function_token", "_parent", "_token", "_tracer", "_violations"),
+        *("_execute", "_function", "_function_token", "_guest", "_parent", "_token", "_tracer", "_violations"),
         "context",
     )
 
@@ -168,6 +169,7 @@ class CallSpans:
         self._violations: list[str] = []
         self._function: Span | None = None
         self._execute: Span | None = None
+        self._guest: GuestTrace | None = None
         self._token: Token[Context] | None = None
         self._function_token: Token[Context] | None = None
         current = get_current_span()
@@ -204,6 +206,12 @@ class CallSpans:
             self._execute = span = self._tracer.start_span(EXECUTE, self._parent)
             self.context = span.get_span_context()
             self._token = contexts.attach(in_context(span, self._parent))
+
+    def guest(self, tracer: Tracer) -> GuestTrace | None:
+        """What takes the guest's own additions, where the execute span is recorded; ended with it."""
+        if self._execute is not None and self._execute.is_recording():
+            self._guest = GuestTrace(tracer, self._execute, contexts.get_current())
+        return self._guest
 
     def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
         """The request for the guest, which is told of its own span in place of the one that the client sent."""
@@ -242,6 +250,8 @@ class CallSpans:
     def _leave_execute(self, error: ErrorType | None, why: str) -> None:
         span, self._execute = self._execute, None
         if span is not None:
+            if self._guest is not None:
+                self._guest.close()
             if error is not None:
                 _fail(span, error, why)
             span.end()

@@ -27,11 +27,15 @@ async def test_operations_have_a_number_and_a_name() -> None:
         "kv.increment": 6,
         "kv.cas": 7,
         "queue.publish": 8,
+        "trace.start": 9,
+        "trace.end": 10,
+        "trace.set": 11,
+        "trace.event": 12,
     }
     async with capabilities() as there:
         guest = Guest(there, POLICY)
         assert await guest.fields(6, namespace="a", key="n") == {"value": 1}  # type: ignore[arg-type]
-        for unknown in (0, 9, -1, 2**31, "", "kv.GET", "kv_get"):
+        for unknown in (0, 13, -1, 2**31, "", "kv.GET", "kv_get"):
             assert (await guest.error(unknown))[0] == "unknown-operation"  # type: ignore[arg-type]
 
 

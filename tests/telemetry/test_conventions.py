@@ -9,13 +9,23 @@ from types import ModuleType
 
 import pytest
 
-from starlette_wasm import exceptions, telemetry
+from starlette_wasm import SandboxPolicy, exceptions, telemetry
 from starlette_wasm.exceptions import ExecutionTimeout, WasmError
 from starlette_wasm.interrupt import Interrupted, Why
 from starlette_wasm.rollout.pipeline.breaker import Circuit
 from starlette_wasm.rollout.pipeline.retry import Refused
 from starlette_wasm.telemetry import ErrorType, PickedBy, Variant, error_type, whole_route
-from starlette_wasm.telemetry.conventions import METRICS, VIOLATION_KINDS, Attribute, Role
+from starlette_wasm.telemetry.conventions import (
+    ACQUIRE,
+    COMPILE,
+    EXECUTE,
+    GUEST_PREFIX,
+    GUEST_SCOPE,
+    METRICS,
+    VIOLATION_KINDS,
+    Attribute,
+    Role,
+)
 
 DOCS = (Path(__file__).parent.parent.parent / "docs" / "telemetry.md").read_text()
 
@@ -54,6 +64,23 @@ def test_the_documentation_lists_every_metric() -> None:
 
 def test_the_documentation_lists_every_error_type() -> None:
     assert [row[0] for row in table("Error types")] == [each.value for each in ErrorType]
+
+
+def test_the_picture_is_of_such_a_trace() -> None:
+    """Drawn by scripts/draw-trace from what a collector sent on."""
+    picture = (Path(__file__).parents[2] / "docs" / "trace.svg").read_text()
+    assert "](trace.svg)" in DOCS
+    names = re.findall(r"<text [^>]*>([^<]+)</text>\n<rect", picture)
+    assert [name for name in names if name in (ACQUIRE, COMPILE, EXECUTE)] == [ACQUIRE, COMPILE, EXECUTE]
+    for attribute in re.findall(r"\b(?:starlette_wasm|faas)\.[a-z_.]+(?= = )", picture):
+        assert attribute in list(Attribute)
+
+
+def test_the_documentation_tells_of_what_guests_add() -> None:
+    for name in (GUEST_SCOPE, GUEST_PREFIX):
+        assert f"`{name}`" in DOCS
+    policy = SandboxPolicy()
+    assert f"`maxSpans` ({policy.max_spans}) and `maxTraceEvents` ({policy.max_trace_events})" in DOCS
 
 
 def every(kind: type[WasmError]) -> set[type[WasmError]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from apps import client, run
-from collecting import Make
+from collecting import Collector, Make
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -21,6 +24,7 @@ from starlette_wasm.telemetry.guest_log import Allowance, severity
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 CONTEXT = EdgeContext("r-1")
+LONG = {"executionTimeoutMs": 60_000}
 
 
 class Named:
@@ -188,3 +192,67 @@ def test_a_guest_that_floods_stderr_is_answered(make: Make, caplog: pytest.LogCa
         assert "bytes of stderr dropped (maxLogBytes)" in caplog.messages[-1]
 
     run(main())
+
+
+HOSTILE = {
+    "another record": b"ok\n2026-01-01 00:00:00 ERROR starlette_wasm: forged\n",
+    "carriage return": b"ok\rERROR:starlette_wasm:forged",
+    "escapes": b"\x1b[2J\x1b]0;title\x07\x9b31m",
+    "other line ends": "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg".encode(),
+    "bidirectional": "\u202e\u2066forged\u2069".encode(),
+    "no UTF-8": b"\xff\xfe\xc0\x80\xed\xa0\x80",
+    "NUL": b"a\0b",
+    "percent": b"%s %d %(name)s %n",
+    "an access line": b'{"time":"2026-01-01T00:00:00Z","function":"other","status":200}',
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_a_hostile_guest_logs_harms_neither_log_nor_trace(make: Make, collector: Collector, kind: str) -> None:
+    """Each record, as a file gets it, is one printable line that begins with whose it is."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
+    guest_log.logger.addHandler(handler)
+
+    async def main() -> None:
+        async with (
+            make({"/log": "log"}) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            assert (await http.post("/log", content=HOSTILE[kind])).status_code == 200
+
+    try:
+        run(main())
+    finally:
+        guest_log.logger.removeHandler(handler)
+    lines = written.getvalue().split("\n")
+    assert lines.pop() == ""
+    assert len(lines) == len(HOSTILE[kind].removesuffix(b"\n").split(b"\n"))
+    for line in lines:
+        assert re.match(r"(INFO|ERROR):starlette_wasm\.guest:log v1: ", line)
+        assert line.isprintable()
+    assert collector.tree() == ["POST /log", ["log", ["wasm execute"]]]
+    texts = [str(value) for span in collector.spans for value in (span.attributes or {}).values()]
+    assert not any("forged" in text or "\x1b" in text for text in texts)
+
+
+def test_a_gigabyte_on_stderr_is_counted_and_costs_no_memory(
+    make: Make, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = psutil.Process()
+
+    async def main() -> None:
+        async with (
+            make({"/flood": {"functionName": "flood_gigabyte", "policy": "long"}}, policies={"long": LONG}) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            before = process.memory_info().rss
+            response = await http.get("/flood", timeout=60)
+            assert response.json() == {"logged": 1_000_000_000}
+            assert process.memory_info().rss - before < 32 << 20
+
+    run(main())
+    assert caplog.messages[-1] == "flood_gigabyte v1: 999934464 bytes of stderr dropped (maxLogBytes)"
+    assert len(caplog.messages) < 1000
+    assert collector.tree() == ["GET /flood", ["flood_gigabyte", ["wasm execute"]]]

@@ -38,6 +38,10 @@ pub enum Operation {
     KvIncrement = 6,
     KvCas = 7,
     QueuePublish = 8,
+    TraceStart = 9,
+    TraceEnd = 10,
+    TraceSet = 11,
+    TraceEvent = 12,
 }
 
 /// The fields and the body of a result.

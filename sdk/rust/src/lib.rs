@@ -20,6 +20,7 @@ pub mod json;
 pub mod kv;
 pub mod queue;
 mod request;
+pub mod trace;
 
 pub use call::{call, Error, Operation, Reply, Result};
 pub use fetch::{Fetch, Fetched};

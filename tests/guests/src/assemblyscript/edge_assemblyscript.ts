@@ -1,6 +1,6 @@
 // Capabilities by JSON: {"op": "kv.get", "namespace": ..., "key": ...}.
 import * as edge from "../../../../sdk/assemblyscript/edge";
-import { kv, queue, quote } from "../../../../sdk/assemblyscript/edge";
+import { kv, queue, quote, trace } from "../../../../sdk/assemblyscript/edge";
 
 const command = edge.parse(Uint8Array.wrap(edge.bodyOf(edge.readRequest())));
 
@@ -19,6 +19,22 @@ function answer(result: edge.Result, fields: string): void {
     ? `{"ok":false,"code":${quote(failure.code)},"message":${quote(failure.message)}}`
     : `{"ok":true${fields}}`;
   edge.respond(200, edge.JSON_HEADERS, body);
+}
+
+/** A span in a span, with an attribute and an event each, and what is refused. */
+function scenario(): void {
+  const outer = trace.start("outer", '{"key":"v"}');
+  const inner = trace.start("inner");
+  const event = trace.event(trace.CURRENT, "tick", '{"n":1}');
+  const set = trace.set(outer.number, '{"done":true}');
+  const broke = trace.end(inner.number, "it broke");
+  const end = trace.end(outer.number);
+  const refused = trace.end(outer.number).failure;
+  const again = quote(refused ? refused.code : "");
+  let first: edge.Result = outer;
+  const all: edge.Result[] = [outer, inner, event, set, broke, end];
+  for (let i = all.length - 1; i >= 0; i--) if (all[i].failure) first = all[i];
+  answer(first, `,"outer":${outer.number},"inner":${inner.number},"again":${again}`);
 }
 
 function run(op: string): void {
@@ -54,6 +70,8 @@ function run(op: string): void {
     const by = command.get("by");
     const sum = kv.increment(namespace, key, by.exists ? by.integer : 1);
     answer(sum, `,"value":${sum.value}`);
+  } else if (op == "trace") {
+    scenario();
   } else {
     const sent = queue.publish(text("queue"), edge.encode(text("body")), object("attributes"));
     answer(sent, `,"id":${quote(sent.id)}`);

@@ -105,6 +105,37 @@ static void kv(edge_json command, edge_text op) {
     }
 }
 
+/* A span in a span, with an attribute and an event each, and what is refused. */
+static void scenario(void) {
+    edge_span outer = edge_trace_start("outer", "{\"key\":\"v\"}");
+    edge_span inner = edge_trace_start("inner", NULL);
+    edge_error event = edge_trace_event(EDGE_CURRENT, "tick", "{\"n\":1}");
+    edge_error set = edge_trace_set(outer.span, "{\"done\":true}");
+    edge_error end = edge_trace_end(inner.span, "it broke");
+    if (!end.code) end = edge_trace_end(outer.span, NULL);
+    edge_error again = edge_trace_end(outer.span, NULL);
+    edge_error first = outer.error.code ? outer.error : inner.error.code ? inner.error : event.code ? event : set.code ? set : end;
+    if (!begin(first)) return;
+    add_int("outer", outer.span);
+    add_int("inner", inner.span);
+    add_text("again", edge_literal(again.code));
+}
+
+static void trace(edge_json command, edge_text op) {
+    edge_json number = edge_get(command, "span");
+    int64_t span = number.at ? edge_int(number) : EDGE_CURRENT;
+    if (edge_equal(op, "trace.start")) {
+        edge_span started = edge_trace_start(chars(command, "name"), json(command, "attributes"));
+        if (begin(started.error)) add_int("span", started.span);
+    } else if (edge_equal(op, "trace.end")) {
+        begin(edge_trace_end(span, chars(command, "error")));
+    } else if (edge_equal(op, "trace.set")) {
+        begin(edge_trace_set(span, json(command, "attributes")));
+    } else {
+        begin(edge_trace_event(span, chars(command, "name"), json(command, "attributes")));
+    }
+}
+
 static void run(edge_json command) {
     edge_text op = text(command, "op");
     if (edge_equal(op, "http.fetch")) {
@@ -112,6 +143,12 @@ static void run(edge_json command) {
     } else if (edge_equal(op, "queue.publish")) {
         edge_message sent = edge_queue_publish(chars(command, "queue"), text(command, "body"), json(command, "attributes"));
         if (begin(sent.error)) add_text("id", sent.id);
+    } else if (edge_equal(op, "trace")) {
+        scenario();
+    } else if (op.len > 6 && !memcmp(op.data, "trace.", 6)) {
+        trace(command, op);
+    } else if (edge_equal(op, "trap")) {
+        __builtin_trap();
     } else {
         kv(command, op);
     }

@@ -32,6 +32,7 @@ const Operation = enum {
     @"kv.increment",
     @"kv.cas",
     @"queue.publish",
+    trace,
 };
 
 pub fn main() void {
@@ -78,7 +79,37 @@ pub fn main() void {
             .ok => |id| answer(.{ .ok = true, .id = id }),
             .failed => |failure| fail(failure),
         },
+        .trace => switch (scenario()) {
+            .ok => |seen| answer(seen),
+            .failed => |failure| fail(failure),
+        },
     }
+}
+
+const Seen = struct { ok: bool = true, outer: u32, inner: u32, again: []const u8 };
+
+/// A span in a span, with an attribute and an event each, and what is refused.
+fn scenario() edge.Result(Seen) {
+    const outer = switch (edge.trace.start("outer", .{ .key = "v" })) {
+        .ok => |span| span,
+        .failed => |failure| return .{ .failed = failure },
+    };
+    const inner = switch (edge.trace.start("inner", .{})) {
+        .ok => |span| span,
+        .failed => |failure| return .{ .failed = failure },
+    };
+    for ([_]edge.Result(void){
+        edge.trace.event(null, "tick", .{ .n = 1 }),
+        edge.trace.set(outer, .{ .done = true }),
+        edge.trace.end(inner, "it broke"),
+        edge.trace.end(outer, null),
+    }) |each| if (each == .failed) return .{ .failed = each.failed };
+    const again = edge.trace.end(outer, null);
+    return .{ .ok = .{
+        .outer = @intFromEnum(outer),
+        .inner = @intFromEnum(inner),
+        .again = if (again == .failed) again.failed.code else "",
+    } };
 }
 
 fn answer(value: anytype) void {

@@ -1,6 +1,7 @@
 //! Capabilities by JSON: {"op": "kv.get", "namespace": ..., "key": ...}.
 
-use edge::{kv, queue, Fetch, Request, Response, Result};
+use edge::json::Json;
+use edge::{kv, queue, trace, Fetch, Request, Response, Result};
 use serde_json::{json, Map, Value};
 
 fn main() {
@@ -36,8 +37,22 @@ fn run(command: &Value) -> Result<Value> {
             let id = queue::publish(text("queue"), text("body").as_bytes(), &pairs(&command["attributes"]))?;
             json!({"ok": true, "id": id})
         }
+        "trace" => scenario()?,
         other => panic!("unknown op {}", other),
     })
+}
+
+/// A span in a span, with an attribute and an event each, and what is refused.
+fn scenario() -> Result<Value> {
+    let outer = trace::start("outer", vec![("key", "v".into())])?;
+    let inner = trace::start("inner", vec![])?;
+    let numbers = (outer.number, inner.number);
+    trace::event("tick", vec![("n", 1.into())])?;
+    outer.set(vec![("done", Json::Bool(true))])?;
+    inner.fail("it broke")?;
+    outer.end()?;
+    let again = trace::Span { number: numbers.0 }.end().err().map(|error| error.code);
+    Ok(json!({"ok": true, "outer": numbers.0, "inner": numbers.1, "again": again.unwrap_or_default()}))
 }
 
 fn fetch(command: &Value) -> Result<Value> {

@@ -1,0 +1,51 @@
+"""Where in the sources of a function a trap was, as far as its module says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+from pathlib import Path
+
+from ..engine.instance import Outcome
+from ..engine.lines import Lines
+
+logger = logging.getLogger("starlette_wasm")
+
+
+class Symbols:
+    """The lines of one module, read from its file when it first traps; neither loading nor compiling pays for them."""
+
+    def __init__(self, file: Path, digest: str) -> None:
+        """``digest`` is that of the bytes which were loaded: lines of others would be wrong."""
+        self._file = file
+        self._digest = digest
+        self._lines: Lines | None = None
+        self._reading = threading.Lock()
+
+    async def frames(self, outcome: Outcome) -> tuple[str, ...]:
+        """The frames of a trap, with `` (file:line)`` where that is known. A trap while they are read goes without."""
+        if self._lines is None:
+            if not self._reading.acquire(blocking=False):
+                return outcome.frames
+            try:
+                self._lines = await asyncio.to_thread(self._read)
+            finally:
+                self._reading.release()
+        lines = self._lines
+        if not lines:
+            return outcome.frames
+        found = (lines.find(*place) for place in outcome.places)
+        named = [f"{name} ({where})" if where else name for name, where in zip(outcome.frames, found, strict=False)]
+        return (*named, *outcome.frames[len(named) :])
+
+    def _read(self) -> Lines:
+        try:
+            guest = self._file.read_bytes()
+        except OSError as error:
+            logger.warning("no lines for traps: %s: %s", self._file, error.strerror)
+            guest = b""
+        if hashlib.sha256(guest).hexdigest() != self._digest:
+            return Lines(b"")
+        return Lines(guest)

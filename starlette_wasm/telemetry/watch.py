@@ -1,0 +1,217 @@
+"""``Watch``: one call of a function, as telemetry sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from opentelemetry.util.types import AttributeValue
+
+from ..capabilities import Observer, Recorder, Violation
+from ..engine.instance import Outcome
+from ..exceptions import WasmError
+from ..messages import EdgeContext, EdgeRequest
+from ..target import Target
+from . import access
+from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
+from .exchange import ListenedExchange
+from .observation import Observation
+from .outbound import observer
+from .spans import CallSpans, now
+
+if TYPE_CHECKING:
+    from .telemetry import Telemetry
+
+_GONE = 499
+
+
+class Watch:
+    """One call of a function, from the place in the queue to the response. This class is for when nobody listens."""
+
+    __slots__ = ()
+
+    outside: Context | None = None
+    """The context around the call's spans, where there are some."""
+    observer: Observer | None = None
+    """Watches the guest's outbound requests, where there are spans; once the guest executes."""
+    recorder: Recorder | None = None
+    """Takes what the guest adds to the trace, where its execute span is recorded; once the guest executes."""
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def queued(self) -> None:
+        """There is no place at once: the wait begins."""
+
+    def executing(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
+        """There is a place: the request as the guest is to have it, with ``context`` told of the guest's span."""
+        return request
+
+    def executed(self, outcome: Outcome, fault: WasmError | None) -> None:
+        """The guest has ended, and its log is written."""
+
+    def violated(self, violations: Sequence[Violation]) -> None:
+        """What the policy refused to ``edge.call``; before the guest has ended."""
+
+    def answered(self, status: int) -> None:
+        """The status of the function's own response."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class ListenedWatch(Watch):
+    """One that somebody listens to."""
+
+    __slots__ = ("_attributes", "_begin", "_exchange", "_queued_at", "_request", "_seen", "_since", "_spans", "_target",
+                 "_telemetry", "observer", "outside", "recorder")  # fmt: skip
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        target: Target,
+        request: EdgeRequest,
+        exchange: ListenedExchange | None,
+        since: int,
+        attempt: int | None,
+        attributes: Mapping[str, AttributeValue] | None,
+    ) -> None:
+        self._attributes = attributes or {}
+        self._telemetry = telemetry
+        self._target = target
+        self._request = request
+        self._exchange = exchange
+        self._since = since
+        self._queued_at = 0
+        self._seen = seen = Observation(target.name, target.version)
+        self._spans: CallSpans | None = None
+        self.outside = self.observer = self.recorder = None
+        if exchange is not None:
+            seen.trigger, seen.method, seen.route = "http", exchange.method, exchange.route
+            seen.variant, seen.reason = exchange.variant.value, exchange.reason.value
+        seen.attempt = attempt or (1 if exchange is None else exchange.failures + 1)
+        seen.cold = bool(since)
+
+    def __enter__(self) -> Watch:
+        telemetry, target, seen = self._telemetry, self._target, self._seen
+        begin = time.perf_counter()
+        if seen.cold:
+            seen.init = max(now() - self._since, 0) / 1e9
+            begin -= seen.init
+        self._begin = begin
+        if telemetry.prometheus is not None:
+            telemetry.prometheus.enter(target.name)
+        if telemetry.tracer is not None:
+            attributes: dict[str, AttributeValue] = {
+                Attribute.VERSION.value: target.version,
+                Attribute.ATTEMPT.value: seen.attempt,
+                **self._attributes,
+            }
+            if self._request.context is not None:
+                attributes[Attribute.INVOCATION_ID.value] = self._request.context.request_id
+            alone: dict[str, AttributeValue]
+            if self._exchange is not None:
+                alone = self._exchange.describe(target, seen.cold)
+            else:
+                alone = {
+                    Attribute.TRIGGER.value: seen.trigger,
+                    Attribute.NAME.value: target.name,
+                    Attribute.COLDSTART.value: seen.cold,
+                }
+            self.outside = copy_context()
+            self._spans = CallSpans(telemetry.tracer, target, self._request, self._since, attributes, alone)
+        return self
+
+    def queued(self) -> None:
+        self._queued_at = now()
+
+    def _acquired(self, error: ErrorType | None = None) -> None:
+        queued_at, self._queued_at = self._queued_at, 0
+        if queued_at:
+            self._seen.waited = max(now() - queued_at, 0) / 1e9
+        if (queued_at or self._since) and self._spans is not None:
+            self._spans.acquired(self._since or queued_at, self._target.function.compiled, error)
+
+    def executing(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
+        self._acquired()
+        spans, telemetry = self._spans, self._telemetry
+        if spans is None:
+            return request
+        spans.executing()
+        if self._target.grants is not None and telemetry.tracer is not None and telemetry.guest_tracer is not None:
+            self.recorder = guest = spans.guest(telemetry.guest_tracer)
+            self.observer = observer(telemetry.tracer, guest)
+        return spans.hand_over(request, context) if spans.context.is_valid else request
+
+    def executed(self, outcome: Outcome, fault: WasmError | None) -> None:
+        seen = self._seen
+        seen.ran = True
+        seen.cpu, seen.memory, seen.host_calls = outcome.cpu_s, outcome.memory_bytes, outcome.host_calls
+        if outcome.denials:
+            self._violated([(FS_WRITE if denial.write else FS_ACCESS, denial.path) for denial in outcome.denials])
+        if self._spans is not None:
+            self._spans.executed(outcome, None if fault is None else error_type(fault), str(fault or ""))
+
+    def violated(self, violations: Sequence[Violation]) -> None:
+        self._violated([(violation.code.value, violation.message) for violation in violations])
+
+    def _violated(self, found: list[tuple[str, str]]) -> None:
+        for kind, _ in found:
+            self._telemetry.violation(self._target.name, kind)
+        if self._spans is not None:
+            self._spans.violated([f"{kind} {what}" for kind, what in found])
+
+    def answered(self, status: int) -> None:
+        self._seen.status = status
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seen, spans = self._seen, self._spans
+        seen.duration = time.perf_counter() - self._begin
+        if error is not None:
+            seen.error = error_type(error)
+            if isinstance(error, WasmError):
+                seen.status = error.status
+            elif seen.error is ErrorType.CANCELLED:
+                seen.status = _GONE
+            if self._exchange is not None:
+                self._exchange.failures += 1
+            if self._queued_at:
+                self._acquired(seen.error)
+        self._identify()
+        try:
+            # While the function's span is still current: exemplars, and the access line, belong to it.
+            self._tell()
+        finally:
+            if spans is not None:
+                spans.end(seen.error, "" if error is None else str(error))
+
+    def _identify(self) -> None:
+        """By request and span: the caller's, where none is ours."""
+        seen, spans, context = self._seen, self._spans, self._request.context
+        if context is not None:
+            seen.request_id = context.request_id
+            if context.traceparent is not None:
+                seen.trace_id, seen.span_id = context.traceparent[3:35], context.traceparent[36:52]
+        if spans is not None and spans.context.is_valid:
+            here = spans.context
+            seen.trace_id, seen.span_id = f"{here.trace_id:032x}", f"{here.span_id:016x}"
+            seen.sampled = here.trace_flags.sampled
+
+    def _tell(self) -> None:
+        telemetry, seen = self._telemetry, self._seen
+        if telemetry.metrics is not None:
+            telemetry.metrics.record(seen)
+        if telemetry.prometheus is not None:
+            telemetry.prometheus.record(seen)
+        if telemetry.access_log:
+            access.log(seen)
+
+
+IDLE_WATCH = Watch()
