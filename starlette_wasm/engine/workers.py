@@ -78,3 +78,4 @@ class Workers:
                 self.busy -= 1
                 if not done:
                     self._queue.append(job)
+            del job  # or its module would live until the next one comes
