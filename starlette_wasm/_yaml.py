@@ -23,6 +23,7 @@ _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z", re.ASCII)
 
 _MOST_MERGED = 10_000
 _MOST_SHOWN = 500
+_MOST_ERRORS = 10
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
@@ -146,7 +147,7 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
 
 
 def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
-    """``model`` made from ``data``; raises ``ConfigError`` for the first thing that is wrong."""
+    """``model`` made from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -158,14 +159,23 @@ def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[
 def config_error(
     error: ValidationError, model: type[BaseModel], file: str | PathLike[str] | None = None
 ) -> ConfigError:
-    """One of a ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and mend.
+    """A ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and mend.
 
-    The first one, but a misspelt key goes before the missing one that it was meant to be.
+    The misspelt keys go first, and what is missing where one is misspelt goes without saying.
     """
     errors = error.errors(include_url=False)
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    problem, mend = _explain(first, model)
-    return ConfigError(plain(problem), file=file, key=plain(dotted(first["loc"])) or None, mend=plain(mend))
+    misspelt = [each for each in errors if each["type"] == "extra_forbidden"]
+    places = {each["loc"][:-1] for each in misspelt}
+    others = [
+        each for each in errors
+        if each not in misspelt and not (each["type"] == "missing" and each["loc"][:-1] in places)
+    ]  # fmt: skip
+    found = []
+    for each in [*misspelt, *others][:_MOST_ERRORS]:
+        problem, mend = _explain(each, model)
+        found.append(ConfigError(plain(problem), file=file, key=plain(dotted(each["loc"])) or None, mend=plain(mend)))
+    first, *rest = found
+    return ConfigError(first.problem, file=first.file, key=first.key, mend=first.mend, others=rest)
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -193,6 +203,10 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
             return f"{value} is too large", f"the most is {context['le']}"
         case "too_short" | "string_too_short":
             return f"{value} is too short", f"give at least {context['min_length']}"
+        case "literal_error":
+            return f"{value} is not known", f"write {context['expected']}"
+        case "string_pattern_mismatch":
+            return f"{value} does not fit", f"write what matches {context['pattern']}"
         case "too_long" | "string_too_long":
             return f"{value} is too long", f"give at most {context['max_length']}"
     wanted = _WANTED.get(kind)

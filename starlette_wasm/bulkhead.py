@@ -27,6 +27,10 @@ class Bulkhead:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
+    def limits(self) -> tuple[int, int, float]:
+        return self.limit, self.max_queue, self.timeout
+
+    @property
     def free(self) -> bool:
         return self.active < self.limit and not self._waiters
 

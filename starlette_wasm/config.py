@@ -134,9 +134,11 @@ class EdgeRouterConfig(FileModel):
         return pipelines
 
 
-def load_config(
-    source: str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig,
-) -> EdgeRouterConfig:
+Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
+"""The path of a ``wasm.yaml``, a mapping with the same keys, or a model."""
+
+
+def load_config(source: Config) -> EdgeRouterConfig:
     """The config in a file, a mapping or a model, with absolute directories. Raises ``ConfigError``.
 
     Relative directories count from the file, or from the working directory where there is none.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
 
 from .bulkhead import Bulkhead
 from .capabilities import Capabilities
-from .config import EdgeRouterConfig, RouteRule, load_config
+from .config import Config, EdgeRouterConfig, RouteRule, load_config
+from .directory import OpenDirectory
 from .engine.engine import Engine
 from .exceptions import ConfigError, FunctionNotFound
 from .functions.catalog import Catalog
@@ -25,9 +24,6 @@ from .settings import WasmSettings
 from .target import Target, bind
 
 logger = logging.getLogger("starlette_wasm")
-
-Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
-"""The path of a ``wasm.yaml``, a mapping with the same keys, or a model."""
 
 
 class Deployment:
@@ -46,7 +42,9 @@ class Deployment:
         policies: Mapping[str, SandboxPolicy],
         default_policy: str,
         capabilities: Capabilities,
+        previous: Deployment | None = None,
     ) -> None:
+        """What runs under ``previous`` counts in the bulkheads of this one, where their limits are the same."""
         self.config = config
         self.functions = functions
         self.policies = policies
@@ -54,8 +52,12 @@ class Deployment:
         self._catalog = catalog
         self._default_policy = default_policy
         self._capabilities = capabilities
-        self._directories: list[int] = []
+        self.bound: list[Target] = []
+        """All targets that were made, of rules, routes and calls."""
+        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        self._directories: list[OpenDirectory] = []
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
+        self._inherited = {} if previous is None else previous.bulkheads()
 
     def route(self) -> None:
         """Bind the rules and pipelines. Raises what bind() does, and ConfigError."""
@@ -95,6 +97,16 @@ class Deployment:
         except ValueError as error:
             raise ConfigError(str(error), file=self._source, key="rules") from None
 
+    def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
+        """As bind(), once for each route or call."""
+        if isinstance(version, int):
+            version = str(version)  # as in YAML
+        key = (name, version, policy, route)
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = self.bind(name, version, policy, route=route, where=where)
+        return target
+
     def bind(
         self,
         name: str,
@@ -124,14 +136,23 @@ class Deployment:
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]
         bulkhead = self._bulkhead(route or name, granted)
-        return bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
+        target = bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
+        self.bound.append(target)
+        return target
 
     def _bulkhead(self, route: str, policy: SandboxPolicy) -> Bulkhead:
         """One for each route and policy: the versions that share a path share it."""
         key = (route, policy.name)
         if key not in self._bulkheads:
-            self._bulkheads[key] = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
+            bulkhead = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
+            before = self._inherited.get(key)
+            self._bulkheads[key] = before if before is not None and before.limits == bulkhead.limits else bulkhead
         return self._bulkheads[key]
+
+    def bulkheads(self) -> dict[tuple[str, str], Bulkhead]:
+        """Those of this deployment, and those before it in which something still runs."""
+        busy = {key: bulkhead for key, bulkhead in self._inherited.items() if bulkhead.active}
+        return busy | self._bulkheads
 
     def _where(self, key: str) -> str:
         return f"{self._source}: {key}" if self._source else key
@@ -142,15 +163,19 @@ class Deployment:
         return self.pipelines.running > 0 or any(function.module.live for function in self.functions.values())
 
     def close(self) -> None:
-        """Free the modules, but for one that a stuck guest still runs in, and close the granted directories."""
+        """Free the modules, but for one that a stuck guest still runs in, and close the granted directories.
+
+        For the end: what is replaced while calls may be under way is let go instead, and frees itself with the last.
+        """
+        stuck = self.live
         for function in self.functions.values():
             if function.module.live:
                 logger.warning("%s is not freed: a guest is stuck in it", function.source)
             else:
                 function.module.close()
-        for descriptor in self._directories:
-            os.close(descriptor)
-        self._directories.clear()
+        if not stuck:
+            for directory in self._directories:
+                directory.close()
 
 
 def deploy(
@@ -159,8 +184,11 @@ def deploy(
     engine: Engine,
     capabilities: Capabilities,
     circuit: LoadCircuit | None = None,
+    previous: Deployment | None = None,
 ) -> Deployment:
-    """Load everything that a config names, in threads. ``circuit`` remembers which modules could not be compiled.
+    """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
+
+    ``circuit`` remembers which modules could not be compiled.
 
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
@@ -169,11 +197,12 @@ def deploy(
     _refuse_unserved(config, source)
     policies = load_policies(config.policies_dir)
     catalog = Catalog(config.functions_dir)
+    known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(
         engine,
         catalog,
         open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20),
-        settings.compile_threads,
+        1 if previous else settings.compile_threads,
         CompileLimits(
             cpu_s=settings.compile_cpu_s,
             wall_s=settings.compile_timeout_s,
@@ -181,13 +210,12 @@ def deploy(
             module=settings.max_module_mb << 20,
         ),
         circuit,
+        known,
     )
-    deployment = Deployment(config, source, catalog, functions, policies, settings.default_policy, capabilities)
-    try:
-        deployment.route()
-    except BaseException:
-        deployment.close()
-        raise
+    deployment = Deployment(
+        config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
+    )
+    deployment.route()
     return deployment
 
 

@@ -54,7 +54,8 @@ class WasmError(Exception):
 class ConfigError(WasmError):
     """A config, policy or setting is wrong.
 
-    The message reads ``file: key: problem (value): mend``, with the parts that are known.
+    The message reads ``file: key: problem (value): mend``, with the parts that are known; ``others`` are wrong in
+    the same file, and take a line each.
     """
 
     slug = "configuration"
@@ -66,13 +67,15 @@ class ConfigError(WasmError):
         file: str | PathLike[str] | None = None,
         key: str | None = None,
         mend: str | None = None,
+        others: Sequence[ConfigError] = (),
     ) -> None:
         self.problem = problem
         self.file = None if file is None else str(file)
         self.key = key
         self.mend = mend
+        self.others = tuple(others)
         where = "".join(f"{part}: " for part in (self.file, key) if part)
-        super().__init__(f"{where}{problem}{f'; {mend}' if mend else ''}")
+        super().__init__("\n".join([f"{where}{problem}{f'; {mend}' if mend else ''}", *map(str, others)]))
 
     @property
     def title(self) -> str:

@@ -122,7 +122,9 @@ class Invoker:
                     outcome = await Invocation(
                         plan,
                         target.protocol.encode(request),
-                        _environ(target, request, context, route, client) if plan.module.reads_environ else NO_STRINGS,
+                        environ_of(target, request, context, route, client)
+                        if plan.module.reads_environ
+                        else NO_STRINGS,
                     ).run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
@@ -211,9 +213,10 @@ class Invoker:
         log_failure(error, context, cause)
 
 
-def _environ(
+def environ_of(
     target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
 ) -> bytes:
+    """The guest's environment, as a block of layout.strings()."""
     values = [*target.environ, b"EDGE_REQUEST_ID=" + context.request_id.encode()]
     values.append(b"EDGE_REGION=" + context.region.encode())
     if context.traceparent is not None:

@@ -15,16 +15,16 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .admin.endpoints import ENDPOINTS
-from .config import RouteRule, Stickiness
-from .deployment import Config
+from .config import Config, RouteRule, Stickiness
+from .deployment import Deployment
 from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RuntimeClosed, WasmError
 from .rollout.pipeline.plan import Pipeline
-from .rollout.router import Choice, Match, Reason, Router
+from .rollout.router import Choice, Match, Reason
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
 from .serving import COLD, RUNTIME, send_method_not_allowed, send_problem, serve
 from .settings import WasmSettings
-from .signals import DrainOnSignal
+from .signals import ServerSignals
 from .target import Target
 from .telemetry import Exchange, PickedBy, Variant
 
@@ -66,9 +66,8 @@ class WasmMiddleware:
         self.runtime = runtime
         self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
         self._ready = False  # started, and the app's routes are checked
-        self._router: Router[RouteRule, Target | Pipeline] | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._lazy_signals = DrainOnSignal(runtime)
+        self._lazy_signals = ServerSignals(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,7 +90,8 @@ class WasmMiddleware:
         scope[RUNTIME] = runtime
         if scope["type"] == "http":
             path = get_route_path(scope)
-            match = runtime.deployment.router.match(path)
+            assert runtime.router is not None
+            match = runtime.router.match(path)
             if match is not None:
                 with runtime.telemetry.exchange(scope, match.pattern, since=cold) as exchange:
                     await self._serve(match, path, cold, exchange, scope, receive, send)
@@ -115,25 +115,32 @@ class WasmMiddleware:
         settings, deployment = runtime.settings, runtime.deployment
         version = _header(scope, b"x-wasm-version") if settings.allow_version_header else None
         sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
+        region = runtime.region(_header(scope, b"x-region")) if settings.trust_region_header else settings.region
+        healthy = runtime.health.healthy
         choice = match.group.pick(
-            scope["method"],
-            runtime.region(_header(scope, b"x-region")) if settings.trust_region_header else settings.region,
-            forced_version=version,
-            sticky_key=sticky_key,
+            scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
         if isinstance(choice, Choice):
             target = choice.target
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
             exchange.picked(by, choice.weight)
-        elif choice.reason is Reason.NO_RULE and deployment.default is not None:
-            target = deployment.default
+        elif (
+            choice.reason is Reason.NO_RULE
+            and (default := deployment.default) is not None
+            and (healthy is None or healthy(default))
+        ):
+            target = default
             exchange.picked(PickedBy.NO_RULE, None, Variant.DEFAULT)
         elif choice.reason is Reason.METHOD_NOT_ALLOWED:
             await send_method_not_allowed(scope, exchange.send(send), choice.allowed)
             return
         else:
             name = match.group.function
-            error: WasmError = FunctionOverloaded(name, "no rule serves this region")
+            serves = healthy is not None and isinstance(
+                match.group.pick(scope["method"], region, forced_version=version), Choice
+            )
+            reason = "nothing that serves this region is healthy" if serves else "no rule serves this region"
+            error: WasmError = FunctionOverloaded(name, reason)
             if choice.reason is Reason.VERSION_NOT_FOUND:
                 error = FunctionNotFound(name, version)
             exchange.failed(error)
@@ -143,7 +150,7 @@ class WasmMiddleware:
 
     async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """503 for the paths that the rules serve; everything else is the app's."""
-        router = self._router
+        router = self.runtime.router
         if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
             await send_problem(self.runtime.debug, RuntimeClosed(self.runtime.state), scope, send, None)
         else:
@@ -163,16 +170,30 @@ class WasmMiddleware:
         if self._wrong is not None:
             raise self._wrong.with_traceback(None)  # or it grows with each time it is raised
         await self.runtime.start(for_request=for_request)
-        self._check(_routes(self.app))
-        self._router = self.runtime.deployment.router
+        self._check_start()
         self._stopped = False
         self._ready = True
 
-    def _check(self, routes: Sequence[BaseRoute]) -> None:
+    def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
+        """Bind the functions that the app's routes name to what ``runtime`` serves next. Raises what bind() does."""
+        routes = _routes(self.app)
         for full, path, wasm in find_functions(routes):
-            runtime = wasm.runtime or self.runtime
+            if (wasm.runtime or self.runtime) is runtime:
+                wasm.target(deployment, path, where=f"route {full}")
+        if runtime is self.runtime:
+            for path in _native_paths(routes):
+                match = deployment.router.match(_PARAMETER.sub("x", path))
+                if match is not None:
+                    logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
+
+    def _check_start(self) -> None:
+        for runtime in {
+            self.runtime,
+            *(wasm.runtime or self.runtime for *_, wasm in find_functions(_routes(self.app))),
+        }:
+            runtime.binders.add(self)
             if runtime.is_open:  # a route's own runtime may be opened by the app, later
-                wasm.target(runtime, path, where=f"route {full}")
+                self.check(runtime, runtime.deployment)
         for name in _names_inside(self.app):
             config = self.runtime.deployment.config
             if name in _SECURITY and (config.rules or config.pipelines):
@@ -181,10 +202,6 @@ class WasmMiddleware:
                     "WasmMiddleware in the middleware list, or add it after with add_middleware",
                     name,
                 )
-        for path in _native_paths(routes):
-            match = self.runtime.deployment.router.match(_PARAMETER.sub("x", path))
-            if match is not None:
-                logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start before the app does, close after it has."""
@@ -198,7 +215,7 @@ class WasmMiddleware:
             message = str(error) if isinstance(error, WasmError) else traceback.format_exc()
             await send({"type": "lifespan.startup.failed", "message": message})
             raise  # as Starlette does: its TestClient looks for that
-        signals = DrainOnSignal(self.runtime)
+        signals = ServerSignals(self.runtime)
 
         async def closing_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from .deployment import Deployment
 from .exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse
@@ -53,9 +54,9 @@ class FunctionRef:
     policy: str | None
     runtime: WasmRuntime | None
 
-    def target(self, runtime: WasmRuntime, path: str, *, where: str = "") -> Target:
-        """Bind to a runtime; ``path`` is the route's pattern."""
-        return runtime.target(self.function, self.version, self.policy, route=path, where=where or f"route {path}")
+    def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
+        """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
+        return server.target(self.function, self.version, self.policy, route=path, where=where or f"route {path}")
 
     def exchange(self, scope: Scope, path: str, *, since: int = 0) -> Exchange:
         """The request, for whoever listens to its runtime."""

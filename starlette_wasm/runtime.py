@@ -7,19 +7,28 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from contextvars import Context
 from types import TracebackType
+from typing import Protocol
+from weakref import WeakSet
 
 from .capabilities import Capabilities, CapabilitySettings
-from .deployment import Config, Deployment, deploy
+from .config import Config, RouteRule
+from .deployment import Deployment, deploy
 from .engine.engine import Engine, EngineConfig
 from .exceptions import RuntimeClosed
 from .functions.circuit import LoadCircuit
+from .health import Health
 from .interrupt import Gone, Why
 from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
+from .reload import Reloader
 from .rollout.pipeline.breaker import Circuit
 from .rollout.pipeline.plan import Pipeline
 from .rollout.pipeline.runner import run
+from .rollout.router import Router
 from .settings import WasmSettings, load_settings
 from .target import Target
 from .telemetry import Exchange
@@ -27,6 +36,13 @@ from .telemetry import Exchange
 logger = logging.getLogger("starlette_wasm")
 
 _START = "start"
+
+
+class Binder(Protocol):
+    """Binds functions outside of the rules, such as those of an app's routes."""
+
+    def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
+        """Bind them all to a deployment that is to be served next. Raises what bind() does, to refuse it."""
 
 
 class WasmRuntime(Invoker):
@@ -39,10 +55,17 @@ class WasmRuntime(Invoker):
 
     def __init__(self, config: Config, settings: WasmSettings | None = None) -> None:
         super().__init__()
-        self._config = config
         self._given_settings = settings
         self._deployment: Deployment | None = None
-        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        self.router: Router[RouteRule, Target | Pipeline] | None = None
+        """The rules in force; after close() those that were, until the next start()."""
+        self.binders: WeakSet[Binder] = WeakSet()
+        """Whoever has a say in whether a reload is taken."""
+        self.notes: dict[str, str] = {}
+        """What else the body of ``/ready`` is to say, by topic; it does not change its status."""
+        self.health = Health(self)
+        self.reloader = Reloader(self, config)
+        self._background: list[asyncio.Task[None]] = []
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -99,12 +122,24 @@ class WasmRuntime(Invoker):
             await self.close()
             raise
         self._failed_starts.succeeded(_START)
-        self._state = "open"
+        if self._state != "open":  # another start() may have come first
+            self.adopt(self.deployment)
+            self._state = "open"
+            loop = asyncio.get_running_loop()
+            # In a context of its own: the first request may be what starts the runtime, inside its span.
+            self._background = [
+                loop.create_task(work, context=Context())
+                for work in (self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000))
+            ]
+            for task in self._background:
+                task.add_done_callback(_tell_of_failure)
 
     def _start(self, for_request: bool) -> None:
         with self._starting:
             if self._deployment is not None and not self.engine.dead:
                 return
+            if self._state != "closed":
+                self._state = "not started"
             if for_request:  # again: others waited here too while the first one failed
                 self._failed_starts.check(_START)
             try:
@@ -124,9 +159,40 @@ class WasmRuntime(Invoker):
             )
         )
         self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
-        self._targets = {}
-        self._deployment = deployment = deploy(self._config, settings, engine, self.capabilities, self._failed_loads)
-        self.telemetry.configure(access_log=settings.access_log, prometheus_text=deployment.config.expose_endpoints)
+        self._deployment = self.reloader.first(
+            lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads)
+        )
+
+    def load(self, config: Config, binders: Iterable[Binder]) -> Deployment:
+        """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
+        deployment = deploy(config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment)
+        for binder in binders:
+            binder.check(self, deployment)
+        return deployment
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Serve it from now on, on the event loop: the one place where what is served changes.
+
+        Calls under way end with the one that they began with, which frees its modules and directories with the
+        last of them.
+        """
+        self._deployment = deployment
+        self.router = deployment.router
+        self.telemetry.configure(
+            access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints
+        )
+        self.health.adopt(deployment)
+
+    async def reload(self, config: Config | None = None) -> None:
+        """Load everything anew, beside what is served, and serve it from then on.
+
+        ``config`` takes the place of the runtime's own. Modules that are the same are not compiled again. Reloads run
+        one at a time. Settings stay as they are.
+
+        Raises what start() does, and RuntimeClosed where the runtime is not open; what was served is then served on,
+        and the log and the body of ``/ready`` say why.
+        """
+        await self.reloader.reload(config)
 
     def target(
         self,
@@ -141,13 +207,7 @@ class WasmRuntime(Invoker):
 
         Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
         """
-        if isinstance(version, int):
-            version = str(version)  # as in YAML
-        key = (name, version, policy, route)
-        target = self._targets.get(key)
-        if target is None:
-            target = self._targets[key] = self.deployment.bind(name, version, policy, route=route, where=where)
-        return target
+        return self.deployment.target(name, version, policy, route=route, where=where)
 
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
@@ -224,6 +284,7 @@ class WasmRuntime(Invoker):
         if self._state == "open":
             self._state = "draining"
             logger.info("draining: %d invocations run", self._running)
+            self._end_background()
             loop = asyncio.get_running_loop()
             self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)
 
@@ -233,8 +294,21 @@ class WasmRuntime(Invoker):
             logger.warning("draining is over: %d invocations are ended", self._running)
         self._interruptibles.interrupt(Why.CLOSING)
 
+    def _end_background(self) -> list[asyncio.Task[None]]:
+        """Gives those that are yet to end, on this event loop."""
+        here = asyncio.get_running_loop()
+        tasks, self._background = self._background, []
+        for task in tasks:
+            if task.get_loop() is here:
+                task.cancel()
+            elif not self.engine.dead:
+                with suppress(RuntimeError):  # its loop is closed, and the task has ended
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+        return [task for task in tasks if task.get_loop() is here]
+
     async def close(self) -> None:
         """End what still runs and free the modules. Does nothing where the runtime is not open."""
+        await asyncio.gather(*self._end_background(), return_exceptions=True)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
@@ -249,3 +323,8 @@ class WasmRuntime(Invoker):
         await self.capabilities.close()
         if not self.engine.ticker.live:
             self.engine.ticker.rest()
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("work in the background has ended", exc_info=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ._yaml import config_error, nearest, show, wrong
 from .exceptions import ConfigError
+
+logger = logging.getLogger("starlette_wasm")
 
 _PREFIX = "STARLETTE_WASM_"
 _ENV_FILE = ".env"
@@ -102,6 +105,12 @@ class WasmSettings(BaseSettings):
         default=False,
         description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",
     )
+    reload_interval_ms: int = Field(
+        default=1000,
+        ge=0,
+        le=3_600_000,
+        description="How often wasm.yaml, policies and functions are looked at for changes, in ms. 0: never.",
+    )
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     @field_validator("cache_dir")
@@ -145,6 +154,7 @@ def env_names(field: str) -> list[str]:
 def load_settings(**kwargs: Any) -> WasmSettings:
     """``WasmSettings(**kwargs)``; raises ``ConfigError`` that names the variable or argument."""
     known = WasmSettings.model_fields
+    _warn_of_typos()
     for name, value in kwargs.items():
         if name not in known and not name.startswith("_"):
             raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, mend=nearest(name, known))
@@ -159,6 +169,14 @@ def load_settings(**kwargs: Any) -> WasmSettings:
         raise ConfigError("is not UTF-8", file=_ENV_FILE, mend="save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=_ENV_FILE, mend="make it readable") from None
+
+
+def _warn_of_typos() -> None:
+    """Variables that look like settings and are none: they would be passed over in silence."""
+    names = {name for field in WasmSettings.model_fields for name in env_names(field)}
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX) and name.upper() not in names:
+            logger.warning("%s is no setting, and has no effect; %s", name, nearest(name, names))
 
 
 def _origin(field: str) -> tuple[str | None, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from .bulkhead import Bulkhead
 from .capabilities import Capabilities, Grants
+from .directory import OpenDirectory
 from .engine import layout
 from .engine.instance import Limits, Plan, Preopen
 from .exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
@@ -18,7 +19,7 @@ from .policy import GrantedDir, SandboxPolicy, resolve_dirs
 from .protocols import Protocol as MessageProtocol
 from .protocols import get_protocol
 
-_DESCRIPTORS = Path("/proc/self/fd")
+logger = logging.getLogger("starlette_wasm")
 
 
 class Tally(Protocol):
@@ -43,6 +44,8 @@ class Target:
     bulkhead: Bulkhead
     grants: Grants | None
     """What it may do through ``edge.call``; None where it does not import that."""
+    directories: tuple[OpenDirectory, ...] = ()
+    """Those of the plan, held open as long as this target may be called."""
     tally: Tally | None = None
     """None where nobody counts."""
 
@@ -61,7 +64,7 @@ def bind(
     function: LoadedFunction,
     policy: SandboxPolicy,
     capabilities: Capabilities,
-    directories: list[int],
+    directories: list[OpenDirectory],
     bulkhead: Bulkhead,
     *,
     route: str,
@@ -69,7 +72,7 @@ def bind(
 ) -> Target:
     """Bind a function to a policy. ``where`` names the rule or route for errors.
 
-    The granted directories are opened once; their descriptors go into ``directories``, for the caller to close.
+    The granted directories are opened once, and go into ``directories`` too, for a caller that closes them early.
 
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
     """
@@ -86,8 +89,13 @@ def bind(
             where=where,
         )
     environ = {name: os.environ[name] for name in policy.allowed_env_vars if name in os.environ}
+    for name in source.manifest.env_vars:
+        if name not in environ:
+            logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
     environ |= {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
     granted = resolve_dirs(policy, warn=module.uses_files)  # what is wrong with them is wrong for every module
+    opened = [(_open(each, policy), each) for each in granted if module.uses_files]
+    directories += [directory for directory, _ in opened]
     return Target(
         name=source.name,
         version=source.version,
@@ -104,27 +112,18 @@ def bind(
                 stderr=policy.max_log_bytes,
             ),
             layout.strings([source.name.encode()] if module.reads_args else []),
-            tuple(
-                Preopen(_open(each, policy, directories), each.guest_path, not each.readonly)
-                for each in granted
-                if module.uses_files
-            ),
+            tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
         ),
         environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
         grants=capabilities.grants(policy) if module.uses_edge else None,
+        directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
     )
 
 
-def _open(granted: GrantedDir, policy: SandboxPolicy, directories: list[int]) -> str:
-    """The path under which each invocation finds the very directory that was checked.
-
-    By its own path a guest could make another directory of it, between two requests: one that may write above it.
-    """
-    if not _DESCRIPTORS.is_dir():
-        return str(granted.host_path)
+def _open(granted: GrantedDir, policy: SandboxPolicy) -> OpenDirectory:
     try:
-        descriptor = os.open(granted.host_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return OpenDirectory(granted.host_path)
     except OSError as error:
         raise ConfigError(
             f"{str(granted.host_path)!r} cannot be opened: {error.strerror}",
@@ -132,5 +131,3 @@ def _open(granted: GrantedDir, policy: SandboxPolicy, directories: list[int]) ->
             key="allowedDirs",
             mend="give a directory that this user can read",
         ) from None
-    directories.append(descriptor)
-    return str(_DESCRIPTORS / str(descriptor))

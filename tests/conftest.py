@@ -34,3 +34,7 @@ def guest(engine: Engine) -> Callable[[str], Module]:
 def wat(engine: Engine) -> Callable[[str], Module]:
     """A compiled module, from its text."""
     return cache(lambda text: Module.compile(engine, capi.assemble(text)))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--live-requests", type=int, default=800, help="how many requests live changes are tried under")

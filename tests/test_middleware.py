@@ -385,7 +385,7 @@ def test_endpoints_are_served_only_where_they_are_exposed(wasm: JSON) -> None:
     with TestClient(app(wasm)) as http:
         assert [http.get(path).status_code for path in ("/health", "/ready", "/metrics")] == [404] * 3
     with TestClient(app({**wasm, "exposeEndpoints": True})) as http:
-        assert http.get("/health").json() == {"status": "alive"}
+        assert http.get("/health").json()["status"] == "alive"
         body = http.get("/ready").json()
         assert (body["status"], body["reasons"]) == ("ready", [])
         assert body["functions"]["echo"]["1"]["digest"].startswith("sha256:")

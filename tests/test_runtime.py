@@ -147,6 +147,21 @@ def test_invoke_raises_at_the_call_for_a_variable_that_is_not_granted(tmp_path: 
     run(main())
 
 
+def test_a_declared_variable_that_is_not_set_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    add_function(tmp_path, "environ", envVars=["LOG_LEVEL"])
+    made = config(tmp_path, {"/e": {"functionName": "environ", "policy": "edge-moderate"}})
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings()):
+            (text,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+            assert text == "rules[0].functionName: environ v1 declares LOG_LEVEL, which is not set: it runs without"
+
+    run(main())
+
+
 def test_only_granted_variables_that_are_set_reach_the_guest(wasm: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "debug=é")
     monkeypatch.setenv("SECRET", "x")

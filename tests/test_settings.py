@@ -49,6 +49,7 @@ def test_defaults() -> None:
         "max_module_mb": 64,
         "cache_max_mb": 1024,
         "access_log": False,
+        "reload_interval_ms": 1000,
         "guest_nice": 10,
     }
 
@@ -166,6 +167,18 @@ def test_an_empty_default_policy_is_an_error() -> None:
 def test_an_unknown_argument_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"regoin: unknown setting, with the value 'eu'; did you mean region\?"):
         load_settings(regoin="eu")
+
+
+def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_WORKER", "4")
+    monkeypatch.setenv("starlette_wasm_debug", "true")
+    load_settings()
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "STARLETTE_WASM_WORKER is no setting, and has no effect; did you mean STARLETTE_WASM_WORKERS?"
+    )
 
 
 def test_an_env_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +20,40 @@ Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
 async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """The process is alive: the event loop answers."""
-    await _send_json(scope, send, 200, {"status": "alive"})
+    """The process is alive: the event loop answers, and what makes busy guests yield runs."""
+    begin = time.perf_counter()
+    await asyncio.sleep(0)
+    lag = time.perf_counter() - begin
+    alive = runtime.engine.ticker.alive
+    body = {
+        "status": "alive" if alive else "the epoch ticker has stopped",
+        "loop_lag_ms": round(lag * 1000, 3),
+        "ticker": alive,
+    }
+    await _send_json(scope, send, 200 if alive else 503, body)
 
 
 async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """Whether traffic may come, and what would serve it: versions with the digests of their modules."""
     functions: dict[str, dict[str, Any]] = {}
+    verdicts = runtime.health.verdicts()
     for (name, version), function in sorted(runtime.deployment.functions.items()):
-        functions.setdefault(name, {})[version] = {"digest": f"sha256:{function.digest}"}
-    is_ready = runtime.state == "open"
+        functions.setdefault(name, {})[version] = {
+            "digest": f"sha256:{function.digest}",
+            "healthy": verdicts.get((name, version)),
+        }
+    is_open = runtime.state == "open"
+    reasons = runtime.health.reasons() if is_open else [f"the runtime is {runtime.state}"]
+    last = runtime.reloader.last
     body = {
-        "status": "ready" if is_ready else runtime.state,
-        "reasons": [] if is_ready else [f"the runtime is {runtime.state}"],
+        "status": "not ready" if is_open and reasons else "ready" if is_open else runtime.state,
+        "reasons": reasons,
         "region": runtime.settings.region,
         "functions": functions,
+        "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
+        "notes": runtime.notes,
     }
-    await _send_json(scope, send, 200 if is_ready else 503, body)
+    await _send_json(scope, send, 503 if reasons else 200, body)
 
 
 async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from ..exceptions import WasmError
@@ -24,22 +25,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if options.json:
         print(json.dumps(rows, indent=2))
-    else:
+    elif rows:
         _print_table(rows)
+    else:
+        print(f"{options.config} is in order, and has no {options.of} to list")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="starlette-wasm", description="WebAssembly functions for Starlette apps.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('starlette-wasm')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run, text in (
-        ("check", _check, "load a config as an app would at start, and say what is wrong with it"),
-        ("compile", _compile, "compile the functions of a config into the AOT cache"),
+    for name, run, of, text in (
+        ("check", _check, "rules", "load a config as an app would at start, and say what is wrong with it"),
+        ("compile", _compile, "functions", "compile the functions of a config into the AOT cache"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("config", help="path of a wasm.yaml")
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, of=of)
     return parser
 
 
@@ -83,8 +87,6 @@ async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
     table = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

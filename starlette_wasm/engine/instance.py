@@ -162,6 +162,34 @@ class Instance:
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
+        scratch = self._reserve()
+        try:
+            if hot is not None:
+                return self._go(hot, scratch)
+            self._begin(scratch)
+            self._enter(scratch)
+            begin = time.perf_counter()
+            ended = self.poll()
+            self.cpu = time.perf_counter() - begin
+            return ended
+        except BaseException:
+            self.close()
+            raise
+
+    def make(self) -> None:
+        """Make the guest and run nothing of it: close() is what is left. Raises as start() does."""
+        scratch = self._reserve()
+        try:
+            if hot is not None:
+                self._begin_hot(hot, scratch)
+            else:
+                self._begin(scratch)
+        except BaseException:
+            self.close()
+            raise
+
+    def _reserve(self) -> capi.Scratch:
+        """A place among the guests of the engine."""
         module, engine = self.plan.module, self.engine
         if module.pre is None:
             raise capi.EngineError("the module is closed")
@@ -177,30 +205,17 @@ class Instance:
         if module.calls_host:
             self.number = next(_numbers)
             engine.live[self.number] = self  # type: ignore[assignment]
-        try:
-            if hot is not None:
-                return self._go(hot, scratch)
-            self._begin(scratch)
-            begin = time.perf_counter()
-            ended = self.poll()
-            self.cpu = time.perf_counter() - begin
-            return ended
-        except BaseException:
-            self.close()
-            raise
+        return scratch
 
     def _go(self, hot: Hot, scratch: capi.Scratch) -> bool:
-        plan, stdin, environ = self.plan, self._stdin, self._environ
-        tail = self._tail() if plan.dynamic else plan.tail
-        given = (tail, len(tail), environ, len(environ), stdin, len(stdin))
-        if not plan.module.calls_host and not plan.preopens:
-            how = hot.run(scratch.at, plan.at, *given)
+        plan = self.plan
+        if plan.module.calls_host or plan.preopens:
+            self._begin_hot(hot, scratch)
+            how = hot.go(scratch.at)
         else:
-            how = hot.begin(scratch.at, plan.at, self.number, *given)
-            self._store, self._context, self._future, self._base = scratch.owned()
-            if how >= 0:
-                self._add_host()
-                how = hot.go(scratch.at)
+            stdin, environ = self._stdin, self._environ
+            tail = self._tail() if plan.dynamic else plan.tail
+            how = hot.run(scratch.at, plan.at, tail, len(tail), environ, len(environ), stdin, len(stdin))
         if how == ENDED_WELL:
             self._store = None
             self._well = True
@@ -211,8 +226,19 @@ class Instance:
         self.cpu = scratch.said()[0] / 1e9
         return how == ENDED
 
+    def _begin_hot(self, hot: Hot, scratch: capi.Scratch) -> None:
+        stdin, environ = self._stdin, self._environ
+        tail = self._tail() if self.plan.dynamic else self.plan.tail
+        how = hot.begin(
+            scratch.at, self.plan.at, self.number, tail, len(tail), environ, len(environ), stdin, len(stdin)
+        )
+        self._store, self._context, self._future, self._base = scratch.owned()
+        if how < 0:
+            _not_begun(scratch, how == NOT_MADE)
+        self._add_host()
+
     def _begin(self, scratch: capi.Scratch) -> None:
-        """What hot.c does, up to the first poll."""
+        """What ``begin`` of hot.c does, with what the host adds."""
         plan, stdin, environ = self.plan, self._stdin, self._environ
         self._store = capi.store_new(self.engine.ptr, self.number, None)
         self._context = context = capi.store_context(self._store)
@@ -241,10 +267,13 @@ class Instance:
         blob = b"".join((head, self._tail() if plan.dynamic else plan.tail, environ, stdin))
         capi.memmove(self._base, blob, len(blob))
         self._add_host()
+
+    def _enter(self, scratch: capi.Scratch) -> None:
+        context = self._context
         capi.yield_on_epoch(context, 1)
         capi.set_epoch_deadline(context, _FIRST_POLL)
         self._future = capi.func_call_async(
-            context, main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
+            context, scratch.main_at + capi.EXTERN_OF, None, 0, None, 0, scratch.trap_at, scratch.error_at
         )
 
     def _add_host(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from . import capi
@@ -13,7 +14,7 @@ HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 
 
 class Module:
-    """Owns the compiled code. close() frees it once no instance is left; instances under way keep it alive."""
+    """Owns the compiled code, until close() or until nobody holds this; instances under way keep the code alive."""
 
     def __init__(self, engine: Engine, ptr: int, facts: dict[str, Any]) -> None:
         self.engine = engine
@@ -40,6 +41,8 @@ class Module:
         except capi.EngineError as error:
             capi.module_delete(ptr)
             raise UnsupportedModuleError(str(error)) from None
+        self._free = weakref.finalize(self, _free, engine, self.pre, ptr)
+        self._free.atexit = False  # the process frees it with everything else
 
     @classmethod
     def compile(cls, engine: Engine, guest: bytes) -> Module:
@@ -63,8 +66,11 @@ class Module:
         return capi.serialize_module(self._ptr)
 
     def close(self) -> None:
-        if self._ptr is not None:
-            ptr, self._ptr = self._ptr, None
-            capi.instance_pre_delete(self.pre)
-            self.pre = None
-            capi.module_delete(ptr)
+        self._ptr = self.pre = None
+        self._free()
+
+
+def _free(engine: Engine, pre: int, ptr: int) -> None:
+    if not engine.dead:  # in a forked child another thread may have held a lock of the engine, for ever
+        capi.instance_pre_delete(pre)
+        capi.module_delete(ptr)

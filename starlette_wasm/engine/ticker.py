@@ -55,11 +55,16 @@ class HotTimer:
         if not self._ticker:
             raise OSError("no thread for the ticker")
 
+        self.ticks = False
+        """Whether it is armed: nothing but the end of the process ends its thread."""
+
     def arm(self) -> None:
         self._hot.ticker_set(self._ticker, True)
+        self.ticks = True
 
     def rest(self) -> None:
         self._hot.ticker_set(self._ticker, False)
+        self.ticks = False
 
 
 class NativeTimer:
@@ -78,6 +83,11 @@ class NativeTimer:
     def rest(self) -> None:
         self._set(_timespec(0, 0))
 
+    @property
+    def ticks(self) -> bool:
+        now = _itimerspec()
+        return self._libc.timer_gettime(self._timer, ctypes.byref(now)) == 0 and bool(now.interval.nanoseconds)
+
     def _set(self, interval: _timespec) -> None:
         self._libc.timer_settime(self._timer, 0, ctypes.byref(_itimerspec(interval, interval)), None)
 
@@ -88,13 +98,18 @@ class ThreadTimer:
     def __init__(self, engine: int) -> None:
         self._engine = engine
         self._armed = threading.Event()
-        threading.Thread(target=self._tick, name="starlette-wasm-ticker", daemon=True).start()
+        self._thread = threading.Thread(target=self._tick, name="starlette-wasm-ticker", daemon=True)
+        self._thread.start()
 
     def arm(self) -> None:
         self._armed.set()
 
     def rest(self) -> None:
         self._armed.clear()
+
+    @property
+    def ticks(self) -> bool:
+        return self._armed.is_set() and self._thread.is_alive()
 
     def _tick(self) -> None:
         while self._armed.wait():
@@ -128,6 +143,12 @@ class Ticker:
     def native(self) -> bool:
         """Whether it needs no GIL."""
         return not isinstance(self._timer, ThreadTimer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it ticks, or is at rest because nothing needs it."""
+        with _lock:
+            return self._timer.ticks or not self.armed
 
     def touch(self) -> None:
         """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""

@@ -127,7 +127,8 @@ class Workers:
                 self.busy -= 1
                 if not done:
                     self._queue.append(job)
-                    continue
-                self._given_up.pop(job, None)
-                if self._stuck.pop(job, False):
-                    return
+                else:
+                    self._given_up.pop(job, None)
+                    if self._stuck.pop(job, False):
+                        return
+            del job  # or its module would live until the next one comes

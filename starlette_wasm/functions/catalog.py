@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from .._yaml import FileModel, read_yaml, validate
+from .._yaml import FileModel, read_yaml, validate, wrong
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError
 from ..names import is_function_name, is_version, version_key
 
 logger = logging.getLogger("starlette_wasm")
 
 MANIFEST = "function.yaml"
+_ENV_VAR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII).fullmatch
+
+
+def _check_path(path: str) -> str:
+    if not path.startswith("/") or any(char <= " " or char in "?#\\\x7f" for char in path):
+        raise wrong("is no path", "write such as /healthz, without a query")
+    return path
+
+
+def _check_method(method: str) -> str:
+    if not (method.isascii() and method.isalpha()):
+        raise wrong("is no HTTP method", "write such as GET")
+    return method.upper()
+
+
+def _check_env_var(name: str) -> str:
+    if not _ENV_VAR(name):
+        raise wrong("is no name of an environment variable", "write letters, digits and underscores, no value")
+    return name
+
+
+class HealthCheck(FileModel):
+    """A request that tells whether a function works, sent every ``healthCheckIntervalMs``."""
+
+    path: Annotated[StrictStr, AfterValidator(_check_path)] = Field(description="Path of the request.")
+    method: Annotated[StrictStr, AfterValidator(_check_method)] = Field(default="GET", description="Its method.")
+    timeout_ms: StrictInt = Field(
+        default=1000, ge=1, le=86_400_000, description="Time for the answer; never more than the policy's."
+    )
+    status: StrictInt | None = Field(default=None, ge=200, le=599, description="Status that is well. None: 200 to 399.")
 
 
 class FunctionManifest(FileModel):
     """``function.yaml``: what a version of a function says of itself."""
 
     protocol: Literal["edge", "wws", "cgi"] = Field(default="edge", description="How it reads and answers.")
-    env_vars: list[Annotated[StrictStr, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]] = Field(
+    env_vars: list[Annotated[StrictStr, AfterValidator(_check_env_var)]] = Field(
         default=[], description="Environment variables it needs; its policy must grant each."
     )
     description: StrictStr = Field(default="", description="For humans.")
+    health_check: HealthCheck | None = Field(
+        default=None, description="None: a probe makes an instance, and runs nothing of the function."
+    )
 
 
 @dataclass(frozen=True, slots=True)

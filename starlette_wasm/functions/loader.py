@@ -6,10 +6,11 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
@@ -23,6 +24,22 @@ from .compiler import CompileLimits, Compiler, CompilerError
 from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")
+
+_MEND = "build it as a WASI preview 1 command, without proposals beyond WebAssembly 2.0"
+_MENDS = (
+    (r"thread|shared", "build it without threads: no -pthread, and target wasm32-wasip1, not wasm32-wasip1-threads"),
+    (r"imports \S*(wbg|wbindgen)", "build it without wasm-bindgen, for the target wasm32-wasip1"),
+    (r"imports (gojs|go)\.", "build it with GOOS=wasip1, not GOOS=js"),
+    (r"imports wasi:", "build it for WASI preview 1 (wasm32-wasip1), not preview 2 (wasm32-wasip2)"),
+    (r"imports wasi_unstable\.", "build it with a newer WASI SDK, for wasi_snapshot_preview1"),
+    (
+        r"imports env\.",
+        "build it with a WASI SDK, not for a browser, and link all it calls (no --allow-undefined)",
+    ),
+    (r"memory64|64-bit", "build it for 32-bit memories (wasm32)"),
+    (r"exception", "build it without exceptions (-fno-exceptions; panic=abort in Rust)"),
+)
+"""By what the complaint says, how to build the module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +78,21 @@ def load(
     cache: AotCache | None,
     limits: CompileLimits | None = None,
     circuit: LoadCircuit | None = None,
+    known: Mapping[str, LoadedFunction] | None = None,
 ) -> LoadedFunction:
-    """Load one function; it is compiled in a process of its own. Raises ModuleLoadError and CompileError."""
-    with _Loader(engine, cache, limits, circuit) as loader:
+    """Load one function; it is compiled in a process of its own, unless ``known`` has it, which are by their digest.
+
+    Raises ModuleLoadError and CompileError.
+    """
+    with _Loader(engine, cache, limits, circuit, known) as loader:
         return loader.load(source)
+
+
+def _mend(problem: str) -> str | None:
+    """How to build a module that the engine takes, where what it says of one that it does not leaves that open."""
+    if "; build it" in problem:
+        return None
+    return next((mend for pattern, mend in _MENDS if re.search(pattern, problem)), _MEND)
 
 
 def load_all(
@@ -74,11 +102,14 @@ def load_all(
     threads: int | None = None,
     limits: CompileLimits | None = None,
     circuit: LoadCircuit | None = None,
+    known: Mapping[str, LoadedFunction] | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
     """All of them side by side, with progress in the log; the first error is raised when all have ended.
 
-    ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once.
+    ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The
+    modules of ``known``, which are functions of the same engine by their digest, are not compiled again.
     """
+    known = known or {}
     sources = list(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
     errors: list[ModuleLoadError] = []
@@ -91,18 +122,21 @@ def load_all(
         except ModuleLoadError as error:
             errors.append(error)
             return
+        if function.digest in known:
+            return
         origin = "from the AOT cache" if function.cached else "compiled"
         logger.info("loaded %s (%d of %d, %s)", source, next(count), len(sources), origin)
 
     most = min(threads or os.cpu_count() or 1, max(len(sources), 1))
     with (
-        _Loader(engine, cache, limits, circuit) as loader,
+        _Loader(engine, cache, limits, circuit, known) as loader,
         ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
     ):
         list(pool.map(one, sources))
     if errors:
         for function in loaded.values():
-            function.module.close()
+            if function.digest not in known:
+                function.module.close()
         raise min(errors, key=str)
     logger.info("%d functions ready in %.0f ms", len(loaded), (time.perf_counter() - begin) * 1e3)
     return loaded
@@ -112,8 +146,14 @@ class _Loader:
     """Loads functions, in several threads; each takes a compiler where it needs one."""
 
     def __init__(
-        self, engine: Engine, cache: AotCache | None, limits: CompileLimits | None, circuit: LoadCircuit | None
+        self,
+        engine: Engine,
+        cache: AotCache | None,
+        limits: CompileLimits | None,
+        circuit: LoadCircuit | None,
+        known: Mapping[str, LoadedFunction] | None,
     ) -> None:
+        self._known = known or {}
         self._engine = engine
         self._cache = cache
         self._limits = limits or CompileLimits()
@@ -140,6 +180,9 @@ class _Loader:
         engine, cache = self._engine, self._cache
         guest = self._read(source.file)
         digest = hashlib.sha256(guest).hexdigest()
+        same = self._known.get(digest)
+        if same is not None:
+            return same if same.source == source else replace(same, source=source)
         key = cache.key(digest, engine.fingerprint) if cache else ""
         stored = cache.load(key) if cache else None
         if stored is not None:
@@ -183,7 +226,7 @@ class _Loader:
         except InvalidModuleError as error:
             raise ModuleLoadError(str(error), file=file, mend="build or copy it again") from None
         except UnsupportedModuleError as error:
-            raise CompileError(str(error), file=file) from None
+            raise CompileError(str(error), file=file, mend=_mend(str(error))) from None
         except CompilerError as error:
             raise CompileError(error.problem, file=file, mend=error.mend) from None
         finally:

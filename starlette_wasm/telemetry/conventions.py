@@ -206,6 +206,13 @@ CANARY_WEIGHT = Metric(
     "Share of requests that a running canary gets.",
     attributes=(Attribute.NAME, Attribute.VERSION),
 )
+FUNCTION_HEALTHY = Metric(
+    "starlette_wasm.function.healthy",
+    "gauge",
+    "1",
+    "Whether a version passes its probes, 1 or 0.",
+    attributes=(Attribute.NAME, Attribute.VERSION),
+)
 
 METRICS = (
     INVOKE_DURATION,
@@ -219,4 +226,5 @@ METRICS = (
     QUEUE_WAIT,
     POLICY_VIOLATIONS,
     CANARY_WEIGHT,
+    FUNCTION_HEALTHY,
 )

@@ -31,6 +31,8 @@ class Metrics:
         self._violations = _counter(meter, names.POLICY_VIOLATIONS)
         metric = names.CANARY_WEIGHT
         self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
+        metric = names.FUNCTION_HEALTHY
+        self._healthy = meter.create_gauge(metric.name, metric.unit, metric.description)
         # The same dict for the same series: building one costs more than to look it up.
         self._attributes: dict[tuple[str, ...], Attributes] = {}
 
@@ -70,6 +72,9 @@ class Metrics:
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary_weight.set(percent, {Attribute.NAME.value: function, Attribute.VERSION.value: version})
+
+    def function_healthy(self, function: str, version: str, healthy: bool) -> None:
+        self._healthy.set(int(healthy), {Attribute.NAME.value: function, Attribute.VERSION.value: version})
 
 
 def _histogram(meter: Meter, metric: Metric) -> Histogram:

@@ -79,6 +79,10 @@ class Recorder:
             name_of(names.CANARY_WEIGHT), names.CANARY_WEIGHT.description, ["faas_name", "faas_version"],
             multiprocess_mode="mostrecent",
         )  # fmt: skip
+        self._healthy = Gauge(
+            name_of(names.FUNCTION_HEALTHY), names.FUNCTION_HEALTHY.description, ["faas_name", "faas_version"],
+            multiprocess_mode="livemin",
+        )  # fmt: skip
         self._series: dict[tuple[str, ...], _Series] = {}
         self._gauges: dict[str, Any] = {}
 
@@ -120,6 +124,9 @@ class Recorder:
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary.labels(function, version).set(percent)
+
+    def function_healthy(self, function: str, version: str, healthy: bool) -> None:
+        self._healthy.labels(function, version).set(int(healthy))
 
 
 class _Series:

@@ -130,3 +130,11 @@ class Telemetry:
                 self.metrics.canary_weight(function, version, percent)
             if self.prometheus is not None:
                 self.prometheus.canary_weight(function, version, percent)
+
+    def function_healthy(self, function: str, version: str, healthy: bool) -> None:
+        """The probes of a version of a function have another result than before."""
+        if self.active:
+            if self.metrics is not None:
+                self.metrics.function_healthy(function, version, healthy)
+            if self.prometheus is not None:
+                self.prometheus.function_healthy(function, version, healthy)

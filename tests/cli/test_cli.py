@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,31 @@ def test_what_is_wrong_goes_to_stderr_and_the_exit_code(capsys, tmp_path):
     message = capsys.readouterr().err
     assert "nowhere" in message
     assert "functionsDir" in message
+
+
+def test_a_config_without_rules_is_said_to_be_in_order(capsys, tmp_path):
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "wasm.yaml").write_text("")
+    assert main(["check", str(tmp_path / "wasm.yaml")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/wasm.yaml is in order, and has no rules to list\n"
+    assert main(["check", str(tmp_path / "wasm.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_all_that_is_wrong_in_a_file_is_told(capsys, tmp_path):
+    file = tmp_path / "wasm.yaml"
+    file.write_text("rules: [{pathPatern: /a, functionName: f, weight: -1}, {pathPattern: b, functionName: f}]\n")
+    assert main(["check", str(file)]) == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"starlette-wasm check: {file}: rules[0].pathPatern: unknown key")
+    assert rest == [
+        f"{file}: rules[0].weight: -1 is too small; the least is 0",
+        f"{file}: rules[1].pathPattern: 'b' does not start with /; write /b",
+    ]
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"starlette-wasm {version('starlette-wasm')}\n"

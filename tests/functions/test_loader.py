@@ -113,7 +113,18 @@ def test_a_cache_that_cannot_be_trusted_is_a_warning_and_everything_works(engine
         (b"\0asm\1\0\0\0\x01", ModuleLoadError, "failed to load module"),
         (b"\x7fELF", ModuleLoadError, "failed to load module"),
         (b"\0asm\x0d\0\1\0", CompileError, "AOT compile failed .*f.wasm: it is a component"),
-        (capi.assemble(f'(module (import "env" "x" (func)) {MINIMAL})'), CompileError, r"it imports env\.x"),
+        (
+            capi.assemble(f'(module (import "env" "x" (func)) {MINIMAL})'),
+            CompileError,
+            r"it imports env\.x.*; build it with a WASI",
+        ),
+        (capi.assemble('(module (memory (export "memory") 1 1 shared))'), CompileError, "; build it without threads"),
+        (
+            capi.assemble(f'(module (import "wbg" "x" (func)) {MINIMAL})'),
+            CompileError,
+            "; build it without wasm-bindgen",
+        ),
+        (capi.assemble(f"(module (tag) {MINIMAL})"), CompileError, "; build it without exceptions"),
         (capi.assemble(f"(module (type (struct)) {MINIMAL})"), CompileError, "gc"),
     ],
 )

@@ -115,6 +115,7 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
             telemetry.metrics.record(seen)
             telemetry.violation("echo", conventions.FS_WRITE)
             telemetry.canary_weight("echo", "1", 30)
+            telemetry.function_healthy("echo", "1", False)
         metrics = collector.metrics()
         for metric in METRICS:
             found = metrics[metric.name]
@@ -145,6 +146,7 @@ def test_metrics_are_served_as_prometheus_text(make: Make) -> None:
                 openmetrics = (await http.get("/metrics", headers=accept)).text
         assert response.headers["content-type"].startswith("text/plain; version=")
         text = response.text
+        assert samples(text, "starlette_wasm_function_healthy", faas_name="hello", faas_version="1")[0][1] == 1
         route = {"http_route": "/prom/{key}"}
         ((labels, count),) = samples(text, "faas_invocations_total", **route)
         assert count == 2
