@@ -307,7 +307,7 @@ class Instance:
         trap, error = scratch.trap.value, scratch.error.value
         scratch.trap.value = scratch.error.value = None
         if error:
-            outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
+            outcome.end, outcome.reason = End.TRAP, capi.take_failure(error)
         if trap:
             reason, frames = capi.take_trap(trap)
             if overflow:
@@ -317,8 +317,8 @@ class Instance:
                 outcome.end = End.EXIT if exit_code else End.OK
             else:
                 outcome.end, outcome.reason, outcome.frames = End.TRAP, reason, frames
-            if refused and outcome.end in (End.TRAP, End.EXIT):
-                outcome.end = End.MEMORY
+        if refused and outcome.end in (End.TRAP, End.EXIT):
+            outcome.end = End.MEMORY
         return outcome
 
     def _denials(self, base: int, count: int) -> tuple[Denial, ...]:

@@ -415,3 +415,25 @@ def test_no_file_gets_huge_by_a_hole(wat, tmp_path, call, errno):
     grant = (Preopen(str(tmp_path), "/data", True),)
     module = wat(command(f"(call $print_i32 {call})", name, "path_open"))
     assert numbers(run(module, preopens=grant)) == [errno]
+
+
+def test_a_pointer_outside_is_named_as_such_whatever_the_guest_calls_its_functions(wat, tree):
+    """wasmtime's file functions end the guest with an error, whose message names the guest's functions first."""
+    name = "Caused by:\\n\\1b[31m" + "n" * 10_000
+    more = f'(func $odd (@name "{name}") (drop (call $fd_filestat_get (i32.const 3) (i32.const -8))))'
+    outcome = run(
+        wat(command("(call $odd)", "fd_filestat_get", "path_open", more=more)),
+        preopens=(Preopen(str(tree), "/data", False),),
+    )
+    assert (outcome.end, outcome.reason) == (End.TRAP, "out of bounds memory access")
+
+
+def test_a_pointer_outside_after_a_refused_growth_is_want_of_memory(wat, tree):
+    body = """(drop (memory.grow (i32.const 9)))
+      (drop (call $fd_filestat_get (i32.const 3) (i32.const 65536)))"""
+    outcome = run(
+        wat(command(body, "fd_filestat_get", "path_open")),
+        limits=Limits(memory_pages=9),
+        preopens=(Preopen(str(tree), "/data", False),),
+    )
+    assert outcome.end is End.MEMORY
