@@ -39,8 +39,9 @@ class Invocation(Instance):
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
         """Drive the guest to its end; ``deadline`` is on time.monotonic(), ``host`` answers ``edge.call``.
 
-        Most guests end in the first poll, in place. One that does not goes on in a worker thread; one that waits
-        for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
+        Most guests end in the first poll, in place. One that does not goes on in a worker thread, where those that
+        may wait for a disk also begin; one that waits for the host leaves the loop free; both under ``guard``.
+        Cancelling drops the guest.
         """
         self._call: HostCall | None = None
         self._result: int | None = None
@@ -51,7 +52,7 @@ class Invocation(Instance):
         self.engine.ticker.touch()
         begin = time.perf_counter()
         try:
-            ended = self.poll()
+            ended = not self.plan.in_thread and self.poll()
         except BaseException:
             self.close()
             raise
@@ -79,6 +80,8 @@ class Invocation(Instance):
                         continue
                     call, self._call = self._call, None
                     self._result = await call()
+                    if self.plan.in_thread:
+                        continue
                     self.set_clocks()
                     begin = time.perf_counter()
                     ended = self.poll()

@@ -99,7 +99,7 @@ class Plan:
     ``args`` is a block of layout.strings().
     """
 
-    __slots__ = ("_args", "bound", "dynamic", "environ_at", "limits", "module", "preopens", "tail")
+    __slots__ = ("_args", "bound", "dynamic", "environ_at", "in_thread", "limits", "module", "preopens", "tail")
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
@@ -112,6 +112,7 @@ class Plan:
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
+        self.in_thread = module.slow_files and bool(preopens)
         self.tail = self.make_tail(0, 0, _NO_KEY)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:

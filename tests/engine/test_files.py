@@ -8,13 +8,14 @@ import re
 import shutil
 import socket
 import struct
+import threading
 import time
 
 import psutil
 import pytest
 from support import ask, command, numbers, run
 
-from starlette_wasm.engine.instance import Denial, End, Limits, Preopen
+from starlette_wasm.engine.instance import Denial, End, Instance, Limits, Preopen
 
 ACCES, BADF, EXIST, INVAL, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT, NOTDIR, PERM, ROFS, NOTCAPABLE = (
     2, 8, 20, 28, 31, 32, 33, 37, 44, 54, 63, 69, 76,
@@ -437,3 +438,28 @@ def test_a_pointer_outside_after_a_refused_growth_is_want_of_memory(wat, tree):
         preopens=(Preopen(str(tree), "/data", False),),
     )
     assert outcome.end is End.MEMORY
+
+
+@pytest.mark.parametrize(("slow", "elsewhere"), [("fd_readdir", True), ("fd_sync", True), ("fd_tell", False)])
+def test_a_guest_that_may_wait_for_a_disk_never_runs_on_the_event_loop(wat, tree, monkeypatch, slow, elsewhere):
+    """wasmtime lists a directory whole at each call: with many entries, one call takes longer than any deadline."""
+    threads = set()
+    poll = Instance.poll
+
+    def polled(self):
+        threads.add(threading.get_ident())
+        return poll(self)
+
+    monkeypatch.setattr(Instance, "poll", polled)
+    calls = {
+        "fd_readdir": "(i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 80)",
+        "fd_sync": "(i32.const 3)",
+        "fd_tell": "(i32.const 3) (i32.const 80)",
+    }
+    pause = "(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))"
+    module = wat(command(f"{pause} (drop (call ${slow} {calls[slow]})) {pause}", slow, "poll_oneoff", "path_open"))
+    assert run(module, preopens=(Preopen(str(tree), "/data", False),)).end is End.OK
+    assert (threading.get_ident() not in threads) is elsewhere
+    threads.clear()
+    assert run(module).end is End.OK  # without a directory there is nothing to wait for
+    assert threads == {threading.get_ident()}
