@@ -84,7 +84,7 @@ def add(folder: Path, name: str, wasm: bytes, protocol: str = "edge") -> None:
 
 def plant(folder: Path) -> tuple[Path, Path]:
     """A directory to read, one to write to, both full of traps, and a secret beside them."""
-    (folder / "secret.txt").write_text("secret")
+    (folder / "secret.txt").write_text("TOP SECRET")
     data, scratch = folder / "data", folder / "scratch"
     for tree in (data, scratch):
         (tree / "sub").mkdir(parents=True)

@@ -17,7 +17,8 @@ from hostile_range import add, compile_c, plant, settings
 
 from starlette_wasm import EdgeRequest, WasmRuntime
 
-SECRETS = ("secret", "root:", "PATH=", "31337")
+SECRETS = ("TOP SECRET", "root:", "PATH=", "marked")
+"""What is in files outside, and the name of one."""
 _BATCH = 400
 
 
@@ -44,7 +45,7 @@ class World:
         self.folder = folder
         self.data, self.scratch = plant(folder)
         (folder / "beside").mkdir()
-        (folder / "beside" / "secret.txt").write_text("secret")
+        (folder / "beside" / "secret.txt").write_text("TOP SECRET")
         (folder / "marked").write_bytes(bytes(31337))
         add(folder, "escape", compile_c("escape").read_bytes(), "cgi")
         (folder / "policies").mkdir()
