@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class Plan:
     ``args`` is a block of layout.strings().
     """
 
-    __slots__ = ("_args", "bound", "dynamic", "environ_at", "in_thread", "limits", "module", "preopens", "tail")
+    __slots__ = ("_args", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens", "tail")
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
@@ -112,7 +113,8 @@ class Plan:
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
-        self.in_thread = module.slow_files and bool(preopens)
+        self.heavy: float = math.inf if module.slow_files and preopens else 0
+        """How often invocations were heavy of late, see driver.py; for ever, where they may wait for a disk."""
         self.tail = self.make_tail(0, 0, _NO_KEY)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
