@@ -1,4 +1,4 @@
-"""The attack suite by hand: each guest many times, then all at once beside healthy functions. See ``scripts/attack``."""
+"""The attack suite by hand, as ``scripts/attack``: each guest many times, then all at once beside healthy functions."""
 
 from __future__ import annotations
 
@@ -120,13 +120,15 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=32, help="guests at once (default: 32)")
     parser.add_argument("--seed", type=int, default=1, help="for the order of guests")
     parser.add_argument("--goals", action="store_true", help="measure the goals under load instead")
-    parser.add_argument("--only", nargs="*", default=[], help="with --goals: some of them, by name")
+    parser.add_argument("--only", nargs="*", default=[], help="full, bombs, spinning, polling, deadline or tenants")
+    parser.add_argument("--runs", type=int, default=200, help="of each kind of guest, for the goal deadline")
+    parser.add_argument("--invocations", type=int, default=1_000_000, help="for the goal tenants")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # hostile guests have much to say
     if options.goals:
         from hostile_goals import measure
 
-        wrong = measure(options.only)
+        wrong = measure(options.only, options.runs, options.invocations)
     else:
         wrong = asyncio.run(attack(options.repeat, options.minutes, options.width, options.seed))
     for problem in wrong[:50]:

@@ -123,12 +123,44 @@ LOOPS = _family(
     "the deadline",
     "stop",
     **dict.fromkeys(
-        """spin spin_calls spin_indirect spin_br_table spin_nested spin_floats spin_division spin_simd spin_globals
-        spin_counter spin_after_answer spin_after_exit_text start_spins start_sleeps recurse_fibonacci
-        grow_nothing_for_ever grow_refused_for_ever fill_for_ever copy_for_ever table_fill_for_ever sleep_a_minute
-        sleep_for_ever sleep_until_the_end_of_time sleep_nothing_for_ever sleep_shortly_for_ever yield_for_ever
-        clock_for_ever random_for_ever random_nothing_for_ever stderr_flood stdin_for_ever edge_flood edge_flood_bad
-        edge_flood_take""".split(),
+        [
+            "spin",
+            "spin_calls",
+            "spin_indirect",
+            "spin_br_table",
+            "spin_nested",
+            "spin_floats",
+            "spin_division",
+            "spin_simd",
+            "spin_globals",
+            "spin_counter",
+            "spin_after_answer",
+            "spin_after_exit_text",
+            "start_spins",
+            "start_sleeps",
+            "recurse_fibonacci",
+            "grow_nothing_for_ever",
+            "grow_refused_for_ever",
+            "fill_for_ever",
+            "copy_for_ever",
+            "table_fill_for_ever",
+            "sleep_a_minute",
+            "sleep_for_ever",
+            "sleep_until_the_end_of_time",
+            "sleep_nothing_for_ever",
+            "sleep_shortly_for_ever",
+            "yield_for_ever",
+            "clock_for_ever",
+            "random_for_ever",
+            "random_nothing_for_ever",
+            "stderr_flood",
+            "stdin_for_ever",
+            "edge_flood",
+            "edge_flood_bad",
+            "edge_flood_take",
+            "spin_and_poll",
+            "fill_and_poll",
+        ],
         TIMEOUT,
     ),
 )
@@ -156,7 +188,9 @@ MEMORY_GUESTS = _family(
     memory_minimum_all=Refused("MemoryLimitExceeded", "out of memory"),
 )  # fmt: skip
 MEMORY_GUESTS += _family("the memory bound, with a real allocator", "plenty", heap_bomb=MEMORY)
-MEMORY_GUESTS += _family("what an earlier guest left", "plenty", memory_is_fresh=ok("0 0 1"), memory_grown_is_zero=ok("0"))
+MEMORY_GUESTS += _family(
+    "what an earlier guest left", "plenty", memory_is_fresh=ok("0 0 1"), memory_grown_is_zero=ok("0")
+)
 BOUNDS = _family(
     "memory outside its own", "plenty", fill_out_of_bounds=OUTSIDE, copy_out_of_bounds=OUTSIDE,
     init_out_of_bounds=OUTSIDE, init_dropped=OUTSIDE, load_out_of_bounds=OUTSIDE, load_across_the_end=OUTSIDE,
@@ -193,7 +227,8 @@ STREAMS = _family(
     exit_zero_answered=ok("5"), exit_one=EXIT, exit_answered=EXIT, exit_negative=EXIT, exit_like_a_crash=EXIT,
 )  # fmt: skip
 PROBES = _family(
-    "what it was not given", "plenty", descriptors_of_the_host=ok("4093 1 1"), environment=ok("0"), arguments=ok("1 10"),
+    "what it was not given", "plenty", descriptors_of_the_host=ok("4093 1 1"), environment=ok("0"),
+    arguments=ok("1 10"),
     exports_of_the_host=ok("1"),
 )  # fmt: skip
 FILES = _family(
@@ -466,7 +501,7 @@ REFUSED += _texts(
     lacking("import"),
     import_unknown=f'(import "wasi_snapshot_preview1" "fd_unknown" (func)) {_START})',
     import_helper=f'(import "wasi_snapshot_preview1" "memory_grow" (func (param i32) (result i32))) {_START})',
-    import_host_function=f'(import "wasi_snapshot_preview1" "edge_call" (func (param i32 i32 i32) (result i32))) {_START})',
+    import_host_function=f'(import "wasi_snapshot_preview1" "edge_take" (func (param i32) (result i32))) {_START})',
     import_wrong_type=f'(import "wasi_snapshot_preview1" "fd_write" (func (param i64) (result i32))) {_START})',
     import_wrong_result=f'(import "wasi_snapshot_preview1" "proc_exit" (func (param i32) (result i32))) {_START})',
     import_edge_unknown=f'(import "edge" "exec" (func)) {_START})',
@@ -528,8 +563,11 @@ def _big() -> list[Guest]:
         ok("7"),
         many_functions=f"{functions} (func $main (call $say (call $f7)))",
         many_exports=f"{exports} (func $main (call $say (i32.const 7)))",
-        many_globals="".join("(global i32 (i32.const 0))" for _ in range(20_000)) + "(func $main (call $say (i32.const 7)))",
-        many_types="".join(f"(type (func (param {'i32 ' * (i % 30)}) (result {'i64 ' * (i // 30 % 9)})))" for i in range(2000))
+        many_globals="".join("(global i32 (i32.const 0))" for _ in range(20_000))
+        + "(func $main (call $say (i32.const 7)))",
+        many_types="".join(
+            f"(type (func (param {'i32 ' * (i % 30)}) (result {'i64 ' * (i // 30 % 9)})))" for i in range(2000)
+        )
         + "(func $main (call $say (i32.const 7)))",
         many_segments="".join(f'(data "{i}")' for i in range(5000)) + "(func $main (call $say (i32.const 7)))",
         many_blocks=f"(func $main {nested} (call $say (i32.const 7)))",

@@ -141,7 +141,9 @@ class Soak:
         body: bytes,
         guest: Guest | None = None,
     ) -> None:
-        writer.write(b"POST %s HTTP/1.1\r\nhost: soak\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body)) + body)
+        writer.write(
+            b"POST %s HTTP/1.1\r\nhost: soak\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body)) + body
+        )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         content = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         status = int(head[9:12])

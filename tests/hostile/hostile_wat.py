@@ -61,7 +61,7 @@ def whole(text: str) -> str:
         parts.append(_ANSWER)
     if "$open" in text:
         parts.append(_OPEN)
-    if not re.search(r'\(memory \(export|^\(memory \d', text, re.MULTILINE):
+    if not re.search(r"\(memory \(export|^\(memory \d", text, re.MULTILINE):
         parts.append('(memory (export "memory") 1)')
     used = set(re.findall(r"\$(\w+)", "".join(parts)))
     wasi = imported(*(name for name in SIGNATURES if name in used))

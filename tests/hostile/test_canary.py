@@ -1,4 +1,4 @@
-"""A server on loopback that no guest may reach, by whatever name it calls it; and hosts that are allowed are reached."""
+"""A server on loopback that no guest reaches, by whatever name it calls it; hosts that are allowed are reached."""
 
 from __future__ import annotations
 
@@ -81,11 +81,13 @@ def notations(port: int) -> list[str]:
         "100.100.100.200", "metadata.google.internal", "168.63.129.16", "224.0.0.1", "255.255.255.255", "4294967295",
         "18446744071562067969", "127.0.0.1\\.example.com", "example.com\\@127.0.0.1", "a@127.0.0.1", "a:b@127.0.0.1",
         "127.0.0.1#@example.com", "127.0.0.1?@example.com", "example.com#@127.0.0.1", "127.0.0.1\t", "127.0.0.1\n",
-        "127.0.0.1\r\nx: y", "127.0\u00ad.0.1", "loc\u0430lhost", "ⓛocalhost", "ｌｏｃａｌｈｏｓｔ", "local\u200bhost", "127.0.0.1\0",
+        "127.0.0.1\r\nx: y", "127.0\u00ad.0.1", "loc\u0430lhost", "ⓛocalhost", "ｌｏｃａｌｈｏｓｔ", "local\u200bhost",
+        "127.0.0.1\0",
         "example.com\0.127.0.0.1", " 127.0.0.1", "127.0.0.1 ", "127.0.0.1;", "127.0.0.1&", "*", "", ".", "-", "_",
     ]  # fmt: skip
     shapes = [
-        "http://{}:PORT/", "http://{}:PORT", "HTTP://{}:PORT/", "https://{}:PORT/", "http:\\\\{}:PORT/", "http:/{}:PORT/",
+        "http://{}:PORT/", "http://{}:PORT", "HTTP://{}:PORT/", "https://{}:PORT/", "http:\\\\{}:PORT/",
+        "http:/{}:PORT/",
         "http:{}:PORT/", "http:///{}:PORT/", "//{}:PORT/", "{}:PORT", "http://{}:0PORT/", "http://{}:PORT@example.com/",
         "http://example.com@{}:PORT/", "\thttp://{}:PORT/", "ht\ntp://{}:PORT/", "ftp://{}:PORT/", "gopher://{}:PORT/",
         "ws://{}:PORT/", "file://{}:PORT/", "unix://{}:PORT/",
@@ -111,9 +113,7 @@ async def guests(
 
         async def fetch(request: dict[str, Any]) -> dict[str, Any]:
             body = b"o" + frame(json.dumps(request, ensure_ascii=False).encode())
-            response = await runtime.invoke(
-                "fetcher", EdgeRequest(method="POST", body=body.decode()), policy="net"
-            )
+            response = await runtime.invoke("fetcher", EdgeRequest(method="POST", body=body.decode()), policy="net")
             assert response.body is not None
             header, end = json.JSONDecoder().raw_decode(response.body)
             return header | {"body": response.body[end:]}
@@ -203,7 +203,9 @@ def test_redirects_do_not_lead_to_the_canary(tmp_path: Path, canary: Server) -> 
         hosts = [f"127.0.0.1:{allowed.port}"]
         async with guests(tmp_path, offline, allowedHosts=hosts, allowPrivateNetworks=True) as fetch:
             for status, target in itertools.product((301, 302, 303, 307, 308), targets):
-                head = f"HTTP/1.1 {status} Moved\r\nlocation: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                head = (
+                    f"HTTP/1.1 {status} Moved\r\nlocation: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                )
                 allowed.answer = head.encode()
                 answer = await fetch({"url": f"http://127.0.0.1:{allowed.port}/", "timeoutMs": 5000})
                 assert not answer["ok"], answer
