@@ -86,8 +86,9 @@ async def attack(repeat: int, minutes: float, width: int, seed: int) -> list[str
         folder = Path(name)
         wrong: list[str] = []
         async with serving(folder, RUNNING, stop_ms=200) as there:
+            await there.warm()
             await one_by_one(there, 1)
-            await together(there, width=width, seconds=2, seed=seed)  # all threads have begun
+            await together(there, width=width, seconds=2, seed=seed)  # all threads of the workers have begun
             show("warm")
             before = used()
             begin = time.monotonic()

@@ -176,6 +176,11 @@ class Range:
         if response.status_code != 200 or not right:
             self.wrong.append(f"a healthy function: {response.status_code} {response.text[:200]}")
 
+    @staticmethod
+    async def warm() -> None:
+        """All threads that asyncio may have, which decode large answers, have begun."""
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.1) for _ in range(32)))
+
     async def quiet(self) -> None:
         """Wait until nothing runs; a slot that does not come back goes to ``wrong``."""
         for _ in range(2000):

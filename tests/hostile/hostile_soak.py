@@ -32,7 +32,9 @@ from hostile_range import RUNNING, config, used  # noqa: E402
 
 GROWTH = 0.05
 _SERVED = """\
+import asyncio
 import logging
+import time
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -51,7 +53,12 @@ async def stats(request):
     return JSONResponse(runtime.stats())
 
 
-app = Starlette(routes=[Route("/stats", stats)], middleware=[Middleware(WasmMiddleware, runtime=runtime)])
+async def warm(request):
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.1) for _ in range(32)))
+    return JSONResponse({})
+
+
+app = Starlette(routes=[Route("/stats", stats), Route("/warm", warm)], middleware=[Middleware(WasmMiddleware, runtime=runtime)])
 """
 
 
@@ -200,6 +207,7 @@ def soak(minutes: float, interval: float, clients: int, seed: int) -> list[str]:
             server = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=output)
         try:
             _wait(port, server, log)
+            httpx.get(f"http://127.0.0.1:{port}/warm", timeout=60)  # asyncio has all its threads, which decode answers
             run = Soak(port, server.pid, minutes * 60, interval, clients, seed)
             try:
                 asyncio.run(run.run())

@@ -21,6 +21,7 @@ class Results:
 
     async def _run(self) -> None:
         async with serving(self.folder, RUNNING) as there:
+            await there.warm()
             await self._one_by_one(there)
             await together(there, width=32, seconds=0.5, seed=1)
             before = used()
