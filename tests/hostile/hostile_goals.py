@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 from hostile_attack import quantile
 from hostile_manifest import BY_NAME, frame
-from hostile_range import HEALTHY, HERE, SOURCES, add, module_of, serving, settings, used
+from hostile_range import HEALTHY, HERE, SOURCES, add, module_of, serving, settings
 from hostile_wat import assemble
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -108,9 +109,11 @@ async def spinners(
     return took, statuses
 
 
-async def full_route(folder: Path, connections: int = 1000) -> tuple[list[float], Counter[int], int]:
+async def full_route(
+    folder: Path, connections: int = 1000, seconds: float = 1.0
+) -> tuple[list[float], Counter[int], int]:
     """Milliseconds in which a full route said 503, the statuses of all ``connections``, and how many healthy
-    answers there were meanwhile, all of them right.
+    answers there were meanwhile, all of them right. ``seconds`` is how long one may wait for a place.
 
     The milliseconds are measured in the app, from where the request reaches it, by an event loop that also runs
     the thousand clients.
@@ -118,7 +121,13 @@ async def full_route(folder: Path, connections: int = 1000) -> tuple[list[float]
     took: list[float] = []
     statuses: Counter[int] = Counter()
     healthy = 0
-    policy = {"executionTimeoutMs": 3000, "maxConcurrency": 4, "maxQueue": 16, "queueTimeoutMs": 1000}
+    milliseconds = int(seconds * 1000)
+    policy = {
+        "maxConcurrency": 4,
+        "maxQueue": 16,
+        "queueTimeoutMs": milliseconds,
+        "executionTimeoutMs": 3 * milliseconds,
+    }
     routes = {"/sleep": "sleep_a_minute", "/hello": "hello"}
     async with served(folder, routes, {"sleep_a_minute": policy}) as (runtime, client):
         middleware = WasmMiddleware(Starlette(), runtime=runtime)
@@ -165,23 +174,23 @@ async def full_route(folder: Path, connections: int = 1000) -> tuple[list[float]
 # Memory
 
 
-async def memory_bombs(folder: Path, count: int = 32) -> tuple[int, int]:
-    """By how many bytes ``count`` bombs at once raised resident memory at most, under 64 MiB each; how many there
-    were for which the guest's end was want of memory."""
-    policy = {"executionTimeoutMs": 60_000, "maxMemoryPages": 1024, "maxConcurrency": count}
+async def memory_bombs(folder: Path, count: int = 32, mebibytes: int = 64) -> tuple[int, int]:
+    """By how many bytes ``count`` bombs at once raised resident memory at most, under ``mebibytes`` each; how many
+    there were for which the guest's end was want of memory."""
+    policy = {"executionTimeoutMs": 60_000, "maxMemoryPages": mebibytes * 16, "maxConcurrency": count}
     async with served(folder, {"/bomb": "grow_and_touch", "/hello": "hello"}, {"grow_and_touch": policy}) as (
         _,
         client,
     ):
         await client.get("/bomb")
-        before = used()[0]
-        most = before
+        process = psutil.Process()
+        before = most = process.memory_info().rss
         over = threading.Event()
 
         def watch() -> None:
             nonlocal most
             while not over.wait(0.002):
-                most = max(most, used()[0])
+                most = max(most, process.memory_info().rss)
 
         watcher = threading.Thread(target=watch)
         watcher.start()

@@ -58,7 +58,10 @@ async def warm(request):
     return JSONResponse({})
 
 
-app = Starlette(routes=[Route("/stats", stats), Route("/warm", warm)], middleware=[Middleware(WasmMiddleware, runtime=runtime)])
+app = Starlette(
+    routes=[Route("/stats", stats), Route("/warm", warm)],
+    middleware=[Middleware(WasmMiddleware, runtime=runtime)],
+)
 """
 
 
@@ -87,7 +90,18 @@ class Interval:
 
 
 class Soak:
-    def __init__(self, port: int, pid: int, seconds: float, interval: float, clients: int, seed: int) -> None:
+    def __init__(
+        self,
+        port: int,
+        pid: int,
+        guests: tuple[Guest, ...],
+        *,
+        seconds: float,
+        interval: float,
+        clients: int,
+        seed: int,
+    ) -> None:
+        self.guests = guests
         self.port = port
         self.pid = pid
         self.seconds = seconds
@@ -99,7 +113,7 @@ class Soak:
 
     async def run(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        for guest in RUNNING:  # each module keeps the image of its memory from its first run on, in a descriptor
+        for guest in self.guests:  # each module keeps the image of its memory from its first run on, in a descriptor
             await self._ask(reader, writer, f"/guest/{guest.name}", b"request", guest)
         writer.close()
         self.begin = time.monotonic()
@@ -128,7 +142,7 @@ class Soak:
         while not self._over:
             count += 1
             if count % 10 == 0:
-                guest = self.draw.choice(RUNNING)
+                guest = self.draw.choice(self.guests)
                 self.now.hostile += 1
                 await self._ask(reader, writer, f"/guest/{guest.name}", b"request", guest)
             else:
@@ -185,10 +199,13 @@ class Soak:
         return missed
 
 
-def soak(minutes: float, interval: float, clients: int, seed: int) -> list[str]:
+def soak(
+    seconds: float, interval: float, *, clients: int = 8, seed: int = 1, guests: tuple[Guest, ...] = RUNNING
+) -> list[str]:
+    """What missed the goal."""
     with tempfile.TemporaryDirectory() as name, socket.socket() as free:
         folder = Path(name)
-        (folder / "wasm.yaml").write_text(yaml.safe_dump(config(folder, RUNNING) | {"exposeEndpoints": True}))
+        (folder / "wasm.yaml").write_text(yaml.safe_dump(config(folder, guests) | {"exposeEndpoints": True}))
         (folder / "served.py").write_text(_SERVED)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -208,7 +225,7 @@ def soak(minutes: float, interval: float, clients: int, seed: int) -> list[str]:
         try:
             _wait(port, server, log)
             httpx.get(f"http://127.0.0.1:{port}/warm", timeout=60)  # asyncio has all its threads, which decode answers
-            run = Soak(port, server.pid, minutes * 60, interval, clients, seed)
+            run = Soak(port, server.pid, guests, seconds=seconds, interval=interval, clients=clients, seed=seed)
             try:
                 asyncio.run(run.run())
             except ExceptionGroup as errors:
@@ -257,7 +274,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="for the order of guests")
     options = parser.parse_args()
     interval = options.interval or max(1.0, options.minutes * 2)
-    missed = soak(options.minutes, interval, options.clients, options.seed)
+    missed = soak(options.minutes * 60, interval, clients=options.clients, seed=options.seed)
     for what in missed:
         print(f"MISSED {what}")
     print("the goal is missed" if missed else "the goal is met")
