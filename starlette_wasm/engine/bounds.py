@@ -29,11 +29,14 @@ BODY = 2 << 20
 """Bytes of one function."""
 TABLE_ELEMENTS = 100_000
 """Of one table."""
+TABLES = 8
+"""Of one guest, the host's included."""
 _ELEMENT_BYTES = 4 << 20
 _COUNTS = {
     TYPE: (10_000, "types"),
     IMPORT: (1_000, "imports"),
     FUNCTION: (100_000, "functions"),
+    TABLE: (TABLES - 1, "tables"),
     GLOBAL: (10_000, "globals"),
     EXPORT: (50_000, "exports"),
     ELEMENT: (10_000, "element segments"),
@@ -58,7 +61,7 @@ def check(guest: bytes) -> None:
 
 def _at_most(count: int, most: int, what: str) -> None:
     if count > most:
-        raise UnsupportedError(f"it has {count:,} {what}; the most is {most:,}: split it, or optimise it for size")
+        raise UnsupportedError(f"it has {count:,} {what}; the most is {most:,}; build it for size, or split it")
 
 
 def _tables(section: bytes) -> Iterator[int]:

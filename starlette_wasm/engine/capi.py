@@ -237,16 +237,28 @@ def take_error(error: int) -> str:
     return text
 
 
+def take_failure(error: int) -> str:
+    """Why one of wasmtime's own functions ended a guest; the error is freed.
+
+    The message is a backtrace, which names the guest's functions, and then the cause, on the last line.
+    """
+    text = _message(error_message, error, tail=True).rstrip().rpartition("\n")[2].strip()
+    error_delete(error)
+    return TRAPS[1] if "Pointer out of bounds" in text else _printable(text)[:256]
+
+
 def check(error: int | None) -> None:
     """Raise EngineError where a C function gave an error."""
     if error:
         raise EngineError(take_error(error))
 
 
-def _message(function: Callable[..., Any], of: int) -> str:
+def _message(function: Callable[..., Any], of: int, *, tail: bool = False) -> str:
     vector = Vector()
     function(of, ctypes.addressof(vector))
-    data = ctypes.string_at(vector.data, min(vector.size, 4096)) if vector.size else b""
+    size = min(vector.size, 4096)
+    skipped = vector.size - size if tail else 0
+    data = ctypes.string_at(vector.data + skipped, size) if size else b""
     byte_vec_delete(ctypes.addressof(vector))
     return data.decode("utf-8", "replace").rstrip("\0")
 

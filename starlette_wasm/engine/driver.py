@@ -16,6 +16,10 @@ from .workers import STUCK_AFTER, Workers
 
 _PATIENCE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
+_LIGHT = 0.002
+"""Seconds of CPU that an invocation may use on the event loop, where it did not end in the first poll."""
+_HEAVY, _HEAVIEST = 4, 8
+"""From how many heavy invocations on, less the light ones, the next begins in a thread; and where counting ends."""
 HostCall = Callable[[], Awaitable[int]]
 Guard = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what may end a long invocation from outside, by cancelling the body of its ``async with``."""
@@ -50,8 +54,9 @@ class Invocation(Instance):
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
         """Drive the guest to its end; ``deadline`` is on time.monotonic(), ``host`` answers ``edge.call``.
 
-        Most guests end in the first poll, in place. One that does not goes on in a worker thread; one that waits
-        for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
+        Most guests end in the first poll, in place. One that does not goes on in a worker thread, where those that
+        mostly come to that begin, and those that may wait for a disk; one that waits for the host leaves the loop
+        free; both under ``guard``. Cancelling drops the guest.
         """
         self._call: HostCall | None = None
         self._result: int | None = None
@@ -60,14 +65,22 @@ class Invocation(Instance):
         self.host_calls = 0
         self.result: bytes | None = None
         self.engine.ticker.touch()
-        ended = self.start()
-        if not ended:
+        plan = self.plan
+        ended = self.start(poll=plan.heavy < _HEAVY)
+        if ended:
+            if plan.heavy:
+                plan.heavy -= 1
+        else:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP
             self._deadline = deadline
             self._loop = asyncio.get_running_loop()
             self._error: Exception | None = None
             ended = await self._go_on(guard)
+            if self.cpu < _LIGHT:
+                plan.heavy = max(plan.heavy - 1, 0)
+            elif plan.heavy < _HEAVIEST:
+                plan.heavy += 1
         outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls
@@ -84,6 +97,8 @@ class Invocation(Instance):
                         continue
                     call, self._call = self._call, None
                     self._result = await call()
+                    if self.cpu > _LIGHT or self.plan.heavy >= _HEAVY:
+                        continue
                     self.set_clocks()
                     begin = time.perf_counter()
                     ended = self.poll()

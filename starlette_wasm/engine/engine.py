@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import capi, hostcall, library
-from .bounds import TABLE_ELEMENTS
+from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import code_settings, fingerprint
 from .link import WASI
 from .ticker import Ticker
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-TABLES = 8
-"""Of one guest, the host's included."""
 _WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20

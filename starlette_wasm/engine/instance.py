@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from enum import Enum
 from typing import NoReturn
 
 from . import capi, layout
-from .bounds import TABLE_ELEMENTS
-from .engine import TABLES, OutOfInstances
+from .bounds import TABLE_ELEMENTS, TABLES
+from .engine import OutOfInstances
 from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, PlanMemory, hot
 from .module import Module
 
@@ -105,7 +106,10 @@ class Plan:
     ``args`` is a block of layout.strings().
     """
 
-    __slots__ = ("_args", "_memory", "at", "bound", "dynamic", "environ_at", "limits", "module", "preopens", "tail")
+    __slots__ = (
+        *("_args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
+        "tail",
+    )
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
@@ -118,6 +122,8 @@ class Plan:
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
+        self.heavy: float = math.inf if module.slow_files and preopens else 0
+        """How often invocations were heavy of late, see driver.py; for ever, where they may wait for a disk."""
         self.tail = self.make_tail(0, 0, _NO_KEY)
         self._memory = PlanMemory(
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
@@ -157,17 +163,21 @@ class Instance:
         self._well = False
         self.number = 0
 
-    def start(self) -> bool:
+    def start(self, poll: bool = True) -> bool:
         """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
+
+        Without ``poll`` it is left to whoever polls it first.
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
         scratch = self._reserve()
         try:
-            if hot is not None:
+            if hot is not None and poll:
                 return self._go(hot, scratch)
-            self._begin(scratch)
+            self._make(scratch)
             self._enter(scratch)
+            if not poll:
+                return False
             begin = time.perf_counter()
             ended = self.poll()
             self.cpu = time.perf_counter() - begin
@@ -180,13 +190,16 @@ class Instance:
         """Make the guest and run nothing of it: close() is what is left. Raises as start() does."""
         scratch = self._reserve()
         try:
-            if hot is not None:
-                self._begin_hot(hot, scratch)
-            else:
-                self._begin(scratch)
+            self._make(scratch)
         except BaseException:
             self.close()
             raise
+
+    def _make(self, scratch: capi.Scratch) -> None:
+        if hot is not None:
+            self._begin_hot(hot, scratch)
+        else:
+            self._begin(scratch)
 
     def _reserve(self) -> capi.Scratch:
         """A place among the guests of the engine."""
@@ -399,7 +412,7 @@ class Instance:
         trap, error = scratch.trap.value, scratch.error.value
         scratch.trap.value = scratch.error.value = None
         if error:
-            outcome.end, outcome.reason = End.TRAP, capi.take_error(error).partition("\n")[0]
+            outcome.end, outcome.reason = End.TRAP, capi.take_failure(error)
         if trap:
             reason, frames, places = capi.take_trap(trap)
             if overflow:
@@ -410,8 +423,8 @@ class Instance:
             else:
                 outcome.end, outcome.reason = End.TRAP, reason
                 outcome.frames, outcome.places = frames, places
-            if refused and outcome.end in (End.TRAP, End.EXIT):
-                outcome.end = End.MEMORY
+        if refused and outcome.end in (End.TRAP, End.EXIT):
+            outcome.end = End.MEMORY
         return outcome
 
     def _denials(self, base: int, count: int) -> tuple[Denial, ...]:

@@ -11,6 +11,8 @@ from .engine import Engine
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 """Imports that wait for the host; the others of the host table are wasmtime's, for files."""
+_SLOW = frozenset({"fd_readdir", "fd_sync", "fd_datasync"})
+"""Imports that may keep a thread for long: wasmtime reads a directory whole, at each call, and waits for disks."""
 
 
 class Module:
@@ -34,6 +36,7 @@ class Module:
         self.calls_host = bool(HOST_CALLS & imports)
         self.uses_edge = "edge_call" in imports
         self.uses_files = "path_open" in imports or "fd_prestat_get" in imports
+        self.slow_files = bool(_SLOW & imports)
         self.host_names = tuple((i, name.encode()) for i, name in enumerate(self.host))
         self.host_call_names = tuple((i, name) for i, name in self.host_names if name.decode() in HOST_CALLS)
         try:

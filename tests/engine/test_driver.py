@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, nullcontext
 import pytest
 from support import GUESTS, answer, ask, command, invoke, run
 
-from starlette_wasm.engine import capi
+from starlette_wasm.engine import capi, instance
 from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
 from starlette_wasm.engine.instance import End, Limits, Plan
@@ -454,3 +454,89 @@ def test_guests_that_ask_the_host_without_end_leave_the_loop_to_others(wat):
     ends, wait = asyncio.run(main())
     assert ends == [End.TIMEOUT] * 4
     assert wait < 0.05
+
+
+# What is heavy keeps off the event loop
+
+FIRST_BYTE = """
+  (i32.store (i32.const 0) (i32.const 128)) (i32.store (i32.const 4) (i32.const 1))
+  (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+  (if (i32.eq (i32.load8_u (i32.const 128)) (i32.const 115)) (then (loop (br 0))))"""
+
+
+@pytest.fixture
+def polled_in_loop(monkeypatch):
+    """Whether the polls so far were in the thread of the test; asking clears them."""
+    threads: set[int] = set()
+    poll = Invocation.poll
+
+    def noted(self):
+        threads.add(threading.get_ident())
+        return poll(self)
+
+    monkeypatch.setattr(Invocation, "poll", noted)
+    monkeypatch.setattr(instance, "hot", None)  # its polls are not seen from Python
+
+    def asked() -> bool:
+        there = threading.get_ident() in threads
+        threads.clear()
+        return there
+
+    return asked
+
+
+def test_a_function_that_mostly_spins_begins_in_a_thread_until_it_is_quick_again(wat, polled_in_loop):
+    plan = Plan(wat(command(FIRST_BYTE, "fd_read")), Limits(time=0.05))
+
+    async def one(stdin: bytes) -> End:
+        outcome = await Invocation(plan, stdin).run(time.monotonic() + plan.limits.time, nullcontext)
+        return outcome.end
+
+    async def main() -> None:
+        assert await one(b"q") is End.OK
+        assert polled_in_loop()
+        for _ in range(8):
+            assert await one(b"s") is End.TIMEOUT
+        polled_in_loop()
+        assert await one(b"s") is End.TIMEOUT
+        assert not polled_in_loop()
+        for _ in range(50):  # on a busy machine some of them are slow
+            await one(b"q")
+        polled_in_loop()
+        assert await one(b"q") is End.OK
+        assert polled_in_loop()
+
+    asyncio.run(main())
+
+
+def test_a_guest_that_works_between_host_calls_goes_on_in_a_thread(wat, polled_in_loop):
+    """Each time it comes back from the host it looks like a quick one."""
+    nap = "(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))"
+    body = f"""(local $i i32) (local $n i32)
+      (i64.store (i32.const 24) (i64.const 100000))
+      (loop $on
+        (local.set $i (i32.const 3000000))
+        (loop $work (br_if $work (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+        {nap}
+        (br_if $on (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20))))"""
+    last = f"{body} {nap} (i32.store8 (i32.const 200) (i32.const 1))"
+    module = wat(command(last, "poll_oneoff"))
+    in_loop = 0
+
+    async def main() -> None:
+        nonlocal in_loop
+        invocation = Invocation(Plan(module, Limits(time=20)), b"")
+        wait_for = invocation.__class__.wait_for
+
+        def counted(self, call):
+            nonlocal in_loop
+            in_loop += threading.get_ident() == threading.main_thread().ident
+            wait_for(self, call)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Invocation, "wait_for", counted)
+            outcome = await invocation.run(time.monotonic() + 20, nullcontext)
+        assert outcome.end is End.OK
+
+    asyncio.run(main())
+    assert in_loop <= 3  # of 21

@@ -8,13 +8,15 @@ import re
 import shutil
 import socket
 import struct
+import threading
 import time
 
 import psutil
 import pytest
 from support import ask, command, numbers, run
 
-from starlette_wasm.engine.instance import Denial, End, Limits, Preopen
+from starlette_wasm.engine import instance
+from starlette_wasm.engine.instance import Denial, End, Instance, Limits, Preopen
 
 ACCES, BADF, EXIST, INVAL, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT, NOTDIR, PERM, ROFS, NOTCAPABLE = (
     2, 8, 20, 28, 31, 32, 33, 37, 44, 54, 63, 69, 76,
@@ -415,3 +417,51 @@ def test_no_file_gets_huge_by_a_hole(wat, tmp_path, call, errno):
     grant = (Preopen(str(tmp_path), "/data", True),)
     module = wat(command(f"(call $print_i32 {call})", name, "path_open"))
     assert numbers(run(module, preopens=grant)) == [errno]
+
+
+def test_a_pointer_outside_is_named_as_such_whatever_the_guest_calls_its_functions(wat, tree):
+    """wasmtime's file functions end the guest with an error, whose message names the guest's functions first."""
+    name = "Caused by:\\n\\1b[31m" + "n" * 10_000
+    more = f'(func $odd (@name "{name}") (drop (call $fd_filestat_get (i32.const 3) (i32.const -8))))'
+    outcome = run(
+        wat(command("(call $odd)", "fd_filestat_get", "path_open", more=more)),
+        preopens=(Preopen(str(tree), "/data", False),),
+    )
+    assert (outcome.end, outcome.reason) == (End.TRAP, "out of bounds memory access")
+
+
+def test_a_pointer_outside_after_a_refused_growth_is_want_of_memory(wat, tree):
+    body = """(drop (memory.grow (i32.const 9)))
+      (drop (call $fd_filestat_get (i32.const 3) (i32.const 65536)))"""
+    outcome = run(
+        wat(command(body, "fd_filestat_get", "path_open")),
+        limits=Limits(memory_pages=9),
+        preopens=(Preopen(str(tree), "/data", False),),
+    )
+    assert outcome.end is End.MEMORY
+
+
+@pytest.mark.parametrize(("slow", "elsewhere"), [("fd_readdir", True), ("fd_sync", True), ("fd_tell", False)])
+def test_a_guest_that_may_wait_for_a_disk_never_runs_on_the_event_loop(wat, tree, monkeypatch, slow, elsewhere):
+    """wasmtime lists a directory whole at each call: with many entries, one call takes longer than any deadline."""
+    threads = set()
+    poll = Instance.poll
+
+    def polled(self):
+        threads.add(threading.get_ident())
+        return poll(self)
+
+    monkeypatch.setattr(Instance, "poll", polled)
+    monkeypatch.setattr(instance, "hot", None)  # its polls are not seen from Python
+    calls = {
+        "fd_readdir": "(i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 80)",
+        "fd_sync": "(i32.const 3)",
+        "fd_tell": "(i32.const 3) (i32.const 80)",
+    }
+    pause = "(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))"
+    module = wat(command(f"{pause} (drop (call ${slow} {calls[slow]})) {pause}", slow, "poll_oneoff", "path_open"))
+    assert run(module, preopens=(Preopen(str(tree), "/data", False),)).end is End.OK
+    assert (threading.get_ident() not in threads) is elsewhere
+    threads.clear()
+    assert run(module).end is End.OK  # without a directory there is nothing to wait for
+    assert threads == {threading.get_ident()}

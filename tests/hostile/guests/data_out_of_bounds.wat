@@ -1,0 +1,3 @@
+;; Traps as it is instantiated.
+(data (i32.const 65536) "out")
+(func $main)

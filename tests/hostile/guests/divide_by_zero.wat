@@ -1,0 +1,1 @@
+(func $main (drop (i32.div_s (i32.const 1) (i32.const 0))))

@@ -1,0 +1,2 @@
+;; A right answer with a wrong exit code.
+(func $main (call $say (i32.const 5)) (call $answer) (call $proc_exit (i32.const 1)))

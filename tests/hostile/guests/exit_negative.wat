@@ -1,0 +1,1 @@
+(func $main (call $proc_exit (i32.const -1)))

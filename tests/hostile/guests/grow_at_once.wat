@@ -1,0 +1,1 @@
+(func $main (drop (memory.grow (i32.const 65535))) unreachable)

@@ -1,0 +1,1 @@
+(func $main (drop (i64.load (i32.const 65529))))

@@ -1,0 +1,1 @@
+(func $main (drop (i32.load8_u (i32.const -1))))

@@ -1,0 +1,1 @@
+(func $main (drop (i32.load (i32.const 65536))))

@@ -1,0 +1,16 @@
+;; Leaves a mark in memory, globals and tables, and looks for one of an earlier run.
+(memory (export "memory") 16)
+(global $mark (mut i32) (i32.const 0))
+(table 10 funcref)
+(func $main (local $at i32) (local $found i32)
+  (local.set $at (i32.const 70000))
+  (loop $on
+    (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (local.set $found (i32.const 1))))
+    (br_if $on (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 1048568))))
+  (call $say (local.get $found))
+  (call $say (global.get $mark))
+  (call $say (ref.is_null (table.get (i32.const 3))))
+  (memory.fill (i32.const 70000) (i32.const 0xa5) (i32.const 900000))
+  (global.set $mark (i32.const 1))
+  (table.set (i32.const 3) (ref.func $main)))
+(elem declare func $main)

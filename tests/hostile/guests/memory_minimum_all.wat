@@ -1,0 +1,2 @@
+(memory (export "memory") 65536)
+(func $main)

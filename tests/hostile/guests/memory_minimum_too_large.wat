@@ -1,0 +1,2 @@
+(memory (export "memory") 1000)
+(func $main)

@@ -1,0 +1,11 @@
+;; A file, a stream and nothing at all as the directory to open in.
+(data (i32.const 0) "a.txt")
+(func $main (local $fd i32)
+  (drop (call $open (i32.const 0) (i32.const 5) (i32.const 0) (i64.const 2)))
+  (local.set $fd (i32.load (i32.const 60000)))
+  (call $say (i32.ne (i32.const 0) (call $path_open (local.get $fd) (i32.const 1) (i32.const 0) (i32.const 5) (i32.const 0)
+    (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 60000))))
+  (call $say (i32.ne (i32.const 0) (call $path_open (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 5) (i32.const 0)
+    (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 60000))))
+  (call $say (i32.ne (i32.const 0) (call $path_open (i32.const 999) (i32.const 1) (i32.const 0) (i32.const 5) (i32.const 0)
+    (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 60000)))))

@@ -1,0 +1,2 @@
+(func $main (call $other))
+(func $other (call $main))

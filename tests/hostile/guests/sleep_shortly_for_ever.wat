@@ -1,0 +1,4 @@
+;; A microsecond each time.
+(data (i32.const 24) "\e8\03")
+(func $main
+  (loop $on (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br $on)))

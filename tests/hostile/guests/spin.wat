@@ -1,0 +1,2 @@
+;; The simplest loop.
+(func $main (loop $on (br $on)))

@@ -1,0 +1,5 @@
+;; A log line without end of line, and then no end.
+(data (i32.const 64) "\10\00\00\00\20\00\00\00")
+(func $main
+  (drop (call $fd_write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 80)))
+  (loop $on (br $on)))

@@ -1,0 +1,3 @@
+;; Calls without end, without recursion.
+(func $nothing)
+(func $main (loop $on (call $nothing) (call $nothing) (br $on)))

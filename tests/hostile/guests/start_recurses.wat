@@ -1,0 +1,3 @@
+(start $first)
+(func $first (call $first))
+(func $main)

@@ -1,0 +1,5 @@
+(data (i32.const 24) "\ff\ff\ff\ff\ff\ff\ff\7f")
+(data (i32.const 16) "\01")
+(start $first)
+(func $first (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))))
+(func $main)

@@ -1,0 +1,4 @@
+;; A start function runs as the module is instantiated.
+(start $first)
+(func $first (loop $on (br $on)))
+(func $main)

@@ -1,0 +1,4 @@
+;; Without end; what is over the bound is dropped.
+(memory (export "memory") 2)
+(data (i32.const 64) "\00\00\01\00\00\00\01\00")
+(func $main (loop $on (drop (call $fd_write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 80))) (br $on)))

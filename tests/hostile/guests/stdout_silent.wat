@@ -1,0 +1,2 @@
+;; Ends well, and says nothing.
+(func (export "_start"))

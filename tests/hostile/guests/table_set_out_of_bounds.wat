@@ -1,0 +1,2 @@
+(table 1 funcref)
+(func $main (table.set (i32.const 1) (ref.null func)))

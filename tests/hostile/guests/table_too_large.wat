@@ -1,0 +1,2 @@
+(table 1000000 funcref)
+(func $main)

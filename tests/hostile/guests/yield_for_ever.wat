@@ -1,0 +1,1 @@
+(func $main (loop $on (drop (call $sched_yield)) (br $on)))
