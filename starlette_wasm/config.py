@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +58,13 @@ def _path_pattern(pattern: str) -> str:
     return pattern
 
 
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
+    return url
+
+
 def _method(method: str) -> str:
     if not _TOKEN.match(method):
         raise wrong("is no HTTP method", "write such as GET")
@@ -97,6 +105,13 @@ class RouteRule(FileModel):
     methods: Methods | None = Field(default=None, description="HTTP methods served; None means all.")
 
 
+class CanaryHook(FileModel):
+    """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
+
+    url: Annotated[StrictStr, AfterValidator(_http_url)]
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
+
+
 class CanaryConfig(FileModel):
     """A roll-out of ``canary_version`` over ``stable_version`` in steps of per cent."""
 
@@ -121,6 +136,7 @@ class CanaryConfig(FileModel):
         default=50, gt=0, allow_inf_nan=False, strict=True, description="p99 to advance; None: not looked at."
     )
     auto_promote: StrictBool = Field(default=True, description="False: each step waits for a hand.")
+    hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
 
     @field_validator("canary_version")
     @classmethod

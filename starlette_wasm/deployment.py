@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -17,7 +17,9 @@ from .exceptions import ConfigError, FunctionNotFound
 from .functions.catalog import Catalog
 from .functions.loader import LoadedFunction, load_all, open_cache
 from .policy import SandboxPolicy, load_policies
+from .rollout.canary.shares import Part, Shares
 from .rollout.router import Router
+from .rollout.weights import process_phase
 from .settings import WasmSettings
 from .target import Target, bind
 
@@ -50,13 +52,15 @@ class Deployment:
         self._catalog = catalog
         self._default_policy = default_policy
         self._capabilities = capabilities
+        self._stable = {canary.function_name: canary.stable_version for canary in config.canaries}
         self._directories: list[int] = []
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
 
     def route(self) -> None:
         """Bind the rules. Raises what bind() does, and ConfigError."""
+        self._check_canaries()
         rules = []
-        for index, rule in enumerate(self.config.rules):
+        for index, rule in self._versioned():
             target = self.bind(
                 rule.function_name,
                 rule.version,
@@ -84,10 +88,52 @@ class Deployment:
                 where=self._where("defaultFunction"),
                 policy_key="defaultPolicy",
             )
+        self.router = self._router(rules)
+
+    def _check_canaries(self) -> None:
+        for index, canary in enumerate(self.config.canaries):
+            for key, version in (("stableVersion", canary.stable_version), ("canaryVersion", canary.canary_version)):
+                try:
+                    self._catalog.get(canary.function_name, version)
+                except FunctionNotFound as error:
+                    where = self._where(f"canaries[{index}].{key}")
+                    raise FunctionNotFound(canary.function_name, version, known=error.known, where=where) from None
+
+    def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
+        """The rules, with the second one that is implied where a rule of a canary's function has no version."""
+        canaries = {canary.function_name: canary for canary in self.config.canaries}
+        for index, rule in enumerate(self.config.rules):
+            canary = canaries.get(rule.function_name) if rule.version is None else None
+            if canary is None:
+                yield index, rule
+            else:
+                yield index, rule.model_copy(update={"version": canary.stable_version})
+                yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
+
+    def _router(self, rules: Sequence[tuple[RouteRule, Target]]) -> Router[RouteRule, Target]:
+        """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
+        percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         try:
-            self.router = Router(rules)
+            for percent in sorted(percents, reverse=True):
+                shares = Shares(
+                    {
+                        canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
+                        for canary in self.config.canaries
+                    }
+                )
+                router = Router(rules, weigh=shares, phase=process_phase())
         except ValueError as error:
             raise ConfigError(str(error), file=self._source, key="rules") from None
+        for canary in self.config.canaries:
+            if canary.function_name not in shares.met:
+                logger.warning(
+                    "canaries: no rule serves both v%s and v%s of %s, so that its canary gets no traffic; "
+                    "add rules for them with the same pattern, region and method, or one without a version",
+                    canary.stable_version,
+                    canary.canary_version,
+                    canary.function_name,
+                )
+        return router
 
     def bind(
         self,
@@ -101,8 +147,12 @@ class Deployment:
     ) -> Target:
         """Bind a function to a policy. ``where`` and ``policy_key`` name the rule or route for errors.
 
+        Without a version it is the stable one of a canary, else the highest.
+
         Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
         """
+        if version is None:
+            version = self._stable.get(name)
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
@@ -169,6 +219,5 @@ def deploy(given: Config, settings: WasmSettings, engine: Engine, capabilities: 
 
 def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
     """What is understood but not served must not be passed over in silence."""
-    for key, value in (("canaries", config.canaries), ("pipelines", config.pipelines)):
-        if value:
-            raise ConfigError("is not served by this version", file=source, key=key, mend="take it out")
+    if config.pipelines:
+        raise ConfigError("is not served by this version", file=source, key="pipelines", mend="take it out")

@@ -16,6 +16,7 @@ from .exceptions import RuntimeClosed
 from .interrupt import Why
 from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
+from .rollout.canary.controller import Canaries
 from .settings import WasmSettings, load_settings
 from .target import Target
 
@@ -35,6 +36,7 @@ class WasmRuntime(Invoker):
         self._config = config
         self._given_settings = settings
         self._deployment: Deployment | None = None
+        self.canaries = Canaries(self.telemetry)
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
@@ -78,6 +80,7 @@ class WasmRuntime(Invoker):
         await asyncio.to_thread(self._start)
         try:
             await self.capabilities.open()
+            await self.canaries.start(self.deployment, self.settings.canary_url)
         except BaseException:
             await self.close()
             raise
@@ -110,12 +113,14 @@ class WasmRuntime(Invoker):
         route: str = "",
         where: str = "",
     ) -> Target:
-        """What a route or a call is bound to; bound once.
+        """What a route or a call is bound to; bound once. Without a version: see invoke().
 
         Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
         """
         if isinstance(version, int):
             version = str(version)  # as in YAML
+        if version is None:
+            version = self.canaries.version(name)
         key = (name, version, policy, route)
         target = self._targets.get(key)
         if target is None:
@@ -125,8 +130,9 @@ class WasmRuntime(Invoker):
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
     ) -> EdgeResponse:
-        """Call a function without HTTP: its highest version, under ``edge-none``, where nothing else is said.
+        """Call a function without HTTP: under ``edge-none``, where nothing else is said.
 
+        Without ``version`` it is the highest; where the function has a canary, the stable one until it is promoted.
         ``request.context`` is filled in.
 
         Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
@@ -182,6 +188,7 @@ class WasmRuntime(Invoker):
         patience = time.monotonic() + 5
         while (self._running or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
+        await self.canaries.close()
         deployment.close()
         await self.capabilities.close()
         if not self.engine.ticker.live:

@@ -1,0 +1,318 @@
+"""Rolls canaries out: counts, reads what all workers counted, and decides where it holds the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import random
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...capabilities.errors import CapabilityError
+from ...exceptions import ConfigError
+from .gates import GATE_SECONDS, Gate, Step, ask
+from .hands import Hands
+from .live import Live
+from .record import Record, Status, advance, begin, end, next_percent, observe
+from .report import line
+from .shares import Shares
+from .store import Reading, Store, open_store
+from .verdict import Action
+
+if TYPE_CHECKING:
+    from ...deployment import Deployment
+    from ...telemetry import Telemetry
+
+logger = logging.getLogger("starlette_wasm")
+
+_TICKS = 30
+"""Looks at the store in the time of one step, within the bounds."""
+_LEAST_TICK, _MOST_TICK = 0.05, 5.0
+_CLOSING_SECONDS = 2.0
+
+
+class Canaries:
+    """The canaries of one runtime. One task; none where the config has no canary."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._deployment: Deployment | None = None
+        self._live: dict[str, Live] = {}
+        self._gates: dict[str, list[Gate]] = {}
+        self._store: Store | None = None
+        self._url = ""
+        self._worker = ""
+        self._task: asyncio.Task[None] | None = None
+        self._next_lines: dict[str, float] = {}
+
+    # -- for the runtime --------------------------------------------------------------------------------------------
+
+    async def start(self, deployment: Deployment, url: str) -> None:
+        """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened."""
+        self._url = url
+        self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self.attach(deployment, run=False)
+        if self._live:
+            await self._open()
+            await self._tick()
+            self._run()
+
+    def attach(self, deployment: Deployment, *, run: bool = True) -> None:
+        """Serve another deployment from now on; rollouts that its config still has go on. On the event loop."""
+        live: dict[str, Live] = {}
+        for config in deployment.config.canaries:
+            known = self._live.get(config.function_name)
+            if known is not None and known.versions == (config.stable_version, config.canary_version):
+                known.config = config
+                live[config.function_name] = known
+            else:
+                live[config.function_name] = Live(config)
+        for function, known in self._live.items():
+            if function not in live or live[function] is not known:
+                self._telemetry.canary_weight(function, known.config.canary_version, 0)
+        self._deployment, self._live = deployment, live
+        self._apply(live)
+        if run and live:
+            self._run()
+
+    async def close(self) -> None:
+        """Tell what was counted, and give the leases back."""
+        task, self._task = self._task, None
+        if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+            task.cancel()
+            await asyncio.wait([task])
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    for function, live in self._live.items():
+                        await self._flush(store, function, live)
+                        await store.release(function, self._worker)
+            except (CapabilityError, TimeoutError) as error:
+                logger.warning("canaries: the last counts are not told: %s", error)
+            await store.close()
+        self._live, self._deployment = {}, None
+
+    def version(self, function: str) -> str | None:
+        """The version for who names none, where there is a canary: stable, or the canary once it is promoted."""
+        live = self._live.get(function)
+        return None if live is None else live.serving
+
+    # -- for the operator -------------------------------------------------------------------------------------------
+
+    def gate(self, function: str, gate: Gate) -> None:
+        """Ask ``gate`` before each step of the function's canary, the first included; it holds unless that is true.
+
+        To be called in each process, before the runtime starts: any of them may be the one that decides.
+        """
+        self._gates.setdefault(function, []).append(gate)
+
+    async def start_again(self, function: str) -> Record:
+        """Start a rollout that is over, or was superseded, from its first step."""
+        return await self._hands(function).start()
+
+    async def pause(self, function: str) -> Record:
+        """Leave the canary at its share; it is still rolled back by itself."""
+        return await self._hands(function).pause()
+
+    async def resume(self, function: str) -> Record:
+        """Go on after a pause, with a new observation of the step."""
+        return await self._hands(function).resume()
+
+    async def promote(self, function: str, *, full: bool = False) -> Record:
+        """Take the next step at once; with ``full``, all of them."""
+        return await self._hands(function).promote(full=full)
+
+    async def abort(self, function: str) -> Record:
+        """Take all traffic from the canary."""
+        return await self._hands(function).abort()
+
+    @property
+    def all(self) -> dict[str, Live]:
+        """The canaries by function, as of the last look at the store."""
+        return self._live
+
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know, such as a store that cannot be reached."""
+        return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
+
+    def _hands(self, function: str) -> Hands:
+        """Raises ConfigError where the function has no canary."""
+        live = self._live.get(function)
+        if live is None or self._store is None:
+            raise ConfigError(f"{function!r} has no canary", key="canaries", mend="add one to the config")
+        return Hands(self._store, live.config, gated=self._gated(live))
+
+    # -- the task ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._ticks(), name="starlette-wasm canaries")
+
+    async def _ticks(self) -> None:
+        while self._live:
+            # Not all workers at the same moment.
+            await asyncio.sleep(self._interval() * random.uniform(0.8, 1.2))
+            try:
+                if self._store is None:
+                    await self._open()
+                await self._tick()
+            except ConfigError as error:
+                for live in self._live.values():
+                    live.note = str(error)
+            except Exception:
+                logger.exception("canaries: the weights stay as they are")
+
+    def _interval(self) -> float:
+        least = min((live.config.step_seconds for live in self._live.values()), default=0.0)
+        return min(max(least / _TICKS, _LEAST_TICK), _MOST_TICK)
+
+    def _lease_seconds(self, live: Live) -> float:
+        gates = sum(hook.timeout_ms / 1000 for hook in live.config.hooks)
+        gates += GATE_SECONDS * len(self._gates.get(live.config.function_name, ()))
+        return max(5 * self._interval(), 1.0) + gates
+
+    async def _open(self) -> None:
+        store = open_store(self._url)
+        await store.open()
+        self._store = store
+
+    async def _tick(self) -> None:
+        store = self._store
+        assert store is not None
+        for function, live in list(self._live.items()):
+            try:
+                await self._tick_one(store, function, live)
+            except CapabilityError as error:
+                detail = f": {error.detail}" if error.detail else ""
+                self._noted(live, f"{error.message}, and the weights stay as they are{detail}")
+            except (ValueError, TypeError, KeyError) as error:
+                self._noted(live, f"its record cannot be read, and the weights stay as they are: {error!r}")
+
+    def _noted(self, live: Live, note: str | None) -> None:
+        if note != live.note:
+            if note is not None:
+                logger.warning("canary of %s: %s", live.config.function_name, note)
+            elif live.note is not None:
+                logger.info("canary of %s: as it should be again", live.config.function_name)
+        live.note = note
+
+    async def _flush(self, store: Store, function: str, live: Live) -> None:
+        for batch in live.batches():
+            await store.add(function, self._worker, batch)
+            live.sent(batch)
+
+    async def _tick_one(self, store: Store, function: str, live: Live) -> None:
+        await self._flush(store, function, live)
+        reading = await store.read(function)
+        record = None if reading.record is None else Record.load(reading.record)
+        wanted = self._wanted(live, record, reading.now)
+        if wanted is not None:
+            if not await store.swap(function, reading.revision, wanted.dump(), wanted.epoch):
+                return  # another worker was first
+            reading = replace(reading, revision=reading.revision + 1, counts={})
+            record = wanted
+        assert record is not None
+        if self._live.get(function) is not live:  # another deployment came meanwhile
+            return
+        self._see(function, live, reading, record)
+        superseded = live.mine is None
+        note = f"v{record.canary} has taken the place of v{live.config.canary_version}" if superseded else None
+        self._noted(live, note)
+        if record.runs and not superseded:
+            token = await store.lease(function, self._worker, self._lease_seconds(live))
+            if token is not None:
+                await self._decide(store, function, live, reading, record, token)
+
+    def _wanted(self, live: Live, record: Record | None, now: float) -> Record | None:
+        """The record that is to be written whoever decides: the first one, or that of a newer canary."""
+        if record is None:
+            # A store that lost its data gets it back from any worker that knows.
+            return live.mine or begin(live.config, now, None, self._first(live), "started")
+        if record.versions == live.versions or live.versions in record.past:
+            return None
+        return begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
+
+    def _gated(self, live: Live) -> bool:
+        return bool(live.config.hooks or self._gates.get(live.config.function_name))
+
+    def _first(self, live: Live) -> int:
+        return 0 if self._gated(live) else live.config.steps[0]
+
+    def _see(self, function: str, live: Live, reading: Reading, record: Record) -> None:
+        before = live.record
+        if live.see(reading, record, reading.revision):
+            self._apply({function})
+        if before is None or (before.percent, before.status) != (record.percent, record.status):
+            stable, canary = record.versions
+            logger.info(
+                "canary of %s, v%s over v%s: %s at %d %%: %s",
+                *(function, canary, stable, record.status, record.percent, record.reason),
+            )
+
+    def _apply(self, functions: Collection[str]) -> None:
+        """Give the router the shares of today."""
+        if self._deployment is None or not functions:
+            return
+        parts = {function: live.part() for function, live in self._live.items()}
+        self._deployment.router.reweigh(Shares(parts), functions)
+        for function in functions:
+            self._telemetry.canary_weight(function, parts[function].canary, parts[function].percent)
+
+    async def _decide(
+        self, store: Store, function: str, live: Live, reading: Reading, record: Record, token: int
+    ) -> None:
+        verdict, now, config = live.verdict, reading.now, live.config
+        assert verdict is not None
+        self._report(function, live, verdict.reason)
+        looked = replace(record, looks=verdict.looks)
+        decided: Record | None = None
+        held_by = None
+        if verdict.action is Action.ROLL_BACK:
+            decided = end(looked, Status.ROLLED_BACK, now, verdict.reason)
+        elif record.status is Status.PAUSED:
+            held_by = "paused"
+        elif verdict.action is Action.ADVANCE:
+            held_by = await self._held_by(live, record)
+            if held_by is None:
+                decided = advance(looked, config, now, live.stable, verdict.reason)
+        elif verdict.again:
+            decided = observe(looked, now)
+        live.held_by = held_by
+        if decided is None and held_by and record.percent and now - record.since > 2 * config.step_seconds:
+            # Or what was good for long would hide what goes wrong today.
+            decided = observe(looked, now)
+        if decided is None and looked != record:
+            decided = looked
+        if decided is None:
+            return
+        if await store.swap(function, reading.revision, decided.dump(), decided.epoch, token):
+            if decided.status != record.status or decided.percent != record.percent:
+                self._report(function, live, decided.reason, at_once=True)
+            counts = {key: counts for key, counts in reading.counts.items() if key[0] >= decided.epoch - 1}
+            self._see(function, live, replace(reading, revision=reading.revision + 1, counts=counts), decided)
+
+    async def _held_by(self, live: Live, record: Record) -> str | None:
+        """What keeps a step that is due; None where it may be taken."""
+        config = live.config
+        if record.percent and not config.auto_promote:
+            return "waits for a hand (autoPromote is false)"
+        following = next_percent(config, record.percent)
+        if following is None:
+            return None
+        step = Step(config.function_name, *live.versions, record.percent, following)
+        problem = await ask(step, config.hooks, self._gates.get(config.function_name, ()))
+        if problem is not None and problem != live.held_by:
+            logger.warning("canary of %s: held at %d %%: %s", config.function_name, record.percent, problem)
+        return problem
+
+    def _report(self, function: str, live: Live, reason: str, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if live.canary.samples and (at_once or now >= self._next_lines.get(function, 0)):
+            self._next_lines[function] = now + max(live.config.step_seconds / 10, 1)
+            logger.info("canary of %s: %s (%s)", function, line(live.stable, live.canary), reason)
