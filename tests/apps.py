@@ -66,6 +66,26 @@ def add_constant(folder: Path, name: str, stdout: bytes, version: str = "1") -> 
     )
 
 
+def add_flaky(folder: Path, name: str, stdout: bytes, failing: int, version: str = "1") -> None:
+    """The same, but that it traps for ``failing`` of 256 requests, at random."""
+    home = folder / "functions" / name / f"v{version}"
+    home.mkdir(parents=True)
+    (home / f"{name}.wasm").write_bytes(
+        capi.assemble(
+            f"""(module
+              (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+              (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+              (memory (export "memory") 1)
+              (data (i32.const 0) "{_escaped(struct.pack("<II", 16, len(stdout)))}")
+              (data (i32.const 16) "{_escaped(stdout)}")
+              (func (export "_start")
+                (drop (call $random (i32.const 8) (i32.const 1)))
+                (if (i32.lt_u (i32.load8_u (i32.const 8)) (i32.const {failing})) (then unreachable))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+        )
+    )
+
+
 def _escaped(data: bytes) -> str:
     return "".join(f"\\{byte:02x}" for byte in data)
 

@@ -9,6 +9,7 @@ import platform
 import random
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ class Canaries:
         self._url = ""
         self._worker = ""
         self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
         self._next_lines: dict[str, float] = {}
 
     # -- for the runtime --------------------------------------------------------------------------------------------
@@ -83,8 +85,9 @@ class Canaries:
         """Tell what was counted, and give the leases back."""
         task, self._task = self._task, None
         if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+            self._stop.set()  # rather than cancelled: a tick that is half done goes on to its end
+            await asyncio.wait([task], timeout=_CLOSING_SECONDS)
             task.cancel()
-            await asyncio.wait([task])
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -152,12 +155,19 @@ class Canaries:
 
     def _run(self) -> None:
         if self._task is None or self._task.done():
+            self._stop = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._ticks(), name="starlette-wasm canaries")
 
     async def _ticks(self) -> None:
-        while self._live:
-            # Not all workers at the same moment.
-            await asyncio.sleep(self._interval() * random.uniform(0.8, 1.2))
+        stop, task = self._stop, asyncio.current_task()
+        # Redis' client was seen to swallow a cancellation, such as that of a loop that shuts down.
+        while self._live and task is not None and not task.cancelling():
+            with suppress(TimeoutError):
+                # Not all workers at the same moment.
+                async with asyncio.timeout(self._interval() * random.uniform(0.8, 1.2)):
+                    await stop.wait()
+            if stop.is_set():
+                return
             try:
                 if self._store is None:
                     await self._open()
