@@ -152,11 +152,11 @@ async def eventually(condition: Callable[[], object], within: float = 5.0) -> fl
     return time.monotonic() - begin
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
     """asyncio.run() that does not hang."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds):
             await main
 
     asyncio.run(bounded())

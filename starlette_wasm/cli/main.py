@@ -1,4 +1,4 @@
-"""``starlette-wasm check`` and ``starlette-wasm compile``."""
+"""``starlette-wasm``: ``check``, ``compile`` and ``canary``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from ..exceptions import WasmError
 from ..runtime import WasmRuntime
 from ..settings import load_settings
+from . import canary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("config", help="path of a wasm.yaml")
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         command.set_defaults(run=run)
+    canary.add_parser(commands)
     return parser
 
 

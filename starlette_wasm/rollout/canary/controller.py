@@ -18,7 +18,7 @@ from ...exceptions import ConfigError
 from .gates import GATE_SECONDS, Gate, Step, ask
 from .hands import Hands
 from .live import Live
-from .record import Record, Status, advance, begin, end, next_percent, observe
+from .record import Record, Status, begin, follow, next_percent
 from .report import line
 from .shares import Shares
 from .store import Reading, Store, open_store
@@ -280,26 +280,12 @@ class Canaries:
         verdict, now, config = live.verdict, reading.now, live.config
         assert verdict is not None
         self._report(function, live, verdict.reason)
-        looked = replace(record, looks=verdict.looks)
-        decided: Record | None = None
-        held_by = None
-        if verdict.action is Action.ROLL_BACK:
-            decided = end(looked, Status.ROLLED_BACK, now, verdict.reason)
-        elif record.status is Status.PAUSED:
-            held_by = "paused"
-        elif verdict.action is Action.ADVANCE:
+        held_by = "paused" if record.status is Status.PAUSED else None
+        if verdict.action is Action.ADVANCE and held_by is None:
             held_by = await self._held_by(live, record)
-            if held_by is None:
-                decided = advance(looked, config, now, live.stable, verdict.reason)
-        elif verdict.again:
-            decided = observe(looked, now)
         live.held_by = held_by
-        if decided is None and held_by and record.percent and now - record.since > 2 * config.step_seconds:
-            # Or what was good for long would hide what goes wrong today.
-            decided = observe(looked, now)
-        if decided is None and looked != record:
-            decided = looked
-        if decided is None:
+        decided = follow(record, config, verdict, now, live.stable, held=held_by is not None)
+        if decided == record:
             return
         if await store.swap(function, reading.revision, decided.dump(), decided.epoch, token):
             if decided.status != record.status or decided.percent != record.percent:

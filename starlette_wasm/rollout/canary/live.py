@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ...config import CanaryConfig
-from .record import Record, Status
+from .record import Record, Status, rival
 from .shares import Part
 from .store import Batch, Reading
 from .tally import VersionTally
-from .verdict import MIN_TO_ADVANCE, Action, Looks, Rival, Verdict, judge
+from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge
 from .window import Window
 
 
@@ -106,11 +106,8 @@ class Live:
     def _judge(self, record: Record, now: float) -> Verdict:
         if not record.percent:
             return Verdict(Action.ADVANCE, "not begun", 0, MIN_TO_ADVANCE, Looks(record.looks.count))
-        rival = Rival(self.stable)
-        if record.percent == 100 and record.baseline is not None:
-            succeeded, failed, slow = record.baseline
-            rival = Rival(Window(succeeded, failed, slow), at_the_same_time=False)
-        return judge(self.config, self.canary, rival, max(0.0, now - record.since), record.looks)
+        seconds = max(0.0, now - record.since)
+        return judge(self.config, self.canary, rival(record, self.stable), seconds, record.looks)
 
     @property
     def success_rate(self) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from ...config import CanaryConfig
-from .verdict import Looks
+from .verdict import Action, Looks, Rival, Verdict
 from .window import Window
 
 _REMEMBERED = 50
@@ -111,6 +111,28 @@ def advance(record: Record, config: CanaryConfig, now: float, stable: Window, re
 def observe(record: Record, now: float) -> Record:
     """A new observation of the same step. The looks go on: they are those of the whole rollout."""
     return replace(record, epoch=record.epoch + 1, since=now, looks=Looks(record.looks.count))
+
+
+def rival(record: Record, stable: Window) -> Rival:
+    """What the canary is compared with: ``stable`` now, or, where it has no traffic any more, what it did before."""
+    if record.percent == 100 and record.baseline is not None:
+        succeeded, failed, slow = record.baseline
+        return Rival(Window(succeeded, failed, slow), at_the_same_time=False)
+    return Rival(stable)
+
+
+def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, stable: Window, *, held: bool) -> Record:
+    """What a verdict makes of the record; the same one where it changes nothing. ``held``: nothing may advance."""
+    looked = replace(record, looks=verdict.looks)
+    if verdict.action is Action.ROLL_BACK:
+        return end(looked, Status.ROLLED_BACK, now, verdict.reason)
+    if held:
+        # What was good for long must not hide what goes wrong today.
+        too_long = record.percent and not verdict.samples and now - record.since > 2 * config.step_seconds
+        return observe(looked, now) if too_long else looked
+    if verdict.action is Action.ADVANCE:
+        return advance(looked, config, now, stable, verdict.reason)
+    return observe(looked, now) if verdict.again else looked
 
 
 def end(record: Record, status: Status, now: float, reason: str) -> Record:

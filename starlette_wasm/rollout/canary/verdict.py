@@ -16,11 +16,14 @@ MIN_TO_CONDEMN = 50
 """Canary requests without which nothing is rolled back."""
 ABYSS = 0.8
 """The share of the threshold below which a success rate condemns by itself."""
-_ALIKE = 0.05
+_ALIKE = 0.001
 """The p-value from which on such a canary and a stable version that fails as well are hurt alike."""
 _SLOW_SHARE = 0.01  # a p99 is at or below the threshold where no more than this share is above
 _MARGIN = 0.1
 """How much of what the threshold allows a canary may be worse than stable, however certain that is."""
+_PATIENCE = 4
+"""How many times the step's time an observation goes on below a threshold, gathering evidence, before another begins
+without what lies behind."""
 _GROWTH = 1.2
 """From one look to the next the sample grows by this factor, so that looks are few."""
 
@@ -49,7 +52,7 @@ class Verdict:
     samples: int
     looks: Looks
     again: bool = False
-    """The observation is over without an advance: a new one begins."""
+    """The observation has gone on for too long without an advance: a new one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def judge(config: CanaryConfig, canary: Window, rival: Rival, seconds: float, lo
     seconds_left = max(0.0, config.step_seconds - seconds)
     samples_left = max(0, MIN_TO_ADVANCE - samples)
 
-    def verdict(action: Action, reason: str, again: bool = False) -> Verdict:
+    def verdict(action: Action, reason: str) -> Verdict:
+        again = action is Action.HOLD and not samples_left and seconds >= _PATIENCE * config.step_seconds
         return Verdict(action, reason, seconds_left, samples_left, looks, again)
 
     if samples >= MIN_TO_CONDEMN and rate is not None:
@@ -90,13 +94,11 @@ def judge(config: CanaryConfig, canary: Window, rival: Rival, seconds: float, lo
         return verdict(Action.HOLD, "being observed")
     assert rate is not None
     if rate < threshold:
-        return verdict(
-            Action.HOLD, f"success rate {_percent(rate)}, below the threshold {_percent(threshold)}", again=True
-        )
+        return verdict(Action.HOLD, f"success rate {_percent(rate)}, below the threshold {_percent(threshold)}")
     if config.latency_p99_threshold_ms is not None and canary.slow > _SLOW_SHARE * samples:
         p99 = canary.quantile_ms(0.99) or math.nan
         reason = f"p99 {p99:.4g} ms, above the threshold {config.latency_p99_threshold_ms:g} ms"
-        return verdict(Action.HOLD, reason, again=True)
+        return verdict(Action.HOLD, reason)
     return verdict(Action.ADVANCE, f"success rate {_percent(rate)} of {samples} requests")
 
 
