@@ -36,7 +36,7 @@ class WasmRuntime(Invoker):
         self._config = config
         self._given_settings = settings
         self._deployment: Deployment | None = None
-        self.canaries = Canaries(self.telemetry)
+        self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine

@@ -32,8 +32,8 @@ JSON = dict[str, Any]
 
 
 def settings(**given: Any) -> WasmSettings:
-    """Settings with an AOT cache that the tests of a session share."""
-    return WasmSettings(**{"cache_dir": _cache, **given})
+    """Settings with an AOT cache that the tests of a session share, and canaries in memory."""
+    return WasmSettings(**{"cache_dir": _cache, "canary_url": "sqlite://", **given})
 
 
 def add_function(folder: Path, name: str, guest: str | None = None, version: str = "1", **manifest: Any) -> Path:

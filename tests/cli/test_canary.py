@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_the_app_follows_the_hand(file: Path, capsys: pytest.CaptureFixture[str]
     assert canary(capsys, file)["status"] == "not begun"
 
     async def beside() -> None:
-        async with WasmRuntime(file, settings()) as runtime:
+        async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:
 
             async def by_hand(*arguments: str) -> dict[str, Any]:
                 row: dict[str, Any] = await asyncio.to_thread(canary, capsys, file, *arguments)

@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,7 +26,6 @@ from .verdict import Action
 
 if TYPE_CHECKING:
     from ...deployment import Deployment
-    from ...telemetry import Telemetry
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -39,8 +38,9 @@ _CLOSING_SECONDS = 2.0
 class Canaries:
     """The canaries of one runtime. One task; none where the config has no canary."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
+    def __init__(self, weighed: Callable[[str, str, float], None]) -> None:
+        """``weighed`` is told of each new share: function, version of the canary, per cent."""
+        self._weighed = weighed
         self._deployment: Deployment | None = None
         self._live: dict[str, Live] = {}
         self._gates: dict[str, list[Gate]] = {}
@@ -75,7 +75,7 @@ class Canaries:
                 live[config.function_name] = Live(config)
         for function, known in self._live.items():
             if function not in live or live[function] is not known:
-                self._telemetry.canary_weight(function, known.config.canary_version, 0)
+                self._weighed(function, known.config.canary_version, 0)
         self._deployment, self._live = deployment, live
         self._apply(live)
         if run and live:
@@ -272,7 +272,7 @@ class Canaries:
         parts = {function: live.part() for function, live in self._live.items()}
         self._deployment.router.reweigh(Shares(parts), functions)
         for function in functions:
-            self._telemetry.canary_weight(function, parts[function].canary, parts[function].percent)
+            self._weighed(function, parts[function].canary, parts[function].percent)
 
     async def _decide(
         self, store: Store, function: str, live: Live, reading: Reading, record: Record, token: int

@@ -44,7 +44,7 @@ async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) ->
                 answer = gate(step)
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            return f"the gate {_name(gate)} failed: {error or type(error).__name__}"
+            return f"the gate {_name(gate)} failed: {str(error) or type(error).__name__}"
         if not passed:
             return f"the gate {_name(gate)} is closed"
     return None
