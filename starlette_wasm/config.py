@@ -59,10 +59,13 @@ def _path_pattern(pattern: str) -> str:
 
 
 def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
-    return url
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return url
+    except ValueError:  # half an IPv6 address, for instance
+        pass
+    raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
 
 
 def _method(method: str) -> str:

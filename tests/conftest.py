@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from starlette_wasm.engine import capi
@@ -15,6 +16,12 @@ from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.module import Module
 
 GUESTS = Path(__file__).parent / "guests"
+
+# A loaded machine is no failure.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ class Canaries:
             if function not in live or live[function] is not known:
                 self._weighed(function, known.config.canary_version, 0)
         self._deployment, self._live = deployment, live
-        self._apply(live)
+        self._apply(live.keys())
         if run and live:
             self._run()
 
@@ -201,8 +201,6 @@ class Canaries:
             except CapabilityError as error:
                 detail = f": {error.detail}" if error.detail else ""
                 self._noted(live, f"{error.message}, and the weights stay as they are{detail}")
-            except (ValueError, TypeError, KeyError) as error:
-                self._noted(live, f"its record cannot be read, and the weights stay as they are: {error!r}")
 
     def _noted(self, live: Live, note: str | None) -> None:
         if note != live.note:
@@ -265,8 +263,9 @@ class Canaries:
                 *(function, canary, stable, record.status, record.percent, record.reason),
             )
 
-    def _apply(self, functions: Collection[str]) -> None:
+    def _apply(self, functions: Set[str]) -> None:
         """Give the router the shares of today."""
+        functions = functions & self._live.keys()
         if self._deployment is None or not functions:
             return
         parts = {function: live.part() for function, live in self._live.items()}

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
+from ...capabilities.errors import CapabilityError, Code
 from ...config import CanaryConfig
 from .verdict import Action, Looks, Rival, Verdict
 from .window import Window
@@ -58,17 +59,20 @@ class Record:
 
     @classmethod
     def load(cls, text: str) -> Record:
-        """Raises ValueError, TypeError and KeyError for what dump() did not write."""
-        given = json.loads(text)
-        return cls(
-            **given
-            | {
-                "status": Status(given["status"]),
-                "looks": Looks(**given["looks"]),
-                "baseline": given["baseline"] and tuple(given["baseline"]),
-                "past": tuple((stable, canary) for stable, canary in given["past"]),
-            }
-        )
+        """Raises CapabilityError for what dump() did not write, such as a newer version of this package."""
+        try:
+            given = json.loads(text)
+            return cls(
+                **given
+                | {
+                    "status": Status(given["status"]),
+                    "looks": Looks(**given["looks"]),
+                    "baseline": given["baseline"] and tuple(given["baseline"]),
+                    "past": tuple((stable, canary) for stable, canary in given["past"]),
+                }
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise CapabilityError(Code.UNAVAILABLE, "the record cannot be read", detail=repr(error)) from None
 
     def dump(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

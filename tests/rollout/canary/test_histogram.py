@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_wasm.rollout.canary.histogram import BUCKETS, LEAST, MOST, RELATIVE_ERROR, bucket_of, quantile
@@ -12,14 +12,12 @@ from starlette_wasm.rollout.canary.histogram import BUCKETS, LEAST, MOST, RELATI
 DURATIONS = st.lists(st.floats(LEAST, MOST), min_size=1, max_size=300)
 
 
-@settings(deadline=None)
 @given(DURATIONS, st.floats(0, 1))
 def test_a_quantile_is_that_of_the_sorted_durations_give_or_take_one_per_cent(durations: list[float], q: float) -> None:
     exact = sorted(durations)[max(math.ceil(q * len(durations)), 1) - 1]
     assert quantile(Counter(map(bucket_of, durations)), q) == pytest.approx(exact, rel=RELATIVE_ERROR * 1.0001)
 
 
-@settings(deadline=None)
 @given(DURATIONS, DURATIONS)
 def test_the_sum_of_two_is_the_histogram_of_both(one: list[float], other: list[float]) -> None:
     both = Counter(map(bucket_of, one)) + Counter(map(bucket_of, other))

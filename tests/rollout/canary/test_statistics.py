@@ -18,7 +18,7 @@ def outcomes(draw: st.DrawFn) -> tuple[int, int, int, int]:
     return draw(st.integers(0, total)), total, draw(st.integers(0, other)), other
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(outcomes())
 def test_it_is_fishers_exact_test(given: tuple[int, int, int, int]) -> None:
     failed, total, other_failed, other_total = given
