@@ -80,7 +80,7 @@ class WasmRuntime(Invoker):
         await asyncio.to_thread(self._start)
         try:
             await self.capabilities.open()
-            await self.canaries.start(self.deployment, self.settings.canary_url)
+            await self.canaries.open(self.deployment, self.settings.canary_url)
         except BaseException:
             await self.close()
             raise

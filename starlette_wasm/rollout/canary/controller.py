@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import random
-import time
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from ...capabilities.errors import CapabilityError
 from ...exceptions import ConfigError
-from .gates import GATE_SECONDS, Gate, Step, ask
+from .coordinator import Coordinator
+from .gates import Gate
 from .hands import Hands
 from .live import Live
-from .record import Record, Status, begin, follow, next_percent
-from .report import line
+from .record import Record, begin
 from .shares import Shares
 from .store import Reading, Store, open_store
-from .verdict import Action
 
 if TYPE_CHECKING:
     from ...deployment import Deployment
@@ -43,23 +41,20 @@ class Canaries:
         self._weighed = weighed
         self._deployment: Deployment | None = None
         self._live: dict[str, Live] = {}
-        self._gates: dict[str, list[Gate]] = {}
+        self._coordinator = Coordinator()
         self._store: Store | None = None
         self._url = ""
         self._worker = ""
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self._next_lines: dict[str, float] = {}
 
-    # -- for the runtime --------------------------------------------------------------------------------------------
-
-    async def start(self, deployment: Deployment, url: str) -> None:
+    async def open(self, deployment: Deployment, url: str) -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened."""
         self._url = url
         self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
         self.attach(deployment, run=False)
         if self._live:
-            await self._open()
+            await self._open_store()
             await self._tick()
             self._run()
 
@@ -105,16 +100,14 @@ class Canaries:
         live = self._live.get(function)
         return None if live is None else live.serving
 
-    # -- for the operator -------------------------------------------------------------------------------------------
-
     def gate(self, function: str, gate: Gate) -> None:
         """Ask ``gate`` before each step of the function's canary, the first included; it holds unless that is true.
 
         To be called in each process, before the runtime starts: any of them may be the one that decides.
         """
-        self._gates.setdefault(function, []).append(gate)
+        self._coordinator.add_gate(function, gate)
 
-    async def start_again(self, function: str) -> Record:
+    async def start(self, function: str) -> Record:
         """Start a rollout that is over, or was superseded, from its first step."""
         return await self._hands(function).start()
 
@@ -149,9 +142,7 @@ class Canaries:
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", mend="add one to the config")
-        return Hands(self._store, live.config, gated=self._gated(live))
-
-    # -- the task ---------------------------------------------------------------------------------------------------
+        return Hands(self._store, live.config, gated=self._coordinator.is_gated(live))
 
     def _run(self) -> None:
         if self._task is None or self._task.done():
@@ -170,7 +161,7 @@ class Canaries:
                 return
             try:
                 if self._store is None:
-                    await self._open()
+                    await self._open_store()
                 await self._tick()
             except ConfigError as error:
                 for live in self._live.values():
@@ -182,12 +173,7 @@ class Canaries:
         least = min((live.config.step_seconds for live in self._live.values()), default=0.0)
         return min(max(least / _TICKS, _LEAST_TICK), _MOST_TICK)
 
-    def _lease_seconds(self, live: Live) -> float:
-        gates = sum(hook.timeout_ms / 1000 for hook in live.config.hooks)
-        gates += GATE_SECONDS * len(self._gates.get(live.config.function_name, ()))
-        return max(5 * self._interval(), 1.0) + gates
-
-    async def _open(self) -> None:
+    async def _open_store(self) -> None:
         store = open_store(self._url)
         await store.open()
         self._store = store
@@ -233,9 +219,11 @@ class Canaries:
         note = f"v{record.canary} has taken the place of v{live.config.canary_version}" if superseded else None
         self._noted(live, note)
         if record.runs and not superseded:
-            token = await store.lease(function, self._worker, self._lease_seconds(live))
-            if token is not None:
-                await self._decide(store, function, live, reading, record, token)
+            seconds = max(5 * self._interval(), 1.0) + self._coordinator.gate_seconds(live)
+            token = await store.lease(function, self._worker, seconds)
+            written = None if token is None else await self._coordinator.decide(store, live, reading, token)
+            if written is not None:
+                self._see(function, live, *written)
 
     def _wanted(self, live: Live, record: Record | None, now: float) -> Record | None:
         """The record that is to be written whoever decides: the first one, or that of a newer canary."""
@@ -246,11 +234,8 @@ class Canaries:
             return None
         return begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
 
-    def _gated(self, live: Live) -> bool:
-        return bool(live.config.hooks or self._gates.get(live.config.function_name))
-
     def _first(self, live: Live) -> int:
-        return 0 if self._gated(live) else live.config.steps[0]
+        return 0 if self._coordinator.is_gated(live) else live.config.steps[0]
 
     def _see(self, function: str, live: Live, reading: Reading, record: Record) -> None:
         before = live.record
@@ -272,42 +257,3 @@ class Canaries:
         self._deployment.router.reweigh(Shares(parts), functions)
         for function in functions:
             self._weighed(function, parts[function].canary, parts[function].percent)
-
-    async def _decide(
-        self, store: Store, function: str, live: Live, reading: Reading, record: Record, token: int
-    ) -> None:
-        verdict, now, config = live.verdict, reading.now, live.config
-        assert verdict is not None
-        self._report(function, live, verdict.reason)
-        held_by = "paused" if record.status is Status.PAUSED else None
-        if verdict.action is Action.ADVANCE and held_by is None:
-            held_by = await self._held_by(live, record)
-        live.held_by = held_by
-        decided = follow(record, config, verdict, now, live.stable, held=held_by is not None)
-        if decided == record:
-            return
-        if await store.swap(function, reading.revision, decided.dump(), decided.epoch, token):
-            if decided.status != record.status or decided.percent != record.percent:
-                self._report(function, live, decided.reason, at_once=True)
-            counts = {key: counts for key, counts in reading.counts.items() if key[0] >= decided.epoch - 1}
-            self._see(function, live, replace(reading, revision=reading.revision + 1, counts=counts), decided)
-
-    async def _held_by(self, live: Live, record: Record) -> str | None:
-        """What keeps a step that is due; None where it may be taken."""
-        config = live.config
-        if record.percent and not config.auto_promote:
-            return "waits for a hand (autoPromote is false)"
-        following = next_percent(config, record.percent)
-        if following is None:
-            return None
-        step = Step(config.function_name, *live.versions, record.percent, following)
-        problem = await ask(step, config.hooks, self._gates.get(config.function_name, ()))
-        if problem is not None and problem != live.held_by:
-            logger.warning("canary of %s: held at %d %%: %s", config.function_name, record.percent, problem)
-        return problem
-
-    def _report(self, function: str, live: Live, reason: str, *, at_once: bool = False) -> None:
-        now = time.monotonic()
-        if live.canary.samples and (at_once or now >= self._next_lines.get(function, 0)):
-            self._next_lines[function] = now + max(live.config.step_seconds / 10, 1)
-            logger.info("canary of %s: %s (%s)", function, line(live.stable, live.canary), reason)

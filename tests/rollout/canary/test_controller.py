@@ -21,6 +21,7 @@ from starlette_wasm.exceptions import CanaryConflict, ConfigError, FunctionNotFo
 from starlette_wasm.messages import EdgeRequest
 from starlette_wasm.rollout.canary.gates import Step
 from starlette_wasm.rollout.canary.record import Record, Status
+from starlette_wasm.rollout.canary.store import open_store
 
 ANSWER = b'{"status_code": 200, "body": "v%d"}'
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "latencyP99ThresholdMs": 5000}
@@ -106,7 +107,7 @@ def test_one_that_fails_for_five_per_cent_is_rolled_back_and_stays_out(tmp_path:
         async with serving(tmp_path, QUICK, url=url) as (runtime, http):
             assert await versions(http, 20) == {"v1": 20}
             assert (await http.get("/metrics/canary")).json()["canary_success_rate"] < 1
-            await runtime.canaries.start_again("f")
+            await runtime.canaries.start("f")
             await eventually(lambda: record(runtime).percent == 10)
             assert record(runtime).status is Status.RUNNING
 
@@ -128,7 +129,7 @@ def test_by_hand(tmp_path: Path, url: str) -> None:
             await eventually(lambda: record(runtime).status is Status.PAUSED)
             assert await versions(http, 10) == {"v1": 8, "v2": 2}
             with pytest.raises(CanaryConflict, match="it runs already"):
-                await canaries.start_again("f")
+                await canaries.start("f")
             await canaries.resume("f")
             with pytest.raises(CanaryConflict, match="it is not paused"):
                 await canaries.resume("f")
@@ -140,7 +141,7 @@ def test_by_hand(tmp_path: Path, url: str) -> None:
             assert await versions(http, 10) == {"v1": 10}
             with pytest.raises(CanaryConflict, match="it does not run: it is aborted"):
                 await canaries.promote("f")
-            await canaries.start_again("f")
+            await canaries.start("f")
             await canaries.promote("f", full=True)
             await eventually(lambda: record(runtime).status is Status.PROMOTED)
             assert await versions(http, 10) == {"v2": 10}
@@ -268,8 +269,6 @@ def test_a_lost_store_keeps_the_weights_and_is_told(tmp_path: Path) -> None:
         async with serving(tmp_path, QUICK) as (runtime, http):
             canaries = runtime.canaries
             store = canaries._store
-            from starlette_wasm.rollout.canary.store import open_store
-
             canaries._store = open_store("redis://127.0.0.1:1/0")
             await eventually(lambda: canaries.notes)
             ready = await http.get("/ready")
@@ -279,6 +278,22 @@ def test_a_lost_store_keeps_the_weights_and_is_told(tmp_path: Path) -> None:
             canaries._store = store
             await eventually(lambda: not canaries.notes)
             await eventually(lambda: canaries.all["f"].canary.samples == 2)
+
+    run(main())
+
+
+def test_a_record_of_another_make_keeps_the_weights_and_is_told(tmp_path: Path) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        async with serving(tmp_path, QUICK) as (runtime, http):
+            store = runtime.canaries._store
+            assert store is not None
+            while not await store.swap("f", (await store.read("f")).revision, '{"from": "the future"}', 1):
+                pass
+            await eventually(lambda: runtime.canaries.notes)
+            assert "the record cannot be read, and the weights stay" in runtime.canaries.notes[0]
+            assert await versions(http, 10) == {"v1": 9, "v2": 1}
 
     run(main())
 
