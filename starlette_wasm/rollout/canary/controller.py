@@ -64,7 +64,7 @@ class Canaries:
         for config in deployment.config.canaries:
             known = self._live.get(config.function_name)
             if known is not None and known.versions == (config.stable_version, config.canary_version):
-                known.config = config
+                known.configure(config)
                 live[config.function_name] = known
             else:
                 live[config.function_name] = Live(config)
@@ -208,7 +208,8 @@ class Canaries:
         wanted = self._wanted(live, record, reading.now)
         if wanted is not None:
             if not await store.swap(function, reading.revision, wanted.dump(), wanted.epoch):
-                return  # another worker was first
+                await self._tick_one(store, function, live)  # another worker was first
+                return
             reading = replace(reading, revision=reading.revision + 1, counts={})
             record = wanted
         assert record is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -63,9 +64,19 @@ class Live:
     def _tally(self, epoch: int, version: str) -> VersionTally:
         key = epoch, version
         if key not in self._tallies:
-            limit = self.config.latency_p99_threshold_ms
-            self._tallies[key] = VersionTally(float("inf") if limit is None else limit / 1000)
+            self._tallies[key] = VersionTally(self._slow_after)
         return self._tallies[key]
+
+    @property
+    def _slow_after(self) -> float:
+        limit = self.config.latency_p99_threshold_ms
+        return math.inf if limit is None else limit / 1000
+
+    def configure(self, config: CanaryConfig) -> None:
+        """Go on with other thresholds or steps; the versions are the same."""
+        self.config = config
+        for tally in self._tallies.values():
+            tally.slow_after = self._slow_after
 
     def batches(self) -> list[Batch]:
         """What is to be sent, and sent again until it is confirmed: until then nothing new is taken."""

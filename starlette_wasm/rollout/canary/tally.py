@@ -16,11 +16,11 @@ _LAST = BUCKETS - 1
 class VersionTally:
     """One version over one observation. Outcomes are classed here, by what the host saw."""
 
-    __slots__ = ("_buckets", "_counts", "_slow_after", "succeeded")
+    __slots__ = ("_buckets", "_counts", "slow_after", "succeeded")
 
     def __init__(self, slow_after: float) -> None:
         """``slow_after``: seconds from which on a request is slow."""
-        self._slow_after = slow_after
+        self.slow_after = slow_after
         self._start()
 
     def _start(self) -> None:
@@ -32,7 +32,7 @@ class VersionTally:
         # As histogram.bucket_of(): a call would be half of what this costs.
         bucket = int((log(seconds) - _OFFSET) * SCALE) if seconds > LEAST else 0
         self._buckets[bucket if bucket < _LAST else _LAST] += 1
-        if seconds > self._slow_after:
+        if seconds > self.slow_after:
             self._counts[Field.SLOW] += 1
         if status < 500:
             self.succeeded += 1

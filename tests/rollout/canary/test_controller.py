@@ -123,7 +123,7 @@ def test_by_hand(tmp_path: Path, url: str) -> None:
             http,
         ):
             canaries = runtime.canaries
-            canaries.all["f"].config = canaries.all["f"].config.model_copy(update={"step_seconds": 1.0})
+            canaries.all["f"].configure(canaries.all["f"].config.model_copy(update={"step_seconds": 1.0}))
             assert await versions(http, 10) == {"v1": 8, "v2": 2}
             await canaries.pause("f")
             await eventually(lambda: record(runtime).status is Status.PAUSED)
