@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = load_settings(aot_cache=False)
+    settings = load_settings(aot_cache=False, canary_url="")
     async with WasmRuntime(options.config, settings) as runtime:
         return [
             {
@@ -62,7 +62,7 @@ async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
-    async with WasmRuntime(options.config) as runtime:
+    async with WasmRuntime(options.config, load_settings(canary_url="")) as runtime:
         return [
             {
                 "function": name,

@@ -54,6 +54,17 @@ def test_the_app_follows_the_hand(file: Path, capsys: pytest.CaptureFixture[str]
     run(beside())
 
 
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_who_only_looks_at_a_config_begins_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(file.parent / "aot"))
+    assert main([command, str(file), "--json"]) == 0
+    capsys.readouterr()
+    assert not (file.parent / "canary.db").exists()
+    assert canary(capsys, file)["status"] == "not begun"
+
+
 def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["pause"], "canary of f: it has not begun; start the app"),

@@ -49,11 +49,14 @@ class Canaries:
         self._stop = asyncio.Event()
 
     async def open(self, deployment: Deployment, url: str) -> None:
-        """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened."""
+        """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
+
+        With an empty ``url`` canaries are checked and get nothing: who only looks at a config must not begin one.
+        """
         self._url = url
         self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
         self.attach(deployment, run=False)
-        if self._live:
+        if self._live and url:
             await self._open_store()
             await self._tick()
             self._run()
@@ -73,7 +76,7 @@ class Canaries:
                 self._weighed(function, known.config.canary_version, 0)
         self._deployment, self._live = deployment, live
         self._apply(live.keys())
-        if run and live:
+        if run and live and self._url:
             self._run()
 
     async def close(self) -> None:
