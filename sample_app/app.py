@@ -40,7 +40,11 @@ middleware = [
     Middleware(
         WasmMiddleware,
         config=Path(__file__).parent / "wasm.yaml",
-        settings=WasmSettings(trust_region_header=True, kv_url=f"sqlite:///{STORE / 'kv.db'}"),
+        settings=WasmSettings(
+            trust_region_header=True,
+            kv_url=f"sqlite:///{STORE / 'kv.db'}",
+            canary_url=os.environ.get("STARLETTE_WASM_CANARY_URL") or f"sqlite:///{STORE / 'canary.db'}",
+        ),
     )
 ]
 if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):

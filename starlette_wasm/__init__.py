@@ -2,6 +2,7 @@
 
 from .config import CanaryConfig, EdgeRouterConfig, RouteRule
 from .exceptions import (
+    CanaryConflict,
     CompileError,
     ConfigError,
     ExecutionTimeout,
@@ -28,6 +29,7 @@ from .settings import WasmSettings
 
 __all__ = [
     "CanaryConfig",
+    "CanaryConflict",
     "CompileError",
     "ConfigError",
     "DirMapping",

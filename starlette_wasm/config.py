@@ -6,14 +6,34 @@ from collections.abc import Mapping
 from itertools import combinations, pairwise, product
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ._yaml import FileModel, read_yaml, show, validate, wrong
 from .exceptions import ConfigError
 from .fields import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
 from .rollout.pipeline.config import CircuitBreakerConfig, PipelineConfig, both_serve
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return url
+    except ValueError:  # half an IPv6 address, for instance
+        pass
+    raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
 
 
 class RouteRule(FileModel):
@@ -30,6 +50,13 @@ class RouteRule(FileModel):
     regions: list[Name] = Field(default=[], description="Regions served; none means every region.")
     policy: Name | None = Field(default=None, description="Name of a policy; None means edge-none.")
     methods: Methods | None = Field(default=None, description="HTTP methods served; None means all.")
+
+
+class CanaryHook(FileModel):
+    """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
+
+    url: Annotated[StrictStr, AfterValidator(_http_url)]
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
 
 
 class CanaryConfig(FileModel):
@@ -56,6 +83,7 @@ class CanaryConfig(FileModel):
         default=50, gt=0, allow_inf_nan=False, strict=True, description="p99 to advance; None: not looked at."
     )
     auto_promote: StrictBool = Field(default=True, description="False: each step waits for a hand.")
+    hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
 
     @field_validator("canary_version")
     @classmethod

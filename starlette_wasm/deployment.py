@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 
 from .bulkhead import Bulkhead
@@ -18,8 +18,10 @@ from .functions.circuit import LoadCircuit
 from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
 from .policy import SandboxPolicy, load_policies
+from .rollout.canary.shares import Part, Shares
 from .rollout.pipeline.plan import Pipeline, Pipelines, bind_pipelines
 from .rollout.router import Router
+from .rollout.weights import process_phase
 from .settings import WasmSettings
 from .target import Target, bind
 
@@ -56,13 +58,15 @@ class Deployment:
         """All targets that were made, of rules, routes and calls."""
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._directories: list[OpenDirectory] = []
+        self._stable = {canary.function_name: canary.stable_version for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
     def route(self) -> None:
         """Bind the rules and pipelines. Raises what bind() does, and ConfigError."""
+        self._check_canaries()
         rules: list[tuple[RouteRule, Target | Pipeline]] = []
-        for index, rule in enumerate(self.config.rules):
+        for index, rule in self._versioned():
             target = self.bind(
                 rule.function_name,
                 rule.version,
@@ -92,10 +96,52 @@ class Deployment:
                 where=self._where("defaultFunction"),
                 policy_key="defaultPolicy",
             )
+        self.router = self._router(rules)
+
+    def _check_canaries(self) -> None:
+        for index, canary in enumerate(self.config.canaries):
+            for key, version in (("stableVersion", canary.stable_version), ("canaryVersion", canary.canary_version)):
+                try:
+                    self._catalog.get(canary.function_name, version)
+                except FunctionNotFound as error:
+                    where = self._where(f"canaries[{index}].{key}")
+                    raise FunctionNotFound(canary.function_name, version, known=error.known, where=where) from None
+
+    def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
+        """The rules, with the second one that is implied where a rule of a canary's function has no version."""
+        canaries = {canary.function_name: canary for canary in self.config.canaries}
+        for index, rule in enumerate(self.config.rules):
+            canary = canaries.get(rule.function_name) if rule.version is None else None
+            if canary is None:
+                yield index, rule
+            else:
+                yield index, rule.model_copy(update={"version": canary.stable_version})
+                yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
+
+    def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]]) -> Router[RouteRule, Target | Pipeline]:
+        """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
+        percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         try:
-            self.router = Router(rules)
+            for percent in sorted(percents, reverse=True):
+                shares = Shares(
+                    {
+                        canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
+                        for canary in self.config.canaries
+                    }
+                )
+                router = Router(rules, weigh=shares, phase=process_phase())
         except ValueError as error:
             raise ConfigError(str(error), file=self._source, key="rules") from None
+        for canary in self.config.canaries:
+            if canary.function_name not in shares.met:
+                logger.warning(
+                    "canaries: no rule serves both v%s and v%s of %s, so that its canary gets no traffic; "
+                    "add rules for them with the same pattern, region and method, or one without a version",
+                    canary.stable_version,
+                    canary.canary_version,
+                    canary.function_name,
+                )
+        return router
 
     def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
         """As bind(), once for each route or call."""
@@ -119,8 +165,12 @@ class Deployment:
     ) -> Target:
         """Bind a function to a policy. ``where`` and ``policy_key`` name the rule or route for errors.
 
+        Without a version it is the stable one of a canary, else the highest.
+
         Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
         """
+        if version is None:
+            version = self._stable.get(name)
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
@@ -194,7 +244,6 @@ def deploy(
     """
     config = load_config(given)
     source = str(given) if isinstance(given, str | PathLike) else None
-    _refuse_unserved(config, source)
     policies = load_policies(config.policies_dir)
     catalog = Catalog(config.functions_dir)
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
@@ -217,9 +266,3 @@ def deploy(
     )
     deployment.route()
     return deployment
-
-
-def _refuse_unserved(config: EdgeRouterConfig, source: str | None) -> None:
-    """What is understood but not served must not be passed over in silence."""
-    if config.canaries:
-        raise ConfigError("is not served by this version", file=source, key="canaries", mend="take it out")

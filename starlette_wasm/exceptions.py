@@ -8,6 +8,7 @@
     │   └── CompileError         a module uses what the engine lacks
     ├── FunctionNotFound         no such function, or no such version of it
     ├── PolicyViolation          a function declares what its policy does not grant
+    ├── CanaryConflict           a canary cannot do that in its state
     ├── RuntimeClosed            the runtime is not open, or draining
     ├── RequestTooLarge          the request body exceeds maxRequestBytes
     ├── FunctionOverloaded       the bulkhead is full, the queue timed out, or the circuit is open
@@ -148,6 +149,23 @@ class PolicyViolation(WasmError):
     @property
     def title(self) -> str:
         return f"env var not allowed: {self.env_var}"
+
+
+class CanaryConflict(WasmError):
+    """What was asked of a canary cannot be done in the state that it is in."""
+
+    status = 409
+    slug = "canary-conflict"
+
+    def __init__(self, function: str, problem: str, mend: str) -> None:
+        self.function = function
+        self.problem = problem
+        self.mend = mend
+        super().__init__(f"canary of {function}: {problem}; {mend}")
+
+    @property
+    def title(self) -> str:
+        return "not possible in this state"
 
 
 class RuntimeClosed(WasmError):

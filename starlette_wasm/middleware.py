@@ -121,9 +121,15 @@ class WasmMiddleware:
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
         if isinstance(choice, Choice):
-            target = choice.target
+            target, trial = choice.target, choice.trial
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
-            exchange.picked(by, choice.weight)
+            if trial is None:
+                exchange.picked(by, choice.weight)
+            else:
+                if by is not PickedBy.FORCED:  # who asks for a version is no sample
+                    target = trial.target
+                by = PickedBy.STEP if by is PickedBy.WEIGHT else by
+                exchange.picked(by, trial.percent, Variant.CANARY if trial.is_canary else Variant.STABLE)
         elif (
             choice.reason is Reason.NO_RULE
             and (default := deployment.default) is not None

@@ -25,6 +25,7 @@ from .interrupt import Gone, Why
 from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
 from .reload import Reloader
+from .rollout.canary.controller import Canaries
 from .rollout.pipeline.breaker import Circuit
 from .rollout.pipeline.plan import Pipeline
 from .rollout.pipeline.runner import run
@@ -66,6 +67,7 @@ class WasmRuntime(Invoker):
         self.health = Health(self)
         self.reloader = Reloader(self, config)
         self._background: list[asyncio.Task[None]] = []
+        self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -116,6 +118,7 @@ class WasmRuntime(Invoker):
         await asyncio.to_thread(self._start, for_request)
         try:
             await self.capabilities.open()
+            await self.canaries.open(self.deployment, self.settings.canary_url)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._failed_starts.failed(_START, error)
@@ -176,6 +179,8 @@ class WasmRuntime(Invoker):
         Calls under way end with the one that they began with, which frees its modules and directories with the
         last of them.
         """
+        if self._state == "open":
+            self.canaries.attach(deployment)
         self._deployment = deployment
         self.router = deployment.router
         self.telemetry.configure(
@@ -203,17 +208,20 @@ class WasmRuntime(Invoker):
         route: str = "",
         where: str = "",
     ) -> Target:
-        """What a route or a call is bound to; bound once.
+        """What a route or a call is bound to; bound once. Without a version: see invoke().
 
         Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
         """
+        if version is None:
+            version = self.canaries.version(name)
         return self.deployment.target(name, version, policy, route=route, where=where)
 
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
     ) -> EdgeResponse:
-        """Call a function without HTTP: its highest version, under ``edge-none``, where nothing else is said.
+        """Call a function without HTTP: under ``edge-none``, where nothing else is said.
 
+        Without ``version`` it is the highest; where the function has a canary, the stable one until it is promoted.
         ``request.context`` is filled in.
 
         Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
@@ -319,6 +327,7 @@ class WasmRuntime(Invoker):
         patience = time.monotonic() + 5
         while (self._running or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
+        await self.canaries.close()
         deployment.close()
         await self.capabilities.close()
         if not self.engine.ticker.live:

@@ -76,6 +76,10 @@ class WasmSettings(BaseSettings):
         default="sqlite:///starlette-wasm-queue.db",
         description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db, redis:// or nats://.",
     )
+    canary_url: str = Field(
+        default="sqlite:///starlette-wasm-canary.db",
+        description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
+    )
     drain_timeout_ms: int = Field(
         default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."
     )

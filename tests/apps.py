@@ -32,8 +32,8 @@ JSON = dict[str, Any]
 
 
 def settings(**given: Any) -> WasmSettings:
-    """Settings with an AOT cache that the tests of a session share."""
-    return WasmSettings(**{"cache_dir": _cache, **given})
+    """Settings with an AOT cache that the tests of a session share, and canaries in memory."""
+    return WasmSettings(**{"cache_dir": _cache, "canary_url": "sqlite://", **given})
 
 
 def add_function(folder: Path, name: str, guest: str | None = None, version: str = "1", **manifest: Any) -> Path:
@@ -61,6 +61,26 @@ def add_constant(folder: Path, name: str, stdout: bytes, version: str = "1") -> 
               (data (i32.const 0) "{_escaped(struct.pack("<II", 16, len(stdout)))}")
               (data (i32.const 16) "{_escaped(stdout)}")
               (func (export "_start")
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+        )
+    )
+
+
+def add_flaky(folder: Path, name: str, stdout: bytes, failing: int, version: str = "1") -> None:
+    """The same, but that it traps for ``failing`` of 256 requests, at random."""
+    home = folder / "functions" / name / f"v{version}"
+    home.mkdir(parents=True)
+    (home / f"{name}.wasm").write_bytes(
+        capi.assemble(
+            f"""(module
+              (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+              (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+              (memory (export "memory") 1)
+              (data (i32.const 0) "{_escaped(struct.pack("<II", 16, len(stdout)))}")
+              (data (i32.const 16) "{_escaped(stdout)}")
+              (func (export "_start")
+                (drop (call $random (i32.const 8) (i32.const 1)))
+                (if (i32.lt_u (i32.load8_u (i32.const 8)) (i32.const {failing})) (then unreachable))
                 (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
         )
     )
@@ -132,11 +152,11 @@ async def eventually(condition: Callable[[], object], within: float = 5.0) -> fl
     return time.monotonic() - begin
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
     """asyncio.run() that does not hang."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds):
             await main
 
     asyncio.run(bounded())

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import settings
+from servers import server
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.module import Module
 
-# The same examples on every run, so that a failure is one of the change; what is random is for the long forms.
-settings.register_profile("suite", derandomize=True, deadline=None)
-settings.load_profile("suite")
-
 GUESTS = Path(__file__).parent / "guests"
+
+# The same examples on every run, so that a failure is one of the change; what is random is for the long forms. And a
+# loaded machine is no failure.
+hypothesis.settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +42,20 @@ def wat(engine: Engine) -> Callable[[str], Module]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--live-requests", type=int, default=800, help="how many requests live changes are tried under")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with server("redis-server", *options, folder=folder) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def flushed_redis(redis_url: str) -> str:
+    import redis
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    return redis_url

@@ -290,7 +290,7 @@ def test_notes_are_told_and_change_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, [{"version": "1"}]) as served:
             served.runtime.notes["canary state"] = "lost; the last weights are kept"
-            assert (await served.ready(200))["notes"] == {"canary state": "lost; the last weights are kept"}
+            assert (await served.ready(200))["notes"] == ["canary state: lost; the last weights are kept"]
 
     run(main())
 

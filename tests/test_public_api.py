@@ -76,6 +76,7 @@ def test_slugs_are_stable() -> None:
         "CompileError": "module-compile",
         "FunctionNotFound": "function-not-found",
         "PolicyViolation": "policy-violation",
+        "CanaryConflict": "canary-conflict",
         "RuntimeClosed": "runtime-closed",
         "RequestTooLarge": "request-too-large",
         "FunctionOverloaded": "function-overloaded",

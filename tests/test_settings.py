@@ -39,6 +39,7 @@ def test_defaults() -> None:
         "workers": None,
         "kv_url": "sqlite:///starlette-wasm-kv.db",
         "queue_url": "sqlite:///starlette-wasm-queue.db",
+        "canary_url": "sqlite:///starlette-wasm-canary.db",
         "drain_timeout_ms": 10000,
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",

@@ -1,4 +1,4 @@
-"""``GET /health``, ``GET /ready`` and ``GET /metrics``, served where the config says ``exposeEndpoints``."""
+"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served where the config says ``exposeEndpoints``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
+from ..rollout.canary.report import describe, success_rate
 from ..serving import send_plain
 from ..telemetry import prometheus
 
@@ -51,9 +53,26 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         "region": runtime.settings.region,
         "functions": functions,
         "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
-        "notes": runtime.notes,
+        "notes": [*(f"{topic}: {note}" for topic, note in runtime.notes.items()), *runtime.canaries.notes],
     }
     await _send_json(scope, send, 503 if reasons else 200, body)
+
+
+async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples."""
+    canaries = runtime.canaries.all
+    function = QueryParams(scope["query_string"]).get("function")
+    if function is not None:
+        canaries = {name: live for name, live in canaries.items() if name == function}
+    if not canaries:
+        await _send_json(scope, send, 404, {"error": "no canary" if function is None else f"no canary of {function!r}"})
+        return
+    rate = success_rate(canaries)
+    if rate is None:
+        await send_plain(scope, send, 503, b"application/json", b"", [(b"cache-control", b"no-store")])
+        return
+    described = [describe(name, live) for name, live in canaries.items()]
+    await _send_json(scope, send, 200, {"canary_success_rate": rate, "canaries": described})
 
 
 async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]) -> None:
@@ -64,4 +83,9 @@ async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]
     await send_plain(scope, send, status, b"application/json", json.dumps(body).encode(), headers)
 
 
-ENDPOINTS: dict[str, Endpoint] = {"/health": health, "/ready": ready, "/metrics": prometheus.endpoint}
+ENDPOINTS: dict[str, Endpoint] = {
+    "/health": health,
+    "/ready": ready,
+    "/metrics": prometheus.endpoint,
+    "/metrics/canary": canary,
+}

@@ -1,4 +1,4 @@
-"""``starlette-wasm check`` and ``starlette-wasm compile``."""
+"""``starlette-wasm``: ``check``, ``compile`` and ``canary``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from ..exceptions import WasmError
 from ..runtime import WasmRuntime
 from ..settings import load_settings
+from . import canary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,11 +45,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("config", help="path of a wasm.yaml")
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         command.set_defaults(run=run, of=of)
+    canary.add_parser(commands)
     return parser
 
 
 async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = load_settings(aot_cache=False)
+    settings = load_settings(aot_cache=False, canary_url="")
     async with WasmRuntime(options.config, settings) as runtime:
         return [
             {
@@ -74,7 +76,7 @@ async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
-    async with WasmRuntime(options.config) as runtime:
+    async with WasmRuntime(options.config, load_settings(canary_url="")) as runtime:
         return [
             {
                 "function": name,

@@ -38,12 +38,24 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Trial(Generic[T]):
+    """A rule's part in a canary that runs, where both of its versions compete."""
+
+    target: T
+    """The rule's, counted for the verdict."""
+    is_canary: bool
+    percent: int
+    """The version's share of what both get."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice(Generic[R, T]):
     """The rule that gets the request, with its target and the weight in force."""
 
     rule: R
     target: T
     weight: int
+    trial: Trial[T] | None = None
 
 
 class Reason(Enum):
@@ -71,6 +83,10 @@ _NO_RULE = Refusal(Reason.NO_RULE)
 _VERSION_NOT_FOUND = Refusal(Reason.VERSION_NOT_FOUND)
 
 
+Weigh: TypeAlias = Callable[[Sequence[tuple[R, T]]], Sequence[Choice[R, T]]]
+"""Gives rules that compete for the same requests their weights, in the same order."""
+
+
 @dataclass(slots=True)
 class Match(Generic[R, T]):
     """The pattern that fits a path, the path's parameters, and the rules to pick from."""
@@ -84,9 +100,9 @@ class Router(Generic[R, T]):
     """Finds the rules for a path, and among them the one whose turn it is.
 
     Each rule comes with its target, which is opaque here. `weigh`, where given, replaces the weights
-    of rules that compete for the same requests: it gets them in order, once for each region and
-    method that they name, and gives as many weights. So a running canary has its step only where
-    both of its versions serve.
+    of rules that compete for the same requests: it gets them once for each region and method that
+    they name. So a running canary has its step only where both of its versions serve. `phase`, from
+    0 to 1, is where each cycle of turns begins.
 
     Only reweigh() changes a router. Raises ValueError for patterns that PathTree refuses and weights that
     interleave refuses.
@@ -96,13 +112,16 @@ class Router(Generic[R, T]):
         self,
         rules: Sequence[tuple[R, T]],
         *,
-        weigh: Callable[[Sequence[R]], Sequence[int]] | None = None,
+        weigh: Weigh[R, T] | None = None,
+        phase: float = 0.0,
     ) -> None:
         by_pattern: dict[str, list[tuple[R, T]]] = {}
         for rule, target in rules:
             by_pattern.setdefault(rule.path_pattern, []).append((rule, target))
         self._tree: PathTree[Group[R, T]] = PathTree()
-        self._groups = [Group(pattern, members, weigh or _own_weights) for pattern, members in by_pattern.items()]
+        self._groups = [
+            Group(pattern, members, weigh or _own_weights, phase) for pattern, members in by_pattern.items()
+        ]
         for group in self._groups:
             self._tree.add(group.pattern, group)
 
@@ -114,7 +133,7 @@ class Router(Generic[R, T]):
         group, params = found
         return Match(group.pattern, params, group)
 
-    def reweigh(self, weigh: Callable[[Sequence[R]], Sequence[int]], functions: Collection[str]) -> None:
+    def reweigh(self, weigh: Weigh[R, T], functions: Collection[str]) -> None:
         """Weigh the rules of the patterns that serve one of ``functions`` anew; the turns of the others go on.
 
         Raises ValueError, and changes nothing then.
@@ -127,18 +146,17 @@ class Router(Generic[R, T]):
 class Group(Generic[R, T]):
     """The rules of one pattern."""
 
-    def __init__(
-        self, pattern: str, members: Sequence[tuple[R, T]], weigh: Callable[[Sequence[R]], Sequence[int]]
-    ) -> None:
+    def __init__(self, pattern: str, members: Sequence[tuple[R, T]], weigh: Weigh[R, T], phase: float) -> None:
         self.pattern = pattern
         self.function = members[0][0].function_name
         self._members = members
+        self._phase = phase
         self.pools = self.weighed(weigh)
 
     def serves(self, functions: Collection[str]) -> bool:
         return any(rule.function_name in functions for rule, _ in self._members)
 
-    def weighed(self, weigh: Callable[[Sequence[R]], Sequence[int]]) -> _Pools[R, T]:
+    def weighed(self, weigh: Weigh[R, T]) -> _Pools[R, T]:
         """The rules by region and method, with these weights. Raises ValueError."""
         # "" stands for every region, and every method, that no rule names: what clients send is
         # looked up here and never stored.
@@ -151,7 +169,7 @@ class Group(Generic[R, T]):
                     for rule, target in self._members
                     if not rule.regions or (region and region in rule.regions)
                 ]
-                pools[region] = _by_method(serving, weigh)
+                pools[region] = _by_method(serving, weigh, self._phase)
         except ValueError as error:
             raise ValueError(f"rules of {self.pattern}: {error}") from error
         return pools
@@ -183,12 +201,13 @@ class Group(Generic[R, T]):
 class _Pool(Generic[R, T]):
     """The rules that compete for the same requests."""
 
-    def __init__(self, members: Sequence[tuple[R, T]], weights: Sequence[int]) -> None:
-        self._choices = [Choice(rule, target, weight) for (rule, target), weight in zip(members, weights, strict=True)]
-        self._weighted = tuple(index for index, weight in enumerate(weights) if weight)
-        self._cycle = Cycle(weights)
-        self._versioned = any(rule.version is not None for rule, _ in members)
-        self._stickiness = Stickiness(_names([rule for rule, _ in members]))
+    def __init__(self, choices: Sequence[Choice[R, T]], phase: float) -> None:
+        self._choices = choices
+        self._weighted = tuple(index for index, choice in enumerate(choices) if choice.weight)
+        self._versioned = any(choice.rule.version is not None for choice in choices)
+        self._phase = phase
+        self._cycle = Cycle([choice.weight for choice in choices], phase)
+        self._stickiness = Stickiness(_names([choice.rule for choice in choices]))
         self._subsets: dict[tuple[bool, tuple[int, ...]], Cycle] = {}
         self._lock = Lock()
 
@@ -227,7 +246,7 @@ class _Pool(Generic[R, T]):
                 if cycle is None:
                     if len(self._subsets) >= MAX_SUBSETS:
                         del self._subsets[next(iter(self._subsets))]
-                    cycle = self._subsets[key] = Cycle(self._weights(among))
+                    cycle = self._subsets[key] = Cycle(self._weights(among), self._phase)
         return cycle
 
 
@@ -235,9 +254,7 @@ _Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
 """By region, then by method."""
 
 
-def _by_method(
-    serving: list[tuple[R, T]], weigh: Callable[[Sequence[R]], Sequence[int]]
-) -> dict[str, _Pool[R, T] | Refusal]:
+def _by_method(serving: list[tuple[R, T]], weigh: Weigh[R, T], phase: float) -> dict[str, _Pool[R, T] | Refusal]:
     if not serving:
         return {"": _NO_RULE}
     methods = [_methods(rule) for rule, _ in serving]
@@ -248,7 +265,7 @@ def _by_method(
             member for member, some in zip(serving, methods, strict=True) if some is None or (method and method in some)
         ]
         if members:
-            pools[method] = _Pool(members, weigh([rule for rule, _ in members]))
+            pools[method] = _Pool(weigh(members), phase)
         else:
             pools[method] = Refusal(Reason.METHOD_NOT_ALLOWED, tuple(sorted(named)))
     return pools
@@ -271,5 +288,5 @@ def _names(rules: Sequence[Rule]) -> list[str]:
     return names
 
 
-def _own_weights(rules: Sequence[Rule]) -> list[int]:
-    return [rule.weight for rule in rules]
+def _own_weights(members: Sequence[tuple[R, T]]) -> list[Choice[R, T]]:
+    return [Choice(rule, target, rule.weight) for rule, target in members]

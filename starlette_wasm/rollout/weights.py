@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import platform
+import zlib
 from collections.abc import Sequence
 
 MAX_CYCLE = 100_000
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def interleave(weights: Sequence[int]) -> tuple[int, ...]:
@@ -43,14 +47,17 @@ def interleave(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 class Cycle:
-    """Walks the cycle of `interleave` for ever; the n-th call gives its n-th pick, under threads too."""
+    """Walks the cycle of `interleave` for ever; the n-th call gives its n-th pick, under threads too.
+
+    `phase`, from 0 to 1, is where in the cycle it begins.
+    """
 
     __slots__ = ("_calls", "_length", "_picks")
 
-    def __init__(self, weights: Sequence[int]) -> None:
+    def __init__(self, weights: Sequence[int], phase: float = 0.0) -> None:
         self._picks = interleave(weights)
         self._length = len(self._picks)
-        self._calls = itertools.count()
+        self._calls = itertools.count(int(phase * self._length))
 
     def next(self) -> int | None:
         """The index whose turn it is; None where all weights are 0."""
@@ -58,3 +65,13 @@ class Cycle:
             return None
         # One step of count() is atomic, so that no two threads get the same turn and none is lost.
         return self._picks[next(self._calls) % self._length]
+
+
+def process_phase() -> float:
+    """Where this process begins its cycles: workers, whose ids follow each other, far from each other.
+
+    Were all to begin at 0, the first requests of each would go to the same rule, and with many workers and few
+    requests the split would not hold in the whole. Multiples of the golden ratio spread evenly (Weyl); the name of
+    the machine tells apart containers in which each worker has the same id.
+    """
+    return (os.getpid() * _GOLDEN + zlib.crc32(platform.node().encode()) / (1 << 32)) % 1.0

@@ -105,6 +105,7 @@ class ErrorType(StrEnum):
     MODULE_COMPILE = "module-compile"
     FUNCTION_NOT_FOUND = "function-not-found"
     POLICY_VIOLATION = "policy-violation"
+    CANARY_CONFLICT = "canary-conflict"
     RUNTIME_CLOSED = "runtime-closed"
     REQUEST_TOO_LARGE = "request-too-large"
     FUNCTION_OVERLOADED = "function-overloaded"

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from capability_servers import Upstream
+from servers import server
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -45,55 +42,12 @@ def canary(_canary: Upstream) -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("redis")
-    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    with server("redis-server", *options, folder=folder) as port:
-        yield f"redis://127.0.0.1:{port}/0"
-
-
-@pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("nats")
     (folder / "config").write_text("max_payload: 8MB")
     options = ["--addr", "127.0.0.1", "--jetstream", "--store_dir", str(folder), "--config", str(folder / "config")]
     with server("nats-server", *options, folder=folder) as port:
         yield f"nats://127.0.0.1:{port}"
-
-
-@contextmanager
-def server(name: str, *options: str, folder: Path, port: int = 0) -> Iterator[int]:
-    """Runs a server of Debian's; gives its port."""
-    if not (binary := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")):
-        pytest.fail(f"{name} is not on PATH; apt-get install {name}")
-    if not port:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binary, "--port", str(port), *options], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until, (folder / "log").read_text()
-                time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@pytest.fixture
-def flushed_redis(redis_url: str) -> str:
-    import redis
-
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushdb()
-    return redis_url
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from capability_guest import Guest, capabilities
-from conftest import server
+from servers import server
 
 from starlette_wasm.capabilities.queue import MAX_MESSAGE_BYTES, SqliteOutbox
 from starlette_wasm.policy import SandboxPolicy

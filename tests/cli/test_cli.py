@@ -50,7 +50,7 @@ def test_check_lists_the_pipelines(capsys, tmp_path):
         {
             "path": "/enrich",
             "function": "edge-processor > [greeter (else answer) + quote (else edge-fallback)] > edge-processor",
-            "version": "2, 1, 1, 3",
+            "version": "2, 2, 1, 3",
             "weight": 100,
             "regions": "all",
             "policy": "edge-none, edge-strict",

@@ -11,8 +11,9 @@ from processes import ROOT, Server
 
 
 @pytest.fixture(scope="module")
-def sample(serve: Callable[..., Server]) -> Server:
-    return serve(ROOT, "sample_app.app:app")
+def sample(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    url = f"sqlite:///{tmp_path_factory.mktemp('canary') / 'canary.db'}"
+    return serve(ROOT, "sample_app.app:app", STARLETTE_WASM_CANARY_URL=url)
 
 
 def process(sample: Server, method: str = "POST", region: str = "ap-east-1", **kwargs: object) -> httpx.Response:
@@ -75,6 +76,12 @@ def test_the_greeter_has_python_around_it(sample: Server) -> None:
     assert response.headers["x-served-by"] == "sample-app"
 
 
+def test_one_greeting_of_ten_comes_from_the_canary(sample: Server) -> None:
+    seen = Counter(sample.get("/api/v1/greet/Ada?lang=fr").json()["greeting"] for _ in range(20))
+    assert seen == {"Hello, Ada!": 18, "Bonjour, Ada!": 2}
+    assert sample.get("/metrics/canary").status_code == 503  # too few samples to say anything
+
+
 def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
     body = sample.get("/ready").json()
     assert {name: sorted(versions) for name, versions in body["functions"].items()} == {
@@ -82,6 +89,6 @@ def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
         "edge-fallback": ["1"],
         "edge-processor": ["2", "3"],
         "enrich": ["1"],
-        "greeter": ["1"],
+        "greeter": ["1", "2"],
         "quote": ["1"],
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from starlette_wasm.rollout.router import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Router
+from starlette_wasm.rollout.router import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Router, Weigh
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,20 @@ CONTRACT = [
 
 
 def router(
-    rules: Sequence[FakeRule], weigh: Callable[[Sequence[FakeRule]], Sequence[int]] | None = None
+    rules: Sequence[FakeRule], weigh: Callable[[Sequence[FakeRule]], Sequence[int]] | None = None, phase: float = 0.0
 ) -> Router[FakeRule, str]:
-    return Router([(rule, f"{rule.function_name}@{rule.version}") for rule in rules], weigh=weigh)
+    return Router(
+        [(rule, f"{rule.function_name}@{rule.version}") for rule in rules],
+        weigh=weigh and weighing(weigh),
+        phase=phase,
+    )
+
+
+def weighing(weights: Callable[[Sequence[FakeRule]], Sequence[int]]) -> Weigh[FakeRule, str]:
+    return lambda members: [
+        Choice(rule, target, weight)
+        for (rule, target), weight in zip(members, weights([rule for rule, _ in members]), strict=True)
+    ]
 
 
 def group(*rules: FakeRule) -> Rules:
@@ -346,10 +357,10 @@ def test_weighing_anew_changes_the_patterns_of_that_function_and_leaves_the_turn
     turns = [target(untouched.group.pick("GET", "")) for _ in range(10)]
     begun = [target(g.group.pick("GET", "")) for _ in range(2)]
 
-    both.reweigh(lambda rules: [50, 50], {"f"})
+    both.reweigh(weighing(lambda rules: [50, 50]), {"f"})
 
     assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}
     assert begun + [target(g.group.pick("GET", "")) for _ in range(8)] == turns
     with pytest.raises(ValueError, match=r"rules of /f: .*negative"):
-        both.reweigh(lambda rules: [-1, 1], {"f"})
+        both.reweigh(weighing(lambda rules: [-1, 1]), {"f"})
     assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starlette_wasm.rollout.weights import MAX_CYCLE, Cycle, interleave
+from starlette_wasm.rollout.weights import MAX_CYCLE, Cycle, interleave, process_phase
 
 WEIGHTS = st.lists(st.integers(0, 40), max_size=6)
 
@@ -77,3 +77,21 @@ def test_no_turn_is_lost_or_given_twice_under_threads() -> None:
         picks = Counter(pick for part in parts for pick in part)
     assert picks == {0: 50_000, 1: 30_000, 2: 13_000, 3: 7_000}
     assert take(cycle, 100) == list(interleave([50, 30, 13, 7]))
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.5, 0.999])
+def test_a_phase_turns_the_cycle_and_changes_nothing_else(phase: float) -> None:
+    cycle = interleave([80, 20])
+    begin = int(phase * len(cycle))
+    assert take(Cycle([80, 20], phase), 10) == [cycle[(begin + step) % len(cycle)] for step in range(10)]
+
+
+def test_the_split_holds_over_many_workers_with_few_requests_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = []
+    for pid in range(31_000, 31_050):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        phases.append(process_phase())
+    for requests in range(1, 20):
+        picks = Counter(pick for phase in phases for pick in take(Cycle([90, 10], phase), requests))
+        assert abs(picks[1] - 50 * requests / 10) <= 3
+    assert Counter(take(Cycle([90, 10]), 3))[1] == 0  # what each worker would give, were all to begin at 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import client, eventually, run
+from apps import add_constant, client, eventually, run
 from collecting import Collector, Make, traceparent
 from fastapi import FastAPI
 from opentelemetry import trace
@@ -498,5 +498,26 @@ def test_what_a_policy_refused_is_on_the_span_and_counted(make: Make, collector:
         (point,) = collector.metrics()["starlette_wasm.policy.violations"].data.data_points
         assert dict(point.attributes) == {"faas.name": "files", "starlette_wasm.policy.violation": "fs-write"}
         assert point.value == 1
+
+    run(main())
+
+
+def test_a_canarys_share_is_on_the_server_span(make: Make, collector: Collector, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        add_constant(tmp_path, "f", b'{"status_code": 200}', version)
+    canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "canaryWeightPercent": 20}
+
+    async def main() -> None:
+        async with make({"/f": "f"}, canaries=[canary]) as runtime:
+            app = Starlette()
+            absent(app, runtime, collector)
+            for _ in range(5):
+                await get(app, "/f")
+        seen = [attributes(span) for span in collector.spans if span.name == "GET /f"]
+        by = {(each["starlette_wasm.route.variant"], each["starlette_wasm.route.weight"]) for each in seen}
+        assert by == {("stable", 80), ("canary", 20)}
+        assert {each["starlette_wasm.route.reason"] for each in seen} == {"step"}
+        [point] = collector.metrics()["starlette_wasm.canary.weight"].data.data_points
+        assert point.value == 20
 
     run(main())

@@ -41,7 +41,7 @@ def _member(branch: Call, answer: EdgeResponse | None) -> str:
     except (ValueError, RecursionError) as error:
         if branch.optional:
             return "null"
-        target = branch.callee.target()
+        target = branch.callee.target
         raise InvalidFunctionResponse(
             target.name, target.version, problem=f"the body is not JSON, as its content-type says: {error}"
         ) from None

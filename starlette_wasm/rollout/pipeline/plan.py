@@ -28,21 +28,19 @@ class Bind(Protocol):
 class Callee:
     """A function that a pipeline names."""
 
-    bound: Target
+    target: Target
     timeout: float
     """Of an attempt, in seconds, once it has a place."""
+    named: bool
+    """Whether the config names the version; else it is the one of the moment, where the function has a canary."""
 
     @property
     def longest(self) -> float:
         """Seconds from the call to the answer, the wait for a place included."""
-        return self.bound.bulkhead.timeout + self.timeout
-
-    def target(self) -> Target:
-        """What an attempt that begins now runs; without a version in the config, the one that invoke() takes."""
-        return self.bound
+        return self.target.bulkhead.timeout + self.timeout
 
     def __str__(self) -> str:
-        return self.bound.name
+        return self.target.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +110,12 @@ class Pipeline:
     @property
     def first(self) -> Target:
         """What the first step runs, or its first branch."""
-        return _calls(self.steps[0])[0].callee.target()
+        return _calls(self.steps[0])[0].callee.target
 
     @property
     def targets(self) -> list[Target]:
         """What the steps run when nothing fails, in order."""
-        return [call.callee.target() for step in self.steps for call in _calls(step)]
+        return [call.callee.target for step in self.steps for call in _calls(step)]
 
     def serves(self, method: str) -> bool:
         methods = self.methods
@@ -189,7 +187,7 @@ class _Binder:
         given = self._given
         steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
         first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
-        policies = [call.callee.bound.policy for call in first]
+        policies = [call.callee.target.policy for call in first]
         limit = given.timeout_ms
         return Pipeline(
             route=given.path,
@@ -239,7 +237,7 @@ class _Binder:
             policy_key=f"{key}.policy" if call.policy else f"{self._key}.policy",
         )
         limits = [limit / 1000 for limit in (call.timeout_ms, self._given.timeout_ms) if limit is not None]
-        return Callee(target, min([target.plan.limits.time, *limits]))
+        return Callee(target, min([target.plan.limits.time, *limits]), call.version is not None)
 
 
 def _calls(step: Step) -> list[Call]:

@@ -1,0 +1,78 @@
+"""``starlette-wasm canary``: what canaries do, and by hand, from another process than the app's."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..capabilities import CapabilityError
+from ..config import CanaryConfig, load_config
+from ..exceptions import ConfigError
+from ..rollout.canary.hands import Hands
+from ..rollout.canary.live import Live
+from ..rollout.canary.record import Record
+from ..rollout.canary.report import describe
+from ..rollout.canary.store import Store, open_store
+from ..settings import load_settings
+
+_ACTIONS = ("status", "start", "pause", "resume", "promote", "abort")
+_COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "show canaries, or move one by hand: through the store of canary_url, as the app's own workers do"
+    command = commands.add_parser("canary", help=text, description=text)
+    command.add_argument("action", nargs="?", choices=_ACTIONS, default="status", help="status where none is given")
+    command.add_argument("--config", default="wasm.yaml", help="path of the wasm.yaml (default: %(default)s)")
+    command.add_argument("--function", help="whose canary; may be left out where the config has one")
+    command.add_argument("--full", action="store_true", help="with promote: all steps at once")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.set_defaults(run=run)
+
+
+async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Raises ConfigError and CanaryConflict."""
+    canaries = load_config(options.config).canaries
+    store = open_store(load_settings().canary_url)
+    await store.open()
+    try:
+        if options.action != "status":
+            await _act(Hands(store, _one(canaries, options)), options)
+        rows = [await _row(store, canary) for canary in canaries if options.function in (None, canary.function_name)]
+    except CapabilityError as error:
+        mend = "start it, or set STARLETTE_WASM_CANARY_URL to that of the app"
+        raise ConfigError(f"{error}: {error.detail}", key="canary_url", mend=mend) from None
+    finally:
+        await store.close()
+    if options.json:
+        return rows
+    return [{column: row.get(column, "") for column in _COLUMNS} for row in rows]
+
+
+def _one(canaries: list[CanaryConfig], options: argparse.Namespace) -> CanaryConfig:
+    known = {canary.function_name: canary for canary in canaries}
+    if options.function in known:
+        return known[options.function]
+    if options.function is None and len(known) == 1:
+        return canaries[0]
+    problem = "has several" if options.function is None else f"has none of {options.function!r}"
+    if not known:
+        raise ConfigError("has none", file=options.config, key="canaries", mend="add one")
+    mend = f"write --function with one of {', '.join(sorted(known))}"
+    raise ConfigError(problem, file=options.config, key="canaries", mend=mend)
+
+
+async def _act(hands: Hands, options: argparse.Namespace) -> None:
+    if options.action == "promote":
+        await hands.promote(full=options.full)
+    else:
+        await getattr(hands, options.action)()
+
+
+async def _row(store: Store, config: CanaryConfig) -> dict[str, Any]:
+    reading = await store.read(config.function_name)
+    live = Live(config)
+    if reading.record is None:
+        return describe(config.function_name, live) | {"status": "not begun"}
+    live.see(reading, Record.load(reading.record), reading.revision)
+    return describe(config.function_name, live)

@@ -1,0 +1,1 @@
+"""Versions that roll themselves out: what is counted, what it says, and who acts on it."""

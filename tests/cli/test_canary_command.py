@@ -1,0 +1,90 @@
+"""``starlette-wasm canary``, beside an app that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import add_constant, config_file, eventually, run, settings
+
+from starlette_wasm import WasmRuntime
+from starlette_wasm.cli.main import main
+
+CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 1.0}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for version in ("1", "2"):
+        add_constant(tmp_path, "f", b'{"status_code": 200}', version)
+    monkeypatch.setenv("STARLETTE_WASM_CANARY_URL", f"sqlite:///{tmp_path / 'canary.db'}")
+    return config_file(tmp_path, {"/f": "f"}, canaries=[CANARY])
+
+
+def canary(capsys: pytest.CaptureFixture[str], file: Path, *arguments: str) -> dict[str, Any]:
+    assert main(["canary", *arguments, "--config", str(file), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    return dict(row)
+
+
+def test_the_app_follows_the_hand(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert canary(capsys, file)["status"] == "not begun"
+
+    async def beside() -> None:
+        async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:
+
+            async def by_hand(*arguments: str) -> dict[str, Any]:
+                row: dict[str, Any] = await asyncio.to_thread(canary, capsys, file, *arguments)
+                live = runtime.canaries.all["f"]
+                await eventually(lambda: live.record and live.record.percent == row["weight"])
+                return row
+
+            assert (await by_hand("status"))["weight"] == 10
+            assert (await by_hand("pause"))["status"] == "paused"
+            assert (await by_hand("resume"))["status"] == "running"
+            assert (await by_hand("promote", "--function", "f"))["weight"] == 30
+            assert (await by_hand("abort"))["weight"] == 0
+            assert (await by_hand("start"))["weight"] == 10
+            assert (await by_hand("promote", "--full"))["status"] == "promoted"
+
+    run(beside())
+
+
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_who_only_looks_at_a_config_begins_nothing(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(file.parent / "aot"))
+    assert main([command, str(file), "--json"]) == 0
+    capsys.readouterr()
+    assert not (file.parent / "canary.db").exists()
+    assert canary(capsys, file)["status"] == "not begun"
+
+
+def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["pause"], "canary of f: it has not begun; start the app"),
+        (["pause", "--function", "g"], "canaries: has none of 'g'; write --function with one of f"),
+    ):
+        assert main(["canary", *arguments, "--config", str(file)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_table_for_humans(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["canary", "start", "--config", str(file)]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["function", "stable_version", "canary_version", "status", "weight"]
+    assert row.split()[:5] == ["f", "1", "2", "running", "10"]
+    assert "Stable: 0/0 (-) | Canary: 0/0 (-)" in row
+
+
+def test_a_store_that_cannot_be_reached_names_the_setting(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_CANARY_URL", "redis://127.0.0.1:1/0")
+    assert main(["canary", "--config", str(file)]) == 1
+    assert "canary_url: canary store is not available" in capsys.readouterr().err
