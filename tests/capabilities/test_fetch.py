@@ -546,17 +546,21 @@ async def test_a_server_that_does_not_read_ends_with_the_deadline() -> None:
 
 @pytest.mark.parametrize("kind", SLOW)
 async def test_cancelling_closes_the_connection(kind: str, upstream: Upstream) -> None:
-    upstream.answers["/"] = SLOW[kind]
-    async with fetching() as there:
-        for wait in (0, 0.001, 0.02, 0.05):
+    for wait in (0, 0.001, 0.02, 0.05):
+        upstream.answers["/"] = SLOW[kind]
+        async with fetching() as there:
             task = asyncio.create_task(Guest(there, OPEN)("http.fetch", url=upstream.origin))
             await asyncio.sleep(wait)
+            sent = bool(upstream.received)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await nothing_open(upstream)
-        upstream.answers.clear()
-        assert (await Guest(there, OPEN)("http.fetch", url=upstream.origin))[1] == b"hello"
+            if sent:  # a connection that carried nothing yet may stay for the next request
+                await nothing_open(upstream)
+            upstream.answers.clear()
+            assert (await Guest(there, OPEN)("http.fetch", url=upstream.origin))[1] == b"hello"
+        await nothing_open(upstream)
+        upstream.reset()
 
 
 async def nothing_open(upstream: Upstream) -> None:

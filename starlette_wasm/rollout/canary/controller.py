@@ -47,12 +47,16 @@ class Canaries:
         self._worker = ""
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._opened = False
 
     async def open(self, deployment: Deployment, url: str) -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
 
         With an empty ``url`` canaries are checked and get nothing: who only looks at a config must not begin one.
         """
+        if self._opened:  # by another start of the runtime, at the same time
+            return
+        self._opened = True
         self._url = url
         self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
         self.attach(deployment, run=False)
@@ -81,6 +85,7 @@ class Canaries:
 
     async def close(self) -> None:
         """Tell what was counted, and give the leases back."""
+        self._opened = False
         task, self._task = self._task, None
         if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
             self._stop.set()  # rather than cancelled: a tick that is half done goes on to its end
