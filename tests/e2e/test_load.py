@@ -58,10 +58,10 @@ def test_a_quick_function_stays_quick_while_others_spin(server: Server) -> None:
             await asyncio.wait(spinning)
         assert len(quick) == 150
         quick.sort()
-        assert quick[75] < 0.1
-        assert quick[142] < 0.5
+        assert quick[75] < 0.19  # less than one spin
+        assert quick[142] < 2
         assert min(spun) > 0.19
-        assert max(spun) < 2
+        assert max(spun) < 10
 
     run(main())
 
