@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .engine import layout
-from .engine.instance import End, Outcome
+from .engine.outcome import End, Outcome
 from .exceptions import (
     ExecutionTimeout,
     FunctionError,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .engine.engine import OutOfInstances
-from .engine.instance import Limits, Plan
+from .engine.plan import Limits, Plan
 from .probe import ask, instantiate
 from .rollout.pipeline.plan import Pipeline
 

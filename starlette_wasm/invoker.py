@@ -18,7 +18,8 @@ from .engine import layout
 from .engine.capi import EngineError
 from .engine.driver import Invocation
 from .engine.engine import OutOfInstances
-from .engine.instance import NO_STRINGS, End, Outcome
+from .engine.outcome import End, Outcome
+from .engine.plan import NO_STRINGS
 from .exceptions import (
     FunctionError,
     FunctionOverloaded,

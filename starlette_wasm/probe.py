@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .capabilities import Grants, Session
 from .engine.capi import EngineError
 from .engine.driver import Invocation
-from .engine.instance import NO_STRINGS, Instance, Plan
+from .engine.instance import Instance
+from .engine.plan import NO_STRINGS, Plan
 from .faults import fault_of
 from .functions.catalog import HealthCheck
 from .invoker import environ_of

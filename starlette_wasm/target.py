@@ -11,7 +11,7 @@ from .bulkhead import Bulkhead
 from .capabilities import Capabilities, Grants
 from .directory import OpenDirectory
 from .engine import layout
-from .engine.instance import Limits, Plan, Preopen
+from .engine.plan import Limits, Plan, Preopen
 from .exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from .functions.loader import LoadedFunction
 from .messages import EdgeRequest

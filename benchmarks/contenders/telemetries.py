@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
-from starlette_wasm.engine.instance import End, Outcome
+from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.telemetry import Exchange, PickedBy, Telemetry, Watch
 from starlette_wasm.telemetry.telemetry import IDLE_EXCHANGE, IDLE_WATCH
 

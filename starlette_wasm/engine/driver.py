@@ -11,7 +11,8 @@ from enum import Enum
 from typing import Protocol
 
 from .capi import EngineError
-from .instance import End, Instance, Outcome
+from .instance import Instance
+from .outcome import End, Outcome
 from .workers import STUCK_AFTER, Workers
 
 _PATIENCE = 0.01

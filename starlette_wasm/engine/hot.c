@@ -24,7 +24,7 @@ struct extern_ {
   uint64_t of[3];
 };
 
-/* capi.Scratch mirrors this. */
+/* capi.ScratchMemory mirrors this. */
 struct scratch {
   void *trap, *error;
   struct extern_ io, main, table, other, value;
@@ -38,7 +38,7 @@ struct scratch {
   char out[SPARE];
 };
 
-/* instance.Plan mirrors this. */
+/* hot.PlanMemory mirrors this. */
 struct plan {
   void *engine, *pre;
   int64_t bound, table_elements, tables;

@@ -4,144 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import math
 import os
 import time
-from dataclasses import dataclass
-from enum import Enum
 from typing import NoReturn
 
 from . import capi, layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .engine import OutOfInstances
-from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, PlanMemory, hot
-from .module import Module
+from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, hot
+from .outcome import Denial, End, Outcome
+from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
 
-NO_STRINGS = layout.strings([])
 _ON_FIRST_PAGE = layout.PAGE - 4096
 _REALTIME = layout.FIELDS["realtime"]
 _NO_DEADLINE = 1 << 40
 _FIRST_POLL = 2  # ticks: one to two milliseconds, so that a quick guest never meets one by chance
-_NO_KEY = bytes(32)
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Preopen:
-    """A directory of the host that the guest finds under ``guest``."""
-
-    host: str
-    guest: str
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The bounds of one invocation."""
-
-    memory_pages: int = 256
-    """Pages of 64 KiB, of the guest's memory."""
-    time: float = 5.0
-    """Seconds of wall clock."""
-    stdout: int = 8 << 20
-    """Bytes; more ends the guest."""
-    stderr: int = 64 << 10
-    """Bytes; more is counted and dropped."""
-    fds: int = 64
-    """Files and directories open at once, beside the granted ones."""
-    file_bytes: int = 64 << 20
-    """Bytes written to files, and how large one may get."""
-    entries: int = 256
-    """Files, directories and links created."""
-
-
-class End(Enum):
-    """How an invocation ended. Classed by the host alone."""
-
-    OK = "ok"
-    EXIT = "exit"
-    TRAP = "trap"
-    MEMORY = "memory"
-    OUTPUT = "output"
-    TIMEOUT = "timeout"
-
-
-@dataclass(slots=True)
-class Denial:
-    """A refusal of the file system."""
-
-    path: str
-    write: bool
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of an invocation."""
-
-    end: End
-    stdout: bytes = b""
-    stderr: bytes = b""
-    stderr_dropped: int = 0
-    exit_code: int = 0
-    reason: str = ""
-    frames: tuple[str, ...] = ()
-    """The guest's functions at a trap, innermost first."""
-    places: tuple[tuple[int, int], ...] = ()
-    """Of the frames: function of the linked module, and byte in it."""
-    refused_pages: int = 0
-    """Of the last refused ``memory.grow``, 0 where none was."""
-    memory_bytes: int = 0
-    """The guest's memory at the end, which is its peak: memories do not shrink."""
-    denials: tuple[Denial, ...] = ()
-    cpu_s: float = 0.0
-    """Seconds of CPU that the guest used; for what ran in the first poll, of wall clock."""
-    host_calls: int = 0
-    """Calls of ``edge.call``."""
-
-
-class Plan:
-    """What of an invocation does not depend on the request: the module, its bounds and grants, and most of the
-    bytes that the io memory begins with.
-
-    ``args`` is a block of layout.strings().
-    """
-
-    __slots__ = (
-        *("_args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
-        "tail",
-    )
-
-    def __init__(
-        self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
-    ) -> None:
-        self.module = module
-        self.limits = limits
-        self.preopens = preopens
-        self._args = args
-        self.environ_at = layout.DATA + len(args)
-        # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
-        self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
-        self.dynamic = module.reads_clock or module.reads_random
-        self.heavy: float = math.inf if module.slow_files and preopens else 0
-        """How often invocations were heavy of late, see driver.py; for ever, where they may wait for a disk."""
-        self.tail = self.make_tail(0, 0, _NO_KEY)
-        self._memory = PlanMemory(
-            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
-            *(self.environ_at, limits.stdout, limits.stderr),
-        )
-        self.at = ctypes.addressof(self._memory)
-
-    def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
-        """All from the flags to the arguments."""
-        fixed = layout.HEADER_TAIL.pack(
-            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
-            *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),
-            *(layout.DATA, self.environ_at),
-            *(self.module.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
-            *(self.limits.file_bytes, self.limits.file_bytes, self.limits.entries),
-            key,
-        )
-        return b"".join((fixed, layout.HEADER_PADDING, self._args))
 
 
 class Instance:
@@ -300,7 +178,7 @@ class Instance:
 
     def _tail(self) -> bytes:
         """With the clocks and a key for random_get."""
-        key = os.urandom(32) if self.plan.module.reads_random else _NO_KEY
+        key = os.urandom(32) if self.plan.module.reads_random else NO_KEY
         return self.plan.make_tail(*self._clocks(), key)
 
     def _export(self, number: int, into: int) -> None:

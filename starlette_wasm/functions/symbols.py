@@ -8,8 +8,8 @@ import logging
 import threading
 from pathlib import Path
 
-from ..engine.instance import Outcome
 from ..engine.lines import Lines
+from ..engine.outcome import Outcome
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ..capabilities import Violation
-from ..engine.instance import Outcome
+from ..engine.outcome import Outcome
 from ..messages import EdgeContext
 from ..target import Target
 from .text import escape

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.util.types import AttributeValue
 
 from ..capabilities import Observer, Recorder, Violation
-from ..engine.instance import Outcome
+from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..messages import EdgeContext, EdgeRequest
 from ..target import Target

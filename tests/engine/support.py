@@ -12,8 +12,9 @@ from typing import Any
 
 from starlette_wasm.engine import layout
 from starlette_wasm.engine.driver import Invocation
-from starlette_wasm.engine.instance import End, Limits, Outcome, Plan, Preopen
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.plan import Limits, Plan, Preopen
 
 GUESTS = Path(__file__).parent.parent / "guests"
 WASI = "wasi_snapshot_preview1"

@@ -16,7 +16,9 @@ import pytest
 from support import ask, command, numbers, run
 
 from starlette_wasm.engine import instance
-from starlette_wasm.engine.instance import Denial, End, Instance, Limits, Preopen
+from starlette_wasm.engine.instance import Instance
+from starlette_wasm.engine.outcome import Denial, End
+from starlette_wasm.engine.plan import Limits, Preopen
 
 ACCES, BADF, EXIST, INVAL, ISDIR, LOOP, MFILE, NAMETOOLONG, NOENT, NOTDIR, PERM, ROFS, NOTCAPABLE = (
     2, 8, 20, 28, 31, 32, 33, 37, 44, 54, 63, 69, 76,

@@ -12,8 +12,9 @@ from support import GUESTS, command, run
 from starlette_wasm.engine import hot as hot_module
 from starlette_wasm.engine import instance
 from starlette_wasm.engine.hot import LIBRARY, SOURCE, Hot
-from starlette_wasm.engine.instance import End, Limits, Outcome, Preopen
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.plan import Limits, Preopen
 
 Guest = Callable[[str], Module]
 LIMITS = Limits(memory_pages=64, time=0.3, stdout=1 << 20, stderr=4096)

@@ -11,7 +11,8 @@ from support import answer, command, numbers, run
 from starlette_wasm.engine import layout
 from starlette_wasm.engine.capi import EngineError
 from starlette_wasm.engine.engine import OutOfInstances
-from starlette_wasm.engine.instance import End, Limits
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits
 
 PAGE = layout.PAGE
 

@@ -10,8 +10,9 @@ from support import GUESTS, SIGNATURES, WASI, command, imported, numbers, run
 
 from starlette_wasm.engine import binary, capi
 from starlette_wasm.engine.engine import OutOfInstances
-from starlette_wasm.engine.instance import End, Limits
 from starlette_wasm.engine.module import InvalidModuleError, Module, UnsupportedModuleError
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits
 
 MINIMAL = '(memory (export "memory") 1) (func (export "_start"))'
 

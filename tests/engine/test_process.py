@@ -22,8 +22,9 @@ from starlette_wasm.engine import capi, library
 from starlette_wasm.engine import engine as engine_module
 from starlette_wasm.engine import ticker as ticker_module
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.instance import End, Limits, Preopen
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits, Preopen
 from starlette_wasm.engine.ticker import HotTimer, NativeTimer, ThreadTimer
 
 HERE = Path(__file__).parent

@@ -12,8 +12,9 @@ from support import GUESTS, answer, ask, command, numbers, run
 from starlette_wasm.engine import capi, layout
 from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.instance import End, Limits, Preopen
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits, Preopen
 
 BADF, FAULT, INVAL, NOTSOCK, NOTSUP, SPIPE = 8, 21, 28, 57, 58, 70
 

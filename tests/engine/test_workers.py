@@ -12,8 +12,9 @@ from support import GUESTS, invoke
 
 from starlette_wasm.engine import capi, workers
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.instance import End, Limits
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits
 from starlette_wasm.engine.workers import Workers
 
 STUCK = """(module

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.instance import End, Limits, Plan
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.functions import aot
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource

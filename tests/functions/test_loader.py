@@ -13,7 +13,8 @@ from bombs import loops
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.driver import Invocation
-from starlette_wasm.engine.instance import End, Limits, Plan
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource

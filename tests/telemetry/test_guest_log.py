@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from starlette_wasm import WasmMiddleware
-from starlette_wasm.engine.instance import Denial, End, Outcome
+from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.target import Target
 from starlette_wasm.telemetry import guest_log, log_guest

@@ -12,7 +12,7 @@ from collecting import Make
 from opentelemetry.sdk.trace import TracerProvider
 
 from starlette_wasm import EdgeRequest
-from starlette_wasm.engine.instance import End, Outcome
+from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.telemetry import IDLE_EXCHANGE, PickedBy, Telemetry
 
 ROOT = Path(__file__).parent.parent.parent

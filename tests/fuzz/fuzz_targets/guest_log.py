@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from starlette_wasm.engine.instance import Denial, End, Outcome
+from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.target import Target
 from starlette_wasm.telemetry import guest_log

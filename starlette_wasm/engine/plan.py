@@ -1,0 +1,89 @@
+"""What of an invocation does not depend on the request."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+from . import layout
+from .bounds import TABLE_ELEMENTS, TABLES
+from .hot import PlanMemory
+from .module import Module
+
+NO_STRINGS = layout.strings([])
+NO_KEY = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Preopen:
+    """A directory of the host that the guest finds under ``guest``."""
+
+    host: str
+    guest: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one invocation."""
+
+    memory_pages: int = 256
+    """Pages of 64 KiB, of the guest's memory."""
+    time: float = 5.0
+    """Seconds of wall clock."""
+    stdout: int = 8 << 20
+    """Bytes; more ends the guest."""
+    stderr: int = 64 << 10
+    """Bytes; more is counted and dropped."""
+    fds: int = 64
+    """Files and directories open at once, beside the granted ones."""
+    file_bytes: int = 64 << 20
+    """Bytes written to files, and how large one may get."""
+    entries: int = 256
+    """Files, directories and links created."""
+
+
+class Plan:
+    """What of an invocation does not depend on the request: the module, its bounds and grants, and most of the
+    bytes that the io memory begins with.
+
+    ``args`` is a block of layout.strings().
+    """
+
+    __slots__ = (
+        *("_args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
+        "tail",
+    )
+
+    def __init__(
+        self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
+    ) -> None:
+        self.module = module
+        self.limits = limits
+        self.preopens = preopens
+        self._args = args
+        self.environ_at = layout.DATA + len(args)
+        # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
+        self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
+        self.dynamic = module.reads_clock or module.reads_random
+        self.heavy: float = math.inf if module.slow_files and preopens else 0
+        """How often invocations were heavy of late, see driver.py; for ever, where they may wait for a disk."""
+        self.tail = self.make_tail(0, 0, NO_KEY)
+        self._memory = PlanMemory(
+            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
+            *(self.environ_at, limits.stdout, limits.stderr),
+        )
+        self.at = ctypes.addressof(self._memory)
+
+    def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
+        """All from the flags to the arguments."""
+        fixed = layout.HEADER_TAIL.pack(
+            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
+            *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),
+            *(layout.DATA, self.environ_at),
+            *(self.module.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),
+            *(self.limits.file_bytes, self.limits.file_bytes, self.limits.entries),
+            key,
+        )
+        return b"".join((fixed, layout.HEADER_PADDING, self._args))
