@@ -173,7 +173,7 @@ class Suspended:
         for guest in self._runtime.engine.live.values():
             memory = guest.guest_memory()
             yield ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory)
-            io = guest._scratch.io_at + capi.EXTERN_OF
+            io = guest._made.io_at + capi.EXTERN_OF
             yield capi.memory_data(guest._context, io), capi.memory_size(guest._context, io)
 
 

@@ -17,7 +17,8 @@ from starlette.middleware import Middleware
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.telemetry import Exchange, PickedBy, Telemetry, Watch
-from starlette_wasm.telemetry.telemetry import IDLE_EXCHANGE, IDLE_WATCH
+from starlette_wasm.telemetry.exchange import IDLE_EXCHANGE
+from starlette_wasm.telemetry.watch import IDLE_WATCH
 
 from .calls import Loop, time_awaits
 from .ours import config
