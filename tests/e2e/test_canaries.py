@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from apps import add_constant, add_flaky, config_file, run
-from processes import Server
+from processes import ROOT, Server
 
 from starlette_wasm.rollout.canary.record import Record, Status
 from starlette_wasm.rollout.canary.store import Store, open_store
@@ -117,6 +118,44 @@ def test_two_workers_on_one_file(serve: Callable[..., Server], folder: Path) -> 
     for function, rate in (("good", 1.0), ("bad", None)):
         given = server.get(f"/metrics/canary?function={function}").json()["canary_success_rate"]
         assert given == rate or (rate is None and given < 0.99)
+
+
+@pytest.mark.parametrize(
+    ("failing", "ends"), [(0, Status.PROMOTED), (13, Status.ROLLED_BACK)], ids=["healthy", "five-per-cent"]
+)
+def test_the_sample_apps_canary(serve: Callable[..., Server], tmp_path: Path, failing: int, ends: Status) -> None:
+    """With short steps, and where it is to fail another version 2."""
+    shutil.copytree(ROOT / "sample_app", tmp_path / "sample_app")
+    file = tmp_path / "sample_app" / "wasm.yaml"
+    text, short = file.read_text(), 'canaryVersion: "2", stepSeconds: 1.0, latencyP99ThresholdMs: null}'
+    assert 'canaryVersion: "2"}' in text
+    file.write_text(text.replace('canaryVersion: "2"}', short))
+    if failing:
+        shutil.rmtree(tmp_path / "sample_app" / "functions" / "greeter" / "v2")
+        add_flaky(tmp_path / "sample_app", "greeter", ANSWER, failing, version="2")
+    url = f"sqlite:///{tmp_path / 'canary.db'}"
+    server = serve(tmp_path, "sample_app.app:app", "--workers", "2", STARLETTE_WASM_CANARY_URL=url)
+
+    steps: list[int] = []
+
+    async def drive() -> None:
+        store, over = open_store(url), asyncio.Event()
+        await store.open()
+        async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(ask(server.port, "/api/v1/greet/Ada", over))
+            while not over.is_set():
+                record = await read(store, "greeter")
+                if record.percent not in steps[-1:]:
+                    steps.append(record.percent)
+                if record.status is ends:
+                    over.set()
+                await asyncio.sleep(0.02)
+        await store.close()
+
+    run(drive(), SECONDS + 30)
+    assert steps in ([[10, 30, 50, 100]] if ends is Status.PROMOTED else [[10, 0], [10, 30, 0]])
+    assert (server.get("/metrics/canary").json()["canary_success_rate"] == 1.0) is (not failing)
 
 
 def test_two_servers_on_one_redis(serve: Callable[..., Server], folder: Path, flushed_redis: str) -> None:
