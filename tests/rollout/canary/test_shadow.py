@@ -211,6 +211,26 @@ def test_a_copy_has_the_request_and_nothing_that_the_policy_grants(
     run(main())
 
 
+def test_what_stable_writes_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "MOST", 100)
+    for version in ("1", "2"):
+        add_function(tmp_path, "f", "edge_c", version=version)
+    rule = {"functionName": "f", "policy": "granting"}
+    wasm = config(tmp_path, {"/f": rule}, canaries=[SLOW], policies={"granting": GRANTING})
+    increment = json.dumps({"op": "kv.increment", "namespace": "a", "key": "n", "by": 1})
+
+    async def main() -> None:
+        runtime = WasmRuntime(wasm, settings(kv_url=f"sqlite:///{tmp_path}/kv.db"))
+        http = client(Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)]))
+        async with runtime, http:
+            for times in (1, 2, 3):
+                answer = await http.request("GET", "/f", content=increment)
+                assert answer.json()["value"] == times
+                assert await counted(runtime) == (times, times)
+
+    run(main())
+
+
 @pytest.mark.parametrize("drains", [False, True])
 def test_few_run_at_once_and_they_end_with_the_runtime(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, drains: bool
@@ -235,7 +255,7 @@ def test_few_run_at_once_and_they_end_with_the_runtime(
             assert (stats["shadows"], stats["shadows_dropped"], stats["running"]) == (shadow.MOST, 3, 0)
             if drains:
                 runtime.drain()
-                await eventually(lambda: not runtime.shadows.tasks)
+                await eventually(lambda: not runtime.shadows.tasks, within=30)
                 assert await ask(http, 1) == {"v1": 1}
                 assert not runtime.shadows.tasks
         assert not runtime.shadows.tasks
