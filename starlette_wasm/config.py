@@ -84,6 +84,9 @@ class CanaryConfig(FileModel):
     )
     auto_promote: StrictBool = Field(default=True, description="False: each step waits for a hand.")
     hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
+    shadow: StrictBool = Field(
+        default=False, description="True: begins with copies of safe requests, whose answers nobody gets."
+    )
 
     @field_validator("canary_version")
     @classmethod

@@ -196,9 +196,7 @@ class Invoker:
         if fault is not None:
             raise fault
         try:
-            if len(outcome.stdout) > _LARGE:
-                return await asyncio.to_thread(target.protocol.decode, outcome.stdout)
-            return target.protocol.decode(outcome.stdout)
+            return await decoded(target, outcome.stdout)
         except ResponseError as error:
             raise InvalidFunctionResponse(
                 target.name, target.version, problem=error.problem, offset=error.offset
@@ -212,6 +210,13 @@ class Invoker:
                 return
             self._next_overload_record = now + 1
         log_failure(error, context, cause)
+
+
+async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
+    """The response that a guest wrote. Raises ResponseError."""
+    if len(stdout) > _LARGE:
+        return await asyncio.to_thread(target.protocol.decode, stdout)
+    return target.protocol.decode(stdout)
 
 
 def environ_of(

@@ -33,6 +33,7 @@ logger = logging.getLogger("starlette_wasm")
 # What must be outside of WasmMiddleware to see the paths that its rules serve.
 _SECURITY = ("AuthenticationMiddleware", "CORSMiddleware", "HTTPSRedirectMiddleware", "SessionMiddleware",
              "TrustedHostMiddleware")  # fmt: skip
+_SAFE = ("GET", "HEAD")
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
@@ -120,6 +121,7 @@ class WasmMiddleware:
         choice = match.group.pick(
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
+        shadow: Target | Pipeline | None = None
         if isinstance(choice, Choice):
             target, trial = choice.target, choice.trial
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
@@ -127,7 +129,7 @@ class WasmMiddleware:
                 exchange.picked(by, choice.weight)
             else:
                 if by is not PickedBy.FORCED:  # who asks for a version is no sample
-                    target = trial.target
+                    target, shadow = trial.target, trial.shadow
                 by = PickedBy.STEP if by is PickedBy.WEIGHT else by
                 exchange.picked(by, trial.percent, Variant.CANARY if trial.is_canary else Variant.STABLE)
         elif (
@@ -152,7 +154,17 @@ class WasmMiddleware:
             exchange.failed(error)
             await send_problem(runtime.debug, error, scope, exchange.send(send), None)
             return
-        await serve(runtime, target, scope, receive, send, path=path, params=match.params, cold=cold, exchange=exchange)
+        request = await serve(
+            runtime, target, scope, receive, send, path=path, params=match.params, cold=cold, exchange=exchange
+        )
+        if (
+            shadow is not None
+            and request is not None
+            and request.method in _SAFE
+            and (healthy is None or healthy(shadow))
+        ):
+            assert isinstance(shadow, Target), "a pipeline has no canary"
+            runtime.shadows.copy(shadow, request, scope.get("client"))
 
     async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """503 for the paths that the rules serve; everything else is the app's."""

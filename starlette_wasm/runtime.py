@@ -26,6 +26,7 @@ from .invoker import Invoker
 from .messages import EdgeRequest, EdgeResponse
 from .reload import Reloader
 from .rollout.canary.controller import Canaries
+from .rollout.canary.shadow import Shadows
 from .rollout.pipeline.breaker import Circuit
 from .rollout.pipeline.plan import Pipeline
 from .rollout.pipeline.runner import run
@@ -68,6 +69,7 @@ class WasmRuntime(Invoker):
         self.reloader = Reloader(self, config)
         self._background: list[asyncio.Task[None]] = []
         self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
+        self.shadows = Shadows(self)
         self._starting: threading.Lock = threading.Lock()
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -265,11 +267,13 @@ class WasmRuntime(Invoker):
         ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
         worker threads, how many of these threads are ``stuck`` past the end of their guest and how many were
         ``replaced`` for that; how many modules are ``failing`` to compile; and how many invocations ended ``ok``,
-        with each error's slug, or were given up. With pipelines also how many run, their ``retries``, ``fallbacks``
-        and timeouts, and the circuits not closed.
+        with each error's slug, or were given up. ``shadows`` are the copies for canaries that run, and
+        ``shadows_dropped`` those that were not made or not counted. With pipelines also how many run, their
+        ``retries``, ``fallbacks`` and timeouts, and the circuits not closed.
         """
         stats = dict.fromkeys(("running", "live", "busy", "waiting", "stuck", "replaced"), 0)
         stats |= {"running": self._running, "failing": len(self._failed_loads)}
+        stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
         if self._deployment is not None:
             engine = self.engine
             stats |= {
@@ -305,7 +309,7 @@ class WasmRuntime(Invoker):
     def _end_background(self) -> list[asyncio.Task[None]]:
         """Gives those that are yet to end, on this event loop."""
         here = asyncio.get_running_loop()
-        tasks, self._background = self._background, []
+        tasks, self._background = [*self._background, *self.shadows.tasks], []
         for task in tasks:
             if task.get_loop() is here:
                 task.cancel()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from .exceptions import FunctionOverloaded, RequestTooLarge, WasmError
+from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id
 from .protocols.headers import render
@@ -88,8 +88,8 @@ async def serve(
     cold: int,
     exchange: Exchange,
     raises: bool = False,
-) -> None:
-    """Answer a request with a function or a pipeline.
+) -> EdgeRequest | None:
+    """Answer a request with a function or a pipeline. Gives the request, where a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler.
     """
@@ -112,17 +112,18 @@ async def serve(
         if raises and has_handler(scope, error):
             raise
         await send_problem(runtime.debug, error, scope, send, request)
-        return
+        return request if isinstance(error, FunctionError) else None
     except (ClientDisconnect, Interrupted):
         with suppress(OSError):
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
-        return
+        return None
     status, headers, content = render(response, scope["method"], checked=True)
     assert request.context is not None
     headers = with_request_id(headers, request.context.request_id)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+    return request
 
 
 def has_handler(scope: Scope, error: WasmError) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .bulkhead import Bulkhead
@@ -13,6 +14,7 @@ from .directory import OpenDirectory
 from .engine import layout
 from .engine.plan import Limits, Plan, Preopen
 from .exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from .functions.catalog import FunctionSource
 from .functions.loader import LoadedFunction
 from .messages import EdgeRequest
 from .policy import GrantedDir, SandboxPolicy, resolve_dirs
@@ -20,6 +22,8 @@ from .protocols import Protocol as MessageProtocol
 from .protocols import get_protocol
 
 logger = logging.getLogger("starlette_wasm")
+
+NOTHING_GRANTED = Grants.of(SandboxPolicy())
 
 
 class Tally(Protocol):
@@ -59,6 +63,17 @@ class Target:
         if request.body and len(request.body) > limit // 4 and len(request.content) > limit:
             raise RequestTooLarge(limit)
 
+    def isolated(self) -> Target:
+        """The same within the same bounds, with nothing granted: no capability, directory or variable of the host."""
+        source, plan = self.function.source, self.plan
+        return replace(
+            self,
+            plan=Plan(plan.module, plan.limits, plan.args),
+            environ=_environ(_identity(source)),
+            grants=None if self.grants is None else NOTHING_GRANTED,
+            directories=(),
+        )
+
 
 def bind(
     function: LoadedFunction,
@@ -92,7 +107,7 @@ def bind(
     for name in source.manifest.env_vars:
         if name not in environ:
             logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
-    environ |= {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
+    environ |= _identity(source)
     granted = resolve_dirs(policy, warn=module.uses_files)  # what is wrong with them is wrong for every module
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
     directories += [directory for directory, _ in opened]
@@ -114,11 +129,19 @@ def bind(
             layout.strings([source.name.encode()] if module.reads_args else []),
             tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
         ),
-        environ=tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in environ.items()),
+        environ=_environ(environ),
         grants=capabilities.grants(policy) if module.uses_edge else None,
         directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
     )
+
+
+def _identity(source: FunctionSource) -> dict[str, str]:
+    return {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
+
+
+def _environ(variables: Mapping[str, str]) -> tuple[bytes, ...]:
+    return tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in variables.items())
 
 
 def _open(granted: GrantedDir, policy: SandboxPolicy) -> OpenDirectory:

@@ -52,7 +52,7 @@ class Plan:
     """
 
     __slots__ = (
-        *("_args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
+        *("args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
         "tail",
     )
 
@@ -62,7 +62,7 @@ class Plan:
         self.module = module
         self.limits = limits
         self.preopens = preopens
-        self._args = args
+        self.args = args
         self.environ_at = layout.DATA + len(args)
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
@@ -86,4 +86,4 @@ class Plan:
             *(self.limits.file_bytes, self.limits.file_bytes, self.limits.entries),
             key,
         )
-        return b"".join((fixed, layout.HEADER_PADDING, self._args))
+        return b"".join((fixed, layout.HEADER_PADDING, self.args))

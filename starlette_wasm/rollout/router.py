@@ -46,6 +46,8 @@ class Trial(Generic[T]):
     is_canary: bool
     percent: int
     """The version's share of what both get."""
+    shadow: T | None = None
+    """The canary's target, to be given a copy of what is safe, where it has no share yet."""
 
 
 @dataclass(frozen=True, slots=True)

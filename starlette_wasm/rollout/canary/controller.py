@@ -18,7 +18,7 @@ from .coordinator import Coordinator
 from .gates import Gate
 from .hands import Hands
 from .live import Live
-from .record import Record, begin
+from .record import Record, begin, first_percent
 from .shares import Shares
 from .store import Reading, Store, open_store
 
@@ -244,7 +244,7 @@ class Canaries:
         return begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
 
     def _first(self, live: Live) -> int:
-        return 0 if self._coordinator.is_gated(live) else live.config.steps[0]
+        return first_percent(live.config, gated=self._coordinator.is_gated(live))
 
     def _see(self, function: str, live: Live, reading: Reading, record: Record) -> None:
         before = live.record

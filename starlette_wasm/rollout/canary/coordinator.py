@@ -56,7 +56,7 @@ class Coordinator:
     async def _held_by(self, live: Live, record: Record) -> str | None:
         """What keeps a step that is due; None where it may be taken."""
         config = live.config
-        if record.percent and not config.auto_promote:
+        if (record.percent or config.shadow) and not config.auto_promote:
             return "waits for a hand (autoPromote is false)"
         following = next_percent(config, record.percent)
         if following is None:

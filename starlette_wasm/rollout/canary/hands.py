@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...config import CanaryConfig
 from ...exceptions import CanaryConflict
-from .record import Record, Status, advance, begin, end, next_percent, observe
+from .record import Record, Status, advance, begin, end, first_percent, next_percent, observe
 from .store import Reading, Store
 from .window import Window
 
@@ -27,7 +27,7 @@ class Hands:
 
     async def start(self) -> Record:
         """A new rollout from the first step, also of what was rolled back or superseded."""
-        first = 0 if self._gated else self._config.steps[0]
+        first = first_percent(self._config, gated=self._gated)
 
         def change(record: Record | None, reading: Reading) -> Record:
             if record is not None and record.runs and self._is_mine(record):

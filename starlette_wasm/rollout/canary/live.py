@@ -59,7 +59,7 @@ class Live:
         if not record.runs:
             return Part(*self.versions, record.percent, out)
         stable, canary = (self._tally(record.epoch, version) for version in self.versions)
-        return Part(*self.versions, record.percent, out, (stable, canary))
+        return Part(*self.versions, record.percent, out, (stable, canary), self.config.shadow and not record.percent)
 
     def _tally(self, epoch: int, version: str) -> VersionTally:
         key = epoch, version
@@ -115,7 +115,7 @@ class Live:
         return () if record is None else (record.versions, record.status, record.percent, record.epoch)
 
     def _judge(self, record: Record, now: float) -> Verdict:
-        if not record.percent:
+        if not record.percent and not self.config.shadow:
             return Verdict(Action.ADVANCE, "not begun", 0, MIN_TO_ADVANCE, Looks(record.looks.count))
         seconds = max(0.0, now - record.since)
         return judge(self.config, self.canary, rival(record, self.stable), seconds, record.looks)

@@ -98,6 +98,11 @@ def begin(config: CanaryConfig, now: float, before: Record | None, percent: int,
     )
 
 
+def first_percent(config: CanaryConfig, *, gated: bool) -> int:
+    """Where a rollout begins: without traffic, where it shadows, or gates are to be asked before the first step."""
+    return 0 if gated or config.shadow else config.steps[0]
+
+
 def next_percent(config: CanaryConfig, percent: int) -> int | None:
     """The step after ``percent``; None where that is the last one."""
     return next((step for step in config.steps if step > percent), None)
@@ -132,7 +137,7 @@ def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, s
         return end(looked, Status.ROLLED_BACK, now, verdict.reason)
     if held:
         # What was good for long must not hide what goes wrong today.
-        too_long = record.percent and not verdict.samples and now - record.since > 2 * config.step_seconds
+        too_long = not verdict.samples and now - record.since > 2 * config.step_seconds
         return observe(looked, now) if too_long else looked
     if verdict.action is Action.ADVANCE:
         return advance(looked, config, now, stable, verdict.reason)

@@ -24,6 +24,8 @@ class Part:
     """It gets nothing, not even where it serves alone."""
     tallies: tuple[Tally, Tally] | None = None
     """Of stable and of the canary, while it runs."""
+    shadows: bool = False
+    """The canary gets copies of what stable gets."""
 
 
 class Shares:
@@ -60,10 +62,14 @@ class Shares:
                     _spread(weights, places, total * percent / 100)
                     if part.tallies is not None:
                         for at in places:
-                            target = members[at][1]
-                            assert isinstance(target, Target), "a pipeline has no canary"
-                            counted = replace(target, tally=part.tallies[is_canary])
+                            counted = replace(_target(members[at]), tally=part.tallies[is_canary])
                             trials[at] = Trial(counted, bool(is_canary), percent)
+                if part.tallies is not None and part.shadows:
+                    shadow = replace(_target(members[canary[0]]).isolated(), tally=part.tallies[1])
+                    for at in stable:
+                        trial = trials[at]
+                        assert trial is not None
+                        trials[at] = replace(trial, shadow=shadow)
             elif part.out:
                 _spread(weights, canary, Fraction())
         scale = lcm(*(weight.denominator for weight in weights))
@@ -71,6 +77,12 @@ class Shares:
             Choice(rule, target, int(weight * scale), trial)
             for (rule, target), weight, trial in zip(members, weights, trials, strict=True)
         ]
+
+
+def _target(member: tuple[RouteRule, Target | Pipeline]) -> Target:
+    target = member[1]
+    assert isinstance(target, Target), "a pipeline has no canary"
+    return target
 
 
 def _spread(weights: list[Fraction], places: Sequence[int], share: Fraction) -> None:
