@@ -214,6 +214,28 @@ FUNCTION_HEALTHY = Metric(
     "Whether a version passes its probes, 1 or 0.",
     attributes=(Attribute.NAME, Attribute.VERSION),
 )
+PIPELINE_RETRIES = Metric(
+    "starlette_wasm.pipeline.retries",
+    "counter",
+    "{retry}",
+    "Attempts of pipelines after the first of a step.",
+    attributes=(Attribute.NAME, Attribute.VERSION),
+)
+PIPELINE_FALLBACKS = Metric(
+    "starlette_wasm.pipeline.fallbacks",
+    "counter",
+    "{fallback}",
+    "Steps of pipelines whose function failed for good and that had a fallback.",
+    attributes=(Attribute.NAME, Attribute.VERSION),
+)
+CIRCUIT_OPENINGS = Metric(
+    "starlette_wasm.circuit.openings",
+    "counter",
+    "{opening}",
+    "How often a circuit opened, after failed probes too.",
+    attributes=(Attribute.NAME, Attribute.VERSION),
+)
+PIPELINES = (PIPELINE_RETRIES, PIPELINE_FALLBACKS, CIRCUIT_OPENINGS)
 
 METRICS = (
     INVOKE_DURATION,
@@ -228,4 +250,5 @@ METRICS = (
     POLICY_VIOLATIONS,
     CANARY_WEIGHT,
     FUNCTION_HEALTHY,
+    *PIPELINES,
 )

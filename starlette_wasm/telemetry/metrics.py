@@ -29,6 +29,7 @@ class Metrics:
         self._errors = _counter(meter, names.ERRORS)
         self._timeouts = _counter(meter, names.TIMEOUTS)
         self._violations = _counter(meter, names.POLICY_VIOLATIONS)
+        self._of_pipelines = {metric: _counter(meter, metric) for metric in names.PIPELINES}
         metric = names.CANARY_WEIGHT
         self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
         metric = names.FUNCTION_HEALTHY
@@ -69,6 +70,9 @@ class Metrics:
 
     def violation(self, function: str, kind: str) -> None:
         self._violations.add(1, {Attribute.NAME.value: function, Attribute.VIOLATION.value: kind})
+
+    def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
+        self._of_pipelines[metric].add(1, {Attribute.NAME.value: function, Attribute.VERSION.value: version})
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary_weight.set(percent, {Attribute.NAME.value: function, Attribute.VERSION.value: version})

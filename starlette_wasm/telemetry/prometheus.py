@@ -71,6 +71,7 @@ class Recorder:
         self._errors = counter(names.ERRORS)
         self._timeouts = counter(names.TIMEOUTS)
         self._violations = counter(names.POLICY_VIOLATIONS)
+        self._of_pipelines = {metric: counter(metric) for metric in names.PIPELINES}
         self._running = Gauge(
             "starlette_wasm_running", "Invocations under way, queued ones included.", ["faas_name"],
             multiprocess_mode="livesum",
@@ -121,6 +122,9 @@ class Recorder:
 
     def violation(self, function: str, kind: str) -> None:
         self._violations.labels(function, kind).inc()
+
+    def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
+        self._of_pipelines[metric].labels(function, version).inc()
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary.labels(function, version).set(percent)

@@ -17,7 +17,7 @@ from starlette.types import Scope
 from ..messages import EdgeRequest
 from ..target import Target
 from . import access, prometheus
-from .conventions import GUEST_SCOPE
+from .conventions import GUEST_SCOPE, Metric
 from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange
 from .metrics import Metrics
 from .watch import IDLE_WATCH, ListenedWatch, Watch
@@ -122,6 +122,14 @@ class Telemetry:
                 self.metrics.violation(function, kind)
             if self.prometheus is not None:
                 self.prometheus.violation(function, kind)
+
+    def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
+        """One more of a counter of ``conventions.PIPELINES``, for the function that failed."""
+        if self.active:
+            if self.metrics is not None:
+                self.metrics.of_pipeline(metric, function, version)
+            if self.prometheus is not None:
+                self.prometheus.of_pipeline(metric, function, version)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         """A canary has a new share; 0 when it is over."""

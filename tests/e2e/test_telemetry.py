@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
-from apps import config_file
+from apps import add_function, config_file
 from collector import Backend, Rotel, Span, wait
 from drawing import draw
 from processes import ROOT, Server
@@ -79,6 +78,11 @@ def rotel(tmp_path_factory: pytest.TempPathFactory, backend: Backend) -> Iterato
 @pytest.fixture(scope="module")
 def server(serve: Callable[..., Server], folder: Path, upstream: Upstream, rotel: Rotel) -> Server:
     """Without lifespan: the first request of each worker is a cold one."""
+    for version in ("1", "2"):
+        add_function(folder, "tried", "echo", version)
+    add_function(folder, "shaky", "stage")
+    shaky = {"function": "shaky", "policy": "counted", "retries": 1, "backoffMs": 0}
+    half = {"canaryWeightPercent": 50, "stepSeconds": 3600}
     config_file(
         folder,
         {
@@ -86,9 +90,19 @@ def server(serve: Callable[..., Server], folder: Path, upstream: Upstream, rotel
             "/fetch": {"functionName": "edge_c", "policy": "web"},
             "/sleep": {"functionName": "sleep60", "policy": "short"},
             "/trap": "trap",
+            "/tried": "tried",
         },
         functions=["trap"],
-        policies={"web": upstream.policy, "short": {"executionTimeoutMs": 400}},
+        policies={
+            "web": upstream.policy,
+            "short": {"executionTimeoutMs": 400},
+            "counted": {"kvNamespaces": ["calls"]},
+        },
+        canaries=[{"functionName": "tried", "stableVersion": "1", "canaryVersion": "2", **half}],
+        pipelines=[
+            {"path": "/steps", "steps": [shaky, {"function": "echo", "name": "last"}]},
+            {"path": "/instead", "steps": [{**shaky, "fallback": {"function": "echo"}}]},
+        ],
         exposeEndpoints=False,
     )
     (folder / "traced.py").write_text(APP)
@@ -112,6 +126,12 @@ class Asked:
         self.trace, self.caller = secrets.token_hex(16), secrets.token_hex(8)
         headers = {"traceparent": f"00-{self.trace}-{self.caller}-01", "x-request-id": self.caller}
         self.response = httpx.request(method, server.url + path, headers=headers, timeout=60, **kwargs)
+
+    def server(self) -> Span:
+        """The server span, which ends after all others."""
+        wait(lambda: any(span.kind == "SERVER" for span in self._backend.trace(self.trace)), 30)
+        (server,) = [span for span in self._backend.trace(self.trace) if span.kind == "SERVER"]
+        return server
 
     def spans(self, count: int) -> list[Span]:
         """All of them, once there are ``count``."""
@@ -181,6 +201,17 @@ def call(asked: Asked, **more: Any) -> dict[str, Any]:
     return {**INVOCATION, "faas.invocation_id": asked.caller, **more}
 
 
+def step(asked: Asked, name: str, index: int, **more: Any) -> dict[str, Any]:
+    """The attributes of the span of an attempt in a pipeline; ``more`` are of ``starlette_wasm.attempt``."""
+    told = {f"starlette_wasm.attempt.{key}": value for key, value in more.items()}
+    return call(asked, **{"starlette_wasm.pipeline.step": name, "starlette_wasm.pipeline.step_index": index}, **told)
+
+
+def is_of(traceparent: str, asked: Asked, span: Span) -> bool:
+    """Whether a guest was given that span as its own."""
+    return re.fullmatch(f"00-{asked.trace}-{span.id}-0[13]", traceparent) is not None
+
+
 def test_the_first_request_of_a_worker_shows_its_cold_start(server: Server, backend: Backend) -> None:
     """Both workers are asked until each has had one; compiling is in the trace where the cache had nothing."""
     cold: dict[str, Asked] = {}
@@ -221,7 +252,7 @@ def test_a_warm_request_has_three_spans_and_the_guest_knows_its_own(server: Serv
     )
     execute = found["/GET /echo/{key}/echo/wasm execute"]
     seen = asked.response.json()
-    assert re.fullmatch(f"00-{asked.trace}-{execute.id}-0[13]", seen["context"]["traceparent"])
+    assert is_of(seen["context"]["traceparent"], asked, execute)
     assert seen["headers"]["traceparent"] == seen["context"]["traceparent"]
 
 
@@ -236,6 +267,67 @@ def test_a_retry_is_a_second_call_and_no_error_of_the_request(server: Server, ba
         ["trap", "INTERNAL", call(asked) | trapped, ["wasm execute", "INTERNAL", RAN | trapped]],
         ["trap", "INTERNAL", call(asked) | {"starlette_wasm.attempt": 2}, ["wasm execute", "INTERNAL", RAN]],
     )
+
+
+def test_a_canary_that_answers_is_named_with_its_share(server: Server, backend: Backend) -> None:
+    def of(variant: str) -> Asked:
+        for _ in range(50):
+            asked = warm(server, backend, "/tried")
+            if asked.server().attributes["starlette_wasm.route.variant"] == variant:
+                return asked
+        raise AssertionError(variant)
+
+    for variant, version in (("canary", "2"), ("stable", "1")):
+        asked = of(variant)
+        told = {"starlette_wasm.route.variant": variant, "starlette_wasm.route.weight": 50}
+        found = asked.check(
+            "GET /tried",
+            "SERVER",
+            serves("/tried", "tried", by="step", **told),
+            ["tried", "INTERNAL", call(asked) | {"faas.version": version}, ["wasm execute", "INTERNAL", RAN]],
+        )
+        seen = asked.response.json()["context"]
+        assert seen["version"] == version
+        assert is_of(seen["traceparent"], asked, found["/GET /tried/tried/wasm execute"])
+
+
+def test_a_retried_step_is_two_attempts_under_a_server_span_that_is_well(server: Server, backend: Backend) -> None:
+    # Each request is two calls, and the first of them is to fail.
+    asked = warm(server, backend, lambda turn: f"/steps?shaky=trap:{2 * turn + 1}")
+    assert asked.response.status_code == 200
+    ran = RAN | {"starlette_wasm.host_calls": 1}
+    trapped = {"error": True, "error.type": "wasm-trap"}
+    again = step(asked, "shaky", 0, role="retry", cause="wasm-trap") | {"starlette_wasm.attempt": 2}
+    found = asked.check(
+        "GET /steps",
+        "SERVER",
+        serves("/steps", "shaky", by="pipeline"),
+        ["shaky", "INTERNAL", step(asked, "shaky", 0) | trapped, ["wasm execute", "INTERNAL", ran | trapped]],
+        ["shaky", "INTERNAL", again, ["wasm execute", "INTERNAL", ran]],
+        ["echo", "INTERNAL", step(asked, "last", 1), ["wasm execute", "INTERNAL", RAN]],
+    )
+    attributes = found["/GET /steps"].attributes
+    assert attributes.keys().isdisjoint({"error.type", "starlette_wasm.route.weight"})
+    seen = asked.response.json()
+    assert is_of(seen["headers"]["x-trace"], asked, found["/GET /steps/shaky/wasm execute#2"])
+    assert is_of(seen["headers"]["traceparent"], asked, found["/GET /steps/echo/wasm execute"])
+
+
+def test_a_fallback_is_the_last_attempt_and_tells_why(server: Server, backend: Backend) -> None:
+    asked = warm(server, backend, "/instead?shaky=503")
+    ran = RAN | {"starlette_wasm.host_calls": 1}
+    again = step(asked, "shaky", 0, role="retry", cause="503") | {"starlette_wasm.attempt": 2}
+    instead = step(asked, "shaky", 0, role="fallback", cause="503") | {"starlette_wasm.attempt": 3}
+    found = asked.check(
+        "GET /instead",
+        "SERVER",
+        serves("/instead", "shaky", by="pipeline"),
+        ["shaky", "INTERNAL", step(asked, "shaky", 0), ["wasm execute", "INTERNAL", ran]],
+        ["shaky", "INTERNAL", again, ["wasm execute", "INTERNAL", ran]],
+        ["echo", "INTERNAL", instead, ["wasm execute", "INTERNAL", RAN]],
+    )
+    assert "error.type" not in found["/GET /instead"].attributes
+    assert is_of(asked.response.json()["headers"]["traceparent"], asked, found["/GET /instead/echo/wasm execute"])
 
 
 def test_outbound_requests_and_spans_of_the_guest_are_under_its_own(
@@ -322,11 +414,10 @@ def test_both_workers_were_asked_and_no_span_is_without_its_parent(server: Serve
     assert len({span.trace for span in roots}) == len(roots)
 
 
-def warm(server: Server, backend: Backend, path: str, **kwargs: Any) -> Asked:
-    """Asks until a worker that had its cold start answers."""
-    for _ in range(50):
-        asked = Asked(server, backend, path, **kwargs)
-        spans = asked.spans(3)
-        if not any(span.attributes.get("faas.coldstart") for span in spans):
+def warm(server: Server, backend: Backend, path: str | Callable[[int], str], **kwargs: Any) -> Asked:
+    """Asks until a worker that had its cold start answers; ``path`` may depend on how often it was asked before."""
+    for turn in range(50):
+        asked = Asked(server, backend, path if isinstance(path, str) else path(turn), **kwargs)
+        if not asked.server().attributes["faas.coldstart"]:
             return asked
-    raise AssertionError(json.dumps([span.name for span in spans]))
+    raise AssertionError(f"always cold: {asked.trace}")

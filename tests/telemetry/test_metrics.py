@@ -116,6 +116,8 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
             telemetry.violation("echo", conventions.FS_WRITE)
             telemetry.canary_weight("echo", "1", 30)
             telemetry.function_healthy("echo", "1", False)
+            for metric in conventions.PIPELINES:
+                telemetry.of_pipeline(metric, "echo", "1")
         metrics = collector.metrics()
         for metric in METRICS:
             found = metrics[metric.name]
@@ -137,8 +139,10 @@ def samples(text: str, name: str, **labels: str) -> list[tuple[dict[str, str], f
 def test_metrics_are_served_as_prometheus_text(make: Make) -> None:
     async def main() -> None:
         rules = {"/prom/{key}": "hello", "/exit": "exit3"}
-        async with make(rules, exposeEndpoints=True) as runtime:
-            await get(runtime, "/prom/1", "/prom/2", "/exit")
+        fails = {"function": "exit3", "retries": 1, "backoffMs": 0, "fallback": {"answer": {"body": "x"}}}
+        pipelines = {"pipelines": [{"path": "/fails", "steps": [fails]}], "circuitBreaker": {"minimumCalls": 2}}
+        async with make(rules, exposeEndpoints=True, **pipelines) as runtime:
+            await get(runtime, "/prom/1", "/prom/2", "/exit", "/fails")
             async with client(WasmMiddleware(Starlette(), runtime=runtime)) as http:
                 response = await http.get("/metrics")
                 assert (await http.post("/metrics")).status_code == 405
@@ -155,6 +159,8 @@ def test_metrics_are_served_as_prometheus_text(make: Make) -> None:
         assert samples(text, "faas_invoke_duration_seconds_bucket", le="5e-05", **route)
         assert samples(text, "faas_mem_usage_bytes_count", **route)[0][1] == 2
         assert samples(text, "faas_errors_total", http_route="/exit", error_type="function-exit")[0][1] == 1
+        for metric in conventions.PIPELINES:
+            assert samples(text, prometheus.name_of(metric), faas_name="exit3", faas_version="1")[0][1] == 1
         assert samples(text, "starlette_wasm_running", faas_name="hello")[0][1] == 0
         assert '# {span_id="' in openmetrics or '# {trace_id="' in openmetrics
 

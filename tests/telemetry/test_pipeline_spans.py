@@ -155,6 +155,20 @@ def test_an_open_circuit_is_seen(make: Make, collector: Collector, tmp_path: Pat
             assert (await http.get("/p/1")).status_code == 503
 
     run(main())
+    metrics = collector.metrics()
+    counted = {
+        name.removeprefix("starlette_wasm."): {
+            (point.attributes["faas.name"], point.attributes["faas.version"]): point.value
+            for point in metrics[name].data.data_points
+        }
+        for name in ("starlette_wasm.pipeline.retries", "starlette_wasm.pipeline.fallbacks",
+                     "starlette_wasm.circuit.openings")
+    }  # fmt: skip
+    assert counted == {
+        "pipeline.retries": {("a", "1"): 1},
+        "pipeline.fallbacks": {("a", "1"): 5},
+        "circuit.openings": {("a", "1"): 1, ("b", "1"): 1},
+    }
     assert attempts(collector)[:3] == [
         ("a", "a", 1, None, None, "function-overloaded"),
         ("c", "a", 2, "fallback", "circuit-open", None),

@@ -86,14 +86,15 @@ class Breaker:
                 logger.info("circuit of %s is closed: it works again", self._name)
                 self._enter(Circuit.CLOSED)
 
-    def failed(self, era: int) -> None:
+    def failed(self, era: int) -> bool:
+        """Whether the circuit opens by that."""
         with self._lock:
             if era != self._era:
-                return
+                return False
             if self._state is Circuit.HALF_OPEN:
                 logger.warning("circuit of %s stays open: it still fails", self._name)
                 self._enter(Circuit.OPEN)
-                return
+                return True
             self._window.add(1, 1)
             calls, failures = self._window.totals()
             config = self._config
@@ -103,6 +104,8 @@ class Breaker:
                     *(self._name, config.open_seconds, failures, calls, config.window_seconds),
                 )
                 self._enter(Circuit.OPEN)
+                return True
+            return False
 
     def dropped(self, era: int) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ...interrupt import Gone, Interrupted, Why
 from ...messages import EdgeContext, EdgeRequest, EdgeResponse
 from ...target import Target
 from ...telemetry import Exchange, PickedBy, Role, error_type, log_failure
+from ...telemetry.conventions import CIRCUIT_OPENINGS, PIPELINE_FALLBACKS, PIPELINE_RETRIES, Metric
 from .breaker import Circuit
 from .handover import hand_over
 from .merge import as_collection, as_object
@@ -176,6 +178,7 @@ class _Run:
             await asyncio.sleep(wait)
             tried += 1
             self._pipeline.owner.retries += 1
+            self._count(PIPELINE_RETRIES, result.target)
             result = await self._attempt(call, call.callee, given, tried, Role.RETRY, result.cause)
         if isinstance(result, Failure):
             result = await self._fall_back(call, given, result, tried + 1)
@@ -201,6 +204,7 @@ class _Run:
         if call.fallback is None and call.answer is None:
             return failure
         self._pipeline.owner.fallbacks += 1
+        self._count(PIPELINE_FALLBACKS, failure.target)
         if call.fallback is not None:
             return await self._attempt(call, call.fallback, given, number, Role.FALLBACK, failure.cause)
         assert call.answer is not None
@@ -236,7 +240,7 @@ class _Run:
         # A call that had little time says nothing about the function.
         blamed = limit >= callee.timeout / 2
         cold, self._cold = self._cold, 0
-        tell = breaker.dropped
+        tell: Callable[[int], bool | None] = breaker.dropped
         try:
             response = await self._runtime.call(
                 target,
@@ -265,11 +269,15 @@ class _Run:
                 tell = breaker.failed
             raise
         finally:
-            tell(admitted)
+            if tell(admitted):
+                self._count(CIRCUIT_OPENINGS, target)
         if response.status_code >= 500:
             return Failure(target, response, str(response.status_code))
         self._answered_by = target
         return response
+
+    def _count(self, metric: Metric, target: Target) -> None:
+        self._runtime.telemetry.of_pipeline(metric, target.name, target.version)
 
     def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
         """Raises RequestTooLarge where that is the client's fault."""

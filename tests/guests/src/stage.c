@@ -1,6 +1,6 @@
 /* A step of a pipeline: answers NAME(BODY), and counts its calls in the namespace "calls" where that is granted.
    The query parameter NAME says how it fails instead: "trap", "exit", "hang", "garbage" or a status; with ":N" only
-   in the first N calls. */
+   in the first N calls. Its header x-trace has the traceparent that it was given. */
 #include <time.h>
 
 #include "edge.h"
@@ -31,6 +31,8 @@ int main(void) {
     edge_text body = {0};
     edge_text headers = edge_literal("{\"content-type\":\"text/plain\",\"set-cookie\":[\"a=1\",\"b=2\"],\"x-from\":");
     edge_add_string(&headers, name);
+    edge_add(&headers, ",\"x-trace\":");
+    edge_add_string(&headers, edge_string(edge_find(request, "context", "traceparent")));
     edge_add(&headers, "}");
     edge_add(&body, name.data);
     edge_add(&body, "(");

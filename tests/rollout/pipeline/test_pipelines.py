@@ -54,7 +54,7 @@ async def serving(
     """An app with a pipeline at /p."""
     for name in functions:
         add_function(folder, name, "stage")
-    top = {key: keys.pop(key) for key in ("circuitBreaker", "rules", "defaultFunction") if key in keys}
+    top = {key: keys.pop(key) for key in ("canaries", "circuitBreaker", "rules", "defaultFunction") if key in keys}
     more = {key: keys.pop(key) for key in ("pipelines",) if key in keys}
     pipeline = {"path": "/p", "steps": list(steps), **keys}
     made = config(folder, policies=COUNTED, pipelines=[pipeline, *more.get("pipelines", [])], **top)
@@ -311,6 +311,36 @@ def test_a_storm_of_retries_stays_within_the_budget(tmp_path: Path) -> None:
             await asyncio.gather(*(ask("a=trap") for _ in range(60)))
             assert 1 <= ask.runtime.stats()["retries"] <= 12
             assert ask.runtime.stats()["wasm-trap"] == 60 + ask.runtime.stats()["retries"]
+
+    run(main())
+
+
+def test_a_call_without_a_version_is_of_the_one_that_its_canary_serves(tmp_path: Path) -> None:
+    """Stable while it runs, though there are higher versions; once it is promoted, the canary, until that is undone."""
+
+    async def main() -> None:
+        for version in ("1", "2", "3"):
+            add_constant(tmp_path, "f", b'{"status_code": 200, "body": "v%s"}' % version.encode(), version)
+        instead = {"function": "b", "fallback": {"function": "f"}}
+        async with serving(
+            tmp_path,
+            {"parallel": [step("f"), step("f", name="named", version="1"), {**instead, "name": "instead"}]},
+            canaries=[{"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 0.3}],
+        ) as ask:
+            canaries = ask.runtime.canaries
+
+            async def serves(version: str) -> None:
+                await eventually(lambda: canaries.version("f") == version, within=60)
+                answers = [(await ask("b=503")).json() for _ in range(5)]
+                assert answers == [{"f": f"v{version}", "named": "v1", "instead": f"v{version}"}] * 5
+
+            await serves("1")
+            assert ask.runtime.circuits.keys() == {"b v1", "f v1"}
+            await canaries.promote("f", full=True)
+            await serves("2")
+            assert ask.runtime.circuits.keys() == {"b v1", "f v1", "f v2"}
+            await canaries.abort("f")
+            await serves("1")
 
     run(main())
 
