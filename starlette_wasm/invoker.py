@@ -144,6 +144,8 @@ class Invoker:
                 raise overload from None
             except (EngineError, OSError) as error:
                 trapped = FunctionTrapped(target.name, target.version, reason="not run")
+                if target.tally is not None:  # such as a module of which no instance can be made
+                    target.tally.failed(0.0, trapped)
                 self._failed(trapped, context, error)
                 raise trapped from error
             except Interrupted as error:

@@ -222,6 +222,8 @@ class _Pool(Generic[R, T]):
                 return _VERSION_NOT_FOUND
         if healthy is not None:
             among = tuple([i for i in among if healthy(self._choices[i].target)])
+            if not among and not forced:
+                among = self._stable(healthy)
         if not among:
             return _NO_RULE
         if len(among) == 1:
@@ -233,6 +235,14 @@ class _Pool(Generic[R, T]):
             return _NO_RULE if at is None else self._choices[at]
         at = self._subset(forced, among).next()
         return _NO_RULE if at is None else self._choices[among[at]]
+
+    def _stable(self, healthy: Callable[[T], bool]) -> tuple[int, ...]:
+        """What a canary that has all of the traffic, and fails its probes, was to replace."""
+        return tuple(
+            index
+            for index, choice in enumerate(self._choices)
+            if choice.trial is not None and not choice.trial.is_canary and healthy(choice.target)
+        )
 
     def _weights(self, among: tuple[int, ...]) -> list[int]:
         weights = [self._choices[i].weight for i in among]

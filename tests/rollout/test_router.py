@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from starlette_wasm.rollout.router import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Router, Weigh
+from starlette_wasm.rollout.router import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Router, Trial, Weigh
 
 
 @dataclass(frozen=True)
@@ -364,3 +364,20 @@ def test_weighing_anew_changes_the_patterns_of_that_function_and_leaves_the_turn
     with pytest.raises(ValueError, match=r"rules of /f: .*negative"):
         both.reweigh(weighing(lambda rules: [-1, 1]), {"f"})
     assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}
+
+
+def test_a_canary_with_all_of_the_traffic_that_is_unhealthy_leaves_it_to_stable() -> None:
+    both = router([FakeRule("/f", "f", "1", 100), FakeRule("/f", "f", "2", 0)])
+
+    def running(members: Sequence[tuple[FakeRule, str]]) -> list[Choice[FakeRule, str]]:
+        return [
+            Choice(rule, at, 100 if rule.version == "2" else 0, Trial(at, rule.version == "2", 100))
+            for rule, at in members
+        ]
+
+    both.reweigh(running, {"f"})
+    match = both.match("/f")
+    assert match is not None
+    assert target(match.group.pick("GET", "")) == "f@2"
+    assert target(match.group.pick("GET", "", healthy=lambda at: at != "f@2")) == "f@1"
+    assert isinstance(match.group.pick("GET", "", healthy=lambda at: False), Refusal)
