@@ -57,14 +57,16 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
 def callgrind(work: Path) -> list[Path]:
     """A file of counters for each of CONTENDERS, of CALLS calls."""
     out = work / "callgrind"
+    # With its children: what compiles must see the processor that valgrind shows.
     done = subprocess.run(
-        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--dump-before={MARK}*",
+        ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={out}.%p",
+         f"--dump-before={MARK}*",
          sys.executable, "-m", "benchmarks.contenders.counted", str(CALLS)],
         cwd=ROOT, env={**os.environ, "BENCH_WORK": str(work), "PYTHONHASHSEED": "0"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False,
     )  # fmt: skip
     # A mark before and after the calls of each: what comes before the first of two is the warm-up.
-    dumps = [file for number in range(1, 9) if (file := Path(f"{out}.{number}")).exists()]
+    dumps = sorted(work.glob("callgrind.*.[0-9]"), key=lambda file: file.suffix)
     if done.returncode or len(dumps) != 2 * len(CONTENDERS):
         raise Failed(f"callgrind ended with {done.returncode}, {len(dumps)} dumps:\n{done.stdout[-2000:]}")
     return dumps[1::2]
