@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import peers
 from .processes import can_pin
+from .runs import LOAD
 
 _PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "wasmtime")
 
@@ -22,7 +23,7 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, {_distribution()}",
         "Python": platform.python_version(),
         "pinning": "server on core 0, wrk on core 1" if can_pin() else "none",
-        "load before": f"{os.getloadavg()[0]:.2f}",
+        LOAD: f"{os.getloadavg()[0]:.2f}",
     }
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):

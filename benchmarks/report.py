@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .measure import RATIO, Row
-from .runs import GroupRun
+from .runs import LOAD, GroupRun
 
 MARGIN = 0.25
 """By how much a figure may be worse than the baseline."""
@@ -121,9 +121,12 @@ def write_docs(
         if name not in groups:
             continue
         group = groups[name]
-        if group.machine not in machines:
-            machines.append(group.machine)
-        which = f"machine {machines.index(group.machine) + 1}"
+        machine = {what: value for what, value in group.machine.items() if what != LOAD}
+        if machine not in machines:
+            machines.append(machine)
+        which = f"machine {machines.index(machine) + 1}"
+        if LOAD in group.machine:
+            which += f", {LOAD} {group.machine[LOAD]}"
         parts.append(f"### {heading}\n\n{group.date}, a {group.mode} run, {which}\n\n{markdown_table(group.rows)}")
     for number, machine in enumerate(machines, 1):
         parts.append(f"### Machine {number}\n\n" + _markdown(("what", "version"), list(machine.items())))

@@ -11,6 +11,10 @@ from typing import Any
 from .measure import Row
 
 
+LOAD = "load before"
+"""What of a machine's description is of one run."""
+
+
 @dataclass(frozen=True)
 class GroupRun:
     """One group's figures, all of one run."""
