@@ -121,7 +121,7 @@ def write_docs(
         if name not in groups:
             continue
         group = groups[name]
-        machine = {what: value for what, value in group.machine.items() if what != LOAD}
+        machine: Mapping[str, str] = {what: value for what, value in group.machine.items() if what != LOAD}
         if machine not in machines:
             machines.append(machine)
         which = f"machine {machines.index(machine) + 1}"

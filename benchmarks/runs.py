@@ -10,7 +10,6 @@ from typing import Any
 
 from .measure import Row
 
-
 LOAD = "load before"
 """What of a machine's description is of one run."""
 
