@@ -1,4 +1,4 @@
-"""Compiles starlette_wasm/engine/hot.c when the package is built or installed, where there is a C compiler.
+"""Compiles the C of starlette_wasm/engine when the package is built or installed, where there is a C compiler.
 
 As a build hook of hatchling, and by hand: python scripts/build_hot.py
 """
@@ -27,14 +27,16 @@ def compiler() -> list[str] | None:
 
 def build() -> bool:
     """Whether there is a library now."""
-    source, library = ENGINE / "hot.c", ENGINE / "_hot.so"
+    sources, library = [ENGINE / name for name in ("hot.h", "hot.c", "quick.c")], ENGINE / "_hot.so"
     cc = compiler()
     if cc is None or sys.platform == "win32":
         print("starlette-wasm: no C compiler: each invocation will take 6 us more", file=sys.stderr)
         return False
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     made = library.with_suffix(f".{os.getpid()}")
-    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', str(source), "-o", str(made)]
+    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *map(str, sources[1:]), "-o", str(made)]
+    if sys.platform == "darwin":  # the interpreter's functions are found when it is loaded
+        command += ["-undefined", "dynamic_lookup"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         made.replace(library)  # a process that has the old one mapped keeps it

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from opentelemetry.util.types import AttributeValue
+from starlette.types import Scope
 
 from .bulkhead import Full
 from .capabilities import Capabilities, Session
@@ -20,6 +21,7 @@ from .engine.driver import Invocation
 from .engine.engine import OutOfInstances
 from .engine.outcome import End, Outcome
 from .engine.plan import NO_STRINGS
+from .engine.quick import Answer, Begun
 from .exceptions import (
     FunctionError,
     FunctionOverloaded,
@@ -76,6 +78,7 @@ class Invoker:
         attempt: int | None = None,
         timeout: float | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
+        begun: Begun | None = None,
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
@@ -83,7 +86,8 @@ class Invoker:
         it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
         default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, where it
-        is less than the policy's. ``attributes`` are more for the span of the call. Raises FunctionOverloaded,
+        is less than the policy's. ``attributes`` are more for the span of the call. ``begun`` is what ask() gave, at
+        once before. Raises FunctionOverloaded,
         RuntimeClosed and FunctionError.
         """
         if not self.is_open:
@@ -93,6 +97,8 @@ class Invoker:
         context = request.context = self.context(target, request.headers if headers is None else headers, bool(cold))
         if timeout is not None:
             context.deadline_ms = math.ceil(limit * 1000)
+        if begun is not None:
+            context.request_id = begun.request_id
         begin = math.inf
         with self.telemetry.watch(
             target, request, exchange=exchange, since=cold, attempt=attempt, attributes=attributes
@@ -120,13 +126,15 @@ class Invoker:
                             observer=watch.observer,
                             recorder=watch.recorder,
                         )
-                    outcome = await Invocation(
-                        plan,
-                        target.protocol.encode(request),
-                        environ_of(target, request, context, route, client)
-                        if plan.module.reads_environ
-                        else NO_STRINGS,
-                    ).run(deadline, guard, session)
+                    if begun is not None:
+                        invocation = begun.invocation
+                        deadline -= invocation.ran
+                    else:
+                        environ = NO_STRINGS
+                        if plan.module.reads_environ:
+                            environ = environ_of(target, request, context, route, client)
+                        invocation = Invocation(plan, target.protocol.encode(request), environ)
+                    outcome = await invocation.run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
                     if session is not None and session.violations:
@@ -160,6 +168,26 @@ class Invoker:
             if target.tally is not None:
                 target.tally.answered(time.monotonic() - begin, response.status_code)
             return response
+
+    def ask(
+        self, target: Target, scope: Scope, path: str, params: dict[str, str], body: bytes, region: str
+    ) -> Answer | Begun | None:
+        """As call(), for a request that nobody listens to, as far as it goes without waiting and without objects.
+
+        Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
+        nothing was done.
+        """
+        quick = target.quick
+        if quick is None or not target.bulkhead.free or not self.is_open:
+            return None
+        tally = target.tally
+        begin = 0.0 if tally is None else time.monotonic()
+        found = quick.ask(scope, path, params, body, region)
+        if type(found) is tuple:
+            self._counts["ok"] += 1
+            if tally is not None:
+                tally.answered(time.monotonic() - begin, found[0])
+        return found
 
     def guard(self, gone: Gone | None) -> Interruptible:
         """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""

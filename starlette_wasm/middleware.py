@@ -22,7 +22,7 @@ from .rollout.pipeline.plan import Pipeline
 from .rollout.router import Choice, Match, Reason
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
-from .serving import COLD, RUNTIME, send_method_not_allowed, send_problem, serve
+from .serving import COLD, RUNTIME, header, region_of, send_method_not_allowed, send_problem, serve
 from .settings import WasmSettings
 from .signals import ServerSignals
 from .target import Target
@@ -114,9 +114,9 @@ class WasmMiddleware:
     ) -> None:
         runtime = self.runtime
         settings, deployment = runtime.settings, runtime.deployment
-        version = _header(scope, b"x-wasm-version") if settings.allow_version_header else None
+        version = header(scope, b"x-wasm-version") if settings.allow_version_header else None
         sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
-        region = runtime.region(_header(scope, b"x-region")) if settings.trust_region_header else settings.region
+        region = region_of(runtime, scope)
         healthy = runtime.health.healthy
         choice = match.group.pick(
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
@@ -155,7 +155,16 @@ class WasmMiddleware:
             await send_problem(runtime.debug, error, scope, exchange.send(send), None)
             return
         request = await serve(
-            runtime, target, scope, receive, send, path=path, params=match.params, cold=cold, exchange=exchange
+            runtime,
+            target,
+            scope,
+            receive,
+            send,
+            path=path,
+            params=match.params,
+            cold=cold,
+            exchange=exchange,
+            region=region if shadow is None and not cold else None,
         )
         if (
             shadow is not None
@@ -251,18 +260,10 @@ class WasmMiddleware:
                 self._stopped = True
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            text: str = value.decode("latin-1")
-            return text
-    return None
-
-
 def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
     if stickiness.header is not None:
-        return _header(scope, stickiness.header.lower().encode("latin-1"))
-    cookies = _header(scope, b"cookie")
+        return header(scope, stickiness.header.lower().encode("latin-1"))
+    cookies = header(scope, b"cookie")
     return cookie_parser(cookies).get(stickiness.cookie or "") if cookies else None
 
 

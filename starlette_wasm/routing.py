@@ -30,6 +30,7 @@ from .serving import (
     has_handler,
     problem,
     read_body,
+    region_of,
     request_id_of,
     send_problem,
     serve,
@@ -136,6 +137,7 @@ class _FunctionApp:
                 cold=cold,
                 exchange=exchange,
                 raises=True,
+                region=None if cold else region_of(runtime, scope),
             )
 
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from .engine.hot import hot
 from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id
 from .protocols.headers import render
 from .target import Target
+from .telemetry import IDLE_EXCHANGE, Exchange
 
 if TYPE_CHECKING:
     from .rollout.pipeline.plan import Pipeline
     from .runtime import WasmRuntime
-    from .telemetry import Exchange
 
 RUNTIME = "starlette_wasm.runtime"
 """The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
@@ -39,12 +40,10 @@ Call = Callable[..., Awaitable[EdgeResponse]]
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
-    head = len(scope["path"]) + len(scope.get("query_string", b""))
-    for name, value in scope["headers"]:
-        head += len(name) + len(value)
-        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
-            raise RequestTooLarge(limit)
-    if head > MAX_HEAD:
+    headers = _measure(scope["headers"], limit)
+    if headers < 0:
+        raise RequestTooLarge(limit)
+    if len(scope["path"]) + len(scope.get("query_string", b"")) + headers > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
     message = await receive()
     _check_connected(message)
@@ -62,6 +61,18 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise RequestTooLarge(limit)
     return body
+
+
+def _measure(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
+    """Bytes of the names and values; -1 where content-length is over the limit."""
+    if hot is not None and (measured := hot.head(headers, limit)) is not None:
+        return measured
+    total = 0
+    for name, value in headers:
+        total += len(name) + len(value)
+        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
+            return -1
+    return total
 
 
 def _check_connected(message: Message) -> None:
@@ -88,17 +99,27 @@ async def serve(
     cold: int,
     exchange: Exchange,
     raises: bool = False,
+    region: str | None = None,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, where a guest has decided the answer.
 
-    Faults become problem+json; with ``raises`` only those for which the app has no exception handler.
+    Faults become problem+json; with ``raises`` only those for which the app has no exception handler. With a
+    ``region`` the short way is tried, which gives no request.
     """
     send = exchange.send(send)
     request = None
     try:
         body = await read_body(scope, receive, target.policy.max_request_bytes)
-        request = EdgeRequest.from_scope(scope, body, path=path, params=params)
         call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+        if region is not None and exchange is IDLE_EXCHANGE and type(target) is Target:
+            found = runtime.ask(target, scope, path, params, body, region)
+            if type(found) is tuple:
+                await send({"type": "http.response.start", "status": found[0], "headers": found[1]})
+                await send({"type": "http.response.body", "body": found[2]})
+                return None
+            if found is not None:
+                call = partial(call, begun=found)
+        request = EdgeRequest.from_scope(scope, body, path=path, params=params)
         response = await call(
             target,
             request,
@@ -124,6 +145,21 @@ async def serve(
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
     return request
+
+
+def region_of(runtime: WasmRuntime, scope: Scope) -> str:
+    """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
+    settings = runtime.settings
+    return runtime.region(header(scope, b"x-region")) if settings.trust_region_header else settings.region
+
+
+def header(scope: Scope, wanted: bytes) -> str | None:
+    """The first value of a header."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            text: str = value.decode("latin-1")
+            return text
+    return None
 
 
 def has_handler(scope: Scope, error: WasmError) -> bool:
@@ -180,11 +216,8 @@ async def send_plain(
 
 def request_id_of(scope: Scope) -> str:
     """The ``x-request-id`` of a request where it is well formed, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text: str = value.decode("latin-1")
-            return text if is_request_id(text) else new_request_id()
-    return new_request_id()
+    given = header(scope, b"x-request-id")
+    return given if given is not None and is_request_id(given) else new_request_id()
 
 
 def new_request_id() -> str:

@@ -13,6 +13,7 @@ from .capabilities import Capabilities, Grants
 from .directory import OpenDirectory
 from .engine import layout
 from .engine.plan import Limits, Plan, Preopen
+from .engine.quick import Quick, fits
 from .exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from .functions.catalog import FunctionSource
 from .functions.loader import LoadedFunction
@@ -20,6 +21,7 @@ from .messages import EdgeRequest
 from .policy import GrantedDir, SandboxPolicy, resolve_dirs
 from .protocols import Protocol as MessageProtocol
 from .protocols import get_protocol
+from .protocols.edge import EdgeProtocol
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -52,6 +54,8 @@ class Target:
     """Those of the plan, held open as long as this target may be called."""
     tally: Tally | None = None
     """None where nobody counts."""
+    quick: Quick | None = None
+    """The short way, where the function can go it."""
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -72,6 +76,7 @@ class Target:
             environ=_environ(_identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
+            quick=None,
         )
 
 
@@ -111,28 +116,35 @@ def bind(
     granted = resolve_dirs(policy, warn=module.uses_files)  # what is wrong with them is wrong for every module
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
     directories += [directory for directory, _ in opened]
+    protocol = get_protocol(source.manifest.protocol)
+    plan = Plan(
+        module,
+        Limits(
+            memory_pages=policy.max_memory_pages,
+            time=policy.execution_timeout_ms / 1000,
+            stdout=policy.max_response_bytes,
+            stderr=policy.max_log_bytes,
+        ),
+        layout.strings([source.name.encode()] if module.reads_args else []),
+        tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
+    )
+    variables = _environ(environ)
+    quick: Quick | None = None
+    if isinstance(protocol, EdgeProtocol) and fits(plan):
+        quick = Quick(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
     return Target(
         name=source.name,
         version=source.version,
         route=route,
         function=function,
         policy=policy,
-        protocol=get_protocol(source.manifest.protocol),
-        plan=Plan(
-            module,
-            Limits(
-                memory_pages=policy.max_memory_pages,
-                time=policy.execution_timeout_ms / 1000,
-                stdout=policy.max_response_bytes,
-                stderr=policy.max_log_bytes,
-            ),
-            layout.strings([source.name.encode()] if module.reads_args else []),
-            tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
-        ),
-        environ=_environ(environ),
+        protocol=protocol,
+        plan=plan,
+        environ=variables,
         grants=capabilities.grants(policy) if module.uses_edge else None,
         directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
+        quick=quick,
     )
 
 

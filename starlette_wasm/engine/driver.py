@@ -19,7 +19,7 @@ _PATIENCE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 _LIGHT = 0.002
 """Seconds of CPU that an invocation may use on the event loop, where it did not end in the first poll."""
-_HEAVY, _HEAVIEST = 4, 8
+HEAVY, _HEAVIEST = 4, 8
 """From how many heavy invocations on, less the light ones, the next begins in a thread; and where counting ends."""
 HostCall = Callable[[], Awaitable[int]]
 Guard = Callable[[], AbstractAsyncContextManager[None]]
@@ -67,7 +67,7 @@ class Invocation(Instance):
         self.result: bytes | None = None
         self.engine.ticker.touch()
         plan = self.plan
-        ended = self.start(poll=plan.heavy < _HEAVY)
+        ended = self.start(poll=plan.heavy < HEAVY)
         if ended:
             if plan.heavy:
                 plan.heavy -= 1
@@ -98,7 +98,7 @@ class Invocation(Instance):
                         continue
                     call, self._call = self._call, None
                     self._result = await call()
-                    if self.cpu > _LIGHT or self.plan.heavy >= _HEAVY:
+                    if self.cpu > _LIGHT or self.plan.heavy >= HEAVY:
                         continue
                     self.set_clocks()
                     begin = time.perf_counter()

@@ -5,11 +5,10 @@
 
    Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
 
+#include "hot.h"
+
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,33 +16,6 @@
 #define PAGE 65536
 #define NO_DEADLINE ((uint64_t)1 << 40)
 #define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
-#define SPARE 8192
-
-struct extern_ {
-  uint8_t kind;
-  uint64_t of[3];
-};
-
-/* capi.ScratchMemory mirrors this. */
-struct scratch {
-  void *trap, *error;
-  struct extern_ io, main, table, other, value;
-  uint64_t instance[2];
-  char *name;
-  size_t length;
-  void *store, *context, *future;
-  uint8_t *base;
-  uint64_t ran_ns;
-  uint32_t pages, out_len;
-  char out[SPARE];
-};
-
-/* hot.PlanMemory mirrors this. */
-struct plan {
-  void *engine, *pre;
-  int64_t bound, table_elements, tables;
-  uint32_t environ_at, out_cap, err_cap;
-};
 
 /* layout.RESULTS */
 struct results {
@@ -70,10 +42,8 @@ static struct {
   void (*increment_epoch)(void *);
 } wasmtime;
 
-enum { NOT_GROWN = -2, NOT_MADE = -1, PAUSED = 0, ENDED = 1, ENDED_WELL = 2 };
-
-const char source[] = SOURCE; /* the SHA-256 of this file */
-const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof wasmtime};
+const char source[] = SOURCE; /* the SHA-256 of all sources */
+const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof(struct quick), sizeof wasmtime};
 
 void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
 

@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import os
 import time
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from . import capi, layout
 from .bounds import TABLE_ELEMENTS, TABLES
@@ -25,8 +25,8 @@ _numbers = itertools.count(1)
 class Instance:
     """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
-    __slots__ = ("_base", "_context", "_environ", "_future", "_scratch", "_stdin", "_store", "_well", "cpu", "engine",
-                 "number", "plan")  # fmt: skip
+    __slots__ = ("_base", "_begun", "_context", "_environ", "_future", "_scratch", "_stdin", "_store", "_well", "cpu",
+                 "engine", "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS) -> None:
         """``environ`` is a block of layout.strings()."""
@@ -39,7 +39,22 @@ class Instance:
         self._store: int | None = None
         self._future: int | None = None
         self._well = False
+        self._begun: int | None = None
         self.number = 0
+
+    @classmethod
+    def begun(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
+        """One that quick.c has made and polled: start() says what came of it. It is among the engine's live ones."""
+        instance = cls(plan, b"")
+        instance._scratch = scratch
+        instance._begun = how
+        plan.module.live.add(id(instance))
+        return instance
+
+    @property
+    def ran(self) -> float:
+        """Seconds of the first poll of hot.c."""
+        return self._made.said()[0] / 1e9
 
     def start(self, poll: bool = True) -> bool:
         """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
@@ -48,8 +63,10 @@ class Instance:
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
-        scratch = self._reserve()
+        scratch = self._reserve() if self._begun is None else self._made
         try:
+            if self._begun is not None:
+                return self._come_to(scratch, self._begun)
             if hot is not None and poll:
                 return self._go(hot, scratch)
             self._make(scratch)
@@ -107,6 +124,10 @@ class Instance:
             stdin, environ = self._stdin, self._environ
             tail = self._tail() if plan.dynamic else plan.tail
             how = hot.run(scratch.at, plan.at, tail, len(tail), environ, len(environ), stdin, len(stdin))
+        return self._come_to(scratch, how)
+
+    def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
+        """Take over from hot.c. True when the guest has ended. Raises as start()."""
         if how == ENDED_WELL:
             self._store = None
             self._well = True

@@ -37,6 +37,10 @@ class EdgeProtocol:
     def decode(self, stdout: bytes) -> EdgeResponse:
         return _reader.read(stdout)
 
+    def end(self, function: str, version: str, deadline_ms: int) -> bytes:
+        """The last bytes of a message, behind the region: of a request without a trace, and without a cold start."""
+        return to_utf8(f"{_end(EdgeContext('', '', False, function, version, deadline_ms))}}}")
+
 
 def strings(values: Mapping[str, str]) -> str:
     """A JSON object of strings."""
@@ -58,9 +62,12 @@ def _optional(value: str | None) -> str:
 def _context(context: EdgeContext | None) -> str:
     if context is None:
         return "null"
+    return f'{{"request_id":{quoted(context.request_id)},"region":{quoted(context.region)}{_end(context)}'
+
+
+def _end(context: EdgeContext) -> str:
     return (
-        f'{{"request_id":{quoted(context.request_id)},"region":{quoted(context.region)},'
-        f'"cold_start":{"true" if context.cold_start else "false"},'
+        f',"cold_start":{"true" if context.cold_start else "false"},'
         f'"function":{quoted(context.function)},"version":{quoted(context.version)},'
         f'"deadline_ms":{context.deadline_ms:d},'
         f'"traceparent":{_optional(context.traceparent)},"tracestate":{_optional(context.tracestate)}}}'

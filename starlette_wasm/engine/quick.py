@@ -1,0 +1,96 @@
+"""``Quick``: from an ASGI scope to the answer for ASGI in one call of quick.c, for guests that only compute.
+
+It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
+Python. What is unusual about a request or a response goes the long way, which says what is right.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import capi, hot
+from .driver import HEAVY, Invocation
+from .plan import Plan
+
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body, as ASGI wants them."""
+_ONE_AT_A_TIME = not sysconfig.get_config_var("Py_GIL_DISABLED")
+"""quick.c relies on the GIL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run()."""
+
+    invocation: Invocation
+    request_id: str
+    """What the guest was told."""
+
+
+class Quick:
+    """What of a request to one guest does not depend on the request, laid out for quick.c."""
+
+    __slots__ = ("_ask", "_at", "_engine", "_memory", "_plan")
+
+    def __init__(self, plan: Plan, about: bytes, environ: tuple[bytes, ...]) -> None:
+        """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
+        assert hot.hot is not None
+        assert fits(plan)
+        offsets, at = [], 0
+        for variable in environ:
+            offsets.append(at)
+            at += len(variable) + 1
+        module = plan.module
+        self._plan = plan
+        self._engine = module.engine
+        self._ask = hot.hot.ask
+        self._memory = hot.QuickMemory(
+            plan.at,
+            plan.tail,
+            about,
+            struct.pack(f"<{len(offsets)}I", *offsets),
+            b"".join(variable + b"\0" for variable in environ),
+            *(len(plan.tail), len(about), len(offsets), at),
+            module.engine.config.clock_resolution_ns,
+            *(module.reads_environ, module.reads_clock, module.reads_random),
+        )
+        self._at = ctypes.addressof(self._memory)
+
+    def ask(
+        self, scope: Mapping[str, Any], path: str, params: dict[str, str], body: bytes, region: str
+    ) -> Answer | Begun | None:
+        """The answer of a guest that ends at once and well; or what is to be gone on with; or None: nothing was done.
+
+        On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
+        """
+        plan, engine = self._plan, self._engine
+        ticker = engine.ticker
+        if plan.heavy >= HEAVY or plan.module.pre is None or ticker.live >= engine.config.max_instances:
+            return None
+        scratch = engine.scratches.pop() if engine.scratches else capi.Scratch()
+        ticker.live += 1
+        begun = False
+        try:
+            ticker.touch()
+            found = self._ask(scratch.at, self._at, scope, path, params, body, region)
+            if found is not None and len(found) == 2:
+                begun = True
+                return Begun(Invocation.begun(plan, scratch, found[0]), found[1])
+        finally:
+            if not begun:
+                ticker.live -= 1
+                engine.scratches.append(scratch)
+        if plan.heavy and found is not None:
+            plan.heavy -= 1
+        answer: Answer | None = found
+        return answer
+
+
+def fits(plan: Plan) -> bool:
+    """Whether a guest only computes, so that nothing of it needs Python before it has ended."""
+    return hot.hot is not None and _ONE_AT_A_TIME and not plan.module.calls_host and not plan.preopens
