@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from .deployment import Deployment
+from .engine.quick import Begun
 from .exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse
@@ -41,6 +42,8 @@ from .telemetry import IDLE_EXCHANGE, Exchange
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
+_REQUEST_ID = "starlette_wasm.request_id"
+"""In the scope: that of the last call, for the answer to its fault."""
 Handler = Callable[[Request, Call], Awaitable[Response]]
 # What is wrong with the route itself, and would have stopped the start had the route been found there.
 _AT_START = (ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation)
@@ -225,7 +228,7 @@ async def _answer(
             raise
         exchange.failed(error)
         runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
-        request_id = getattr(request.state, "wasm_request_id", None) or request_id_of(request.scope)
+        request_id = request.scope.get(_REQUEST_ID) or request_id_of(request.scope)
         status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
         headers = [(b"content-type", b"application/problem+json"), *headers]
         if request.method == "HEAD":
@@ -242,13 +245,22 @@ async def _call(
     runtime, cold = await wasm.runtime_for(outer.scope)
     target = wasm.target(runtime, path)
     headers: Mapping[str, str] | None = None
+    begun: Begun | None = None
     if isinstance(given, EdgeRequest):
         request, headers = given, outer.headers
         if not outer._stream_consumed:
             await _body(outer, target)  # or the wait for a disconnect would take it away
     else:
         body = await _body(given, target)
-        request = EdgeRequest.from_scope(given.scope, body, path=get_route_path(given.scope), params=given.path_params)
+        scope, within = given.scope, get_route_path(given.scope)
+        if given is outer and exchange is IDLE_EXCHANGE and not cold and len(body) <= target.policy.max_request_bytes:
+            found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope))
+            if type(found) is tuple:
+                scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
+                return _Answer(*found)
+            if found is not None:
+                begun = found
+        request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
     target.check_size(request)
     try:
         response = await runtime.call(
@@ -260,10 +272,11 @@ async def _call(
             gone=partial(disconnected, outer.receive),
             headers=headers,
             exchange=exchange,
+            begun=begun,
         )
     finally:
         if request.context is not None:
-            outer.state.wasm_request_id = request.context.request_id
+            outer.scope[_REQUEST_ID] = request.context.request_id
     assert request.context is not None
     return to_starlette(response, outer.method, request.context.request_id)
 
@@ -285,11 +298,20 @@ def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Respon
 
 
 def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
-    response = Response(body, status)
-    length = [header for header in response.raw_headers if header[0] == b"content-length"]
     ours = any(name == b"content-length" for name, _ in headers)
-    response.raw_headers = headers if ours or status in (204, 304) else [*headers, *length]
-    return response
+    if not ours and status not in (204, 304):
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return _Answer(status, headers, body)
+
+
+class _Answer(Response):
+    """A response with just these headers, which Response would work out anew."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = headers
 
 
 def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str, FunctionRef]]:
