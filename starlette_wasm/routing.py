@@ -258,7 +258,7 @@ async def _call(
             if type(found) is tuple:
                 scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
                 return _Answer(*found)
-            if found is not None:
+            if isinstance(found, Begun):
                 begun = found
         request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
     target.check_size(request)
