@@ -177,8 +177,8 @@ class Invoker:
         Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
         nothing was done.
         """
-        quick = target.quick
-        if quick is None or not target.bulkhead.free or not self.is_open:
+        quick, bulkhead = target.quick, target.bulkhead
+        if quick is None or not bulkhead.free or not self.is_open:
             return None
         tally = target.tally
         begin = 0.0 if tally is None else time.monotonic()

@@ -26,7 +26,7 @@ from .serving import COLD, RUNTIME, header, region_of, send_method_not_allowed, 
 from .settings import WasmSettings
 from .signals import ServerSignals
 from .target import Target
-from .telemetry import Exchange, PickedBy, Variant
+from .telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -94,8 +94,12 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = runtime.router.match(path)
             if match is not None:
-                with runtime.telemetry.exchange(scope, match.pattern, since=cold) as exchange:
+                exchange = runtime.telemetry.exchange(scope, match.pattern, since=cold)
+                if exchange is IDLE_EXCHANGE:
                     await self._serve(match, path, cold, exchange, scope, receive, send)
+                else:
+                    with exchange:
+                        await self._serve(match, path, cold, exchange, scope, receive, send)
                 return
             if runtime.deployment.config.expose_endpoints and path in ENDPOINTS:
                 await ENDPOINTS[path](runtime, scope, send)
@@ -118,9 +122,7 @@ class WasmMiddleware:
         sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
         region = region_of(runtime, scope)
         healthy = runtime.health.healthy
-        choice = match.group.pick(
-            scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
-        )
+        choice = match.group.pick(scope["method"], region, healthy, version, sticky_key)
         shadow: Target | Pipeline | None = None
         if isinstance(choice, Choice):
             target, trial = choice.target, choice.trial
@@ -145,7 +147,7 @@ class WasmMiddleware:
         else:
             name = match.group.function
             serves = healthy is not None and isinstance(
-                match.group.pick(scope["method"], region, forced_version=version), Choice
+                match.group.pick(scope["method"], region, None, version), Choice
             )
             reason = "nothing that serves this region is healthy" if serves else "no rule serves this region"
             error: WasmError = FunctionOverloaded(name, reason)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from .engine.hot import hot
 from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
@@ -40,13 +40,16 @@ Call = Callable[..., Awaitable[EdgeResponse]]
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
-    headers = _measure(scope["headers"], limit)
+    headers = None if hot is None else hot.head(scope["headers"], limit)
+    if headers is None:
+        headers = _measure(scope["headers"], limit)
     if headers < 0:
         raise RequestTooLarge(limit)
     if len(scope["path"]) + len(scope.get("query_string", b"")) + headers > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
     message = await receive()
-    _check_connected(message)
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
     body: bytes = message.get("body", b"")
     if message.get("more_body", False):
         chunks, size = [body], len(body)
@@ -54,7 +57,8 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             if size > limit:
                 raise RequestTooLarge(limit)
             message = await receive()
-            _check_connected(message)
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
         body = b"".join(chunks)
@@ -65,19 +69,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 def _measure(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
     """Bytes of the names and values; -1 where content-length is over the limit."""
-    if hot is not None and (measured := hot.head(headers, limit)) is not None:
-        return measured
     total = 0
     for name, value in headers:
         total += len(name) + len(value)
         if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
             return -1
     return total
-
-
-def _check_connected(message: Message) -> None:
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
 
 
 async def disconnected(receive: Receive) -> None:

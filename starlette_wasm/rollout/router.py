@@ -133,7 +133,7 @@ class Router(Generic[R, T]):
         if found is None:
             return None
         group, params = found
-        return Match(group.pattern, params, group)
+        return Match(group.pattern, params, group) if params else group.match
 
     def reweigh(self, weigh: Weigh[R, T], functions: Collection[str]) -> None:
         """Weigh the rules of the patterns that serve one of ``functions`` anew; the turns of the others go on.
@@ -154,6 +154,8 @@ class Group(Generic[R, T]):
         self._members = members
         self._phase = phase
         self.pools = self.weighed(weigh)
+        self.match: Match[R, T] = Match(pattern, {}, self)
+        """Of a path without parameters."""
 
     def serves(self, functions: Collection[str]) -> bool:
         return any(rule.function_name in functions for rule, _ in self._members)
@@ -180,7 +182,6 @@ class Group(Generic[R, T]):
         self,
         method: str,
         region: str,
-        *,
         healthy: Callable[[T], bool] | None = None,
         forced_version: str | None = None,
         sticky_key: str | None = None,
@@ -215,6 +216,8 @@ class _Pool(Generic[R, T]):
 
     def pick(self, healthy: Callable[[T], bool] | None, version: str | None, sticky_key: str | None) -> Pick[R, T]:
         among = self._weighted
+        if len(among) == 1 and version is None and healthy is None:
+            return self._choices[among[0]]
         forced = version is not None and self._versioned
         if forced:
             among = tuple([i for i, choice in enumerate(self._choices) if choice.rule.version == version])
