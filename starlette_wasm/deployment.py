@@ -58,7 +58,7 @@ class Deployment:
         """All targets that were made, of rules, routes and calls."""
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._directories: list[OpenDirectory] = []
-        self._stable = {canary.function_name: canary.stable_version for canary in config.canaries}
+        self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
@@ -109,9 +109,8 @@ class Deployment:
 
     def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
         """The rules, with the second one that is implied where a rule of a canary's function has no version."""
-        canaries = {canary.function_name: canary for canary in self.config.canaries}
         for index, rule in enumerate(self.config.rules):
-            canary = canaries.get(rule.function_name) if rule.version is None else None
+            canary = self._canaries.get(rule.function_name) if rule.version is None else None
             if canary is None:
                 yield index, rule
             else:
@@ -144,13 +143,19 @@ class Deployment:
         return router
 
     def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
-        """As bind(), once for each route or call."""
+        """As bind(), once for each route or call. Without a version a canary is bound too: it may be promoted."""
         if isinstance(version, int):
             version = str(version)  # as in YAML
         key = (name, version, policy, route)
         target = self._targets.get(key)
         if target is None:
-            target = self._targets[key] = self.bind(name, version, policy, route=route, where=where)
+            canary = self._canaries.get(name) if version is None else None
+            if canary is None:
+                target = self.bind(name, version, policy, route=route, where=where)
+            else:
+                self.target(name, canary.canary_version, policy, route=route, where=where)
+                target = self.target(name, canary.stable_version, policy, route=route, where=where)
+            self._targets[key] = target
         return target
 
     def bind(
@@ -169,8 +174,9 @@ class Deployment:
 
         Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
         """
-        if version is None:
-            version = self._stable.get(name)
+        canary = self._canaries.get(name)
+        if version is None and canary is not None:
+            version = canary.stable_version
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
@@ -186,6 +192,8 @@ class Deployment:
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]
         bulkhead = self._bulkhead(route or name, granted)
+        if canary is not None and version == canary.canary_version:
+            where = f"{where} (canary v{version})".lstrip()
         target = bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
         self.bound.append(target)
         return target
