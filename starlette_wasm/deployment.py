@@ -17,6 +17,7 @@ from .functions.catalog import Catalog
 from .functions.circuit import LoadCircuit
 from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
+from .functions.stop import Stop
 from .policy import SandboxPolicy, load_policies
 from .rollout.canary.shares import Part, Shares
 from .rollout.pipeline.plan import Pipeline, Pipelines, bind_pipelines
@@ -243,10 +244,11 @@ def deploy(
     capabilities: Capabilities,
     circuit: LoadCircuit | None = None,
     previous: Deployment | None = None,
+    stop: Stop | None = None,
 ) -> Deployment:
     """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
 
-    ``circuit`` remembers which modules could not be compiled.
+    ``circuit`` remembers which modules could not be compiled. ``stop`` ends it early, with Stopped.
 
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
@@ -268,6 +270,7 @@ def deploy(
         ),
         circuit,
         known,
+        stop,
     )
     deployment = Deployment(
         config, source, catalog, functions, policies, settings.default_policy, capabilities, previous

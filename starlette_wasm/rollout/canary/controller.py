@@ -48,6 +48,7 @@ class Canaries:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._opened = False
+        self._inherited: list[Store] = []
 
     async def open(self, deployment: Deployment, url: str) -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
@@ -102,6 +103,14 @@ class Canaries:
                 logger.warning("canaries: the last counts are not told: %s", error)
             await store.close()
         self._live, self._deployment = {}, None
+
+    def forget(self) -> None:
+        """In a forked child: nothing is open, and what the parent has open is left alone. Gates stay."""
+        if self._store is not None:
+            self._inherited.append(self._store)
+        self._opened = False
+        self._store = self._task = self._deployment = None
+        self._live = {}
 
     def version(self, function: str) -> str | None:
         """The version for who names none, where there is a canary: stable, or the canary once it is promoted."""
