@@ -63,8 +63,11 @@ class Deployment:
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
-    def route(self) -> None:
-        """Bind the rules and pipelines. Raises what bind() does, and ConfigError."""
+    def route(self, previous: Deployment | None = None) -> None:
+        """Bind the rules and pipelines. Raises what bind() does, and ConfigError.
+
+        The circuit breakers and retry budgets of ``previous`` are kept, for what is the same.
+        """
         self._check_canaries()
         rules: list[tuple[RouteRule, Target | Pipeline]] = []
         for index, rule in self._versioned():
@@ -85,7 +88,9 @@ class Deployment:
         for pattern, weight in weights.items():
             if not weight:
                 logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
-        self.pipelines = bind_pipelines(self.config, self.bind, self._where)
+        before = None if previous is None else previous.pipelines
+        same = () if previous is None else self._same(previous)
+        self.pipelines = bind_pipelines(self.config, self.bind, self._where, before, same)
         rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
         self.default = None
         if self.config.default_function is not None:
@@ -98,6 +103,16 @@ class Deployment:
                 policy_key="defaultPolicy",
             )
         self.router = self._router(rules)
+
+    def _same(self, previous: Deployment) -> set[tuple[str, str]]:
+        """The versions of functions of which nothing has changed."""
+        return {
+            key
+            for key, function in self.functions.items()
+            if (before := previous.functions.get(key)) is not None
+            and before.digest == function.digest
+            and before.source.manifest == function.source.manifest
+        }
 
     def _check_canaries(self) -> None:
         for index, canary in enumerate(self.config.canaries):
@@ -275,5 +290,5 @@ def deploy(
     deployment = Deployment(
         config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
     )
-    deployment.route()
+    deployment.route(previous)
     return deployment

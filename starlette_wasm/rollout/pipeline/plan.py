@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -172,12 +172,23 @@ class Pipelines:
         raise ConfigError(f"no pipeline serves {method} {path}", mend=f"known are {known}")
 
 
-def bind_pipelines(config: EdgeRouterConfig, bind: Bind, where: Callable[[str], str]) -> Pipelines:
-    """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does."""
-    pipelines = Pipelines(Breakers(config.circuit_breaker))
+def bind_pipelines(
+    config: EdgeRouterConfig,
+    bind: Bind,
+    where: Callable[[str], str],
+    before: Pipelines | None = None,
+    same: Collection[tuple[str, str]] = (),
+) -> Pipelines:
+    """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does.
+
+    What is known of functions, by circuit breakers and retry budgets, is taken over from ``before``: of the ``same``
+    versions, and of pipelines with the same path, methods and budget.
+    """
+    breakers = Breakers(config.circuit_breaker, before.breakers if before else None, same)
+    pipelines = Pipelines(breakers)
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
-        pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines))
+        pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))
     return pipelines
 
 
@@ -198,7 +209,7 @@ class _Binder:
         self._where = where
         self._key = key
 
-    def pipeline(self, owner: Pipelines) -> Pipeline:
+    def pipeline(self, owner: Pipelines, before: Pipelines | None) -> Pipeline:
         given = self._given
         steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
         first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
@@ -210,9 +221,17 @@ class _Binder:
             steps=steps,
             timeout=sum(step.longest for step in steps) if limit is None else limit / 1000,
             policy=max(policies, key=lambda policy: policy.max_request_bytes),
-            budget=RetryBudget(given.retry_budget),
+            budget=self._budget(before),
             owner=owner,
         )
+
+    def _budget(self, before: Pipelines | None) -> RetryBudget:
+        given = self._given
+        wanted = (given.path, given.methods, given.retry_budget)
+        for other in before.all if before else ():
+            if (other.route, other.methods, other.budget.config) == wanted:
+                return other.budget
+        return RetryBudget(given.retry_budget)
 
     def _step(self, step: PipelineStep, index: int) -> Step:
         key = f"{self._key}.steps[{index}]"
