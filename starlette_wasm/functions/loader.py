@@ -51,6 +51,8 @@ class LoadedFunction:
     module: Module
     digest: str
     """SHA-256 of the file, hexadecimal."""
+    size: int
+    """Of the file, in bytes."""
     cached: bool
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None
@@ -59,7 +61,7 @@ class LoadedFunction:
     """Names what traps in it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest))
+        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest, self.size))
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
@@ -193,7 +195,7 @@ class _Loader:
         stored = cache.load(key) if cache else None
         if stored is not None:
             try:
-                return LoadedFunction(source, Module.load(engine, *stored), digest, True)
+                return LoadedFunction(source, Module.load(engine, *stored), digest, len(guest), True)
             except (InvalidModuleError, UnsupportedModuleError) as error:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
         begin = time.time_ns()
@@ -209,7 +211,7 @@ class _Loader:
         if cache:
             cache.store(key, code, module.facts)
             self._compiled = True
-        return LoadedFunction(source, module, digest, False, compiled)
+        return LoadedFunction(source, module, digest, len(guest), False, compiled)
 
     def _read(self, file: Path) -> bytes:
         most = self._limits.module
