@@ -243,10 +243,8 @@ class Deployment:
         """
         stuck = self.live
         for function in self.functions.values():
-            if function.module.live:
+            if not function.module.close():
                 logger.warning("%s is not freed: a guest is stuck in it", function.source)
-            else:
-                function.module.close()
         if not stuck:
             for directory in self._directories:
                 directory.close()
