@@ -18,7 +18,7 @@ from .functions.circuit import LoadCircuit
 from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
 from .functions.stop import Stop
-from .policy import SandboxPolicy, load_policies
+from .policy import SandboxPolicy, is_shipped, load_policies
 from .rollout.canary.shares import Part, Shares
 from .rollout.pipeline.plan import Pipeline, Pipelines, bind_pipelines
 from .rollout.router import Router
@@ -59,6 +59,8 @@ class Deployment:
         """All targets that were made, of rules, routes and calls."""
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._directories: list[OpenDirectory] = []
+        self._warned: set[str] = set()
+        """The policies of which it was said what is missing."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
@@ -210,7 +212,20 @@ class Deployment:
         bulkhead = self._bulkhead(route or name, granted)
         if canary is not None and version == canary.canary_version:
             where = f"{where} (canary v{version})".lstrip()
-        target = bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
+        # The shipped policies grant directories that many have no use for.
+        warn = wanted not in self._warned and (function.module.uses_files or not is_shipped(granted))
+        if warn:
+            self._warned.add(wanted)
+        target = bind(
+            function,
+            granted,
+            self._capabilities,
+            self._directories,
+            bulkhead,
+            route=route,
+            where=where,
+            warn=warn,
+        )
         self.bound.append(target)
         return target
 
