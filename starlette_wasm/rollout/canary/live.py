@@ -147,3 +147,8 @@ class Live:
             return self.canary.success_rate
         window = self.canary if self.canary.samples >= MIN_TO_ADVANCE else self.longer
         return window.success_rate if window.samples >= MIN_TO_ADVANCE else None
+
+    @property
+    def samples_missing(self) -> int:
+        """Requests of the canary until there is a success rate."""
+        return max(0, MIN_TO_ADVANCE - max(self.canary.samples, self.longer.samples))
