@@ -151,3 +151,34 @@ def test_a_record_without_a_digest_gets_that_of_the_module_that_is_there(tmp_pat
             assert (record(runtime).digest, record(runtime).epoch) == (digest, begun.epoch)
 
     run(main())
+
+
+def test_of_two_modules_under_one_version_one_is_served(tmp_path: Path) -> None:
+    """However often both look: they do not take the place of each other for ever."""
+    functions(tmp_path / "a")
+    functions(tmp_path / "b")
+    build(tmp_path / "b", "other")
+    url = f"sqlite:///{tmp_path}/canary.db"
+
+    async def main() -> None:
+        async with (
+            replica(tmp_path / "a", url) as first,
+            http(first) as ask_first,
+            replica(tmp_path / "b", url) as second,
+            http(second) as ask_second,
+        ):
+            for by_hand in (False, True):
+                if by_hand:
+                    await first.canaries.abort("f")
+                    await first.canaries.start("f")
+                epochs = []
+                for _ in range(3):
+                    await second.canaries._tick()
+                    await first.canaries._tick()
+                    epochs.append(record(first).epoch)
+                assert len(set(epochs[1:])) == 1
+                await second.canaries._tick()
+                served = [await versions(ask, 10) for ask in (ask_first, ask_second)]
+                assert sorted(seen["v1"] for seen in served) == [9, 10]
+
+    run(main())
