@@ -96,14 +96,15 @@ def plain(text: str) -> str:
     return shown if len(text) <= _MOST_SHOWN else f"{shown}..."
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean ...?``, or all the known names where none is near."""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``did you mean ...?``, or all the known names where none is near. A common ``prefix`` makes none nearer."""
     import difflib  # only for what is wrong anyway
 
     names = sorted(known)
-    match = difflib.get_close_matches(name.lower(), [each.lower() for each in names], n=1)
+    bare = {each.removeprefix(prefix).lower(): each for each in names}
+    match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
     if match:
-        return f"did you mean {next(each for each in names if each.lower() == match[0])}?"
+        return f"did you mean {bare[match[0]]}?"
     return f"known are {', '.join(names)}" if names else "take it out"
 
 

@@ -17,7 +17,8 @@ from .functions.catalog import Catalog
 from .functions.circuit import LoadCircuit
 from .functions.compiler import CompileLimits
 from .functions.loader import LoadedFunction, load_all, open_cache
-from .policy import SandboxPolicy, load_policies
+from .functions.stop import Stop
+from .policy import SandboxPolicy, is_shipped, load_policies
 from .rollout.canary.shares import Part, Shares
 from .rollout.pipeline.plan import Pipeline, Pipelines, bind_pipelines
 from .rollout.router import Router
@@ -58,12 +59,17 @@ class Deployment:
         """All targets that were made, of rules, routes and calls."""
         self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
         self._directories: list[OpenDirectory] = []
-        self._stable = {canary.function_name: canary.stable_version for canary in config.canaries}
+        self._warned: set[str] = set()
+        """The policies of which it was said what is missing."""
+        self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
-    def route(self) -> None:
-        """Bind the rules and pipelines. Raises what bind() does, and ConfigError."""
+    def route(self, previous: Deployment | None = None) -> None:
+        """Bind the rules and pipelines. Raises what bind() does, and ConfigError.
+
+        The circuit breakers and retry budgets of ``previous`` are kept, for what is the same.
+        """
         self._check_canaries()
         rules: list[tuple[RouteRule, Target | Pipeline]] = []
         for index, rule in self._versioned():
@@ -84,7 +90,9 @@ class Deployment:
         for pattern, weight in weights.items():
             if not weight:
                 logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
-        self.pipelines = bind_pipelines(self.config, self.bind, self._where)
+        before = None if previous is None else previous.pipelines
+        same = () if previous is None else self._same(previous)
+        self.pipelines = bind_pipelines(self.config, self.bind, self._where, before, same)
         rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
         self.default = None
         if self.config.default_function is not None:
@@ -98,6 +106,16 @@ class Deployment:
             )
         self.router = self._router(rules)
 
+    def _same(self, previous: Deployment) -> set[tuple[str, str]]:
+        """The versions of functions of which nothing has changed."""
+        return {
+            key
+            for key, function in self.functions.items()
+            if (before := previous.functions.get(key)) is not None
+            and before.digest == function.digest
+            and before.source.manifest == function.source.manifest
+        }
+
     def _check_canaries(self) -> None:
         for index, canary in enumerate(self.config.canaries):
             for key, version in (("stableVersion", canary.stable_version), ("canaryVersion", canary.canary_version)):
@@ -109,9 +127,8 @@ class Deployment:
 
     def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
         """The rules, with the second one that is implied where a rule of a canary's function has no version."""
-        canaries = {canary.function_name: canary for canary in self.config.canaries}
         for index, rule in enumerate(self.config.rules):
-            canary = canaries.get(rule.function_name) if rule.version is None else None
+            canary = self._canaries.get(rule.function_name) if rule.version is None else None
             if canary is None:
                 yield index, rule
             else:
@@ -144,13 +161,19 @@ class Deployment:
         return router
 
     def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
-        """As bind(), once for each route or call."""
+        """As bind(), once for each route or call. Without a version a canary is bound too: it may be promoted."""
         if isinstance(version, int):
             version = str(version)  # as in YAML
         key = (name, version, policy, route)
         target = self._targets.get(key)
         if target is None:
-            target = self._targets[key] = self.bind(name, version, policy, route=route, where=where)
+            canary = self._canaries.get(name) if version is None else None
+            if canary is None:
+                target = self.bind(name, version, policy, route=route, where=where)
+            else:
+                self.target(name, canary.canary_version, policy, route=route, where=where)
+                target = self.target(name, canary.stable_version, policy, route=route, where=where)
+            self._targets[key] = target
         return target
 
     def bind(
@@ -169,8 +192,9 @@ class Deployment:
 
         Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
         """
-        if version is None:
-            version = self._stable.get(name)
+        canary = self._canaries.get(name)
+        if version is None and canary is not None:
+            version = canary.stable_version
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
@@ -186,7 +210,22 @@ class Deployment:
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]
         bulkhead = self._bulkhead(route or name, granted)
-        target = bind(function, granted, self._capabilities, self._directories, bulkhead, route=route, where=where)
+        if canary is not None and version == canary.canary_version:
+            where = f"{where} (canary v{version})".lstrip()
+        # The shipped policies grant directories that many have no use for.
+        warn = wanted not in self._warned and (function.module.uses_files or not is_shipped(granted))
+        if warn:
+            self._warned.add(wanted)
+        target = bind(
+            function,
+            granted,
+            self._capabilities,
+            self._directories,
+            bulkhead,
+            route=route,
+            where=where,
+            warn=warn,
+        )
         self.bound.append(target)
         return target
 
@@ -219,10 +258,8 @@ class Deployment:
         """
         stuck = self.live
         for function in self.functions.values():
-            if function.module.live:
+            if not function.module.close():
                 logger.warning("%s is not freed: a guest is stuck in it", function.source)
-            else:
-                function.module.close()
         if not stuck:
             for directory in self._directories:
                 directory.close()
@@ -235,10 +272,11 @@ def deploy(
     capabilities: Capabilities,
     circuit: LoadCircuit | None = None,
     previous: Deployment | None = None,
+    stop: Stop | None = None,
 ) -> Deployment:
     """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
 
-    ``circuit`` remembers which modules could not be compiled.
+    ``circuit`` remembers which modules could not be compiled. ``stop`` ends it early, with Stopped.
 
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
@@ -260,9 +298,10 @@ def deploy(
         ),
         circuit,
         known,
+        stop,
     )
     deployment = Deployment(
         config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
     )
-    deployment.route()
+    deployment.route(previous)
     return deployment

@@ -71,7 +71,8 @@ class Health:
     def adopt(self, deployment: Deployment) -> None:
         """Look after what is served from now on. What is the same as before keeps its state."""
         if self._runtime.state != "open":
-            self._subjects, self._told, self._settled = {}, {}, False
+            self._subjects, self._settled = {}, False
+            self._tell({})
         self._bind(deployment)
 
     def _bind(self, deployment: Deployment) -> None:
@@ -171,10 +172,15 @@ class Health:
         if out != self._out:
             self._out = out
             self.healthy = self._is_healthy if out else None
-        verdicts = self.verdicts()
+        self._tell(self.verdicts())
+
+    def _tell(self, verdicts: dict[tuple[str, str], bool | None]) -> None:
+        telemetry = self._runtime.telemetry
         for (name, version), healthy in verdicts.items():
             if healthy is not None and self._told.get((name, version)) is not healthy:
-                self._runtime.telemetry.function_healthy(name, version, healthy)
+                telemetry.function_healthy(name, version, healthy)
+        for name, version in self._told.keys() - verdicts.keys():
+            telemetry.function_gone(name, version)
         self._told = verdicts
 
 

@@ -221,6 +221,10 @@ def shipped_policies() -> Path:
     return inside if inside.is_dir() else package.parent / "policies"
 
 
+def is_shipped(policy: SandboxPolicy) -> bool:
+    return policy._file is not None and Path(policy._file).parent == shipped_policies()
+
+
 def _load_folder(folder: Path) -> dict[str, SandboxPolicy]:
     try:
         files = sorted(each for each in folder.iterdir() if each.suffix in _SUFFIXES and each.name[0] != ".")
@@ -250,14 +254,17 @@ def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir
         path = _resolve(policy, mapping, key)
         if path is None:
             if warn:
-                logger.warning("policy %s: %s: no such directory: %s; not granted", policy.name, key, mapping.host_path)
+                logger.warning(
+                    "%s: %s: no such directory: %s; it is not granted: make it, or take it out of allowedDirs",
+                    *(_file_of(policy), key, mapping.host_path),
+                )
         else:
             granted.append(GrantedDir(mapping.guest_path, path, mapping.readonly))
     return granted
 
 
 def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | None:
-    file = policy._file or f"policy {policy.name}"
+    file = _file_of(policy)
 
     def error(problem: str, mend: str) -> ConfigError:
         return ConfigError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, mend=mend)
@@ -275,3 +282,7 @@ def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | Non
     except (OSError, ValueError, RuntimeError) as failure:
         reason = getattr(failure, "strerror", None) or str(failure)
         raise error(f"cannot be used: {reason}", "give a directory that this user can read") from None
+
+
+def _file_of(policy: SandboxPolicy) -> str:
+    return policy._file or f"policy {policy.name}"

@@ -86,7 +86,8 @@ class Reloader:
         tried = await asyncio.to_thread(files.look)
         if config is None:
             self._tried = tried
-        deployment = await asyncio.to_thread(runtime.load, wanted, list(runtime.binders))
+        binders = list(runtime.binders)
+        deployment = await runtime.loads.run(lambda stop: runtime.load(wanted, binders, stop))
         self._check_open(before)
         await runtime.capabilities.open()
         self._check_open(before)

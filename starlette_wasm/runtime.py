@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,9 +19,11 @@ from .deployment import Deployment, deploy
 from .engine.engine import Engine, EngineConfig
 from .exceptions import RuntimeClosed
 from .functions.circuit import LoadCircuit
+from .functions.stop import Stop
 from .health import Health
-from .interrupt import Gone, Why
+from .interrupt import Gone, Interruptibles, Why
 from .invoker import Invoker
+from .loads import Loads
 from .messages import EdgeRequest, EdgeResponse
 from .reload import Reloader
 from .rollout.canary.controller import Canaries
@@ -34,6 +35,7 @@ from .rollout.router import Router
 from .settings import WasmSettings, load_settings
 from .target import Target
 from .telemetry import Exchange
+from .turns import Turns
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -68,9 +70,12 @@ class WasmRuntime(Invoker):
         self.health = Health(self)
         self.reloader = Reloader(self, config)
         self._background: list[asyncio.Task[None]] = []
+        self._inherited: list[Capabilities] = []
         self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
         self.shadows = Shadows(self)
-        self._starting: threading.Lock = threading.Lock()
+        self.loads = Loads()
+        self._turns = Turns()
+        """Of start() and close(), which may come at once, and on several event loops."""
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
         self._failed_starts = LoadCircuit()
@@ -108,7 +113,9 @@ class WasmRuntime(Invoker):
         return self._deployment
 
     async def start(self, *, for_request: bool = False) -> None:
-        """Load everything, in threads. Does nothing where the runtime is open.
+        """Load everything, in threads. Does nothing where the runtime is open; waits for a close() under way.
+
+        Raises RuntimeClosed where close() came meanwhile. One that failed leaves the runtime ``not started``.
 
         ``for_request``: as there may be many, a start that failed is not tried again at once. The same error is
         raised until a pause is over: 1 s first, twice as long each time, 5 minutes at most.
@@ -117,43 +124,56 @@ class WasmRuntime(Invoker):
             return
         if for_request:
             self._failed_starts.check(_START)
-        await asyncio.to_thread(self._start, for_request)
-        try:
-            await self.capabilities.open()
-            await self.canaries.open(self.deployment, self.settings.canary_url)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._failed_starts.failed(_START, error)
-            await self.close()
-            raise
-        self._failed_starts.succeeded(_START)
-        if self._state != "open":  # another start() may have come first
-            self.adopt(self.deployment)
-            self._state = "open"
-            loop = asyncio.get_running_loop()
-            # In a context of its own: the first request may be what starts the runtime, inside its span.
-            self._background = [
-                loop.create_task(work, context=Context())
-                for work in (self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000))
-            ]
-            for task in self._background:
-                task.add_done_callback(_tell_of_failure)
-
-    def _start(self, for_request: bool) -> None:
-        with self._starting:
-            if self._deployment is not None and not self.engine.dead:
+        async with self._turns:
+            if self.is_open:  # by another start(), which came first
                 return
-            if self._state != "closed":
-                self._state = "not started"
             if for_request:  # again: others waited here too while the first one failed
                 self._failed_starts.check(_START)
             try:
-                self._deploy()
-            except Exception as error:
-                self._failed_starts.failed(_START, error)
+                await self._open()
+            except BaseException as error:
+                closed = isinstance(error, RuntimeClosed)
+                if isinstance(error, Exception) and not closed:
+                    self._failed_starts.failed(_START, error)
+                deployment, self._deployment = self._deployment, None
+                if deployment is not None:
+                    await self._free(deployment)
+                self._state = "closed" if closed else "not started"
                 raise
+            self._failed_starts.succeeded(_START)
 
-    def _deploy(self) -> None:
+    async def _open(self) -> None:
+        if self._deployment is not None and self.engine.dead:
+            self._forget()
+        if self._deployment is None:  # else a drain has closed it, and nobody has freed it
+            self._deployment = await self.loads.run(self._deploy)
+        await self.capabilities.open()
+        await self.canaries.open(self.deployment, self.settings.canary_url)
+        self.adopt(self.deployment)
+        self._state = "open"
+        loop = asyncio.get_running_loop()
+        # In a context of its own: the first request may be what starts the runtime, inside its span.
+        self._background = [
+            loop.create_task(work, context=Context())
+            for work in (self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000))
+        ]
+        for task in self._background:
+            task.add_done_callback(_tell_of_failure)
+
+    def _forget(self) -> None:
+        """In a forked child: what runs in the parent, and what was opened there, is the parent's alone."""
+        self._inherited.append(self.capabilities)  # freeing it would touch the parent's files
+        self._state = "not started"
+        self._deployment = None
+        self._background = []
+        self._drain_timer = None
+        self._running = 0
+        self._interruptibles = Interruptibles()
+        self.loads = Loads()
+        self.shadows = Shadows(self)
+        self.canaries.forget()
+
+    def _deploy(self, stop: Stop) -> Deployment:
         self.settings = settings = self._given_settings or load_settings()
         self.engine = engine = Engine.shared(
             EngineConfig(
@@ -164,13 +184,15 @@ class WasmRuntime(Invoker):
             )
         )
         self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
-        self._deployment = self.reloader.first(
-            lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads)
+        return self.reloader.first(
+            lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads, None, stop)
         )
 
-    def load(self, config: Config, binders: Iterable[Binder]) -> Deployment:
+    def load(self, config: Config, binders: Iterable[Binder], stop: Stop) -> Deployment:
         """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
-        deployment = deploy(config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment)
+        deployment = deploy(
+            config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment, stop
+        )
         for binder in binders:
             binder.check(self, deployment)
         return deployment
@@ -319,7 +341,19 @@ class WasmRuntime(Invoker):
         return [task for task in tasks if task.get_loop() is here]
 
     async def close(self) -> None:
-        """End what still runs and free the modules. Does nothing where the runtime is not open."""
+        """End what still runs, a start or reload under way too, and free the modules.
+
+        Does nothing where the runtime is not open.
+        """
+        self.loads.stop()
+        async with self._turns:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._deployment is not None and self.engine.dead:
+            self._forget()
+            self._state = "closed"
+            return
         await asyncio.gather(*self._end_background(), return_exceptions=True)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
@@ -329,8 +363,11 @@ class WasmRuntime(Invoker):
             return
         self._cut()
         patience = time.monotonic() + 5
-        while (self._running or deployment.live) and time.monotonic() < patience:
+        while (self._running > 0 or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
+        await self._free(deployment)
+
+    async def _free(self, deployment: Deployment) -> None:
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()

@@ -180,7 +180,7 @@ def _warn_of_typos() -> None:
     names = {name for field in WasmSettings.model_fields for name in env_names(field)}
     for name in sorted(os.environ):
         if name.upper().startswith(_PREFIX) and name.upper() not in names:
-            logger.warning("%s is no setting, and has no effect; %s", name, nearest(name, names))
+            logger.warning("%s is no setting, and has no effect; %s", name, nearest(name.upper(), names, _PREFIX))
 
 
 def _origin(field: str) -> tuple[str | None, str]:

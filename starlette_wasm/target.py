@@ -89,10 +89,12 @@ def bind(
     *,
     route: str,
     where: str = "",
+    warn: bool = True,
 ) -> Target:
     """Bind a function to a policy. ``where`` names the rule or route for errors.
 
     The granted directories are opened once, and go into ``directories`` too, for a caller that closes them early.
+    Without ``warn`` nothing is said of those that are missing.
 
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
     """
@@ -113,7 +115,7 @@ def bind(
         if name not in environ:
             logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
     environ |= _identity(source)
-    granted = resolve_dirs(policy, warn=module.uses_files)  # what is wrong with them is wrong for every module
+    granted = resolve_dirs(policy, warn=warn)  # what is wrong with them is wrong for every module
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
     directories += [directory for directory, _ in opened]
     protocol = get_protocol(source.manifest.protocol)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ import httpx
 import pytest
 import yaml
 from apps import JSON, add_constant, add_function, client, config, eventually, run, settings
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from starlette_wasm import EdgeRequest, EdgeResponse, WasmRuntime, probe
@@ -271,6 +273,27 @@ def test_a_reload_keeps_what_is_known_of_the_same_and_forgets_the_rest(tmp_path:
             assert served.runtime.health.healthy is None
             assert (await served.http.get("/ready")).status_code == 200  # nothing is known to be wrong with it
             await eventually(lambda: served.runtime.health.verdicts()["f", "2"], within=30)
+
+    run(main())
+
+
+def test_the_gauge_of_a_version_that_is_gone_says_nothing_of_it(tmp_path: Path) -> None:
+    gauge = "starlette_wasm_function_healthy"
+
+    def told() -> float | None:
+        return REGISTRY.get_sample_value(gauge, {"faas_name": "f", "faas_version": "2"})
+
+    async def main() -> None:
+        async with serving(tmp_path, BOTH) as served:
+            served.switch(on=False)
+            await served.ready(503)
+            assert told() == 0
+            shutil.rmtree(served.folder / "functions/f/v2")
+            only = served.runtime.deployment.config.model_copy(
+                update={"rules": [rule for rule in served.runtime.deployment.config.rules if rule.version == "1"]}
+            )
+            await served.runtime.reload(only)
+            assert told() is None
 
     run(main())
 

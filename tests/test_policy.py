@@ -358,6 +358,7 @@ def test_a_directory_that_does_not_exist_is_a_warning(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING, logger="starlette_wasm"):
         assert resolve_dirs(grant(tmp_path / "none")) == []
     assert f"policy mine: allowedDirs[0].hostPath: no such directory: {tmp_path / 'none'}" in caplog.text
+    assert "make it, or take it out of allowedDirs" in caplog.text
 
 
 def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:

@@ -162,6 +162,19 @@ def test_a_declared_variable_that_is_not_set_is_warned_of(
     run(main())
 
 
+def test_a_directory_that_is_not_there_is_warned_of_once_also_for_modules_that_use_no_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    granted = {"allowedDirs": [{"hostPath": "missing", "guestPath": "/data"}]}
+    rules: dict[str, str | JSON] = {path: {"functionName": "hello", "policy": "p"} for path in ("/a", "/b")}
+    run(WasmRuntime(config(tmp_path, rules, policies={"p": granted}), settings()).start())
+    lines = [line for line in caplog.messages if "no such directory" in line]
+    assert lines == [
+        f"{tmp_path}/policies/p.yaml: allowedDirs[0].hostPath: no such directory: {tmp_path}/policies/missing; "
+        "it is not granted: make it, or take it out of allowedDirs"
+    ]
+
+
 def test_only_granted_variables_that_are_set_reach_the_guest(wasm: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "debug=é")
     monkeypatch.setenv("SECRET", "x")

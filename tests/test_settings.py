@@ -182,6 +182,15 @@ def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(
     )
 
 
+def test_a_variable_that_is_like_none_is_not_taken_for_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_FROBNICATE", "1")
+    load_settings()
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("STARLETTE_WASM_FROBNICATE is no setting, and has no effect; known are APP_MODE, ")
+
+
 def test_an_env_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff")
     with pytest.raises(ConfigError, match=r"^\.env: is not UTF-8"):

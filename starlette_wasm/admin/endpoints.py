@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
-from ..rollout.canary.report import describe, success_rate
+from ..rollout.canary.report import describe, samples_missing, success_rate
 from ..serving import send_plain
 from ..telemetry import prometheus
 
@@ -59,7 +59,10 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 
 
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples."""
+    """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples.
+
+    ``x-samples-missing`` is then how many, of the canary that runs and lacks most.
+    """
     canaries = runtime.canaries.all
     function = QueryParams(scope["query_string"]).get("function")
     if function is not None:
@@ -69,7 +72,9 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         return
     rate = success_rate(canaries)
     if rate is None:
-        await send_plain(scope, send, 503, b"application/json", b"", [(b"cache-control", b"no-store")])
+        missing = str(samples_missing(canaries)).encode()
+        headers = [(b"cache-control", b"no-store"), (b"x-samples-missing", missing)]
+        await send_plain(scope, send, 503, b"application/json", b"", headers)
         return
     described = [describe(name, live) for name, live in canaries.items()]
     await _send_json(scope, send, 200, {"canary_success_rate": rate, "canaries": described})

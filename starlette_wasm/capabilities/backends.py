@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,16 @@ from ..exceptions import ConfigError
 
 _REDIS = ("redis://", "rediss://", "unix://")
 _NATS = ("nats://", "tls://")
-_MEND = "write sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or redis://host:port/0"
+
+
+def _mend(key: str) -> str:
+    urls = "sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or redis://host:port/0"
+    return f"set STARLETTE_WASM_{key.upper()}, or {key}=, to {urls}"
+
+
+def without_secrets(url: str) -> str:
+    """A URL to be shown: without who logs in, and without options."""
+    return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
 def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
@@ -22,7 +32,7 @@ def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
         return None
     path = url.removeprefix("sqlite:///")
     if path == url or not path or any(each in path for each in "?#\0"):
-        raise ConfigError(f"{url!r} names no file", key=key, mend=_MEND)
+        raise ConfigError(f"{url!r} names no file", key=key, mend=_mend(key))
     return Path(path)
 
 
@@ -40,7 +50,7 @@ def is_nats(url: str, key: str) -> bool:
 def check_redis(url: str, key: str) -> None:
     """Raises ConfigError for what is no URL of Redis, and where its client is missing."""
     if not url.startswith(_REDIS):
-        raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, mend=_MEND)
+        raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, mend=_mend(key))
     if find_spec("redis") is None:
         raise ConfigError("needs the Redis client", key=key, mend="run pip install 'starlette-wasm[redis]'")
     from redis.asyncio.connection import parse_url
@@ -48,4 +58,4 @@ def check_redis(url: str, key: str) -> None:
     try:
         parse_url(url)
     except ValueError as error:
-        raise ConfigError(f"is no URL of Redis: {error}", key=key, mend=_MEND) from None
+        raise ConfigError(f"is no URL of Redis: {error}", key=key, mend=_mend(key)) from None

@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from ..capabilities import CapabilityError
+from ..capabilities.backends import without_secrets
 from ..config import CanaryConfig, load_config
-from ..exceptions import ConfigError
+from ..exceptions import CanaryConflict, ConfigError
 from ..rollout.canary.hands import Hands
 from ..rollout.canary.live import Live
 from ..rollout.canary.record import Record
@@ -33,12 +34,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
     canaries = load_config(options.config).canaries
-    store = open_store(load_settings().canary_url)
+    url = load_settings().canary_url
+    store = open_store(url)
     await store.open()
     try:
         if options.action != "status":
             await _act(Hands(store, _one(canaries, options)), options)
-        rows = [await _row(store, canary) for canary in canaries if options.function in (None, canary.function_name)]
+        wanted = (canary for canary in canaries if options.function in (None, canary.function_name))
+        rows = [await _row(store, canary, without_secrets(url)) for canary in wanted]
+    except CanaryConflict as error:
+        mend = f"{error.mend}; this is by {without_secrets(url)}, STARLETTE_WASM_CANARY_URL names another store"
+        raise CanaryConflict(error.function, error.problem, mend) from None
     except CapabilityError as error:
         mend = "start it, or set STARLETTE_WASM_CANARY_URL to that of the app"
         raise ConfigError(f"{error}: {error.detail}", key="canary_url", mend=mend) from None
@@ -69,10 +75,10 @@ async def _act(hands: Hands, options: argparse.Namespace) -> None:
         await getattr(hands, options.action)()
 
 
-async def _row(store: Store, config: CanaryConfig) -> dict[str, Any]:
+async def _row(store: Store, config: CanaryConfig, url: str) -> dict[str, Any]:
     reading = await store.read(config.function_name)
     live = Live(config)
     if reading.record is None:
-        return describe(config.function_name, live) | {"status": "not begun"}
+        return describe(config.function_name, live) | {"status": "not begun", "reason": f"nothing of it is in {url}"}
     live.see(reading, Record.load(reading.record), reading.revision)
     return describe(config.function_name, live)

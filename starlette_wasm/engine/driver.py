@@ -145,6 +145,8 @@ class Invocation(Instance):
         return ended
 
     def _abandon(self) -> None:
+        if self.engine.dead:  # forked from a process whose threads may have held any lock
+            return
         with self._lock:
             if self._owner is _Owner.THREAD and not self.engine.workers.withdraw(self):
                 self._owner = _Owner.NOBODY

@@ -99,13 +99,14 @@ class Instance:
     def _reserve(self) -> capi.Scratch:
         """A place among the guests of the engine."""
         module, engine = self.plan.module, self.engine
-        if module.pre is None:
-            raise capi.EngineError("the module is closed")
         ticker = engine.ticker
         if ticker.live >= engine.config.max_instances:
             raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
-        ticker.live += 1
         module.live.add(id(self))
+        if module.pre is None:  # looked at after that, as Module.close() does it the other way round
+            module.live.discard(id(self))
+            raise capi.EngineError("the module is closed")
+        ticker.live += 1
         try:
             self._scratch = scratch = engine.scratches.pop()
         except IndexError:
@@ -341,11 +342,12 @@ class Instance:
         if scratch is None:
             return
         if self._store is not None:
-            if self._future:
-                capi.future_delete(self._future)
-            if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
-                capi.drop_failure(scratch)
-            capi.store_delete(self._store)
+            if not self.engine.dead:  # else it is the parent's, of which a thread may have held a lock at the fork
+                if self._future:
+                    capi.future_delete(self._future)
+                if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
+                    capi.drop_failure(scratch)
+                capi.store_delete(self._store)
             self._store = self._future = None
         self.plan.module.live.discard(id(self))
         if self.number:

@@ -218,6 +218,8 @@ def _one_memory(section: bytes) -> int:
     reader = Reader(section)
     count = reader.u32()
     if count != 1:
+        if not count:
+            raise UnsupportedError("it has no memory; build it with one, exported as 'memory', as WASI commands have")
         raise UnsupportedError(f"it has {count} memories; a function has exactly one of its own")
     flags, minimum, _ = reader.limits()
     if flags & ~1:

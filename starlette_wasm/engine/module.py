@@ -68,9 +68,13 @@ class Module:
         assert self._ptr is not None, "the module is closed"
         return capi.serialize_module(self._ptr)
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Free it, and take no more guests. False where one is in it: then it is freed when nobody holds this."""
         self._ptr = self.pre = None
+        if self.live:
+            return False
         self._free()
+        return True
 
 
 def _free(engine: Engine, pre: int, ptr: int) -> None:

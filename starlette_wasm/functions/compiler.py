@@ -16,6 +16,7 @@ from multiprocessing.spawn import get_executable
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
+from .stop import Stop
 
 # Without the package's own __init__, which imports all of it; nothing of site, whose paths come along.
 _BOOTSTRAP = """\
@@ -61,17 +62,19 @@ class CompilerError(Exception):
 class Compiler:
     """One process, started by the first module, and anew after one that ended it. Use it in one thread at a time."""
 
-    def __init__(self, pooled: bool, limits: CompileLimits) -> None:
+    def __init__(self, pooled: bool, limits: CompileLimits, stop: Stop | None = None) -> None:
         self._pooled = pooled
         self._limits = limits
+        self._stop = stop or Stop()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
 
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
         """Code for an engine with this ``pooled``, and what the host must know of the module.
 
-        Raises InvalidModuleError, UnsupportedModuleError and CompilerError.
+        Raises InvalidModuleError, UnsupportedModuleError, CompilerError and Stopped.
         """
+        self._stop.check()
         process = self._process = self._process or self._start()
         self._late = False
         timer = threading.Timer(self._limits.wall_s, self._end, [process])
@@ -80,7 +83,9 @@ class Compiler:
         try:
             meta, code = self._exchange(process, guest)
         except (OSError, EOFError):
-            raise self._failure(process) from None
+            failure = self._failure(process)
+            self._stop.check()
+            raise failure from None
         finally:
             timer.cancel()
             timer.join()
@@ -97,6 +102,7 @@ class Compiler:
         process, self._process = self._process, None
         if process is None:
             return
+        self._stop.discard(process)
         for stream in (process.stdin, process.stdout, process.stderr):
             with contextlib.suppress(OSError):  # what could not be written before is of no interest
                 _there(stream).close()
@@ -125,6 +131,7 @@ class Compiler:
                 f"no process can be started to compile in: {error.strerror}",
                 "raise the limit on processes or files, or fill the AOT cache with starlette-wasm compile",
             ) from None
+        self._stop.add(process)
         paths = [sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)]
         settings = {"pooled": self._pooled, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
         lines = (json.dumps(each, default=str).encode() + b"\n" for each in (paths, settings))
@@ -151,6 +158,7 @@ class Compiler:
     def _failure(self, process: subprocess.Popen[bytes]) -> CompilerError:
         """Why the process has ended, which is reaped."""
         stderr = _there(process.stderr)
+        self._stop.discard(process)
         try:
             code = process.wait(_ENDING)
         except subprocess.TimeoutExpired:

@@ -21,6 +21,7 @@ from .aot import MOST_BYTES, AotCache, CacheError
 from .catalog import FunctionSource
 from .circuit import LoadCircuit
 from .compiler import CompileLimits, Compiler, CompilerError
+from .stop import Stop
 from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")
@@ -50,6 +51,8 @@ class LoadedFunction:
     module: Module
     digest: str
     """SHA-256 of the file, hexadecimal."""
+    size: int
+    """Of the file, in bytes."""
     cached: bool
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None
@@ -58,7 +61,7 @@ class LoadedFunction:
     """Names what traps in it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest))
+        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest, self.size))
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
@@ -103,11 +106,13 @@ def load_all(
     limits: CompileLimits | None = None,
     circuit: LoadCircuit | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
+    stop: Stop | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
     """All of them side by side, with progress in the log; the first error is raised when all have ended.
 
     ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The
-    modules of ``known``, which are functions of the same engine by their digest, are not compiled again.
+    modules of ``known``, which are functions of the same engine by their digest, are not compiled again. ``stop`` ends
+    it early, with Stopped.
     """
     known = known or {}
     sources = list(sources)
@@ -129,7 +134,7 @@ def load_all(
 
     most = min(threads or os.cpu_count() or 1, max(len(sources), 1))
     with (
-        _Loader(engine, cache, limits, circuit, known) as loader,
+        _Loader(engine, cache, limits, circuit, known, stop) as loader,
         ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
     ):
         list(pool.map(one, sources))
@@ -152,7 +157,9 @@ class _Loader:
         limits: CompileLimits | None,
         circuit: LoadCircuit | None,
         known: Mapping[str, LoadedFunction] | None,
+        stop: Stop | None = None,
     ) -> None:
+        self._stop = stop or Stop()
         self._known = known or {}
         self._engine = engine
         self._cache = cache
@@ -177,6 +184,7 @@ class _Loader:
         return function
 
     def _load(self, source: FunctionSource) -> LoadedFunction:
+        self._stop.check()
         engine, cache = self._engine, self._cache
         guest = self._read(source.file)
         digest = hashlib.sha256(guest).hexdigest()
@@ -187,7 +195,7 @@ class _Loader:
         stored = cache.load(key) if cache else None
         if stored is not None:
             try:
-                return LoadedFunction(source, Module.load(engine, *stored), digest, True)
+                return LoadedFunction(source, Module.load(engine, *stored), digest, len(guest), True)
             except (InvalidModuleError, UnsupportedModuleError) as error:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
         begin = time.time_ns()
@@ -203,7 +211,7 @@ class _Loader:
         if cache:
             cache.store(key, code, module.facts)
             self._compiled = True
-        return LoadedFunction(source, module, digest, False, compiled)
+        return LoadedFunction(source, module, digest, len(guest), False, compiled)
 
     def _read(self, file: Path) -> bytes:
         most = self._limits.module
@@ -219,7 +227,7 @@ class _Loader:
         return guest
 
     def _compile(self, file: Path, guest: bytes) -> tuple[Module, bytes]:
-        compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits)
+        compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits, self._stop)
         try:
             code, facts = compiler.compile(guest)
             return Module.load(self._engine, code, facts), code

@@ -17,9 +17,10 @@ logger = logging.getLogger("starlette_wasm")
 class Symbols:
     """The lines of one module, read from its file when it first traps; neither loading nor compiling pays for them."""
 
-    def __init__(self, file: Path, digest: str) -> None:
-        """``digest`` is that of the bytes which were loaded: lines of others would be wrong."""
+    def __init__(self, file: Path, digest: str, size: int) -> None:
+        """``digest`` and ``size`` are of the bytes which were loaded: lines of others would be wrong."""
         self._file = file
+        self._size = size
         self._digest = digest
         self._lines: Lines | None = None
         self._reading = threading.Lock()
@@ -42,7 +43,8 @@ class Symbols:
 
     def _read(self) -> Lines:
         try:
-            guest = self._file.read_bytes()
+            with self._file.open("rb") as stream:
+                guest = stream.read(self._size + 1)  # whatever is there now
         except OSError as error:
             logger.warning("no lines for traps: %s: %s", self._file, error.strerror)
             guest = b""

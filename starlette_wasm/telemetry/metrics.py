@@ -80,6 +80,10 @@ class Metrics:
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.set(int(healthy), {Attribute.NAME.value: function, Attribute.VERSION.value: version})
 
+    def function_gone(self, function: str, version: str) -> None:
+        # OpenTelemetry has no way to end a series. That of a version which failed would alarm for ever.
+        self.function_healthy(function, version, True)
+
 
 def _histogram(meter: Meter, metric: Metric) -> Histogram:
     return meter.create_histogram(

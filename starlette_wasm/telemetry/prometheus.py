@@ -132,6 +132,12 @@ class Recorder:
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.labels(function, version).set(int(healthy))
 
+    def function_gone(self, function: str, version: str) -> None:
+        if _DIRECTORY in os.environ:  # the files of several workers cannot lose a series
+            self.function_healthy(function, version, True)
+        else:
+            self._healthy.remove(function, version)
+
 
 class _Series:
     """What nearly every invocation adds to, looked up once."""

@@ -146,3 +146,11 @@ class Telemetry:
                 self.metrics.function_healthy(function, version, healthy)
             if self.prometheus is not None:
                 self.prometheus.function_healthy(function, version, healthy)
+
+    def function_gone(self, function: str, version: str) -> None:
+        """A version of a function is no longer served: nothing is said of its probes any more."""
+        if self.active:
+            if self.metrics is not None:
+                self.metrics.function_gone(function, version)
+            if self.prometheus is not None:
+                self.prometheus.function_gone(function, version)

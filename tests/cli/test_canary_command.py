@@ -12,6 +12,7 @@ import pytest
 from apps import add_constant, config_file, eventually, run, settings
 
 from starlette_wasm import WasmRuntime
+from starlette_wasm.capabilities.backends import without_secrets
 from starlette_wasm.cli.main import main
 
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 1.0}
@@ -66,12 +67,27 @@ def test_who_only_looks_at_a_config_begins_nothing(
 
 
 def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = f"sqlite:///{file.parent}/canary.db"
     for arguments, message in (
         (["pause"], "canary of f: it has not begun; start the app"),
+        (["pause"], f"by {store}, STARLETTE_WASM_CANARY_URL names another"),
         (["pause", "--function", "g"], "canaries: has none of 'g'; write --function with one of f"),
     ):
         assert main(["canary", *arguments, "--config", str(file)]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_what_is_not_there_says_where_it_was_looked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert canary(capsys, file)["reason"] == f"nothing of it is in sqlite:///{file.parent}/canary.db"
+    assert without_secrets("redis://me:p%2F@w@host:1/0?password=x") == "redis://host:1/0"
+
+
+def test_a_store_of_an_unknown_kind_names_the_variable(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_CANARY_URL", "foo://bar")
+    assert main(["canary", "--config", str(file)]) == 1
+    assert "has the unknown scheme 'foo'; set STARLETTE_WASM_CANARY_URL, or canary_url=, to " in capsys.readouterr().err
 
 
 def test_a_table_for_humans(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -389,6 +390,30 @@ def test_a_closed_module_has_no_new_guests(engine):
     with pytest.raises(AssertionError, match="the module is closed"):
         module.serialize()
     assert settles(engine)
+
+
+@pytest.mark.parametrize("when", ["before it is counted", "once it is counted"])
+def test_a_module_that_is_closed_as_a_guest_begins_is_not_used(engine, when):
+    """In another thread, between two lines of its start."""
+    held = [Module.compile(engine, (GUESTS / "hello.wasm").read_bytes())]
+
+    class Counted(set):
+        def add(self, number):
+            if when == "before it is counted":
+                held[0].close()
+            super().add(number)
+            if when == "once it is counted":
+                held[0].close()
+
+    held[0].live = Counted()
+    live, freed = engine.ticker.live, held[0]._free
+    with pytest.raises(capi.EngineError, match="the module is closed"):
+        run(held[0])
+    assert (engine.ticker.live, held[0].live) == (live, set())
+    assert freed.alive == (when == "once it is counted")  # there a guest may have come to use it
+    held.clear()
+    gc.collect()
+    assert not freed.alive
 
 
 def test_a_guard_is_not_entered_for_a_guest_that_ends_at_once(guest):

@@ -146,11 +146,25 @@ def test_lines_of_another_build_are_not_told(tmp_path: Path) -> None:
 
     async def main() -> None:
         right, wrong = (hashlib.sha256(module).hexdigest() for module in (FOURTH, FIFTH))
-        first, second = await Symbols(file, right).frames(outcome)
+        first, second = await Symbols(file, right, len(FOURTH)).frames(outcome)
         assert first.startswith("divide (lines.c:")
         assert second == "? more"
-        assert await Symbols(file, wrong).frames(outcome) == outcome.frames
-        assert await Symbols(tmp_path / "gone", right).frames(outcome) == outcome.frames
+        assert await Symbols(file, wrong, len(FIFTH)).frames(outcome) == outcome.frames
+        assert await Symbols(tmp_path / "gone", right, len(FOURTH)).frames(outcome) == outcome.frames
+
+    run(main())
+
+
+def test_no_more_is_read_than_was_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "f.wasm"
+    with file.open("wb") as stream:
+        stream.write(FOURTH)
+        stream.truncate(1 << 40)  # more than any machine has memory for; on disk there is nothing of it
+    outcome = Outcome(End.TRAP, frames=("divide",), places=((0, 8),))
+
+    async def main() -> None:
+        symbols = Symbols(file, hashlib.sha256(FOURTH).hexdigest(), len(FOURTH))
+        assert await symbols.frames(outcome) == outcome.frames
 
     run(main())
 
@@ -158,7 +172,7 @@ def test_lines_of_another_build_are_not_told(tmp_path: Path) -> None:
 def test_traps_at_once_read_the_module_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "f.wasm"
     file.write_bytes(FOURTH)
-    symbols = Symbols(file, hashlib.sha256(FOURTH).hexdigest())
+    symbols = Symbols(file, hashlib.sha256(FOURTH).hexdigest(), len(FOURTH))
     outcome = Outcome(End.TRAP, frames=("divide",), places=((0, 8),))
     read = Symbols._read
     reads: list[Symbols] = []

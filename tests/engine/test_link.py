@@ -90,7 +90,7 @@ def test_an_imported_memory_is_refused_by_its_name(wat):
     ("text", "message"),
     [
         (f"(module (memory 1) {MINIMAL})", "has 2 memories; a function has exactly one"),
-        ('(module (func (export "_start")))', "has 0 memories"),
+        ('(module (func (export "_start")))', "has no memory; build it with one, exported as 'memory'"),
         ('(module (memory (export "memory") 1))', "exports no function _start; build it as a WASI command"),
         (
             '(module (memory (export "memory") 1) (global (export "_start") i32 (i32.const 0)))',

@@ -113,6 +113,33 @@ def test_a_fork_while_guests_run_leaves_both_processes_able_to_run_more(prelude)
     clean(python(running + FORK, prelude=prelude))
 
 
+@pytest.mark.parametrize("guest", ["sleep60", "spin"])
+def test_a_forked_child_frees_nothing_of_a_guest_of_its_parent(guest):
+    """It waits for the host, or runs in a thread: the child has neither, and must not wait for locks of either."""
+    code = f"""
+from starlette_wasm.engine import capi
+loop = asyncio.new_event_loop()
+task = loop.create_task(invoke(load("{guest}"), b"{{}}"))
+loop.run_until_complete(asyncio.sleep(0.1))
+assert engine.ticker.live == 1
+coroutine = task.get_coro()
+child = os.fork()
+if not child:
+    freed = []
+    for name in ("store_delete", "future_delete", "drop_failure"):
+        setattr(capi, name, lambda *_: freed.append(name))
+    engine.workers.withdraw = lambda job: freed.append("its thread")
+    coroutine.close()
+    os._exit(3 if freed else 7)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+task.cancel()
+loop.run_until_complete(asyncio.wait([task]))
+loop.close()
+"""
+    clean(python(code))
+
+
 # Engines
 
 

@@ -18,7 +18,7 @@ from .coordinator import Coordinator
 from .gates import Gate
 from .hands import Hands
 from .live import Live
-from .record import Record, begin, first_percent
+from .record import Record, begin, first_percent, rebuild
 from .shares import Shares
 from .store import Reading, Store, open_store
 
@@ -48,6 +48,7 @@ class Canaries:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._opened = False
+        self._inherited: list[Store] = []
 
     async def open(self, deployment: Deployment, url: str) -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
@@ -70,11 +71,13 @@ class Canaries:
         live: dict[str, Live] = {}
         for config in deployment.config.canaries:
             known = self._live.get(config.function_name)
+            digest = deployment.functions[config.function_name, config.canary_version].digest
             if known is not None and known.versions == (config.stable_version, config.canary_version):
                 known.configure(config)
+                known.load(digest)
                 live[config.function_name] = known
             else:
-                live[config.function_name] = Live(config)
+                live[config.function_name] = Live(config, digest)
         for function, known in self._live.items():
             if function not in live or live[function] is not known:
                 self._weighed(function, known.config.canary_version, 0)
@@ -102,6 +105,14 @@ class Canaries:
                 logger.warning("canaries: the last counts are not told: %s", error)
             await store.close()
         self._live, self._deployment = {}, None
+
+    def forget(self) -> None:
+        """In a forked child: nothing is open, and what the parent has open is left alone. Gates stay."""
+        if self._store is not None:
+            self._inherited.append(self._store)
+        self._opened = False
+        self._store = self._task = self._deployment = None
+        self._live = {}
 
     def version(self, function: str) -> str | None:
         """The version for who names none, where there is a canary: stable, or the canary once it is promoted."""
@@ -218,15 +229,14 @@ class Canaries:
             if not await store.swap(function, reading.revision, wanted.dump(), wanted.epoch):
                 await self._tick_one(store, function, live)  # another worker was first
                 return
-            reading = replace(reading, revision=reading.revision + 1, counts={})
+            reading = replace(reading, revision=reading.revision + 1)
             record = wanted
         assert record is not None
         if self._live.get(function) is not live:  # another deployment came meanwhile
             return
         self._see(function, live, reading, record)
         superseded = live.mine is None
-        note = f"v{record.canary} has taken the place of v{live.config.canary_version}" if superseded else None
-        self._noted(live, note)
+        self._noted(live, _superseded_by(record, live) if superseded else None)
         if record.runs and not superseded:
             seconds = max(5 * self._interval(), 1.0) + self._coordinator.gate_seconds(live)
             token = await store.lease(function, self._worker, seconds)
@@ -238,10 +248,27 @@ class Canaries:
         """The record that is to be written whoever decides: the first one, or that of a newer canary."""
         if record is None:
             # A store that lost its data gets it back from any worker that knows.
-            return live.mine or begin(live.config, now, None, self._first(live), "started")
-        if record.versions == live.versions or live.versions in record.past:
+            first = begin(live.config, now, None, self._first(live), "started")
+            return live.mine or replace(first, digest=live.digest)
+        if record.versions == live.versions:
+            return self._rebuilt(live, record, now)
+        if live.versions in record.past:
             return None
-        return begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
+        newer = begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
+        return replace(newer, digest=live.digest)
+
+    def _rebuilt(self, live: Live, record: Record, now: float) -> Record | None:
+        """What is to be written of the module, if anything: what is known of another says nothing of this one."""
+        if not record.runs:
+            return None
+        if not record.digest:  # such as of a rollout that was started from a shell
+            return replace(record, digest=live.digest)
+        if record.digest == live.digest:
+            live.newer = False
+            return None
+        if live.digest in record.replaced and not live.newer:  # an old replica
+            return None
+        return rebuild(live.config, now, record, self._first(live), live.digest)
 
     def _first(self, live: Live) -> int:
         return first_percent(live.config, gated=self._coordinator.is_gated(live))
@@ -266,3 +293,9 @@ class Canaries:
         self._deployment.router.reweigh(Shares(parts), functions)
         for function in functions:
             self._weighed(function, parts[function].canary, parts[function].percent)
+
+
+def _superseded_by(record: Record, live: Live) -> str:
+    if record.versions == live.versions:
+        return f"another module has taken the place of this one as v{record.canary}"
+    return f"v{record.canary} has taken the place of v{live.config.canary_version}"

@@ -20,6 +20,10 @@ class Live:
     """The record as last read, what was counted by all, and what was counted here and is not told yet."""
 
     config: CanaryConfig
+    digest: str = ""
+    """Of the canary's module here; empty for who only looks."""
+    newer: bool = False
+    """Whether the module has changed here since it was last the record's."""
     record: Record | None = None
     revision: int = 0
     note: str | None = None
@@ -41,8 +45,14 @@ class Live:
 
     @property
     def mine(self) -> Record | None:
-        """The record, where it is of the versions in the config."""
-        return self.record if self.record is not None and self.record.versions == self.versions else None
+        """The record, where it is of the versions in the config and, while it runs, of the module that is here."""
+        record = self.record
+        if record is None or record.versions != self.versions:
+            return None
+        return None if record.runs and self.has_other_module(record) else record
+
+    def has_other_module(self, record: Record) -> bool:
+        return bool(self.digest and record.digest) and record.digest != self.digest
 
     @property
     def serving(self) -> str:
@@ -77,6 +87,11 @@ class Live:
         self.config = config
         for tally in self._tallies.values():
             tally.slow_after = self._slow_after
+
+    def load(self, digest: str) -> None:
+        """Go on with the module of that digest, which may be another one."""
+        self.newer = self.newer or digest != self.digest
+        self.digest = digest
 
     def batches(self) -> list[Batch]:
         """What is to be sent, and sent again until it is confirmed: until then nothing new is taken."""
@@ -132,3 +147,8 @@ class Live:
             return self.canary.success_rate
         window = self.canary if self.canary.samples >= MIN_TO_ADVANCE else self.longer
         return window.success_rate if window.samples >= MIN_TO_ADVANCE else None
+
+    @property
+    def samples_missing(self) -> int:
+        """Requests of the canary until there is a success rate."""
+        return max(0, MIN_TO_ADVANCE - max(self.canary.samples, self.longer.samples))

@@ -48,6 +48,10 @@ class Record:
     """Successes, failures and slow answers of stable in the last step in which it had traffic."""
     past: tuple[tuple[str, str], ...] = ()
     """Versions, stable and canary, of rollouts that others took the place of."""
+    digest: str = ""
+    """SHA-256 of the canary's module; empty where nobody has said it yet."""
+    replaced: tuple[str, ...] = ()
+    """Digests of modules that others took the place of, under the same version."""
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -69,6 +73,7 @@ class Record:
                     "looks": Looks(**given["looks"]),
                     "baseline": given["baseline"] and tuple(given["baseline"]),
                     "past": tuple((stable, canary) for stable, canary in given["past"]),
+                    "replaced": tuple(given.get("replaced", ())),
                 }
             )
         except (ValueError, TypeError, KeyError) as error:
@@ -96,6 +101,14 @@ def begin(config: CanaryConfig, now: float, before: Record | None, percent: int,
         reason=reason,
         past=past,
     )
+
+
+def rebuild(config: CanaryConfig, now: float, before: Record, percent: int, digest: str) -> Record:
+    """The rollout from its first step, as the module of its canary is another one. What is paused stays so."""
+    record = begin(config, now, before, percent, f"the module of v{before.canary} is another one")
+    replaced = tuple(each for each in (*before.replaced, before.digest) if each != digest)[-_REMEMBERED:]
+    # The observation before is not to be joined with this one.
+    return replace(record, status=before.status, epoch=before.epoch + 2, digest=digest, replaced=replaced)
 
 
 def first_percent(config: CanaryConfig, *, gated: bool) -> int:

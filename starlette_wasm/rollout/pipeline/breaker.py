@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from threading import Lock
 
@@ -125,11 +125,19 @@ class Breaker:
 class Breakers:
     """One for each version of a function that pipelines have called."""
 
-    def __init__(self, config: CircuitBreakerConfig) -> None:
+    def __init__(
+        self,
+        config: CircuitBreakerConfig,
+        before: Breakers | None = None,
+        same: Collection[tuple[str, str]] = (),
+    ) -> None:
+        """Those of ``before`` are kept for the ``same`` versions of functions, where the config is the same."""
         if not config.enabled:
             config = config.model_copy(update={"minimum_calls": sys.maxsize})
         self._config = config
         self._breakers: dict[tuple[str, str], Breaker] = {}
+        if before is not None and before._config == config:
+            self._breakers = {key: breaker for key, breaker in list(before._breakers.items()) if key in same}
 
     def get(self, function: str, version: str) -> Breaker:
         key = (function, version)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ...config import EdgeRouterConfig, RouteRule
@@ -31,13 +32,18 @@ class Callee:
     target: Target
     timeout: float
     """Of an attempt, in seconds, once it has a place."""
-    named: bool
-    """Whether the config names the version; else it is the one of the moment, where the function has a canary."""
+    canary: Target | None
+    """What runs instead once the canary of the function is promoted; None where it has none, or a version is named."""
 
     @property
     def longest(self) -> float:
         """Seconds from the call to the answer, the wait for a place included."""
         return self.target.bulkhead.timeout + self.timeout
+
+    def serving(self, version: str | None) -> Target:
+        """What an attempt runs where ``version`` serves whoever names none."""
+        canary = self.canary
+        return self.target if canary is None or canary.version != version else canary
 
     def __str__(self) -> str:
         return self.target.name
@@ -166,24 +172,44 @@ class Pipelines:
         raise ConfigError(f"no pipeline serves {method} {path}", mend=f"known are {known}")
 
 
-def bind_pipelines(config: EdgeRouterConfig, bind: Bind, where: Callable[[str], str]) -> Pipelines:
-    """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does."""
-    pipelines = Pipelines(Breakers(config.circuit_breaker))
+def bind_pipelines(
+    config: EdgeRouterConfig,
+    bind: Bind,
+    where: Callable[[str], str],
+    before: Pipelines | None = None,
+    same: Collection[tuple[str, str]] = (),
+) -> Pipelines:
+    """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does.
+
+    What is known of functions, by circuit breakers and retry budgets, is taken over from ``before``: of the ``same``
+    versions, and of pipelines with the same path, methods and budget.
+    """
+    breakers = Breakers(config.circuit_breaker, before.breakers if before else None, same)
+    pipelines = Pipelines(breakers)
+    canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
-        pipelines.all.append(_Binder(given, bind, where, f"pipelines[{number}]").pipeline(pipelines))
+        pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))
     return pipelines
 
 
 class _Binder:
     """Binds one pipeline."""
 
-    def __init__(self, given: PipelineConfig, bind: Bind, where: Callable[[str], str], key: str) -> None:
+    def __init__(
+        self,
+        given: PipelineConfig,
+        canaries: Mapping[str, str],
+        bind: Bind,
+        where: Callable[[str], str],
+        key: str,
+    ) -> None:
         self._given = given
+        self._canaries = canaries
         self._bind = bind
         self._where = where
         self._key = key
 
-    def pipeline(self, owner: Pipelines) -> Pipeline:
+    def pipeline(self, owner: Pipelines, before: Pipelines | None) -> Pipeline:
         given = self._given
         steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
         first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
@@ -195,9 +221,17 @@ class _Binder:
             steps=steps,
             timeout=sum(step.longest for step in steps) if limit is None else limit / 1000,
             policy=max(policies, key=lambda policy: policy.max_request_bytes),
-            budget=RetryBudget(given.retry_budget),
+            budget=self._budget(before),
             owner=owner,
         )
+
+    def _budget(self, before: Pipelines | None) -> RetryBudget:
+        given = self._given
+        wanted = (given.path, given.methods, given.retry_budget)
+        for other in before.all if before else ():
+            if (other.route, other.methods, other.budget.config) == wanted:
+                return other.budget
+        return RetryBudget(given.retry_budget)
 
     def _step(self, step: PipelineStep, index: int) -> Step:
         key = f"{self._key}.steps[{index}]"
@@ -227,17 +261,23 @@ class _Binder:
     def _callee(self, call: PipelineCall | PipelineFallback, key: str) -> Callee:
         name = call.function
         assert name is not None
-        target = self._bind(
+        bind = partial(
+            self._bind,
             name,
-            call.version,
-            call.policy or self._given.policy,
+            policy=call.policy or self._given.policy,
             # A bulkhead for each function: a slow step must not take the places of the others.
             route=f"{self._given.path} {name}",
             where=self._where(f"{key}.function"),
             policy_key=f"{key}.policy" if call.policy else f"{self._key}.policy",
         )
+        target = bind(version=call.version)
+        canary = self._canaries.get(name) if call.version is None else None
         limits = [limit / 1000 for limit in (call.timeout_ms, self._given.timeout_ms) if limit is not None]
-        return Callee(target, min([target.plan.limits.time, *limits]), call.version is not None)
+        return Callee(
+            target,
+            min([target.plan.limits.time, *limits]),
+            None if canary is None else bind(version=canary),
+        )
 
 
 def _calls(step: Step) -> list[Call]:

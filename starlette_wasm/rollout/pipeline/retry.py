@@ -100,6 +100,7 @@ class RetryBudget:
     """Retries as a share of first attempts, over the last 10 seconds, so that trouble is not multiplied."""
 
     def __init__(self, config: RetryBudgetConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
         self._share = config.percent / 100
         self._floor = config.per_second * _WINDOW
         self._window = Window(_WINDOW, clock)

@@ -211,18 +211,10 @@ class _Run:
         self._trace.mark(call.name, number, self._trace.attempt(call, Role.FALLBACK, failure.cause))
         return call.answer()
 
-    def _target(self, callee: Callee) -> Target:
-        """What an attempt that begins now runs: with a canary and no version in the config, what invoke() would."""
-        bound = callee.target
-        version = None if callee.named else self._runtime.canaries.version(bound.name)
-        if version is None or version == bound.version:
-            return bound
-        return self._runtime.target(bound.name, version, bound.policy.name, route=bound.route)
-
     async def _attempt(
         self, call: Call, callee: Callee, given: EdgeRequest, number: int, role: Role | None = None, cause: str = ""
     ) -> EdgeResponse | Failure:
-        target = self._target(callee)
+        target = callee.serving(self._runtime.canaries.version(callee.target.name))
         too_large = self._too_large(target, given)
         if too_large is not None:
             return too_large

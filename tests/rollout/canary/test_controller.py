@@ -326,6 +326,7 @@ def test_the_endpoint_waits_for_the_minimum_of_samples(tmp_path: Path) -> None:
             await runtime.canaries._tick()
             response = await http.get("/metrics/canary")
             assert (response.status_code, response.content) == (503, b"")
+            assert response.headers["x-samples-missing"] == "90"
             await versions(http, 180)
             await runtime.canaries._tick()
             body = (await http.get("/metrics/canary?function=f")).json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from apps import JSON, add_constant, add_function, client, config, eventually, run, settings
+from apps import GUESTS, JSON, add_constant, add_function, client, config, eventually, run, settings
 from starlette.applications import Starlette
 
 from starlette_wasm import (
@@ -24,6 +25,7 @@ from starlette_wasm import (
     WasmMiddleware,
     WasmRuntime,
 )
+from starlette_wasm.rollout.pipeline.config import RetryBudgetConfig
 
 COUNTED = {"counted": {"kvNamespaces": ["calls"]}, "small": {"maxRequestBytes": 10}}
 NO_WAIT = {"backoffMs": 0}
@@ -377,6 +379,34 @@ def test_a_circuit_closes_again_when_its_function_works(tmp_path: Path) -> None:
             await eventually(lambda: ask.runtime.circuits["a v1"] == "half-open")
             assert (await ask()).text == "a(x)"
             assert ask.runtime.circuits == {"a v1": "closed"}
+
+    run(main())
+
+
+def test_a_reload_keeps_circuits_and_budgets_of_what_is_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        breaker = {"minimumCalls": 1, "openSeconds": 3600}
+        async with serving(tmp_path, step("a"), circuitBreaker=breaker, pipelines=[]) as ask:
+            runtime = ask.runtime
+            config, budget = runtime.deployment.config, runtime.deployment.pipelines.all[0].budget
+            assert (await ask("a=trap")).status_code == 500
+            await runtime.reload()
+            assert runtime.circuits == {"a v1": "open"}
+            assert runtime.deployment.pipelines.all[0].budget is budget
+            (pipeline,) = config.pipelines
+            other = pipeline.model_copy(update={"retry_budget": RetryBudgetConfig(percent=1)})
+            await runtime.reload(config.model_copy(update={"pipelines": [other]}))
+            assert runtime.circuits == {"a v1": "open"}
+            assert runtime.deployment.pipelines.all[0].budget is not budget
+            lenient = config.circuit_breaker.model_copy(update={"minimum_calls": 2})
+            await runtime.reload(config.model_copy(update={"circuit_breaker": lenient}))
+            assert runtime.circuits == {}
+            await runtime.reload(config)
+            assert (await ask("a=trap")).status_code == 500
+            shutil.copy(GUESTS / "echo.wasm", tmp_path / "functions/a/v1/a.wasm")
+            await runtime.reload()
+            assert runtime.circuits == {}
+            assert (await ask("a=trap")).status_code == 200
 
     run(main())
 
