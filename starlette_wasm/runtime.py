@@ -334,8 +334,7 @@ class WasmRuntime(Invoker):
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()
-        if not self.engine.ticker.live:
-            self.engine.ticker.rest()
+        await self.engine.rest(patience)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

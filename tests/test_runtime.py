@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -263,6 +264,26 @@ def test_close_ends_what_runs(wasm: JSON) -> None:
         assert time.monotonic() - begin < 2
         results = await asyncio.gather(*running, return_exceptions=True)
         assert [type(result) for result in results] == [RuntimeClosed] * 3
+
+    run(main())
+
+
+def test_a_closed_runtime_leaves_no_thread_of_low_priority_to_free_the_memory_of_the_process(wasm: JSON) -> None:
+    def niced() -> set[str]:
+        found = set()
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):
+                if os.getpriority(os.PRIO_PROCESS, int(thread)) == 17:
+                    found.add(thread)
+        return found
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings=settings(guest_nice=17)) as runtime:
+            spinning = asyncio.create_task(runtime.invoke("spin", EdgeRequest(), policy="long"))
+            await eventually(niced, 60)
+        await eventually(lambda: not niced(), 60)
+        with pytest.raises(RuntimeClosed):
+            await spinning
 
     run(main())
 
