@@ -38,6 +38,8 @@ from .telemetry import Exchange
 logger = logging.getLogger("starlette_wasm")
 
 _START = "start"
+_PATIENCE = 0.7
+"""Seconds that close() waits for guests and threads to end: a server is to stop a second after its grace period."""
 
 
 class Binder(Protocol):
@@ -328,7 +330,7 @@ class WasmRuntime(Invoker):
         if deployment is None:
             return
         self._cut()
-        patience = time.monotonic() + 5
+        patience = time.monotonic() + _PATIENCE
         while (self._running or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
         await self.canaries.close()
