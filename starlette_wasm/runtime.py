@@ -40,6 +40,8 @@ from .turns import Turns
 logger = logging.getLogger("starlette_wasm")
 
 _START = "start"
+_PATIENCE = 0.7
+"""Seconds that close() waits for guests and threads to end: a server is to stop a second after its grace period."""
 
 
 class Binder(Protocol):
@@ -137,7 +139,7 @@ class WasmRuntime(Invoker):
                     self._failed_starts.failed(_START, error)
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
-                    await self._free(deployment)
+                    await self._free(deployment, time.monotonic() + _PATIENCE)
                 self._state = "closed" if closed else "not started"
                 raise
             self._failed_starts.succeeded(_START)
@@ -362,17 +364,17 @@ class WasmRuntime(Invoker):
         if deployment is None:
             return
         self._cut()
-        patience = time.monotonic() + 5
+        patience = time.monotonic() + _PATIENCE
         while (self._running > 0 or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
-        await self._free(deployment)
+        await self._free(deployment, patience)
 
-    async def _free(self, deployment: Deployment) -> None:
+    async def _free(self, deployment: Deployment, patience: float) -> None:
+        """``patience`` is until when its threads are waited for, on time.monotonic()."""
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()
-        if not self.engine.ticker.live:
-            self.engine.ticker.rest()
+        await self.engine.rest(patience)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

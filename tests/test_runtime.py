@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -276,6 +277,40 @@ def test_close_ends_what_runs(wasm: JSON) -> None:
         assert time.monotonic() - begin < 2
         results = await asyncio.gather(*running, return_exceptions=True)
         assert [type(result) for result in results] == [RuntimeClosed] * 3
+
+    run(main())
+
+
+def test_close_does_not_wait_long_for_a_guest_that_is_stuck(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings=settings()) as runtime:
+            stuck = runtime.target("hello").function.module
+            stuck.live.add(0)  # as if one were in a long instruction
+            begin = time.monotonic()
+        assert time.monotonic() - begin < 4
+        assert stuck.pre is not None, "freed under a guest"
+        stuck.live.discard(0)
+
+    run(main())
+    assert "hello v1 is not freed: a guest is stuck in it" in caplog.text
+
+
+def test_a_closed_runtime_leaves_no_thread_of_low_priority_to_free_the_memory_of_the_process(wasm: JSON) -> None:
+    def niced() -> set[str]:
+        found = set()
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):
+                if os.getpriority(os.PRIO_PROCESS, int(thread)) == 17:
+                    found.add(thread)
+        return found
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings=settings(guest_nice=17)) as runtime:
+            spinning = asyncio.create_task(runtime.invoke("spin", EdgeRequest(), policy="long"))
+            await eventually(niced, 60)
+        await eventually(lambda: not niced(), 60)
+        with pytest.raises(RuntimeClosed):
+            await spinning
 
     run(main())
 

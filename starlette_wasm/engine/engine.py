@@ -95,6 +95,12 @@ class Engine:
         """What compiled code depends on, beside the machine: versions and code generation settings."""
         return fingerprint(self.pooled)
 
+    async def rest(self, patience: float) -> None:
+        """Stop what guests need, unless some are under way. Waits until ``patience``, on time.monotonic(), at most."""
+        if not self.ticker.live and not self.dead:
+            self.ticker.rest()
+            await self.workers.rest(patience)
+
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""
         if self._host is None:

@@ -6,6 +6,7 @@ seconds). The thread of one that was given up and goes on is stuck: another take
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -36,6 +37,8 @@ class Workers:
         self._wake = threading.Condition()
         self._threads = 0
         self._idle = 0
+        self._resting = False
+        self._leaving: list[int] = []  # as the kernel numbers them
         self._given_up: dict[Job, float] = {}
         self._stuck: dict[Job, bool] = {}  # and whether its thread was replaced
         self.busy = 0
@@ -57,6 +60,7 @@ class Workers:
         if self._given_up:
             self.relieve()
         with self._wake:
+            self._resting = False
             self._queue.append(job)
             if self._idle:
                 self._wake.notify()
@@ -100,6 +104,24 @@ class Workers:
                     "%s was given up %.1f s ago and does not end: its thread is stuck, and %s", job, now - since, what
                 )
 
+    async def rest(self, patience: float) -> None:
+        """End the threads, and wait until they are gone, or until ``patience``, on time.monotonic(), is over.
+
+        A job that comes meanwhile, or later, starts them again.
+
+        The last thread of a process frees its memory. Were that one of these, at their low priority, which root alone
+        may raise, the end of the process would take long where other processes want the CPUs.
+        """
+        with self._wake:
+            self._resting = True
+            self._wake.notify_all()
+        while self._resting and time.monotonic() < patience:
+            with self._wake:
+                self._leaving = [number for number in self._leaving if _exists(number)]
+                if not self._threads and not self._leaving:
+                    return
+            await asyncio.sleep(0.001)
+
     def _start_thread(self) -> None:
         number = self._threads + self.replaced + 1
         threading.Thread(target=self._run, name=f"starlette-wasm-{number}", daemon=True).start()
@@ -113,9 +135,13 @@ class Workers:
         while True:
             with self._wake:
                 self._idle += 1
-                while not self._queue:
+                while not self._queue and not self._resting:
                     self._wake.wait()
                 self._idle -= 1
+                if not self._queue:
+                    self._threads -= 1
+                    self._leaving.append(threading.get_native_id())
+                    return
                 job = self._queue.popleft()
                 self.busy += 1
             done = True
@@ -132,3 +158,8 @@ class Workers:
                     if self._stuck.pop(job, False):
                         return
             del job  # or its module would live until the next one comes
+
+
+def _exists(thread: int) -> bool:
+    """Whether the kernel has that thread of this process, which may outlive what Python knows of it (Linux)."""
+    return os.path.exists(f"/proc/self/task/{thread}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -154,3 +155,60 @@ def test_the_next_job_replaces_a_stuck_thread_where_no_event_loop_did():
     assert pool.replaced == 1
     stuck.end.set()
     after.end.set()
+
+
+def of_kernel() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
+
+
+def rest(pool: Workers, seconds: float) -> None:
+    asyncio.run(pool.rest(time.monotonic() + seconds))
+
+
+def test_at_rest_no_thread_is_left_until_the_next_job():
+    before = of_kernel()
+    pool = Workers(2, 10)
+    for _ in range(3):
+        jobs = [Job(), Job()]
+        for job in jobs:
+            pool.submit(job)
+            assert job.begun.wait(60)
+        assert len(of_kernel() - before) == 2
+        for job in jobs:
+            job.end.set()
+        rest(pool, 60)
+        assert of_kernel() <= before
+        assert (pool._threads, pool._idle, pool.busy) == (0, 0, 0)
+
+
+def test_a_busy_thread_is_not_waited_for_longer_than_told_and_leaves_after_its_job():
+    before = of_kernel()
+    pool = Workers(1, 0)
+    job = Job()
+    pool.submit(job)
+    assert job.begun.wait(60)
+    rest(pool, 0.01)
+    assert (pool._threads, pool.busy) == (1, 1)
+    job.end.set()
+    rest(pool, 60)
+    assert of_kernel() <= before
+
+
+def test_a_job_that_comes_while_the_threads_rest_is_done():
+    async def main() -> None:
+        pool = Workers(1, 0)
+        first, second = Job(), Job()
+        pool.submit(first)
+        assert first.begun.wait(60)
+        resting = asyncio.create_task(pool.rest(time.monotonic() + 600))
+        await asyncio.sleep(0)
+        pool.submit(second)
+        first.end.set()
+        async with asyncio.timeout(60):
+            await resting
+        assert second.begun.wait(60)
+        second.end.set()
+        await pool.rest(time.monotonic() + 60)
+        assert pool._threads == 0
+
+    asyncio.run(main())
