@@ -464,9 +464,9 @@ static bool header_value(struct reader *r, struct span *value) {
   bool escaped;
   if (!string(r, value, &escaped) || escaped)
     return false;
-  while (value->len && (*value->at == ' ' || *value->at == '\t'))
+  while (value->len && *value->at == ' ')
     value->at++, value->len--;
-  while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
+  while (value->len && value->at[value->len - 1] == ' ')
     value->len--;
   return all(*value, IN_VALUE);
 }
@@ -480,6 +480,7 @@ static bool dropped(struct span name) {
 
 static bool read_headers(struct reader *r, PyObject *list) {
   struct fields fields = {.count = 0};
+  int values = 0; /* those that are dropped count as well */
   if (!eat(r, '{'))
     return false;
   if (next(r) == '}')
@@ -502,18 +503,15 @@ static bool read_headers(struct reader *r, PyObject *list) {
       return false;
     if (next(r) == '[') {
       r->at++;
-      bool more = next(r) != ']';
-      for (int count = 0; more; count++) {
-        if (count == 16 || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
+      for (bool more = next(r) != ']'; more; more = eat(r, ','))
+        if (values++ == MAX_FIELDS || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
           return false;
-        more = eat(r, ',');
-      }
       if (!eat(r, ']'))
         return false;
-    } else if (!header_value(r, &value) || (!drop && !append(list, as_sent, value)))
+    } else if (values++ == MAX_FIELDS || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
       return false;
   } while (eat(r, ','));
-  return eat(r, '}') && PyList_Size(list) <= MAX_FIELDS;
+  return eat(r, '}');
 }
 
 static bool literal(struct reader *r, const char *word) {
