@@ -153,6 +153,25 @@ def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> No
     assert len(engine.scratches) == max(scratches, 1)
 
 
+@pytest.mark.parametrize("body", ["unreachable", "(loop $on (br $on))", ""])
+def test_one_that_nobody_goes_on_with_can_be_closed(body: str) -> None:
+    engine = Engine.shared(EngineConfig(max_instances=3))
+    module = Module.compile(engine, capi.assemble(command(body)))
+    asked = quick(module)
+    for _ in range(4):
+        found = answered(asked)
+        assert isinstance(found, Begun)
+        found.invocation.close()
+        assert engine.ticker.live == 0
+        assert not module.live
+    # The pool has room for three: none of the four is left in it.
+    begun = [answered(asked) for _ in range(3)]
+    for found in begun:
+        assert isinstance(found, Begun)
+        found.invocation.start()
+        found.invocation.close()
+
+
 def test_only_guests_that_compute_are_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, wat: Wat, guest: Wat) -> None:
     assert fits(Plan(wat(HELLO), Limits()))
     assert not fits(Plan(guest("poll"), Limits()))
