@@ -53,7 +53,8 @@ int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char
   s->trap = s->error = s->future = NULL;
   s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
   s->context = wasmtime.store_context(s->store);
-  wasmtime.store_limiter(s->store, plan->bound + (int64_t)(input_len + environ_len), plan->table_elements, 1, plan->tables, 2);
+  int64_t bound = plan->bound + (int64_t)(input_len + environ_len);
+  wasmtime.store_limiter(s->store, bound, plan->table_elements, 1, plan->tables, 2);
   wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
   s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
   if (s->error || s->trap)

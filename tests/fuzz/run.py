@@ -57,11 +57,11 @@ def main() -> int:
         print(f"{names[0]}: passes")
         return 0
     if options.sanitize:
-        environment = sanitized.environment()
+        if set(options.targets) - set(sanitized.TARGETS):
+            parser.error(f"--sanitize is for {' and '.join(sanitized.TARGETS)}")
+        names, environment = options.targets or sanitized.TARGETS, sanitized.environment()
         with ThreadPoolExecutor(options.jobs) as pool:
-            return not all(
-                list(pool.map(lambda name: sanitized.fuzz(name, options.minutes, environment), sanitized.TARGETS))
-            )
+            return not all(list(pool.map(lambda name: sanitized.fuzz(name, options.minutes, environment), names)))
     _need_atheris(parser)
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: _fuzz(name, options.minutes), names))
