@@ -49,11 +49,12 @@ void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime
 
 /* NOT_MADE or NOT_GROWN with scratch->error or ->trap set, and the store left to the caller; else 0. */
 int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
-          const char *environ, uint32_t environ_len, const char *input, uint32_t input_len) {
+          const char *environ, size_t environ_len, const char *input, size_t input_len) {
   s->trap = s->error = s->future = NULL;
   s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
   s->context = wasmtime.store_context(s->store);
-  wasmtime.store_limiter(s->store, plan->bound + input_len + environ_len, plan->table_elements, 1, plan->tables, 2);
+  int64_t bound = plan->bound + (int64_t)(input_len + environ_len);
+  wasmtime.store_limiter(s->store, bound, plan->table_elements, 1, plan->tables, 2);
   wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
   s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
   if (s->error || s->trap)
@@ -61,15 +62,16 @@ int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char
   wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
 
-  uint32_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
+  uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
   if (out_at > PAGE - 4096) {
-    uint64_t before;
-    s->error = wasmtime.memory_grow(s->context, s->io.of, ((uint64_t)out_at + PAGE - 1) / PAGE, &before);
+    uint64_t before; /* fails for what 32 bits do not reach */
+    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + PAGE - 1) / PAGE, &before);
     if (s->error)
       return NOT_GROWN;
   }
   s->base = wasmtime.memory_data(s->context, s->io.of);
-  const uint32_t head[] = {in_at, input_len, 0, out_at, 0, plan->out_cap, out_at + plan->out_cap, 0, plan->err_cap};
+  const uint32_t in = (uint32_t)in_at, out = (uint32_t)out_at, err = out + plan->out_cap;
+  const uint32_t head[] = {in, (uint32_t)input_len, 0, out, 0, plan->out_cap, err, 0, plan->err_cap};
   memcpy(s->base, head, sizeof head);
   memcpy(s->base + sizeof head, tail, tail_len);
   memcpy(s->base + plan->environ_at, environ, environ_len);
@@ -109,7 +111,7 @@ int go(struct scratch *s) {
 }
 
 int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
-        uint32_t environ_len, const char *input, uint32_t input_len) {
+        size_t environ_len, const char *input, size_t input_len) {
   int failed = begin(s, plan, 0, tail, tail_len, environ, environ_len, input, input_len);
   return failed ? failed : go(s);
 }

@@ -47,7 +47,7 @@ struct quick {
 enum { NOT_GROWN = -2, NOT_MADE = -1, PAUSED = 0, ENDED = 1, ENDED_WELL = 2 };
 
 int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
-          const char *environ, uint32_t environ_len, const char *input, uint32_t input_len);
+          const char *environ, size_t environ_len, const char *input, size_t input_len);
 int go(struct scratch *s);
 
 #endif

@@ -49,7 +49,7 @@ _FUNCTIONS = (
     "wasmtime_call_future_delete",
     "wasmtime_engine_increment_epoch",
 )
-_INPUT = (c_char_p, c_uint32) * 3  # flags to arguments, environment, stdin
+_INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
 
 
 class PlanMemory(Structure):

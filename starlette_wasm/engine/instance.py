@@ -48,6 +48,8 @@ class Instance:
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
+        if how != ENDED_WELL:  # or close() would leave it there
+            instance._store, instance._context, instance._future, instance._base = scratch.owned()
         plan.module.live.add(id(instance))
         return instance
 

@@ -15,8 +15,10 @@
 #include <time.h>
 #ifdef __APPLE__
 #include <sys/random.h>
+#define STEADY CLOCK_UPTIME_RAW /* as time.monotonic() there */
 #else
 #include <unistd.h>
+#define STEADY CLOCK_MONOTONIC
 #endif
 
 typedef struct _object PyObject;
@@ -114,7 +116,7 @@ static bool all(struct span text, uint8_t kind) {
 }
 
 static bool of_str(PyObject *object, struct span *found) {
-  ssize_t size;
+  ssize_t size = 0;
   found->at = (const uint8_t *)PyUnicode_AsUTF8AndSize(object, &size); /* NULL for None, lone surrogates, no string */
   found->len = (size_t)size;
   return found->at != NULL;
@@ -122,7 +124,7 @@ static bool of_str(PyObject *object, struct span *found) {
 
 static bool of_bytes(PyObject *object, struct span *found) {
   char *at;
-  ssize_t size;
+  ssize_t size = 0;
   if (!object || PyBytes_AsStringAndSize(object, &at, &size))
     return false;
   *found = (struct span){(uint8_t *)at, (size_t)size};
@@ -146,6 +148,14 @@ static bool room(struct text *t, size_t more) {
   t->at = at;
   t->cap = cap;
   return true;
+}
+
+/* Nothing is kept of one that was large. */
+static void let_go(struct text *t) {
+  if (t->cap > KEPT) {
+    free(t->at);
+    *t = (struct text){NULL, 0, 0};
+  }
 }
 
 static bool put(struct text *t, const void *at, size_t len) {
@@ -464,9 +474,9 @@ static bool header_value(struct reader *r, struct span *value) {
   bool escaped;
   if (!string(r, value, &escaped) || escaped)
     return false;
-  while (value->len && (*value->at == ' ' || *value->at == '\t'))
+  while (value->len && *value->at == ' ')
     value->at++, value->len--;
-  while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
+  while (value->len && value->at[value->len - 1] == ' ')
     value->len--;
   return all(*value, IN_VALUE);
 }
@@ -480,6 +490,7 @@ static bool dropped(struct span name) {
 
 static bool read_headers(struct reader *r, PyObject *list) {
   struct fields fields = {.count = 0};
+  int values = 0; /* those that are dropped count as well */
   if (!eat(r, '{'))
     return false;
   if (next(r) == '}')
@@ -502,18 +513,15 @@ static bool read_headers(struct reader *r, PyObject *list) {
       return false;
     if (next(r) == '[') {
       r->at++;
-      bool more = next(r) != ']';
-      for (int count = 0; more; count++) {
-        if (count == 16 || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
+      for (bool more = next(r) != ']'; more; more = eat(r, ','))
+        if (values++ == MAX_FIELDS || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
           return false;
-        more = eat(r, ',');
-      }
       if (!eat(r, ']'))
         return false;
-    } else if (!header_value(r, &value) || (!drop && !append(list, as_sent, value)))
+    } else if (values++ == MAX_FIELDS || !header_value(r, &value) || (!drop && !append(list, as_sent, value)))
       return false;
   } while (eat(r, ','));
-  return eat(r, '}') && PyList_Size(list) <= MAX_FIELDS;
+  return eat(r, '}');
 }
 
 static bool literal(struct reader *r, const char *word) {
@@ -618,29 +626,30 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   uint8_t id[MAX_ID];
   size_t id_len;
   message.len = variables.len = 0;
-  if (!put_message(&message, q, args[2], path, args[4], body, region, id, &id_len) || message.len > UINT32_MAX)
+  uint8_t key[32]; /* a guest must not get one that another had */
+  if (!put_message(&message, q, args[2], path, args[4], body, region, id, &id_len) ||
+      (q->reads_random && getentropy(key, sizeof key))) {
+    let_go(&message);
     return none();
+  }
   if (q->reads_environ && !put_environ(&variables, q, region, id, id_len))
     return none();
   static const uint32_t no_strings[] = {0, 0};
   if (!q->reads_environ && !put(&variables, no_strings, sizeof no_strings))
     return none();
 
-  int how = begin(s, q->plan, 0, q->tail, q->tail_len, (const char *)variables.at, (uint32_t)variables.len,
-                  (const char *)message.at, (uint32_t)message.len);
-  if (message.cap > KEPT) {
-    free(message.at);
-    message = (struct text){NULL, 0, 0};
-  }
+  int how = begin(s, q->plan, 0, q->tail, q->tail_len, (const char *)variables.at, variables.len,
+                  (const char *)message.at, message.len);
+  let_go(&message);
   if (!how) {
     if (q->reads_clock || q->reads_random) {
-      uint64_t monotonic = coarse(CLOCK_MONOTONIC, q->resolution), realtime = coarse(CLOCK_REALTIME, q->resolution);
+      uint64_t monotonic = coarse(STEADY, q->resolution), realtime = coarse(CLOCK_REALTIME, q->resolution);
       memcpy(s->base + STARTED, &monotonic, sizeof monotonic);
       memcpy(s->base + MONOTONIC, &monotonic, sizeof monotonic);
       memcpy(s->base + REALTIME, &realtime, sizeof realtime);
     }
-    if (q->reads_random && getentropy(s->base + RANDOM_KEY, 32))
-      abort(); /* a guest must not get a key that another had */
+    if (q->reads_random)
+      memcpy(s->base + RANDOM_KEY, key, sizeof key);
     how = go(s);
   }
   PyObject *found = NULL;

@@ -72,7 +72,10 @@ class Quick:
         ticker = engine.ticker
         if plan.heavy >= HEAVY or plan.module.pre is None or ticker.live >= engine.config.max_instances:
             return None
-        scratch = engine.scratches.pop() if engine.scratches else capi.Scratch()
+        try:
+            scratch = engine.scratches.pop()
+        except IndexError:
+            scratch = capi.Scratch()
         ticker.live += 1
         begun = False
         try:
@@ -93,4 +96,6 @@ class Quick:
 
 def fits(plan: Plan) -> bool:
     """Whether a guest only computes, so that nothing of it needs Python before it has ended."""
-    return hot.hot is not None and _ONE_AT_A_TIME and not plan.module.calls_host and not plan.preopens
+    module = plan.module
+    ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
+    return hot.hot is not None and _ONE_AT_A_TIME and ticks and not module.calls_host and not plan.preopens

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import outputs
+import sanitized
 from fuzz_targets import CORPUS, NAMES, checker, target
+from sanitized import WORK
 
 HERE = Path(__file__).parent
-WORK = HERE.parent.parent / ".fuzz"
 # Not in the lock: it has wheels for these only, and the test suite does not need it.
 ATHERIS = {(3, 11): "3.0.0", (3, 12): "3.1.0", (3, 13): "3.1.0"}
 MAX_BYTES = 4096
@@ -34,6 +35,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1, help="for each target; default: 1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at once; default: CPUs")
     parser.add_argument("--keep", action="store_true", help="then write what adds coverage into the corpus, minimised")
+    parser.add_argument(
+        "--sanitize",
+        action="store_true",
+        help=f"instead {' and '.join(sanitized.TARGETS)}, at random, with gcc's sanitizers in the C",
+    )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="only run one target on this input")
     parser.add_argument("--outputs", type=int, metavar="N", help="only judge N made-up guest outputs")
     parser.add_argument("--seed", type=int, default=0, help="of --outputs; default: 0")
@@ -50,6 +56,12 @@ def main() -> int:
         checker(names[0])(options.replay.read_bytes())
         print(f"{names[0]}: passes")
         return 0
+    if options.sanitize:
+        if set(options.targets) - set(sanitized.TARGETS):
+            parser.error(f"--sanitize is for {' and '.join(sanitized.TARGETS)}")
+        names, environment = options.targets or sanitized.TARGETS, sanitized.environment()
+        with ThreadPoolExecutor(options.jobs) as pool:
+            return not all(list(pool.map(lambda name: sanitized.fuzz(name, options.minutes, environment), names)))
     _need_atheris(parser)
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: _fuzz(name, options.minutes), names))

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 CORPUS = Path(__file__).parent.parent / "corpus"
-NAMES = sorted(each.stem for each in Path(__file__).parent.glob("*.py") if each.stem not in ("__init__", "source"))
+NAMES = sorted(
+    each.stem for each in Path(__file__).parent.glob("*.py") if each.stem not in ("__init__", "source", "ways")
+)
 
 
 def target(name: str) -> ModuleType:

@@ -1,0 +1,52 @@
+"""An ASGI scope of any client and server, through quick.c: what the guest gets of it, or that it is left to Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .source import Source
+from .ways import compare_request
+
+TOKENS = (b"host", b"a.org:80", b"[::1]", b"cookie", b"x-request-id", b"traceparent", b"x-a", b"X-A", b"a=1&b=2", b"&=",
+          b"%2F", b"+", b'"', b"\\", b"\xc3\xa9", b"\xed\xa0\x80")  # fmt: skip
+_NAMES = (b"host", b"Host", b"cookie", b"x-request-id", b"traceparent", b"x-region", b"x-a", b"accept")
+_ODD: tuple[Any, ...] = (None, b"", "", 1, (), [], {}, bytearray(b"a"), "\ud800")
+
+
+def check(data: bytes) -> None:
+    source = Source(data)
+    path, body = source.text(), source.bytes()
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": source.pick(["GET", "POST", "HEAD", source.text()]),
+        "path": source.pick(["/", "/a", "/" + source.text(), source.text()]),
+        "query_string": source.bytes(),
+        "headers": [(b"host", b"a.org")] if source.flag() else [],
+    }
+    if source.flag():
+        scope["scheme"] = source.pick(["https", source.text()])
+    for _ in range(source.integer(0, 6)):
+        name = source.bytes().lower() if source.flag() else source.pick(_NAMES)
+        scope["headers"].append((name, source.bytes()))
+    if source.integer(0, 15) == 15:
+        scope["headers"] += [(b"n-%d" % number, b"") for number in range(source.integer(0, 70))]
+    params: Any = {source.text(): source.text() for _ in range(source.integer(0, 3))}
+    given: dict[str, Any] = {"body": body * source.pick([1, 1, 1, 1000]), "path": path, "params": params}
+    given["region"] = source.pick(["eu", source.text().encode(errors="replace").decode()])
+    environ = source.flag()
+    while source.more():  # what no server gives
+        odd = source.pick(_ODD)
+        match source.integer(0, 3):
+            case 0:
+                scope[source.pick(["method", "path", "query_string", "scheme", "headers"])] = odd
+            case 1:
+                given[source.pick(["body", "path", "params"])] = odd
+            case 2:
+                del scope[source.pick(sorted(scope))]
+            case 3 if isinstance(scope.get("headers"), list):
+                scope["headers"].append(
+                    source.pick([odd, (odd,), (b"a", odd), (odd, b"b"), [b"a", b"b"], (b"", b"", b"")])
+                )
+        if not scope:
+            break
+    compare_request(scope, **given, environ=environ)

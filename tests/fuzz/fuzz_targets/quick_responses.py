@@ -1,0 +1,12 @@
+"""What a guest prints, through quick.c: the answer that Python gives, or that it is left to Python."""
+
+from __future__ import annotations
+
+from .responses import TOKENS as _TOKENS
+from .ways import compare_answer
+
+TOKENS = (*_TOKENS, b'"te":["a"]', b'"x-request-id":"a"', b'["', b'","', b'":"', b'"},"', b'":["', b"\\/", b'\\"')
+
+
+def check(data: bytes) -> None:
+    compare_answer(data)

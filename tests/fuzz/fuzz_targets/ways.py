@@ -1,0 +1,176 @@
+"""quick.c, and the Python code that says what is right, on the same request and on the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+from starlette_wasm import SandboxPolicy, WasmSettings
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.plan import Limits, Plan
+from starlette_wasm.engine.quick import Answer, Begun, Quick
+from starlette_wasm.invoker import Invoker, environ_of
+from starlette_wasm.messages import EdgeRequest, is_request_id
+from starlette_wasm.protocols import ResponseError, get_protocol
+from starlette_wasm.protocols.edge import EdgeProtocol
+from starlette_wasm.protocols.headers import render
+from starlette_wasm.serving import with_request_id
+
+_IMPORTS = "".join(
+    f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))'
+    for name, params in (
+        ("fd_read", "i32 i32 i32 i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+    )
+)
+_ENVIRON = "".join(
+    f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param i32 i32) (result i32)))'
+    for name in ("environ_sizes_get", "environ_get")
+)
+_READ = """(i32.store (i32.const 0) (i32.const 65536)) (i32.store (i32.const 4) (i32.const 458752))
+           (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))"""
+_WRITE = "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))"
+_MEMORY = '(memory (export "memory") 8)'
+
+ECHO = f'(module {_IMPORTS} {_MEMORY} (func (export "_start") {_READ} {_WRITE}))'
+"""Prints its stdin, which is no answer."""
+ECHO_ENVIRON = f"""(module {_IMPORTS} {_ENVIRON} {_MEMORY} (func (export "_start")
+    (drop (call $environ_sizes_get (i32.const 16) (i32.const 20)))
+    (drop (call $environ_get (i32.const 1024) (i32.const 16384)))
+    (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 8)) {_WRITE}
+    (i32.store (i32.const 0) (i32.const 16384)) (i32.store (i32.const 4) (i32.load (i32.const 20))) {_WRITE}
+    {_READ} {_WRITE}))"""
+"""Prints how many variables there are and their size, the variables, and its stdin."""
+SAY = f"""(module {_IMPORTS} {_MEMORY}
+    (func $digit (param $c i32) (result i32)
+      (i32.sub (local.get $c) (select (i32.const 48) (i32.const 87) (i32.lt_u (local.get $c) (i32.const 58)))))
+    (func (export "_start") (local $from i32) (local $to i32)
+      {_READ}
+      (local.set $from (i32.const {65536 + len('{"path":"')}))
+      (local.set $to (i32.const 65536))
+      (block $done (loop $next
+        (br_if $done (i32.eq (i32.load8_u (local.get $from)) (i32.const 34)))
+        (i32.store8 (local.get $to)
+          (i32.or (i32.shl (call $digit (i32.load8_u (local.get $from))) (i32.const 4))
+            (call $digit (i32.load8_u offset=1 (local.get $from)))))
+        (local.set $from (i32.add (local.get $from) (i32.const 2)))
+        (local.set $to (i32.add (local.get $to) (i32.const 1)))
+        (br $next)))
+      (i32.store (i32.const 4) (i32.sub (local.get $to) (i32.const 65536)))
+      {_WRITE}))"""
+"""Prints the bytes whose hexadecimal digits the path of its request has."""
+
+NAME, VERSION, TIMEOUT_MS = "f", "1", 5000
+VARIABLES = (b"EDGE_FUNCTION=f", b"EMPTY=", "UMLAUT=ä".encode())
+PLAIN_SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "query_string": b"",
+    "headers": [(b"host", b"a.org")],
+}
+_NEW_ID = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+@cache
+def engine() -> Engine:
+    return Engine.shared(EngineConfig())
+
+
+@cache
+def quick(guest: str) -> tuple[Quick, Plan]:
+    plan = Plan(Module.compile(engine(), capi.assemble(guest)), Limits())
+    return Quick(plan, EdgeProtocol().end(NAME, VERSION, TIMEOUT_MS), VARIABLES), plan
+
+
+@cache
+def _invoker(region: str) -> Invoker:
+    invoker = Invoker()
+    invoker.settings = WasmSettings(region=region)
+    return invoker
+
+
+class _Target:
+    """What the oracles look at of a target."""
+
+    name, version, route = NAME, VERSION, "/"
+    policy = SandboxPolicy(execution_timeout_ms=TIMEOUT_MS)
+    protocol = get_protocol("edge")
+    environ = VARIABLES
+
+
+async def ended(begun: Begun) -> Outcome:
+    """What comes of a guest that was left to Python."""
+    return await begun.invocation.run(time.monotonic() + TIMEOUT_MS / 1000, nullcontext)
+
+
+def compare_request(
+    scope: Any, body: Any, path: str, params: Any, region: str = "eu", *, environ: bool = False
+) -> bool:
+    """Whether quick.c took the request. Raises where the guest got something else than Python would have given it."""
+    found = asyncio.run(_seen(scope, body, path, params, region, environ))
+    assert engine().ticker.live == 0
+    if found is None:
+        return False
+    request_id, outcome = found
+    request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+    target: Any = _Target
+    context = request.context = _invoker(region).context(target, request.headers, False)
+    if is_request_id(request.headers.get("x-request-id", "")):
+        assert request_id == context.request_id
+    else:
+        assert _NEW_ID(request_id)
+        assert request_id != context.request_id
+        context.request_id = request_id
+    expected = _Target.protocol.encode(request)
+    if environ:
+        block = environ_of(target, request, context, "", None)
+        count = int.from_bytes(block[:4], "little")
+        expected = block[:8] + block[8 + 4 * count :] + expected
+    assert outcome.end is End.OK
+    assert outcome.stdout == expected
+    assert request.method != "HEAD"
+    return True
+
+
+async def _seen(
+    scope: Any, body: Any, path: str, params: Any, region: str, environ: bool
+) -> tuple[str, Outcome] | None:
+    found = quick(ECHO_ENVIRON if environ else ECHO)[0].ask(scope, path, params, body, region)
+    assert not isinstance(found, tuple), "that was no answer"
+    return None if found is None else (found.request_id, await ended(found))
+
+
+def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
+    """Whether quick.c took the answer. Raises where Python refuses it, or would have sent something else."""
+    answer, outcome = asyncio.run(_said(stdout, request_id))
+    assert engine().ticker.live == 0
+    if answer is None:
+        assert outcome is not None
+        assert (outcome.end, outcome.stdout) == (End.OK, stdout)
+        return False
+    try:
+        response = _Target.protocol.decode(stdout)
+    except ResponseError as error:
+        raise AssertionError(f"quick.c took what is refused: {error}") from None
+    status, headers, content = render(response, "GET", checked=True)
+    assert answer == (status, with_request_id(headers, request_id.decode()), content)
+    assert [type(each) for each in answer] == [int, list, bytes]
+    return True
+
+
+async def _said(stdout: bytes, request_id: bytes) -> tuple[Answer | None, Outcome | None]:
+    scope = {**PLAIN_SCOPE, "headers": [*PLAIN_SCOPE["headers"], (b"x-request-id", request_id)]}
+    found = quick(SAY)[0].ask(scope, stdout.hex(), {}, b"", "eu")
+    assert found is not None
+    if isinstance(found, Begun):
+        assert found.request_id.encode() == request_id
+        return None, await ended(found)
+    return found, None

@@ -1,0 +1,414 @@
+"""The short way of quick.c gives what the Python code gives, or leaves the request to it."""
+
+from __future__ import annotations
+
+import http
+import json
+from collections import OrderedDict, defaultdict, namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fuzz_targets.responses import TOKENS
+from fuzz_targets.ways import PLAIN_SCOPE, compare_answer, compare_request
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_thorough = settings(
+    max_examples=250, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def share(check: Callable[[Any], bool], strategy: st.SearchStrategy[Any]) -> float:
+    """Of the examples, those that took the short way."""
+    ways: list[bool] = []
+
+    @_thorough
+    @given(strategy)
+    def each(example: Any) -> None:
+        ways.append(check(example))
+
+    each()
+    return sum(ways) / len(ways)
+
+
+# Requests
+
+_CHARACTERS = st.sampled_from('aZ09 -_.~/%+&=?#"\\\x00\x1f\x7f\n\té\xff\u0100\u2028😀')
+_TEXT = st.text(_CHARACTERS, max_size=8)
+_LATIN = st.text(st.characters(max_codepoint=255), max_size=8).map(lambda text: text.encode("latin-1"))
+_WORDS = st.text("abcxyz019-", min_size=1, max_size=6)
+_PLAIN_NAME = st.sampled_from(
+    [b"accept", b"cookie", b"x-a", b"x-b", b"user-agent", b"x-region", b"tracestate", b"a|b~"]
+)
+_PLAIN_HOST = st.sampled_from([b"a.org", b"localhost:8000", b"127.0.0.1:1", b"a_b:64999", b"A.Org:0001", b"a:0"])
+_QUERY = st.lists(st.tuples(_WORDS, _WORDS), max_size=3, unique_by=lambda pair: pair[0]).map(
+    lambda pairs: "&".join(f"{name}={value}" for name, value in pairs).encode()
+)
+_BODY = st.binary(max_size=30) | _TEXT.map(str.encode) | st.just(b"")
+
+
+@st.composite
+def plain_requests(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of compare_request()."""
+    headers = draw(st.lists(st.tuples(_PLAIN_NAME, _LATIN), max_size=5, unique_by=lambda pair: pair[0]))
+    if draw(st.booleans()):
+        headers.append(
+            (b"x-request-id", draw(st.sampled_from([b"a", b"A.b:c-d_e", b"a" * 128, b"", b".a", b"a" * 129])))
+        )
+    headers.insert(draw(st.integers(0, len(headers))), (b"host", draw(_PLAIN_HOST)))
+    scope = {
+        "type": "http",
+        "method": draw(st.sampled_from(["GET", "POST", "X-Y", "get", "é"])),
+        "path": "/" + draw(st.text("aZ0/._~!$&'()*+,;=:@-", max_size=8)),
+        "query_string": draw(_QUERY | st.sampled_from([b"", b"&", b"a", b"=", b"=a", b"a=&&b==;#/?@{}", b"a&b&"])),
+        "headers": headers,
+        "scheme": draw(st.sampled_from(["http", "https"])),
+    }
+    for name in draw(st.sampled_from([(), ("scheme",), ("query_string",)])):
+        del scope[name]
+    return {
+        "scope": scope,
+        "body": draw(_TEXT.map(str.encode) | st.just(b"")),
+        "path": draw(_TEXT),
+        "params": draw(st.dictionaries(_TEXT, _TEXT, max_size=3)),
+        "region": draw(st.sampled_from(["", "eu-north-1", 'é"\\'])),
+        "environ": draw(st.booleans()),
+    }
+
+
+def _header(name: bytes, value: bytes) -> Callable[[dict[str, Any]], None]:
+    return lambda request: request["scope"]["headers"].append((name, value))
+
+
+def _scope(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda request: request["scope"].update(keys)
+
+
+def _given(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda request: request.update(keys)
+
+
+_ODD_QUERIES = [b"a=%41", b"a+b=c", b"a=1&a=2", b'a="', b"a=\\", b"a=\xe9", b"a=\0", b"a= b", b"%", b"A=1&a=2"]
+_ODD_HOSTS = [
+    b"[::1]",
+    b"[::1]:80",
+    b"a:",
+    b"a:65000",
+    b"a:65536",
+    b"a:00080",
+    b"a b",
+    b"",
+    b":80",
+    b"\xe9.org",
+    b"a/b",
+]
+_oddities = st.one_of(
+    st.sampled_from(
+        [
+            _header(b"x-a", b"1"),
+            _header(b"X-A", b"1"),
+            _header(b"Host", b"b"),
+            _header(b"host", b"b"),
+            _header(b"cookie", b"a=b"),
+            _header(b"traceparent", TRACEPARENT),
+            _header(b"traceparent", b"00-0"),
+            _header(b"x-request-id", b"b"),
+            _header(b"x\xe9", b"1"),
+            _header(b"", b"1"),
+            _header(b"a b", b"1"),
+            _header(b'a"\\', b"1"),
+            _scope(headers=[]),
+            _scope(headers=[(b"n-%d" % i, b"") for i in range(100)]),
+            _scope(scheme='"'),
+            _scope(scheme=""),
+            _scope(method="HEAD"),
+            _scope(method='G"\n'),
+            _scope(path="/é/ü"),
+            _scope(path="/a b%\n"),
+            _scope(path=""),
+            _scope(path="a"),
+            _scope(path="/\ud800"),
+            _given(path="/\ud800"),
+            _given(params={"a": "\udfff"}),
+            _given(params={"a": 1}),
+            _given(params={}),
+            _given(body=b"\xff"),
+            _given(body=b"\xed\xa0\x80"),
+            _given(body=b'"\\\x00' * 20_000),
+            _given(body="é".encode() * 40_000),
+            _given(body=bytearray(b"a")),
+            lambda request: request["scope"].update(headers=tuple(request["scope"]["headers"])),
+            lambda request: request["scope"].update(headers=[list(pair) for pair in request["scope"]["headers"]]),
+            lambda request: request.update(scope=OrderedDict(request["scope"])),
+        ]
+    ),
+    st.builds(_header, _LATIN, _LATIN),
+    st.sampled_from(_ODD_QUERIES).map(lambda query: _scope(query_string=query)),
+    _LATIN.map(lambda query: _scope(query_string=query)),
+    st.sampled_from(_ODD_HOSTS).map(lambda host: _scope(headers=[(b"host", host)])),
+    _TEXT.map(lambda path: _scope(path=path)),
+    _BODY.map(lambda body: _given(body=body)),
+)
+
+
+@st.composite
+def odd_requests(draw: st.DrawFn) -> dict[str, Any]:
+    request = draw(plain_requests())
+    for change in draw(st.lists(_oddities, min_size=1, max_size=2)):
+        if not isinstance(request["scope"]["headers"], list):
+            break
+        change(request)
+    return request
+
+
+def test_a_plain_request_is_the_same_and_takes_the_short_way() -> None:
+    assert share(lambda request: compare_request(**request), plain_requests()) == 1
+
+
+def test_an_odd_request_is_the_same_or_left_to_python() -> None:
+    assert 0.2 < share(lambda request: compare_request(**request), odd_requests()) < 0.6
+
+
+Pair = namedtuple("Pair", "name value")
+HOST = (b"host", b"a.org")
+
+
+class Missing(dict[str, Any]):
+    def __missing__(self, key: str) -> Any:
+        return [HOST]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        PLAIN_SCOPE,
+        {**PLAIN_SCOPE, "headers": [HOST, (b"x-a", bytes(range(256)))]},
+        {**PLAIN_SCOPE, "headers": [HOST, *((b"n-%d" % i, b"") for i in range(63))]},
+        {**PLAIN_SCOPE, "headers": [HOST, (b"", b"no name")]},
+        {**PLAIN_SCOPE, "headers": [Pair(b"host", b"a.org")]},
+        {**PLAIN_SCOPE, "headers": [(b"host", b"a.org:64999")]},
+        {**PLAIN_SCOPE, "method": http.HTTPMethod.GET},
+        {**PLAIN_SCOPE, "query_string": b"&".join(b"n%d" % i for i in range(64))},
+        {**PLAIN_SCOPE, "raw_path": None, "server": ("a", 1), "client": None, "http_version": "2"},
+        OrderedDict(PLAIN_SCOPE),
+        defaultdict(list, PLAIN_SCOPE),
+        Missing(PLAIN_SCOPE),
+    ],
+)
+def test_the_short_way_takes(scope: Any) -> None:
+    assert compare_request(scope, b"{}", "/a", {"x": "1"})
+    assert compare_request(scope, b"{}", "/a", {"x": "1"}, environ=True)
+
+
+class OtherDict:
+    """A mapping that is no dict."""
+
+    def __init__(self, **keys: Any) -> None:
+        self._keys = keys
+
+    def __getitem__(self, name: str) -> Any:
+        return self._keys[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._keys.get(name, default)
+
+
+@pytest.mark.parametrize(
+    ("scope", "more"),
+    [
+        ({}, {}),
+        *(
+            ({name: value for name, value in PLAIN_SCOPE.items() if name != gone}, {})
+            for gone in ("method", "headers", "path")
+        ),
+        ({**PLAIN_SCOPE, "method": None}, {}),
+        ({**PLAIN_SCOPE, "method": b"GET"}, {}),
+        ({**PLAIN_SCOPE, "method": "HEAD"}, {}),
+        ({**PLAIN_SCOPE, "path": b"/"}, {}),
+        ({**PLAIN_SCOPE, "scheme": None}, {}),
+        ({**PLAIN_SCOPE, "scheme": b"http"}, {}),
+        ({**PLAIN_SCOPE, "query_string": None}, {}),
+        ({**PLAIN_SCOPE, "query_string": "a=b"}, {}),
+        ({**PLAIN_SCOPE, "query_string": b"&".join(b"n%d" % i for i in range(65))}, {}),
+        ({**PLAIN_SCOPE, "headers": None}, {}),
+        ({**PLAIN_SCOPE, "headers": (HOST,)}, {}),
+        ({**PLAIN_SCOPE, "headers": [list(HOST)]}, {}),
+        ({**PLAIN_SCOPE, "headers": [("host", "a.org")]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, None]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, (b"a",)]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, (b"a", b"b", b"c")]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, (b"a", bytearray(b"b"))]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, HOST]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, (b"Accept", b"")]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, (b"traceparent", TRACEPARENT)]}, {}),
+        ({**PLAIN_SCOPE, "headers": [HOST, *((b"n-%d" % i, b"") for i in range(64))]}, {}),
+        (OtherDict(**PLAIN_SCOPE), {}),
+        (None, {}),
+        (PLAIN_SCOPE, {"body": "text"}),
+        (PLAIN_SCOPE, {"body": None}),
+        (PLAIN_SCOPE, {"body": bytearray(b"a")}),
+        (PLAIN_SCOPE, {"body": memoryview(b"a")}),
+        (PLAIN_SCOPE, {"body": b"\xff"}),
+        (PLAIN_SCOPE, {"path": b"/"}),
+        (PLAIN_SCOPE, {"path": "\ud800"}),
+        (PLAIN_SCOPE, {"params": None}),
+        (PLAIN_SCOPE, {"params": {"a": 1}}),
+        (PLAIN_SCOPE, {"params": {1: "a"}}),
+        (PLAIN_SCOPE, {"params": [("a", "b")]}),
+        (PLAIN_SCOPE, {"region": "\ud800"}),
+        (PLAIN_SCOPE, {"region": None}),
+    ],
+)
+def test_the_short_way_leaves_to_python(scope: Any, more: dict[str, Any]) -> None:
+    assert not compare_request(scope, **{"body": b"", "path": "/", "params": {}, **more})
+
+
+# Answers
+
+_STATUS = st.sampled_from([200, 201, 302, 404, 500, 599])
+_ODD_STATUS = st.sampled_from([204, 205, 304, 199, 600, 100, 99, 0, -200, 2000, 200.0, 2e2, True, None, "200", 10**20])
+_ASCII = st.text('abz 019"\\/\n\t', max_size=12)
+_NAME = st.sampled_from(["content-type", "Content-Type", "x-a", "X-A", "x_b", "set-cookie", "location", "x-request-id"])
+_DROPPED = st.sampled_from(
+    ["te", "Upgrade", "trailer", "keep-alive", "content-length", "transfer-encoding", "proxy-connection"]
+)
+_VALUE = st.text("abz /;=,\t", max_size=12)
+_ODD_VALUE = st.sampled_from(["a\tb", "é", "\u0100", "a\r\nb", "\0", "\x7f", '"', "\\", None, 1, ["a", 1], [["a"]], {}])
+_MANY = st.integers(0, 120).map(lambda count: ["v"] * count)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """Mostly right, in several ways to write it."""
+    rarely = draw(st.integers(0, 3)) == 0
+    values = _VALUE | st.lists(_VALUE, max_size=4)
+    names: st.SearchStrategy[str] = _NAME
+    if rarely:
+        values, names = values | _ODD_VALUE | _MANY, names | _DROPPED | st.sampled_from(["connection", "a b", "", "é"])
+    parts: dict[str, Any] = {"status_code": draw(_STATUS | _ODD_STATUS if rarely else _STATUS)}
+    headers = draw(st.dictionaries(names, values, max_size=4))
+    if draw(st.booleans()):
+        parts["headers"] = headers
+    if draw(st.booleans()):
+        parts["body"] = draw(_ASCII | st.text(max_size=8))
+    if draw(st.booleans()):
+        parts["is_base64_encoded"] = rarely and draw(st.booleans())
+    parts = dict(draw(st.permutations(list(parts.items()))))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", "\r: ")]))
+    text = json.dumps(parts, ensure_ascii=draw(st.integers(0, 4)) == 0, separators=separators)
+    if draw(st.booleans()):
+        text = text.replace("/", "\\/")
+    return text.encode("utf-8", "surrogatepass")
+
+
+_RIGHT = [
+    b'{"status_code":200,"headers":{"content-type":"text/plain","x-a":["b","c"]},"body":"hello"}',
+    b' { "status_code" : 404, "body" : "a\\n\\"b\\/\xc3\xa9" , "is_base64_encoded" : false } \n',
+    b'{"headers":{"Set-Cookie":[ "a=b" , "c" ],"te":"x","X-Request-Id":"y"},"status_code":500}',
+    b'{"body":"","headers":{},"status_code":201}',
+]
+_PIECES = [
+    *TOKENS,
+    *(bytes([char]) for char in b' \n\t,:{}[]"\\019aX-/\x7f\xe9\0'),
+    b"\\n",
+    b"\\/",
+    b"\\u0041",
+    b"\xc3\xa9",
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    data = draw(st.sampled_from(_RIGHT))
+    for _ in range(draw(st.integers(1, 2))):
+        at, gone = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
+        data = data[:at] + draw(st.just(b"") | st.sampled_from(_PIECES)) + data[at + gone :]
+    return data
+
+
+def test_an_answer_is_the_same_and_mostly_takes_the_short_way() -> None:
+    assert 0.4 < share(compare_answer, answers()) < 0.9
+
+
+def test_a_broken_answer_is_the_same_or_left_to_python() -> None:
+    assert 0.05 < share(compare_answer, mutated()) < 0.6
+
+
+def test_any_bytes_are_left_to_python() -> None:
+    assert share(compare_answer, st.binary(max_size=60)) == 0
+
+
+def _answer(**parts: Any) -> bytes:
+    return json.dumps({"status_code": 200, **parts}, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        _answer(),
+        b' \t\r\n{ "status_code" : 200 } \n',
+        _answer(body=""),
+        _answer(body='é😀\x7f"\\/\b\f\n\r\t'),
+        b'{"status_code":200,"body":"\\/\\b\\f\\"\\\\"}',
+        _answer(headers={}),
+        _answer(headers={"A": "  b  ", "B": " ", "set-cookie": ["a", "b"], "c": [], "d": [""], "e": ""}),
+        _answer(headers={"x-request-id": "theirs", "Content-Length": "77", "te": ["a"], "upgrade": []}),
+        _answer(headers={"a" * 64: "b"}),
+        _answer(headers={f"n-{i}": "v" for i in range(64)}),
+        _answer(headers={f"n-{i}": ["v"] * 16 for i in range(4)}),
+        _answer(is_base64_encoded=False),
+        b'{"body":"b","status_code":599,"headers":{"a":"b"},"is_base64_encoded":false}',
+        _answer(body="x" * (8192 - len(_answer(body="")))),
+    ],
+)
+def test_an_answer_takes_the_short_way(stdout: bytes) -> None:
+    assert compare_answer(stdout)
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        b"",
+        b"{}",
+        b'{"status_code":200',
+        b'{"status_code":200}}',
+        b'{"status_code":200}\0',
+        b'{"status_code":200,}',
+        b'\xef\xbb\xbf{"status_code":200}',
+        b'{"status_code":0200}',
+        b'{"status_code":200.0}',
+        b'{"status_code":200e0}',
+        b'{"status_code":20}',
+        b'{"status_code":200,"status_code":200}',
+        b'{"status_code":200,"body":"a","body":"a"}',
+        b'{"status_code":200,"body":"\xff"}',
+        b'{"status_code":200,"body":"\xed\xa0\x80"}',
+        b'{"status_code":200,"body":"\\u0041"}',
+        b'{"status_code":200,"body":"\\x"}',
+        b'{"status_code":200,"body":"\\',
+        b'{"status_code":200,"body":"\n"}',
+        b'{"status_code":200,"body":null}',
+        b'{"status_code":200,"headers":{"a":"b",}}',
+        b'{"status_code":200,"headers":{"a":["b",]}}',
+        b'{"status_code":200,"headers":[]}',
+        b'{"status_code":200,"headers":{"\\u0061":"b"}}',
+        *(_answer(status_code=status) for status in (199, 204, 205, 304, 600)),
+        *(_answer(headers={name: "x"}) for name in ("", "a b", "é", "connection", "Connection", "a" * 65)),
+        *(_answer(headers={"a": value}) for value in ("a\tb", "é", "\x7f", "\r\n", '"', None, 1, [1], [["a"]])),
+        _answer(headers={"a": "1", "A": "2"}),
+        _answer(headers={"te": "1", "TE": "2"}),
+        _answer(headers={f"n-{i}": "v" for i in range(65)}),
+        _answer(headers={"te": ["v"] * 101}),
+        _answer(headers={name: ["v"] * 16 for name in ("te", "upgrade", "trailer", "keep-alive", "x-request-id",
+                                                      "content-length", "proxy-connection")}),
+        _answer(headers={f"n-{i}": "v" for i in range(60)} | {name: ["v"] * 25 for name in ("te", "trailer")}),
+        _answer(is_base64_encoded=True),
+        _answer(is_base64_encoded=0),
+        _answer(other=1),
+        _answer(body="x" * (8193 - len(_answer(body="")))),
+    ],
+)  # fmt: skip
+def test_an_answer_is_left_to_python(stdout: bytes) -> None:
+    assert not compare_answer(stdout)
