@@ -87,8 +87,7 @@ class Invoker:
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
         default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, where it
         is less than the policy's. ``attributes`` are more for the span of the call. ``begun`` is what ask() gave, at
-        once before. Raises FunctionOverloaded,
-        RuntimeClosed and FunctionError.
+        once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
@@ -115,6 +114,8 @@ class Invoker:
                 session: Session | None = None
                 try:
                     begin = time.monotonic()
+                    if begun is not None:
+                        begin -= begun.invocation.ran
                     deadline = begin + limit
                     request.context = context  # again: the request may be shared, and others came while this one waited
                     request = watch.executing(request, context)
@@ -128,7 +129,6 @@ class Invoker:
                         )
                     if begun is not None:
                         invocation = begun.invocation
-                        deadline -= invocation.ran
                     else:
                         environ = NO_STRINGS
                         if plan.module.reads_environ:

@@ -32,6 +32,7 @@ from .serving import (
     problem,
     read_body,
     region_of,
+    request_from,
     request_id_of,
     send_problem,
     serve,
@@ -260,7 +261,7 @@ async def _call(
                 return _Answer(*found)
             if isinstance(found, Begun):
                 begun = found
-        request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
+        request = request_from(scope, body, within, given.path_params, begun)
     target.check_size(request)
     try:
         response = await runtime.call(

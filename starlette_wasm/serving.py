@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from .engine.hot import hot
+from .engine.quick import Answer, Begun
 from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id
@@ -104,27 +105,29 @@ async def serve(
     ``region`` the short way is tried, which gives no request.
     """
     send = exchange.send(send)
-    request = None
+    request: EdgeRequest | None = None
     try:
         body = await read_body(scope, receive, target.policy.max_request_bytes)
         call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+        answer: Answer | Begun | None = None
         if region is not None and exchange is IDLE_EXCHANGE and type(target) is Target:
-            found = runtime.ask(target, scope, path, params, body, region)
-            if type(found) is tuple:
-                await send({"type": "http.response.start", "status": found[0], "headers": found[1]})
-                await send({"type": "http.response.body", "body": found[2]})
-                return None
-            if found is not None:
-                call = partial(call, begun=found)
-        request = EdgeRequest.from_scope(scope, body, path=path, params=params)
-        response = await call(
-            target,
-            request,
-            client=scope.get("client"),
-            cold=cold,
-            gone=partial(disconnected, receive),
-            exchange=exchange,
-        )
+            answer = runtime.ask(target, scope, path, params, body, region)
+        if not isinstance(answer, tuple):
+            begun = answer
+            request = request_from(scope, body, path, params, begun)
+            if begun is not None:
+                call = partial(call, begun=begun)
+            response = await call(
+                target,
+                request,
+                client=scope.get("client"),
+                cold=cold,
+                gone=partial(disconnected, receive),
+                exchange=exchange,
+            )
+            assert request.context is not None
+            status, headers, content = render(response, scope["method"], checked=True)
+            answer = status, with_request_id(headers, request.context.request_id), content
     except WasmError as error:
         exchange.failed(error)
         if raises and has_handler(scope, error):
@@ -136,12 +139,21 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return None
-    status, headers, content = render(response, scope["method"], checked=True)
-    assert request.context is not None
-    headers = with_request_id(headers, request.context.request_id)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
+    await send({"type": "http.response.body", "body": answer[2]})
     return request
+
+
+def request_from(
+    scope: Scope, body: bytes, path: str, params: Mapping[str, object], begun: Begun | None = None
+) -> EdgeRequest:
+    """As EdgeRequest.from_scope(), for a guest that may have begun: where that raises, it is dropped."""
+    try:
+        return EdgeRequest.from_scope(scope, body, path=path, params=params)
+    except BaseException:
+        if begun is not None:
+            begun.invocation.close()
+        raise
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:

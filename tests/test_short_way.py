@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from starlette_wasm import WasmMiddleware, WasmRoute, WasmRuntime, serving
@@ -247,3 +248,56 @@ def test_who_listens_turns_it_off(tmp_path: Path, kinds: Kinds, listener: str) -
         meters.shutdown()
 
     run(main())
+
+
+def scope_of(path: str, **given: Any) -> JSON:
+    return {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"a.org")],
+        **given,
+    }
+
+
+async def nothing() -> JSON:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_a_guest_that_has_begun_is_dropped_where_the_long_way_cannot_be_gone(tmp_path: Path, kinds: Kinds) -> None:
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime:
+            app = WasmMiddleware(Starlette(), runtime=runtime)
+            for name in ("broken", "trap", "long"):
+                with pytest.raises(AttributeError):  # a path that is no bytes
+                    await app(scope_of(f"/{name}/a", raw_path="/"), nothing, sent([]))
+            assert kinds == {"Begun": 3}
+            assert runtime.stats()["live"] == 0
+
+    run(go())
+
+
+def test_an_answer_begins_once_though_the_client_leaves(tmp_path: Path, kinds: Kinds) -> None:
+    messages: list[str] = []
+
+    async def leaves(message: Any) -> None:
+        messages.append(message["type"])
+        raise ClientDisconnect
+
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime:
+            with pytest.raises(ClientDisconnect):
+                await WasmMiddleware(Starlette(), runtime=runtime)(scope_of("/short/a"), nothing, leaves)
+            assert runtime.stats()["ok"] == 1
+
+    run(go())
+    assert (messages, dict(kinds)) == (["http.response.start"], {"tuple": 1})
+
+
+def sent(into: list[Any]) -> Any:
+    async def send(message: Any) -> None:
+        into.append(message)
+
+    return send

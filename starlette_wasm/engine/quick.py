@@ -69,22 +69,26 @@ class Quick:
         On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
         """
         plan, engine = self._plan, self._engine
-        ticker = engine.ticker
-        if plan.heavy >= HEAVY or plan.module.pre is None or ticker.live >= engine.config.max_instances:
+        ticker, module = engine.ticker, plan.module
+        if plan.heavy >= HEAVY or ticker.live >= engine.config.max_instances:
             return None
         try:
             scratch = engine.scratches.pop()
         except IndexError:
             scratch = capi.Scratch()
         ticker.live += 1
+        module.live.add(scratch.at)
         begun = False
         try:
+            if module.pre is None:  # looked at after that, as Module.close() does it the other way round
+                return None
             ticker.touch()
             found = self._ask(scratch.at, self._at, scope, path, params, body, region)
             if found is not None and len(found) == 2:
                 begun = True
                 return Begun(Invocation.begun(plan, scratch, found[0]), found[1])
         finally:
+            module.live.discard(scratch.at)
             if not begun:
                 ticker.live -= 1
                 engine.scratches.append(scratch)
