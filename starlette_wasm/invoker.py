@@ -37,7 +37,7 @@ from .protocols import ResponseError
 from .serving import new_request_id
 from .settings import WasmSettings
 from .target import Target
-from .telemetry import Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
+from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
@@ -170,9 +170,16 @@ class Invoker:
             return response
 
     def ask(
-        self, target: Target, scope: Scope, path: str, params: dict[str, str], body: bytes, region: str
+        self,
+        target: Target,
+        scope: Scope,
+        path: str,
+        params: dict[str, str],
+        body: bytes,
+        region: str,
+        exchange: Exchange,
     ) -> Answer | Begun | None:
-        """As call(), for a request that nobody listens to, as far as it goes without waiting and without objects.
+        """As call(), where ``exchange`` is short, as far as it goes without waiting and without objects.
 
         Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
         nothing was done.
@@ -181,12 +188,16 @@ class Invoker:
         if quick is None or not bulkhead.free or not self.is_open:
             return None
         tally = target.tally
-        begin = 0.0 if tally is None else time.monotonic()
+        timed = tally is not None or exchange is not IDLE_EXCHANGE
+        begin = time.monotonic() if timed else 0.0
         found = quick.ask(scope, path, params, body, region)
         if type(found) is tuple:
             self._counts["ok"] += 1
-            if tally is not None:
-                tally.answered(time.monotonic() - begin, found[0])
+            if timed:
+                took = time.monotonic() - begin
+                self.telemetry.told(exchange, target, found, took)
+                if tally is not None:
+                    tally.answered(took, found[0])
         return found
 
     def guard(self, gone: Gone | None) -> Interruptible:

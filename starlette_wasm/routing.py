@@ -254,11 +254,11 @@ async def _call(
     else:
         body = await _body(given, target)
         scope, within = given.scope, get_route_path(given.scope)
-        if given is outer and exchange is IDLE_EXCHANGE and not cold and len(body) <= target.policy.max_request_bytes:
-            found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope))
+        if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
+            found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
             if type(found) is tuple:
                 scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
-                return _Answer(*found)
+                return _Answer(*found[:3])
             if isinstance(found, Begun):
                 begun = found
         request = request_from(scope, body, within, given.path_params, begun)

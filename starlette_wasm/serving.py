@@ -20,7 +20,7 @@ from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id
 from .protocols.headers import render
 from .target import Target
-from .telemetry import IDLE_EXCHANGE, Exchange
+from .telemetry import Exchange
 
 if TYPE_CHECKING:
     from .rollout.pipeline.plan import Pipeline
@@ -110,8 +110,8 @@ async def serve(
         body = await read_body(scope, receive, target.policy.max_request_bytes)
         call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
         answer: Answer | Begun | None = None
-        if region is not None and exchange is IDLE_EXCHANGE and type(target) is Target:
-            answer = runtime.ask(target, scope, path, params, body, region)
+        if region is not None and exchange.short and type(target) is Target:
+            answer = runtime.ask(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
             begun = answer
             request = request_from(scope, body, path, params, begun)
@@ -127,7 +127,9 @@ async def serve(
             )
             assert request.context is not None
             status, headers, content = render(response, scope["method"], checked=True)
-            answer = status, with_request_id(headers, request.context.request_id), content
+            headers = with_request_id(headers, request.context.request_id)
+        else:
+            status, headers, content = answer[:3]
     except WasmError as error:
         exchange.failed(error)
         if raises and has_handler(scope, error):
@@ -139,8 +141,8 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return None
-    await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
-    await send({"type": "http.response.body", "body": answer[2]})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
     return request
 
 

@@ -23,6 +23,7 @@ from starlette_wasm.engine import instance
 from starlette_wasm.engine.quick import Quick
 from starlette_wasm.rollout.canary.live import Live
 from starlette_wasm.telemetry import Telemetry
+from starlette_wasm.telemetry.observation import Observation
 
 POLICIES: dict[str, JSON] = {
     "tight": {"executionTimeoutMs": 10_000, "maxResponseBytes": 20_000, "maxMemoryPages": 64},
@@ -230,9 +231,17 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
 
 
 @pytest.mark.parametrize("listener", ["tracer", "meter", "prometheus", "access log", "nobody"])
-def test_who_listens_turns_it_off(tmp_path: Path, kinds: Kinds, listener: str) -> None:
+def test_only_spans_turn_it_off(tmp_path: Path, kinds: Kinds, listener: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_constant(tmp_path, "short", CONSTANTS["short"])
     wasm = config(tmp_path, {"/short": "short"}, exposeEndpoints=listener == "prometheus")
+    told: list[Observation] = []
+    tell = Telemetry.tell
+
+    def listen(self: Telemetry, seen: Observation) -> None:
+        told.append(seen)
+        tell(self, seen)
+
+    monkeypatch.setattr(Telemetry, "tell", listen)
 
     async def main() -> None:
         runtime = WasmRuntime(wasm, settings(access_log=listener == "access log"))
@@ -242,12 +251,23 @@ def test_who_listens_turns_it_off(tmp_path: Path, kinds: Kinds, listener: str) -
             meter_provider=meters if listener == "meter" else None,
         )
         async with runtime, served(runtime) as http:
-            assert (await http.get("/short")).text == "ok"
-            assert kinds == ({"tuple": 1} if listener == "nobody" else {})
+            for _ in range(2):
+                assert (await http.get("/short", headers={"x-request-id": "r-1"})).text == "ok"
+                with monkeypatch.context() as patch:
+                    without(patch)
+                    assert (await http.get("/short", headers={"x-request-id": "r-1"})).text == "ok"
         tracers.shutdown()
         meters.shutdown()
 
     run(main())
+    assert kinds == ({} if listener == "tracer" else {"tuple": 2})
+    assert len(told) == (0 if listener == "nobody" else 4)
+    for seen in told:
+        assert 0 < seen.duration < 5
+        assert 0 < seen.cpu < 5
+        seen.duration = seen.cpu = 0
+        seen.trace_id = seen.span_id = None
+    assert all(seen == told[0] for seen in told)
 
 
 def scope_of(path: str, **given: Any) -> JSON:

@@ -538,7 +538,7 @@ static PyObject *answer(struct scratch *s, struct span id) {
   struct span body = {r.at, 0};
   bool escaped = false, has_status = false, has_headers = false, has_body = false, has_flag = false;
   long status = 0;
-  PyObject *headers = PyList_New(0), *content = NULL, *code = NULL, *found = NULL;
+  PyObject *headers = PyList_New(0), *content = NULL, *code = NULL, *ran = NULL, *pages = NULL, *found = NULL;
   if (!headers || !eat(&r, '{'))
     goto end;
   do {
@@ -591,11 +591,13 @@ static PyObject *answer(struct scratch *s, struct span id) {
   static const char length[] = "content-length", request_id[] = "x-request-id";
   code = PyLong_FromLong(status);
   content = PyBytes_FromStringAndSize((const char *)body.at, (ssize_t)body.len);
-  if (code && content &&
+  ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
+  pages = PyLong_FromSsize_t((ssize_t)s->pages);
+  if (code && content && ran && pages &&
       append(headers, (struct span){(const uint8_t *)length, sizeof length - 1},
              (struct span){digit, (size_t)(digits + sizeof digits - digit)}) &&
       append(headers, (struct span){(const uint8_t *)request_id, sizeof request_id - 1}, id))
-    found = PyTuple_Pack(3, code, headers, content);
+    found = PyTuple_Pack(5, code, headers, content, ran, pages);
 end:
   if (headers)
     Py_DecRef(headers);
@@ -603,6 +605,10 @@ end:
     Py_DecRef(code);
   if (content)
     Py_DecRef(content);
+  if (ran)
+    Py_DecRef(ran);
+  if (pages)
+    Py_DecRef(pages);
   return found;
 }
 
@@ -612,8 +618,8 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* ask(scratch, quick, scope, path, params, body, region). None: nothing was done. (status, headers, body): the guest
-   has ended well. (how, request id): it has begun, and Python goes on with what is in the scratch. */
+/* ask(scratch, quick, scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages): the
+   guest has ended well. (how, request id): it has begun, and Python goes on with what is in the scratch. */
 static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)self;
   struct span path, body, region;

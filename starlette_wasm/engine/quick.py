@@ -17,8 +17,8 @@ from . import capi, hot
 from .driver import HEAVY, Invocation
 from .plan import Plan
 
-Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
-"""Status, headers and body, as ASGI wants them."""
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int]
+"""Status, headers and body, as ASGI wants them; nanoseconds in the guest, pages of its memory once it has grown."""
 _ONE_AT_A_TIME = not sysconfig.get_config_var("Py_GIL_DISABLED")
 """quick.c relies on the GIL."""
 

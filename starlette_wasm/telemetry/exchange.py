@@ -20,6 +20,9 @@ class Exchange:
 
     __slots__ = ()
 
+    short = True
+    """Whether the short way may be taken, as there are no spans."""
+
     def __enter__(self) -> Exchange:
         return self
 
@@ -48,7 +51,7 @@ class Exchange:
 class ListenedExchange(Exchange):
     """One that somebody listens to."""
 
-    __slots__ = ("_described", "_error", "_span", "failures", "method", "reason", "route", "variant", "weight")
+    __slots__ = ("_described", "_error", "_span", "failures", "method", "reason", "route", "short", "variant", "weight")
 
     def __init__(self, tracer: Tracer | None, scope: Scope, route: str, since: int) -> None:
         self._error: ErrorType | None = None
@@ -60,6 +63,7 @@ class ListenedExchange(Exchange):
         self.weight: int | None = None
         self._described = False
         self._span = ServerSpan(tracer, scope, self.route, since) if tracer is not None else None
+        self.short = tracer is None
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
         self.variant = variant

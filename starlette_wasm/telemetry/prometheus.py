@@ -93,8 +93,10 @@ class Recorder:
             gauge = self._gauges[function] = self._running.labels(function)
         gauge.inc()
 
+    def leave(self, function: str) -> None:
+        self._gauges[function].dec()
+
     def record(self, seen: Observation) -> None:
-        self._gauges[seen.function].dec()
         labels = (seen.trigger, seen.function, seen.version, seen.route, seen.variant)
         series = self._series.get(labels)
         if series is None:

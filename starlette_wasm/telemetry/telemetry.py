@@ -14,12 +14,15 @@ from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from ..engine import layout
+from ..engine.quick import Answer
 from ..messages import EdgeRequest
 from ..target import Target
 from . import access, prometheus
 from .conventions import GUEST_SCOPE, Metric
 from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange
 from .metrics import Metrics
+from .observation import Observation
 from .watch import IDLE_WATCH, ListenedWatch, Watch
 
 _SCOPE = "starlette_wasm"
@@ -114,6 +117,28 @@ class Telemetry:
             return IDLE_WATCH
         assert exchange is None or isinstance(exchange, ListenedExchange)
         return ListenedWatch(self, target, request, exchange, since, attempt, attributes)
+
+    def tell(self, seen: Observation) -> None:
+        """An invocation is over, and all is known of it."""
+        if self.metrics is not None:
+            self.metrics.record(seen)
+        if self.prometheus is not None:
+            self.prometheus.record(seen)
+        if self.access_log:
+            access.log(seen)
+
+    def told(self, exchange: Exchange, target: Target, answer: Answer, duration: float) -> None:
+        """A call went the short way, and its last header is the request's id."""
+        if exchange is IDLE_EXCHANGE:
+            return
+        assert isinstance(exchange, ListenedExchange)
+        seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
+        seen.variant, seen.reason, seen.attempt = exchange.variant.value, exchange.reason.value, exchange.failures + 1
+        seen.duration, seen.ran, seen.cpu = duration, True, answer[3] / 1e9
+        seen.memory = layout.PAGE * max(answer[4], target.function.module.min_pages)
+        seen.status = answer[0]
+        seen.request_id = answer[1][-1][1].decode("ascii")
+        self.tell(seen)
 
     def violation(self, function: str, kind: str) -> None:
         """A policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""

@@ -15,7 +15,6 @@ from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..messages import EdgeContext, EdgeRequest
 from ..target import Target
-from . import access
 from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
 from .exchange import ListenedExchange
 from .observation import Observation
@@ -185,9 +184,11 @@ class ListenedWatch(Watch):
             if self._queued_at:
                 self._acquired(seen.error)
         self._identify()
+        if self._telemetry.prometheus is not None:
+            self._telemetry.prometheus.leave(seen.function)
         try:
             # While the function's span is still current: exemplars, and the access line, belong to it.
-            self._tell()
+            self._telemetry.tell(seen)
         finally:
             if spans is not None:
                 spans.end(seen.error, "" if error is None else str(error))
@@ -203,15 +204,6 @@ class ListenedWatch(Watch):
             here = spans.context
             seen.trace_id, seen.span_id = f"{here.trace_id:032x}", f"{here.span_id:016x}"
             seen.sampled = here.trace_flags.sampled
-
-    def _tell(self) -> None:
-        telemetry, seen = self._telemetry, self._seen
-        if telemetry.metrics is not None:
-            telemetry.metrics.record(seen)
-        if telemetry.prometheus is not None:
-            telemetry.prometheus.record(seen)
-        if telemetry.access_log:
-            access.log(seen)
 
 
 IDLE_WATCH = Watch()

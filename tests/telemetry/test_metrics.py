@@ -204,6 +204,7 @@ from starlette_wasm.telemetry.observation import Observation
 recorder = prometheus.recorder()
 for _ in range(int(sys.argv[1])):
     recorder.enter("many")
+    recorder.leave("many")
     recorder.record(Observation("many", "1", "http", "GET", "/many", "stable", duration=0.01, ran=True))
 recorder.enter("many")
 print("ready", flush=True)
