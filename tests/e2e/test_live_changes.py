@@ -74,7 +74,7 @@ def test_edits_under_load_fail_no_request(
     file = prepare(tmp_path)
     good = file.read_text()
     total: int = request.config.getoption("--live-requests")
-    arguments = ["--log-level", "warning", *(["--workers", str(workers)] if workers > 1 else [])]
+    arguments = ["--no-access-log", *(["--workers", str(workers)] if workers > 1 else [])]
     server = serve(tmp_path, "served:app", *arguments, STARLETTE_WASM_RELOAD_INTERVAL_MS="50")
 
     async def load(change: Callable[[], object], until: Callable[[], object] | None, share: int) -> Counter[str]:
@@ -92,6 +92,9 @@ def test_edits_under_load_fail_no_request(
         return answers
 
     async def main() -> None:
+        async with asyncio.timeout(60):  # a worker that came later would not start
+            while server.log.count("Application startup complete") < workers:
+                await asyncio.sleep(0.01)
         broken = await load(lambda: write(file, "rules: [{pathPattern"), lambda: refused(server), total // 2)
         assert set(broken) == {"200 one"}
         write(file, good)
@@ -174,7 +177,8 @@ def test_a_server_ends_with_its_terminal(tmp_path: Path, aot_cache: Path) -> Non
         [
             sys.executable,
             "-c",
-            "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); import uvicorn;"
+            "import fcntl, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); import uvicorn;"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL);"  # under nohup it is ignored
             "uvicorn.run('served:app', port=0)",
         ],
         cwd=tmp_path,
