@@ -30,7 +30,7 @@ def build() -> bool:
     sources, library = [ENGINE / name for name in ("hot.h", "hot.c", "quick.c")], ENGINE / "_hot.so"
     cc = compiler()
     if cc is None or sys.platform == "win32":
-        print("starlette-wasm: no C compiler: each invocation will take 6 us more", file=sys.stderr)
+        print("starlette-wasm: no C compiler: a request will take twice as long", file=sys.stderr)
         return False
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     made = library.with_suffix(f".{os.getpid()}")
@@ -43,7 +43,7 @@ def build() -> bool:
     except (OSError, subprocess.SubprocessError) as error:
         made.unlink(missing_ok=True)
         said = getattr(error, "stderr", None) or error
-        print(f"starlette-wasm: hot.c was not compiled: each invocation will take 6 us more\n{said}", file=sys.stderr)
+        print(f"starlette-wasm: hot.c was not compiled: a request will take twice as long\n{said}", file=sys.stderr)
         return False
     return True
 

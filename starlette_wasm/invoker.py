@@ -100,7 +100,13 @@ class Invoker:
             context.request_id = begun.request_id
         begin = math.inf
         with self.telemetry.watch(
-            target, request, exchange=exchange, since=cold, attempt=attempt, attributes=attributes
+            target,
+            request,
+            exchange=exchange,
+            since=cold,
+            attempt=attempt,
+            attributes=attributes,
+            ran=0.0 if begun is None else begun.invocation.ran,
         ) as watch:
             guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
             self._running += 1

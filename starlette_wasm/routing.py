@@ -6,6 +6,7 @@ import inspect
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,7 +33,6 @@ from .serving import (
     problem,
     read_body,
     region_of,
-    request_from,
     request_id_of,
     send_problem,
     serve,
@@ -248,7 +248,7 @@ async def _call(
     headers: Mapping[str, str] | None = None
     begun: Begun | None = None
     if isinstance(given, EdgeRequest):
-        request, headers = given, outer.headers
+        build, headers = partial(_same, given), outer.headers
         if not outer._stream_consumed:
             await _body(outer, target)  # or the wait for a disconnect would take it away
     else:
@@ -261,25 +261,31 @@ async def _call(
                 return _Answer(*found[:3])
             if isinstance(found, Begun):
                 begun = found
-        request = request_from(scope, body, within, given.path_params, begun)
-    target.check_size(request)
-    try:
-        response = await runtime.call(
-            target,
-            request,
-            route=path,
-            client=outer.scope.get("client"),
-            cold=cold,
-            gone=partial(disconnected, outer.receive),
-            headers=headers,
-            exchange=exchange,
-            begun=begun,
-        )
-    finally:
-        if request.context is not None:
-            outer.scope[_REQUEST_ID] = request.context.request_id
+        build = partial(EdgeRequest.from_scope, scope, body, path=within, params=given.path_params)
+    with begun or nullcontext():
+        request = build()
+        target.check_size(request)
+        try:
+            response = await runtime.call(
+                target,
+                request,
+                route=path,
+                client=outer.scope.get("client"),
+                cold=cold,
+                gone=partial(disconnected, outer.receive),
+                headers=headers,
+                exchange=exchange,
+                begun=begun,
+            )
+        finally:
+            if request.context is not None:
+                outer.scope[_REQUEST_ID] = request.context.request_id
     assert request.context is not None
     return to_starlette(response, outer.method, request.context.request_id)
+
+
+def _same(request: EdgeRequest) -> EdgeRequest:
+    return request
 
 
 async def _body(request: Request, target: Target) -> bytes:

@@ -76,6 +76,7 @@ class WasmRuntime(Invoker):
         self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
         self.shadows = Shadows(self)
         self.loads = Loads()
+        self._closes = 0
         self._turns = Turns()
         """Of start() and close(), which may come at once, and on several event loops."""
         self.engine: Engine
@@ -126,9 +127,12 @@ class WasmRuntime(Invoker):
             return
         if for_request:
             self._failed_starts.check(_START)
+        closes = self._closes
         async with self._turns:
             if self.is_open:  # by another start(), which came first
                 return
+            if self._closes != closes:  # while it waited
+                raise RuntimeClosed(self._state)
             if for_request:  # again: others waited here too while the first one failed
                 self._failed_starts.check(_START)
             try:
@@ -347,6 +351,7 @@ class WasmRuntime(Invoker):
 
         Does nothing where the runtime is not open.
         """
+        self._closes += 1
         self.loads.stop()
         async with self._turns:
             await self._close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -114,17 +114,18 @@ async def serve(
             answer = runtime.ask(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
             begun = answer
-            request = request_from(scope, body, path, params, begun)
             if begun is not None:
                 call = partial(call, begun=begun)
-            response = await call(
-                target,
-                request,
-                client=scope.get("client"),
-                cold=cold,
-                gone=partial(disconnected, receive),
-                exchange=exchange,
-            )
+            with begun or nullcontext():
+                request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+                response = await call(
+                    target,
+                    request,
+                    client=scope.get("client"),
+                    cold=cold,
+                    gone=partial(disconnected, receive),
+                    exchange=exchange,
+                )
             assert request.context is not None
             status, headers, content = render(response, scope["method"], checked=True)
             headers = with_request_id(headers, request.context.request_id)
@@ -144,18 +145,6 @@ async def serve(
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
     return request
-
-
-def request_from(
-    scope: Scope, body: bytes, path: str, params: Mapping[str, object], begun: Begun | None = None
-) -> EdgeRequest:
-    """As EdgeRequest.from_scope(), for a guest that may have begun: where that raises, it is dropped."""
-    try:
-        return EdgeRequest.from_scope(scope, body, path=path, params=params)
-    except BaseException:
-        if begun is not None:
-            begun.invocation.close()
-        raise
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:

@@ -321,3 +321,24 @@ def sent(into: list[Any]) -> Any:
         into.append(message)
 
     return send
+
+
+def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_goes_on(
+    tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = WasmRuntime.ask
+
+    def closing(self: WasmRuntime, *given: Any) -> Any:
+        found = ask(self, *given)
+        self._state = "closed"  # by another thread's event loop
+        return found
+
+    monkeypatch.setattr(WasmRuntime, "ask", closing)
+
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:
+            assert (await http.get("/long/a")).status_code == 503
+            assert kinds == {"Begun": 1}
+            assert runtime.stats()["live"] == 0
+
+    run(go())

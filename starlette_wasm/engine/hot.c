@@ -51,6 +51,7 @@ void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime
 int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
           const char *environ, size_t environ_len, const char *input, size_t input_len) {
   s->trap = s->error = s->future = NULL;
+  s->ran_ns = 0;
   s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
   s->context = wasmtime.store_context(s->store);
   int64_t bound = plan->bound + (int64_t)(input_len + environ_len);

@@ -1,4 +1,4 @@
-"""hot.c and quick.c, where they were compiled when the package was installed: 6 us less for each invocation.
+"""hot.c and quick.c, where they were compiled when the package was installed.
 
 Without it the same steps are taken from Python.
 """
@@ -128,7 +128,10 @@ def load() -> Hot | None:
     try:
         return Hot()
     except (OSError, ValueError, AttributeError) as error:
-        logger.info("invocations take 6 us more: %s; install the package where there is a C compiler", error)
+        logger.info(
+            "a request takes twice as long: %s; install the package where there is a C compiler",
+            error,
+        )
         return None
 
 

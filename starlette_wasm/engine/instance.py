@@ -53,6 +53,12 @@ class Instance:
         plan.module.live.add(id(instance))
         return instance
 
+    def drop(self) -> None:
+        """Close what has begun, where nobody has started it."""
+        if self._begun is not None:
+            self._begun = None
+            self.close()
+
     @property
     def ran(self) -> float:
         """Seconds of the first poll of hot.c."""
@@ -65,10 +71,11 @@ class Instance:
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
-        scratch = self._reserve() if self._begun is None else self._made
+        begun, self._begun = self._begun, None
+        scratch = self._reserve() if begun is None else self._made
         try:
-            if self._begun is not None:
-                return self._come_to(scratch, self._begun)
+            if begun is not None:
+                return self._come_to(scratch, begun)
             if hot is not None and poll:
                 return self._go(hot, scratch)
             self._make(scratch)
@@ -161,7 +168,7 @@ class Instance:
         capi.set_epoch_deadline(context, _NO_DEADLINE)  # instantiation runs none of the guest's code
         instance_at, io_at, main_at = scratch.instance_at, scratch.io_at, scratch.main_at
         scratch.trap.value = None
-        scratch.error.value = capi.pre_instantiate(plan.module.pre, context, instance_at, scratch.trap_at)
+        scratch.error.value = capi.pre_instantiate(plan.pre, context, instance_at, scratch.trap_at)
         if scratch.error.value or scratch.trap.value:
             _not_begun(scratch, True)
         name_at, length_at = scratch.name_at, scratch.length_at

@@ -53,13 +53,15 @@ class Plan:
 
     __slots__ = (
         *("args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
-        "tail",
+        *("pre", "tail"),
     )
 
     def __init__(
         self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
     ) -> None:
         self.module = module
+        self.pre = module.pre
+        """Valid for as long as the module counts a live guest, also once it is closed."""
         self.limits = limits
         self.preopens = preopens
         self.args = args

@@ -2,8 +2,8 @@
    what is common. It never refuses anything: what is unusual, right or wrong, is left to Python, whose messages.py,
    edge.py, jsonscan.py and headers.py say what is right. A test holds the two together.
 
-   The GIL is held throughout: a guest that has not ended when the epoch ticks is handed to Python, and one that could
-   call into Python is not run here. So what is static needs no lock.
+   The GIL is held but while the guest runs, so that what is static, and is read before that, needs no lock. A guest that
+   has not ended when the epoch ticks is handed to Python, and one that could call into Python is not run here.
 
    Python's functions are those of its stable ABI, declared here since its headers need not be installed. */
 
@@ -34,6 +34,8 @@ extern PyObject _Py_NoneStruct;
 #define Py_None (&_Py_NoneStruct)
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
+extern void *PyEval_SaveThread(void);
+extern void PyEval_RestoreThread(void *);
 extern void PyErr_Clear(void);
 extern PyObject *PyErr_Occurred(void);
 extern PyObject *PyCFunction_NewEx(PyMethodDef *, PyObject *, PyObject *);
@@ -656,7 +658,9 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
     }
     if (q->reads_random)
       memcpy(s->base + RANDOM_KEY, key, sizeof key);
+    void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
     how = go(s);
+    PyEval_RestoreThread(thread);
   }
   PyObject *found = NULL;
   if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len})))

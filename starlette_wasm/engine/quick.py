@@ -25,11 +25,20 @@ _ONE_AT_A_TIME = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run()."""
+    """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run().
+
+    ``with``: it is dropped at the end of the block, where nobody has run it.
+    """
 
     invocation: Invocation
     request_id: str
     """What the guest was told."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self.invocation.drop()
 
 
 class Quick:

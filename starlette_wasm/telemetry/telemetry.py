@@ -108,15 +108,17 @@ class Telemetry:
         since: int = 0,
         attempt: int | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
+        ran: float = 0.0,
     ) -> Watch:
         """One call of a function, to be used with ``with``; without an exchange it is one from Python.
 
         ``attempt`` None means: one more than calls failed in this exchange. ``attributes`` are more for its span.
+        ``ran`` is for how many seconds it has run already.
         """
         if exchange is IDLE_EXCHANGE or (exchange is None and not self.active):
             return IDLE_WATCH
         assert exchange is None or isinstance(exchange, ListenedExchange)
-        return ListenedWatch(self, target, request, exchange, since, attempt, attributes)
+        return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
 
     def tell(self, seen: Observation) -> None:
         """An invocation is over, and all is known of it."""

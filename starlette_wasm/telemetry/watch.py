@@ -19,6 +19,7 @@ from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
 from .exchange import ListenedExchange
 from .observation import Observation
 from .outbound import observer
+from .prometheus import Recorder as PrometheusRecorder
 from .spans import CallSpans, now
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Watch:
 class ListenedWatch(Watch):
     """One that somebody listens to."""
 
-    __slots__ = ("_attributes", "_begin", "_exchange", "_queued_at", "_request", "_seen", "_since", "_spans", "_target",
-                 "_telemetry", "observer", "outside", "recorder")  # fmt: skip
+    __slots__ = ("_attributes", "_begin", "_exchange", "_queued_at", "_ran", "_recorder", "_request", "_seen", "_since",
+                 "_spans", "_target", "_telemetry", "observer", "outside", "recorder")  # fmt: skip
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class ListenedWatch(Watch):
         since: int,
         attempt: int | None,
         attributes: Mapping[str, AttributeValue] | None,
+        ran: float,
     ) -> None:
         self._attributes = attributes or {}
         self._telemetry = telemetry
@@ -86,6 +88,8 @@ class ListenedWatch(Watch):
         self._request = request
         self._exchange = exchange
         self._since = since
+        self._ran = ran
+        self._recorder: PrometheusRecorder | None = None
         self._queued_at = 0
         self._seen = seen = Observation(target.name, target.version)
         self._spans: CallSpans | None = None
@@ -98,13 +102,14 @@ class ListenedWatch(Watch):
 
     def __enter__(self) -> Watch:
         telemetry, target, seen = self._telemetry, self._target, self._seen
-        begin = time.perf_counter()
+        begin = time.perf_counter() - self._ran
         if seen.cold:
             seen.init = max(now() - self._since, 0) / 1e9
             begin -= seen.init
         self._begin = begin
         if telemetry.prometheus is not None:
-            telemetry.prometheus.enter(target.name)
+            self._recorder = telemetry.prometheus
+            self._recorder.enter(target.name)
         if telemetry.tracer is not None:
             attributes: dict[str, AttributeValue] = {
                 Attribute.VERSION.value: target.version,
@@ -184,9 +189,9 @@ class ListenedWatch(Watch):
             if self._queued_at:
                 self._acquired(seen.error)
         self._identify()
-        if self._telemetry.prometheus is not None:
-            self._telemetry.prometheus.leave(seen.function)
         try:
+            if self._recorder is not None:  # a reload may have brought one since
+                self._recorder.leave(seen.function)
             # While the function's span is still current: exemplars, and the access line, belong to it.
             self._telemetry.tell(seen)
         finally:
