@@ -2,8 +2,8 @@
    what is common. It never refuses anything: what is unusual, right or wrong, is left to Python, whose messages.py,
    edge.py, jsonscan.py and headers.py say what is right. A test holds the two together.
 
-   The GIL is held but while the guest runs, so that what is static, and is read before that, needs no lock. A guest that
-   has not ended when the epoch ticks is handed to Python, and one that could call into Python is not run here.
+   The GIL is held but while the guest runs, so that what is static, and is read before that, needs no lock. A guest
+   that has not ended when the epoch ticks is handed to Python, and one that could call into Python is not run here.
 
    Python's functions are those of its stable ABI, declared here since its headers need not be installed. */
 
@@ -133,6 +133,17 @@ static bool of_bytes(PyObject *object, struct span *found) {
   return true;
 }
 
+static bool of_header(PyObject *headers, ssize_t number, struct span *name, struct span *value) {
+  PyObject *pair = PyList_GetItem(headers, number);
+  return PyTuple_Size(pair) == 2 && of_bytes(PyTuple_GetItem(pair, 0), name) &&
+         of_bytes(PyTuple_GetItem(pair, 1), value);
+}
+
+static void drop(PyObject *object) {
+  if (object)
+    Py_DecRef(object);
+}
+
 /* The text that is being written: the message, or the environment. */
 struct text {
   uint8_t *at;
@@ -253,12 +264,8 @@ static bool put_headers(struct text *t, PyObject *headers, struct span *host, st
   if (count < 0 || !PUT(t, "\"headers\":{"))
     return false;
   for (ssize_t i = 0; i < count; i++) {
-    PyObject *pair = PyList_GetItem(headers, i);
     struct span name, value;
-    if (PyTuple_Size(pair) != 2 || !of_bytes(PyTuple_GetItem(pair, 0), &name) ||
-        !of_bytes(PyTuple_GetItem(pair, 1), &value))
-      return false;
-    if (!new_field(&fields, name))
+    if (!of_header(headers, i, &name, &value) || !new_field(&fields, name))
       return false;
     for (size_t j = 0; j < name.len; j++)
       if ((kinds[name.at[j]] & (TOKEN | UPPER)) != TOKEN)
@@ -463,12 +470,9 @@ static bool append(PyObject *list, struct span name, struct span value) {
   PyObject *b = PyBytes_FromStringAndSize((const char *)value.at, (ssize_t)value.len);
   PyObject *pair = a && b ? PyTuple_Pack(2, a, b) : NULL;
   bool ok = pair && !PyList_Append(list, pair);
-  if (a)
-    Py_DecRef(a);
-  if (b)
-    Py_DecRef(b);
-  if (pair)
-    Py_DecRef(pair);
+  drop(a);
+  drop(b);
+  drop(pair);
   return ok;
 }
 
@@ -601,16 +605,11 @@ static PyObject *answer(struct scratch *s, struct span id) {
       append(headers, (struct span){(const uint8_t *)request_id, sizeof request_id - 1}, id))
     found = PyTuple_Pack(5, code, headers, content, ran, pages);
 end:
-  if (headers)
-    Py_DecRef(headers);
-  if (code)
-    Py_DecRef(code);
-  if (content)
-    Py_DecRef(content);
-  if (ran)
-    Py_DecRef(ran);
-  if (pages)
-    Py_DecRef(pages);
+  drop(headers);
+  drop(code);
+  drop(content);
+  drop(ran);
+  drop(pages);
   return found;
 }
 
@@ -620,8 +619,8 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* ask(scratch, quick, scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages): the
-   guest has ended well. (how, request id): it has begun, and Python goes on with what is in the scratch. */
+/* ask(scratch, quick, scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages):
+   the guest has ended well. (how, request id): it has begun, and Python goes on with what is in the scratch. */
 static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)self;
   struct span path, body, region;
@@ -635,16 +634,14 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   size_t id_len;
   message.len = variables.len = 0;
   uint8_t key[32]; /* a guest must not get one that another had */
+  static const uint32_t no_strings[] = {0, 0};
   if (!put_message(&message, q, args[2], path, args[4], body, region, id, &id_len) ||
+      !(q->reads_environ ? put_environ(&variables, q, region, id, id_len)
+                         : put(&variables, no_strings, sizeof no_strings)) ||
       (q->reads_random && getentropy(key, sizeof key))) {
     let_go(&message);
     return none();
   }
-  if (q->reads_environ && !put_environ(&variables, q, region, id, id_len))
-    return none();
-  static const uint32_t no_strings[] = {0, 0};
-  if (!q->reads_environ && !put(&variables, no_strings, sizeof no_strings))
-    return none();
 
   int how = begin(s, q->plan, 0, q->tail, q->tail_len, (const char *)variables.at, variables.len,
                   (const char *)message.at, message.len);
@@ -668,10 +665,8 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   PyErr_Clear();
   PyObject *number = PyLong_FromLong(how), *name = PyUnicode_FromStringAndSize((const char *)id, (ssize_t)id_len);
   found = number && name ? PyTuple_Pack(2, number, name) : NULL;
-  if (number)
-    Py_DecRef(number);
-  if (name)
-    Py_DecRef(name);
+  drop(number);
+  drop(name);
   return found;
 }
 
@@ -685,10 +680,8 @@ static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
   if (fields < 0 || limit < 0)
     return none();
   for (ssize_t i = 0; i < fields; i++) {
-    PyObject *pair = PyList_GetItem(args[0], i);
     struct span name, value;
-    if (PyTuple_Size(pair) != 2 || !of_bytes(PyTuple_GetItem(pair, 0), &name) ||
-        !of_bytes(PyTuple_GetItem(pair, 1), &value))
+    if (!of_header(args[0], i, &name, &value))
       return none();
     total += name.len + value.len;
     if (IS(name, "content-length")) {
