@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,18 @@ def replica(folder: Path, url: str, canary: dict[str, Any] = SLOW) -> WasmRuntim
 
 def http(runtime: WasmRuntime) -> Any:
     return client(WasmMiddleware(Starlette(), runtime=runtime))
+
+
+@asynccontextmanager
+async def two(folder: Path, url: str) -> AsyncIterator[tuple[WasmRuntime, Any, WasmRuntime, Any]]:
+    """Replicas of the folders a and b, each with who asks it."""
+    async with (
+        replica(folder / "a", url) as first,
+        http(first) as ask_first,
+        replica(folder / "b", url) as second,
+        http(second) as ask_second,
+    ):
+        yield first, ask_first, second, ask_second
 
 
 def test_a_reload_with_another_module_begins_the_rollout_anew(tmp_path: Path, url: str) -> None:
@@ -67,12 +81,7 @@ def test_a_replica_with_the_old_module_gives_it_nothing_until_it_has_the_new_one
     functions(tmp_path / "b")
 
     async def main() -> None:
-        async with (
-            replica(tmp_path / "a", url) as first,
-            http(first) as ask_first,
-            replica(tmp_path / "b", url) as second,
-            http(second) as ask_second,
-        ):
+        async with two(tmp_path, url) as (first, ask_first, second, ask_second):
             build(tmp_path / "a", "new")
             await first.reload()
             for _ in range(2):
@@ -161,12 +170,7 @@ def test_of_two_modules_under_one_version_one_is_served(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/canary.db"
 
     async def main() -> None:
-        async with (
-            replica(tmp_path / "a", url) as first,
-            http(first) as ask_first,
-            replica(tmp_path / "b", url) as second,
-            http(second) as ask_second,
-        ):
+        async with two(tmp_path, url) as (first, ask_first, second, ask_second):
             for by_hand in (False, True):
                 if by_hand:
                     await first.canaries.abort("f")
