@@ -142,42 +142,31 @@ class Telemetry:
         seen.request_id = answer[1][-1][1].decode("ascii")
         self.tell(seen)
 
+    def _figures(self) -> list[Metrics | prometheus.Recorder]:
+        """Who takes figures; nobody where nobody listens."""
+        return [each for each in (self.metrics, self.prometheus) if each is not None] if self.active else []
+
     def violation(self, function: str, kind: str) -> None:
         """A policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
-        if self.active:
-            if self.metrics is not None:
-                self.metrics.violation(function, kind)
-            if self.prometheus is not None:
-                self.prometheus.violation(function, kind)
+        for each in self._figures():
+            each.violation(function, kind)
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         """One more of a counter of ``conventions.PIPELINES``, for the function that failed."""
-        if self.active:
-            if self.metrics is not None:
-                self.metrics.of_pipeline(metric, function, version)
-            if self.prometheus is not None:
-                self.prometheus.of_pipeline(metric, function, version)
+        for each in self._figures():
+            each.of_pipeline(metric, function, version)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         """A canary has a new share; 0 when it is over."""
-        if self.active:
-            if self.metrics is not None:
-                self.metrics.canary_weight(function, version, percent)
-            if self.prometheus is not None:
-                self.prometheus.canary_weight(function, version, percent)
+        for each in self._figures():
+            each.canary_weight(function, version, percent)
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         """The probes of a version of a function have another result than before."""
-        if self.active:
-            if self.metrics is not None:
-                self.metrics.function_healthy(function, version, healthy)
-            if self.prometheus is not None:
-                self.prometheus.function_healthy(function, version, healthy)
+        for each in self._figures():
+            each.function_healthy(function, version, healthy)
 
     def function_gone(self, function: str, version: str) -> None:
         """A version of a function is no longer served: nothing is said of its probes any more."""
-        if self.active:
-            if self.metrics is not None:
-                self.metrics.function_gone(function, version)
-            if self.prometheus is not None:
-                self.prometheus.function_gone(function, version)
+        for each in self._figures():
+            each.function_gone(function, version)
