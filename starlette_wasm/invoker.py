@@ -96,8 +96,9 @@ class Invoker:
         context = request.context = self.context(target, request.headers if headers is None else headers, bool(cold))
         if timeout is not None:
             context.deadline_ms = math.ceil(limit * 1000)
+        ran = 0.0
         if begun is not None:
-            context.request_id = begun.request_id
+            context.request_id, ran = begun.request_id, begun.invocation.ran
         begin = math.inf
         with self.telemetry.watch(
             target,
@@ -106,7 +107,7 @@ class Invoker:
             since=cold,
             attempt=attempt,
             attributes=attributes,
-            ran=0.0 if begun is None else begun.invocation.ran,
+            ran=ran,
         ) as watch:
             guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
             self._running += 1
@@ -119,9 +120,7 @@ class Invoker:
                         await bulkhead.wait()
                 session: Session | None = None
                 try:
-                    begin = time.monotonic()
-                    if begun is not None:
-                        begin -= begun.invocation.ran
+                    begin = time.monotonic() - ran
                     deadline = begin + limit
                     request.context = context  # again: the request may be shared, and others came while this one waited
                     request = watch.executing(request, context)
@@ -197,7 +196,7 @@ class Invoker:
         timed = tally is not None or exchange is not IDLE_EXCHANGE
         begin = time.monotonic() if timed else 0.0
         found = quick.ask(scope, path, params, body, region)
-        if type(found) is tuple:
+        if isinstance(found, tuple):
             self._counts["ok"] += 1
             if timed:
                 took = time.monotonic() - begin

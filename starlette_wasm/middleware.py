@@ -122,7 +122,9 @@ class WasmMiddleware:
         sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
         region = region_of(runtime, scope)
         healthy = runtime.health.healthy
-        choice = match.group.pick(scope["method"], region, healthy, version, sticky_key)
+        choice = match.group.pick(
+            scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
+        )
         shadow: Target | Pipeline | None = None
         if isinstance(choice, Choice):
             target, trial = choice.target, choice.trial
@@ -147,7 +149,7 @@ class WasmMiddleware:
         else:
             name = match.group.function
             serves = healthy is not None and isinstance(
-                match.group.pick(scope["method"], region, None, version), Choice
+                match.group.pick(scope["method"], region, forced_version=version), Choice
             )
             reason = "nothing that serves this region is healthy" if serves else "no rule serves this region"
             error: WasmError = FunctionOverloaded(name, reason)

@@ -245,47 +245,55 @@ async def _call(
     """Run the function for ``given``, in place of the request ``outer``."""
     runtime, cold = await wasm.runtime_for(outer.scope)
     target = wasm.target(runtime, path)
-    headers: Mapping[str, str] | None = None
-    begun: Begun | None = None
     if isinstance(given, EdgeRequest):
-        build, headers = partial(_same, given), outer.headers
         if not outer._stream_consumed:
             await _body(outer, target)  # or the wait for a disconnect would take it away
-    else:
-        body = await _body(given, target)
-        scope, within = given.scope, get_route_path(given.scope)
-        if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
-            found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
-            if type(found) is tuple:
-                scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
-                return _Answer(*found[:3])
-            if isinstance(found, Begun):
-                begun = found
-        build = partial(EdgeRequest.from_scope, scope, body, path=within, params=given.path_params)
+        return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
+    body = await _body(given, target)
+    scope, within = given.scope, get_route_path(given.scope)
+    begun: Begun | None = None
+    if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
+        found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
+        if isinstance(found, tuple):
+            scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
+            return _Answer(*found[:3])
+        begun = found
     with begun or nullcontext():
-        request = build()
-        target.check_size(request)
-        try:
-            response = await runtime.call(
-                target,
-                request,
-                route=path,
-                client=outer.scope.get("client"),
-                cold=cold,
-                gone=partial(disconnected, outer.receive),
-                headers=headers,
-                exchange=exchange,
-                begun=begun,
-            )
-        finally:
-            if request.context is not None:
-                outer.scope[_REQUEST_ID] = request.context.request_id
+        request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
+        return await _run(runtime, target, path, outer, request, cold, exchange, begun=begun)
+
+
+async def _run(
+    runtime: WasmRuntime,
+    target: Target,
+    path: str,
+    outer: Request,
+    request: EdgeRequest,
+    cold: int,
+    exchange: Exchange,
+    *,
+    headers: Mapping[str, str] | None = None,
+    begun: Begun | None = None,
+) -> Response:
+    """The answer to ``request``, under the id that stays with ``outer``."""
+    target.check_size(request)
+    try:
+        response = await runtime.call(
+            target,
+            request,
+            route=path,
+            client=outer.scope.get("client"),
+            cold=cold,
+            gone=partial(disconnected, outer.receive),
+            headers=headers,
+            exchange=exchange,
+            begun=begun,
+        )
+    finally:
+        if request.context is not None:
+            outer.scope[_REQUEST_ID] = request.context.request_id
     assert request.context is not None
     return to_starlette(response, outer.method, request.context.request_id)
-
-
-def _same(request: EdgeRequest) -> EdgeRequest:
-    return request
 
 
 async def _body(request: Request, target: Target) -> bytes:

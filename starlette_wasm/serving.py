@@ -41,35 +41,29 @@ Call = Callable[..., Awaitable[EdgeResponse]]
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
-    headers = None if hot is None else hot.head(scope["headers"], limit)
-    if headers is None:
-        headers = _measure(scope["headers"], limit)
+    headers = _measure(scope["headers"], limit)
     if headers < 0:
         raise RequestTooLarge(limit)
     if len(scope["path"]) + len(scope.get("query_string", b"")) + headers > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        chunks, size = [body], len(body)
-        while message.get("more_body", False):
-            if size > limit:
-                raise RequestTooLarge(limit)
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        body = b"".join(chunks)
-    if len(body) > limit:
-        raise RequestTooLarge(limit)
-    return body
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise RequestTooLarge(limit)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
 
 
 def _measure(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
     """Bytes of the names and values; -1 where content-length is over the limit."""
+    if hot is not None and (measured := hot.head(headers, limit)) is not None:
+        return measured
     total = 0
     for name, value in headers:
         total += len(name) + len(value)

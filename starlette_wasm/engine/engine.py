@@ -95,6 +95,13 @@ class Engine:
         """What compiled code depends on, beside the machine: versions and code generation settings."""
         return fingerprint(self.pooled)
 
+    def scratch(self) -> capi.Scratch:
+        """One that is free: to be put back into ``scratches``."""
+        try:
+            return self.scratches.pop()
+        except IndexError:
+            return capi.Scratch()
+
     async def rest(self, patience: float) -> None:
         """Stop what guests need, unless some are under way. Waits until ``patience``, on time.monotonic(), at most."""
         if not self.ticker.live and not self.dead:

@@ -116,10 +116,7 @@ class Instance:
             module.live.discard(id(self))
             raise capi.EngineError("the module is closed")
         ticker.live += 1
-        try:
-            self._scratch = scratch = engine.scratches.pop()
-        except IndexError:
-            self._scratch = scratch = capi.Scratch()
+        self._scratch = scratch = engine.scratch()
         if module.calls_host:
             self.number = next(_numbers)
             engine.live[self.number] = self  # type: ignore[assignment]

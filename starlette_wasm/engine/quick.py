@@ -7,18 +7,19 @@ Python. What is unusual about a request or a response goes the long way, which s
 from __future__ import annotations
 
 import ctypes
-import struct
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from . import capi, hot
+from . import hot, layout
 from .driver import HEAVY, Invocation
 from .plan import Plan
 
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int]
 """Status, headers and body, as ASGI wants them; nanoseconds in the guest, pages of its memory once it has grown."""
+_OFFSETS = 8
+"""Where they begin in a block of layout.strings(), behind count and size."""
 _ONE_AT_A_TIME = not sysconfig.get_config_var("Py_GIL_DISABLED")
 """quick.c relies on the GIL."""
 
@@ -50,11 +51,9 @@ class Quick:
         """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
         assert hot.hot is not None
         assert fits(plan)
-        offsets, at = [], 0
-        for variable in environ:
-            offsets.append(at)
-            at += len(variable) + 1
         module = plan.module
+        block = layout.strings(list(environ))
+        data = _OFFSETS + 4 * len(environ)
         self._plan = plan
         self._engine = module.engine
         self._ask = hot.hot.ask
@@ -62,9 +61,9 @@ class Quick:
             plan.at,
             plan.tail,
             about,
-            struct.pack(f"<{len(offsets)}I", *offsets),
-            b"".join(variable + b"\0" for variable in environ),
-            *(len(plan.tail), len(about), len(offsets), at),
+            block[_OFFSETS:data],
+            block[data:],
+            *(len(plan.tail), len(about), len(environ), len(block) - data),
             module.engine.config.clock_resolution_ns,
             *(module.reads_environ, module.reads_clock, module.reads_random),
         )
@@ -81,10 +80,7 @@ class Quick:
         ticker, module = engine.ticker, plan.module
         if plan.heavy >= HEAVY or ticker.live >= engine.config.max_instances:
             return None
-        try:
-            scratch = engine.scratches.pop()
-        except IndexError:
-            scratch = capi.Scratch()
+        scratch = engine.scratch()
         ticker.live += 1
         module.live.add(scratch.at)
         begun = False

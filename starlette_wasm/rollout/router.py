@@ -182,6 +182,7 @@ class Group(Generic[R, T]):
         self,
         method: str,
         region: str,
+        *,
         healthy: Callable[[T], bool] | None = None,
         forced_version: str | None = None,
         sticky_key: str | None = None,
@@ -216,8 +217,6 @@ class _Pool(Generic[R, T]):
 
     def pick(self, healthy: Callable[[T], bool] | None, version: str | None, sticky_key: str | None) -> Pick[R, T]:
         among = self._weighted
-        if len(among) == 1 and version is None and healthy is None:
-            return self._choices[among[0]]
         forced = version is not None and self._versioned
         if forced:
             among = tuple([i for i, choice in enumerate(self._choices) if choice.rule.version == version])
