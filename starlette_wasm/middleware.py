@@ -18,15 +18,16 @@ from .admin.endpoints import ENDPOINTS
 from .config import Config, RouteRule, Stickiness
 from .deployment import Deployment
 from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RuntimeClosed, WasmError
+from .messages import EdgeRequest
 from .rollout.pipeline.plan import Pipeline
-from .rollout.router import Choice, Match, Reason
+from .rollout.router import Choice, Match, Reason, Refusal
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
 from .serving import COLD, RUNTIME, header, region_of, send_method_not_allowed, send_problem, serve
 from .settings import WasmSettings
 from .signals import ServerSignals
 from .target import Target
-from .telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
+from .telemetry import Exchange, PickedBy, Variant
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -92,28 +93,36 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = runtime.router.match(path)
             if match is not None:
-                exchange = runtime.telemetry.exchange(scope, match.pattern, since=cold)
-                if exchange is IDLE_EXCHANGE:
-                    await self._serve(match, path, cold, exchange, scope, receive, send)
-                else:
-                    with exchange:
-                        await self._serve(match, path, cold, exchange, scope, receive, send)
+                with runtime.telemetry.exchange(scope, match.pattern, since=cold) as exchange:
+                    found = self._choose(match, scope, exchange)
+                    if isinstance(found, Refusal):
+                        await self._refuse(found, match, exchange, scope, send)
+                        return
+                    target, shadow, region = found
+                    request = await serve(
+                        runtime,
+                        target,
+                        scope,
+                        receive,
+                        send,
+                        path=path,
+                        params=match.params,
+                        cold=cold,
+                        exchange=exchange,
+                        region=region if shadow is None and not cold else None,
+                    )
+                if shadow is not None and request is not None:
+                    self._shadow(shadow, request, scope)
                 return
             if runtime.deployment.config.expose_endpoints and path in ENDPOINTS:
                 await ENDPOINTS[path](runtime, scope, send)
                 return
         await self.app(scope, receive, send)
 
-    async def _serve(
-        self,
-        match: Match[RouteRule, Target | Pipeline],
-        path: str,
-        cold: int,
-        exchange: Exchange,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    def _choose(
+        self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: Exchange
+    ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
+        """What serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
         settings, deployment = runtime.settings, runtime.deployment
         version = header(scope, b"x-wasm-version") if settings.allow_version_header else None
@@ -123,9 +132,8 @@ class WasmMiddleware:
         choice = match.group.pick(
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
-        shadow: Target | Pipeline | None = None
         if isinstance(choice, Choice):
-            target, trial = choice.target, choice.trial
+            target, trial, shadow = choice.target, choice.trial, None
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
             if trial is None:
                 exchange.picked(by, choice.weight)
@@ -134,48 +142,46 @@ class WasmMiddleware:
                     target, shadow = trial.target, trial.shadow
                 by = PickedBy.STEP if by is PickedBy.WEIGHT else by
                 exchange.picked(by, trial.percent, Variant.CANARY if trial.is_canary else Variant.STABLE)
-        elif (
-            choice.reason is Reason.NO_RULE
-            and (default := deployment.default) is not None
-            and (healthy is None or healthy(default))
-        ):
-            target = default
+            return target, shadow, region
+        default = deployment.default
+        if choice.reason is Reason.NO_RULE and default is not None and (healthy is None or healthy(default)):
             exchange.picked(PickedBy.NO_RULE, None, Variant.DEFAULT)
-        elif choice.reason is Reason.METHOD_NOT_ALLOWED:
-            await send_method_not_allowed(scope, exchange.send(send), choice.allowed)
+            return default, None, region
+        return choice
+
+    async def _refuse(
+        self,
+        refusal: Refusal,
+        match: Match[RouteRule, Target | Pipeline],
+        exchange: Exchange,
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        """405, or 503, or 404 for a version that is not served."""
+        runtime, name = self.runtime, match.group.function
+        send = exchange.send(send)
+        if refusal.reason is Reason.METHOD_NOT_ALLOWED:
+            await send_method_not_allowed(scope, send, refusal.allowed)
             return
+        version = header(scope, b"x-wasm-version") if runtime.settings.allow_version_header else None
+        error: WasmError
+        if refusal.reason is Reason.VERSION_NOT_FOUND:
+            error = FunctionNotFound(name, version)
         else:
-            name = match.group.function
-            serves = healthy is not None and isinstance(
-                match.group.pick(scope["method"], region, forced_version=version), Choice
+            unhealthy = runtime.health.healthy is not None and isinstance(
+                match.group.pick(scope["method"], region_of(runtime, scope), forced_version=version), Choice
             )
-            reason = "nothing that serves this region is healthy" if serves else "no rule serves this region"
-            error: WasmError = FunctionOverloaded(name, reason)
-            if choice.reason is Reason.VERSION_NOT_FOUND:
-                error = FunctionNotFound(name, version)
-            exchange.failed(error)
-            await send_problem(runtime.debug, error, scope, exchange.send(send), None)
-            return
-        request = await serve(
-            runtime,
-            target,
-            scope,
-            receive,
-            send,
-            path=path,
-            params=match.params,
-            cold=cold,
-            exchange=exchange,
-            region=region if shadow is None and not cold else None,
-        )
-        if (
-            shadow is not None
-            and request is not None
-            and request.method in _SAFE
-            and (healthy is None or healthy(shadow))
-        ):
+            reason = "nothing that serves this region is healthy" if unhealthy else "no rule serves this region"
+            error = FunctionOverloaded(name, reason)
+        exchange.failed(error)
+        await send_problem(runtime.debug, error, scope, send, None)
+
+    def _shadow(self, shadow: Target | Pipeline, request: EdgeRequest, scope: Scope) -> None:
+        """Try a canary on a copy of a safe request that was answered."""
+        healthy = self.runtime.health.healthy
+        if request.method in _SAFE and (healthy is None or healthy(shadow)):
             assert isinstance(shadow, Target), "a pipeline has no canary"
-            runtime.shadows.copy(shadow, request, scope.get("client"))
+            self.runtime.shadows.copy(shadow, request, scope.get("client"))
 
     async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """503 for the paths that the rules serve; everything else is the app's."""

@@ -29,6 +29,7 @@ from .serving import (
     COLD,
     GONE,
     RUNTIME,
+    body_follows,
     disconnected,
     has_handler,
     problem,
@@ -251,9 +252,9 @@ async def _call(
     target = wasm.target(runtime, path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
-            await _body(outer, target)  # or the wait for a disconnect would take it away
+            _no_body(outer, target) or await _body(outer, target)  # or the wait for a disconnect would take it away
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = await _body(given, target)
+    body = b"" if _no_body(given, target) else await _body(given, target)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
@@ -300,13 +301,23 @@ async def _run(
     return to_starlette(response, outer.method, request.context.request_id)
 
 
+def _no_body(request: Request, target: Target) -> bool:
+    """Whether nothing has been read, and there is nothing to read: known without asking the server."""
+    if hasattr(request, "_body") or request._stream_consumed:
+        return False
+    if body_follows(request.scope, target.policy.max_request_bytes):
+        return False
+    request._body = b""
+    return True
+
+
 async def _body(request: Request, target: Target) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        body = request._body = await read_body(request.scope, request.receive, target.policy.max_request_bytes)
+        body = request._body = await read_body(request.receive, target.policy.max_request_bytes)
     return body
 
 

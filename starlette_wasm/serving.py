@@ -42,17 +42,26 @@ Headers = list[tuple[bytes, bytes]]
 Call = Callable[..., Awaitable[EdgeResponse]]
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
-    size = hot.head(scope["headers"], limit) if hot is not None else None
-    if size is None:
-        size = _measure(scope["headers"], limit)
-    if size < 0:
-        raise RequestTooLarge(limit)
-    if len(scope["path"]) + len(scope.get("query_string", b"")) + (size >> 1) > MAX_HEAD:
+def body_follows(scope: Scope, limit: int) -> bool:
+    """Whether there may be a body. Raises RequestTooLarge, of the head too, where that is known already."""
+    if hot is not None and (found := hot.follows(scope, limit, MAX_HEAD)) is not None:
+        return found
+    size, follows = len(scope["path"]) + len(scope.get("query_string", b"")), False
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+        if name == b"transfer-encoding":
+            follows = True
+        elif name == b"content-length":
+            follows = follows or value.strip(b"0") != b""
+            if value.isdigit() and (len(value) > 18 or int(value) > limit):
+                raise RequestTooLarge(limit)
+    if size > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
-    if not size & 1 and scope.get("http_version") in _ANNOUNCED:
-        return b""
+    return follows or scope.get("http_version") not in _ANNOUNCED
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as that is known, and ClientDisconnect."""
     chunks: list[bytes] | None = None
     size = 0
     while True:
@@ -69,23 +78,6 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             return body if chunks is None else b"".join(chunks)
         if chunks is None:
             chunks = [body]
-
-
-def _measure(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
-    """Twice the bytes of names and values, and 1 more where they say that a body follows.
-
-    -1 where content-length is over the limit.
-    """
-    total, follows = 0, False
-    for name, value in headers:
-        total += len(name) + len(value)
-        if name == b"content-length":
-            follows = follows or value.strip(b"0") != b""
-            if value.isdigit() and (len(value) > 18 or int(value) > limit):
-                return -1
-        elif name == b"transfer-encoding":
-            follows = True
-    return 2 * total + follows
 
 
 async def disconnected(receive: Receive) -> None:
@@ -119,12 +111,13 @@ async def serve(
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
-        body = await read_body(scope, receive, target.policy.max_request_bytes)
-        call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+        limit = target.policy.max_request_bytes
+        body = await read_body(receive, limit) if body_follows(scope, limit) else b""
         answer: Answer | Begun | None = None
         if region is not None and exchange.short and type(target) is Target:
             answer = runtime.ask(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
+            call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
             begun = answer
             if begun is not None:
                 call = partial(call, begun=begun)

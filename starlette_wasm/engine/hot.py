@@ -109,9 +109,9 @@ class Hot:
         functions.restype = ctypes.py_object
         self.ask: Callable[..., Any]
         """A request from ASGI's scope to the answer for ASGI: see quick.py."""
-        self.head: Callable[[Any, int], int | None]
-        """Of headers, with a limit to content-length: as serving._measure(); None for what is odd."""
-        self.ask, self.head = functions()
+        self.follows: Callable[[Any, int, int], bool | None]
+        """Whether a body follows: as serving.body_follows(); None where that does not know at once, or raises."""
+        self.ask, self.follows = functions()
         self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)
 

@@ -42,6 +42,7 @@ extern PyObject *PyErr_Occurred(void);
 extern PyObject *PyCFunction_NewEx(PyMethodDef *, PyObject *, PyObject *);
 extern PyObject *PyUnicode_InternFromString(const char *);
 extern PyObject *PyUnicode_FromStringAndSize(const char *, ssize_t);
+extern ssize_t PyUnicode_GetLength(PyObject *);
 extern PyObject *PyUnicode_DecodeUTF8(const char *, ssize_t, const char *);
 extern const char *PyUnicode_AsUTF8AndSize(PyObject *, ssize_t *);
 extern PyObject *PyBytes_FromStringAndSize(const char *, ssize_t);
@@ -56,6 +57,7 @@ extern PyObject *PyList_GetItem(PyObject *, ssize_t);
 extern ssize_t PyTuple_Size(PyObject *);
 extern PyObject *PyTuple_GetItem(PyObject *, ssize_t);
 extern PyObject *PyTuple_Pack(ssize_t, ...);
+extern PyObject *PyBool_FromLong(long);
 extern PyObject *PyLong_FromLong(long);
 extern PyObject *PyLong_FromSsize_t(ssize_t);
 extern ssize_t PyLong_AsSsize_t(PyObject *);
@@ -82,7 +84,7 @@ static void mark(const char *bytes, uint8_t kind) {
 }
 
 static struct {
-  PyObject *method, *headers, *path, *query_string, *scheme;
+  PyObject *method, *headers, *path, *query_string, *http_version, *scheme;
 } keys;
 
 /* Random bytes for ids, of which one system call gives sixteen ids' worth. A forked child draws its own. */
@@ -128,8 +130,9 @@ static bool ready(void) {
   keys.headers = PyUnicode_InternFromString("headers");
   keys.path = PyUnicode_InternFromString("path");
   keys.query_string = PyUnicode_InternFromString("query_string");
+  keys.http_version = PyUnicode_InternFromString("http_version");
   keys.scheme = PyUnicode_InternFromString("scheme");
-  return keys.method && keys.headers && keys.path && keys.query_string && keys.scheme;
+  return keys.method && keys.headers && keys.path && keys.query_string && keys.http_version && keys.scheme;
 }
 
 static bool all(struct span text, uint8_t kind) {
@@ -692,24 +695,31 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   return found;
 }
 
-/* head(headers, limit): twice the bytes of names and values, and 1 more where they say that a body follows; -1 where
-   content-length is over the limit; None for what is odd. */
-static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
+/* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */
+static PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)self;
-  if (count != 2)
+  if (count != 3 || !ready())
     return none();
-  ssize_t fields = PyList_Size(args[0]), limit = PyLong_AsSsize_t(args[1]);
-  size_t total = 0;
-  bool follows = false;
-  if (fields < 0 || limit < 0)
+  ssize_t limit = PyLong_AsSsize_t(args[1]), most = PyLong_AsSsize_t(args[2]);
+  PyObject *headers = PyDict_GetItemWithError(args[0], keys.headers);
+  PyObject *path = PyDict_GetItemWithError(args[0], keys.path);
+  PyObject *query_is = PyDict_GetItemWithError(args[0], keys.query_string);
+  PyObject *version_is = PyDict_GetItemWithError(args[0], keys.http_version);
+  struct span query = {NULL, 0}, version = {NULL, 0};
+  if (!headers || !path || (query_is && !of_bytes(query_is, &query)) || (version_is && !of_str(version_is, &version)))
     return none();
+  ssize_t fields = PyList_Size(headers), total = PyUnicode_GetLength(path);
+  if (fields < 0 || total < 0 || limit < 0)
+    return none();
+  total += (ssize_t)query.len;
+  bool found = !IS(version, "1.1") && !IS(version, "1.0");
   for (ssize_t i = 0; i < fields; i++) {
     struct span name, value;
-    if (!of_header(args[0], i, &name, &value))
+    if (!of_header(headers, i, &name, &value))
       return none();
-    total += name.len + value.len;
+    total += (ssize_t)(name.len + value.len);
     if (IS(name, "transfer-encoding"))
-      follows = true;
+      found = true;
     if (IS(name, "content-length")) {
       ssize_t size = 0;
       if (!value.len || value.len > 18)
@@ -720,14 +730,14 @@ static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
         size = size * 10 + value.at[j] - '0';
       }
       if (size > limit)
-        return PyLong_FromLong(-1);
-      follows = follows || size;
+        return none();
+      found = found || size;
     }
   }
-  return PyLong_FromSsize_t((ssize_t)(2 * total + follows));
+  return total > most ? none() : PyBool_FromLong(found);
 }
 
-static PyMethodDef methods[] = {{"ask", ask, METH_FASTCALL, NULL}, {"head", head, METH_FASTCALL, NULL}};
+static PyMethodDef methods[] = {{"ask", ask, METH_FASTCALL, NULL}, {"follows", follows, METH_FASTCALL, NULL}};
 
 /* With the GIL held: the functions for Python. */
 PyObject *quick_functions(void) {

@@ -27,6 +27,7 @@ from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan, Preopen
 from starlette_wasm.engine.quick import Answer, Begun, Quick, fits
 from starlette_wasm.engine.ticker import Ticker
+from starlette_wasm.exceptions import RequestTooLarge
 from starlette_wasm.protocols.edge import EdgeProtocol
 
 assert hot is not None
@@ -192,46 +193,80 @@ def test_what_32_bits_do_not_reach_is_not_copied(wat: Wat, size: int) -> None:
     capi.store_delete(scratch.owned()[0])
 
 
-# Names, values and limits as read_body() may find them.
+# Names, values and limits as body_follows() may find them.
 _SIZES = st.sampled_from(
     [b"0", b"7", b"100", b"101", b"0" * 18 + b"1", b"9" * 18, b"9" * 19, b"", b"-1", b"\xb2", b"1 "]
 )
 _NAMES = st.sampled_from([b"content-length", b"Content-Length", b"transfer-encoding", b"a", b""])
 _PAIR = st.tuples(_NAMES, _SIZES)
 _HEADERS = st.lists(_PAIR | _PAIR.map(list), max_size=4)
+_HEADS = st.fixed_dictionaries(
+    {"path": st.sampled_from(["/", "/\xe4" * 1000]), "headers": _HEADERS | _HEADERS.map(tuple)},
+    optional={
+        "query_string": st.sampled_from([b"", b"a=b", b"x" * (serving.MAX_HEAD - 100)]),
+        "http_version": st.sampled_from(["1.0", "1.1", "2", "3", ""]),
+    },
+)
 
 
-@given(_HEADERS | _HEADERS.map(tuple), st.sampled_from([0, 6, 7, 100, 1 << 30]))
-def test_headers_are_measured_as_by_python(headers: Any, limit: int) -> None:
+def _follows(scope: Any, limit: int) -> bool | str:
+    """In Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "hot", None)
+        try:
+            return serving.body_follows(scope, limit)
+        except RequestTooLarge as error:
+            return str(error)
+
+
+@given(_HEADS, st.sampled_from([0, 6, 7, 100, 1 << 30]))
+def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) -> None:
     assert hot is not None
-    assert hot.head(headers, limit) in (None, serving._measure(headers, limit))
+    found = hot.follows(scope, limit, serving.MAX_HEAD)
+    assert found is None or found is _follows(scope, limit)
 
 
 @pytest.mark.parametrize(
-    ("headers", "measured"),
+    ("version", "headers", "follows"),
     [
-        ([], 0),
-        ([(b"a", b"bc")], 6),
-        ([(b"a", b"bc"), (b"content-length", b"0")], 36),
-        ([(b"content-length", b"5")], 31),
-        ([(b"transfer-encoding", b"chunked")], 49),
-        ([(b"content-length", b"0"), (b"transfer-encoding", b"chunked")], 79),
-        ([(b"content-length", b"101")], -1),
+        ("1.1", [], False),
+        ("1.0", [(b"a", b"bc")], False),
+        ("1.1", [(b"content-length", b"0")], False),
+        ("1.1", [(b"content-length", b"5")], True),
+        ("1.1", [(b"transfer-encoding", b"chunked")], True),
+        ("1.1", [(b"content-length", b"0"), (b"transfer-encoding", b"chunked")], True),
+        ("2", [], True),
+        ("2", [(b"content-length", b"0")], True),
+        ("3", [], True),
     ],
 )
-def test_the_size_of_headers_and_whether_a_body_follows(headers: Any, measured: int) -> None:
+def test_whether_a_body_follows(version: str, headers: Any, follows: bool) -> None:
     assert hot is not None
-    assert hot.head(headers, 100) == serving._measure(headers, 100) == measured
+    scope = {"path": "/", "http_version": version, "headers": headers}
+    assert hot.follows(scope, 100, 1000) is follows
+    assert _follows(scope, 100) is follows
+
+
+def test_a_head_or_a_body_that_is_too_large_is_left_to_python() -> None:
+    assert hot is not None
+    large = {"path": "/", "http_version": "1.1", "headers": [(b"content-length", b"101")]}
+    assert hot.follows(large, 100, 1000) is None
+    assert hot.follows({**large, "headers": [], "query_string": bytes(1000)}, 100, 1000) is None
+    assert hot.follows({**large, "headers": [], "query_string": bytes(999)}, 100, 1000) is False
 
 
 @pytest.mark.parametrize(
     "headers", [None, (), [None], [()], [(b"a",)], [("a", "b")], [[b"a", b"b"]], [(b"content-length", b"x")]]
 )
-def test_what_is_odd_is_measured_by_python(headers: Any) -> None:
+def test_what_is_odd_is_left_to_python(headers: Any) -> None:
     assert hot is not None
-    assert hot.head(headers, 100) is None
-    assert hot.head([(b"a", b"b")], -1) is None
-    assert hot.head([(b"a", b"b")], 1 << 70) is None
+    assert hot.follows({"path": "/", "headers": headers}, 100, 100) is None
+    assert hot.follows({"path": "/", "headers": []}, -1, 100) is None
+    assert hot.follows({"path": "/", "headers": []}, 1 << 70, 100) is None
+    assert hot.follows({"path": b"/", "headers": []}, 100, 100) is None
+    assert hot.follows({"path": "/", "headers": [], "query_string": ""}, 100, 100) is None
+    assert hot.follows({"path": "/", "headers": [], "http_version": 1}, 100, 100) is None
+    assert hot.follows({"headers": []}, 100, 100) is None
 
 
 def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
@@ -269,7 +304,7 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
                     assert good.ask({}, "/", params, body, "eu") is None
                 case 4:
                     assert hot is not None
-                    assert hot.head(scope["headers"], 1) == 78
+                    assert hot.follows(scope, 1, 100) is True
                 case _:
                     found = good.ask(scope, "/", params, body, "eu")
                     if isinstance(found, Begun):  # the machine was busy elsewhere for two milliseconds
