@@ -57,6 +57,12 @@ def test_a_pipeline_answers_without_the_quote_where_its_api_is_down(sample: Serv
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
+def test_its_fallback_goes_on_answering(sample: Server) -> None:
+    url, command = f"{sample.url}/api/v1/enrich", {"action": "transform", "data": "hello"}
+    answers = [httpx.post(url, json=command, timeout=30) for _ in range(50)]
+    assert {(answer.status_code, answer.json()["quote"]) for answer in answers} == {(200, None)}
+
+
 def test_native_routes_answer_as_before(sample: Server) -> None:
     assert sample.get("/").text.startswith("a native route")
     assert sample.get("/native?a=1").json() == {"native": True, "query": {"a": "1"}}

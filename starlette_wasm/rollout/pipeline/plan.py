@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -34,6 +34,8 @@ class Callee:
     """Of an attempt, in seconds, once it has a place."""
     canary: Target | None
     """What runs instead once the canary of the function is promoted; None where it has none, or a version is named."""
+    circuit: str
+    """Which circuits of the function's versions it has: those under its policy."""
 
     @property
     def longest(self) -> float:
@@ -44,6 +46,11 @@ class Callee:
         """What an attempt runs where ``version`` serves whoever names none."""
         canary = self.canary
         return self.target if canary is None or canary.version != version else canary
+
+    def behind(self, step: Callee) -> Callee:
+        """As the fallback of ``step``: the circuit that keeps from calling the one must let the other be tried."""
+        same = (self.target.name, self.circuit) == (step.target.name, step.circuit)
+        return replace(self, circuit=f"{self.circuit}, fallback") if same else self
 
     def __str__(self) -> str:
         return self.target.name
@@ -245,15 +252,17 @@ class _Binder:
         return Parallel(tuple(branches), merge)
 
     def _call(self, call: PipelineCall, index: int, key: str, *, optional: bool = False) -> Call:
+        callee = self._callee(call, key)
         fallback = call.fallback
+        instead = self._callee(fallback, f"{key}.fallback").behind(callee) if fallback and fallback.function else None
         return Call(
             name=call.name or call.function,
             index=index,
-            callee=self._callee(call, key),
+            callee=callee,
             attempts=1 + call.retries,
             unsafe=call.retry_unsafe,
             backoff=Backoff(call.backoff_ms / 1000, call.max_backoff_ms / 1000),
-            fallback=self._callee(fallback, f"{key}.fallback") if fallback and fallback.function else None,
+            fallback=instead,
             answer=fallback.answer.response if fallback and fallback.answer else None,
             optional=optional,
         )
@@ -277,6 +286,7 @@ class _Binder:
             target,
             min([target.plan.limits.time, *limits]),
             None if canary is None else bind(version=canary),
+            target.policy.name,
         )
 
 

@@ -24,7 +24,7 @@ from ...messages import EdgeContext, EdgeRequest, EdgeResponse
 from ...target import Target
 from ...telemetry import Exchange, PickedBy, Role, error_type, log_failure
 from ...telemetry.conventions import CIRCUIT_OPENINGS, PIPELINE_FALLBACKS, PIPELINE_RETRIES, Metric
-from .breaker import Circuit
+from .breaker import Breaker, Circuit
 from .handover import hand_over
 from .merge import as_collection, as_object
 from .plan import Call, Callee, Parallel, Pipeline
@@ -193,8 +193,7 @@ class _Run:
             return Refused.HOPELESS
         if failure.had_effects and not (call.unsafe or self._may_repeat):
             return Refused.NOT_IDEMPOTENT
-        target = failure.target
-        if self._pipeline.owner.breakers.get(target.name, target.version).state is Circuit.OPEN:
+        if self._breaker(call.callee, failure.target).state is Circuit.OPEN:
             return Refused.CIRCUIT_OPEN
         if self._loop.time() + wait >= self._deadline:
             return Refused.DEADLINE
@@ -221,7 +220,7 @@ class _Run:
         left = self._deadline - self._loop.time()
         if left <= 0:
             raise TimeoutError
-        breaker = self._pipeline.owner.breakers.get(target.name, target.version)
+        breaker = self._breaker(callee, target)
         admitted = breaker.admit()
         attributes = self._trace.attempt(call, role, cause, breaker.state)
         if not admitted:
@@ -267,6 +266,9 @@ class _Run:
             return Failure(target, response, str(response.status_code))
         self._answered_by = target
         return response
+
+    def _breaker(self, callee: Callee, target: Target) -> Breaker:
+        return self._pipeline.owner.breakers.get(target.name, target.version, callee.circuit)
 
     def _count(self, metric: Metric, target: Target) -> None:
         self._runtime.telemetry.of_pipeline(metric, target.name, target.version)
