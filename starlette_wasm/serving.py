@@ -17,7 +17,7 @@ from .engine.hot import hot
 from .engine.quick import Answer, Begun
 from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
 from .interrupt import Interrupted
-from .messages import EdgeRequest, EdgeResponse, is_request_id
+from .messages import EdgeRequest, EdgeResponse, is_request_id, join
 from .protocols.headers import render
 from .target import Target
 from .telemetry import Exchange
@@ -148,12 +148,9 @@ def region_of(runtime: WasmRuntime, scope: Scope) -> str:
 
 
 def header(scope: Scope, wanted: bytes) -> str | None:
-    """The first value of a header."""
-    for name, value in scope["headers"]:
-        if name == wanted:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    """The value of a header, as guests are told it."""
+    values = [value for name, value in scope["headers"] if name == wanted]
+    return join(wanted.decode("latin-1"), [value.decode("latin-1") for value in values]) if values else None
 
 
 def has_handler(scope: Scope, error: WasmError) -> bool:
