@@ -61,7 +61,7 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples.
 
-    ``x-samples-missing`` is then how many, of the canary that runs and lacks most.
+    ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
     """
     canaries = runtime.canaries.all
     function = QueryParams(scope["query_string"]).get("function")
@@ -72,8 +72,10 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         return
     rate = success_rate(canaries)
     if rate is None:
-        missing = str(samples_missing(canaries)).encode()
-        headers = [(b"cache-control", b"no-store"), (b"x-samples-missing", missing)]
+        headers = [(b"cache-control", b"no-store")]
+        missing = samples_missing(canaries)
+        if missing is not None:
+            headers.append((b"x-samples-missing", str(missing).encode()))
         await send_plain(scope, send, 503, b"application/json", b"", headers)
         return
     described = [describe(name, live) for name, live in canaries.items()]

@@ -343,6 +343,21 @@ def test_the_endpoint_waits_for_the_minimum_of_samples(tmp_path: Path) -> None:
     run(main())
 
 
+def test_the_endpoint_tells_of_no_samples_that_are_missing_where_none_will_come(tmp_path: Path) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        async with serving(tmp_path, SLOW) as (runtime, http):
+            assert "x-samples-missing" in (await http.get("/metrics/canary")).headers
+            await runtime.canaries.abort("f")
+            await runtime.canaries._tick()
+            response = await http.get("/metrics/canary")
+            assert (response.status_code, response.content) == (503, b"")
+            assert "x-samples-missing" not in response.headers
+
+    run(main())
+
+
 def test_what_is_wrong_with_a_canary_is_said_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     functions(tmp_path)
 
