@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
 from ..rollout.canary.report import describe, samples_missing, success_rate
+from ..rollout.pipeline.breaker import Circuit
 from ..serving import send_plain
 from ..telemetry import prometheus
 
@@ -53,9 +54,19 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         "region": runtime.settings.region,
         "functions": functions,
         "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
-        "notes": [*(f"{topic}: {note}" for topic, note in runtime.notes.items()), *runtime.canaries.notes],
+        "notes": list(_notes(runtime)),
     }
     await _send_json(scope, send, 503 if reasons else 200, body)
+
+
+def _notes(runtime: WasmRuntime) -> Iterator[str]:
+    """What is amiss without being a reason to stay away."""
+    for topic, note in runtime.notes.items():
+        yield f"{topic}: {note}"
+    yield from runtime.canaries.notes
+    for name, state in runtime.circuits.items():
+        if state is not Circuit.CLOSED:
+            yield f"circuit of {name}: {state}"
 
 
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:

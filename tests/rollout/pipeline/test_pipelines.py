@@ -56,7 +56,8 @@ async def serving(
     """An app with a pipeline at /p."""
     for name in functions:
         add_function(folder, name, "stage")
-    top = {key: keys.pop(key) for key in ("canaries", "circuitBreaker", "rules", "defaultFunction") if key in keys}
+    tops = ("canaries", "circuitBreaker", "rules", "defaultFunction", "exposeEndpoints")
+    top = {key: keys.pop(key) for key in tops if key in keys}
     more = {key: keys.pop(key) for key in ("pipelines",) if key in keys}
     pipeline = {"path": "/p", "steps": list(steps), **keys}
     made = config(folder, policies=COUNTED, pipelines=[pipeline, *more.get("pipelines", [])], **top)
@@ -356,11 +357,16 @@ def test_an_open_circuit_falls_back_at_once_or_answers_503(tmp_path: Path) -> No
             step("a", policy="counted", retries=2, fallback={"function": "b"}),
             circuitBreaker=breaker,
             pipelines=[bare],
+            exposeEndpoints=True,
         ) as ask:
             assert ask.runtime.circuits == {}
+            assert (await ask.http.get("/ready")).json()["notes"] == []
             assert (await ask("a=trap", method="GET")).text == "b(x)"
             assert ask.runtime.circuits == {"a v1 (counted)": "open", "b v1 (edge-none)": "closed"}
             assert ask.runtime.stats()["circuits_open"] == 1
+            ready = await ask.http.get("/ready")
+            assert ready.status_code == 200
+            assert ready.json()["notes"] == ["circuit of a v1 (counted): open"]
             for _ in range(3):
                 assert (await ask()).text == "b(x)"
             assert await ask.calls("a") == 3
