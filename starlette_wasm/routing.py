@@ -247,9 +247,9 @@ async def _call(
     target = wasm.target(runtime, path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
-            await _body(outer, target)  # or the wait for a disconnect would take it away
+            await _body(outer, target, runtime)  # or the wait for a disconnect would take it away
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = await _body(given, target)
+    body = await _body(given, target, runtime)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
@@ -296,13 +296,14 @@ async def _run(
     return to_starlette(response, outer.method, request.context.request_id)
 
 
-async def _body(request: Request, target: Target) -> bytes:
+async def _body(request: Request, target: Target, runtime: WasmRuntime) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        body = request._body = await read_body(request.scope, request.receive, target.policy.max_request_bytes)
+        limit, limit_ms = target.policy.max_request_bytes, runtime.settings.body_timeout_ms
+        body = request._body = await read_body(request.scope, request.receive, limit, limit_ms)
     return body
 
 

@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from .engine.hot import hot
 from .engine.quick import Answer, Begun
-from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
+from .exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id, join
+from .patience import within
 from .protocols.headers import render
 from .target import Target
 from .telemetry import Exchange
@@ -39,8 +40,13 @@ Headers = list[tuple[bytes, bytes]]
 Call = Callable[..., Awaitable[EdgeResponse]]
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, and ClientDisconnect."""
+def read_body(scope: Scope, receive: Receive, limit: int, limit_ms: int) -> Awaitable[bytes]:
+    """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, RequestTimeout where it does
+    not come within ``limit_ms``, and ClientDisconnect."""
+    return within(_read(scope, receive, limit), limit_ms, RequestTimeout)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     headers = _measure(scope["headers"], limit)
     if headers < 0:
         raise RequestTooLarge(limit)
@@ -101,7 +107,7 @@ async def serve(
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
-        body = await read_body(scope, receive, target.policy.max_request_bytes)
+        body = await read_body(scope, receive, target.policy.max_request_bytes, runtime.settings.body_timeout_ms)
         call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
         answer: Answer | Begun | None = None
         if region is not None and exchange.short and type(target) is Target:
@@ -174,6 +180,8 @@ def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Header
     headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
     if isinstance(error, FunctionOverloaded):
         headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
+    elif isinstance(error, RequestTimeout):
+        headers.append((b"connection", b"close"))  # or the server would wait for the rest
     return error.status, headers, json.dumps(document).encode()
 
 
