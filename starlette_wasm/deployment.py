@@ -248,8 +248,9 @@ class Deployment:
 
     @property
     def live(self) -> bool:
-        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs."""
-        return self.pipelines.running > 0 or any(function.module.live for function in self.functions.values())
+        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs, be it one
+        of what this has replaced."""
+        return self.pipelines.counts.running > 0 or any(function.module.live for function in self.functions.values())
 
     def close(self) -> None:
         """Free the modules, but for one that a stuck guest still runs in, and close the granted directories.

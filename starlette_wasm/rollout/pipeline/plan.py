@@ -144,17 +144,24 @@ class Pipeline:
         return " > ".join(map(str, self.steps))
 
 
-@dataclass(slots=True, eq=False)
-class Pipelines:
-    """All of a deployment, with what they share and count."""
+@dataclass(slots=True)
+class Counts:
+    """Of a runtime, over all that it has served: what is replaced goes on to count here."""
 
-    breakers: Breakers
-    all: list[Pipeline] = field(default_factory=list)
     running: int = 0
     """Runs under way, those between two calls included."""
     retries: int = 0
     fallbacks: int = 0
     timeouts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Pipelines:
+    """All of a deployment, with what they share and count."""
+
+    breakers: Breakers
+    counts: Counts = field(default_factory=Counts)
+    all: list[Pipeline] = field(default_factory=list)
 
     def stats(self) -> dict[str, int]:
         """Nothing where there are no pipelines."""
@@ -162,10 +169,10 @@ class Pipelines:
             return {}
         states = list(self.breakers.states().values())
         return {
-            "pipelines": self.running,
-            "retries": self.retries,
-            "fallbacks": self.fallbacks,
-            "pipeline_timeouts": self.timeouts,
+            "pipelines": self.counts.running,
+            "retries": self.counts.retries,
+            "fallbacks": self.counts.fallbacks,
+            "pipeline_timeouts": self.counts.timeouts,
             "circuits_open": states.count(Circuit.OPEN),
             "circuits_half_open": states.count(Circuit.HALF_OPEN),
         }
@@ -192,7 +199,7 @@ def bind_pipelines(
     versions, and of pipelines with the same path, methods and budget.
     """
     breakers = Breakers(config.circuit_breaker, before.breakers if before else None, same)
-    pipelines = Pipelines(breakers)
+    pipelines = Pipelines(breakers, before.counts if before else Counts())
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
         pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))

@@ -59,8 +59,8 @@ async def run(
         exchange.picked(PickedBy.PIPELINE)
     context = request.context = runtime.context(pipeline.first, request.headers, bool(cold))
     deadline = asyncio.get_running_loop().time() + pipeline.timeout
-    owner = pipeline.owner
-    owner.running += 1
+    counts = pipeline.owner.counts
+    counts.running += 1
     try:
         with around(runtime.telemetry, pipeline.route, request, exchange) as whole:
             trace = Trace(runtime.telemetry, exchange, whole)
@@ -70,7 +70,7 @@ async def run(
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
-                owner.timeouts += 1
+                counts.timeouts += 1
                 log_failure(late, context)
                 raise late from None
             except Interrupted as error:
@@ -78,7 +78,7 @@ async def run(
                     raise RuntimeClosed(runtime.state) from None
                 raise
     finally:
-        owner.running -= 1
+        counts.running -= 1
 
 
 class _Answered(Exception):
@@ -177,7 +177,7 @@ class _Run:
                 break
             await asyncio.sleep(wait)
             tried += 1
-            self._pipeline.owner.retries += 1
+            self._pipeline.owner.counts.retries += 1
             self._count(PIPELINE_RETRIES, result.target)
             result = await self._attempt(call, call.callee, given, tried, Role.RETRY, result.cause)
         if isinstance(result, Failure):
@@ -202,7 +202,7 @@ class _Run:
     async def _fall_back(self, call: Call, given: EdgeRequest, failure: Failure, number: int) -> EdgeResponse | Failure:
         if call.fallback is None and call.answer is None:
             return failure
-        self._pipeline.owner.fallbacks += 1
+        self._pipeline.owner.counts.fallbacks += 1
         self._count(PIPELINE_FALLBACKS, failure.target)
         if call.fallback is not None:
             return await self._attempt(call, call.fallback, given, number, Role.FALLBACK, failure.cause)

@@ -444,6 +444,25 @@ def test_a_reload_keeps_circuits_and_budgets_of_what_is_the_same(tmp_path: Path)
     run(main())
 
 
+def test_a_reload_goes_on_counting(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, step("a", fallback={"function": "b"})) as ask:
+            assert (await ask("a=trap")).text == "b(x)"
+            under_way = asyncio.create_task(ask("a=hang"))
+            await eventually(lambda: ask.runtime.stats()["live"] == 1)
+            await ask.runtime.reload()
+            stats = ask.runtime.stats()
+            assert (stats["fallbacks"], stats["pipelines"]) == (1, 1)
+            module = tmp_path / "functions/a/v1/a.wasm"
+            module.write_bytes(module.read_bytes() + b"\0\2\1a")  # the one that runs is no longer served
+            await ask.runtime.reload()
+            assert ask.runtime.deployment.live
+            under_way.cancel()
+            await eventually(lambda: not ask.runtime.deployment.live)
+
+    run(main())
+
+
 def test_a_client_error_or_an_overload_opens_no_circuit(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, step("a"), circuitBreaker={"minimumCalls": 1}) as ask:
@@ -652,7 +671,7 @@ def test_closing_the_runtime_ends_pipelines_between_two_attempts_too(tmp_path: P
             pipelines = ask.runtime.deployment.pipelines
             await ask.runtime.close()
             assert (await waiting).status_code == 503
-            assert pipelines.running == 0
+            assert pipelines.counts.running == 0
             await ask.runtime.start()
 
     run(main())
