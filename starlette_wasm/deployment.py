@@ -171,6 +171,7 @@ class Deployment:
         key = (name, version, policy, route)
         target = self._targets.get(key)
         if target is None:
+            where = where or (route and f"route {route}")
             canary = self._canaries.get(name) if version is None else None
             if canary is None:
                 target = self.bind(name, version, policy, route=route, where=where)

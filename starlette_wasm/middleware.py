@@ -71,11 +71,9 @@ class WasmMiddleware:
         self._lazy_signals = ServerSignals(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-            return
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
             return
         runtime = self.runtime
         cold = 0
@@ -89,8 +87,8 @@ class WasmMiddleware:
                 cold = scope[COLD] = time.time_ns()
             await self._open()
         scope[RUNTIME] = runtime
-        if scope["type"] == "http":
-            path = get_route_path(scope)
+        if kind == "http":
+            path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
             assert runtime.router is not None
             match = runtime.router.match(path)
             if match is not None:

@@ -22,6 +22,7 @@ from .engine.quick import Begun
 from .exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse
+from .one_write import send_whole
 from .protocols.headers import render
 from .runtime import WasmRuntime
 from .serving import (
@@ -48,6 +49,7 @@ _REQUEST_ID = "starlette_wasm.request_id"
 Handler = Callable[[Request, Call], Awaitable[Response]]
 # What is wrong with the route itself, and would have stopped the start had the route been found there.
 _AT_START = (ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation)
+_FAULTS = (WasmError, ClientDisconnect, Interrupted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class FunctionRef:
 
     def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
         """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
-        return server.target(self.function, self.version, self.policy, route=path, where=where or f"route {path}")
+        return server.target(self.function, self.version, self.policy, route=path, where=where)
 
     def exchange(self, scope: Scope, path: str, *, since: int = 0) -> Exchange:
         """The request, for whoever listens to its runtime."""
@@ -154,10 +156,13 @@ class _HandlerApp:
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wasm, path = self.wasm, self._path
         request = Request(scope, receive, send)
-        with self.wasm.exchange(scope, self._path) as exchange:
-            call = partial(_call, self.wasm, self._path, request, exchange)
-            response = await _answer(request, self.wasm, exchange, partial(self._handler, request, call))
+        with wasm.exchange(scope, path) as exchange:
+            try:
+                response = await self._handler(request, partial(_call, wasm, path, request, exchange))
+            except _FAULTS as error:
+                response = _fault(error, request, wasm, exchange)
             await response(scope, receive, exchange.send(send))
 
 
@@ -207,8 +212,10 @@ def wasm_endpoint(
     async def endpoint(request: Request) -> Response:
         path = getattr(request.scope.get("route"), "path", "")
         with wasm.exchange(request.scope, path) as exchange:
-            call = partial(_call, wasm, path or function, request, exchange, request)
-            response = await _answer(request, wasm, exchange, call)
+            try:
+                response = await _call(wasm, path or function, request, exchange, request)
+            except _FAULTS as error:
+                response = _fault(error, request, wasm, exchange)
             exchange.answered(response.status_code)
         return response
 
@@ -218,32 +225,29 @@ def wasm_endpoint(
     return endpoint
 
 
-async def _answer(
-    request: Request, wasm: FunctionRef, exchange: Exchange, handler: Callable[[], Awaitable[Response]]
-) -> Response:
-    """What the handler gives, faults as problem+json."""
-    try:
-        return await handler()
-    except WasmError as error:
-        if isinstance(error, _AT_START) or has_handler(request.scope, error):
-            raise
-        exchange.failed(error)
-        runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
-        request_id = request.scope.get(_REQUEST_ID) or request_id_of(request.scope)
-        status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
-        headers = [(b"content-type", b"application/problem+json"), *headers]
-        if request.method == "HEAD":
-            return _response(status, [*headers, (b"content-length", b"%d" % len(body))], b"")
-        return _response(status, headers, body)
-    except (ClientDisconnect, Interrupted):
+def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exchange) -> Response:
+    """The answer to one of ``_FAULTS``: problem+json. Raises it where it is not ours to answer."""
+    if not isinstance(error, WasmError):
         return Response(status_code=GONE)
+    if isinstance(error, _AT_START) or has_handler(request.scope, error):
+        raise error
+    exchange.failed(error)
+    runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
+    request_id = request.scope.get(_REQUEST_ID) or request_id_of(request.scope)
+    status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
+    headers = [(b"content-type", b"application/problem+json"), *headers]
+    if request.method == "HEAD":
+        return _response(status, [*headers, (b"content-length", b"%d" % len(body))], b"")
+    return _response(status, headers, body)
 
 
 async def _call(
     wasm: FunctionRef, path: str, outer: Request, exchange: Exchange, given: Request | EdgeRequest
 ) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
-    runtime, cold = await wasm.runtime_for(outer.scope)
+    runtime, cold = outer.scope.get(RUNTIME), 0
+    if wasm.runtime is not None or runtime is None or COLD in outer.scope:
+        runtime, cold = await wasm.runtime_for(outer.scope)
     target = wasm.target(runtime, path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
@@ -328,6 +332,11 @@ class _Answer(Response):
         self.background = None
         self.body = body
         self.raw_headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_whole(receive, send, self.status_code, self.raw_headers, bytes(self.body))
+        if self.background is not None:
+            await self.background()
 
 
 def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str, FunctionRef]]:

@@ -18,6 +18,7 @@ from .engine.quick import Answer, Begun
 from .exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id, join
+from .one_write import send_whole
 from .patience import within
 from .protocols.headers import render
 from .target import Target
@@ -32,6 +33,8 @@ RUNTIME = "starlette_wasm.runtime"
 MAX_HEAD = 64 << 10
 """Bytes of path, query and headers: no policy bounds them, and not every server does."""
 _REPLAY_PAUSE = 0.05
+_ANNOUNCED = ("1.1", "1.0")
+"""Of HTTP, in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 GONE = 499
@@ -40,46 +43,61 @@ Headers = list[tuple[bytes, bytes]]
 Call = Callable[..., Awaitable[EdgeResponse]]
 
 
-def read_body(scope: Scope, receive: Receive, limit: int, limit_ms: int) -> Awaitable[bytes]:
+async def read_body(scope: Scope, receive: Receive, limit: int, limit_ms: int) -> bytes:
     """The whole body. Raises RequestTooLarge, of the head too, as soon as that is known, RequestTimeout where it does
     not come within ``limit_ms``, and ClientDisconnect."""
-    return within(_read(scope, receive, limit), limit_ms, RequestTimeout)
-
-
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    headers = _measure(scope["headers"], limit)
-    if headers < 0:
+    size = hot.head(scope["headers"], limit) if hot is not None else None
+    if size is None:
+        size = _measure(scope["headers"], limit)
+    if size < 0:
         raise RequestTooLarge(limit)
-    if len(scope["path"]) + len(scope.get("query_string", b"")) + headers > MAX_HEAD:
+    if len(scope["path"]) + len(scope.get("query_string", b"")) + (size >> 1) > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
+    if not size & 1 and scope.get("http_version") in _ANNOUNCED:
+        return b""
+    return await within(_read(receive, limit), limit_ms, RequestTimeout)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] | None = None
+    size = 0
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
+        body = message.get("body", b"")
+        size += len(body)
         if size > limit:
             raise RequestTooLarge(limit)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+        if chunks is not None:
+            chunks.append(body)
+        if not message.get("more_body", False):
+            return body if chunks is None else b"".join(chunks)
+        if chunks is None:
+            chunks = [body]
 
 
 def _measure(headers: Iterable[tuple[bytes, bytes]], limit: int) -> int:
-    """Bytes of the names and values; -1 where content-length is over the limit."""
-    if hot is not None and (measured := hot.head(headers, limit)) is not None:
-        return measured
-    total = 0
+    """Twice the bytes of names and values, and 1 more where they say that a body follows.
+
+    -1 where content-length is over the limit.
+    """
+    total, follows = 0, False
     for name, value in headers:
         total += len(name) + len(value)
-        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
-            return -1
-    return total
+        if name == b"content-length":
+            follows = follows or value.strip(b"0") != b""
+            if value.isdigit() and (len(value) > 18 or int(value) > limit):
+                return -1
+        elif name == b"transfer-encoding":
+            follows = True
+    return 2 * total + follows
 
 
 async def disconnected(receive: Receive) -> None:
-    """Returns when the client has gone away. The body must have been read."""
+    """Returns when the client has gone away. The body must have been read, if there is one."""
+    if (await receive())["type"] == "http.disconnect":
+        return  # else it was the empty body of a request that has none, or a replay
     while (await receive())["type"] != "http.disconnect":
         # Middleware that has read the body may replay it for ever, at once.
         await asyncio.sleep(_REPLAY_PAUSE)
@@ -142,8 +160,7 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return None
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send_whole(receive, send, status, headers, content)
     return request
 
 

@@ -58,7 +58,7 @@ async def stats(request: Request) -> Response:
 
 def make_app(runtime: WasmRuntime | None = None) -> Starlette:
     of = {"config": config()} if runtime is None else {"runtime": runtime}
-    routes = [Route("/native", native), Route("/stats", stats), route]
+    routes = [route, Route("/native", native), Route("/stats", stats)]
     return Starlette(routes=routes, middleware=[Middleware(WasmMiddleware, **of)])
 
 

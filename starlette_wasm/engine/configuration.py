@@ -8,6 +8,7 @@ from .library import VERSION
 _CODE: dict[str, int | bool] = {
     "epoch_interruption": True,
     "wasm_multi_memory": True,  # for the io memory; a guest with a second one of its own is refused
+    "wasm_custom_page_sizes": True,  # for the io memory, which is less than a page; a guest with one is refused
     "wasm_bulk_memory": True,
     "wasm_simd": True,
     "wasm_multi_value": True,

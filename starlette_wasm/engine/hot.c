@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define PAGE 65536
+#define IO 16384 /* layout.IO */
 #define NO_DEADLINE ((uint64_t)1 << 40)
 #define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
 
@@ -36,6 +37,7 @@ static struct {
   bool (*export_nth)(void *, const void *, size_t, char **, size_t *, struct extern_ *);
   void *(*memory_grow)(void *, const void *, uint64_t, uint64_t *);
   uint8_t *(*memory_data)(void *, const void *);
+  size_t (*memory_data_size)(void *, const void *);
   void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
   bool (*future_poll)(void *);
   void (*future_delete)(void *);
@@ -64,9 +66,9 @@ int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
 
   uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
-  if (out_at > PAGE - 4096) {
+  if (out_at > IO - SPARE / 2) {
     uint64_t before; /* fails for what 32 bits do not reach */
-    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + PAGE - 1) / PAGE, &before);
+    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + SPARE + PAGE - 1) / PAGE * PAGE - IO, &before);
     if (s->error)
       return NOT_GROWN;
   }
@@ -100,7 +102,10 @@ int go(struct scratch *s) {
   struct results said;
   memcpy(&said, s->base, sizeof said);
   if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > SPARE ||
-      said.out_len > said.out_cap || (uint64_t)said.out_ptr + said.out_len > PAGE)
+      said.out_len > said.out_cap)
+    return ENDED;
+  uint64_t end = (uint64_t)said.out_ptr + said.out_len;
+  if (end > IO && end > wasmtime.memory_data_size(s->context, s->io.of))
     return ENDED;
   memcpy(s->out, s->base + said.out_ptr, said.out_len);
   s->out_len = said.out_len;

@@ -44,6 +44,7 @@ _FUNCTIONS = (
     "wasmtime_instance_export_nth",
     "wasmtime_memory_grow",
     "wasmtime_memory_data",
+    "wasmtime_memory_data_size",
     "wasmtime_func_call_async",
     "wasmtime_call_future_poll",
     "wasmtime_call_future_delete",
@@ -109,7 +110,7 @@ class Hot:
         self.ask: Callable[..., Any]
         """A request from ASGI's scope to the answer for ASGI: see quick.py."""
         self.head: Callable[[Any, int], int | None]
-        """Bytes of the names and values of headers; -1 where content-length is over a limit; None for what is odd."""
+        """Of headers, with a limit to content-length: as serving._measure(); None for what is odd."""
         self.ask, self.head = functions()
         self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)

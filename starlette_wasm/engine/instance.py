@@ -15,7 +15,6 @@ from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, hot
 from .outcome import Denial, End, Outcome
 from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
 
-_ON_FIRST_PAGE = layout.PAGE - 4096
 _REALTIME = layout.FIELDS["realtime"]
 _NO_DEADLINE = 1 << 40
 _FIRST_POLL = 2  # ticks: one to two milliseconds, so that a quick guest never meets one by chance
@@ -175,9 +174,9 @@ class Instance:
 
         in_at = plan.environ_at + len(environ)
         out_at = in_at + len(stdin)
-        if out_at > _ON_FIRST_PAGE:
-            pages = (out_at + layout.PAGE - 1) // layout.PAGE
-            capi.check(capi.memory_grow(context, io_at, pages, length_at))
+        if out_at > layout.IO - capi.SPARE // 2:
+            size = (out_at + capi.SPARE + layout.PAGE - 1) // layout.PAGE * layout.PAGE
+            capi.check(capi.memory_grow(context, io_at, size - layout.IO, length_at))
         self._base = capi.memory_data(context, io_at)
         limits = plan.limits
         head = layout.HEADER_HEAD.pack(
@@ -304,7 +303,7 @@ class Instance:
             overflow, exited, exit_code, refused, refused_pages, denials, _, dropped, pages,
         ) = layout.RESULTS.unpack(capi.string_at(base, layout.RESULTS.size))  # fmt: skip
         end = max(err_at + err_len if err_len else 0, out_at + out_len)
-        if out_len > out_cap or err_len > err_cap or (end > layout.PAGE and end > self._io_size()):
+        if out_len > out_cap or err_len > err_cap or (end > layout.IO and end > self._io_size()):
             raise capi.EngineError("the io memory is inconsistent")
         outcome = Outcome(End.OK, capi.string_at(base + out_at, out_len))
         outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)

@@ -143,7 +143,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     mine = [binary.replace_memory_grow(body, grow) for body in binary.bodies(sections.get(CODE, b"\0"))]
     sections[CODE] = leb(len(kinds)) + b"".join(leb(len(body)) + body for body in (*before, *mine, *after))
     _, own_memory = vector(sections[MEMORY])
-    sections[MEMORY] = leb(2) + own_memory + b"\0\1"
+    sections[MEMORY] = leb(2) + own_memory + b"\x08" + leb(layout.IO) + b"\0"  # pages of one byte
     exports = [
         binary.name(IO) + b"\2" + leb(1),
         binary.name(MAIN) + b"\0" + leb(len(kinds) - 1),
@@ -223,7 +223,7 @@ def _one_memory(section: bytes) -> int:
         raise UnsupportedError(f"it has {count} memories; a function has exactly one of its own")
     flags, minimum, _ = reader.limits()
     if flags & ~1:
-        raise UnsupportedError("its memory is shared or 64-bit")
+        raise UnsupportedError("its memory is shared, 64-bit, or has custom page sizes")
     return minimum
 
 
@@ -296,7 +296,7 @@ def _donor(
             "(type $main (func))",
             *["(table 0 funcref)"] * tables,
             f"(table $host {len(host)} funcref)",
-            "(memory $guest 0) (memory $io 1)",
+            f"(memory $guest 0) (memory $io {layout.IO} (pagesize 1))",
             *(f"(func (type {kind}) {instructions(name)})" for name, kind in imports),
             *["(func (type $main))"] * own,
             *(f"(func ${name} {instructions(name)})" for name in _HELPERS),

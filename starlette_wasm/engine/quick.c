@@ -9,8 +9,9 @@
 
 #include "hot.h"
 
-#include <string.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 #include <time.h>
 #ifdef __APPLE__
@@ -84,9 +85,30 @@ static struct {
   PyObject *method, *headers, *path, *query_string, *scheme;
 } keys;
 
+/* Random bytes for ids, of which one system call gives sixteen ids' worth. A forked child draws its own. */
+static struct {
+  uint8_t bytes[256];
+  size_t left;
+} drawn;
+
+static void forget(void) { drawn.left = 0; }
+
+static bool draw(uint8_t *to, size_t len) {
+  if (drawn.left < len) {
+    if (getentropy(drawn.bytes, sizeof drawn.bytes))
+      return false;
+    drawn.left = sizeof drawn.bytes;
+  }
+  drawn.left -= len;
+  memcpy(to, drawn.bytes + drawn.left, len);
+  return true;
+}
+
 static bool ready(void) {
   if (keys.scheme)
     return true;
+  if (pthread_atfork(NULL, NULL, forget))
+    return false;
   const char *letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   mark(letters, TOKEN | IN_PATH | IN_HOST | IN_ID);
   mark(letters + 36, UPPER);
@@ -387,7 +409,7 @@ static bool put_message(struct text *t, const struct quick *q, PyObject *scope, 
     memcpy(id, given.at, *id_len = given.len);
   } else {
     uint8_t random[16];
-    if (getentropy(random, sizeof random))
+    if (!draw(random, sizeof random))
       return false;
     for (int i = 0; i < 16; i++) {
       id[2 * i] = (uint8_t)"0123456789abcdef"[random[i] >> 4];
@@ -674,13 +696,15 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   return found;
 }
 
-/* head(headers, limit): bytes of names and values; -1 where content-length is over the limit; None for what is odd. */
+/* head(headers, limit): twice the bytes of names and values, and 1 more where they say that a body follows; -1 where
+   content-length is over the limit; None for what is odd. */
 static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)self;
   if (count != 2)
     return none();
   ssize_t fields = PyList_Size(args[0]), limit = PyLong_AsSsize_t(args[1]);
   size_t total = 0;
+  bool follows = false;
   if (fields < 0 || limit < 0)
     return none();
   for (ssize_t i = 0; i < fields; i++) {
@@ -688,6 +712,8 @@ static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
     if (!of_header(args[0], i, &name, &value))
       return none();
     total += name.len + value.len;
+    if (IS(name, "transfer-encoding"))
+      follows = true;
     if (IS(name, "content-length")) {
       ssize_t size = 0;
       if (!value.len || value.len > 18)
@@ -699,9 +725,10 @@ static PyObject *head(PyObject *self, PyObject *const *args, ssize_t count) {
       }
       if (size > limit)
         return PyLong_FromLong(-1);
+      follows = follows || size;
     }
   }
-  return PyLong_FromSsize_t((ssize_t)total);
+  return PyLong_FromSsize_t((ssize_t)(2 * total + follows));
 }
 
 static PyMethodDef methods[] = {{"ask", ask, METH_FASTCALL, NULL}, {"head", head, METH_FASTCALL, NULL}};

@@ -7,12 +7,12 @@ Python. What is unusual about a request or a response goes the long way, which s
 from __future__ import annotations
 
 import ctypes
-import sysconfig
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from . import hot, layout
+from . import capi, hot, layout
 from .driver import HEAVY, Invocation
 from .plan import Plan
 
@@ -20,7 +20,7 @@ Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int]
 """Status, headers and body, as ASGI wants them; nanoseconds in the guest, pages of its memory once it has grown."""
 _OFFSETS = 8
 """Where they begin in a block of layout.strings(), behind count and size."""
-_ONE_AT_A_TIME = not sysconfig.get_config_var("Py_GIL_DISABLED")
+_ONE_AT_A_TIME = "t" not in sys.abiflags
 """quick.c relies on the GIL."""
 
 
@@ -45,7 +45,7 @@ class Begun:
 class Quick:
     """What of a request to one guest does not depend on the request, laid out for quick.c."""
 
-    __slots__ = ("_ask", "_at", "_engine", "_memory", "_plan")
+    __slots__ = ("_ask", "_at", "_live", "_memory", "_module", "_most", "_plan", "_scratches", "_ticker")
 
     def __init__(self, plan: Plan, about: bytes, environ: tuple[bytes, ...]) -> None:
         """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
@@ -55,7 +55,11 @@ class Quick:
         block = layout.strings(list(environ))
         data = _OFFSETS + 4 * len(environ)
         self._plan = plan
-        self._engine = module.engine
+        self._module = module
+        self._live = module.live
+        self._scratches = module.engine.scratches
+        self._ticker = module.engine.ticker
+        self._most = module.engine.config.max_instances
         self._ask = hot.hot.ask
         self._memory = hot.QuickMemory(
             plan.at,
@@ -76,27 +80,30 @@ class Quick:
 
         On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
         """
-        plan, engine = self._plan, self._engine
-        ticker, module = engine.ticker, plan.module
-        if plan.heavy >= HEAVY or ticker.live >= engine.config.max_instances:
+        plan, ticker, live = self._plan, self._ticker, self._live
+        if plan.heavy >= HEAVY or ticker.live >= self._most:
             return None
-        scratch = engine.scratch()
+        try:
+            scratch = self._scratches.pop()
+        except IndexError:
+            scratch = capi.Scratch()
+        at = scratch.at
         ticker.live += 1
-        module.live.add(scratch.at)
+        live.add(at)
         begun = False
         try:
-            if module.pre is None:  # looked at after that, as Module.close() does it the other way round
+            if self._module.pre is None:  # looked at after that, as Module.close() does it the other way round
                 return None
             ticker.touch()
-            found = self._ask(scratch.at, self._at, scope, path, params, body, region)
+            found = self._ask(at, self._at, scope, path, params, body, region)
             if found is not None and len(found) == 2:
                 begun = True
                 return Begun(Invocation.begun(plan, scratch, found[0]), found[1])
         finally:
-            module.live.discard(scratch.at)
+            live.discard(at)
             if not begun:
                 ticker.live -= 1
-                engine.scratches.append(scratch)
+                self._scratches.append(scratch)
         if plan.heavy and found is not None:
             plan.heavy -= 1
         answer: Answer | None = found

@@ -92,12 +92,12 @@
       (then
         (local.set $end
           (i32.add (i32.load $io (local.get $field)) (i32.add (local.get $held) (local.get $len))))
-        (if (i32.gt_u (local.get $end) (i32.shl (memory.size $io) (i32.const 16)))
+        (if (i32.gt_u (local.get $end) (memory.size $io))
           (then
             (if (i32.eq (i32.const -1)
                 (memory.grow $io
                   (i32.sub
-                    (i32.shr_u (i32.add (local.get $end) (i32.const 65535)) (i32.const 16))
+                    (i32.and (i32.add (local.get $end) (i32.const 65535)) (i32.const -65536))
                     (memory.size $io))))
               (then (i32.store $io (i32.const @overflow) (i32.const 2)) unreachable))))
         (memory.copy $io $guest

@@ -27,6 +27,7 @@ class PathTree(Generic[T]):
         self._root: _Node[T] = _Node()
         self._exact: dict[str, _Leaf[T]] = {}
         self._splits = 1
+        self._only_literals = True
 
     def add(self, pattern: str, value: T) -> None:
         """Add a pattern such as `/users/{id}/files/{name:path}`.
@@ -52,10 +53,15 @@ class PathTree(Generic[T]):
         if not names:
             self._exact[pattern] = leaf
         self._splits = max(self._splits, len(segments) + 1)
+        self._only_literals = self._root.begins_with_literals()
+
+    def exact(self, path: str) -> T | None:
+        """The value of the pattern that is the path itself: nothing is more specific."""
+        leaf = self._exact.get(path)
+        return None if leaf is None else leaf.value
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific pattern that fits, and its parameters; None where none fits."""
-        # Nothing is more specific than the path itself, so the tree need not be asked.
         leaf = self._exact.get(path)
         if leaf is not None:
             return leaf.value, {}
@@ -63,7 +69,10 @@ class PathTree(Generic[T]):
             leaf = self._root.below
             return None if leaf is None else (leaf.value, {})
         # The last part holds all segments that no pattern is long enough to look at.
-        found = _find(self._root, path.split("/", self._splits), 1, ())
+        parts = path.split("/", self._splits)
+        if self._only_literals and parts[1] not in self._root.literals:
+            return None
+        found = _find(self._root, parts, 1, ())
         if found is None:
             return None
         leaf, values = found
@@ -89,6 +98,10 @@ class _Node(Generic[T]):
         self.rest: _Leaf[T] | None = None  # ends with {param:path}
         self.below: _Leaf[T] | None = None  # a prefix with a slash at its end
         self.prefix: _Leaf[T] | None = None
+
+    def begins_with_literals(self) -> bool:
+        """Whether a path fits only where its first segment is one of the literals."""
+        return self.param is None and self.rest is None and self.below is None and self.prefix is None
 
     def child(self, segment: str) -> _Node[T]:
         if not segment.startswith("{"):

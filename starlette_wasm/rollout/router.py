@@ -129,6 +129,9 @@ class Router(Generic[R, T]):
 
     def match(self, path: str) -> Match[R, T] | None:
         """The most specific pattern that fits; None where the path is the app's own."""
+        group = self._tree.exact(path)
+        if group is not None:
+            return group.match
         found = self._tree.match(path)
         if found is None:
             return None
@@ -199,6 +202,8 @@ class Group(Generic[R, T]):
         pool = by_method.get(method) or by_method[""]
         if isinstance(pool, Refusal):
             return pool
+        if pool.only is not None and healthy is None and forced_version is None:
+            return pool.only
         return pool.pick(healthy, forced_version, sticky_key)
 
 
@@ -208,6 +213,8 @@ class _Pool(Generic[R, T]):
     def __init__(self, choices: Sequence[Choice[R, T]], phase: float) -> None:
         self._choices = choices
         self._weighted = tuple(index for index, choice in enumerate(choices) if choice.weight)
+        self.only = choices[self._weighted[0]] if len(self._weighted) == 1 else None
+        """That gets each request, where all versions are healthy and none is asked for."""
         self._versioned = any(choice.rule.version is not None for choice in choices)
         self._phase = phase
         self._cycle = Cycle([choice.weight for choice in choices], phase)

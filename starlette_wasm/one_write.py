@@ -1,0 +1,74 @@
+"""An answer in one write to the socket, where uvicorn would make two.
+
+uvicorn writes the head when ``http.response.start`` comes, and the body with the next message: two system calls, and
+two packets of which the client wakes up for the first. Nothing in ASGI says that the body is there already. So the
+transport is held while both messages go through ``send``, and is written to once. What is around this app sees both
+messages as ever; with another server, or a middleware that has put its own function in the place of ``receive``,
+nothing is held.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.types import Receive, Send
+
+# HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
+_UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
+_JOINED = 64 << 10
+"""Bytes up to which joining them is cheaper than handing over a list."""
+
+
+async def send_whole(
+    receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """Send an answer to the client of ``receive``."""
+    held = _hold(receive)
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _hold(receive: Receive) -> _Held | None:
+    cycle: Any = getattr(receive, "__self__", None)
+    if type(cycle).__module__ in _UVICORN and hasattr(cycle, "transport"):
+        held = cycle.transport = _Held(cycle)
+        return held
+    return None
+
+
+class _Held:
+    """Stands in for the transport of one answer until release()."""
+
+    __slots__ = ("_cycle", "_parts", "_transport", "write")
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._parts: list[bytes] = []
+        self.write = self._parts.append
+
+    def release(self) -> None:
+        self._cycle.transport = self._transport
+        self._flush()
+
+    def close(self) -> None:
+        """After an answer that ends the connection."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts = self._parts
+        if not parts:
+            return
+        if len(parts[-1]) < _JOINED:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts[:])
+        parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
