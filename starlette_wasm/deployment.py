@@ -138,15 +138,19 @@ class Deployment:
     def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]]) -> Router[RouteRule, Target | Pipeline]:
         """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
         percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
+        shares, *others = [
+            Shares(
+                {
+                    canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
+                    for canary in self.config.canaries
+                }
+            )
+            for percent in sorted(percents, reverse=True)
+        ]
         try:
-            for percent in sorted(percents, reverse=True):
-                shares = Shares(
-                    {
-                        canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
-                        for canary in self.config.canaries
-                    }
-                )
-                router = Router(rules, weigh=shares, phase=process_phase())
+            router = Router(rules, weigh=shares, phase=process_phase())
+            for each in others:
+                router.reweigh(each, self._canaries)
         except ValueError as error:
             raise ConfigError(str(error), file=self._source, key="rules") from None
         for canary in self.config.canaries:
@@ -249,8 +253,9 @@ class Deployment:
 
     @property
     def live(self) -> bool:
-        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs."""
-        return self.pipelines.running > 0 or any(function.module.live for function in self.functions.values())
+        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs, be it one
+        of what this has replaced."""
+        return self.pipelines.counts.running > 0 or any(function.module.live for function in self.functions.values())
 
     def close(self) -> None:
         """Free the modules, but for one that a stuck guest still runs in, and close the granted directories.

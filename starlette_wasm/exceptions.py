@@ -11,6 +11,7 @@
     ├── CanaryConflict           a canary cannot do that in its state
     ├── RuntimeClosed            the runtime is not open, or draining
     ├── RequestTooLarge          the request body exceeds maxRequestBytes
+    ├── RequestTimeout           the request body did not come in time
     ├── FunctionOverloaded       the bulkhead is full, the queue timed out, or the circuit is open
     ├── PipelineTimeout          a pipeline took longer than its timeoutMs
     └── FunctionError            an invocation that went wrong
@@ -206,6 +207,21 @@ class RequestTooLarge(WasmError):
     @property
     def detail(self) -> str:
         return f"the {self.part} may have at most {self.limit} bytes"
+
+
+class RequestTimeout(WasmError):
+    """The body of a request did not come within ``body_timeout_ms``."""
+
+    status = 408
+    slug = "request-timeout"
+
+    def __init__(self, limit_ms: int) -> None:
+        self.limit_ms = limit_ms
+        super().__init__(f"request body did not come within {limit_ms} ms (body_timeout_ms)")
+
+    @property
+    def title(self) -> str:
+        return "request body did not come in time"
 
 
 class FunctionOverloaded(WasmError):

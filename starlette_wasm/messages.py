@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote
 
@@ -30,6 +30,11 @@ def to_utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def join(name: str, values: Iterable[str]) -> str:
+    """The one value of a header that comes more than once (RFC 9110, 5.2; cookies as RFC 9113, 8.2.3)."""
+    return ("; " if name == "cookie" else ", ").join(values)
 
 
 def is_request_id(text: str) -> bool:
@@ -107,7 +112,7 @@ class EdgeRequest:
             else:
                 headers[name] = value
         for name, values in repeated.items():
-            headers[name] = ("; " if name == "cookie" else ", ").join(values)
+            headers[name] = join(name, values)
 
         query: dict[str, str] = {}
         repeated_query: dict[str, list[str]] = {}

@@ -252,9 +252,10 @@ async def _call(
     target = wasm.target(runtime, path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
-            _no_body(outer, target) or await _body(outer, target)  # or the wait for a disconnect would take it away
+            # Or the wait for a disconnect would take it away.
+            _no_body(outer, target) or await _body(outer, target, runtime)
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = b"" if _no_body(given, target) else await _body(given, target)
+    body = b"" if _no_body(given, target) else await _body(given, target, runtime)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
@@ -311,13 +312,14 @@ def _no_body(request: Request, target: Target) -> bool:
     return True
 
 
-async def _body(request: Request, target: Target) -> bytes:
+async def _body(request: Request, target: Target, runtime: WasmRuntime) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        body = request._body = await read_body(request.receive, target.policy.max_request_bytes)
+        limit, limit_ms = target.policy.max_request_bytes, runtime.settings.body_timeout_ms
+        body = request._body = await read_body(request.receive, limit, limit_ms)
     return body
 
 

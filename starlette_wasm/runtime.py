@@ -316,7 +316,7 @@ class WasmRuntime(Invoker):
 
     @property
     def circuits(self) -> dict[str, Circuit]:
-        """The state of each circuit breaker, by ``name v1``: of the functions that pipelines have called."""
+        """The state of each circuit breaker, by ``name v1 (policy)``: of the functions that pipelines have called."""
         return self.deployment.pipelines.breakers.states()
 
     def drain(self) -> None:

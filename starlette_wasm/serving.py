@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from .engine.hot import hot
 from .engine.quick import Answer, Begun
-from .exceptions import FunctionError, FunctionOverloaded, RequestTooLarge, WasmError
+from .exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
 from .interrupt import Interrupted
-from .messages import EdgeRequest, EdgeResponse, is_request_id
+from .messages import EdgeRequest, EdgeResponse, is_request_id, join
 from .one_write import send_whole
+from .patience import within
 from .protocols.headers import render
 from .target import Target
 from .telemetry import Exchange
@@ -60,8 +61,13 @@ def body_follows(scope: Scope, limit: int) -> bool:
     return follows or scope.get("http_version") not in _ANNOUNCED
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge as soon as that is known, and ClientDisconnect."""
+async def read_body(receive: Receive, limit: int, limit_ms: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout where it does not come within
+    ``limit_ms``, and ClientDisconnect."""
+    return await within(_read(receive, limit), limit_ms, RequestTimeout)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] | None = None
     size = 0
     while True:
@@ -112,7 +118,9 @@ async def serve(
     request: EdgeRequest | None = None
     try:
         limit = target.policy.max_request_bytes
-        body = await read_body(receive, limit) if body_follows(scope, limit) else b""
+        body = b""
+        if body_follows(scope, limit):
+            body = await read_body(receive, limit, runtime.settings.body_timeout_ms)
         answer: Answer | Begun | None = None
         if region is not None and exchange.short and type(target) is Target:
             answer = runtime.ask(target, scope, path, params, body, region, exchange)
@@ -158,12 +166,9 @@ def region_of(runtime: WasmRuntime, scope: Scope) -> str:
 
 
 def header(scope: Scope, wanted: bytes) -> str | None:
-    """The first value of a header."""
-    for name, value in scope["headers"]:
-        if name == wanted:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    """The value of a header, as guests are told it."""
+    values = [value for name, value in scope["headers"] if name == wanted]
+    return join(wanted.decode("latin-1"), [value.decode("latin-1") for value in values]) if values else None
 
 
 def has_handler(scope: Scope, error: WasmError) -> bool:
@@ -187,6 +192,8 @@ def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Header
     headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
     if isinstance(error, FunctionOverloaded):
         headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
+    elif isinstance(error, RequestTimeout):
+        headers.append((b"connection", b"close"))  # or the server would wait for the rest
     return error.status, headers, json.dumps(document).encode()
 
 

@@ -80,6 +80,12 @@ class WasmSettings(BaseSettings):
         default="sqlite:///starlette-wasm-canary.db",
         description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
     )
+    body_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        le=86_400_000,
+        description="How long the body of a request may take to come, in ms; then 408. 0: as long as it likes.",
+    )
     drain_timeout_ms: int = Field(
         default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."
     )

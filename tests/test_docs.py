@@ -64,11 +64,16 @@ def test_the_fastapi_app_answers(quick_start, monkeypatch):
 
 
 def test_the_runtime_answers_without_http(quick_start):
-    async def invoke():
-        async with WasmRuntime(quick_start / "wasm.yaml") as runtime:
-            return await runtime.invoke("hello", EdgeRequest(path="/"))
+    given = [sys.executable, "plain.py"]
+    done = subprocess.run(given, cwd=quick_start, check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.strip() == "hello from wasm"
 
-    assert asyncio.run(invoke()).body == "hello from wasm\n"
+
+def test_what_the_quick_start_needs_is_installed_before_it_is_used():
+    commands = ["python3 -m venv", "/bin/activate", "pip install '/path/to/the/clone[server]' ziglang",
+                "python -m ziglang", "uvicorn app:app", "pip install fastapi", "uvicorn fast:app"]  # fmt: skip
+    assert sorted(commands, key=README.index) == commands
+    assert "pip install 'starlette-wasm" not in README  # it is on no index
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import JSON, app, client, config, config_file, native, run, settings
+from apps import JSON, add_constant, app, client, config, config_file, native, run, settings
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -302,6 +302,31 @@ def test_rules_choose_by_method_region_and_version(tmp_path: Path) -> None:
     with TestClient(app({**wasm, "defaultFunction": "hello"})) as http:
         assert http.get("/b", headers=headers).text == "hello"
         assert http.get("/nowhere").status_code == 404
+
+
+def test_rules_and_guests_read_a_header_that_comes_twice_alike(tmp_path: Path) -> None:
+    wasm = config(tmp_path, functions=["echo", "hello"])
+    wasm["rules"] = [
+        {"pathPattern": "/a", "functionName": "echo", "regions": ["home"]},
+        {"pathPattern": "/a", "functionName": "hello", "regions": ["north"]},
+    ]
+    with TestClient(app(wasm, region="home", trust_region_header=True)) as http:
+        assert http.get("/a", headers={"x-region": "north"}).text == "hello"
+        seen = http.get("/a", headers=[("x-region", "north"), ("x-region", "south")]).json()
+        assert seen["headers"]["x-region"] == "north, south"
+        assert seen["context"]["region"] == "home"
+
+
+def test_a_sticky_cookie_may_be_in_any_of_several_headers(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        add_constant(tmp_path, "f", b'{"status_code": 200, "body": "v%s"}' % version.encode(), version)
+    wasm = config(tmp_path)
+    wasm["rules"] = [{"pathPattern": "/f", "functionName": "f", "version": version} for version in ("1", "2")]
+    wasm["stickiness"] = {"cookie": "session"}
+    with TestClient(app(wasm)) as http:
+        for session in range(5):
+            cookies = [("cookie", "theme=dark"), ("cookie", f"session={session}")]
+            assert len({http.get("/f", headers=cookies).text for _ in range(4)}) == 1
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -79,6 +79,7 @@ def test_slugs_are_stable() -> None:
         "CanaryConflict": "canary-conflict",
         "RuntimeClosed": "runtime-closed",
         "RequestTooLarge": "request-too-large",
+        "RequestTimeout": "request-timeout",
         "FunctionOverloaded": "function-overloaded",
         "PipelineTimeout": "pipeline-timeout",
         "FunctionError": "function-error",

@@ -301,13 +301,21 @@ def test_a_large_body_is_refused_while_it_streams(wasm: JSON) -> None:
     assert chunks <= 4
 
 
+@pytest.mark.parametrize("chunks", [[], [b"x"], [b"", b"", b"xx"]])
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(wasm: JSON, chunks: list[bytes]) -> None:
+    headers = [(b"content-length", b"10")]
+    assert received(wasm, headers, chunks, stops=True, body_timeout_ms=50) == (408, len(chunks))
+
+
 def test_a_body_at_the_limit_is_served(wasm: JSON) -> None:
     assert received(wasm, [(b"content-length", b"10")], [b"xxxxx", b"xxxxx"]) == (200, 2)
     assert received(wasm, [], [b"", b"xxxxxxxxxx", b""]) == (200, 3)
 
 
-def received(wasm: JSON, headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> tuple[int, int]:
-    """The status for a body in chunks, and how many of them were read."""
+def received(
+    wasm: JSON, headers: list[tuple[bytes, bytes]], chunks: list[bytes], *, stops: bool = False, **given: Any
+) -> tuple[int, int]:
+    """The status for a body in chunks, and how many of them were read. ``stops``: there is more, which never comes."""
     read = 0
     sent: list[Message] = []
 
@@ -316,13 +324,13 @@ def received(wasm: JSON, headers: list[tuple[bytes, bytes]], chunks: list[bytes]
         if read == len(chunks):
             await asyncio.Event().wait()
         read += 1
-        return {"type": "http.request", "body": chunks[read - 1], "more_body": read < len(chunks)}
+        return {"type": "http.request", "body": chunks[read - 1], "more_body": stops or read < len(chunks)}
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     async def main() -> None:
-        async with WasmRuntime(wasm, settings()) as runtime:
+        async with WasmRuntime(wasm, settings(**given)) as runtime:
             scope = {"type": "http", "method": "POST", "path": "/small", "query_string": b"", "headers": headers}
             await WasmMiddleware(Starlette(), runtime=runtime)(scope, receive, send)
 

@@ -40,6 +40,7 @@ def test_defaults() -> None:
         "kv_url": "sqlite:///starlette-wasm-kv.db",
         "queue_url": "sqlite:///starlette-wasm-queue.db",
         "canary_url": "sqlite:///starlette-wasm-canary.db",
+        "body_timeout_ms": 60000,
         "drain_timeout_ms": 10000,
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
 from ..rollout.canary.report import describe, samples_missing, success_rate
+from ..rollout.pipeline.breaker import Circuit
 from ..serving import send_plain
 from ..telemetry import prometheus
 
@@ -53,15 +54,25 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         "region": runtime.settings.region,
         "functions": functions,
         "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
-        "notes": [*(f"{topic}: {note}" for topic, note in runtime.notes.items()), *runtime.canaries.notes],
+        "notes": list(_notes(runtime)),
     }
     await _send_json(scope, send, 503 if reasons else 200, body)
+
+
+def _notes(runtime: WasmRuntime) -> Iterator[str]:
+    """What is amiss without being a reason to stay away."""
+    for topic, note in runtime.notes.items():
+        yield f"{topic}: {note}"
+    yield from runtime.canaries.notes
+    for name, state in runtime.circuits.items():
+        if state is not Circuit.CLOSED:
+            yield f"circuit of {name}: {state}"
 
 
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples.
 
-    ``x-samples-missing`` is then how many, of the canary that runs and lacks most.
+    ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
     """
     canaries = runtime.canaries.all
     function = QueryParams(scope["query_string"]).get("function")
@@ -72,8 +83,10 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         return
     rate = success_rate(canaries)
     if rate is None:
-        missing = str(samples_missing(canaries)).encode()
-        headers = [(b"cache-control", b"no-store"), (b"x-samples-missing", missing)]
+        headers = [(b"cache-control", b"no-store")]
+        missing = samples_missing(canaries)
+        if missing is not None:
+            headers.append((b"x-samples-missing", str(missing).encode()))
         await send_plain(scope, send, 503, b"application/json", b"", headers)
         return
     described = [describe(name, live) for name, live in canaries.items()]

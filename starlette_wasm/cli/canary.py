@@ -6,14 +6,14 @@ import argparse
 from typing import Any
 
 from ..capabilities import CapabilityError
-from ..capabilities.backends import without_secrets
+from ..capabilities.backends import sqlite_path, without_secrets
 from ..config import CanaryConfig, load_config
 from ..exceptions import CanaryConflict, ConfigError
 from ..rollout.canary.hands import Hands
 from ..rollout.canary.live import Live
 from ..rollout.canary.record import Record
 from ..rollout.canary.report import describe
-from ..rollout.canary.store import Store, open_store
+from ..rollout.canary.store import KEY, Store, open_store
 from ..settings import load_settings
 
 _ACTIONS = ("status", "start", "pause", "resume", "promote", "abort")
@@ -25,7 +25,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command = commands.add_parser("canary", help=text, description=text)
     command.add_argument("action", nargs="?", choices=_ACTIONS, default="status", help="status where none is given")
     command.add_argument("--config", default="wasm.yaml", help="path of the wasm.yaml (default: %(default)s)")
-    command.add_argument("--function", help="whose canary; may be left out where the config has one")
+    whose = "whose canary; may be left out where the config has one"
+    command.add_argument("function", nargs="?", default=argparse.SUPPRESS, help=whose)
+    command.add_argument("--function", help="the same")
     command.add_argument("--full", action="store_true", help="with promote: all steps at once")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.set_defaults(run=run)
@@ -35,7 +37,9 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
     canaries = load_config(options.config).canaries
     url = load_settings().canary_url
-    store = open_store(url)
+    # Who only looks makes no file. Nothing but the start of a rollout can be done where there is none.
+    file = sqlite_path(url, KEY)
+    store = open_store("sqlite://" if file and options.action != "start" and not file.exists() else url)
     await store.open()
     try:
         if options.action != "status":
@@ -64,7 +68,7 @@ def _one(canaries: list[CanaryConfig], options: argparse.Namespace) -> CanaryCon
     problem = "has several" if options.function is None else f"has none of {options.function!r}"
     if not known:
         raise ConfigError("has none", file=options.config, key="canaries", mend="add one")
-    mend = f"write --function with one of {', '.join(sorted(known))}"
+    mend = f"name one of {', '.join(sorted(known))}"
     raise ConfigError(problem, file=options.config, key="canaries", mend=mend)
 
 
@@ -79,6 +83,7 @@ async def _row(store: Store, config: CanaryConfig, url: str) -> dict[str, Any]:
     reading = await store.read(config.function_name)
     live = Live(config)
     if reading.record is None:
-        return describe(config.function_name, live) | {"status": "not begun", "reason": f"nothing of it is in {url}"}
+        reason = f"nothing of it is in {url}; STARLETTE_WASM_CANARY_URL names another store"
+        return describe(config.function_name, live) | {"status": "not begun", "reason": reason}
     live.see(reading, Record.load(reading.record), reading.revision)
     return describe(config.function_name, live)

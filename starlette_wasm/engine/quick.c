@@ -63,7 +63,7 @@ extern PyObject *PyLong_FromSsize_t(ssize_t);
 extern ssize_t PyLong_AsSsize_t(PyObject *);
 extern void *PyLong_AsVoidPtr(PyObject *);
 
-enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 1 << 20 };
+enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 1 << 20, LARGE = 64 << 10 };
 /* layout.FIELDS */
 enum { STARTED = 104, REALTIME = 112, MONOTONIC = 120, RANDOM_KEY = 160 };
 
@@ -385,7 +385,11 @@ static bool put_body(struct text *t, struct span body) {
       return false;
     Py_DecRef(text);
   }
-  return PUT(t, "\"body\":") && quote(t, body) && PUT(t, ",");
+  size_t before = t->len;
+  if (!PUT(t, "\"body\":") || !quote(t, body) || !PUT(t, ","))
+    return false;
+  /* EdgeProtocol.encode() may make base64 of it. */
+  return body.len <= LARGE || t->len - before < body.len + body.len / 4;
 }
 
 /* What the guest reads on stdin. The same as EdgeRequest.from_scope() and EdgeProtocol.encode(). */

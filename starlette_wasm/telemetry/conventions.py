@@ -108,6 +108,7 @@ class ErrorType(StrEnum):
     CANARY_CONFLICT = "canary-conflict"
     RUNTIME_CLOSED = "runtime-closed"
     REQUEST_TOO_LARGE = "request-too-large"
+    REQUEST_TIMEOUT = "request-timeout"
     FUNCTION_OVERLOADED = "function-overloaded"
     PIPELINE_TIMEOUT = "pipeline-timeout"
     FUNCTION_ERROR = "function-error"

@@ -43,6 +43,8 @@ class Telemetry:
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         self._given = tracer_provider, meter_provider
+        self._probed: set[tuple[str, str]] = set()
+        """The versions of functions of whose probes something was said."""
         self._tracers: object = self
         self._meters: object = self
         self._active = False
@@ -165,8 +167,12 @@ class Telemetry:
         """The probes of a version of a function have another result than before."""
         for each in self._figures():
             each.function_healthy(function, version, healthy)
+            self._probed.add((function, version))
 
     def function_gone(self, function: str, version: str) -> None:
         """A version of a function is no longer served: nothing is said of its probes any more."""
+        if (function, version) not in self._probed:
+            return
+        self._probed.remove((function, version))
         for each in self._figures():
             each.function_gone(function, version)

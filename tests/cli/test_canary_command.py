@@ -71,15 +71,37 @@ def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[s
     for arguments, message in (
         (["pause"], "canary of f: it has not begun; start the app"),
         (["pause"], f"by {store}, STARLETTE_WASM_CANARY_URL names another"),
-        (["pause", "--function", "g"], "canaries: has none of 'g'; write --function with one of f"),
+        (["pause", "--function", "g"], "canaries: has none of 'g'; name one of f"),
     ):
         assert main(["canary", *arguments, "--config", str(file)]) == 1
         assert message in capsys.readouterr().err
 
 
 def test_what_is_not_there_says_where_it_was_looked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert canary(capsys, file)["reason"] == f"nothing of it is in sqlite:///{file.parent}/canary.db"
+    where = f"sqlite:///{file.parent}/canary.db"
+    told = canary(capsys, file)["reason"]
+    assert told == f"nothing of it is in {where}; STARLETTE_WASM_CANARY_URL names another store"
     assert without_secrets("redis://me:p%2F@w@host:1/0?password=x") == "redis://host:1/0"
+
+
+@pytest.mark.parametrize("action", ["status", "pause", "promote"])
+def test_who_only_reads_makes_no_store(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.delenv("STARLETTE_WASM_CANARY_URL")
+    monkeypatch.chdir(file.parent)
+    before = sorted(file.parent.iterdir())
+    main(["canary", action, "--config", str(file)])
+    told = capsys.readouterr()
+    assert "STARLETTE_WASM_CANARY_URL names another store" in told.out + told.err
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_the_function_may_stand_behind_the_action(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert canary(capsys, file, "start", "f")["status"] == "running"
+    assert canary(capsys, file, "pause", "--function", "f")["status"] == "paused"
+    assert main(["canary", "pause", "g", "--config", str(file)]) == 1
+    assert "canaries: has none of 'g'; name one of f" in capsys.readouterr().err
 
 
 def test_a_store_of_an_unknown_kind_names_the_variable(

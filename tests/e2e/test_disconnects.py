@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def server(serve: Callable[..., Server], folder: Path) -> Server:
         },
         exposeEndpoints=True,
     )
-    return serve(folder)
+    return serve(folder, STARLETTE_WASM_BODY_TIMEOUT_MS="1000")
 
 
 def gone(server: Server) -> int:
@@ -66,6 +67,22 @@ def test_a_half_sent_body_is_given_up(server: Server) -> None:
     connection.sendall(b"POST /spin HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nhalf")
     connection.close()
     assert server.get("/hello").text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/hello"), ("GET", "/hello"), ("POST", "/route/spin"), ("GET", "/endpoint/spin")]
+)
+def test_a_body_that_does_not_come_is_a_408_and_the_end_of_the_connection(
+    server: Server, method: str, path: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nhalf".encode())
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == ("request-timeout", 408)
 
 
 def test_a_large_body_is_refused_before_it_is_sent_whole(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -57,6 +58,12 @@ def test_a_pipeline_answers_without_the_quote_where_its_api_is_down(sample: Serv
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
+def test_its_fallback_goes_on_answering(sample: Server) -> None:
+    url, command = f"{sample.url}/api/v1/enrich", {"action": "transform", "data": "hello"}
+    answers = [httpx.post(url, json=command, timeout=30) for _ in range(50)]
+    assert {(answer.status_code, answer.json()["quote"]) for answer in answers} == {(200, None)}
+
+
 def test_native_routes_answer_as_before(sample: Server) -> None:
     assert sample.get("/").text.startswith("a native route")
     assert sample.get("/native?a=1").json() == {"native": True, "query": {"a": "1"}}
@@ -77,7 +84,8 @@ def test_the_greeter_has_python_around_it(sample: Server) -> None:
 
 
 def test_one_greeting_of_ten_comes_from_the_canary(sample: Server) -> None:
-    seen = Counter(sample.get("/api/v1/greet/Ada?lang=fr").json()["greeting"] for _ in range(20))
+    [path] = re.findall(r"localhost:8000(/api/v1/greet/[^ ']+)", (ROOT / "README.md").read_text())
+    seen = Counter(sample.get(path).json()["greeting"] for _ in range(20))
     assert seen == {"Hello, Ada!": 18, "Bonjour, Ada!": 2}
     assert sample.get("/metrics/canary").status_code == 503  # too few samples to say anything
 

@@ -90,6 +90,24 @@ def test_a_body_of_any_bytes_reaches_the_guest_and_comes_back(body):
     assert edge.decode(json.dumps(stdout).encode()).content == body
 
 
+@pytest.mark.parametrize(
+    ("body", "is_base64"),
+    [
+        ("\0" * 65_536, False),
+        ("\0" * 65_537, True),
+        ("\0aaaa😀" * 50_000, False),
+        ("\0\0a😀" * 50_000, True),
+        ('"\n' * 50_000, False),
+    ],
+)
+def test_a_large_body_of_control_characters_is_base64_and_not_six_times_as_long(body: str, is_base64: bool):
+    encoded = edge.encode(EdgeRequest(body=body))
+    stdin = json.loads(encoded)
+    assert stdin["is_base64_encoded"] is is_base64
+    assert EdgeRequest(body=stdin["body"], is_base64_encoded=is_base64).content == body.encode()
+    assert len(body) <= 65_536 or len(encoded) < 2.2 * len(body.encode())
+
+
 def test_the_protocol_adds_no_environment():
     assert edge.environ(EdgeRequest(), route="/", client=None) == []
 

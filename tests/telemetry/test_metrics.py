@@ -130,6 +130,20 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
     run(main())
 
 
+def test_no_more_is_said_of_a_version_that_is_gone_than_before(make: Make, collector: Collector) -> None:
+    async def main() -> None:
+        async with make(functions=["echo"]) as runtime:
+            assert runtime.telemetry.active
+            runtime.telemetry.function_healthy("echo", "8", False)
+            for version in ("8", "9"):
+                runtime.telemetry.function_gone("echo", version)
+
+    run(main())
+    points = collector.metrics()["starlette_wasm.function.healthy"].data.data_points
+    told = {point.attributes["faas.version"]: point.value for point in points}
+    assert told == {"1": 1, "8": 1}  # of 8 only that it alarms no more
+
+
 def samples(text: str, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
     families = text_string_to_metric_families(text)
     found = [(each.labels, each.value) for family in families for each in family.samples if each.name == name]

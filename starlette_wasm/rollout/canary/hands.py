@@ -32,7 +32,10 @@ class Hands:
         def change(record: Record | None, reading: Reading) -> Record:
             if record is not None and record.runs and self._is_mine(record):
                 raise self._refused(record, "it runs already")
-            return begin(self._config, reading.now, record, first, "started by hand")
+            begun = begin(self._config, reading.now, record, first, "started by hand")
+            # Any module may be the first to take it up, also one that was replaced. Replicas that have an old one
+            # must not take it from a newer one again.
+            return begun if record is None or not self._is_mine(record) else replace(begun, replaced=record.replaced)
 
         return await self._change(change)
 

@@ -34,10 +34,10 @@ def success_rate(canaries: Mapping[str, Live]) -> float | None:
     return min((rate for rate in rates if rate is not None), default=None)
 
 
-def samples_missing(canaries: Mapping[str, Live]) -> int:
-    """Requests until there is a success_rate() of those that run: of the one that lacks most."""
+def samples_missing(canaries: Mapping[str, Live]) -> int | None:
+    """Requests until there is a success_rate() of those that run: of the one that lacks most. None where none runs."""
     running = [live for live in canaries.values() if live.mine is not None and live.mine.runs]
-    return max((live.samples_missing for live in running), default=0)
+    return max((live.samples_missing for live in running), default=None)
 
 
 def describe(function: str, live: Live) -> dict[str, Any]:

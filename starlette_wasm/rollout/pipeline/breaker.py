@@ -29,7 +29,7 @@ class Circuit(StrEnum):
 
 
 class Breaker:
-    """For one version of a function.
+    """For one version of a function under one policy.
 
     Each call is admitted first, and told afterwards with the number that admit() gave: as succeeded(), failed() or
     dropped(), which is one that says nothing about the function. What was admitted before the state changed no
@@ -123,7 +123,10 @@ class Breaker:
 
 
 class Breakers:
-    """One for each version of a function that pipelines have called."""
+    """One for each version of a function that pipelines have called, under each policy.
+
+    What fails under one policy may work under another, as a fallback under less does.
+    """
 
     def __init__(
         self,
@@ -135,17 +138,22 @@ class Breakers:
         if not config.enabled:
             config = config.model_copy(update={"minimum_calls": sys.maxsize})
         self._config = config
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._breakers: dict[tuple[str, str, str], Breaker] = {}
         if before is not None and before._config == config:
-            self._breakers = {key: breaker for key, breaker in list(before._breakers.items()) if key in same}
+            self._breakers = {key: breaker for key, breaker in list(before._breakers.items()) if key[:2] in same}
 
-    def get(self, function: str, version: str) -> Breaker:
-        key = (function, version)
+    def get(self, function: str, version: str, circuit: str) -> Breaker:
+        """``circuit`` is the policy, with ``fallback`` behind it where that is apart from its step's."""
+        key = (function, version, circuit)
         breaker = self._breakers.get(key)
         if breaker is None:
-            breaker = self._breakers.setdefault(key, Breaker(f"{function} v{version}", self._config))
+            breaker = self._breakers.setdefault(key, Breaker(_name(*key), self._config))
         return breaker
 
     def states(self) -> dict[str, Circuit]:
-        """By ``name v1``."""
-        return {f"{name} v{version}": breaker.state for (name, version), breaker in sorted(self._breakers.items())}
+        """By ``name v1 (policy)``."""
+        return {_name(*key): breaker.state for key, breaker in sorted(self._breakers.items())}
+
+
+def _name(function: str, version: str, circuit: str) -> str:
+    return f"{function} v{version} ({circuit})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...messages import EdgeRequest, EdgeResponse
+from ...messages import EdgeRequest, EdgeResponse, join
 
 # What a response says to a client or a cache, and means nothing, or something else, in a request. Hop-by-hop headers
 # and content-length have been dropped when the response was decoded.
@@ -27,7 +27,7 @@ def hand_over(client: EdgeRequest, request_id: str, response: EdgeResponse) -> E
             continue
         if isinstance(value, list):
             repeated[name] = value
-            value = ("; " if name == "cookie" else ", ").join(value)
+            value = join(name, value)
         headers[name] = value
     empty = not response.body or response.status_code in (204, 205)
     return EdgeRequest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -34,6 +34,8 @@ class Callee:
     """Of an attempt, in seconds, once it has a place."""
     canary: Target | None
     """What runs instead once the canary of the function is promoted; None where it has none, or a version is named."""
+    circuit: str
+    """Which circuits of the function's versions it has: those under its policy."""
 
     @property
     def longest(self) -> float:
@@ -44,6 +46,11 @@ class Callee:
         """What an attempt runs where ``version`` serves whoever names none."""
         canary = self.canary
         return self.target if canary is None or canary.version != version else canary
+
+    def behind(self, step: Callee) -> Callee:
+        """As the fallback of ``step``: the circuit that keeps from calling the one must let the other be tried."""
+        same = (self.target.name, self.circuit) == (step.target.name, step.circuit)
+        return replace(self, circuit=f"{self.circuit}, fallback") if same else self
 
     def __str__(self) -> str:
         return self.target.name
@@ -137,17 +144,24 @@ class Pipeline:
         return " > ".join(map(str, self.steps))
 
 
-@dataclass(slots=True, eq=False)
-class Pipelines:
-    """All of a deployment, with what they share and count."""
+@dataclass(slots=True)
+class Counts:
+    """Of a runtime, over all that it has served: what is replaced goes on to count here."""
 
-    breakers: Breakers
-    all: list[Pipeline] = field(default_factory=list)
     running: int = 0
     """Runs under way, those between two calls included."""
     retries: int = 0
     fallbacks: int = 0
     timeouts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Pipelines:
+    """All of a deployment, with what they share and count."""
+
+    breakers: Breakers
+    counts: Counts = field(default_factory=Counts)
+    all: list[Pipeline] = field(default_factory=list)
 
     def stats(self) -> dict[str, int]:
         """Nothing where there are no pipelines."""
@@ -155,10 +169,10 @@ class Pipelines:
             return {}
         states = list(self.breakers.states().values())
         return {
-            "pipelines": self.running,
-            "retries": self.retries,
-            "fallbacks": self.fallbacks,
-            "pipeline_timeouts": self.timeouts,
+            "pipelines": self.counts.running,
+            "retries": self.counts.retries,
+            "fallbacks": self.counts.fallbacks,
+            "pipeline_timeouts": self.counts.timeouts,
             "circuits_open": states.count(Circuit.OPEN),
             "circuits_half_open": states.count(Circuit.HALF_OPEN),
         }
@@ -185,7 +199,7 @@ def bind_pipelines(
     versions, and of pipelines with the same path, methods and budget.
     """
     breakers = Breakers(config.circuit_breaker, before.breakers if before else None, same)
-    pipelines = Pipelines(breakers)
+    pipelines = Pipelines(breakers, before.counts if before else Counts())
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
         pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))
@@ -245,15 +259,17 @@ class _Binder:
         return Parallel(tuple(branches), merge)
 
     def _call(self, call: PipelineCall, index: int, key: str, *, optional: bool = False) -> Call:
+        callee = self._callee(call, key)
         fallback = call.fallback
+        instead = self._callee(fallback, f"{key}.fallback").behind(callee) if fallback and fallback.function else None
         return Call(
             name=call.name or call.function,
             index=index,
-            callee=self._callee(call, key),
+            callee=callee,
             attempts=1 + call.retries,
             unsafe=call.retry_unsafe,
             backoff=Backoff(call.backoff_ms / 1000, call.max_backoff_ms / 1000),
-            fallback=self._callee(fallback, f"{key}.fallback") if fallback and fallback.function else None,
+            fallback=instead,
             answer=fallback.answer.response if fallback and fallback.answer else None,
             optional=optional,
         )
@@ -277,6 +293,7 @@ class _Binder:
             target,
             min([target.plan.limits.time, *limits]),
             None if canary is None else bind(version=canary),
+            target.policy.name,
         )
 
 

@@ -24,7 +24,7 @@ from ...messages import EdgeContext, EdgeRequest, EdgeResponse
 from ...target import Target
 from ...telemetry import Exchange, PickedBy, Role, error_type, log_failure
 from ...telemetry.conventions import CIRCUIT_OPENINGS, PIPELINE_FALLBACKS, PIPELINE_RETRIES, Metric
-from .breaker import Circuit
+from .breaker import Breaker, Circuit
 from .handover import hand_over
 from .merge import as_collection, as_object
 from .plan import Call, Callee, Parallel, Pipeline
@@ -59,8 +59,8 @@ async def run(
         exchange.picked(PickedBy.PIPELINE)
     context = request.context = runtime.context(pipeline.first, request.headers, bool(cold))
     deadline = asyncio.get_running_loop().time() + pipeline.timeout
-    owner = pipeline.owner
-    owner.running += 1
+    counts = pipeline.owner.counts
+    counts.running += 1
     try:
         with around(runtime.telemetry, pipeline.route, request, exchange) as whole:
             trace = Trace(runtime.telemetry, exchange, whole)
@@ -70,7 +70,7 @@ async def run(
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
-                owner.timeouts += 1
+                counts.timeouts += 1
                 log_failure(late, context)
                 raise late from None
             except Interrupted as error:
@@ -78,7 +78,7 @@ async def run(
                     raise RuntimeClosed(runtime.state) from None
                 raise
     finally:
-        owner.running -= 1
+        counts.running -= 1
 
 
 class _Answered(Exception):
@@ -177,7 +177,7 @@ class _Run:
                 break
             await asyncio.sleep(wait)
             tried += 1
-            self._pipeline.owner.retries += 1
+            self._pipeline.owner.counts.retries += 1
             self._count(PIPELINE_RETRIES, result.target)
             result = await self._attempt(call, call.callee, given, tried, Role.RETRY, result.cause)
         if isinstance(result, Failure):
@@ -193,8 +193,7 @@ class _Run:
             return Refused.HOPELESS
         if failure.had_effects and not (call.unsafe or self._may_repeat):
             return Refused.NOT_IDEMPOTENT
-        target = failure.target
-        if self._pipeline.owner.breakers.get(target.name, target.version).state is Circuit.OPEN:
+        if self._breaker(call.callee, failure.target).state is Circuit.OPEN:
             return Refused.CIRCUIT_OPEN
         if self._loop.time() + wait >= self._deadline:
             return Refused.DEADLINE
@@ -203,7 +202,7 @@ class _Run:
     async def _fall_back(self, call: Call, given: EdgeRequest, failure: Failure, number: int) -> EdgeResponse | Failure:
         if call.fallback is None and call.answer is None:
             return failure
-        self._pipeline.owner.fallbacks += 1
+        self._pipeline.owner.counts.fallbacks += 1
         self._count(PIPELINE_FALLBACKS, failure.target)
         if call.fallback is not None:
             return await self._attempt(call, call.fallback, given, number, Role.FALLBACK, failure.cause)
@@ -221,7 +220,7 @@ class _Run:
         left = self._deadline - self._loop.time()
         if left <= 0:
             raise TimeoutError
-        breaker = self._pipeline.owner.breakers.get(target.name, target.version)
+        breaker = self._breaker(callee, target)
         admitted = breaker.admit()
         attributes = self._trace.attempt(call, role, cause, breaker.state)
         if not admitted:
@@ -267,6 +266,9 @@ class _Run:
             return Failure(target, response, str(response.status_code))
         self._answered_by = target
         return response
+
+    def _breaker(self, callee: Callee, target: Target) -> Breaker:
+        return self._pipeline.owner.breakers.get(target.name, target.version, callee.circuit)
 
     def _count(self, metric: Metric, target: Target) -> None:
         self._runtime.telemetry.of_pipeline(metric, target.name, target.version)

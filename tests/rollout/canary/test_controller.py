@@ -16,12 +16,13 @@ from apps import add_constant, add_flaky, client, config, eventually, run, setti
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm import WasmMiddleware, WasmRuntime, deployment
 from starlette_wasm.exceptions import CanaryConflict, ConfigError, FunctionNotFound
 from starlette_wasm.messages import EdgeRequest
 from starlette_wasm.rollout.canary.gates import Step
 from starlette_wasm.rollout.canary.record import Record, Status
 from starlette_wasm.rollout.canary.store import open_store
+from starlette_wasm.rollout.router import Router
 
 ANSWER = b'{"status_code": 200, "body": "v%d"}'
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "latencyP99ThresholdMs": 5000}
@@ -317,6 +318,32 @@ def test_a_store_that_lost_its_data_gets_it_back(tmp_path: Path, flushed_redis: 
     run(main())
 
 
+def test_each_step_must_be_possible_and_the_router_is_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions(tmp_path)
+    built: list[object] = []
+
+    def build(*given: Any, **more: Any) -> Router[Any, Any]:
+        built.append(given)
+        return Router(*given, **more)
+
+    monkeypatch.setattr(deployment, "Router", build)
+
+    async def main(*steps: int) -> None:
+        # Of 1002 requests one is for f.
+        rules = [{"pathPattern": "/f", "functionName": "f", "weight": 1},
+                 {"pathPattern": "/f", "functionName": "hello", "weight": 1001}]  # fmt: skip
+        wasm = config(tmp_path, functions=["hello"], canaries=[CANARY | {"steps": list(steps)}]) | {"rules": rules}
+        async with WasmRuntime(wasm, settings(canary_url="sqlite://")):
+            pass
+
+    run(main(10, 20, 50, 100))
+    assert len(built) == 1
+    with pytest.raises(ConfigError, match="rules of /f: "):
+        run(main(50, 51, 100))
+
+
 def test_the_endpoint_waits_for_the_minimum_of_samples(tmp_path: Path) -> None:
     functions(tmp_path)
 
@@ -339,6 +366,21 @@ def test_the_endpoint_waits_for_the_minimum_of_samples(tmp_path: Path) -> None:
             assert 0 < canary["canary"]["p50_ms"] <= canary["canary"]["p99_ms"]
             assert canary["report"] == "Stable: 100/100 (100.0%) | Canary: 100/100 (100.0%)"
             assert (await http.get("/metrics/canary?function=g")).status_code == 404
+
+    run(main())
+
+
+def test_the_endpoint_tells_of_no_samples_that_are_missing_where_none_will_come(tmp_path: Path) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        async with serving(tmp_path, SLOW) as (runtime, http):
+            assert "x-samples-missing" in (await http.get("/metrics/canary")).headers
+            await runtime.canaries.abort("f")
+            await runtime.canaries._tick()
+            response = await http.get("/metrics/canary")
+            assert (response.status_code, response.content) == (503, b"")
+            assert "x-samples-missing" not in response.headers
 
     run(main())
 

@@ -162,6 +162,27 @@ def test_a_record_without_a_digest_gets_that_of_the_module_that_is_there(tmp_pat
     run(main())
 
 
+@pytest.mark.parametrize("looks_first", ["new", "old"])
+def test_a_start_by_hand_lets_no_old_replica_shut_out_the_new_module(tmp_path: Path, looks_first: str) -> None:
+    functions(tmp_path / "a")
+    functions(tmp_path / "b")
+
+    async def main() -> None:
+        async with two(tmp_path, f"sqlite:///{tmp_path}/canary.db") as (first, ask_first, second, ask_second):
+            build(tmp_path / "a", "new")
+            await first.reload()
+            await first.canaries._tick()
+            await first.canaries.abort("f")
+            await first.canaries.start("f")
+            looks = [first, second] if looks_first == "new" else [second, first]
+            for runtime in looks * 3:
+                await runtime.canaries._tick()
+            assert await versions(ask_first, 10) == {"v1": 9, "new": 1}
+            assert await versions(ask_second, 10) == {"v1": 10}
+
+    run(main())
+
+
 def test_of_two_modules_under_one_version_one_is_served(tmp_path: Path) -> None:
     """However often both look: they do not take the place of each other for ever."""
     functions(tmp_path / "a")

@@ -131,13 +131,14 @@ def test_calls_from_before_it_opened_count_no_more(breaker: Breaker, clock: Cloc
     assert breaker.state is Circuit.CLOSED
 
 
-def test_there_is_one_for_each_version_and_none_opens_where_it_is_off() -> None:
+def test_there_is_one_for_each_version_and_policy_and_none_opens_where_it_is_off() -> None:
     on, off = Breakers(CONFIG), Breakers(CONFIG.model_copy(update={"enabled": False}))
     for breakers in (on, off):
-        calls(breakers.get("f", "1"), "xxxx")
-        calls(breakers.get("f", "2"), "x")
-        assert breakers.get("f", "1") is breakers.get("f", "1")
-    assert on.states() == {"f v1": Circuit.OPEN, "f v2": Circuit.CLOSED}
+        calls(breakers.get("f", "1", "p"), "xxxx")
+        calls(breakers.get("f", "2", "p"), "x")
+        assert breakers.get("f", "1", "p") is breakers.get("f", "1", "p")
+        calls(breakers.get("f", "1", "q"), "x")
+    assert on.states() == {"f v1 (p)": Circuit.OPEN, "f v1 (q)": Circuit.CLOSED, "f v2 (p)": Circuit.CLOSED}
     assert set(off.states().values()) == {Circuit.CLOSED}
 
 

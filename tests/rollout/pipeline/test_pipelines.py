@@ -56,7 +56,8 @@ async def serving(
     """An app with a pipeline at /p."""
     for name in functions:
         add_function(folder, name, "stage")
-    top = {key: keys.pop(key) for key in ("canaries", "circuitBreaker", "rules", "defaultFunction") if key in keys}
+    tops = ("canaries", "circuitBreaker", "rules", "defaultFunction", "exposeEndpoints")
+    top = {key: keys.pop(key) for key in tops if key in keys}
     more = {key: keys.pop(key) for key in ("pipelines",) if key in keys}
     pipeline = {"path": "/p", "steps": list(steps), **keys}
     made = config(folder, policies=COUNTED, pipelines=[pipeline, *more.get("pipelines", [])], **top)
@@ -337,10 +338,10 @@ def test_a_call_without_a_version_is_of_the_one_that_its_canary_serves(tmp_path:
                 assert answers == [{"f": f"v{version}", "named": "v1", "instead": f"v{version}"}] * 5
 
             await serves("1")
-            assert ask.runtime.circuits.keys() == {"b v1", "f v1"}
+            assert ask.runtime.circuits.keys() == {"b v1 (edge-none)", "f v1 (edge-none)"}
             await canaries.promote("f", full=True)
             await serves("2")
-            assert ask.runtime.circuits.keys() == {"b v1", "f v1", "f v2"}
+            assert ask.runtime.circuits.keys() == {"b v1 (edge-none)", "f v1 (edge-none)", "f v2 (edge-none)"}
             await canaries.abort("f")
             await serves("1")
 
@@ -350,17 +351,22 @@ def test_a_call_without_a_version_is_of_the_one_that_its_canary_serves(tmp_path:
 def test_an_open_circuit_falls_back_at_once_or_answers_503(tmp_path: Path) -> None:
     async def main() -> None:
         breaker = {"minimumCalls": 3, "openSeconds": 3600, "probes": 1}
-        bare = {"path": "/bare", "steps": [step("a")]}
+        bare = {"path": "/bare", "steps": [counted("a")]}
         async with serving(
             tmp_path,
             step("a", policy="counted", retries=2, fallback={"function": "b"}),
             circuitBreaker=breaker,
             pipelines=[bare],
+            exposeEndpoints=True,
         ) as ask:
             assert ask.runtime.circuits == {}
+            assert (await ask.http.get("/ready")).json()["notes"] == []
             assert (await ask("a=trap", method="GET")).text == "b(x)"
-            assert ask.runtime.circuits == {"a v1": "open", "b v1": "closed"}
+            assert ask.runtime.circuits == {"a v1 (counted)": "open", "b v1 (edge-none)": "closed"}
             assert ask.runtime.stats()["circuits_open"] == 1
+            ready = await ask.http.get("/ready")
+            assert ready.status_code == 200
+            assert ready.json()["notes"] == ["circuit of a v1 (counted): open"]
             for _ in range(3):
                 assert (await ask()).text == "b(x)"
             assert await ask.calls("a") == 3
@@ -371,14 +377,41 @@ def test_an_open_circuit_falls_back_at_once_or_answers_503(tmp_path: Path) -> No
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("own", "fallback", "circuits"),
+    [
+        # Calls that cannot be counted are the ones that fail.
+        ({}, {"policy": "counted"}, {"a v1 (edge-none)": "open", "a v1 (counted)": "closed"}),
+        ({"version": "1"}, {"version": "2"}, {"a v1 (edge-none)": "open", "a v2 (edge-none, fallback)": "closed"}),
+        ({}, {}, {"a v1 (edge-none)": "open", "a v1 (edge-none, fallback)": "open"}),
+    ],
+)
+def test_a_fallback_that_names_the_function_of_its_step_has_a_circuit_of_its_own(
+    tmp_path: Path, own: JSON, fallback: JSON, circuits: JSON
+) -> None:
+    async def main() -> None:
+        if "version" in own:
+            add_constant(tmp_path, "a", b'{"status_code": 200}', "2")
+        named = step("a", **own, fallback={"function": "a", **fallback})
+        breaker = {"minimumCalls": 3, "openSeconds": 3600}
+        works = "closed" in circuits.values()
+        async with serving(tmp_path, named, circuitBreaker=breaker) as ask:
+            answers = [(await ask("a=trap:0")).status_code for _ in range(8)]
+            assert answers == [200] * 8 if works else [500] * 3 + [503] * 5
+            assert ask.runtime.circuits == circuits
+            assert ask.runtime.stats()["circuits_open"] == list(circuits.values()).count("open")
+
+    run(main())
+
+
 def test_a_circuit_closes_again_when_its_function_works(tmp_path: Path) -> None:
     async def main() -> None:
         breaker = {"minimumCalls": 1, "openSeconds": 0.05, "probes": 1}
         async with serving(tmp_path, step("a"), circuitBreaker=breaker) as ask:
             assert (await ask("a=trap")).status_code == 500
-            await eventually(lambda: ask.runtime.circuits["a v1"] == "half-open")
+            await eventually(lambda: ask.runtime.circuits["a v1 (edge-none)"] == "half-open")
             assert (await ask()).text == "a(x)"
-            assert ask.runtime.circuits == {"a v1": "closed"}
+            assert ask.runtime.circuits == {"a v1 (edge-none)": "closed"}
 
     run(main())
 
@@ -391,12 +424,12 @@ def test_a_reload_keeps_circuits_and_budgets_of_what_is_the_same(tmp_path: Path)
             config, budget = runtime.deployment.config, runtime.deployment.pipelines.all[0].budget
             assert (await ask("a=trap")).status_code == 500
             await runtime.reload()
-            assert runtime.circuits == {"a v1": "open"}
+            assert runtime.circuits == {"a v1 (edge-none)": "open"}
             assert runtime.deployment.pipelines.all[0].budget is budget
             (pipeline,) = config.pipelines
             other = pipeline.model_copy(update={"retry_budget": RetryBudgetConfig(percent=1)})
             await runtime.reload(config.model_copy(update={"pipelines": [other]}))
-            assert runtime.circuits == {"a v1": "open"}
+            assert runtime.circuits == {"a v1 (edge-none)": "open"}
             assert runtime.deployment.pipelines.all[0].budget is not budget
             lenient = config.circuit_breaker.model_copy(update={"minimum_calls": 2})
             await runtime.reload(config.model_copy(update={"circuit_breaker": lenient}))
@@ -411,13 +444,32 @@ def test_a_reload_keeps_circuits_and_budgets_of_what_is_the_same(tmp_path: Path)
     run(main())
 
 
+def test_a_reload_goes_on_counting(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, step("a", fallback={"function": "b"})) as ask:
+            assert (await ask("a=trap")).text == "b(x)"
+            under_way = asyncio.create_task(ask("a=hang"))
+            await eventually(lambda: ask.runtime.stats()["live"] == 1)
+            await ask.runtime.reload()
+            stats = ask.runtime.stats()
+            assert (stats["fallbacks"], stats["pipelines"]) == (1, 1)
+            module = tmp_path / "functions/a/v1/a.wasm"
+            module.write_bytes(module.read_bytes() + b"\0\2\1a")  # the one that runs is no longer served
+            await ask.runtime.reload()
+            assert ask.runtime.deployment.live
+            under_way.cancel()
+            await eventually(lambda: not ask.runtime.deployment.live)
+
+    run(main())
+
+
 def test_a_client_error_or_an_overload_opens_no_circuit(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, step("a"), circuitBreaker={"minimumCalls": 1}) as ask:
             assert (await ask("a=404")).status_code == 404
-            assert ask.runtime.circuits == {"a v1": "closed"}
+            assert ask.runtime.circuits == {"a v1 (edge-none)": "closed"}
             assert (await ask("a=500")).status_code == 500
-            assert ask.runtime.circuits == {"a v1": "open"}
+            assert ask.runtime.circuits == {"a v1 (edge-none)": "open"}
 
     run(main())
 
@@ -619,7 +671,7 @@ def test_closing_the_runtime_ends_pipelines_between_two_attempts_too(tmp_path: P
             pipelines = ask.runtime.deployment.pipelines
             await ask.runtime.close()
             assert (await waiting).status_code == 503
-            assert pipelines.running == 0
+            assert pipelines.counts.running == 0
             await ask.runtime.start()
 
     run(main())
