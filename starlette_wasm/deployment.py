@@ -49,6 +49,7 @@ class Deployment:
     ) -> None:
         """What runs under ``previous`` counts in the bulkheads of this one, where their limits are the same."""
         self.config = config
+        self.stickiness = config.stickiness
         self.functions = functions
         self.policies = policies
         self._source = source

@@ -35,7 +35,7 @@ from .interrupt import Gone, Interrupted, Interruptible, Interruptibles, Why
 from .messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
 from .protocols import ResponseError
 from .serving import new_request_id
-from .settings import WasmSettings
+from .settings import Heard, WasmSettings
 from .target import Target
 from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
 
@@ -49,6 +49,7 @@ class Invoker:
     """One call at a time from a place in the queue to the response, with all that is told of it."""
 
     settings: WasmSettings
+    heard: Heard
     capabilities: Capabilities
 
     def __init__(self) -> None:
@@ -226,9 +227,8 @@ class Invoker:
 
     def region(self, header: str | None) -> str:
         """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
-        if header is not None and self.settings.trust_region_header and _REGION(header):
-            return header
-        return self.settings.region
+        heard = self.heard
+        return header if header is not None and heard.trust_region_header and _REGION(header) else heard.region
 
     async def _response(
         self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch, limit: float

@@ -27,7 +27,7 @@ from .serving import COLD, RUNTIME, header, region_of, send_method_not_allowed, 
 from .settings import WasmSettings
 from .signals import ServerSignals
 from .target import Target
-from .telemetry import Exchange, PickedBy, Variant
+from .telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -124,9 +124,10 @@ class WasmMiddleware:
     ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
         """What serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
-        settings, deployment = runtime.settings, runtime.deployment
-        version = header(scope, b"x-wasm-version") if settings.allow_version_header else None
-        sticky_key = _sticky_key(scope, deployment.config.stickiness) if deployment.config.stickiness else None
+        deployment = runtime.deployment
+        stickiness = deployment.stickiness
+        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
+        sticky_key = _sticky_key(scope, stickiness) if stickiness else None
         region = region_of(runtime, scope)
         healthy = runtime.health.healthy
         choice = match.group.pick(
@@ -134,6 +135,8 @@ class WasmMiddleware:
         )
         if isinstance(choice, Choice):
             target, trial, shadow = choice.target, choice.trial, None
+            if trial is None and exchange is IDLE_EXCHANGE:
+                return target, None, region
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
             if trial is None:
                 exchange.picked(by, choice.weight)
@@ -163,7 +166,7 @@ class WasmMiddleware:
         if refusal.reason is Reason.METHOD_NOT_ALLOWED:
             await send_method_not_allowed(scope, send, refusal.allowed)
             return
-        version = header(scope, b"x-wasm-version") if runtime.settings.allow_version_header else None
+        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
         error: WasmError
         if refusal.reason is Reason.VERSION_NOT_FOUND:
             error = FunctionNotFound(name, version)

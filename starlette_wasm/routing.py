@@ -258,7 +258,7 @@ async def _call(
     body = b"" if _no_body(given, target) else await _body(given, target, runtime)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
-    if given is outer and exchange.short and not cold and len(body) <= target.policy.max_request_bytes:
+    if given is outer and exchange.short and not cold and len(body) <= target.max_body:
         found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
             scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
@@ -306,7 +306,7 @@ def _no_body(request: Request, target: Target) -> bool:
     """Whether nothing has been read, and there is nothing to read: known without asking the server."""
     if hasattr(request, "_body") or request._stream_consumed:
         return False
-    if body_follows(request.scope, target.policy.max_request_bytes):
+    if body_follows(request.scope, target.max_body):
         return False
     request._body = b""
     return True
@@ -318,7 +318,7 @@ async def _body(request: Request, target: Target, runtime: WasmRuntime) -> bytes
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        limit, limit_ms = target.policy.max_request_bytes, runtime.settings.body_timeout_ms
+        limit, limit_ms = target.max_body, runtime.settings.body_timeout_ms
         body = request._body = await read_body(request.receive, limit, limit_ms)
     return body
 

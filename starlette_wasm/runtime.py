@@ -32,7 +32,7 @@ from .rollout.pipeline.breaker import Circuit
 from .rollout.pipeline.plan import Pipeline
 from .rollout.pipeline.runner import run
 from .rollout.router import Router
-from .settings import WasmSettings, load_settings
+from .settings import Heard, WasmSettings, load_settings
 from .target import Target
 from .telemetry import Exchange
 from .turns import Turns
@@ -181,6 +181,7 @@ class WasmRuntime(Invoker):
 
     def _deploy(self, stop: Stop) -> Deployment:
         self.settings = settings = self._given_settings or load_settings()
+        self.heard = Heard.of(settings)
         self.engine = engine = Engine.shared(
             EngineConfig(
                 max_instances=settings.max_instances,

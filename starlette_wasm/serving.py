@@ -117,7 +117,7 @@ async def serve(
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
-        limit = target.policy.max_request_bytes
+        limit = target.max_body
         body = b""
         if body_follows(scope, limit):
             body = await read_body(receive, limit, runtime.settings.body_timeout_ms)
@@ -161,8 +161,8 @@ async def serve(
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:
     """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
-    settings = runtime.settings
-    return runtime.region(header(scope, b"x-region")) if settings.trust_region_header else settings.region
+    heard = runtime.heard
+    return runtime.region(header(scope, b"x-region")) if heard.trust_region_header else heard.region
 
 
 def header(scope: Scope, wanted: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ logger = logging.getLogger("starlette_wasm")
 
 _PREFIX = "STARLETTE_WASM_"
 _ENV_FILE = ".env"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What each request asks of the settings: to which headers it is listened. Attributes of pydantic's are slow."""
+
+    region: str
+    trust_region_header: bool
+    allow_version_header: bool
+
+    @classmethod
+    def of(cls, settings: WasmSettings) -> Heard:
+        return cls(settings.region, settings.trust_region_header, settings.allow_version_header)
 
 
 class WasmSettings(BaseSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .bulkhead import Bulkhead
@@ -56,13 +56,18 @@ class Target:
     """None where nobody counts."""
     quick: Quick | None = None
     """The short way, where the function can go it."""
+    max_body: int = field(init=False)
+    """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_body", self.policy.max_request_bytes)
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
 
     def check_size(self, request: EdgeRequest) -> None:
         """Raises RequestTooLarge."""
-        limit = self.policy.max_request_bytes
+        limit = self.max_body
         # Four characters at most, of base64 or of UTF-16 pairs, come to less than four bytes each.
         if request.body and len(request.body) > limit // 4 and len(request.content) > limit:
             raise RequestTooLarge(limit)

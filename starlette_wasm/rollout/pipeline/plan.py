@@ -121,6 +121,10 @@ class Pipeline:
     owner: Pipelines
 
     @property
+    def max_body(self) -> int:
+        return self.policy.max_request_bytes
+
+    @property
     def first(self) -> Target:
         """What the first step runs, or its first branch."""
         return _calls(self.steps[0])[0].callee.target
