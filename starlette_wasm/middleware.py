@@ -17,13 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .admin.endpoints import ENDPOINTS
 from .config import Config, RouteRule, Stickiness
 from .deployment import Deployment
-from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RuntimeClosed, WasmError
+from .engine.quick import Begun
+from .exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RequestTooLarge, RuntimeClosed, WasmError
 from .messages import EdgeRequest
+from .one_write import send_whole
 from .rollout.pipeline.plan import Pipeline
 from .rollout.router import Choice, Match, Reason, Refusal
 from .routing import each_route, find_functions, has_own_middleware
 from .runtime import WasmRuntime
-from .serving import COLD, RUNTIME, header, region_of, send_method_not_allowed, send_problem, serve
+from .serving import COLD, RUNTIME, body_follows, header, region_of, send_method_not_allowed, send_problem, serve
 from .settings import WasmSettings
 from .signals import ServerSignals
 from .target import Target
@@ -93,8 +95,17 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = runtime.router.match(path)
             if match is not None:
-                with runtime.telemetry.exchange(scope, match.pattern, since=cold) as exchange:
-                    found = self._choose(match, scope, exchange)
+                exchange = runtime.telemetry.exchange(scope, match.pattern, since=cold)
+                short: Target | None = None
+                begun: Begun | None = None
+                if exchange is IDLE_EXCHANGE and not cold and (short := self._short(match, scope)) is not None:
+                    answer = runtime.ask(short, scope, path, match.params, b"", region_of(runtime, scope), exchange)
+                    if isinstance(answer, tuple):
+                        await send_whole(receive, send, answer[0], answer[1], answer[2])
+                        return
+                    begun = answer
+                with exchange:
+                    found = self._choose(match, scope, exchange) if short is None else (short, None, "")
                     if isinstance(found, Refusal):
                         await self._refuse(found, match, exchange, scope, send)
                         return
@@ -109,7 +120,8 @@ class WasmMiddleware:
                         params=match.params,
                         cold=cold,
                         exchange=exchange,
-                        region=region if shadow is None and not cold else None,
+                        region=region if short is None and shadow is None and not cold else None,
+                        begun=begun,
                     )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
@@ -118,6 +130,17 @@ class WasmMiddleware:
                 await ENDPOINTS[path](runtime, scope, send)
                 return
         await self.app(scope, receive, send)
+
+    def _short(self, match: Match[RouteRule, Target | Pipeline], scope: Scope) -> Target | None:
+        """The only target that a request may get, where nothing has to be waited for before it can be run."""
+        only, runtime = match.group.only, self.runtime
+        if only is None or runtime.health.healthy is not None or runtime.heard.allow_version_header:
+            return None
+        target = only.target
+        try:
+            return target if type(target) is Target and not body_follows(scope, target.max_body) else None
+        except RequestTooLarge:  # it comes again, where it is answered
+            return None
 
     def _choose(
         self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: Exchange

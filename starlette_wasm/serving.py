@@ -108,21 +108,22 @@ async def serve(
     exchange: Exchange,
     raises: bool = False,
     region: str | None = None,
+    begun: Begun | None = None,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, where a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler. With a
-    ``region`` the short way is tried, which gives no request.
+    ``region`` the short way is tried, which gives no request; ``begun`` is what it gave for one without a body.
     """
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
         limit = target.max_body
         body = b""
-        if body_follows(scope, limit):
+        if begun is None and body_follows(scope, limit):
             body = await read_body(receive, limit, runtime.settings.body_timeout_ms)
-        answer: Answer | Begun | None = None
-        if region is not None and exchange.short and type(target) is Target:
+        answer: Answer | Begun | None = begun
+        if begun is None and region is not None and exchange.short and type(target) is Target:
             answer = runtime.ask(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
             call: Call = runtime.call if type(target) is Target else runtime.call_pipeline

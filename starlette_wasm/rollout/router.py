@@ -145,7 +145,7 @@ class Router(Generic[R, T]):
         """
         changed = [group for group in self._groups if group.serves(functions)]
         for group, pools in [(group, group.weighed(weigh)) for group in changed]:
-            group.pools = pools
+            group.take(pools)
 
 
 class Group(Generic[R, T]):
@@ -156,9 +156,22 @@ class Group(Generic[R, T]):
         self.function = members[0][0].function_name
         self._members = members
         self._phase = phase
-        self.pools = self.weighed(weigh)
+        self.pools: _Pools[R, T]
+        self.only: Choice[R, T] | None
+        """What gets each request, whatever its region and method, as long as it is healthy and no version is asked for.
+
+        None where there is more to choose from, or a canary.
+        """
+        self.take(self.weighed(weigh))
         self.match: Match[R, T] = Match(pattern, {}, self)
         """Of a path without parameters."""
+
+    def take(self, pools: _Pools[R, T]) -> None:
+        """Serve these from now on."""
+        pool = pools[""][""]
+        choice = pool.only if len(pools) == len(pools[""]) == 1 and isinstance(pool, _Pool) else None
+        self.pools = pools
+        self.only = choice if choice is not None and choice.trial is None else None
 
     def serves(self, functions: Collection[str]) -> bool:
         return any(rule.function_name in functions for rule, _ in self._members)
@@ -202,8 +215,6 @@ class Group(Generic[R, T]):
         pool = by_method.get(method) or by_method[""]
         if isinstance(pool, Refusal):
             return pool
-        if pool.only is not None and healthy is None and forced_version is None:
-            return pool.only
         return pool.pick(healthy, forced_version, sticky_key)
 
 
