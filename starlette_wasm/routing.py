@@ -14,7 +14,7 @@ from typing import Any
 from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from .deployment import Deployment
@@ -46,7 +46,7 @@ from .telemetry import IDLE_EXCHANGE, Exchange
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
 _REQUEST_ID = "starlette_wasm.request_id"
-"""In the scope: that of the last call, for the answer to its fault."""
+"""In the scope: that of the last call, as bytes, for the answer to its fault."""
 Handler = Callable[[Request, Call], Awaitable[Response]]
 # What is wrong with the route itself, and would have stopped the start had the route been found there.
 _AT_START = (ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation)
@@ -114,6 +114,14 @@ class WasmRoute(Route):
         if name is None:
             name = function if handler is None else getattr(handler, "__name__", function)
         super().__init__(path, app, methods=None if methods is None else list(methods), name=name)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or scope["path"] != self.path or self.param_convertors or scope.get("root_path"):
+            return super().matches(scope)
+        # What Route finds with a regular expression.
+        full = not self.methods or scope["method"] in self.methods
+        found = {"endpoint": self.endpoint, "path_params": dict(scope.get("path_params", ()))}
+        return Match.FULL if full else Match.PARTIAL, found
 
 
 class _FunctionApp:
@@ -234,7 +242,8 @@ def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exch
         raise error
     exchange.failed(error)
     runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
-    request_id = request.scope.get(_REQUEST_ID) or request_id_of(request.scope)
+    used: bytes | None = request.scope.get(_REQUEST_ID)
+    request_id = request_id_of(request.scope) if used is None else used.decode("ascii")
     status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
     headers = [(b"content-type", b"application/problem+json"), *headers]
     if request.method == "HEAD":
@@ -261,8 +270,8 @@ async def _call(
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:
         found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
-            scope[_REQUEST_ID] = found[1][-1][1].decode("ascii")
-            return _Answer(*found[:3])
+            scope[_REQUEST_ID] = found[1][-1][1]
+            return _Answer(found[0], found[1], found[2])
         begun = found
     with begun or nullcontext():
         request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
@@ -297,7 +306,7 @@ async def _run(
         )
     finally:
         if request.context is not None:
-            outer.scope[_REQUEST_ID] = request.context.request_id
+            outer.scope[_REQUEST_ID] = request.context.request_id.encode("ascii")
     assert request.context is not None
     return to_starlette(response, outer.method, request.context.request_id)
 

@@ -375,3 +375,14 @@ def test_a_fastapi_router_with_an_unknown_function_stops_the_start(wasm: dict[st
     fastapi.add_middleware(WasmMiddleware, config=wasm, settings=settings())
     with pytest.raises(WasmError, match="route /api/v1/x: function not found: nothing"), TestClient(fastapi):
         pass
+
+
+@pytest.mark.parametrize("methods", [None, ["GET"]])
+@pytest.mark.parametrize("root", ["", "/in"])
+@pytest.mark.parametrize("path", ["/a", "/a/", "/in/a", "/in", "/b", ""])
+@pytest.mark.parametrize("pattern", ["/a", "/{x}", "/in/a"])
+def test_a_route_matches_as_one_of_starlette(pattern: str, path: str, root: str, methods: list[str] | None) -> None:
+    ours = WasmRoute(pattern, function="hello", methods=methods)
+    for method, kind in (("GET", "http"), ("POST", "http"), ("GET", "websocket")):
+        scope = {"type": kind, "method": method, "path": path, "root_path": root, "path_params": {"outer": 1}}
+        assert ours.matches(scope) == Route.matches(ours, scope)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from . import binary, layout
 from .binary import (
@@ -42,10 +42,10 @@ EDGE = "edge"
 _HELPERS = ("strings", "size", "take_bytes", "take_entry", "denied", "memory_grow")
 _OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
 _NOT_WASI = {*_HELPERS, *_OURS.values()}
-_SOURCE = files(__package__).joinpath("wasi.wat").read_text()
+_SOURCE = Path(__file__).with_name("wasi.wat").read_text()
 DIGEST = hashlib.sha256(
     b"".join(
-        files(__package__).joinpath(part).read_bytes()
+        Path(__file__).with_name(part).read_bytes()
         for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py")
     )
 ).hexdigest()

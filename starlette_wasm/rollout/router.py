@@ -132,7 +132,7 @@ class Router(Generic[R, T]):
         group = self._tree.exact(path)
         if group is not None:
             return group.match
-        found = self._tree.match(path)
+        found = self._tree.search(path)
         if found is None:
             return None
         group, params = found
