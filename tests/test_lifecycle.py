@@ -108,6 +108,44 @@ def test_a_forked_child_of_a_started_runtime_runs_its_canaries_and_closes_at_onc
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
+    config_file(tmp_path, {"/hello": "hello"})
+    code = """
+        import asyncio, os
+        from apps import app, client, settings
+        from starlette_wasm.engine.quick import Quick
+
+        asks, ask = [], Quick.ask
+        def watched(*given):
+            asks.append(ask(*given))
+            return asks[-1]
+        Quick.ask = watched
+
+        async def ids(count):
+            async with client(app("wasm.yaml")) as http:
+                return [(await http.get("/hello")).headers["x-request-id"] for _ in range(count)]
+
+        before = asyncio.run(ids(2))
+        if not (pid := os.fork()):
+            print(*asyncio.run(ids(4)), flush=True)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        print(*before, *asyncio.run(ids(4)))
+        assert all(type(each) is tuple for each in asks[1:]), asks
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.split()
+    assert len(found) == len(set(found)) == 10
+
+
 def test_a_start_that_is_cancelled_leaves_the_others_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wasm = with_canary(tmp_path)
 
