@@ -30,6 +30,18 @@ def with_canary(folder: Path, **keys: Any) -> JSON:
     return config(folder, {"/f": {"functionName": "f"}}, canaries=[CANARY], **keys)
 
 
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, which may fork."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 async def body(runtime: WasmRuntime, name: str = "hello") -> str:
     return (await runtime.invoke(name, EdgeRequest())).body
 
@@ -97,14 +109,7 @@ def test_a_forked_child_of_a_started_runtime_runs_its_canaries_and_closes_at_onc
         loop.close()
         print("done")
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(code, tmp_path)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
@@ -133,14 +138,7 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
         print(*before, *asyncio.run(ids(4)))
         assert all(type(each) is tuple for each in asks[1:]), asks
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     found = done.stdout.split()
     assert len(found) == len(set(found)) == 10
