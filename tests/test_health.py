@@ -27,6 +27,7 @@ from starlette_wasm.engine import capi
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import Catalog, HealthCheck
 from starlette_wasm.middleware import WasmMiddleware
+from starlette_wasm.settings import Heard
 from starlette_wasm.target import Target
 
 SWITCHED = """(module
@@ -154,7 +155,8 @@ def test_the_reason_of_a_503_is_health_or_region(tmp_path: Path) -> None:
     async def main() -> None:
         rules = [{"version": "2", "regions": ["here"]}]
         async with serving(tmp_path, rules) as served:
-            object.__setattr__(served.runtime, "settings", settings(debug=True, trust_region_header=True))
+            served.runtime.settings = settings(debug=True, trust_region_header=True)
+            served.runtime.heard = Heard.of(served.runtime.settings)
             served.switch(on=False)
             await served.ready(503)
             here, there = [

@@ -22,6 +22,7 @@ from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.edge import EdgeProtocol
 from starlette_wasm.protocols.headers import render
 from starlette_wasm.serving import with_request_id
+from starlette_wasm.settings import Heard
 
 _IMPORTS = "".join(
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))'
@@ -94,6 +95,7 @@ def quick(guest: str) -> tuple[Quick, Plan]:
 def _invoker(region: str) -> Invoker:
     invoker = Invoker()
     invoker.settings = WasmSettings(region=region)
+    invoker.heard = Heard.of(invoker.settings)
     return invoker
 
 
