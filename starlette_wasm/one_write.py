@@ -62,7 +62,7 @@ class _Held:
 
     def _flush(self) -> None:
         parts = self._parts
-        if not parts:
+        if not parts or self._transport.is_closing():  # the client has gone while a middleware took its time
             return
         if len(parts[-1]) < _JOINED:
             self._transport.write(b"".join(parts))

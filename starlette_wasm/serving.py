@@ -35,6 +35,8 @@ MAX_HEAD = 64 << 10
 _REPLAY_PAUSE = 0.05
 _ANNOUNCED = ("1.1", "1.0")
 """Of HTTP, in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
+_WITHOUT_BODY = ("GET", "HEAD")
+"""Of which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 GONE = 499
@@ -58,7 +60,7 @@ def body_follows(scope: Scope, limit: int) -> bool:
                 raise RequestTooLarge(limit)
     if size > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
-    return follows or scope.get("http_version") not in _ANNOUNCED
+    return follows or scope.get("http_version") not in _ANNOUNCED or scope["method"] not in _WITHOUT_BODY
 
 
 async def read_body(receive: Receive, limit: int, limit_ms: int) -> bytes:

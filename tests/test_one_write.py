@@ -246,3 +246,15 @@ def test_nothing_is_held_for_another_server() -> None:
         assert cycle.transport is transport
 
     asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+
+
+def test_nothing_is_written_to_a_client_that_has_gone_meanwhile(cycle: Cycle) -> None:
+    transport = cycle.transport
+
+    async def send(message: Message) -> None:
+        cycle.transport.write(b"part")
+        if message["type"] == "http.response.body":
+            transport.close()
+
+    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    assert transport.writes == ["closed"]

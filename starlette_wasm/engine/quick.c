@@ -709,14 +709,17 @@ static PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
   PyObject *path = PyDict_GetItemWithError(args[0], keys.path);
   PyObject *query_is = PyDict_GetItemWithError(args[0], keys.query_string);
   PyObject *version_is = PyDict_GetItemWithError(args[0], keys.http_version);
-  struct span query = {NULL, 0}, version = {NULL, 0};
-  if (!headers || !path || (query_is && !of_bytes(query_is, &query)) || (version_is && !of_str(version_is, &version)))
+  PyObject *method_is = PyDict_GetItemWithError(args[0], keys.method);
+  struct span query = {NULL, 0}, version = {NULL, 0}, method;
+  if (!headers || !method_is || !of_str(method_is, &method) || !path ||
+      (query_is && !of_bytes(query_is, &query)) || (version_is && !of_str(version_is, &version)))
     return none();
   ssize_t fields = PyList_Size(headers), total = PyUnicode_GetLength(path);
   if (fields < 0 || total < 0 || limit < 0)
     return none();
   total += (ssize_t)query.len;
-  bool found = !IS(version, "1.1") && !IS(version, "1.0");
+  bool announced = IS(version, "1.1") || IS(version, "1.0");
+  bool found = !announced || !(IS(method, "GET") || IS(method, "HEAD"));
   for (ssize_t i = 0; i < fields; i++) {
     struct span name, value;
     if (!of_header(headers, i, &name, &value))

@@ -201,7 +201,11 @@ _NAMES = st.sampled_from([b"content-length", b"Content-Length", b"transfer-encod
 _PAIR = st.tuples(_NAMES, _SIZES)
 _HEADERS = st.lists(_PAIR | _PAIR.map(list), max_size=4)
 _HEADS = st.fixed_dictionaries(
-    {"path": st.sampled_from(["/", "/\xe4" * 1000]), "headers": _HEADERS | _HEADERS.map(tuple)},
+    {
+        "method": st.sampled_from(["GET", "HEAD", "POST", "get"]),
+        "path": st.sampled_from(["/", "/\xe4" * 1000]),
+        "headers": _HEADERS | _HEADERS.map(tuple),
+    },
     optional={
         "query_string": st.sampled_from([b"", b"a=b", b"x" * (serving.MAX_HEAD - 100)]),
         "http_version": st.sampled_from(["1.0", "1.1", "2", "3", ""]),
@@ -242,14 +246,16 @@ def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) ->
 )
 def test_whether_a_body_follows(version: str, headers: Any, follows: bool) -> None:
     assert hot is not None
-    scope = {"path": "/", "http_version": version, "headers": headers}
+    scope = {"method": "GET", "path": "/", "http_version": version, "headers": headers}
     assert hot.follows(scope, 100, 1000) is follows
     assert _follows(scope, 100) is follows
+    assert hot.follows({**scope, "method": "HEAD"}, 100, 1000) is follows
+    assert hot.follows({**scope, "method": "POST"}, 100, 1000) is True
 
 
 def test_a_head_or_a_body_that_is_too_large_is_left_to_python() -> None:
     assert hot is not None
-    large = {"path": "/", "http_version": "1.1", "headers": [(b"content-length", b"101")]}
+    large = {"method": "GET", "path": "/", "http_version": "1.1", "headers": [(b"content-length", b"101")]}
     assert hot.follows(large, 100, 1000) is None
     assert hot.follows({**large, "headers": [], "query_string": bytes(1000)}, 100, 1000) is None
     assert hot.follows({**large, "headers": [], "query_string": bytes(999)}, 100, 1000) is False
@@ -260,13 +266,14 @@ def test_a_head_or_a_body_that_is_too_large_is_left_to_python() -> None:
 )
 def test_what_is_odd_is_left_to_python(headers: Any) -> None:
     assert hot is not None
-    assert hot.follows({"path": "/", "headers": headers}, 100, 100) is None
-    assert hot.follows({"path": "/", "headers": []}, -1, 100) is None
-    assert hot.follows({"path": "/", "headers": []}, 1 << 70, 100) is None
-    assert hot.follows({"path": b"/", "headers": []}, 100, 100) is None
-    assert hot.follows({"path": "/", "headers": [], "query_string": ""}, 100, 100) is None
-    assert hot.follows({"path": "/", "headers": [], "http_version": 1}, 100, 100) is None
-    assert hot.follows({"headers": []}, 100, 100) is None
+    plain = {"method": "GET", "path": "/", "http_version": "1.1", "headers": []}
+    assert hot.follows(plain, 100, 100) is False
+    assert hot.follows(plain, -1, 100) is None
+    assert hot.follows(plain, 1 << 70, 100) is None
+    for key, odd in (("headers", headers), ("path", b"/"), ("query_string", ""), ("http_version", 1), ("method", b"")):
+        assert hot.follows({**plain, key: odd}, 100, 100) is None
+    for key in ("headers", "path", "method"):
+        assert hot.follows({name: value for name, value in plain.items() if name != key}, 100, 100) is None
 
 
 def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
