@@ -15,8 +15,6 @@ from starlette.types import Receive, Send
 
 # HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
 _UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
-_JOINED = 64 << 10
-"""Bytes up to which joining them is cheaper than handing over a list."""
 
 
 async def send_whole(
@@ -34,26 +32,30 @@ async def send_whole(
 
 def _hold(receive: Receive) -> _Held | None:
     cycle: Any = getattr(receive, "__self__", None)
-    if type(cycle).__module__ in _UVICORN and hasattr(cycle, "transport"):
-        held = cycle.transport = _Held(cycle)
-        return held
-    return None
+    known = type(cycle).__module__ in _UVICORN and hasattr(cycle, "transport") and hasattr(cycle, "on_response")
+    return _Held(cycle) if known else None
 
 
 class _Held:
-    """Stands in for the transport of one answer until release()."""
+    """Stands in for the transport of one answer until release(), or until uvicorn goes on to the next request."""
 
-    __slots__ = ("_cycle", "_parts", "_transport", "write")
+    __slots__ = ("_cycle", "_on_response", "_parts", "_transport", "write")
 
     def __init__(self, cycle: Any) -> None:
         self._cycle = cycle
         self._transport = cycle.transport
         self._parts: list[bytes] = []
         self.write = self._parts.append
+        self._on_response = cycle.on_response
+        cycle.transport, cycle.on_response = self, self._complete
 
     def release(self) -> None:
-        self._cycle.transport = self._transport
+        self._cycle.transport, self._cycle.on_response = self._transport, self._on_response
         self._flush()
+
+    def _complete(self) -> None:
+        self.release()
+        self._on_response()
 
     def close(self) -> None:
         """After an answer that ends the connection."""
@@ -64,10 +66,7 @@ class _Held:
         parts = self._parts
         if not parts or self._transport.is_closing():  # the client has gone while a middleware took its time
             return
-        if len(parts[-1]) < _JOINED:
-            self._transport.write(b"".join(parts))
-        else:
-            self._transport.writelines(parts[:])
+        self._transport.write(b"".join(parts))
         parts.clear()
 
     def __getattr__(self, name: str) -> Any:

@@ -264,7 +264,7 @@ async def _call(
             # Or the wait for a disconnect would take it away.
             _no_body(outer, target) or await _body(outer, target, runtime)
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = b"" if _no_body(given, target) else await _body(given, target, runtime)
+    body = b"" if given is outer and _no_body(given, target) else await _body(given, target, runtime)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:

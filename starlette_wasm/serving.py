@@ -195,7 +195,7 @@ def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Header
     headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
     if isinstance(error, FunctionOverloaded):
         headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
-    elif isinstance(error, RequestTimeout):
+    elif isinstance(error, RequestTimeout | RequestTooLarge):
         headers.append((b"connection", b"close"))  # or the server would wait for the rest
     return error.status, headers, json.dumps(document).encode()
 

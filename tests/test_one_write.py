@@ -184,6 +184,7 @@ class Cycle:
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
+        self.on_response = lambda: None
 
     async def receive(self) -> Any:
         raise AssertionError
@@ -258,3 +259,25 @@ def test_nothing_is_written_to_a_client_that_has_gone_meanwhile(cycle: Cycle) ->
 
     asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
     assert transport.writes == ["closed"]
+
+
+def test_an_answer_comes_before_the_next_request_is_looked_at(tmp_path: Path) -> None:
+    """h11 looks at what is pipelined while the end of an answer is sent."""
+    with serving(app_of(tmp_path), "h11") as (port, _):
+        first, second = ask(port, GET % b"/short" + b"\0garbage\r\n\r\n", 2)
+    assert (first[0], first[2]) == (200, b"ok")
+    assert second[0] == 400
+
+
+def test_the_next_request_begins_with_nothing_held(cycle: Cycle) -> None:
+    transport, seen = cycle.transport, []
+    cycle.on_response = lambda: seen.append((list(transport.writes), cycle.transport is transport))
+
+    async def send(message: Message) -> None:
+        cycle.transport.write(b"part")
+        if message["type"] == "http.response.body":
+            cycle.on_response()
+
+    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    assert seen == [([b"partpart"], True)]
+    assert transport.writes == [b"partpart"]

@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("--function", help="the same")
     command.add_argument("--full", action="store_true", help="with promote: all steps at once")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, of="canaries")
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
