@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -11,8 +12,15 @@ T = TypeVar("T")
 
 
 @coroutine
-def within(work: Coroutine[Any, None, T], limit_ms: int, late: Callable[[int], Exception]) -> Generator[Any, None, T]:
+def within(
+    work: Coroutine[Any, None, T],
+    limit_ms: int,
+    late: Callable[[int], Exception],
+    guard: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+) -> Generator[Any, None, T]:
     """What ``work`` gives, or ``late(limit_ms)``. Its time begins when it first has to wait; 0: it has all the time.
+
+    It waits under ``guard``.
 
     The timer of asyncio.timeout(), made for what is there already, costs twenty times as much as this.
     """
@@ -21,12 +29,18 @@ def within(work: Coroutine[Any, None, T], limit_ms: int, late: Callable[[int], E
     except StopIteration as done:
         given: T = done.value
         return given
-    return (yield from _wait(work, first, limit_ms, late).__await__())
+    return (yield from _wait(work, first, limit_ms, late, guard).__await__())
 
 
-async def _wait(work: Coroutine[Any, None, T], first: object, limit_ms: int, late: Callable[[int], Exception]) -> T:
+async def _wait(
+    work: Coroutine[Any, None, T],
+    first: object,
+    limit_ms: int,
+    late: Callable[[int], Exception],
+    guard: Callable[[], AbstractAsyncContextManager[object]],
+) -> T:
     try:
-        async with asyncio.timeout(limit_ms / 1000 if limit_ms else None) as bound:
+        async with guard(), asyncio.timeout(limit_ms / 1000 if limit_ms else None) as bound:
             return await _rest(work, first)
     except TimeoutError:
         if bound.expired():

@@ -327,8 +327,7 @@ async def _body(request: Request, target: Target, runtime: WasmRuntime) -> bytes
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        limit, limit_ms = target.max_body, runtime.settings.body_timeout_ms
-        body = request._body = await read_body(request.receive, limit, limit_ms)
+        body = request._body = await read_body(runtime, request.receive, target.max_body)
     return body
 
 

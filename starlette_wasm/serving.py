@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from .engine.hot import hot
 from .engine.quick import Answer, Begun
-from .exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
+from .exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
 from .interrupt import Interrupted
 from .messages import EdgeRequest, EdgeResponse, is_request_id, join
 from .one_write import send_whole
@@ -63,10 +63,14 @@ def body_follows(scope: Scope, limit: int) -> bool:
     return follows or scope.get("http_version") not in _ANNOUNCED or scope["method"] not in _WITHOUT_BODY
 
 
-async def read_body(receive: Receive, limit: int, limit_ms: int) -> bytes:
+async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
     """The whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout where it does not come within
-    ``limit_ms``, and ClientDisconnect."""
-    return await within(_read(receive, limit), limit_ms, RequestTimeout)
+    ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
+    limit_ms = runtime.settings.body_timeout_ms
+    try:
+        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.guard, None))
+    except Interrupted:
+        raise RuntimeClosed(runtime.state) from None
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -123,7 +127,7 @@ async def serve(
         limit = target.max_body
         body = b""
         if begun is None and body_follows(scope, limit):
-            body = await read_body(receive, limit, runtime.settings.body_timeout_ms)
+            body = await read_body(runtime, receive, limit)
         answer: Answer | Begun | None = begun
         if begun is None and region is not None and exchange.short and type(target) is Target:
             answer = runtime.ask(target, scope, path, params, body, region, exchange)

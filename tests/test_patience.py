@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from apps import run
+from apps import config, run, settings
+from starlette.applications import Starlette
+from starlette.types import Message
 
+from starlette_wasm import WasmMiddleware, WasmRuntime
 from starlette_wasm.patience import within
 
 
@@ -70,5 +74,28 @@ def test_a_cancellation_from_outside_is_one() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    run(main())
+
+
+def test_a_body_that_does_not_come_holds_up_no_shutdown(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def receive() -> Message:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async with WasmRuntime(config(tmp_path, {"/hello": "hello"}), settings(drain_timeout_ms=100)) as runtime:
+            served = WasmMiddleware(Starlette(), runtime=runtime)
+            scope = {"type": "http", "method": "POST", "path": "/hello", "headers": [(b"content-length", b"2")]}
+            request = asyncio.create_task(served(scope, receive, send))
+            await asyncio.sleep(0.05)
+            runtime.drain()
+            await asyncio.wait_for(request, 30)
+        assert sent[0]["status"] == 503
 
     run(main())
