@@ -134,7 +134,12 @@ class WasmMiddleware:
     def _short(self, match: Match[RouteRule, Target | Pipeline], scope: Scope) -> Target | None:
         """The only target that a request may get, where nothing has to be waited for before it can be run."""
         only, runtime = match.group.only, self.runtime
-        if only is None or runtime.health.healthy is not None or runtime.heard.allow_version_header:
+        if (
+            scope["method"] != "GET"
+            or only is None
+            or runtime.health.healthy is not None
+            or runtime.heard.allow_version_header
+        ):
             return None
         target = only.target
         try:

@@ -261,10 +261,9 @@ async def _call(
     target = wasm.target(runtime, path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
-            # Or the wait for a disconnect would take it away.
-            _no_body(outer, target) or await _body(outer, target, runtime)
+            await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = b"" if given is outer and _no_body(given, target) else await _body(given, target, runtime)
+    body = await _body(given, outer, target, runtime)
     scope, within = given.scope, get_route_path(given.scope)
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:
@@ -311,23 +310,18 @@ async def _run(
     return to_starlette(response, outer.method, request.context.request_id)
 
 
-def _no_body(request: Request, target: Target) -> bool:
-    """Whether nothing has been read, and there is nothing to read: known without asking the server."""
-    if hasattr(request, "_body") or request._stream_consumed:
-        return False
-    if body_follows(request.scope, target.max_body):
-        return False
-    request._body = b""
-    return True
-
-
-async def _body(request: Request, target: Target, runtime: WasmRuntime) -> bytes:
+async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         if request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        body = request._body = await read_body(runtime, request.receive, target.max_body)
+        # One that the handler has made may have a body of which its scope says nothing.
+        if body_follows(request.scope, target.max_body) or request is not outer:
+            body = await read_body(runtime, request.receive, target.max_body)
+        else:
+            body = b""
+        request._body = body
     return body
 
 
