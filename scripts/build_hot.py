@@ -27,7 +27,7 @@ def compiler() -> list[str] | None:
 
 def build() -> bool:
     """Whether there is a library now."""
-    sources, library = [ENGINE / name for name in ("hot.h", "hot.c", "quick.c")], ENGINE / "_hot.so"
+    sources, library = [ENGINE / name for name in ("hot.h", "hot.c", "prepared.c", "quick.c")], ENGINE / "_hot.so"
     cc = compiler()
     if cc is None or sys.platform == "win32":
         print("starlette-wasm: no C compiler: a request will take twice as long", file=sys.stderr)

@@ -32,7 +32,7 @@ class Bulkhead:
 
     @property
     def free(self) -> bool:
-        return self.active < self.limit and not self._waiters
+        return self.active < self.limit  # then nobody waits: leave() gives a place to whoever does
 
     @property
     def waiting(self) -> int:

@@ -58,7 +58,8 @@ class Deployment:
         self._capabilities = capabilities
         self.bound: list[Target] = []
         """All targets that were made, of rules, routes and calls."""
-        self._targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        self.targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        """Those of routes and calls, by the arguments of target()."""
         self._directories: list[OpenDirectory] = []
         self._warned: set[str] = set()
         """The policies of which it was said what is missing."""
@@ -170,7 +171,7 @@ class Deployment:
         if isinstance(version, int):
             version = str(version)  # as in YAML
         key = (name, version, policy, route)
-        target = self._targets.get(key)
+        target = self.targets.get(key)
         if target is None:
             where = where or (route and f"route {route}")
             canary = self._canaries.get(name) if version is None else None
@@ -179,7 +180,7 @@ class Deployment:
             else:
                 self.target(name, canary.canary_version, policy, route=route, where=where)
                 target = self.target(name, canary.stable_version, policy, route=route, where=where)
-            self._targets[key] = target
+            self.targets[key] = target
         return target
 
     def bind(
@@ -256,7 +257,7 @@ class Deployment:
     def live(self) -> bool:
         """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs, be it one
         of what this has replaced."""
-        return self.pipelines.counts.running > 0 or any(function.module.live for function in self.functions.values())
+        return self.pipelines.counts.running > 0 or any(function.module.busy for function in self.functions.values())
 
     def close(self) -> None:
         """Free the modules, but for one that a stuck guest still runs in, and close the granted directories.

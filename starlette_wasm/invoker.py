@@ -41,6 +41,8 @@ from .telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, l
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+TAKING = ("open", "draining")
+"""The states of a runtime in which invocations are taken."""
 _LARGE = 256 << 10
 """Bytes of stdout from which a response is decoded beside the event loop."""
 
@@ -191,8 +193,8 @@ class Invoker:
         nothing was done.
         """
         quick, bulkhead = target.quick, target.bulkhead
-        if quick is None or not bulkhead.free or not self.is_open:
-            return None
+        if quick is None or bulkhead.active >= bulkhead.limit or self._state not in TAKING:
+            return None  # a dead engine says so itself
         tally = target.tally
         timed = tally is not None or exchange is not IDLE_EXCHANGE
         begin = time.monotonic() if timed else 0.0

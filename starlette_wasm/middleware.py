@@ -126,7 +126,7 @@ class WasmMiddleware:
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
                 return
-            if runtime.deployment.config.expose_endpoints and path in ENDPOINTS:
+            if path in ENDPOINTS and runtime.deployment.config.expose_endpoints:
                 await ENDPOINTS[path](runtime, scope, send)
                 return
         await self.app(scope, receive, send)

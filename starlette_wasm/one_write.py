@@ -15,25 +15,25 @@ from starlette.types import Receive, Send
 
 # HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
 _UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
+_holdable: dict[type, bool] = {}
 
 
 async def send_whole(
     receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """Send an answer to the client of ``receive``."""
-    held = _hold(receive)
+    cycle: Any = getattr(receive, "__self__", None)
+    kind = type(cycle)
+    known = _holdable.get(kind)
+    if known is None:
+        known = _holdable[kind] = kind.__module__ in _UVICORN and hasattr(cycle, "on_response")
+    held = _Held(cycle) if known else None
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
     finally:
-        if held is not None:
+        if held is not None and cycle.transport is held:
             held.release()
-
-
-def _hold(receive: Receive) -> _Held | None:
-    cycle: Any = getattr(receive, "__self__", None)
-    known = type(cycle).__module__ in _UVICORN and hasattr(cycle, "transport") and hasattr(cycle, "on_response")
-    return _Held(cycle) if known else None
 
 
 class _Held:
@@ -44,14 +44,16 @@ class _Held:
     def __init__(self, cycle: Any) -> None:
         self._cycle = cycle
         self._transport = cycle.transport
+        self._on_response = cycle.on_response
         self._parts: list[bytes] = []
         self.write = self._parts.append
-        self._on_response = cycle.on_response
         cycle.transport, cycle.on_response = self, self._complete
 
     def release(self) -> None:
-        self._cycle.transport, self._cycle.on_response = self._transport, self._on_response
-        self._flush()
+        cycle, transport = self._cycle, self._transport
+        cycle.transport, cycle.on_response = transport, self._on_response
+        if self._parts and not transport.is_closing():  # the client has gone while a middleware took its time
+            transport.write(b"".join(self._parts))
 
     def _complete(self) -> None:
         self.release()
@@ -59,15 +61,10 @@ class _Held:
 
     def close(self) -> None:
         """After an answer that ends the connection."""
-        self._flush()
+        if self._parts and not self._transport.is_closing():
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
         self._transport.close()
-
-    def _flush(self) -> None:
-        parts = self._parts
-        if not parts or self._transport.is_closing():  # the client has gone while a middleware took its time
-            return
-        self._transport.write(b"".join(parts))
-        parts.clear()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -255,19 +255,26 @@ async def _call(
     wasm: FunctionRef, path: str, outer: Request, exchange: Exchange, given: Request | EdgeRequest
 ) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
-    runtime, cold = outer.scope.get(RUNTIME), 0
-    if wasm.runtime is not None or runtime is None or COLD in outer.scope:
-        runtime, cold = await wasm.runtime_for(outer.scope)
-    target = wasm.target(runtime, path)
+    scope = outer.scope
+    runtime, cold = scope.get(RUNTIME), 0
+    if wasm.runtime is not None or runtime is None or COLD in scope:
+        runtime, cold = await wasm.runtime_for(scope)
+    target = runtime.target(wasm.function, wasm.version, wasm.policy, route=path)
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
             await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
-    body = await _body(given, outer, target, runtime)
-    scope, within = given.scope, get_route_path(given.scope)
+    body: bytes | None = getattr(given, "_body", None)
+    if body is None:
+        if given is outer and not given._stream_consumed and not body_follows(scope, target.max_body):
+            given._body = body = b""
+        else:
+            body = await _body(given, outer, target, runtime)
+    scope = given.scope
+    within = get_route_path(scope) if scope.get("root_path") else scope["path"]
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:
-        found = runtime.ask(target, scope, within, given.path_params, body, region_of(runtime, scope), exchange)
+        found = runtime.ask(target, scope, within, scope["path_params"], body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
             scope[_REQUEST_ID] = found[1][-1][1]
             return _Answer(found[0], found[1], found[2])
@@ -341,6 +348,8 @@ def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> R
 class _Answer(Response):
     """A response with just these headers, which Response would work out anew."""
 
+    body: bytes
+
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self.status_code = status
         self.background = None
@@ -348,7 +357,7 @@ class _Answer(Response):
         self.raw_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_whole(receive, send, self.status_code, self.raw_headers, bytes(self.body))
+        await send_whole(receive, send, self.status_code, self.raw_headers, self.body)
         if self.background is not None:
             await self.background()
 

@@ -22,7 +22,7 @@ from .functions.circuit import LoadCircuit
 from .functions.stop import Stop
 from .health import Health
 from .interrupt import Gone, Interruptibles, Why
-from .invoker import Invoker
+from .invoker import TAKING, Invoker
 from .loads import Loads
 from .messages import EdgeRequest, EdgeResponse
 from .reload import Reloader
@@ -101,7 +101,7 @@ class WasmRuntime(Invoker):
     @property
     def is_open(self) -> bool:
         """Whether invocations are taken; false after a fork, until the next start()."""
-        return self._state in ("open", "draining") and not self.engine.dead
+        return self._state in TAKING and not self.engine.dead
 
     @property
     def debug(self) -> bool:
@@ -245,7 +245,9 @@ class WasmRuntime(Invoker):
         """
         if version is None:
             version = self.canaries.version(name)
-        return self.deployment.target(name, version, policy, route=route, where=where)
+        deployment = self._deployment or self.deployment
+        target = deployment.targets.get((name, version, policy, route))
+        return deployment.target(name, version, policy, route=route, where=where) if target is None else target
 
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
@@ -293,20 +295,22 @@ class WasmRuntime(Invoker):
     def stats(self) -> dict[str, int]:
         """Counters and gauges of this runtime; those of the engine are of the process.
 
-        ``running`` invocations (queued ones included), ``live`` guests, ``busy`` and ``waiting`` guests of the
-        worker threads, how many of these threads are ``stuck`` past the end of their guest and how many were
-        ``replaced`` for that; how many modules are ``failing`` to compile; and how many invocations ended ``ok``,
-        with each error's slug, or were given up. ``shadows`` are the copies for canaries that run, and
-        ``shadows_dropped`` those that were not made or not counted. With pipelines also how many run, their
-        ``retries``, ``fallbacks`` and timeouts, and the circuits not closed.
+        ``running`` invocations (queued ones included), ``live`` guests, instances ``prepared`` for requests to come
+        (one of a function that is asked often, 16 at most), ``busy`` and ``waiting`` guests of the worker threads,
+        how many of these threads are ``stuck`` past the end of their guest and how many were ``replaced`` for that;
+        how many modules are ``failing`` to compile; and how many invocations ended ``ok``, with each error's slug, or
+        were given up. ``shadows`` are the copies for canaries that run, and ``shadows_dropped`` those that were not
+        made or not counted. With pipelines also how many run, their ``retries``, ``fallbacks`` and timeouts, and the
+        circuits not closed.
         """
-        stats = dict.fromkeys(("running", "live", "busy", "waiting", "stuck", "replaced"), 0)
+        stats = dict.fromkeys(("running", "live", "prepared", "busy", "waiting", "stuck", "replaced"), 0)
         stats |= {"running": self._running, "failing": len(self._failed_loads)}
         stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
         if self._deployment is not None:
             engine = self.engine
             stats |= {
-                "live": engine.ticker.live,
+                "live": engine.state.live,
+                "prepared": engine.prepared,
                 "busy": engine.workers.busy,
                 "waiting": engine.workers.waiting,
                 "stuck": engine.workers.stuck,

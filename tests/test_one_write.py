@@ -205,9 +205,9 @@ class Kept:
 
 
 @pytest.fixture
-def cycle(monkeypatch: pytest.MonkeyPatch) -> Cycle:
-    monkeypatch.setattr(Cycle, "__module__", "uvicorn.protocols.http.h11_impl")
-    return Cycle(Kept())
+def cycle() -> Cycle:
+    uvicorns: type[Cycle] = type("RequestResponseCycle", (Cycle,), {"__module__": "uvicorn.protocols.http.h11_impl"})
+    return uvicorns(Kept())
 
 
 def test_what_was_sent_before_an_error_is_written(cycle: Cycle) -> None:

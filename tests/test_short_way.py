@@ -206,7 +206,7 @@ def test_what_ends_meanwhile(tmp_path: Path, kinds: Kinds, end: str) -> None:
             else:
                 busy.cancel()
                 await asyncio.wait([busy])
-            await eventually(lambda: engine.ticker.live == 0, within=20)
+            await eventually(lambda: engine.state.live == 0, within=20)
 
     run(main())
 

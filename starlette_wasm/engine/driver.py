@@ -66,11 +66,11 @@ class Invocation(Instance):
         self.host_calls = 0
         self.result: bytes | None = None
         self.engine.ticker.touch()
-        plan = self.plan
-        ended = self.start(poll=plan.heavy < HEAVY)
+        load = self.plan.memory
+        ended = self.start(poll=not self._in_thread_at_once)
         if ended:
-            if plan.heavy:
-                plan.heavy -= 1
+            if load.heavy:
+                load.heavy -= 1
         else:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP
@@ -79,13 +79,19 @@ class Invocation(Instance):
             self._error: Exception | None = None
             ended = await self._go_on(guard)
             if self.cpu < _LIGHT:
-                plan.heavy = max(plan.heavy - 1, 0)
-            elif plan.heavy < _HEAVIEST:
-                plan.heavy += 1
+                load.heavy = max(load.heavy - 1, 0)
+            elif load.heavy < _HEAVIEST:
+                load.heavy += 1
         outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls
         return outcome
+
+    @property
+    def _in_thread_at_once(self) -> bool:
+        """Whether nothing of it is to run on the event loop."""
+        plan = self.plan
+        return plan.slow or plan.memory.heavy >= HEAVY
 
     async def _go_on(self, guard: Guard) -> bool:
         """True when the guest has ended, False when its time is over."""
@@ -98,7 +104,7 @@ class Invocation(Instance):
                         continue
                     call, self._call = self._call, None
                     self._result = await call()
-                    if self.cpu > _LIGHT or self.plan.heavy >= HEAVY:
+                    if self.cpu > _LIGHT or self._in_thread_at_once:
                         continue
                     self.set_clocks()
                     begin = time.perf_counter()

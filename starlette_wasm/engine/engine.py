@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import io
 import logging
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import code_settings, fingerprint
+from .hot import PREPARED, EngineMemory, QuickMemory, hot
 from .link import WASI
 from .ticker import Ticker
 from .workers import Workers
@@ -27,6 +29,8 @@ logger = logging.getLogger("starlette_wasm.engine")
 _WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20
+_SPARE = PREPARED + 1
+"""Instances that may be there beside the guests: those of prepared.c, and the one that is yet to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,16 @@ class Engine:
         self.pooled = _can_reserve(config.max_instances)
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
-        self.ticker = Ticker(self.ptr)
+        self.state = EngineMemory(most=config.max_instances)
+        """What hot.c knows of it; its ``live`` are the guests under way."""
+        self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
         self.scratches: list[capi.Scratch] = []
         self._host: _HostFunctions | None = None
+        self._lent = self.scratch()
+        self.state.scratch = self._lent.at
         if not self.pooled:
             logger.warning(
                 "cannot reserve address space for %d guests (about %d GiB): instances are allocated on demand, "
@@ -102,9 +110,23 @@ class Engine:
         except IndexError:
             return capi.Scratch()
 
+    @property
+    def prepared(self) -> int:
+        """Instances that are there for the next request."""
+        found = (QuickMemory.from_address(at) for at in self.state.prepared if at)
+        return sum(bool(each.ready.store) for each in found)
+
+    def lend(self) -> capi.Scratch:
+        """The scratch that quick.c has used, for a guest that goes on; it gets another."""
+        lent, self._lent = self._lent, self.scratch()
+        self.state.scratch = self._lent.at
+        return lent
+
     async def rest(self, patience: float) -> None:
         """Stop what guests need, unless some are under way. Waits until ``patience``, on time.monotonic(), at most."""
-        if not self.ticker.live and not self.dead:
+        if not self.state.live and not self.dead:
+            if hot is not None:
+                hot.forget_all(ctypes.addressof(self.state))
             self.ticker.rest()
             await self.workers.rest(patience)
 
@@ -131,7 +153,7 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
     settings = code_settings(pooled) | {"async_stack_size": _STACK}
     if not pooled:
         return settings, None
-    n = config.max_instances
+    n = config.max_instances + _SPARE
     return settings, {
         "total_core_instances": n,
         "total_memories": 2 * n,
@@ -160,7 +182,7 @@ def _faulthandler_first() -> None:
 
 def _can_reserve(instances: int) -> bool:
     """Try the pool's reservation: wasmtime aborts the process where it fails."""
-    size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
+    size = (instances + _SPARE) * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
     try:
         mmap.mmap(
             -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0), prot=0
@@ -174,6 +196,7 @@ def _after_fork() -> None:
     # No thread is there in the child: whoever needs an engine makes a new one.
     for engine in Engine._shared.values():
         engine.dead = True
+        engine.state.dead = True
     Engine._shared = {}
     Engine._lock = threading.Lock()
 

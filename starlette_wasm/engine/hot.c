@@ -42,29 +42,52 @@ static struct {
   bool (*future_poll)(void *);
   void (*future_delete)(void *);
   void (*increment_epoch)(void *);
+  void (*error_delete)(void *);
+  void (*trap_delete)(void *);
 } wasmtime;
 
 const char source[] = SOURCE; /* the SHA-256 of all sources */
-const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof(struct quick), sizeof wasmtime};
+const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof(struct quick), sizeof wasmtime,
+                        sizeof(struct engine), sizeof(struct module)};
 
 void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
 
-/* NOT_MADE or NOT_GROWN with scratch->error or ->trap set, and the store left to the caller; else 0. */
-int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
-          const char *environ, size_t environ_len, const char *input, size_t input_len) {
+void limit(void *store, const struct plan *plan, size_t more) {
+  wasmtime.store_limiter(store, plan->bound + (int64_t)more, plan->table_elements, 1, plan->tables, 2);
+}
+
+void delete_store(void *store) { wasmtime.store_delete(store); }
+
+size_t io_size(const struct scratch *s) { return wasmtime.memory_data_size(s->context, s->io.of); }
+
+void drop_failure(struct scratch *s) {
+  if (s->error)
+    wasmtime.error_delete(s->error);
+  if (s->trap)
+    wasmtime.trap_delete(s->trap);
+  s->error = s->trap = NULL;
+}
+
+/* A store and an instance, for an input of ``more`` bytes. NOT_MADE with scratch->error or ->trap set, and the store
+   left to the caller; else 0. */
+int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more) {
   s->trap = s->error = s->future = NULL;
   s->ran_ns = 0;
   s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
   s->context = wasmtime.store_context(s->store);
-  int64_t bound = plan->bound + (int64_t)(input_len + environ_len);
-  wasmtime.store_limiter(s->store, bound, plan->table_elements, 1, plan->tables, 2);
+  limit(s->store, plan, more);
   wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
   s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
   if (s->error || s->trap)
     return NOT_MADE;
   wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
+  return 0;
+}
 
+/* Its input. NOT_GROWN with scratch->error set; else 0. */
+int fill(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+         size_t environ_len, const char *input, size_t input_len) {
   uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
   if (out_at > IO - SPARE / 2) {
     uint64_t before; /* fails for what 32 bits do not reach */
@@ -82,8 +105,14 @@ int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char
   return 0;
 }
 
-/* PAUSED, ENDED, or ENDED_WELL: then the store is gone, and out, out_len and pages say what came of it. */
-int go(struct scratch *s) {
+int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
+          const char *environ, size_t environ_len, const char *input, size_t input_len) {
+  int failed = make(s, plan, data, input_len + environ_len);
+  return failed ? failed : fill(s, plan, tail, tail_len, environ, environ_len, input, input_len);
+}
+
+/* PAUSED, ENDED, or ENDED_WELL: then out, out_len and pages say what came of it, and only the store is left. */
+int poll_guest(struct scratch *s) {
   struct timespec from, to;
   wasmtime.yield_on_epoch(s->context, 1);
   wasmtime.set_epoch_deadline(s->context, FIRST_POLL);
@@ -111,9 +140,18 @@ int go(struct scratch *s) {
   s->out_len = said.out_len;
   s->pages = said.pages;
   wasmtime.future_delete(s->future);
-  wasmtime.store_delete(s->store);
-  s->store = s->future = NULL;
+  s->future = NULL;
   return ENDED_WELL;
+}
+
+/* As poll_guest(); where it is ENDED_WELL, the store is gone too. */
+int go(struct scratch *s) {
+  int how = poll_guest(s);
+  if (how == ENDED_WELL) {
+    wasmtime.store_delete(s->store);
+    s->store = NULL;
+  }
+  return how;
 }
 
 int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,

@@ -1,4 +1,4 @@
-"""hot.c and quick.c, where they were compiled when the package was installed.
+"""hot.c, prepared.c and quick.c, where they were compiled when the package was installed.
 
 Without it the same steps are taken from Python.
 """
@@ -21,6 +21,7 @@ from ctypes import (
     c_uint32,
     c_uint64,
     c_void_p,
+    py_object,
 )
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from .library import address
 logger = logging.getLogger("starlette_wasm.engine")
 
 NOT_MADE, PAUSED, ENDED, ENDED_WELL = -1, 0, 1, 2
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("hot.h", "hot.c", "quick.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("hot.h", "hot.c", "prepared.c", "quick.c"))
 LIBRARY = Path(__file__).with_name("_hot.so")
 _FUNCTIONS = (
     "wasmtime_store_new",
@@ -49,12 +50,41 @@ _FUNCTIONS = (
     "wasmtime_call_future_poll",
     "wasmtime_call_future_delete",
     "wasmtime_engine_increment_epoch",
+    "wasmtime_error_delete",
+    "wasm_trap_delete",
 )
 _INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
 
 
+class ModuleMemory(Structure):
+    """``struct module`` of hot.h."""
+
+    _fields_ = (("live", c_uint32), ("closed", c_uint32))
+
+
+PREPARED = 16
+
+
+class EngineMemory(Structure):
+    """``struct engine`` of hot.h."""
+
+    _fields_ = (
+        ("scratch", c_void_p),
+        ("last", c_void_p),
+        ("prepared", c_void_p * PREPARED),
+        ("spent", c_void_p),
+        ("live", c_uint32),
+        ("most", c_uint32),
+        ("turns", c_uint32),
+        ("dead", c_uint32),
+        ("asked", c_uint32),
+        ("hand", c_uint32),
+        ("due", c_uint32),
+    )
+
+
 class PlanMemory(Structure):
-    """``struct plan`` of hot.c."""
+    """``struct plan`` of hot.h."""
 
     _fields_ = (
         ("engine", c_void_p),
@@ -65,6 +95,19 @@ class PlanMemory(Structure):
         ("environ_at", c_uint32),
         ("out_cap", c_uint32),
         ("err_cap", c_uint32),
+        ("heavy", c_uint32),
+    )
+
+
+class MadeMemory(Structure):
+    """``struct made`` of hot.h."""
+
+    _fields_ = (
+        ("store", c_void_p),
+        ("context", c_void_p),
+        ("instance", c_uint64 * 2),
+        ("io", capi.Extern),
+        ("main", capi.Extern),
     )
 
 
@@ -73,6 +116,8 @@ class QuickMemory(Structure):
 
     _fields_ = (
         ("plan", c_void_p),
+        ("host", c_void_p),
+        ("module", c_void_p),
         ("tail", c_char_p),
         ("about", c_char_p),
         ("offsets", c_char_p),
@@ -85,11 +130,16 @@ class QuickMemory(Structure):
         ("reads_environ", c_uint32),
         ("reads_clock", c_uint32),
         ("reads_random", c_uint32),
+        ("pages", c_uint32),
+        ("asked", c_uint32),
+        ("used", c_uint32),
+        ("place", c_uint32),
+        ("ready", MadeMemory),
     )
 
 
 class Hot:
-    """The functions of hot.c and quick.c.
+    """The functions of hot.c, prepared.c and quick.c.
 
     Raises OSError where they were not compiled, ValueError where they were from other sources.
     """
@@ -97,23 +147,40 @@ class Hot:
     def __init__(self, library: Path = LIBRARY) -> None:
         self._library = loaded = ctypes.CDLL(str(library))
         made_of = c_char_p(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source"))).value
-        sizes = list((c_size_t * 4).in_dll(loaded, "sizes"))
+        sizes = list((c_size_t * 6).in_dll(loaded, "sizes"))
         ours = [ctypes.sizeof(each) for each in (capi.ScratchMemory, PlanMemory, QuickMemory)]
-        if made_of != digest().encode() or sizes != [*ours, ctypes.sizeof(c_void_p) * len(_FUNCTIONS)]:
+        ours.append(ctypes.sizeof(c_void_p) * len(_FUNCTIONS))
+        ours += [ctypes.sizeof(each) for each in (EngineMemory, ModuleMemory)]
+        if made_of != digest().encode() or sizes != ours:
             raise ValueError(f"{library} was compiled from other sources")
         loaded.bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
         self.run: Callable[..., int] = self._function("run", c_int, c_void_p, c_void_p, *_INPUT)
         self.begin: Callable[..., int] = self._function("begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
         self.go: Callable[..., int] = self._function("go", c_int, c_void_p)
-        functions = ctypes.PyDLL(str(library)).quick_functions
-        functions.restype = ctypes.py_object
-        self.ask: Callable[..., Any]
-        """A request from ASGI's scope to the answer for ASGI: see quick.py."""
-        self.follows: Callable[[Any, int, int], bool | None]
+        self._held = held = ctypes.PyDLL(str(library))
+        for name in ("follows_function", "ask_function", "sweep_function"):
+            getattr(held, name).restype = py_object
+        self.follows: Callable[[Any, int, int], bool | None] = held.follows_function()
         """Whether a body follows: as serving.body_follows(); None where that does not know at once, or raises."""
-        self.ask, self.follows = functions()
+        self.forget_quick: Callable[..., None] = self._held_function("forget_quick", c_void_p)
+        self.forget_module: Callable[..., None] = self._held_function("forget_module", c_void_p, c_void_p)
+        self.forget_all: Callable[..., None] = self._held_function("forget_all", c_void_p)
         self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)
+
+    def asks(self, quick: int) -> Callable[..., Any]:
+        """A request from ASGI's scope to the answer for ASGI: see quick.py."""
+        ask: Callable[..., Any] = self._held.ask_function(py_object(quick))
+        return ask
+
+    def sweeps(self, engine: int) -> Callable[[], None]:
+        """What is left to do when an answer is out: see prepared.c."""
+        sweep: Callable[[], None] = self._held.sweep_function(py_object(engine))
+        return sweep
+
+    def _held_function(self, name: str, *arguments: Any) -> Callable[..., Any]:
+        """With the GIL held."""
+        return ctypes.PYFUNCTYPE(None, *arguments)((name, self._held))
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         return CFUNCTYPE(result, *arguments)((name, self._library))

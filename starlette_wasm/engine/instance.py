@@ -107,14 +107,14 @@ class Instance:
     def _reserve(self) -> capi.Scratch:
         """A place among the guests of the engine."""
         module, engine = self.plan.module, self.engine
-        ticker = engine.ticker
-        if ticker.live >= engine.config.max_instances:
-            raise OutOfInstances(f"{engine.config.max_instances} guests are alive (max_instances)")
+        state = engine.state
+        if state.live >= state.most:
+            raise OutOfInstances(f"{state.most} guests are alive (max_instances)")
         module.live.add(id(self))
         if module.pre is None:  # looked at after that, as Module.close() does it the other way round
             module.live.discard(id(self))
             raise capi.EngineError("the module is closed")
-        ticker.live += 1
+        state.live += 1
         self._scratch = scratch = engine.scratch()
         if module.calls_host:
             self.number = next(_numbers)
@@ -358,7 +358,7 @@ class Instance:
         if self.number:
             self.engine.live.pop(self.number, None)
         self.engine.scratches.append(scratch)
-        self.engine.ticker.live -= 1
+        self.engine.state.live -= 1
 
 
 def _not_begun(scratch: capi.Scratch, made: bool) -> NoReturn:

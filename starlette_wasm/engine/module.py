@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import Any
 
 from . import capi
 from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, one_line
 from .engine import Engine
+from .hot import ModuleMemory, hot
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 """Imports that wait for the host; the others of the host table are wasmtime's, for files."""
@@ -25,7 +27,9 @@ class Module:
         self.label = "an unnamed module"
         """What to call it in the log."""
         self.live: set[int] = set()
-        """The instances that are not closed yet, in whatever thread."""
+        """The instances of instance.py that are not closed yet, in whatever thread."""
+        self.state = ModuleMemory()
+        """What hot.c knows of it."""
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
         imports = frozenset(facts["imports"])
@@ -44,7 +48,7 @@ class Module:
         except capi.EngineError as error:
             capi.module_delete(ptr)
             raise UnsupportedModuleError(str(error)) from None
-        self._free = weakref.finalize(self, _free, engine, self.pre, ptr)
+        self._free = weakref.finalize(self, _free, engine, self.state, self.pre, ptr)
         self._free.atexit = False  # the process frees it with everything else
 
     @classmethod
@@ -64,6 +68,11 @@ class Module:
             raise InvalidModuleError(one_line(str(error))) from None
         return cls(engine, ptr, facts)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a guest is in it."""
+        return bool(self.live or self.state.live)
+
     def serialize(self) -> bytes:
         assert self._ptr is not None, "the module is closed"
         return capi.serialize_module(self._ptr)
@@ -71,13 +80,16 @@ class Module:
     def close(self) -> bool:
         """Free it, and take no more guests. False where one is in it: then it is freed when nobody holds this."""
         self._ptr = self.pre = None
-        if self.live:
+        self.state.closed = True
+        if self.busy:
             return False
         self._free()
         return True
 
 
-def _free(engine: Engine, pre: int, ptr: int) -> None:
+def _free(engine: Engine, state: ModuleMemory, pre: int, ptr: int) -> None:
     if not engine.dead:  # in a forked child another thread may have held a lock of the engine, for ever
+        if hot is not None:
+            hot.forget_module(ctypes.addressof(engine.state), ctypes.addressof(state))
         capi.instance_pre_delete(pre)
         capi.module_delete(ptr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from dataclasses import dataclass
 
 from . import layout
@@ -52,8 +51,8 @@ class Plan:
     """
 
     __slots__ = (
-        *("args", "_memory", "at", "bound", "dynamic", "environ_at", "heavy", "limits", "module", "preopens"),
-        *("pre", "tail"),
+        *("args", "at", "bound", "dynamic", "environ_at", "limits", "memory", "module", "preopens"),
+        *("pre", "slow", "tail"),
     )
 
     def __init__(
@@ -69,14 +68,15 @@ class Plan:
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
-        self.heavy: float = math.inf if module.slow_files and preopens else 0
-        """How often invocations were heavy of late, see driver.py; for ever, where they may wait for a disk."""
+        self.slow = bool(module.slow_files and preopens)
+        """Whether guests may wait for a disk."""
         self.tail = self.make_tail(0, 0, NO_KEY)
-        self._memory = PlanMemory(
+        self.memory = PlanMemory(
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
             *(self.environ_at, limits.stdout, limits.stderr),
         )
-        self.at = ctypes.addressof(self._memory)
+        """What hot.c knows of it; its ``heavy`` says how often guests were heavy of late, see driver.py."""
+        self.at = ctypes.addressof(self.memory)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
         """All from the flags to the arguments."""

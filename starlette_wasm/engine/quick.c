@@ -93,7 +93,7 @@ static struct {
   size_t left;
 } drawn;
 
-static void forget(void) { drawn.left = 0; }
+static void drawn_by_parent(void) { drawn.left = 0; }
 
 static bool draw(uint8_t *to, size_t len) {
   if (drawn.left < len) {
@@ -109,7 +109,7 @@ static bool draw(uint8_t *to, size_t len) {
 static bool ready(void) {
   if (keys.scheme)
     return true;
-  if (pthread_atfork(NULL, NULL, forget))
+  if (pthread_atfork(NULL, NULL, drawn_by_parent))
     return false;
   const char *letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   mark(letters, TOKEN | IN_PATH | IN_HOST | IN_ID);
@@ -568,12 +568,13 @@ static bool literal(struct reader *r, const char *word) {
 }
 
 /* Status, headers and body for ASGI, or NULL. The same as EdgeProtocol.decode(), render() and with_request_id(). */
-static PyObject *answer(struct scratch *s, struct span id) {
+static PyObject *answer(struct scratch *s, struct span id, bool due) {
   struct reader r = {(uint8_t *)s->out, (uint8_t *)s->out + s->out_len, true};
   struct span body = {r.at, 0};
   bool escaped = false, has_status = false, has_headers = false, has_body = false, has_flag = false;
   long status = 0;
-  PyObject *headers = PyList_New(0), *content = NULL, *code = NULL, *ran = NULL, *pages = NULL, *found = NULL;
+  PyObject *headers = PyList_New(0), *content = NULL, *code = NULL, *ran = NULL, *pages = NULL, *late = NULL;
+  PyObject *found = NULL;
   if (!headers || !eat(&r, '{'))
     goto end;
   do {
@@ -628,17 +629,19 @@ static PyObject *answer(struct scratch *s, struct span id) {
   content = PyBytes_FromStringAndSize((const char *)body.at, (ssize_t)body.len);
   ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
   pages = PyLong_FromSsize_t((ssize_t)s->pages);
-  if (code && content && ran && pages &&
+  late = PyBool_FromLong(due);
+  if (code && content && ran && pages && late &&
       append(headers, (struct span){(const uint8_t *)length, sizeof length - 1},
              (struct span){digit, (size_t)(digits + sizeof digits - digit)}) &&
       append(headers, (struct span){(const uint8_t *)request_id, sizeof request_id - 1}, id))
-    found = PyTuple_Pack(5, code, headers, content, ran, pages);
+    found = PyTuple_Pack(6, code, headers, content, ran, pages, late);
 end:
   drop(headers);
   drop(code);
   drop(content);
   drop(ran);
   drop(pages);
+  drop(late);
   return found;
 }
 
@@ -648,23 +651,28 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* ask(scratch, quick, scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages):
-   the guest has ended well. (how, request id): it has begun, and Python goes on with what is in the scratch. */
+/* The functions of Python that are made with an address: of a struct quick, or a struct engine. */
+
+/* ask(scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages, due): the guest
+   has ended well, and with ``due`` sweep() is to be called soon. (how, request id): it has begun, and Python goes on
+   with the engine's scratch, which it replaces, and with the place among the engine's guests. */
 static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
-  (void)self;
   struct span path, body, region;
-  if (count != 7 || !ready())
+  struct quick *q = PyLong_AsVoidPtr(self);
+  if (count != 5 || !q || !ready())
     return none();
-  struct scratch *s = PyLong_AsVoidPtr(args[0]);
-  const struct quick *q = PyLong_AsVoidPtr(args[1]);
-  if (!s || !q || !of_str(args[3], &path) || !of_bytes(args[5], &body) || !of_str(args[6], &region))
+  struct engine *e = q->host;
+  struct scratch *s = e->scratch;
+  if (!s || !e->turns || e->live >= e->most || q->module->closed || q->plan->heavy >= HEAVY)
+    return none();
+  if (!of_str(args[1], &path) || !of_bytes(args[3], &body) || !of_str(args[4], &region))
     return none();
   uint8_t id[MAX_ID];
   size_t id_len;
   message.len = variables.len = 0;
   uint8_t key[32]; /* a guest must not get one that another had */
   static const uint32_t no_strings[] = {0, 0};
-  if (!put_message(&message, q, args[2], path, args[4], body, region, id, &id_len) ||
+  if (!put_message(&message, q, args[0], path, args[2], body, region, id, &id_len) ||
       !(q->reads_environ ? put_environ(&variables, q, region, id, id_len)
                          : put(&variables, no_strings, sizeof no_strings)) ||
       (q->reads_random && getentropy(key, sizeof key))) {
@@ -672,9 +680,19 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
     return none();
   }
 
-  int how = begin(s, q->plan, 0, q->tail, q->tail_len, (const char *)variables.at, variables.len,
-                  (const char *)message.at, message.len);
+  e->turns--;
+  tidy(e); /* the next one gets its memory, which is in the cache */
+  size_t more = message.len + variables.len;
+  int how = 0;
+  if (take(s, q))
+    limit(s->store, q->plan, more);
+  else
+    how = make(s, q->plan, 0, more);
+  if (!how)
+    how = fill(s, q->plan, q->tail, q->tail_len, (const char *)variables.at, variables.len,
+               (const char *)message.at, message.len);
   let_go(&message);
+  e->live++;
   if (!how) {
     if (q->reads_clock || q->reads_random) {
       uint64_t monotonic = coarse(STEADY, q->resolution), realtime = coarse(CLOCK_REALTIME, q->resolution);
@@ -684,19 +702,47 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
     }
     if (q->reads_random)
       memcpy(s->base + RANDOM_KEY, key, sizeof key);
+    e->scratch = NULL;
+    q->module->live++;
     void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
-    how = go(s);
+    how = poll_guest(s);
+    bool later = how == ENDED_WELL && small(q, s);
+    if (how == ENDED_WELL && !later)
+      delete_store(s->store);
     PyEval_RestoreThread(thread);
+    q->module->live--;
+    if (later) {
+      tidy(e);
+      e->spent = s->store;
+    }
+    if (how == ENDED_WELL)
+      s->store = NULL;
   }
   PyObject *found = NULL;
-  if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len})))
+  bool due = !e->due;
+  if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len}, due))) {
+    e->due = true;
+    e->live--;
+    if (q->plan->heavy)
+      q->plan->heavy--;
+    e->scratch = s;
     return found;
+  }
   PyErr_Clear();
+  e->scratch = NULL;
   PyObject *number = PyLong_FromLong(how), *name = PyUnicode_FromStringAndSize((const char *)id, (ssize_t)id_len);
   found = number && name ? PyTuple_Pack(2, number, name) : NULL;
   drop(number);
   drop(name);
   return found;
+}
+
+/* sweep(): what is to be done once the answer is out. */
+static PyObject *sweep_engine(PyObject *self, PyObject *const *args, ssize_t count) {
+  (void)args;
+  (void)count;
+  sweep(PyLong_AsVoidPtr(self));
+  return none();
 }
 
 /* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */
@@ -744,10 +790,10 @@ static PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
   return total > most ? none() : PyBool_FromLong(found);
 }
 
-static PyMethodDef methods[] = {{"ask", ask, METH_FASTCALL, NULL}, {"follows", follows, METH_FASTCALL, NULL}};
+static PyMethodDef ask_method = {"ask", ask, METH_FASTCALL, NULL}, follows_method = {"follows", follows, METH_FASTCALL, NULL},
+                   sweep_method = {"sweep", sweep_engine, METH_FASTCALL, NULL};
 
 /* With the GIL held: the functions for Python. */
-PyObject *quick_functions(void) {
-  PyObject *a = PyCFunction_NewEx(&methods[0], NULL, NULL), *b = PyCFunction_NewEx(&methods[1], NULL, NULL);
-  return a && b ? PyTuple_Pack(2, a, b) : NULL;
-}
+PyObject *follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
+PyObject *ask_function(PyObject *quick) { return PyCFunction_NewEx(&ask_method, quick, NULL); }
+PyObject *sweep_function(PyObject *engine) { return PyCFunction_NewEx(&sweep_method, engine, NULL); }

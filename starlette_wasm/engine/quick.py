@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
+from asyncio import get_running_loop
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from . import capi, hot, layout
-from .driver import HEAVY, Invocation
+from . import hot, layout
+from .driver import Invocation
+from .hot import Hot, QuickMemory
 from .plan import Plan
 
-Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int]
-"""Status, headers and body, as ASGI wants them; nanoseconds in the guest, pages of its memory once it has grown."""
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int, bool]
+"""Status, headers and body, as ASGI wants them; nanoseconds in the guest; pages of its memory once it has grown; and
+whether prepared.c is to be called once the answer is out."""
 _OFFSETS = 8
 """Where they begin in a block of layout.strings(), behind count and size."""
 _ONE_AT_A_TIME = "t" not in sys.abiflags
@@ -45,33 +49,31 @@ class Begun:
 class Quick:
     """What of a request to one guest does not depend on the request, laid out for quick.c."""
 
-    __slots__ = ("_ask", "_at", "_live", "_memory", "_module", "_most", "_plan", "_scratches", "_ticker")
+    __slots__ = ("__weakref__", "_ask", "_memory", "_plan", "_sweep")
 
     def __init__(self, plan: Plan, about: bytes, environ: tuple[bytes, ...]) -> None:
         """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
         assert hot.hot is not None
         assert fits(plan)
         module = plan.module
+        engine = module.engine
         block = layout.strings(list(environ))
         data = _OFFSETS + 4 * len(environ)
         self._plan = plan
-        self._module = module
-        self._live = module.live
-        self._scratches = module.engine.scratches
-        self._ticker = module.engine.ticker
-        self._most = module.engine.config.max_instances
-        self._ask = hot.hot.ask
         self._memory = hot.QuickMemory(
-            plan.at,
+            *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
             plan.tail,
             about,
             block[_OFFSETS:data],
             block[data:],
             *(len(plan.tail), len(about), len(environ), len(block) - data),
-            module.engine.config.clock_resolution_ns,
+            engine.config.clock_resolution_ns,
             *(module.reads_environ, module.reads_clock, module.reads_random),
+            module.min_pages,
         )
-        self._at = ctypes.addressof(self._memory)
+        self._ask = hot.hot.asks(ctypes.addressof(self._memory))
+        self._sweep = hot.hot.sweeps(ctypes.addressof(engine.state))
+        weakref.finalize(self, _forget, hot.hot, self._memory).atexit = False
 
     def ask(
         self, scope: Mapping[str, Any], path: str, params: dict[str, str], body: bytes, region: str
@@ -80,34 +82,26 @@ class Quick:
 
         On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
         """
-        plan, ticker, live = self._plan, self._ticker, self._live
-        if plan.heavy >= HEAVY or ticker.live >= self._most:
-            return None
-        try:
-            scratch = self._scratches.pop()
-        except IndexError:
-            scratch = capi.Scratch()
-        at = scratch.at
-        ticker.live += 1
-        live.add(at)
-        begun = False
-        try:
-            if self._module.pre is None:  # looked at after that, as Module.close() does it the other way round
+        found = self._ask(scope, path, params, body, region)
+        if found is None:
+            engine = self._plan.module.engine
+            if engine.state.turns:
                 return None
-            ticker.touch()
-            found = self._ask(at, self._at, scope, path, params, body, region)
-            if found is not None and len(found) == 2:
-                begun = True
-                return Begun(Invocation.begun(plan, scratch, found[0]), found[1])
-        finally:
-            live.discard(at)
-            if not begun:
-                ticker.live -= 1
-                self._scratches.append(scratch)
-        if plan.heavy and found is not None:
-            plan.heavy -= 1
-        answer: Answer | None = found
+            engine.ticker.touch()
+            found = self._ask(scope, path, params, body, region)
+            if found is None:
+                return None
+        if len(found) == 2:
+            how, request_id = found
+            return Begun(Invocation.begun(self._plan, self._plan.module.engine.lend(), how), request_id)
+        if found[5]:
+            get_running_loop().call_soon(self._sweep)
+        answer: Answer = found
         return answer
+
+
+def _forget(hot: Hot, memory: QuickMemory) -> None:
+    hot.forget_quick(ctypes.addressof(memory))
 
 
 def fits(plan: Plan) -> bool:

@@ -19,10 +19,13 @@ import weakref
 from contextlib import suppress
 
 from . import capi
-from .hot import Hot, hot
+from .hot import EngineMemory, Hot, hot
 
 INTERVAL = 0.001
 REST_AFTER = 0.25
+_TURNS = 100_000
+"""How many guests may begin until the ticker is looked after: as it is each quarter of a second, but where the loop
+that does it was closed."""
 _LAST_TICK = 0.005
 _CLOCK_MONOTONIC, _SIGEV_THREAD = 1, 2
 
@@ -130,12 +133,11 @@ def _timer(engine: int) -> HotTimer | NativeTimer | ThreadTimer:
 class Ticker:
     """Armed by touch(), at rest after a while without one."""
 
-    def __init__(self, engine: int) -> None:
+    def __init__(self, engine: int, state: EngineMemory) -> None:
+        """Of ``state`` the number of guests under way is read, and ``turns`` written."""
         self._timer = _timer(engine)
+        self._state = state
         self.armed = False
-        self.live = 0
-        """How many guests are under way."""
-        self._turns = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         _tickers.add(self)
 
@@ -151,33 +153,38 @@ class Ticker:
             return self._timer.ticks or not self.armed
 
     def touch(self) -> None:
-        """A guest is about to run. ``live`` guests keep it armed; the running loop looks after it."""
-        if not self.armed or self._loop is None or self._loop.is_closed():
+        """A guest is about to run. Guests under way keep it armed; the running loop looks after it."""
+        state = self._state
+        if not state.turns or self._loop is None or self._loop.is_closed():
             with _lock:
-                self._arm()
                 self._loop = asyncio.get_running_loop()
-                self._loop.call_later(REST_AFTER, self._look, self._loop, self._turns)
-        self._turns += 1
+                self._arm()
+                self._loop.call_later(REST_AFTER, self._look, self._loop)
+        state.turns -= 1
 
-    def _look(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:
             return
-        if not self.live and turns == self._turns:
+        if not self._state.live and self._state.turns == _TURNS:
             self.rest()
         if self.armed:
-            loop.call_later(REST_AFTER, self._look, loop, self._turns)
+            self._state.turns = _TURNS
+            loop.call_later(REST_AFTER, self._look, loop)
 
     def _arm(self) -> None:
         self.armed = True
         self._timer.arm()
+        self._state.turns = _TURNS
+        self._state.due = False  # the loop that was to sweep may be closed
 
     def rest(self) -> None:
         """Unless guests are under way, which need it."""
         with _lock:
-            if self.armed and not self.live:
+            if self.armed and not self._state.live:
                 self.armed = False
+                self._state.turns = 0
                 self._timer.rest()
-                if self.live:  # it came in another thread, and found the ticker armed
+                if self._state.live:  # it came in another thread, and found the ticker armed
                     self._arm()
 
 
@@ -208,6 +215,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for ticker in list(_tickers):
         ticker.armed = False  # timers and threads are not inherited
+        ticker._state.turns = 0
     _lock.release()
 
 

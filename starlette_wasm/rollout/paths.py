@@ -55,18 +55,16 @@ class PathTree(Generic[T]):
         self._splits = max(self._splits, len(segments) + 1)
         self._only_literals = self._root.begins_with_literals()
 
-    def exact(self, path: str) -> T | None:
-        """The value of the pattern that is the path itself: nothing is more specific."""
-        leaf = self._exact.get(path)
-        return None if leaf is None else leaf.value
+    @property
+    def exact(self) -> dict[str, T]:
+        """The values of the patterns without parameters: nothing is more specific for a path that is the same."""
+        return {pattern: leaf.value for pattern, leaf in self._exact.items()}
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific pattern that fits, and its parameters; None where none fits."""
         leaf = self._exact.get(path)
-        return self.search(path) if leaf is None else (leaf.value, {})
-
-    def search(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """As match(), for a path that exact() does not know."""
+        if leaf is not None:
+            return leaf.value, {}
         if not path.startswith("/"):  # "" at the root of a mount, "*" of OPTIONS
             leaf = self._root.below
             return None if leaf is None else (leaf.value, {})

@@ -126,13 +126,14 @@ class Router(Generic[R, T]):
         ]
         for group in self._groups:
             self._tree.add(group.pattern, group)
+        self._exact = {pattern: group.match for pattern, group in self._tree.exact.items()}
 
     def match(self, path: str) -> Match[R, T] | None:
         """The most specific pattern that fits; None where the path is the app's own."""
-        group = self._tree.exact(path)
-        if group is not None:
-            return group.match
-        found = self._tree.search(path)
+        match = self._exact.get(path)
+        if match is not None:
+            return match
+        found = self._tree.match(path)
         if found is None:
             return None
         group, params = found

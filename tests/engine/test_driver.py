@@ -53,7 +53,7 @@ async def until(condition, seconds: float = 5.0) -> None:
 
 
 def idle(engine: Engine) -> bool:
-    return engine.ticker.live == 0 and not engine.live and not engine.workers.busy and not engine.workers.waiting
+    return engine.state.live == 0 and not engine.live and not engine.workers.busy and not engine.workers.waiting
 
 
 def settles(engine: Engine) -> bool:
@@ -130,7 +130,7 @@ def test_three_hundred_sleeping_guests_hold_no_thread(guest, engine):
         begin = time.monotonic()
         tasks = [asyncio.create_task(invoke(guest("sleep_ms"), query(ms="300"))) for _ in range(300)]
         await asyncio.sleep(0.15)
-        assert engine.ticker.live == 300
+        assert engine.state.live == 300
         assert threading.active_count() == threads
         outcomes = await asyncio.gather(*tasks)
         return outcomes, time.monotonic() - begin
@@ -236,9 +236,9 @@ def test_a_loop_that_is_closed_under_running_guests_leaves_nothing_behind(guest,
 
 def test_an_invocation_that_never_runs_takes_no_slot(guest, engine):
     invocation = Invocation(Plan(guest("hello"), Limits()), b"")
-    assert engine.ticker.live == 0
+    assert engine.state.live == 0
     invocation.close()
-    assert engine.ticker.live == 0
+    assert engine.state.live == 0
 
 
 # Several loops
@@ -406,10 +406,10 @@ def test_a_module_that_is_closed_as_a_guest_begins_is_not_used(engine, when):
                 held[0].close()
 
     held[0].live = Counted()
-    live, freed = engine.ticker.live, held[0]._free
+    live, freed = engine.state.live, held[0]._free
     with pytest.raises(capi.EngineError, match="the module is closed"):
         run(held[0])
-    assert (engine.ticker.live, held[0].live) == (live, set())
+    assert (engine.state.live, held[0].live) == (live, set())
     assert freed.alive == (when == "once it is counted")  # there a guest may have come to use it
     held.clear()
     gc.collect()

@@ -114,7 +114,7 @@ def test_the_root_can_be_granted_as_the_guests_own_root(files, tree):
 def test_a_directory_that_is_gone_is_an_error_of_the_host(guest, tree):
     with pytest.raises(OSError, match="cannot open the granted directory"):
         run(guest("files"), preopens=(Preopen(str(tree / "none"), "/data", False),))
-    assert guest("files").engine.ticker.live == 0
+    assert guest("files").engine.state.live == 0
 
 
 # What is refused

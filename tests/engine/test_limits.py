@@ -82,7 +82,7 @@ def test_a_module_that_starts_above_all_bounds_has_no_instance_and_leaks_none(en
     assert module.min_pages == 1000
     with pytest.raises(OutOfInstances, match="1000 pages exceeds memory limits"):
         run(module, limits=Limits(memory_pages=10, stdout=1))
-    assert engine.ticker.live == 0
+    assert engine.state.live == 0
 
 
 def test_the_io_memory_does_not_count_as_the_guests(wat):

@@ -424,4 +424,4 @@ def test_a_damaged_module_is_refused_or_runs_within_its_limits(engine, name, cha
     finally:
         compiled.close()
     assert len(outcome.stdout) <= 1 << 16
-    assert engine.ticker.live == 0
+    assert engine.state.live == 0

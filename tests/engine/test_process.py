@@ -121,7 +121,7 @@ from starlette_wasm.engine import capi
 loop = asyncio.new_event_loop()
 task = loop.create_task(invoke(load("{guest}"), b"{{}}"))
 loop.run_until_complete(asyncio.sleep(0.1))
-assert engine.ticker.live == 1
+assert engine.state.live == 1
 coroutine = task.get_coro()
 child = os.fork()
 if not child:

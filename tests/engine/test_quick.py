@@ -121,12 +121,12 @@ def test_a_closed_module_is_left_to_python(engine: Engine) -> None:
     assert isinstance(answered(asked), tuple)
     module.close()
     assert answered(asked) is None
-    assert engine.ticker.live == 0
+    assert engine.state.live == 0
 
 
 def test_where_there_is_no_room_it_is_left_to_python(engine: Engine, monkeypatch: pytest.MonkeyPatch, wat: Wat) -> None:
     asked = quick(wat(HELLO))
-    monkeypatch.setattr(engine.ticker, "live", engine.config.max_instances)
+    monkeypatch.setattr(engine.state, "live", engine.config.max_instances)
     assert answered(asked) is None
 
 
@@ -135,8 +135,8 @@ def test_outside_of_a_loop_nothing_is_held(wat: Wat) -> None:
     asked = quick(Module.compile(engine, capi.assemble(HELLO)))
     with pytest.raises(RuntimeError, match="no running event loop"):
         asked.ask(SCOPE, "/", {}, b"", "")
-    assert engine.ticker.live == 0
-    assert len(engine.scratches) == 1
+    assert engine.state.live == 0
+    assert engine.state.scratch
 
 
 def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> None:
@@ -145,11 +145,11 @@ def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> No
     for _ in range(3):
         found = answered(asked)
         assert isinstance(found, Begun)
-        assert engine.ticker.live == 1
+        assert engine.state.live == 1
         assert len(module.live) == 1
         found.invocation.start()
         found.invocation.close()
-        assert engine.ticker.live == 0
+        assert engine.state.live == 0
         assert not module.live
     assert len(engine.scratches) == max(scratches, 1)
 
@@ -163,7 +163,7 @@ def test_one_that_nobody_goes_on_with_can_be_closed(body: str) -> None:
         found = answered(asked)
         assert isinstance(found, Begun)
         found.invocation.close()
-        assert engine.ticker.live == 0
+        assert engine.state.live == 0
         assert not module.live
     # The pool has room for three: none of the four is left in it.
     begun = [answered(asked) for _ in range(3)]

@@ -53,7 +53,7 @@ def test_a_guest_in_a_long_instruction_is_counted_reported_and_its_thread_replac
         await until(lambda: engine.workers.replaced)
         assert (engine.workers.stuck, engine.workers.replaced) == (1, 1)
         assert engine.workers._threads == 1
-        await until(lambda: not engine.workers.stuck and not engine.ticker.live)
+        await until(lambda: not engine.workers.stuck and not engine.state.live)
         assert engine.workers.busy == 0
         assert (await invoke(spin, limits=Limits(time=0.1))).end is End.TIMEOUT
         assert engine.workers.replaced == 1

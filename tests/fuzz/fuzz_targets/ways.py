@@ -118,7 +118,7 @@ def compare_request(
 ) -> bool:
     """Whether quick.c took the request. Raises where the guest got something else than Python would have given it."""
     found = asyncio.run(_seen(scope, body, path, params, region, environ))
-    assert engine().ticker.live == 0
+    assert engine().state.live == 0
     if found is None:
         return False
     request_id, outcome = found
@@ -153,7 +153,7 @@ async def _seen(
 def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
     """Whether quick.c took the answer. Raises where Python refuses it, or would have sent something else."""
     answer, outcome = asyncio.run(_said(stdout, request_id))
-    assert engine().ticker.live == 0
+    assert engine().state.live == 0
     if answer is None:
         assert outcome is not None
         assert (outcome.end, outcome.stdout) == (End.OK, stdout)
@@ -164,7 +164,7 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
         raise AssertionError(f"quick.c took what is refused: {error}") from None
     status, headers, content = render(response, "GET", checked=True)
     assert answer[:3] == (status, with_request_id(headers, request_id.decode()), content)
-    assert [type(each) for each in answer] == [int, list, bytes, int, int]
+    assert [type(each) for each in answer] == [int, list, bytes, int, int, bool]
     assert 0 < answer[3] < TIMEOUT_MS * 1_000_000
     assert answer[4] < 100
     return True

@@ -1,0 +1,256 @@
+"""Instances that are made before their request comes: fresh as ever, few, and gone with what they are of."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support import command
+
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.hot import PREPARED
+from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.plan import Limits, Plan
+from starlette_wasm.engine.quick import Answer, Begun, Quick
+from starlette_wasm.protocols.edge import EdgeProtocol
+
+SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
+ANSWER = json.dumps({"status_code": 200, "body": "A"})
+_AT = ANSWER.index("A")
+# Says how often it was here before, by a letter in its memory and one in a global.
+COUNTS = command(
+    f"""(i32.store8 (i32.const {_AT}) (i32.add (i32.load8_u (i32.const {_AT}))
+          (i32.add (global.get $calls) (i32.load8_u (i32.const 60000)))))
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (i32.store8 (i32.const 60000) (i32.add (i32.load8_u (i32.const 60000)) (i32.const 1)))
+        (call $print (i32.const 0) (i32.const {len(ANSWER)}))""",
+    more=f"(global $calls (mut i32) (i32.const 0)) (data (i32.const 0) {json.dumps(ANSWER)})",
+)
+
+
+_numbers = itertools.count(1)
+
+
+def fresh_engine() -> Engine:
+    """One that no other test has used."""
+    return Engine.shared(EngineConfig(max_instances=3, clock_resolution_ns=1_000_000 + next(_numbers)))
+
+
+def quick(engine: Engine, guest: str = COUNTS) -> Quick:
+    plan = Plan(Module.compile(engine, capi.assemble(guest)), Limits())
+    return Quick(plan, EdgeProtocol().end("f", "1", 5000), ())
+
+
+def ask(asked: Quick, body: bytes = b"", path: str = "/") -> Answer | Begun | None:
+    return asked.ask(SCOPE, path, {}, body, "")
+
+
+def bodies(found: list[Answer | Begun | None]) -> set[bytes]:
+    assert all(isinstance(each, tuple) for each in found)
+    return {each[2] for each in found if isinstance(each, tuple)}
+
+
+def run(main: Callable[[], Any]) -> Any:
+    return asyncio.run(main())
+
+
+async def swept() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def test_each_request_has_a_fresh_instance() -> None:
+    engine = fresh_engine()
+    asked = quick(engine)
+
+    async def main() -> None:
+        found = []
+        for _ in range(50):
+            found.append(ask(asked))
+            await swept()
+            assert engine.prepared == 1
+        found += [ask(asked) for _ in range(50)]  # nothing is swept in between
+        assert engine.prepared == 0
+        assert bodies(found) == {b"A"}
+        await swept()
+        assert engine.prepared == 1
+
+    run(main)
+
+
+def test_what_is_prepared_gets_the_input_of_its_request() -> None:
+    engine = fresh_engine()
+    echo = command(
+        """(local $n i32)
+           (i32.store (i32.const 0) (i32.const 32)) (i32.store (i32.const 4) (i32.const 60000))
+           (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+           (call $print (i32.const 32) (i32.load (i32.const 8)))""",
+        "fd_read",
+    )
+    asked = quick(engine, echo)
+
+    async def main() -> None:
+        for i in range(20):
+            body = b"b" * (i * 3000)  # from 16 KiB on its io memory grows
+            found = ask(asked, body, f"/{i}")
+            assert isinstance(found, Begun)  # a request is no answer
+            outcome = await found.invocation.run(asyncio.get_running_loop().time() + 9, no_guard)
+            seen = json.loads(outcome.stdout)
+            assert (seen["path"], seen["body"]) == (f"/{i}", body.decode() or None)
+            assert seen["context"]["request_id"] == found.request_id
+            engine.state.last = None
+            ask(quick_counts)
+            await swept()
+
+    quick_counts = quick(engine)
+    run(main)
+
+
+def no_guard() -> Any:
+    raise AssertionError("it has ended")
+
+
+def test_they_take_no_place_of_a_guest() -> None:
+    engine = fresh_engine()
+    asked = [quick(engine) for _ in range(PREPARED + 4)]
+    endless = quick(engine, command("(loop $on (br $on))"))
+
+    async def main() -> None:
+        for each in (*asked, *asked):
+            assert isinstance(ask(each), tuple)
+            await swept()
+        assert engine.prepared == PREPARED
+        begun = [ask(endless) for _ in range(3)]  # as many as there may be
+        assert all(isinstance(each, Begun) for each in begun)
+        assert engine.state.live == 3
+        for each in begun:
+            assert isinstance(each, Begun)
+            each.invocation.drop()
+        assert engine.state.live == 0
+        assert bodies([ask(each) for each in asked]) == {b"A"}
+
+    run(main)
+
+
+def test_what_is_asked_seldom_is_not_prepared() -> None:
+    engine = fresh_engine()
+    often, seldom = quick(engine), quick(engine)
+
+    async def main() -> None:
+        for _ in range(100):
+            ask(often)
+        ask(seldom)
+        await swept()
+        assert engine.prepared == 1
+        assert not seldom._memory.place
+        ask(seldom)
+        await swept()
+        assert engine.prepared == 2
+
+    run(main)
+
+
+def test_the_one_not_used_for_long_makes_room() -> None:
+    engine = fresh_engine()
+    asked = [quick(engine) for _ in range(PREPARED)]
+    more = [quick(engine) for _ in range(3)]
+
+    async def main() -> None:
+        for each in asked:
+            ask(each)
+            await swept()
+        for _ in range(2):
+            for each in (*asked[4:], *more):
+                assert isinstance(ask(each), tuple)
+                await swept()
+        assert engine.prepared == PREPARED
+        places = [each._memory.place for each in more]
+        assert all(places)
+        assert all(each._memory.place for each in asked[8:])
+
+    run(main)
+
+
+@pytest.mark.parametrize("end", ["close", "forget", "rest"])
+def test_they_go_with_what_they_are_of(end: str) -> None:
+    engine = fresh_engine()
+    first, second = quick(engine), quick(engine)
+
+    async def main() -> None:
+        nonlocal first
+        for each in (first, second):
+            ask(each)
+            await swept()
+        assert engine.prepared == 2
+        ask(first)  # it is about to be swept
+        if end == "close":
+            assert first._plan.module.close()
+            assert ask(first) is None
+        elif end == "forget":
+            del first, each
+            gc.collect()
+        else:
+            await engine.rest(0)
+            assert engine.prepared == 0
+        await swept()
+        assert engine.prepared == (0 if end == "rest" else 1)
+        assert bodies([ask(second)]) == {b"A"}
+
+    run(main)
+
+
+def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
+    engine = fresh_engine()
+    asked = quick(engine)
+    loop = asyncio.new_event_loop()
+
+    async def stop() -> Answer | Begun | None:
+        loop.stop()
+        return ask(asked)
+
+    task = loop.create_task(stop())
+    loop.run_forever()
+    assert bodies([task.result()]) == {b"A"}
+    loop.close()
+    assert engine.state.due
+
+    async def main() -> None:
+        engine.ticker.touch()
+        ask(asked)
+        await swept()
+        assert engine.prepared == 1
+
+    run(main)
+
+
+def test_a_forked_child_leaves_them_alone() -> None:
+    engine = fresh_engine()
+    asked = quick(engine)
+
+    async def main() -> None:
+        ask(asked)
+        await swept()
+        ask(asked)  # and one is to be swept, by both
+        pid = os.fork()
+        if not pid:
+            try:
+                await swept()
+                os._exit(0 if engine.state.dead and engine.prepared == 0 and ask_again() is None else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222
+        await swept()
+        assert engine.prepared == 1
+        assert bodies([ask(asked)]) == {b"A"}
+
+    def ask_again() -> Answer | Begun | None:
+        return asked._ask(SCOPE, "/", {}, b"", "")  # type: ignore[no-any-return]
+
+    run(main)
