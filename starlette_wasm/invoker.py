@@ -196,16 +196,19 @@ class Invoker:
         if quick is None or bulkhead.active >= bulkhead.limit or self._state not in TAKING:
             return None  # a dead engine says so itself
         tally = target.tally
-        timed = tally is not None or exchange is not IDLE_EXCHANGE
-        begin = time.monotonic() if timed else 0.0
+        if tally is None and exchange is IDLE_EXCHANGE:
+            found = quick.ask(scope, path, params, body, region)
+            if isinstance(found, tuple):
+                self._counts["ok"] += 1
+            return found
+        begin = time.monotonic()
         found = quick.ask(scope, path, params, body, region)
         if isinstance(found, tuple):
             self._counts["ok"] += 1
-            if timed:
-                took = time.monotonic() - begin
-                self.telemetry.told(exchange, target, found, took)
-                if tally is not None:
-                    tally.answered(took, found[0])
+            took = time.monotonic() - begin
+            self.telemetry.told(exchange, target, found, took)
+            if tally is not None:
+                tally.answered(took, found[0])
         return found
 
     def guard(self, gone: Gone | None) -> Interruptible:

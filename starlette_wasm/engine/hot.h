@@ -46,6 +46,7 @@ struct engine {
   uint32_t dead;        /* the parent's, in a forked child */
   uint32_t asked, hand; /* requests so far; where in ``prepared`` to look next */
   uint32_t due;         /* whether sweep() is about to be called */
+  uint32_t swept, busy; /* ``asked`` at the last sweep(); for how many requests none is worth its while */
 };
 
 struct plan {

@@ -80,6 +80,8 @@ class EngineMemory(Structure):
         ("asked", c_uint32),
         ("hand", c_uint32),
         ("due", c_uint32),
+        ("swept", c_uint32),
+        ("busy", c_uint32),
     )
 
 

@@ -7,6 +7,7 @@
 #include "hot.h"
 
 enum { OFTEN = 64, SMALL = 4 << 16 }; /* requests within which it is often; bytes that are cleared in no time */
+enum { BUSY = 32 }; /* requests in which not to look again whether the loop has time, once it had none */
 
 /* The instance that was prepared for a request, if there is one. */
 bool take(struct scratch *s, struct quick *q) {
@@ -74,6 +75,8 @@ void sweep(struct engine *e) {
   struct quick *q = e->last;
   e->last = NULL;
   e->due = false;
+  e->busy = e->asked - e->swept > 1 ? BUSY : 0; /* several came in one turn of the loop */
+  e->swept = e->asked;
   if (e->dead)
     return;
   tidy(e);

@@ -87,6 +87,10 @@ static struct {
   PyObject *method, *headers, *path, *query_string, *http_version, *scheme;
 } keys;
 
+static struct {
+  PyObject *content_type, *content_length, *request_id;
+} names;
+
 /* Random bytes for ids, of which one system call gives sixteen ids' worth. A forked child draws its own. */
 static struct {
   uint8_t bytes[256];
@@ -126,13 +130,17 @@ static bool ready(void) {
     if (c > 0x20 && !strchr("%+\"\\", c)) /* nothing to decode or escape */
       kinds[c] |= IN_QUERY;
   }
+  names.content_type = PyBytes_FromStringAndSize("content-type", 12);
+  names.content_length = PyBytes_FromStringAndSize("content-length", 14);
+  names.request_id = PyBytes_FromStringAndSize("x-request-id", 12);
   keys.method = PyUnicode_InternFromString("method");
   keys.headers = PyUnicode_InternFromString("headers");
   keys.path = PyUnicode_InternFromString("path");
   keys.query_string = PyUnicode_InternFromString("query_string");
   keys.http_version = PyUnicode_InternFromString("http_version");
   keys.scheme = PyUnicode_InternFromString("scheme");
-  return keys.method && keys.headers && keys.path && keys.query_string && keys.http_version && keys.scheme;
+  return names.content_type && names.content_length && names.request_id && keys.method && keys.headers && keys.path &&
+         keys.query_string && keys.http_version && keys.scheme;
 }
 
 static bool all(struct span text, uint8_t kind) {
@@ -494,14 +502,21 @@ static size_t unescape(uint8_t *to, struct span text) {
   return (size_t)(to - begin);
 }
 
-static bool append(PyObject *list, struct span name, struct span value) {
-  PyObject *a = PyBytes_FromStringAndSize((const char *)name.at, (ssize_t)name.len);
+static bool append_to(PyObject *list, PyObject *a, struct span value) {
   PyObject *b = PyBytes_FromStringAndSize((const char *)value.at, (ssize_t)value.len);
   PyObject *pair = a && b ? PyTuple_Pack(2, a, b) : NULL;
   bool ok = pair && !PyList_Append(list, pair);
-  drop(a);
   drop(b);
   drop(pair);
+  return ok;
+}
+
+static bool append(PyObject *list, struct span name, struct span value) {
+  if (IS(name, "content-type"))
+    return append_to(list, names.content_type, value);
+  PyObject *a = PyBytes_FromStringAndSize((const char *)name.at, (ssize_t)name.len);
+  bool ok = append_to(list, a, value);
+  drop(a);
   return ok;
 }
 
@@ -624,16 +639,14 @@ static PyObject *answer(struct scratch *s, struct span id, bool due) {
   do
     *--digit = (uint8_t)('0' + size % 10);
   while (size /= 10);
-  static const char length[] = "content-length", request_id[] = "x-request-id";
   code = PyLong_FromLong(status);
   content = PyBytes_FromStringAndSize((const char *)body.at, (ssize_t)body.len);
   ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
   pages = PyLong_FromSsize_t((ssize_t)s->pages);
   late = PyBool_FromLong(due);
   if (code && content && ran && pages && late &&
-      append(headers, (struct span){(const uint8_t *)length, sizeof length - 1},
-             (struct span){digit, (size_t)(digits + sizeof digits - digit)}) &&
-      append(headers, (struct span){(const uint8_t *)request_id, sizeof request_id - 1}, id))
+      append_to(headers, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)}) &&
+      append_to(headers, names.request_id, id))
     found = PyTuple_Pack(6, code, headers, content, ran, pages, late);
 end:
   drop(headers);
@@ -719,9 +732,10 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
       s->store = NULL;
   }
   PyObject *found = NULL;
-  bool due = !e->due;
+  bool due = !e->due && !e->busy;
+  e->busy -= e->busy > 0;
   if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len}, due))) {
-    e->due = true;
+    e->due |= due;
     e->live--;
     if (q->plan->heavy)
       q->plan->heavy--;

@@ -137,6 +137,7 @@ class Ticker:
         """Of ``state`` the number of guests under way is read, and ``turns`` written."""
         self._timer = _timer(engine)
         self._state = state
+        self._sweep = None if hot is None else hot.sweeps(ctypes.addressof(state))
         self.armed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         _tickers.add(self)
@@ -166,6 +167,8 @@ class Ticker:
         if loop is not self._loop:
             return
         if not self._state.live and self._state.turns == _TURNS:
+            if self._sweep is not None:  # what a busy loop has left
+                self._sweep()
             self.rest()
         if self.armed:
             self._state.turns = _TURNS
