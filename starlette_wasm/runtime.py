@@ -17,6 +17,7 @@ from .capabilities import Capabilities, CapabilitySettings
 from .config import Config, RouteRule
 from .deployment import Deployment, deploy
 from .engine.engine import Engine, EngineConfig
+from .engine.library import unmap_cold_pages
 from .exceptions import RuntimeClosed
 from .functions.circuit import LoadCircuit
 from .functions.stop import Stop
@@ -30,7 +31,6 @@ from .rollout.canary.controller import Canaries
 from .rollout.canary.shadow import Shadows
 from .rollout.pipeline.breaker import Circuit
 from .rollout.pipeline.plan import Pipeline
-from .rollout.pipeline.runner import run
 from .rollout.router import Router
 from .settings import Heard, WasmSettings, load_settings
 from .target import Target
@@ -191,9 +191,11 @@ class WasmRuntime(Invoker):
             )
         )
         self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
-        return self.reloader.first(
+        deployment = self.reloader.first(
             lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads, None, stop)
         )
+        unmap_cold_pages()
+        return deployment
 
     def load(self, config: Config, binders: Iterable[Binder], stop: Stop) -> Deployment:
         """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
@@ -279,6 +281,8 @@ class WasmRuntime(Invoker):
         exchange: Exchange | None = None,
     ) -> EdgeResponse:
         """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
+        from .rollout.pipeline.runner import run  # for who has no pipelines, it is not loaded
+
         return await run(self, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange)
 
     async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
@@ -290,7 +294,7 @@ class WasmRuntime(Invoker):
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
-        return await run(self, self.deployment.pipelines.find(path, request.method), request)
+        return await self.call_pipeline(self.deployment.pipelines.find(path, request.method), request)
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges of this runtime; those of the engine are of the process.

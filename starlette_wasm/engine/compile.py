@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import bounds, capi, link
+from . import bounds, capi
 from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
 
 # What the engine says of features that are off; of damaged bytes it says other things.
@@ -25,6 +25,8 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
 
     Raises InvalidModuleError and UnsupportedModuleError.
     """
+    from . import link  # for who has all code in the cache, it is not loaded
+
     if guest.startswith(COMPONENT_PREAMBLE):
         raise UnsupportedModuleError("it is a component; build it as a core module (a WASI preview 1 command)")
     if not guest.startswith(PREAMBLE):

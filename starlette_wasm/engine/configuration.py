@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from . import capi
 from .library import VERSION
+
+WASI = "wasi_snapshot_preview1"
+LINK_DIGEST = hashlib.sha256(
+    b"".join(
+        Path(__file__).with_name(part).read_bytes()
+        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py")
+    )
+).hexdigest()
+"""What a linked module depends on beside the guest."""
 
 _CODE: dict[str, int | bool] = {
     "epoch_interruption": True,

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
-from .configuration import code_settings, fingerprint
+from .configuration import WASI, code_settings, fingerprint
 from .hot import PREPARED, EngineMemory, QuickMemory, hot
-from .link import WASI
 from .ticker import Ticker
 from .workers import Workers
 

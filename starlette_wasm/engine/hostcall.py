@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import capi, layout
 from .callback import AsyncHost, define_async
-from .link import WASI
+from .configuration import WASI
 
 if TYPE_CHECKING:
     from .driver import Invocation

@@ -11,7 +11,6 @@ validated by wasmtime like any module: a mistake here can break a guest, not the
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ from .binary import (
     leb,
     vector,
 )
+from .configuration import WASI
 
-WASI = "wasi_snapshot_preview1"
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
 STAT = "path_filestat_get"  # path_open asks it first
 EDGE = "edge"
@@ -43,13 +42,6 @@ _HELPERS = ("strings", "size", "take_bytes", "take_entry", "denied", "memory_gro
 _OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
 _NOT_WASI = {*_HELPERS, *_OURS.values()}
 _SOURCE = Path(__file__).with_name("wasi.wat").read_text()
-DIGEST = hashlib.sha256(
-    b"".join(
-        Path(__file__).with_name(part).read_bytes()
-        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py")
-    )
-).hexdigest()
-"""What a linked module depends on beside the guest."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..engine.link import DIGEST as LINK_DIGEST
+from ..engine.configuration import LINK_DIGEST
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -7,9 +7,12 @@ import hashlib
 import logging
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..engine.lines import Lines
 from ..engine.outcome import Outcome
+
+if TYPE_CHECKING:
+    from ..engine.lines import Lines
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -42,6 +45,8 @@ class Symbols:
         return (*named, *outcome.frames[len(named) :])
 
     def _read(self) -> Lines:
+        from ..engine.lines import Lines  # few functions trap
+
         try:
             with self._file.open("rb") as stream:
                 guest = stream.read(self._size + 1)  # whatever is there now
