@@ -233,7 +233,10 @@ class Invoker:
     def region(self, header: str | None) -> str:
         """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
         heard = self.heard
-        return header if header is not None and heard.trust_region_header and _REGION(header) else heard.region
+        if header is None or not heard.trust_region_header:
+            return heard.region
+        header = header.strip(" \t")  # which not every server takes away behind a value
+        return header if _REGION(header) else heard.region
 
     async def _response(
         self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch, limit: float

@@ -287,6 +287,7 @@ def test_rules_choose_by_method_region_and_version(tmp_path: Path) -> None:
     ]
     headers = {"x-region": "north"}
     with TestClient(app(wasm, trust_region_header=True, allow_version_header=True)) as http:
+        assert http.post("/a", headers={"x-region": "north \t"}).json()["context"]["region"] == "north"
         assert http.post("/a", headers=headers).json()["context"]["region"] == "north"
         refused = http.get("/a", headers=headers)
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,12 @@ def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
     if path == url or not path or any(each in path for each in "?#\0"):
         raise ConfigError(f"{url!r} names no file", key=key, mend=_mend(key))
     return Path(path)
+
+
+def without_making(url: str, key: str) -> str:
+    """The URL; one in memory instead where it is of a file that would be made. Raises ConfigError."""
+    file = sqlite_path(url, key)
+    return "sqlite://" if file and not file.exists() and os.access(file.parent, os.W_OK | os.X_OK) else url
 
 
 def is_nats(url: str, key: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..capabilities import CapabilityError
-from ..capabilities.backends import sqlite_path, without_secrets
+from ..capabilities.backends import without_making, without_secrets
 from ..config import CanaryConfig, load_config
 from ..exceptions import CanaryConflict, ConfigError
 from ..rollout.canary.hands import Hands
@@ -26,11 +26,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("action", nargs="?", choices=_ACTIONS, default="status", help="status where none is given")
     command.add_argument("--config", default="wasm.yaml", help="path of the wasm.yaml (default: %(default)s)")
     whose = "whose canary; may be left out where the config has one"
-    command.add_argument("function", nargs="?", default=argparse.SUPPRESS, help=whose)
-    command.add_argument("--function", help="the same")
+    command.add_argument("function", nargs="?", default=argparse.SUPPRESS, action=_Once, help=whose)
+    command.add_argument("--function", action=_Once, help="the same")
     command.add_argument("--full", action="store_true", help="with promote: all steps at once")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.set_defaults(run=run, of="canaries")
+
+
+class _Once(argparse.Action):
+    """Refuses another value than it was given before."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        if before not in (None, values):
+            parser.error(f"one {self.dest} at a time: {before} or {values}")
+        setattr(namespace, self.dest, values)
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -38,8 +54,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     canaries = load_config(options.config).canaries
     url = load_settings().canary_url
     # Who only looks makes no file. Nothing but the start of a rollout can be done where there is none.
-    file = sqlite_path(url, KEY)
-    store = open_store("sqlite://" if file and options.action != "start" and not file.exists() else url)
+    store = open_store(url if options.action == "start" else without_making(url, KEY))
     await store.open()
     try:
         if options.action != "status":

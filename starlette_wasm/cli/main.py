@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from ..capabilities.backends import without_making
 from ..exceptions import WasmError
 from ..runtime import WasmRuntime
-from ..settings import load_settings
+from ..settings import WasmSettings, load_settings
 from . import canary
 
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = load_settings(aot_cache=False, canary_url="")
+    settings = _settings(aot_cache=False)
     async with WasmRuntime(options.config, settings) as runtime:
         return [
             {
@@ -76,7 +77,7 @@ async def _check(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
-    async with WasmRuntime(options.config, load_settings(canary_url="")) as runtime:
+    async with WasmRuntime(options.config, _settings()) as runtime:
         return [
             {
                 "function": name,
@@ -86,6 +87,13 @@ async def _compile(options: argparse.Namespace) -> list[dict[str, Any]]:
             }
             for (name, version), function in sorted(runtime.deployment.functions.items())
         ]
+
+
+def _settings(**given: Any) -> WasmSettings:
+    """For who makes no files, and begins no rollout."""
+    settings = load_settings(canary_url="", **given)
+    stores = {key: without_making(getattr(settings, key), key) for key in ("kv_url", "queue_url")}
+    return settings.model_copy(update=stores)
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

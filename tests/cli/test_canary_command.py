@@ -66,6 +66,15 @@ def test_who_only_looks_at_a_config_begins_nothing(
     assert canary(capsys, file)["status"] == "not begun"
 
 
+@pytest.mark.parametrize("arguments", [["f", "--function", "g"], ["--function", "f", "--function", "g"]])
+def test_two_functions_at_a_time_are_refused(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["canary", "status", *arguments, "--config", str(file)])
+    assert "one function at a time: f or g" in capsys.readouterr().err
+
+
 def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = f"sqlite:///{file.parent}/canary.db"
     for arguments, message in (

@@ -25,6 +25,26 @@ def test_check_lists_the_rules(capsys):
     assert [rule["weight"] for rule in rules[:2]] == [80, 20]
 
 
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_who_only_looks_makes_no_stores(capsys, tmp_path, monkeypatch, command):
+    policy = "kvNamespaces: [a]\nqueues: [b]\n"
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/all.yaml").write_text(policy)
+    config = {
+        "functionsDir": str(SAMPLE.parent / "functions"),
+        "policiesDir": str(tmp_path / "policies"),
+        "rules": [{"pathPattern": "/cache", "functionName": "edge-cache", "policy": "all"}],
+    }
+    (tmp_path / "wasm.yaml").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "wasm.yaml"]) == 0
+    assert capsys.readouterr().out
+    assert not list(tmp_path.glob("*.db*"))
+    monkeypatch.setenv("STARLETTE_WASM_KV_URL", "sqlite:////no/such/folder/kv.db")
+    assert main([command, "wasm.yaml"]) == 1
+    assert "/no/such/folder" in capsys.readouterr().err
+
+
 def test_check_lists_the_pipelines(capsys, tmp_path):
     config = {
         "functionsDir": str(SAMPLE.parent / "functions"),

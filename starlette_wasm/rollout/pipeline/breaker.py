@@ -150,6 +150,10 @@ class Breakers:
             breaker = self._breakers.setdefault(key, Breaker(_name(*key), self._config))
         return breaker
 
+    def keep(self, used: Collection[tuple[str, str]]) -> None:
+        """Of functions and circuits; the others are forgotten: nobody would ever find out whether they work again."""
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if (key[0], key[2]) in used}
+
     def states(self) -> dict[str, Circuit]:
         """By ``name v1 (policy)``."""
         return {_name(*key): breaker.state for key, breaker in sorted(self._breakers.items())}

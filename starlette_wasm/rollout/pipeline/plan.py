@@ -207,6 +207,9 @@ def bind_pipelines(
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
         pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))
+    calls = [call for pipeline in pipelines.all for step in pipeline.steps for call in _calls(step)]
+    callees = [callee for call in calls for callee in (call.callee, call.fallback) if callee is not None]
+    breakers.keep({(callee.target.name, callee.circuit) for callee in callees})
     return pipelines
 
 

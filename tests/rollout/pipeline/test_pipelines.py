@@ -431,6 +431,14 @@ def test_a_reload_keeps_circuits_and_budgets_of_what_is_the_same(tmp_path: Path)
             await runtime.reload(config.model_copy(update={"pipelines": [other]}))
             assert runtime.circuits == {"a v1 (edge-none)": "open"}
             assert runtime.deployment.pipelines.all[0].budget is not budget
+            (calls,) = pipeline.steps
+            strict = pipeline.model_copy(update={"steps": [calls.model_copy(update={"policy": "edge-strict"})]})
+            await runtime.reload(config.model_copy(update={"pipelines": [strict]}))
+            assert runtime.circuits == {}
+            await runtime.reload(config)
+            assert runtime.circuits == {}
+            assert (await ask("a=trap")).status_code == 500
+            assert runtime.circuits == {"a v1 (edge-none)": "open"}
             lenient = config.circuit_breaker.model_copy(update={"minimum_calls": 2})
             await runtime.reload(config.model_copy(update={"circuit_breaker": lenient}))
             assert runtime.circuits == {}
