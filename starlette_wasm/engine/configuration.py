@@ -9,6 +9,8 @@ from . import capi
 from .library import VERSION
 
 WASI = "wasi_snapshot_preview1"
+OPENERS = frozenset({"path_open", "fd_prestat_get"})
+"""Imports without one of which a guest is granted no files."""
 LINK_DIGEST = hashlib.sha256(
     b"".join(
         Path(__file__).with_name(part).read_bytes()

@@ -33,7 +33,7 @@ from .binary import (
     leb,
     vector,
 )
-from .configuration import WASI
+from .configuration import OPENERS, WASI
 
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
 STAT = "path_filestat_get"  # path_open asks it first
@@ -113,12 +113,14 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     tables, own_tables = vector(sections.get(TABLE))
     first = Reader(sections[START]).u32() if START in sections else None
 
-    called = [name for name, _ in imports if re.search(r"@(host|granted)\b", _bodies()[name].text)]
+    files = any(name in OPENERS for name, _ in imports)
+    calls = r"@(host|granted)\b" if files else r"@host\b"
+    called = [name for name, _ in imports if re.search(calls, _bodies()[name].text)]
     if "path_open" in called:
         called.append(STAT)
     host = list(dict.fromkeys(called))
 
-    donor = _donor(types, imports, host, tables, own, first, start)
+    donor = _donor(types, imports, host, files, tables, own, first, start)
     donated, _ = binary.split(assemble(donor))
     added = list(binary.bodies(donated[CODE]))
     before, after = added[: len(imports)], added[len(imports) + own :]
@@ -246,6 +248,7 @@ def _donor(
     types: list[tuple[tuple[str, ...], tuple[str, ...]]],
     imports: list[tuple[str, int]],
     host: list[str],
+    files: bool,
     tables: int,
     own: int,
     first: int | None,
@@ -272,7 +275,7 @@ def _donor(
             if macro == "host":
                 return call
             if macro == "granted":
-                return granted
+                return granted if files else "(i32.const 8)"  # EBADF
             if macro == STAT:
                 return str(host.index(STAT))
             return str(layout.FIELDS[macro])

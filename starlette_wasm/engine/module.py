@@ -8,6 +8,7 @@ from typing import Any
 
 from . import capi
 from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, one_line
+from .configuration import OPENERS
 from .engine import Engine
 from .hot import ModuleMemory, hot
 
@@ -39,7 +40,7 @@ class Module:
         self.reads_clock = bool({"clock_time_get", "poll_oneoff"} & imports)
         self.calls_host = bool(HOST_CALLS & imports)
         self.uses_edge = "edge_call" in imports
-        self.uses_files = "path_open" in imports or "fd_prestat_get" in imports
+        self.uses_files = bool(OPENERS & imports)
         self.slow_files = bool(_SLOW & imports)
         self.host_names = tuple((i, name.encode()) for i, name in enumerate(self.host))
         self.host_call_names = tuple((i, name) for i, name in self.host_names if name.decode() in HOST_CALLS)

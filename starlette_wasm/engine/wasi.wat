@@ -3,7 +3,8 @@
 ;; $guest is the guest's memory, $io the memory appended for the host; the guest cannot name it.
 ;; @name is the address of a field in $io (layout.py). @host calls the host's function of the same name with this
 ;; function's own arguments, through the table appended for it; @granted does so where the policy grants a
-;; directory (the field files is not 0) and gives BADF otherwise. fds 0, 1 and 2 are served here.
+;; directory (the field files is not 0) and gives BADF otherwise, or always in a guest that can open none. fds 0, 1 and
+;; 2 are served here.
 ;; The functions after the last WASI one are helpers, appended behind the guest's own functions.
 ;; errno: 2 ACCES, 8 BADF, 19 DQUOT, 22 FBIG, 28 INVAL, 33 MFILE, 51 NOSPC, 57 NOTSOCK, 58 NOTSUP, 63 PERM, 69 ROFS, 70 SPIPE, 76 NOTCAPABLE.
 

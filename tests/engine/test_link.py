@@ -203,6 +203,25 @@ def test_tables_segments_and_references_of_the_guest_work_beside_the_hosts(wat):
     assert numbers(run(wat(command(body, "sched_yield", "poll_oneoff", more=more)))) == [7, 0, 7, 2, 8, 5]
 
 
+@pytest.mark.parametrize(
+    ("imports", "host"),
+    [
+        ((), ()),
+        (("fd_read", "fd_close", "fd_seek", "path_unlink_file"), ()),
+        (("poll_oneoff",), ("poll_oneoff",)),
+        (("fd_prestat_get",), ("fd_write", "fd_prestat_get")),
+        (("path_open",), ("fd_write", "path_open", "path_filestat_get")),
+    ],
+)
+def test_a_guest_that_opens_no_files_has_none_of_the_hosts_functions_for_them(wat, imports, host):
+    """And gets EBADF, as where none are granted."""
+    body = """(call $print_i32 (call $fd_write (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0)))"""
+    module = wat(command(body, *imports))
+    assert module.host == host
+    assert module.uses_files == ("fd_write" in host)
+    assert numbers(run(module)) == [8]
+
+
 def test_a_function_that_only_its_export_declares_can_be_referred_to(wat):
     more = """
       (table 2 funcref)
