@@ -68,10 +68,12 @@ class PathTree(Generic[T]):
         if not path.startswith("/"):  # "" at the root of a mount, "*" of OPTIONS
             leaf = self._root.below
             return None if leaf is None else (leaf.value, {})
+        if self._only_literals:
+            end = path.find("/", 1)
+            if (path[1:] if end < 0 else path[1:end]) not in self._root.literals:
+                return None
         # The last part holds all segments that no pattern is long enough to look at.
         parts = path.split("/", self._splits)
-        if self._only_literals and parts[1] not in self._root.literals:
-            return None
         found = _find(self._root, parts, 1, ())
         if found is None:
             return None
