@@ -85,7 +85,7 @@ class Quick:
         found = self._ask(scope, path, params, body, region)
         if found is None:
             engine = self._plan.module.engine
-            if engine.state.turns:
+            if engine.state.turns or engine.dead:
                 return None
             engine.ticker.touch()
             found = self._ask(scope, path, params, body, region)
