@@ -171,15 +171,23 @@ class _HandlerApp:
         self._path = path
         self._handler = handler
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wasm, path = self.wasm, self._path
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        exchange = self.wasm.exchange(scope, self._path)
+        answering = self._answer if exchange is IDLE_EXCHANGE else self._listened
+        return answering(scope, receive, send, exchange)
+
+    async def _listened(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        with exchange:
+            await self._answer(scope, receive, exchange.send(send), exchange)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        wasm = self.wasm
         request = Request(scope, receive, send)
-        with wasm.exchange(scope, path) as exchange:
-            try:
-                response = await self._handler(request, partial(_call, wasm, path, request, exchange))
-            except _FAULTS as error:
-                response = _fault(error, request, wasm, exchange)
-            await response(scope, receive, exchange.send(send))
+        try:
+            response = await self._handler(request, partial(_call, wasm, self._path, request, exchange))
+        except _FAULTS as error:
+            response = _fault(error, request, wasm, exchange)
+        await response(scope, receive, send)
 
 
 def wasm_route(
