@@ -28,8 +28,6 @@ logger = logging.getLogger("starlette_wasm.engine")
 _WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20
-_SPARE = PREPARED + 1
-"""Instances that may be there beside the guests: those of prepared.c, and the one that is yet to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,16 @@ class EngineConfig:
     """To which the guests' clocks are coarsened."""
     keep_resident: int = 256 << 10
     """Bytes at the start of a memory that are cleared by writing rather than by unmapping, between guests."""
+
+    @property
+    def prepared(self) -> int:
+        """Instances that may be prepared at once, each of another function: see prepared.c."""
+        return min(PREPARED, self.max_instances)
+
+    @property
+    def slots(self) -> int:
+        """Instances that may be there at once: guests, those prepared, and the one that is yet to be deleted."""
+        return self.max_instances + self.prepared + 1
 
 
 class OutOfInstances(Exception):
@@ -76,10 +84,10 @@ class Engine:
                 library.MAJOR + 1,
             )
         self.config = config
-        self.pooled = _can_reserve(config.max_instances)
+        self.pooled = _can_reserve(config.slots)
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
-        self.state = EngineMemory(most=config.max_instances)
+        self.state = EngineMemory(most=config.max_instances, places=config.prepared)
         """What hot.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
@@ -94,7 +102,7 @@ class Engine:
                 "cannot reserve address space for %d guests (about %d GiB): instances are allocated on demand, "
                 "which is slower; lower max_instances or raise the limit (ulimit -v)",
                 config.max_instances,
-                config.max_instances * 2 * _SLOT >> 30,
+                config.slots * 2 * _SLOT >> 30,
             )
 
     @property
@@ -152,7 +160,7 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
     settings = code_settings(pooled) | {"async_stack_size": _STACK}
     if not pooled:
         return settings, None
-    n = config.max_instances + _SPARE
+    n = config.slots
     return settings, {
         "total_core_instances": n,
         "total_memories": 2 * n,
@@ -181,7 +189,7 @@ def _faulthandler_first() -> None:
 
 def _can_reserve(instances: int) -> bool:
     """Try the pool's reservation: wasmtime aborts the process where it fails."""
-    size = (instances + _SPARE) * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
+    size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
     try:
         mmap.mmap(
             -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0), prot=0

@@ -42,6 +42,7 @@ struct engine {
   struct quick *prepared[PREPARED];
   void *spent;          /* the store of a guest that has ended, yet to be deleted */
   uint32_t live, most;  /* guests under way, and how many may be */
+  uint32_t places;      /* of ``prepared``, that may be used */
   uint32_t turns;       /* how many may begin until the ticker is looked after; 0 where it rests */
   uint32_t dead;        /* the parent's, in a forked child */
   uint32_t asked, hand; /* requests so far; where in ``prepared`` to look next */

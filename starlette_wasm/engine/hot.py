@@ -75,6 +75,7 @@ class EngineMemory(Structure):
         ("spent", c_void_p),
         ("live", c_uint32),
         ("most", c_uint32),
+        ("places", c_uint32),
         ("turns", c_uint32),
         ("dead", c_uint32),
         ("asked", c_uint32),

@@ -1,8 +1,8 @@
 /* Instances that are made before the request that they are for comes, and stores that are deleted after its answer has
    gone out: both while the event loop has nothing else to do. Each is used for one request, as ever.
 
-   What asked last has one prepared, where it asks often; PREPARED functions have one at most. All of it with the GIL
-   held. The pool has room for them beside the guests (engine.SPARE). */
+   What asked last has one prepared, where it asks often; PREPARED functions have one, or as many as guests may be
+   alive. All of it with the GIL held. The pool has room for them beside the guests. */
 
 #include "hot.h"
 
@@ -56,7 +56,7 @@ static void empty(struct quick *q) {
 /* A place among the prepared, of one that was not used for the longest time, or nearly. */
 static void find_place(struct engine *e, struct quick *q) {
   for (;;) {
-    uint32_t at = e->hand++ % PREPARED;
+    uint32_t at = e->hand++ % e->places;
     struct quick *other = e->prepared[at];
     if (other && other->used) {
       other->used = false;
