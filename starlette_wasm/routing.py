@@ -289,7 +289,8 @@ async def _call(
     within = get_route_path(scope) if scope.get("root_path") else scope["path"]
     begun: Begun | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:
-        found = runtime.ask(target, scope, within, scope["path_params"], body, region_of(runtime, scope), exchange)
+        params = scope.get("path_params") or {}  # none without a router
+        found = runtime.ask(target, scope, within, params, body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
             scope[_REQUEST_ID] = found[1][-1][1]
             return _Answer(found[0], found[1], found[2])

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from starlette_wasm import (
     ConfigError,
@@ -386,3 +387,19 @@ def test_a_route_matches_as_one_of_starlette(pattern: str, path: str, root: str,
     for method, kind in (("GET", "http"), ("POST", "http"), ("GET", "websocket")):
         scope = {"type": kind, "method": method, "path": path, "root_path": root, "path_params": {"outer": 1}}
         assert ours.matches(scope) == Route.matches(ours, scope)
+
+
+def test_an_endpoint_needs_no_router(wasm: dict[str, object]) -> None:
+    endpoint = wasm_endpoint("echo")
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime, client(WasmMiddleware(plain, runtime=runtime)) as http:
+            for _ in range(2):
+                answer = await http.get("/any")
+                assert (answer.status_code, answer.json()["params"]) == (200, {})
+
+    run(main())

@@ -65,6 +65,7 @@ class Engine:
 
     _shared: dict[EngineConfig, Engine] = {}  # noqa: RUF012
     _lock = threading.Lock()
+    _inherited: list[Engine] = []  # noqa: RUF012
 
     @classmethod
     def shared(cls, config: EngineConfig) -> Engine:
@@ -204,6 +205,7 @@ def _after_fork() -> None:
     for engine in Engine._shared.values():
         engine.dead = True
         engine.state.dead = True
+    Engine._inherited += Engine._shared.values()
     Engine._shared = {}
     Engine._lock = threading.Lock()
 

@@ -156,12 +156,12 @@ class Ticker:
     def touch(self) -> None:
         """A guest is about to run. Guests under way keep it armed; the running loop looks after it."""
         state = self._state
-        if not state.turns or self._loop is None or self._loop.is_closed():
-            with _lock:
+        with _lock:  # or another thread may put it to rest just before it counts one down
+            if not state.turns or self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.get_running_loop()
                 self._arm()
                 self._loop.call_later(REST_AFTER, self._look, self._loop)
-        state.turns -= 1
+            state.turns -= 1
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:
@@ -172,13 +172,14 @@ class Ticker:
             self.rest()
         if self.armed:
             self._state.turns = _TURNS
+            self._state.due = False  # a loop that was to sweep may have been closed
             loop.call_later(REST_AFTER, self._look, loop)
 
     def _arm(self) -> None:
         self.armed = True
         self._timer.arm()
         self._state.turns = _TURNS
-        self._state.due = False  # the loop that was to sweep may be closed
+        self._state.due = False
 
     def rest(self) -> None:
         """Unless guests are under way, which need it."""

@@ -246,6 +246,33 @@ def test_the_ticker_rests_when_no_guest_has_come_for_a_while_and_starts_again(gu
     asyncio.run(main())
 
 
+def test_a_ticker_that_another_thread_puts_to_rest_meanwhile_is_armed_again(engine, monkeypatch):
+    async def main():
+        ticker, loop = engine.ticker, asyncio.get_running_loop()
+        ticker.touch()
+        resting = threading.Thread(target=ticker.rest)
+
+        class Loop:
+            """Asked whether it is closed, it lets the other thread run."""
+
+            def is_closed(self):
+                resting.start()
+                resting.join(0.2)
+                return False
+
+        monkeypatch.setattr(ticker, "_loop", Loop())
+        ticker.touch()
+        resting.join()
+        assert (engine.state.turns > 0) == ticker.armed
+        monkeypatch.setattr(ticker, "_loop", loop)
+        for _ in range(3):
+            ticker.touch()
+            assert ticker.armed
+            assert 0 < engine.state.turns <= ticker_module._TURNS
+
+    asyncio.run(main())
+
+
 def test_the_ticker_does_not_rest_while_a_guest_is_alive(guest, engine):
     async def main():
         task = asyncio.create_task(invoke(guest("sleep_ms"), b'{"query":{"ms":"700"}}'))
