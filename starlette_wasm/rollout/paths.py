@@ -63,8 +63,10 @@ class PathTree(Generic[T]):
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The value of the most specific pattern that fits, and its parameters; None where none fits."""
         leaf = self._exact.get(path)
-        if leaf is not None:
-            return leaf.value, {}
+        return self.search(path) if leaf is None else (leaf.value, {})
+
+    def search(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """As match(), for a path that is not in ``exact``."""
         if not path.startswith("/"):  # "" at the root of a mount, "*" of OPTIONS
             leaf = self._root.below
             return None if leaf is None else (leaf.value, {})

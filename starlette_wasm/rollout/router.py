@@ -133,7 +133,7 @@ class Router(Generic[R, T]):
         match = self._exact.get(path)
         if match is not None:
             return match
-        found = self._tree.match(path)
+        found = self._tree.search(path)
         if found is None:
             return None
         group, params = found
