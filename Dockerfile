@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE requirements-dev.lock ./
 COPY starlette_wasm starlette_wasm
 COPY policies policies
 COPY sdk sdk
-COPY scripts/build_hot.py scripts/
+COPY scripts/build_native.py scripts/
 RUN /venv/bin/pip install --no-cache-dir --constraint requirements-dev.lock ".[server,otel,fetch,redis]"
 
 FROM python:3.13-slim

@@ -16,9 +16,9 @@ from multiprocessing import Pool
 import numpy
 
 from starlette_wasm import CanaryConfig
-from starlette_wasm.rollout.canary.record import Status, begin, follow, rival
-from starlette_wasm.rollout.canary.verdict import judge
-from starlette_wasm.rollout.canary.window import Window
+from starlette_wasm.canary.record import Status, begin, follow, rival
+from starlette_wasm.canary.verdict import judge
+from starlette_wasm.canary.window import Window
 
 TICK = 5.0
 """Seconds between two verdicts, as with the default steps."""

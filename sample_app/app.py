@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from starlette_wasm import WasmMiddleware, WasmSettings, wasm_route
-from starlette_wasm.routing import Call
+from starlette_wasm.asgi.routes import Call
 
 # What the functions keep, shared by all workers.
 STORE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "starlette-wasm-sample"

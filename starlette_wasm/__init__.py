@@ -1,6 +1,10 @@
 """WebAssembly functions as routes of a Starlette or FastAPI app, sandboxed one by one."""
 
-from .config import CanaryConfig, EdgeRouterConfig, RouteRule
+from .asgi.middleware import WasmMiddleware
+from .asgi.routes import WasmRoute, wasm_endpoint, wasm_route
+from .config.policy import DirMapping, SandboxPolicy
+from .config.router import CanaryConfig, EdgeRouterConfig, RouteRule
+from .config.settings import WasmSettings
 from .exceptions import (
     CanaryConflict,
     CompileError,
@@ -22,11 +26,7 @@ from .exceptions import (
     WasmError,
 )
 from .messages import EdgeContext, EdgeRequest, EdgeResponse
-from .middleware import WasmMiddleware
-from .policy import DirMapping, SandboxPolicy
-from .routing import WasmRoute, wasm_endpoint, wasm_route
-from .runtime import WasmRuntime
-from .settings import WasmSettings
+from .runtime.runtime import WasmRuntime
 
 __all__ = [
     "CanaryConfig",

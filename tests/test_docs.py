@@ -16,13 +16,8 @@ from apps import add_function, config, settings
 from starlette.testclient import TestClient
 
 from starlette_wasm import EdgeRequest, WasmRuntime
+from starlette_wasm.config.pipelines import CircuitBreakerConfig, PipelineBranch, PipelineCall, PipelineConfig
 from starlette_wasm.functions.catalog import FunctionManifest
-from starlette_wasm.rollout.pipeline.config import (
-    CircuitBreakerConfig,
-    PipelineBranch,
-    PipelineCall,
-    PipelineConfig,
-)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime, wasm_route
-from starlette_wasm.routing import Call
-from starlette_wasm.serving import RUNTIME
+from starlette_wasm.asgi.routes import Call
+from starlette_wasm.asgi.serve import RUNTIME
 
 from ..layout import GUESTS, add_function, work
 from .calls import HEADERS, POST, Loop, time_awaits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..policy import SandboxPolicy
+from ..config.policy import SandboxPolicy
 from .http import HttpGrant
 from .kv import KvGrant
 from .queue import QueueGrant

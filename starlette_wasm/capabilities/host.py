@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 
+from ..config.policy import SandboxPolicy
 from ..exceptions import ConfigError
-from ..policy import SandboxPolicy
 from .errors import CapabilityError, Code
 from .fields import Fields
 from .grants import Grants

@@ -11,8 +11,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
+from ..sync.per_loop import PerLoop
 from .errors import CapabilityError, Code
-from .per_loop import PerLoop
 
 _CONNECTIONS = 50
 _SECONDS = 5.0

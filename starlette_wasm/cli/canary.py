@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..canary.manual import Hands
+from ..canary.record import Record
+from ..canary.report import describe
+from ..canary.state import Live
+from ..canary.store import KEY, Store, open_store
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
-from ..config import CanaryConfig, load_config
+from ..config.router import CanaryConfig, load_config
+from ..config.settings import load_settings
 from ..exceptions import CanaryConflict, ConfigError
-from ..rollout.canary.hands import Hands
-from ..rollout.canary.live import Live
-from ..rollout.canary.record import Record
-from ..rollout.canary.report import describe
-from ..rollout.canary.store import KEY, Store, open_store
-from ..settings import load_settings
 
 _ACTIONS = ("status", "start", "pause", "resume", "promote", "abort")
 _COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from typing import Any
 
 from ..capabilities.backends import without_making
+from ..config.settings import WasmSettings, load_settings
 from ..exceptions import WasmError
-from ..runtime import WasmRuntime
-from ..settings import WasmSettings, load_settings
+from ..runtime.runtime import WasmRuntime
 from . import canary
 
 

@@ -146,11 +146,11 @@ EXTERN_OF: int = Extern.of.offset
 
 
 SPARE = 8192
-"""Bytes of stdout that hot.c copies."""
+"""Bytes of stdout that invoke.c copies."""
 
 
 class ScratchMemory(Structure):
-    """``struct scratch`` of hot.c."""
+    """``struct scratch`` of invoke.c."""
 
     _fields_ = (
         ("trap", c_void_p),
@@ -199,12 +199,12 @@ class Scratch:
         memory.value.kind = FUNCREF
 
     def owned(self) -> tuple[int, int, int, int]:
-        """Store, context, future and where the io memory is, as hot.c left them; 0 where there is none."""
+        """Store, context, future and where the io memory is, as invoke.c left them; 0 where there is none."""
         found: tuple[int, int, int, int] = _OWNED.unpack_from(self._view, _OWNED_AT)
         return found
 
     def said(self) -> tuple[int, int, bytes]:
-        """What hot.c left of a guest that ended well: nanoseconds, pages, stdout."""
+        """What invoke.c left of a guest that ended well: nanoseconds, pages, stdout."""
         ran, pages, length = _SAID.unpack_from(self._view, _SAID_AT)
         return ran, pages, bytes(self._view[_OUT_AT : _OUT_AT + length])
 

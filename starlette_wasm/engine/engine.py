@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import WASI, code_settings, fingerprint
-from .hot import PREPARED, EngineMemory, QuickMemory, hot
+from .native.library import PREPARED, EngineMemory, QuickMemory, hot
 from .ticker import Ticker
 from .workers import Workers
 
 if TYPE_CHECKING:
-    from .driver import Invocation
+    from .invocation import Invocation
 
 logger = logging.getLogger("starlette_wasm.engine")
 
@@ -89,7 +89,7 @@ class Engine:
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
         self.state = EngineMemory(most=config.max_instances, places=config.prepared)
-        """What hot.c knows of it; its ``live`` are the guests under way."""
+        """What invoke.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
         self.live: dict[int, Invocation] = {}
@@ -125,7 +125,7 @@ class Engine:
         return sum(bool(each.ready.store) for each in found)
 
     def lend(self) -> capi.Scratch:
-        """The scratch that quick.c has used, for a guest that goes on; it gets another."""
+        """The scratch that fast_path.c has used, for a guest that goes on; it gets another."""
         lent, self._lent = self._lent, self.scratch()
         self.state.scratch = self._lent.at
         return lent

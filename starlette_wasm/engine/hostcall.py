@@ -18,7 +18,7 @@ from .callback import AsyncHost, define_async
 from .configuration import WASI
 
 if TYPE_CHECKING:
-    from .driver import Invocation
+    from .invocation import Invocation
 
 SUCCESS, TOO_BIG, BADF, FAULT, INVAL, NOSYS = 0, 1, 8, 21, 28, 52
 MAX_PAYLOAD = 64 << 20

@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 from . import capi, layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .engine import OutOfInstances
-from .hot import ENDED, ENDED_WELL, NOT_MADE, Hot, hot
+from .native.library import ENDED, ENDED_WELL, NOT_MADE, Hot, hot
 from .outcome import Denial, End, Outcome
 from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
 
@@ -43,7 +43,7 @@ class Instance:
 
     @classmethod
     def begun(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
-        """One that quick.c has made and polled: start() says what came of it. It is among the engine's live ones."""
+        """One made and polled by fast_path.c; start() says what came of it. It is among the engine's live ones."""
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
@@ -60,7 +60,7 @@ class Instance:
 
     @property
     def ran(self) -> float:
-        """Seconds of the first poll of hot.c."""
+        """Seconds of the first poll of invoke.c."""
         return self._made.said()[0] / 1e9
 
     def start(self, poll: bool = True) -> bool:
@@ -133,7 +133,7 @@ class Instance:
         return self._come_to(scratch, how)
 
     def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
-        """Take over from hot.c. True when the guest has ended. Raises as start()."""
+        """Take over from invoke.c. True when the guest has ended. Raises as start()."""
         if how == ENDED_WELL:
             self._store = None
             self._well = True
@@ -156,7 +156,7 @@ class Instance:
         self._add_host()
 
     def _begin(self, scratch: capi.Scratch) -> None:
-        """What ``begin`` of hot.c does, with what the host adds."""
+        """What ``begin`` of invoke.c does, with what the host adds."""
         plan, stdin, environ = self.plan, self._stdin, self._environ
         self._store = capi.store_new(self.engine.ptr, self.number, None)
         self._context = context = capi.store_context(self._store)

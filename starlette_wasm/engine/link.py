@@ -100,7 +100,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     preview 1 command, or does not fit.
     """
     sections, custom = binary.split(guest)
-    # DWARF says where things were before linking: the engine could only be misled. See lines.py for what reads it.
+    # DWARF says where things were before linking: the engine could only be misled. See dwarf.py for what reads it.
     custom = [body for body in custom if not Reader(body).name().startswith(".debug_")]
     types = _types(sections.get(TYPE, b"\0"))
     imports = _imports(sections.get(IMPORT, b"\0"), types)

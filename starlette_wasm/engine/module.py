@@ -10,7 +10,7 @@ from . import capi
 from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, one_line
 from .configuration import OPENERS
 from .engine import Engine
-from .hot import ModuleMemory, hot
+from .native.library import ModuleMemory, hot
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 """Imports that wait for the host; the others of the host table are wasmtime's, for files."""
@@ -30,7 +30,7 @@ class Module:
         self.live: set[int] = set()
         """The instances of instance.py that are not closed yet, in whatever thread."""
         self.state = ModuleMemory()
-        """What hot.c knows of it."""
+        """What invoke.c knows of it."""
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
         imports = frozenset(facts["imports"])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from . import layout
 from .bounds import TABLE_ELEMENTS, TABLES
-from .hot import PlanMemory
 from .module import Module
+from .native.library import PlanMemory
 
 NO_STRINGS = layout.strings([])
 NO_KEY = bytes(32)
@@ -75,7 +75,7 @@ class Plan:
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
             *(self.environ_at, limits.stdout, limits.stderr),
         )
-        """What hot.c knows of it; its ``heavy`` says how often guests were heavy of late, see driver.py."""
+        """What invoke.c knows of it; its ``heavy`` says how often guests were heavy of late, see invocation.py."""
         self.at = ctypes.addressof(self.memory)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """Advances an engine's epoch every millisecond while guests run, so that a busy guest yields.
 
-A thread of Python starves when others hold the GIL, so a thread of hot.c does it. Where that was not compiled, a POSIX
-timer of Linux calls ``wasmtime_engine_increment_epoch`` itself, for which glibc starts a thread at each tick: 40 us of
-CPU, where waking one takes a few. Elsewhere a thread of Python has to do. The ticker is armed by the first guest and
-put to rest when none has come for a while.
+A thread of Python starves when others hold the GIL, so a thread of invoke.c does it. Where that was not compiled, a
+POSIX timer of Linux calls ``wasmtime_engine_increment_epoch`` itself, for which glibc starts a thread at each tick:
+40 us of CPU, where waking one takes a few. Elsewhere a thread of Python has to do. The ticker is armed by the first
+guest and put to rest when none has come for a while.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import weakref
 from contextlib import suppress
 
 from . import capi
-from .hot import EngineMemory, Hot, hot
+from .native.library import EngineMemory, Hot, hot
 
 INTERVAL = 0.001
 REST_AFTER = 0.25
@@ -50,7 +50,7 @@ class _itimerspec(ctypes.Structure):
 
 
 class HotTimer:
-    """A thread of hot.c. Raises OSError where there can be none. The engine must never be freed."""
+    """A thread of invoke.c. Raises OSError where there can be none. The engine must never be freed."""
 
     def __init__(self, engine: int, hot: Hot) -> None:
         self._hot = hot

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from .._yaml import FileModel, read_yaml, validate, wrong
+from ..config.loading import FileModel, read_yaml, validate, wrong
+from ..config.names import is_function_name, is_version, version_key
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError
-from ..names import is_function_name, is_version, version_key
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -16,7 +16,7 @@ from multiprocessing.spawn import get_executable
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
-from .stop import Stop
+from .cancellation import Stop
 
 # Without the package's own __init__, which imports all of it; nothing of site, whose paths come along.
 _BOOTSTRAP = """\

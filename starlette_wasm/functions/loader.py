@@ -17,11 +17,11 @@ from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.module import Module
 from ..exceptions import CompileError, ModuleLoadError
+from ..sync.backoff import LoadCircuit
 from .aot import MOST_BYTES, AotCache, CacheError
+from .cancellation import Stop
 from .catalog import FunctionSource
-from .circuit import LoadCircuit
 from .compiler import CompileLimits, Compiler, CompilerError
-from .stop import Stop
 from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")

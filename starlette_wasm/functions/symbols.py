@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..engine.outcome import Outcome
 
 if TYPE_CHECKING:
-    from ..engine.lines import Lines
+    from ..engine.dwarf import Lines
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -45,7 +45,7 @@ class Symbols:
         return (*named, *outcome.frames[len(named) :])
 
     def _read(self) -> Lines:
-        from ..engine.lines import Lines  # few functions trap
+        from ..engine.dwarf import Lines  # few functions trap
 
         try:
             with self._file.open("rb") as stream:

@@ -67,7 +67,7 @@ def _optional(value: str | None) -> str:
 def _swells(body: str, as_json: str) -> bool:
     """Whether escapes more than double a large body: control characters become six bytes each.
 
-    Base64 is shorter then; less of them is text to read. quick.c leaves to this what it may hold for.
+    Base64 is shorter then; less of them is text to read. fast_path.c leaves to this what it may hold for.
     """
     return len(body) > _LARGE and len(as_json) > 2 * len(body) + 2
 

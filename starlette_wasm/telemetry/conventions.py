@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from ..capabilities.errors import VIOLATIONS
 from ..exceptions import WasmError
-from ..interrupt import Interrupted
+from ..sync.cancel_scope import Interrupted
 
 ACQUIRE = "wasm acquire"
 COMPILE = "wasm compile"

@@ -9,7 +9,7 @@ from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Message, Scope, Send
 
-from ..target import Target
+from ..binding.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .routes import whole_route
 from .spans import ServerSpan

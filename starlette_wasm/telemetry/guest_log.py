@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Sequence
 
+from ..binding.target import Target
 from ..capabilities import Violation
 from ..engine.outcome import Outcome
 from ..messages import EdgeContext
-from ..target import Target
 from .text import escape
 
 logger = logging.getLogger("starlette_wasm.guest")

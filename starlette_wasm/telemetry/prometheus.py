@@ -20,7 +20,7 @@ from .conventions import ErrorType, Metric
 from .observation import Observation
 
 if TYPE_CHECKING:
-    from ..runtime import WasmRuntime
+    from ..runtime.runtime import WasmRuntime
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _UNITS = {"s": "seconds", "By": "bytes", "%": "percent"}
@@ -187,7 +187,7 @@ def _bury(directory: str) -> None:
 
 async def endpoint(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """Answer ``GET /metrics``."""
-    from ..serving import send_plain
+    from ..asgi.serve import send_plain
 
     kind = b"text/plain; charset=utf-8"
     if scope["method"] not in ("GET", "HEAD"):

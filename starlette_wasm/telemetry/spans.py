@@ -28,9 +28,9 @@ from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from ..binding.target import Target
 from ..engine.outcome import Outcome
 from ..messages import EdgeContext, EdgeRequest
-from ..target import Target
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
 from .guest_trace import GuestTrace
 

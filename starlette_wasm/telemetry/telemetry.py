@@ -14,10 +14,10 @@ from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from ..binding.target import Target
 from ..engine import layout
-from ..engine.quick import Answer
+from ..engine.fast_path import Answer
 from ..messages import EdgeRequest
-from ..target import Target
 from . import access, prometheus
 from .conventions import GUEST_SCOPE, Metric
 from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange

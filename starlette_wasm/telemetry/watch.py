@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.util.types import AttributeValue
 
+from ..binding.target import Target
 from ..capabilities import Observer, Recorder, Violation
 from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..messages import EdgeContext, EdgeRequest
-from ..target import Target
 from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
 from .exchange import ListenedExchange
 from .observation import Observation

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Observer, Session, frame
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 
 class Guest:

@@ -20,8 +20,8 @@ from capability_servers import Received, Upstream, ok, redirect
 
 from starlette_wasm.capabilities import Attempt, Capabilities, CapabilitySettings
 from starlette_wasm.capabilities.http import addresses, resolve
+from starlette_wasm.config.policy import SandboxPolicy
 from starlette_wasm.exceptions import ConfigError
-from starlette_wasm.policy import SandboxPolicy
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Operation, Session, frame
 from starlette_wasm.capabilities.errors import CapabilityError, Code, printable
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=12),

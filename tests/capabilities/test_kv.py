@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings
 from starlette_wasm.capabilities.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store, open_store
+from starlette_wasm.config.policy import SandboxPolicy
 from starlette_wasm.exceptions import ConfigError
-from starlette_wasm.policy import SandboxPolicy
 
 POLICY = SandboxPolicy(kv_namespaces=["a", "b", "a:b", "a/keys", "a:value:x"])
 

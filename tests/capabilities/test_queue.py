@@ -11,7 +11,7 @@ from capability_guest import Guest, capabilities
 from servers import server
 
 from starlette_wasm.capabilities.queue import MAX_MESSAGE_BYTES, SqliteOutbox
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 POLICY = SandboxPolicy(queues=["mail", "audit"])
 

@@ -10,7 +10,7 @@ from capability_guest import Guest, capabilities
 
 import starlette_wasm.capabilities as package
 from starlette_wasm.capabilities import Capabilities, Operation
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 POLICY = SandboxPolicy(kv_namespaces=["a"])
 

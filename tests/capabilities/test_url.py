@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_wasm.capabilities.http import Url, UrlError
-from starlette_wasm.hosts import HostPattern
+from starlette_wasm.config.host_patterns import HostPattern
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette_wasm.engine import layout
-from starlette_wasm.engine.driver import Invocation
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan, Preopen

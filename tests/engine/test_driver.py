@@ -13,8 +13,8 @@ import pytest
 from support import GUESTS, answer, ask, command, invoke, run
 
 from starlette_wasm.engine import capi, instance
-from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Plan

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, WasmRuntime
 from starlette_wasm.engine import binary
-from starlette_wasm.engine.lines import Lines
+from starlette_wasm.engine.dwarf import Lines
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.functions.symbols import Symbols
 

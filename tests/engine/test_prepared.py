@@ -15,10 +15,10 @@ from support import command
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.hot import PREPARED
+from starlette_wasm.engine.fast_path import Answer, Begun, Quick
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.native.library import PREPARED
 from starlette_wasm.engine.plan import Limits, Plan
-from starlette_wasm.engine.quick import Answer, Begun, Quick
 from starlette_wasm.protocols.edge import EdgeProtocol
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}

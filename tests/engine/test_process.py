@@ -98,7 +98,7 @@ assert run(hello).end is End.OK and run(spin, limits=Limits(time=0.05)).end is E
 """
 
 
-WITHOUT_HOT = "import starlette_wasm.engine.hot as hot; hot.hot = None"
+WITHOUT_HOT = "import starlette_wasm.engine.native.library as hot; hot.hot = None"
 
 
 @pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["hot", "posix"])

@@ -10,8 +10,8 @@ import pytest
 from support import GUESTS, answer, ask, command, numbers, run
 
 from starlette_wasm.engine import capi, layout
-from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Preopen

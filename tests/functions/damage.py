@@ -17,8 +17,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from starlette_wasm.engine.driver import Invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.functions import aot

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from starlette_wasm.functions.circuit import LONGEST_PAUSE, LoadCircuit
+from starlette_wasm.sync.backoff import LONGEST_PAUSE, LoadCircuit
 
 
 class Clock:

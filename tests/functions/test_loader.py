@@ -12,15 +12,15 @@ import pytest
 from bombs import loops
 
 from starlette_wasm.engine import capi
-from starlette_wasm.engine.driver import Invocation
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
-from starlette_wasm.functions.circuit import LoadCircuit
 from starlette_wasm.functions.compiler import CompileLimits, Compiler
 from starlette_wasm.functions.loader import load, load_all, open_cache
+from starlette_wasm.sync.backoff import LoadCircuit
 
 GUESTS = Path(__file__).parent.parent / "guests"
 MINIMAL = '(memory (export "memory") 1) (func (export "_start"))'

@@ -32,10 +32,10 @@ def environment() -> dict[str, str]:
     if cc is None:
         raise FileNotFoundError("gcc, which has the sanitizers, is needed")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / "starlette_wasm", copy / "starlette_wasm", ignore=shutil.ignore_patterns("_hot.so"))
-    build = copy / "scripts" / "build_hot.py"
+    shutil.copytree(ROOT / "starlette_wasm", copy / "starlette_wasm", ignore=shutil.ignore_patterns("_native.so"))
+    build = copy / "scripts" / "build_native.py"
     build.parent.mkdir()
-    shutil.copy(ROOT / "scripts" / "build_hot.py", build)
+    shutil.copy(ROOT / "scripts" / "build_native.py", build)
     subprocess.run([sys.executable, build], env={**os.environ, "CC": f"{cc} {_FLAGS}"}, check=True)
     libraries = [
         subprocess.run([cc, f"-print-file-name={name}.so"], capture_output=True, text=True, check=True).stdout.strip()
@@ -54,7 +54,7 @@ def fuzz(name: str, minutes: float, environment: dict[str, str]) -> bool:
 
 
 def main(name: str, seconds: float) -> None:
-    from starlette_wasm.engine import hot
+    from starlette_wasm.engine.native import library as hot
 
     assert Path(hot.__file__).is_relative_to(WORK), hot.__file__
     assert hot.hot is not None

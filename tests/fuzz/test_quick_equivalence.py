@@ -1,4 +1,4 @@
-"""The short way of quick.c gives what the Python code gives, or leaves the request to it."""
+"""The short way of fast_path.c gives what the Python code gives, or leaves the request to it."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import pytest
 
 from starlette_wasm import SandboxPolicy, exceptions, telemetry
 from starlette_wasm.exceptions import ExecutionTimeout, WasmError
-from starlette_wasm.interrupt import Interrupted, Why
-from starlette_wasm.rollout.pipeline.breaker import Circuit
-from starlette_wasm.rollout.pipeline.retry import Refused
+from starlette_wasm.pipelines.breaker import Circuit
+from starlette_wasm.pipelines.retry import Refused
+from starlette_wasm.sync.cancel_scope import Interrupted, Why
 from starlette_wasm.telemetry import ErrorType, PickedBy, Variant, error_type, whole_route
 from starlette_wasm.telemetry.conventions import (
     ACQUIRE,

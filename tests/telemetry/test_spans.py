@@ -34,7 +34,7 @@ from starlette_wasm import (
     wasm_endpoint,
     wasm_route,
 )
-from starlette_wasm.routing import Call
+from starlette_wasm.asgi.routes import Call
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SHORT = {"short": {"executionTimeoutMs": 50}, "narrow": {"maxConcurrency": 1}}

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 import httpcore
 import httpx
 
+from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
-from ..per_loop import PerLoop
 from .url import Url
 
 _MAX_ADDRESSES = 4

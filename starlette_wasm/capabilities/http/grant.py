@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from ...hosts import HostPattern
+from ...config.host_patterns import HostPattern
 from ..errors import CapabilityError, Code
 from .addresses import is_public, is_unicast
 from .url import Url

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from ...hosts import DEFAULT_PORTS
+from ...config.host_patterns import DEFAULT_PORTS
 
 MAX_URL_BYTES = 8192
 

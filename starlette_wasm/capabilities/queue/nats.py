@@ -16,8 +16,8 @@ from nats.aio.client import Client
 from nats.errors import Error
 from nats.js.api import StreamConfig
 
+from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
-from ..per_loop import PerLoop
 
 ATTRIBUTES = "Starlette-Wasm-Attributes"
 _SECONDS = 5

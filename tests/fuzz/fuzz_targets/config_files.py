@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from starlette_wasm.config import EdgeRouterConfig, load_config
+from starlette_wasm.config.policy import SandboxPolicy, load_policy_file, resolve_dirs
+from starlette_wasm.config.router import EdgeRouterConfig, load_config
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import FunctionManifest, _manifest
-from starlette_wasm.policy import SandboxPolicy, load_policy_file, resolve_dirs
-from starlette_wasm.rollout.paths import PathTree
+from starlette_wasm.traffic.paths import PathTree
 
 MOST = 2000
 """Characters of a line of a message, the name of the file included."""

@@ -20,7 +20,7 @@ import httpcore
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Session, frame
 from starlette_wasm.capabilities.http.client import Client
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 from .source import Source
 

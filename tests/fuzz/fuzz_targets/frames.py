@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Operation, Session, frame
 from starlette_wasm.capabilities.errors import CapabilityError, Code
-from starlette_wasm.policy import SandboxPolicy
+from starlette_wasm.config.policy import SandboxPolicy
 
 from .source import Source
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from starlette_wasm.binding.target import Target
 from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.messages import EdgeContext
-from starlette_wasm.target import Target
 from starlette_wasm.telemetry import guest_log
 
 from .source import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from starlette_wasm.hosts import DEFAULT_PORTS, HostPattern, HostSyntaxError
+from starlette_wasm.config.host_patterns import DEFAULT_PORTS, HostPattern, HostSyntaxError
 
 from .source import Source
 

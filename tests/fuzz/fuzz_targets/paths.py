@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from starlette_wasm.names import PatternSyntaxError, check_path_pattern, path_params
-from starlette_wasm.rollout.paths import PathTree
+from starlette_wasm.config.names import PatternSyntaxError, check_path_pattern, path_params
+from starlette_wasm.traffic.paths import PathTree
 
 TOKENS = (
     b"/",

@@ -1,4 +1,4 @@
-"""An ASGI scope of any client and server, through quick.c: what the guest gets of it, or that it is left to Python."""
+"""Any ASGI scope, through fast_path.c: what the guest gets of it, or that it is left to Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guest prints, through quick.c: the answer that Python gives, or that it is left to Python."""
+"""What a guest prints, through fast_path.c: the answer that Python gives, or that it is left to Python."""
 
 from __future__ import annotations
 

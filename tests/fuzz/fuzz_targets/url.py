@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import ada_url
 
 from starlette_wasm.capabilities.http.url import Url, UrlError
-from starlette_wasm.hosts import DEFAULT_PORTS, HostPattern
+from starlette_wasm.config.host_patterns import DEFAULT_PORTS, HostPattern
 
 TOKENS = (
     b"http://", b"HTTPS://", b"//", b"\\", b"@", b"%2e", b"%00", b"[::1]", b"[::ffff:127.0.0.1]", b":80", b":443",

@@ -1,4 +1,4 @@
-"""quick.c, and the Python code that says what is right, on the same request and on the same answer."""
+"""fast_path.c, and the Python code that says what is right, on the same request and on the same answer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from functools import cache
 from typing import Any
 
 from starlette_wasm import SandboxPolicy, WasmSettings
+from starlette_wasm.asgi.serve import with_request_id
+from starlette_wasm.config.settings import Heard
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.fast_path import Answer, Begun, Quick
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
-from starlette_wasm.engine.quick import Answer, Begun, Quick
-from starlette_wasm.invoker import Invoker, environ_of
+from starlette_wasm.invocation.invoker import Invoker, environ_of
 from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.edge import EdgeProtocol
 from starlette_wasm.protocols.headers import render
-from starlette_wasm.serving import with_request_id
-from starlette_wasm.settings import Heard
 
 _IMPORTS = "".join(
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))'
@@ -116,7 +116,7 @@ async def ended(begun: Begun) -> Outcome:
 def compare_request(
     scope: Any, body: Any, path: str, params: Any, region: str = "eu", *, environ: bool = False
 ) -> bool:
-    """Whether quick.c took the request. Raises where the guest got something else than Python would have given it."""
+    """Whether fast_path.c took the request. Raises if the guest got anything else than from Python."""
     found = asyncio.run(_seen(scope, body, path, params, region, environ))
     assert engine().state.live == 0
     if found is None:
@@ -151,7 +151,7 @@ async def _seen(
 
 
 def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
-    """Whether quick.c took the answer. Raises where Python refuses it, or would have sent something else."""
+    """Whether fast_path.c took the answer. Raises where Python refuses it, or would have sent something else."""
     answer, outcome = asyncio.run(_said(stdout, request_id))
     assert engine().state.live == 0
     if answer is None:
@@ -161,7 +161,7 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
     try:
         response = _Target.protocol.decode(stdout)
     except ResponseError as error:
-        raise AssertionError(f"quick.c took what is refused: {error}") from None
+        raise AssertionError(f"fast_path.c took what is refused: {error}") from None
     status, headers, content = render(response, "GET", checked=True)
     assert answer[:3] == (status, with_request_id(headers, request_id.decode()), content)
     assert [type(each) for each in answer] == [int, list, bytes, int, int, bool]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from math import gcd
 
-from starlette_wasm.rollout.sticky import Stickiness
-from starlette_wasm.rollout.weights import MAX_CYCLE, Cycle, interleave
+from starlette_wasm.traffic.sticky import Stickiness
+from starlette_wasm.traffic.weights import MAX_CYCLE, Cycle, interleave
 
 from .source import Source
 

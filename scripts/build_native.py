@@ -1,0 +1,68 @@
+"""Compiles the C of starlette_wasm/engine/native when the package is built or installed, where there is a C compiler.
+
+As a build hook of hatchling, and by hand: python scripts/build_native.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+NATIVE = Path(__file__).resolve().parent.parent / "starlette_wasm" / "engine" / "native"
+FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
+
+
+def compiler() -> list[str] | None:
+    if "CC" in os.environ:
+        return shlex.split(os.environ["CC"])
+    return next(([found] for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def build() -> bool:
+    """Whether there is a library now."""
+    sources = [NATIVE / name for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c")]
+    library = NATIVE / "_native.so"
+    cc = compiler()
+    if cc is None or sys.platform == "win32":
+        print("starlette-wasm: no C compiler: a request will take twice as long", file=sys.stderr)
+        return False
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    made = library.with_suffix(f".{os.getpid()}")
+    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *map(str, sources[1:]), "-o", str(made)]
+    if sys.platform == "darwin":  # the interpreter's functions are found when it is loaded
+        command += ["-undefined", "dynamic_lookup"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        made.replace(library)  # a process that has the old one mapped keeps it
+    except (OSError, subprocess.SubprocessError) as error:
+        made.unlink(missing_ok=True)
+        said = getattr(error, "stderr", None) or error
+        print(f"starlette-wasm: invoke.c was not compiled: a request will take twice as long\n{said}", file=sys.stderr)
+        return False
+    return True
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:
+    pass
+else:
+
+    class BuildHook(BuildHookInterface):  # type: ignore[misc]
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            if self.target_name == "wheel" and build():
+                platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+                build_data["pure_python"] = False
+                build_data["tag"] = f"py3-none-{platform}"
+                build_data["artifacts"].append("starlette_wasm/engine/native/_native.so")
+
+
+if __name__ == "__main__":
+    sys.exit(not build())

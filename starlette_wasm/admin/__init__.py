@@ -1,1 +1,0 @@
-"""What operators and their machines ask: alive, ready, figures."""

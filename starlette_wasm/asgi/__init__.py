@@ -1,0 +1,1 @@
+"""Starlette's face: what knows scope, receive and send."""

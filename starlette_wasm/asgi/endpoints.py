@@ -1,0 +1,109 @@
+"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served where the config says ``exposeEndpoints``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import QueryParams
+from starlette.types import Scope, Send
+
+from ..canary.report import describe, samples_missing, success_rate
+from ..pipelines.breaker import Circuit
+from ..telemetry import prometheus
+from .serve import send_plain
+
+if TYPE_CHECKING:
+    from ..runtime.runtime import WasmRuntime
+
+Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
+
+
+async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """The process is alive: the event loop answers, and what makes busy guests yield runs."""
+    begin = time.perf_counter()
+    await asyncio.sleep(0)
+    lag = time.perf_counter() - begin
+    alive = runtime.engine.ticker.alive
+    body = {
+        "status": "alive" if alive else "the epoch ticker has stopped",
+        "loop_lag_ms": round(lag * 1000, 3),
+        "ticker": alive,
+    }
+    await _send_json(scope, send, 200 if alive else 503, body)
+
+
+async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """Whether traffic may come, and what would serve it: versions with the digests of their modules."""
+    functions: dict[str, dict[str, Any]] = {}
+    verdicts = runtime.health.verdicts()
+    for (name, version), function in sorted(runtime.deployment.functions.items()):
+        functions.setdefault(name, {})[version] = {
+            "digest": f"sha256:{function.digest}",
+            "healthy": verdicts.get((name, version)),
+        }
+    is_open = runtime.state == "open"
+    reasons = runtime.health.reasons() if is_open else [f"the runtime is {runtime.state}"]
+    last = runtime.reloader.last
+    body = {
+        "status": "not ready" if is_open and reasons else "ready" if is_open else runtime.state,
+        "reasons": reasons,
+        "region": runtime.settings.region,
+        "functions": functions,
+        "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
+        "notes": list(_notes(runtime)),
+    }
+    await _send_json(scope, send, 503 if reasons else 200, body)
+
+
+def _notes(runtime: WasmRuntime) -> Iterator[str]:
+    """What is amiss without being a reason to stay away."""
+    for topic, note in runtime.notes.items():
+        yield f"{topic}: {note}"
+    yield from runtime.canaries.notes
+    for name, state in runtime.circuits.items():
+        if state is not Circuit.CLOSED:
+            yield f"circuit of {name}: {state}"
+
+
+async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples.
+
+    ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
+    """
+    canaries = runtime.canaries.all
+    function = QueryParams(scope["query_string"]).get("function")
+    if function is not None:
+        canaries = {name: live for name, live in canaries.items() if name == function}
+    if not canaries:
+        await _send_json(scope, send, 404, {"error": "no canary" if function is None else f"no canary of {function!r}"})
+        return
+    rate = success_rate(canaries)
+    if rate is None:
+        headers = [(b"cache-control", b"no-store")]
+        missing = samples_missing(canaries)
+        if missing is not None:
+            headers.append((b"x-samples-missing", str(missing).encode()))
+        await send_plain(scope, send, 503, b"application/json", b"", headers)
+        return
+    described = [describe(name, live) for name, live in canaries.items()]
+    await _send_json(scope, send, 200, {"canary_success_rate": rate, "canaries": described})
+
+
+async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]) -> None:
+    if scope["method"] not in ("GET", "HEAD"):
+        await send_plain(scope, send, 405, b"text/plain", b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
+        return
+    headers = [(b"cache-control", b"no-store")]
+    await send_plain(scope, send, status, b"application/json", json.dumps(body).encode(), headers)
+
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "/health": health,
+    "/ready": ready,
+    "/metrics": prometheus.endpoint,
+    "/metrics/canary": canary,
+}

@@ -1,0 +1,333 @@
+"""``WasmMiddleware``: serves the paths that the config maps to functions, passes everything else through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+
+from starlette._utils import get_route_path
+from starlette.requests import cookie_parser
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..binding.target import Target
+from ..config.router import Config, RouteRule, Stickiness
+from ..config.settings import WasmSettings
+from ..engine.fast_path import Begun
+from ..exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RequestTooLarge, RuntimeClosed, WasmError
+from ..messages import EdgeRequest
+from ..pipelines.plan import Pipeline
+from ..runtime.deployment import Deployment
+from ..runtime.runtime import WasmRuntime
+from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
+from ..traffic.router import Choice, Match, Reason, Refusal
+from .coalesce import send_whole
+from .endpoints import ENDPOINTS
+from .routes import each_route, find_functions, has_own_middleware
+from .serve import COLD, RUNTIME, body_follows, header, region_of, send_method_not_allowed, send_problem, serve
+from .signals import ServerSignals
+
+logger = logging.getLogger("starlette_wasm")
+
+# What must be outside of WasmMiddleware to see the paths that its rules serve.
+_SECURITY = ("AuthenticationMiddleware", "CORSMiddleware", "HTTPSRedirectMiddleware", "SessionMiddleware",
+             "TrustedHostMiddleware")  # fmt: skip
+_SAFE = ("GET", "HEAD")
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+class WasmMiddleware:
+    """Pure ASGI. Owns a WasmRuntime for the app's lifetime, made of ``config`` and ``settings`` or given.
+
+    Middleware inside of it does not see the paths that its rules serve: authentication and CORS belong outside
+    (before it in Starlette's list; added after it with ``add_middleware``). Without lifespan the runtime starts
+    at the first request. A runtime that is open already stays open.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config | None = None,
+        *,
+        settings: WasmSettings | None = None,
+        runtime: WasmRuntime | None = None,
+    ) -> None:
+        self.app = app
+        self._wrong: Exception | None = None
+        if runtime is None:
+            if config is None:
+                # Starlette builds middleware inside the lifespan call: what is raised here would be taken for
+                # an app without lifespan. It is answered as startup.failed instead.
+                self._wrong = ConfigError("WasmMiddleware has no config", mend="give it config= or runtime=")
+                config = {}
+            runtime = WasmRuntime(config, settings)
+        elif config is not None or settings is not None:
+            self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", mend="give one")
+        self.runtime = runtime
+        self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
+        self._ready = False  # started, and the app's routes are checked
+        self._opening: asyncio.Task[None] | None = None
+        self._lazy_signals = ServerSignals(runtime)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":
+            await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
+            return
+        runtime = self.runtime
+        cold = 0
+        if not (self._ready and runtime.is_open):
+            if (
+                runtime.state == "closed" and self._ready and not self._stopped
+            ):  # by its owner, or at the end of a drain
+                await self._serve_closed(scope, receive, send)
+                return
+            if not runtime.is_open:
+                cold = scope[COLD] = time.time_ns()
+            await self._open()
+        scope[RUNTIME] = runtime
+        if kind == "http":
+            path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
+            assert runtime.router is not None
+            match = runtime.router.match(path)
+            if match is not None:
+                exchange = runtime.telemetry.exchange(scope, match.pattern, since=cold)
+                short: Target | None = None
+                begun: Begun | None = None
+                if exchange is IDLE_EXCHANGE and not cold and (short := self._short(match, scope)) is not None:
+                    answer = runtime.ask(short, scope, path, match.params, b"", region_of(runtime, scope), exchange)
+                    if isinstance(answer, tuple):
+                        await send_whole(receive, send, answer[0], answer[1], answer[2])
+                        return
+                    begun = answer
+                with exchange:
+                    found = self._choose(match, scope, exchange) if short is None else (short, None, "")
+                    if isinstance(found, Refusal):
+                        await self._refuse(found, match, exchange, scope, send)
+                        return
+                    target, shadow, region = found
+                    request = await serve(
+                        runtime,
+                        target,
+                        scope,
+                        receive,
+                        send,
+                        path=path,
+                        params=match.params,
+                        cold=cold,
+                        exchange=exchange,
+                        region=region if short is None and shadow is None and not cold else None,
+                        begun=begun,
+                    )
+                if shadow is not None and request is not None:
+                    self._shadow(shadow, request, scope)
+                return
+            if path in ENDPOINTS and runtime.deployment.config.expose_endpoints:
+                await ENDPOINTS[path](runtime, scope, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _short(self, match: Match[RouteRule, Target | Pipeline], scope: Scope) -> Target | None:
+        """The only target that a request may get, where nothing has to be waited for before it can be run."""
+        only, runtime = match.group.only, self.runtime
+        if (
+            scope["method"] != "GET"
+            or only is None
+            or runtime.health.healthy is not None
+            or runtime.heard.allow_version_header
+        ):
+            return None
+        target = only.target
+        try:
+            return target if type(target) is Target and not body_follows(scope, target.max_body) else None
+        except RequestTooLarge:  # it comes again, where it is answered
+            return None
+
+    def _choose(
+        self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: Exchange
+    ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
+        """What serves the request, what is tried on a copy of it, and its region."""
+        runtime = self.runtime
+        deployment = runtime.deployment
+        stickiness = deployment.stickiness
+        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
+        sticky_key = _sticky_key(scope, stickiness) if stickiness else None
+        region = region_of(runtime, scope)
+        healthy = runtime.health.healthy
+        choice = match.group.pick(
+            scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
+        )
+        if isinstance(choice, Choice):
+            target, trial, shadow = choice.target, choice.trial, None
+            if trial is None and exchange is IDLE_EXCHANGE:
+                return target, None, region
+            by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
+            if trial is None:
+                exchange.picked(by, choice.weight)
+            else:
+                if by is not PickedBy.FORCED:  # who asks for a version is no sample
+                    target, shadow = trial.target, trial.shadow
+                by = PickedBy.STEP if by is PickedBy.WEIGHT else by
+                exchange.picked(by, trial.percent, Variant.CANARY if trial.is_canary else Variant.STABLE)
+            return target, shadow, region
+        default = deployment.default
+        if choice.reason is Reason.NO_RULE and default is not None and (healthy is None or healthy(default)):
+            exchange.picked(PickedBy.NO_RULE, None, Variant.DEFAULT)
+            return default, None, region
+        return choice
+
+    async def _refuse(
+        self,
+        refusal: Refusal,
+        match: Match[RouteRule, Target | Pipeline],
+        exchange: Exchange,
+        scope: Scope,
+        send: Send,
+    ) -> None:
+        """405, or 503, or 404 for a version that is not served."""
+        runtime, name = self.runtime, match.group.function
+        send = exchange.send(send)
+        if refusal.reason is Reason.METHOD_NOT_ALLOWED:
+            await send_method_not_allowed(scope, send, refusal.allowed)
+            return
+        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
+        error: WasmError
+        if refusal.reason is Reason.VERSION_NOT_FOUND:
+            error = FunctionNotFound(name, version)
+        else:
+            unhealthy = runtime.health.healthy is not None and isinstance(
+                match.group.pick(scope["method"], region_of(runtime, scope), forced_version=version), Choice
+            )
+            reason = "nothing that serves this region is healthy" if unhealthy else "no rule serves this region"
+            error = FunctionOverloaded(name, reason)
+        exchange.failed(error)
+        await send_problem(runtime.debug, error, scope, send, None)
+
+    def _shadow(self, shadow: Target | Pipeline, request: EdgeRequest, scope: Scope) -> None:
+        """Try a canary on a copy of a safe request that was answered."""
+        healthy = self.runtime.health.healthy
+        if request.method in _SAFE and (healthy is None or healthy(shadow)):
+            assert isinstance(shadow, Target), "a pipeline has no canary"
+            self.runtime.shadows.copy(shadow, request, scope.get("client"))
+
+    async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """503 for the paths that the rules serve; everything else is the app's."""
+        router = self.runtime.router
+        if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
+            await send_problem(self.runtime.debug, RuntimeClosed(self.runtime.state), scope, send, None)
+        else:
+            scope[RUNTIME] = self.runtime
+            await self.app(scope, receive, send)
+
+    async def _open(self) -> None:
+        """Start for a request; concurrent ones share it, and one that is cancelled does not end it."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._start(for_request=True))
+        await asyncio.shield(self._opening)
+        self._lazy_signals.install()
+
+    async def _start(self, *, for_request: bool = False) -> None:
+        """Start, and check the routes of the app."""
+        if self._wrong is not None:
+            raise self._wrong.with_traceback(None)  # or it grows with each time it is raised
+        await self.runtime.start(for_request=for_request)
+        self._check_start()
+        self._stopped = False
+        self._ready = True
+
+    def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
+        """Bind the functions that the app's routes name to what ``runtime`` serves next. Raises what bind() does."""
+        routes = _routes(self.app)
+        for full, path, wasm in find_functions(routes):
+            if (wasm.runtime or self.runtime) is runtime:
+                wasm.target(deployment, path, where=f"route {full}")
+        if runtime is self.runtime:
+            for path in _native_paths(routes):
+                match = deployment.router.match(_PARAMETER.sub("x", path))
+                if match is not None:
+                    logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
+
+    def _check_start(self) -> None:
+        for runtime in {
+            self.runtime,
+            *(wasm.runtime or self.runtime for *_, wasm in find_functions(_routes(self.app))),
+        }:
+            runtime.binders.add(self)
+            if runtime.is_open:  # a route's own runtime may be opened by the app, later
+                self.check(runtime, runtime.deployment)
+        for name in _names_inside(self.app):
+            config = self.runtime.deployment.config
+            if name in _SECURITY and (config.rules or config.pipelines):
+                logger.warning(
+                    "%s is inside WasmMiddleware and does not see the paths that its rules serve; put it before "
+                    "WasmMiddleware in the middleware list, or add it after with add_middleware",
+                    name,
+                )
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start before the app does, close after it has."""
+        ours = not self.runtime.is_open
+        try:
+            await self._start()
+        except Exception as error:
+            if ours:
+                await self.runtime.close()
+            await receive()
+            message = str(error) if isinstance(error, WasmError) else traceback.format_exc()
+            await send({"type": "lifespan.startup.failed", "message": message})
+            raise  # as Starlette does: its TestClient looks for that
+        signals = ServerSignals(self.runtime)
+
+        async def closing_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                signals.install()
+            elif ours:
+                await self.runtime.close()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, closing_send)
+        finally:
+            signals.uninstall()
+            if ours:
+                await self.runtime.close()
+                self._stopped = True
+
+
+def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
+    if stickiness.header is not None:
+        return header(scope, stickiness.header.lower().encode("latin-1"))
+    cookies = header(scope, b"cookie")
+    return cookie_parser(cookies).get(stickiness.cookie or "") if cookies else None
+
+
+def _inside(app: object) -> Iterator[object]:
+    """The middleware inside, and the router at the end."""
+    while app is not None:
+        yield app
+        app = getattr(app, "app", None)
+
+
+def _names_inside(app: object) -> Iterator[str]:
+    for each in _inside(app):
+        yield type(each).__name__
+        # An app that was wrapped as a whole has not built its middleware yet.
+        yield from (getattr(listed.cls, "__name__", "") for listed in getattr(each, "user_middleware", ()))
+
+
+def _routes(app: object) -> list[BaseRoute]:
+    return next((list(each.routes) for each in _inside(app) if hasattr(each, "routes")), [])
+
+
+def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
+    for route in each_route(routes):
+        kind = getattr(route, "original_route", route)  # FastAPI's, behind what stands in for it
+        if isinstance(kind, Mount) and not has_own_middleware(route.app):
+            yield from _native_paths(route.routes, prefix + route.path)
+        elif isinstance(kind, Route) and not hasattr(route.endpoint, "wasm"):
+            yield prefix + route.path

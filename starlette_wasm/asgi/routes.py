@@ -1,0 +1,414 @@
+"""Functions as routes: ``WasmRoute``, the ``wasm_route`` decorator, and ``wasm_endpoint``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette._utils import get_route_path
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from ..binding.target import Target
+from ..engine.fast_path import Begun
+from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
+from ..messages import EdgeRequest, EdgeResponse
+from ..protocols.headers import render
+from ..runtime.deployment import Deployment
+from ..runtime.runtime import WasmRuntime
+from ..sync.cancel_scope import Interrupted
+from ..telemetry import IDLE_EXCHANGE, Exchange
+from .coalesce import send_whole
+from .serve import (
+    COLD,
+    GONE,
+    RUNTIME,
+    body_follows,
+    disconnected,
+    has_handler,
+    problem,
+    read_body,
+    region_of,
+    request_id_of,
+    send_problem,
+    serve,
+    with_request_id,
+)
+
+Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
+"""Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
+_REQUEST_ID = "starlette_wasm.request_id"
+"""In the scope: that of the last call, as bytes, for the answer to its fault."""
+Handler = Callable[[Request, Call], Awaitable[Response]]
+# What is wrong with the route itself, and would have stopped the start had the route been found there.
+_AT_START = (ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation)
+_FAULTS = (WasmError, ClientDisconnect, Interrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """Which function, version and policy a route or endpoint names."""
+
+    function: str
+    version: str | None
+    policy: str | None
+    runtime: WasmRuntime | None
+
+    def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
+        """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
+        return server.target(self.function, self.version, self.policy, route=path, where=where)
+
+    def exchange(self, scope: Scope, path: str, *, since: int = 0) -> Exchange:
+        """The request, for whoever listens to its runtime."""
+        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            return IDLE_EXCHANGE
+        return runtime.telemetry.exchange(scope, path, since=since or scope.get(COLD, 0))
+
+    async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
+        """The runtime of a request, and since when the request waited for it to start: ns since the epoch, or 0."""
+        runtime = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            raise ConfigError(
+                f"the route of function {self.function!r} has no runtime",
+                mend="add WasmMiddleware to the app, or give the route runtime=",
+            )
+        if self.runtime is None or runtime.is_open or runtime.state == "closed":
+            return runtime, scope.get(COLD, 0)
+        since = time.time_ns()
+        await runtime.start(for_request=True)
+        return runtime, since
+
+
+class WasmRoute(Route):
+    """A route that a function answers.
+
+    ``methods`` None means all: the function answers 405 itself. ``policy`` None means ``edge-none``, ``version``
+    None the highest. ``runtime`` None means that of the nearest enclosing WasmMiddleware, which also checks the
+    route at start.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        function: str,
+        policy: str | None = None,
+        version: str | None = None,
+        methods: Sequence[str] | None = None,
+        name: str | None = None,
+        runtime: WasmRuntime | None = None,
+        handler: Handler | None = None,
+    ) -> None:
+        wasm = FunctionRef(function, version, policy, runtime)
+        self.handler = handler
+        app = _FunctionApp(wasm, path) if handler is None else _HandlerApp(wasm, path, handler)
+        if name is None:
+            name = function if handler is None else getattr(handler, "__name__", function)
+        super().__init__(path, app, methods=None if methods is None else list(methods), name=name)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"] != self.path or self.param_convertors or scope.get("root_path") or scope["type"] != "http":
+            return super().matches(scope)
+        # What Route finds with a regular expression.
+        full = not self.methods or scope["method"] in self.methods
+        found = {"endpoint": self.endpoint, "path_params": dict(scope.get("path_params", ()))}
+        return Match.FULL if full else Match.PARTIAL, found
+
+    def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        if self.methods and scope["method"] not in self.methods:
+            return super().handle(scope, receive, send)
+        answering: Any = self.app(scope, receive, send)  # a coroutine less than in Route
+        return answering  # type: ignore[no-any-return]
+
+
+class _FunctionApp:
+    """The ASGI app of a route without Python around the function."""
+
+    def __init__(self, wasm: FunctionRef, path: str) -> None:
+        self.wasm = wasm
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime, cold = await self.wasm.runtime_for(scope)
+        with self.wasm.exchange(scope, self._path, since=cold) as exchange:
+            try:
+                target = self.wasm.target(runtime, self._path)
+            except RuntimeClosed as error:
+                exchange.failed(error)
+                await send_problem(runtime.debug, error, scope, exchange.send(send), None)
+                return
+            params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
+            await serve(
+                runtime,
+                target,
+                scope,
+                receive,
+                send,
+                path=get_route_path(scope),
+                params=params,
+                cold=cold,
+                exchange=exchange,
+                raises=True,
+                region=None if cold else region_of(runtime, scope),
+            )
+
+
+class _HandlerApp:
+    """The ASGI app of a route with a handler ``(request, call)``."""
+
+    def __init__(self, wasm: FunctionRef, path: str, handler: Handler) -> None:
+        self.wasm = wasm
+        self._path = path
+        self._handler = handler
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        exchange = self.wasm.exchange(scope, self._path)
+        answering = self._answer if exchange is IDLE_EXCHANGE else self._listened
+        return answering(scope, receive, send, exchange)
+
+    async def _listened(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        with exchange:
+            await self._answer(scope, receive, exchange.send(send), exchange)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        wasm = self.wasm
+        request = Request(scope, receive, send)
+        try:
+            response = await self._handler(request, partial(_call, wasm, self._path, request, exchange))
+        except _FAULTS as error:
+            response = _fault(error, request, wasm, exchange)
+        await response(scope, receive, send)
+
+
+def wasm_route(
+    path: str,
+    *,
+    function: str,
+    policy: str | None = None,
+    version: str | None = None,
+    methods: Sequence[str] | None = None,
+    name: str | None = None,
+    runtime: WasmRuntime | None = None,
+) -> Callable[[Handler], WasmRoute]:
+    """Turn an async handler ``(request, call)`` into a WasmRoute, for ``routes=[...]``.
+
+    ``await call(request)`` runs the function and gives a Starlette Response, or raises a WasmError; one that the
+    handler lets through becomes problem+json, unless the app has an exception handler for it.
+    """
+
+    def decorate(handler: Handler) -> WasmRoute:
+        if not inspect.iscoroutinefunction(handler):
+            raise TypeError(f"the handler of {path} must be an async function (request, call)")
+        return WasmRoute(
+            path,
+            function=function,
+            policy=policy,
+            version=version,
+            methods=methods,
+            name=name,
+            runtime=runtime,
+            handler=handler,
+        )
+
+    return decorate
+
+
+def wasm_endpoint(
+    function: str,
+    *,
+    policy: str | None = None,
+    version: str | None = None,
+    runtime: WasmRuntime | None = None,
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
+    wasm = FunctionRef(function, version, policy, runtime)
+
+    async def endpoint(request: Request) -> Response:
+        path = getattr(request.scope.get("route"), "path", "")
+        with wasm.exchange(request.scope, path) as exchange:
+            try:
+                response = await _call(wasm, path or function, request, exchange, request)
+            except _FAULTS as error:
+                response = _fault(error, request, wasm, exchange)
+            exchange.answered(response.status_code)
+        return response
+
+    endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
+    endpoint.__doc__ = None
+    endpoint.wasm = wasm  # type: ignore[attr-defined]
+    return endpoint
+
+
+def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exchange) -> Response:
+    """The answer to one of ``_FAULTS``: problem+json. Raises it where it is not ours to answer."""
+    if not isinstance(error, WasmError):
+        return Response(status_code=GONE)
+    if isinstance(error, _AT_START) or has_handler(request.scope, error):
+        raise error
+    exchange.failed(error)
+    runtime: WasmRuntime | None = wasm.runtime or request.scope.get(RUNTIME)
+    used: bytes | None = request.scope.get(_REQUEST_ID)
+    request_id = request_id_of(request.scope) if used is None else used.decode("ascii")
+    status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
+    headers = [(b"content-type", b"application/problem+json"), *headers]
+    if request.method == "HEAD":
+        return _response(status, [*headers, (b"content-length", b"%d" % len(body))], b"")
+    return _response(status, headers, body)
+
+
+async def _call(
+    wasm: FunctionRef, path: str, outer: Request, exchange: Exchange, given: Request | EdgeRequest
+) -> Response:
+    """Run the function for ``given``, in place of the request ``outer``."""
+    scope = outer.scope
+    runtime, cold = scope.get(RUNTIME), 0
+    if wasm.runtime is not None or runtime is None or COLD in scope:
+        runtime, cold = await wasm.runtime_for(scope)
+    target = runtime.target(wasm.function, wasm.version, wasm.policy, route=path)
+    if isinstance(given, EdgeRequest):
+        if not outer._stream_consumed:
+            await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
+        return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
+    body: bytes | None = getattr(given, "_body", None)
+    if body is None:
+        if given is outer and not given._stream_consumed and not body_follows(scope, target.max_body):
+            given._body = body = b""
+        else:
+            body = await _body(given, outer, target, runtime)
+    scope = given.scope
+    within = get_route_path(scope) if scope.get("root_path") else scope["path"]
+    begun: Begun | None = None
+    if given is outer and exchange.short and not cold and len(body) <= target.max_body:
+        params = scope.get("path_params") or {}  # none without a router
+        found = runtime.ask(target, scope, within, params, body, region_of(runtime, scope), exchange)
+        if isinstance(found, tuple):
+            scope[_REQUEST_ID] = found[1][-1][1]
+            return _Answer(found[0], found[1], found[2])
+        begun = found
+    with begun or nullcontext():
+        request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
+        return await _run(runtime, target, path, outer, request, cold, exchange, begun=begun)
+
+
+async def _run(
+    runtime: WasmRuntime,
+    target: Target,
+    path: str,
+    outer: Request,
+    request: EdgeRequest,
+    cold: int,
+    exchange: Exchange,
+    *,
+    headers: Mapping[str, str] | None = None,
+    begun: Begun | None = None,
+) -> Response:
+    """The answer to ``request``, under the id that stays with ``outer``."""
+    target.check_size(request)
+    try:
+        response = await runtime.call(
+            target,
+            request,
+            route=path,
+            client=outer.scope.get("client"),
+            cold=cold,
+            gone=partial(disconnected, outer.receive),
+            headers=headers,
+            exchange=exchange,
+            begun=begun,
+        )
+    finally:
+        if request.context is not None:
+            outer.scope[_REQUEST_ID] = request.context.request_id.encode("ascii")
+    assert request.context is not None
+    return to_starlette(response, outer.method, request.context.request_id)
+
+
+async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
+    """The body, which is left where Starlette keeps it once it was read."""
+    body: bytes | None = getattr(request, "_body", None)
+    if body is None:
+        if request._stream_consumed:
+            raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
+        # One that the handler has made may have a body of which its scope says nothing.
+        if body_follows(request.scope, target.max_body) or request is not outer:
+            body = await read_body(runtime, request.receive, target.max_body)
+        else:
+            body = b""
+        request._body = body
+    return body
+
+
+def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
+    """A function's response as one of Starlette's."""
+    status, headers, body = render(response, method, checked=True)
+    return _response(status, with_request_id(headers, request_id), body)
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+    ours = any(name == b"content-length" for name, _ in headers)
+    if not ours and status not in (204, 304):
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return _Answer(status, headers, body)
+
+
+class _Answer(Response):
+    """A response with just these headers, which Response would work out anew."""
+
+    body: bytes
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = headers
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        sending = send_whole(receive, send, self.status_code, self.raw_headers, self.body)
+        return sending if self.background is None else _then(sending, self.background)
+
+
+async def _then(sending: Coroutine[Any, Any, None], background: BackgroundTask) -> None:
+    await sending
+    await background()
+
+
+def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str, FunctionRef]]:
+    """The full path, the route's own path and the function of all routes that name one.
+
+    Mounts are followed, but not into an app that has a WasmMiddleware of its own.
+    """
+    for route in each_route(routes):
+        path = getattr(route, "path", None) or ""
+        wasm = getattr(getattr(route, "endpoint", None), "wasm", None)
+        if isinstance(wasm, FunctionRef):
+            yield prefix + path, path, wasm
+        inner = getattr(route, "routes", None)
+        if inner and not has_own_middleware(getattr(route, "app", None)):
+            yield from find_functions(inner, prefix + path)
+
+
+def each_route(routes: Sequence[BaseRoute]) -> Iterable[Any]:
+    """The routes, with what stands in for those that FastAPI's ``include_router`` leaves in their router."""
+    iterate = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    each: Iterable[Any] = routes if iterate is None else iterate(routes)
+    return each
+
+
+def has_own_middleware(app: object) -> bool:
+    """Whether a WasmMiddleware is around an app, or in its list."""
+    while app is not None:
+        classes = [type(app), *(each.cls for each in getattr(app, "user_middleware", ()))]
+        if any(base.__name__ == "WasmMiddleware" for each in classes for base in getattr(each, "__mro__", ())):
+            return True
+        app = getattr(app, "app", None)
+    return False

@@ -1,0 +1,242 @@
+"""From an ASGI request to a function and back: shared by the middleware and the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from ..binding.target import Target
+from ..engine.fast_path import Answer, Begun
+from ..engine.native.library import hot
+from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
+from ..messages import EdgeRequest, EdgeResponse, is_request_id, join
+from ..protocols.headers import render
+from ..sync.cancel_scope import Interrupted
+from ..sync.timeout import within
+from ..telemetry import Exchange
+from .coalesce import send_whole
+
+if TYPE_CHECKING:
+    from ..pipelines.plan import Pipeline
+    from ..runtime.runtime import WasmRuntime
+
+RUNTIME = "starlette_wasm.runtime"
+"""The key in an ASGI scope under which the nearest enclosing WasmMiddleware leaves its runtime."""
+MAX_HEAD = 64 << 10
+"""Bytes of path, query and headers: no policy bounds them, and not every server does."""
+_REPLAY_PAUSE = 0.05
+_ANNOUNCED = ("1.1", "1.0")
+"""Of HTTP, in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
+_WITHOUT_BODY = ("GET", "HEAD")
+"""Of which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
+COLD = "starlette_wasm.cold"
+"""Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
+GONE = 499
+"""The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
+Headers = list[tuple[bytes, bytes]]
+Call = Callable[..., Awaitable[EdgeResponse]]
+
+
+def body_follows(scope: Scope, limit: int) -> bool:
+    """Whether there may be a body. Raises RequestTooLarge, of the head too, where that is known already."""
+    if hot is not None and (found := hot.follows(scope, limit, MAX_HEAD)) is not None:
+        return found
+    size, follows = len(scope["path"]) + len(scope.get("query_string", b"")), False
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+        if name == b"transfer-encoding":
+            follows = True
+        elif name == b"content-length":
+            follows = follows or value.strip(b"0") != b""
+            if value.isdigit() and (len(value) > 18 or int(value) > limit):
+                raise RequestTooLarge(limit)
+    if size > MAX_HEAD:
+        raise RequestTooLarge(MAX_HEAD, "head")
+    return follows or scope.get("http_version") not in _ANNOUNCED or scope["method"] not in _WITHOUT_BODY
+
+
+async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout where it does not come within
+    ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
+    limit_ms = runtime.settings.body_timeout_ms
+    try:
+        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.guard, None))
+    except Interrupted:
+        raise RuntimeClosed(runtime.state) from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] | None = None
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body = message.get("body", b"")
+        size += len(body)
+        if size > limit:
+            raise RequestTooLarge(limit)
+        if chunks is not None:
+            chunks.append(body)
+        if not message.get("more_body", False):
+            return body if chunks is None else b"".join(chunks)
+        if chunks is None:
+            chunks = [body]
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone away. The body must have been read, if there is one."""
+    if (await receive())["type"] == "http.disconnect":
+        return  # else it was the empty body of a request that has none, or a replay
+    while (await receive())["type"] != "http.disconnect":
+        # Middleware that has read the body may replay it for ever, at once.
+        await asyncio.sleep(_REPLAY_PAUSE)
+
+
+async def serve(
+    runtime: WasmRuntime,
+    target: Target | Pipeline,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    path: str,
+    params: dict[str, str],
+    cold: int,
+    exchange: Exchange,
+    raises: bool = False,
+    region: str | None = None,
+    begun: Begun | None = None,
+) -> EdgeRequest | None:
+    """Answer a request with a function or a pipeline. Gives the request, where a guest has decided the answer.
+
+    Faults become problem+json; with ``raises`` only those for which the app has no exception handler. With a
+    ``region`` the short way is tried, which gives no request; ``begun`` is what it gave for one without a body.
+    """
+    send = exchange.send(send)
+    request: EdgeRequest | None = None
+    try:
+        limit = target.max_body
+        body = b""
+        if begun is None and body_follows(scope, limit):
+            body = await read_body(runtime, receive, limit)
+        answer: Answer | Begun | None = begun
+        if begun is None and region is not None and exchange.short and type(target) is Target:
+            answer = runtime.ask(target, scope, path, params, body, region, exchange)
+        if not isinstance(answer, tuple):
+            call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+            begun = answer
+            if begun is not None:
+                call = partial(call, begun=begun)
+            with begun or nullcontext():
+                request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+                response = await call(
+                    target,
+                    request,
+                    client=scope.get("client"),
+                    cold=cold,
+                    gone=partial(disconnected, receive),
+                    exchange=exchange,
+                )
+            assert request.context is not None
+            status, headers, content = render(response, scope["method"], checked=True)
+            headers = with_request_id(headers, request.context.request_id)
+        else:
+            status, headers, content = answer[:3]
+    except WasmError as error:
+        exchange.failed(error)
+        if raises and has_handler(scope, error):
+            raise
+        await send_problem(runtime.debug, error, scope, send, request)
+        return request if isinstance(error, FunctionError) else None
+    except (ClientDisconnect, Interrupted):
+        with suppress(OSError):
+            await send({"type": "http.response.start", "status": GONE, "headers": []})
+            await send({"type": "http.response.body"})
+        return None
+    await send_whole(receive, send, status, headers, content)
+    return request
+
+
+def region_of(runtime: WasmRuntime, scope: Scope) -> str:
+    """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
+    heard = runtime.heard
+    return runtime.region(header(scope, b"x-region")) if heard.trust_region_header else heard.region
+
+
+def header(scope: Scope, wanted: bytes) -> str | None:
+    """The value of a header, as guests are told it."""
+    values = [value for name, value in scope["headers"] if name == wanted]
+    return join(wanted.decode("latin-1"), [value.decode("latin-1") for value in values]) if values else None
+
+
+def has_handler(scope: Scope, error: WasmError) -> bool:
+    """Whether the app has registered a handler for this error."""
+    handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
+    return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
+
+
+def with_request_id(headers: Headers, request_id: str) -> Headers:
+    headers = [header for header in headers if header[0] != b"x-request-id"]
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    return headers
+
+
+def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of the answer to a fault (RFC 9457)."""
+    document = {"type": error.slug, "title": error.title, "status": error.status, "request_id": request_id}
+    detail = str(error) if debug else error.detail
+    if detail is not None:
+        document["detail"] = detail
+    headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
+    if isinstance(error, FunctionOverloaded):
+        headers.append((b"retry-after", str(error.retry_after).encode("ascii")))
+    elif isinstance(error, RequestTimeout | RequestTooLarge):
+        headers.append((b"connection", b"close"))  # or the server would wait for the rest
+    return error.status, headers, json.dumps(document).encode()
+
+
+async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, request: EdgeRequest | None) -> None:
+    context = request.context if request is not None else None
+    request_id = context.request_id if context is not None else request_id_of(scope)
+    status, headers, body = problem(debug, error, request_id)
+    await send_plain(scope, send, status, b"application/problem+json", body, headers)
+
+
+async def send_method_not_allowed(scope: Scope, send: Send, allowed: Iterable[str]) -> None:
+    """405, as problem+json, for a pattern whose rules are for other methods."""
+    request_id = request_id_of(scope)
+    document = {"type": "method-not-allowed", "title": "method not allowed", "status": 405, "request_id": request_id}
+    headers = [(b"allow", ", ".join(allowed).encode("ascii")), (b"x-request-id", request_id.encode("ascii"))]
+    await send_plain(scope, send, 405, b"application/problem+json", json.dumps(document).encode(), headers)
+
+
+async def send_plain(
+    scope: Scope,
+    send: Send,
+    status: int,
+    kind: bytes,
+    body: bytes,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    all_headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def request_id_of(scope: Scope) -> str:
+    """The ``x-request-id`` of a request where it is well formed, else a new one."""
+    given = header(scope, b"x-request-id")
+    return given if given is not None and is_request_id(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    return os.urandom(16).hex()

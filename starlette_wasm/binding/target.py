@@ -1,0 +1,175 @@
+"""What a rule, a route or a call is bound to: one version of a function under one policy, all worked out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from ..capabilities import Capabilities, Grants
+from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
+from ..engine import layout
+from ..engine.fast_path import Quick, fits
+from ..engine.plan import Limits, Plan, Preopen
+from ..exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from ..functions.catalog import FunctionSource
+from ..functions.loader import LoadedFunction
+from ..messages import EdgeRequest
+from ..protocols import Protocol as MessageProtocol
+from ..protocols import get_protocol
+from ..protocols.edge import EdgeProtocol
+from ..sync.bulkhead import Bulkhead
+from .open_directory import OpenDirectory
+
+logger = logging.getLogger("starlette_wasm")
+
+NOTHING_GRANTED = Grants.of(SandboxPolicy())
+
+
+class Tally(Protocol):
+    """Counts how a version does, for whoever rolls it out."""
+
+    def answered(self, seconds: float, status: int) -> None: ...
+    def failed(self, seconds: float, error: FunctionError) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Everything about an invocation that does not depend on the request."""
+
+    name: str
+    version: str
+    route: str
+    function: LoadedFunction
+    policy: SandboxPolicy
+    protocol: MessageProtocol
+    plan: Plan
+    environ: tuple[bytes, ...]
+    bulkhead: Bulkhead
+    grants: Grants | None
+    """What it may do through ``edge.call``; None where it does not import that."""
+    directories: tuple[OpenDirectory, ...] = ()
+    """Those of the plan, held open as long as this target may be called."""
+    tally: Tally | None = None
+    """None where nobody counts."""
+    quick: Quick | None = None
+    """The short way, where the function can go it."""
+    max_body: int = field(init=False)
+    """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_body", self.policy.max_request_bytes)
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+    def check_size(self, request: EdgeRequest) -> None:
+        """Raises RequestTooLarge."""
+        limit = self.max_body
+        # Four characters at most, of base64 or of UTF-16 pairs, come to less than four bytes each.
+        if request.body and len(request.body) > limit // 4 and len(request.content) > limit:
+            raise RequestTooLarge(limit)
+
+    def isolated(self) -> Target:
+        """The same within the same bounds, with nothing granted: no capability, directory or variable of the host."""
+        source, plan = self.function.source, self.plan
+        return replace(
+            self,
+            plan=Plan(plan.module, plan.limits, plan.args),
+            environ=_environ(_identity(source)),
+            grants=None if self.grants is None else NOTHING_GRANTED,
+            directories=(),
+            quick=None,
+        )
+
+
+def bind(
+    function: LoadedFunction,
+    policy: SandboxPolicy,
+    capabilities: Capabilities,
+    directories: list[OpenDirectory],
+    bulkhead: Bulkhead,
+    *,
+    route: str,
+    where: str = "",
+    warn: bool = True,
+) -> Target:
+    """Bind a function to a policy. ``where`` names the rule or route for errors.
+
+    The granted directories are opened once, and go into ``directories`` too, for a caller that closes them early.
+    Without ``warn`` nothing is said of those that are missing.
+
+    Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
+    """
+    source, module = function.source, function.module
+    for name in source.manifest.env_vars:
+        if name not in policy.allowed_env_vars:
+            raise PolicyViolation(source.name, name, policy.name, where=where)
+    if module.min_pages > policy.max_memory_pages:
+        raise MemoryLimitExceeded(
+            source.name,
+            source.version,
+            limit_pages=policy.max_memory_pages,
+            asked_pages=module.min_pages,
+            where=where,
+        )
+    environ = {name: os.environ[name] for name in policy.allowed_env_vars if name in os.environ}
+    for name in source.manifest.env_vars:
+        if name not in environ:
+            logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
+    environ |= _identity(source)
+    granted = resolve_dirs(policy, warn=warn)  # what is wrong with them is wrong for every module
+    opened = [(_open(each, policy), each) for each in granted if module.uses_files]
+    directories += [directory for directory, _ in opened]
+    protocol = get_protocol(source.manifest.protocol)
+    plan = Plan(
+        module,
+        Limits(
+            memory_pages=policy.max_memory_pages,
+            time=policy.execution_timeout_ms / 1000,
+            stdout=policy.max_response_bytes,
+            stderr=policy.max_log_bytes,
+        ),
+        layout.strings([source.name.encode()] if module.reads_args else []),
+        tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
+    )
+    variables = _environ(environ)
+    quick: Quick | None = None
+    if isinstance(protocol, EdgeProtocol) and fits(plan):
+        quick = Quick(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
+    return Target(
+        name=source.name,
+        version=source.version,
+        route=route,
+        function=function,
+        policy=policy,
+        protocol=protocol,
+        plan=plan,
+        environ=variables,
+        grants=capabilities.grants(policy) if module.uses_edge else None,
+        directories=tuple(directory for directory, _ in opened),
+        bulkhead=bulkhead,
+        quick=quick,
+    )
+
+
+def _identity(source: FunctionSource) -> dict[str, str]:
+    return {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
+
+
+def _environ(variables: Mapping[str, str]) -> tuple[bytes, ...]:
+    return tuple(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in variables.items())
+
+
+def _open(granted: GrantedDir, policy: SandboxPolicy) -> OpenDirectory:
+    try:
+        return OpenDirectory(granted.host_path)
+    except OSError as error:
+        raise ConfigError(
+            f"{str(granted.host_path)!r} cannot be opened: {error.strerror}",
+            file=f"policy {policy.name}",
+            key="allowedDirs",
+            mend="give a directory that this user can read",
+        ) from None

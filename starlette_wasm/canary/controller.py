@@ -1,0 +1,301 @@
+"""Rolls canaries out: counts, reads what all workers counted, and decides where it holds the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import random
+from collections.abc import Callable, Set
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..capabilities.errors import CapabilityError
+from ..exceptions import ConfigError
+from .coordinator import Coordinator
+from .gates import Gate
+from .manual import Hands
+from .record import Record, begin, first_percent, rebuild
+from .shares import Shares
+from .state import Live
+from .store import Reading, Store, open_store
+
+if TYPE_CHECKING:
+    from ..runtime.deployment import Deployment
+
+logger = logging.getLogger("starlette_wasm")
+
+_TICKS = 30
+"""Looks at the store in the time of one step, within the bounds."""
+_LEAST_TICK, _MOST_TICK = 0.05, 5.0
+_CLOSING_SECONDS = 2.0
+
+
+class Canaries:
+    """The canaries of one runtime. One task; none where the config has no canary."""
+
+    def __init__(self, weighed: Callable[[str, str, float], None]) -> None:
+        """``weighed`` is told of each new share: function, version of the canary, per cent."""
+        self._weighed = weighed
+        self._deployment: Deployment | None = None
+        self._live: dict[str, Live] = {}
+        self._coordinator = Coordinator()
+        self._store: Store | None = None
+        self._url = ""
+        self._worker = ""
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._opened = False
+        self._inherited: list[Store] = []
+
+    async def open(self, deployment: Deployment, url: str) -> None:
+        """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
+
+        With an empty ``url`` canaries are checked and get nothing: who only looks at a config must not begin one.
+        """
+        if self._opened:  # by another start of the runtime, at the same time
+            return
+        self._opened = True
+        self._url = url
+        self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self.attach(deployment, run=False)
+        if self._live and url:
+            await self._open_store()
+            await self._tick()
+            self._run()
+
+    def attach(self, deployment: Deployment, *, run: bool = True) -> None:
+        """Serve another deployment from now on; rollouts that its config still has go on. On the event loop."""
+        live: dict[str, Live] = {}
+        for config in deployment.config.canaries:
+            known = self._live.get(config.function_name)
+            digest = deployment.functions[config.function_name, config.canary_version].digest
+            if known is not None and known.versions == (config.stable_version, config.canary_version):
+                known.configure(config)
+                known.load(digest)
+                live[config.function_name] = known
+            else:
+                live[config.function_name] = Live(config, digest)
+        for function, known in self._live.items():
+            if function not in live or live[function] is not known:
+                self._weighed(function, known.config.canary_version, 0)
+        self._deployment, self._live = deployment, live
+        self._apply(live.keys())
+        if run and live and self._url:
+            self._run()
+
+    async def close(self) -> None:
+        """Tell what was counted, and give the leases back."""
+        self._opened = False
+        task, self._task = self._task, None
+        if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+            self._stop.set()  # rather than cancelled: a tick that is half done goes on to its end
+            await asyncio.wait([task], timeout=_CLOSING_SECONDS)
+            task.cancel()
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    for function, live in self._live.items():
+                        await self._flush(store, function, live)
+                        await store.release(function, self._worker)
+            except (CapabilityError, TimeoutError) as error:
+                logger.warning("canaries: the last counts are not told: %s", error)
+            await store.close()
+        self._live, self._deployment = {}, None
+
+    def forget(self) -> None:
+        """In a forked child: nothing is open, and what the parent has open is left alone. Gates stay."""
+        if self._store is not None:
+            self._inherited.append(self._store)
+        self._opened = False
+        self._store = self._task = self._deployment = None
+        self._live = {}
+
+    def version(self, function: str) -> str | None:
+        """The version for who names none, where there is a canary: stable, or the canary once it is promoted."""
+        live = self._live.get(function)
+        return None if live is None else live.serving
+
+    def gate(self, function: str, gate: Gate) -> None:
+        """Ask ``gate`` before each step of the function's canary, the first included; it holds unless that is true.
+
+        To be called in each process, before the runtime starts: any of them may be the one that decides.
+        """
+        self._coordinator.add_gate(function, gate)
+
+    async def start(self, function: str) -> Record:
+        """Start a rollout that is over, or was superseded, from its first step."""
+        return await self._hands(function).start()
+
+    async def pause(self, function: str) -> Record:
+        """Leave the canary at its share; it is still rolled back by itself."""
+        return await self._hands(function).pause()
+
+    async def resume(self, function: str) -> Record:
+        """Go on after a pause, with a new observation of the step."""
+        return await self._hands(function).resume()
+
+    async def promote(self, function: str, *, full: bool = False) -> Record:
+        """Take the next step at once; with ``full``, all of them."""
+        return await self._hands(function).promote(full=full)
+
+    async def abort(self, function: str) -> Record:
+        """Take all traffic from the canary."""
+        return await self._hands(function).abort()
+
+    @property
+    def all(self) -> dict[str, Live]:
+        """The canaries by function, as of the last look at the store."""
+        return self._live
+
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know, such as a store that cannot be reached."""
+        return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
+
+    def _hands(self, function: str) -> Hands:
+        """Raises ConfigError where the function has no canary."""
+        live = self._live.get(function)
+        if live is None or self._store is None:
+            raise ConfigError(f"{function!r} has no canary", key="canaries", mend="add one to the config")
+        return Hands(self._store, live.config, gated=self._coordinator.is_gated(live))
+
+    def _run(self) -> None:
+        if self._task is None or self._task.done():
+            self._stop = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._ticks(), name="starlette-wasm canaries")
+
+    async def _ticks(self) -> None:
+        stop, task = self._stop, asyncio.current_task()
+        # Redis' client was seen to swallow a cancellation, such as that of a loop that shuts down.
+        while self._live and task is not None and not task.cancelling():
+            with suppress(TimeoutError):
+                # Not all workers at the same moment.
+                async with asyncio.timeout(self._interval() * random.uniform(0.8, 1.2)):
+                    await stop.wait()
+            if stop.is_set():
+                return
+            try:
+                if self._store is None:
+                    await self._open_store()
+                await self._tick()
+            except ConfigError as error:
+                for live in self._live.values():
+                    live.note = str(error)
+            except Exception:
+                logger.exception("canaries: the weights stay as they are")
+
+    def _interval(self) -> float:
+        least = min((live.config.step_seconds for live in self._live.values()), default=0.0)
+        return min(max(least / _TICKS, _LEAST_TICK), _MOST_TICK)
+
+    async def _open_store(self) -> None:
+        store = open_store(self._url)
+        await store.open()
+        self._store = store
+
+    async def _tick(self) -> None:
+        store = self._store
+        assert store is not None
+        for function, live in list(self._live.items()):
+            try:
+                await self._tick_one(store, function, live)
+            except CapabilityError as error:
+                detail = f": {error.detail}" if error.detail else ""
+                self._noted(live, f"{error.message}, and the weights stay as they are{detail}")
+
+    def _noted(self, live: Live, note: str | None) -> None:
+        if note != live.note:
+            if note is not None:
+                logger.warning("canary of %s: %s", live.config.function_name, note)
+            elif live.note is not None:
+                logger.info("canary of %s: as it should be again", live.config.function_name)
+        live.note = note
+
+    async def _flush(self, store: Store, function: str, live: Live) -> None:
+        for batch in live.batches():
+            await store.add(function, self._worker, batch)
+            live.sent(batch)
+
+    async def _tick_one(self, store: Store, function: str, live: Live) -> None:
+        await self._flush(store, function, live)
+        reading = await store.read(function)
+        record = None if reading.record is None else Record.load(reading.record)
+        wanted = self._wanted(live, record, reading.now)
+        if wanted is not None:
+            if not await store.swap(function, reading.revision, wanted.dump(), wanted.epoch):
+                await self._tick_one(store, function, live)  # another worker was first
+                return
+            reading = replace(reading, revision=reading.revision + 1)
+            record = wanted
+        assert record is not None
+        if self._live.get(function) is not live:  # another deployment came meanwhile
+            return
+        self._see(function, live, reading, record)
+        superseded = live.mine is None
+        self._noted(live, _superseded_by(record, live) if superseded else None)
+        if record.runs and not superseded:
+            seconds = max(5 * self._interval(), 1.0) + self._coordinator.gate_seconds(live)
+            token = await store.lease(function, self._worker, seconds)
+            written = None if token is None else await self._coordinator.decide(store, live, reading, token)
+            if written is not None:
+                self._see(function, live, *written)
+
+    def _wanted(self, live: Live, record: Record | None, now: float) -> Record | None:
+        """The record that is to be written whoever decides: the first one, or that of a newer canary."""
+        if record is None:
+            # A store that lost its data gets it back from any worker that knows.
+            first = begin(live.config, now, None, self._first(live), "started")
+            return live.mine or replace(first, digest=live.digest)
+        if record.versions == live.versions:
+            return self._rebuilt(live, record, now)
+        if live.versions in record.past:
+            return None
+        newer = begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
+        return replace(newer, digest=live.digest)
+
+    def _rebuilt(self, live: Live, record: Record, now: float) -> Record | None:
+        """What is to be written of the module, if anything: what is known of another says nothing of this one."""
+        if not record.runs:
+            return None
+        if not record.digest:  # such as of a rollout that was started from a shell
+            return replace(record, digest=live.digest)
+        if record.digest == live.digest:
+            live.newer = False
+            return None
+        if live.digest in record.replaced and not live.newer:  # an old replica
+            return None
+        return rebuild(live.config, now, record, self._first(live), live.digest)
+
+    def _first(self, live: Live) -> int:
+        return first_percent(live.config, gated=self._coordinator.is_gated(live))
+
+    def _see(self, function: str, live: Live, reading: Reading, record: Record) -> None:
+        before = live.record
+        if live.see(reading, record, reading.revision):
+            self._apply({function})
+        if before is None or (before.percent, before.status) != (record.percent, record.status):
+            stable, canary = record.versions
+            logger.info(
+                "canary of %s, v%s over v%s: %s at %d %%: %s",
+                *(function, canary, stable, record.status, record.percent, record.reason),
+            )
+
+    def _apply(self, functions: Set[str]) -> None:
+        """Give the router the shares of today."""
+        functions = functions & self._live.keys()
+        if self._deployment is None or not functions:
+            return
+        parts = {function: live.part() for function, live in self._live.items()}
+        self._deployment.router.reweigh(Shares(parts), functions)
+        for function in functions:
+            self._weighed(function, parts[function].canary, parts[function].percent)
+
+
+def _superseded_by(record: Record, live: Live) -> str:
+    if record.versions == live.versions:
+        return f"another module has taken the place of this one as v{record.canary}"
+    return f"v{record.canary} has taken the place of v{live.config.canary_version}"

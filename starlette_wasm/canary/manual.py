@@ -1,0 +1,106 @@
+"""What an operator does to a canary, from within the app or from another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..config.router import CanaryConfig
+from ..exceptions import CanaryConflict
+from .record import Record, Status, advance, begin, end, first_percent, next_percent, observe
+from .store import Reading, Store
+from .window import Window
+
+_ATTEMPTS = 20
+
+
+class Hands:
+    """Changes the record of one canary, which the workers see at their next look.
+
+    All raise CanaryConflict for what cannot be done in its state, and CapabilityError.
+    """
+
+    def __init__(self, store: Store, config: CanaryConfig, *, gated: bool | None = None) -> None:
+        self._store = store
+        self._config = config
+        self._gated = bool(config.hooks) if gated is None else gated
+
+    async def start(self) -> Record:
+        """A new rollout from the first step, also of what was rolled back or superseded."""
+        first = first_percent(self._config, gated=self._gated)
+
+        def change(record: Record | None, reading: Reading) -> Record:
+            if record is not None and record.runs and self._is_mine(record):
+                raise self._refused(record, "it runs already")
+            begun = begin(self._config, reading.now, record, first, "started by hand")
+            # Any module may be the first to take it up, also one that was replaced. Replicas that have an old one
+            # must not take it from a newer one again.
+            return begun if record is None or not self._is_mine(record) else replace(begun, replaced=record.replaced)
+
+        return await self._change(change)
+
+    async def pause(self) -> Record:
+        def change(record: Record | None, reading: Reading) -> Record:
+            record = self._running(record)
+            return replace(record, status=Status.PAUSED, changed=reading.now, reason="paused by hand")
+
+        return await self._change(change)
+
+    async def resume(self) -> Record:
+        def change(record: Record | None, reading: Reading) -> Record:
+            record = self._running(record)
+            if record.status is not Status.PAUSED:
+                raise self._refused(record, "it is not paused")
+            status = Status.RUNNING
+            return replace(observe(record, reading.now), status=status, changed=reading.now, reason="resumed by hand")
+
+        return await self._change(change)
+
+    async def promote(self, *, full: bool = False) -> Record:
+        """The next step, whatever the verdict; with ``full`` all of them."""
+
+        def change(record: Record | None, reading: Reading) -> Record:
+            record = replace(self._running(record), status=Status.RUNNING)
+            if full or next_percent(self._config, record.percent) is None:
+                return end(record, Status.PROMOTED, reading.now, "promoted by hand")
+            stable = Window.of(reading.counts.get((record.epoch, record.stable), {}))
+            return advance(record, self._config, reading.now, stable, "promoted by hand")
+
+        return await self._change(change)
+
+    async def abort(self) -> Record:
+        """Also what was promoted goes back to stable."""
+
+        def change(record: Record | None, reading: Reading) -> Record:
+            if record is None or not self._is_mine(record) or not (record.runs or record.status is Status.PROMOTED):
+                raise self._refused(record, "it does not run")
+            return end(record, Status.ABORTED, reading.now, "aborted by hand")
+
+        return await self._change(change)
+
+    async def _change(self, change: Callable[[Record | None, Reading], Record]) -> Record:
+        function = self._config.function_name
+        for _ in range(_ATTEMPTS):
+            reading = await self._store.read(function)
+            record = change(None if reading.record is None else Record.load(reading.record), reading)
+            if await self._store.swap(function, reading.revision, record.dump(), record.epoch):
+                return record
+        raise CanaryConflict(function, "its state changes all the time", "try again")
+
+    def _running(self, record: Record | None) -> Record:
+        if record is None or not record.runs or not self._is_mine(record):
+            raise self._refused(record, "it does not run")
+        return record
+
+    def _is_mine(self, record: Record) -> bool:
+        return record.versions == (self._config.stable_version, self._config.canary_version)
+
+    def _refused(self, record: Record | None, problem: str) -> CanaryConflict:
+        if record is None:
+            return CanaryConflict(
+                self._config.function_name, "it has not begun", "start the app, or the canary by hand"
+            )
+        if not self._is_mine(record):
+            problem = f"v{record.canary} over v{record.stable} has taken its place"
+        mend = "see its status" if record.runs else "start it first"
+        return CanaryConflict(self._config.function_name, f"{problem}: it is {record.status}", mend)

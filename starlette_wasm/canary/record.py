@@ -1,0 +1,163 @@
+"""The state of a rollout, as all workers share it, and how it changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+
+from ..capabilities.errors import CapabilityError, Code
+from ..config.router import CanaryConfig
+from .verdict import Action, Looks, Rival, Verdict
+from .window import Window
+
+_REMEMBERED = 50
+"""Rollouts of one function that are known to be over."""
+
+
+class Status(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    """The share of the traffic stays, and so does the automatic roll-back; nothing advances."""
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    ABORTED = "aborted"
+
+
+RUNS = (Status.RUNNING, Status.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One rollout. Times are in seconds since 1970, by the clock of the store."""
+
+    stable: str
+    canary: str
+    status: Status
+    percent: int
+    """Of the traffic of both versions that the canary gets."""
+    epoch: int
+    """Which observation this is, over all rollouts of the function. What is counted belongs to one of them."""
+    since: float
+    """When the observation began."""
+    started: float
+    changed: float
+    reason: str
+    looks: Looks = field(default_factory=Looks)
+    baseline: tuple[int, int, int] | None = None
+    """Successes, failures and slow answers of stable in the last step in which it had traffic."""
+    past: tuple[tuple[str, str], ...] = ()
+    """Versions, stable and canary, of rollouts that others took the place of."""
+    digest: str = ""
+    """SHA-256 of the canary's module; empty where nobody has said it yet."""
+    replaced: tuple[str, ...] = ()
+    """Digests of modules that others took the place of, under the same version."""
+
+    @property
+    def versions(self) -> tuple[str, str]:
+        return self.stable, self.canary
+
+    @property
+    def runs(self) -> bool:
+        return self.status in RUNS
+
+    @classmethod
+    def load(cls, text: str) -> Record:
+        """Raises CapabilityError for what dump() did not write, such as a newer version of this package."""
+        try:
+            given = json.loads(text)
+            return cls(
+                **given
+                | {
+                    "status": Status(given["status"]),
+                    "looks": Looks(**given["looks"]),
+                    "baseline": given["baseline"] and tuple(given["baseline"]),
+                    "past": tuple((stable, canary) for stable, canary in given["past"]),
+                    "replaced": tuple(given.get("replaced", ())),
+                }
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise CapabilityError(Code.UNAVAILABLE, "the record cannot be read", detail=repr(error)) from None
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def begin(config: CanaryConfig, now: float, before: Record | None, percent: int, reason: str) -> Record:
+    """A rollout from its first step, in place of ``before``."""
+    past: tuple[tuple[str, str], ...] = ()
+    if before is not None:
+        mine = (config.stable_version, config.canary_version)
+        past = tuple(each for each in (*before.past, before.versions) if each != mine)[-_REMEMBERED:]
+    return Record(
+        stable=config.stable_version,
+        canary=config.canary_version,
+        status=Status.RUNNING,
+        percent=percent,
+        epoch=1 if before is None else before.epoch + 1,
+        since=now,
+        started=now,
+        changed=now,
+        reason=reason,
+        past=past,
+    )
+
+
+def rebuild(config: CanaryConfig, now: float, before: Record, percent: int, digest: str) -> Record:
+    """The rollout from its first step, as the module of its canary is another one. What is paused stays so."""
+    record = begin(config, now, before, percent, f"the module of v{before.canary} is another one")
+    replaced = tuple(each for each in (*before.replaced, before.digest) if each != digest)[-_REMEMBERED:]
+    # The observation before is not to be joined with this one.
+    return replace(record, status=before.status, epoch=before.epoch + 2, digest=digest, replaced=replaced)
+
+
+def first_percent(config: CanaryConfig, *, gated: bool) -> int:
+    """Where a rollout begins: without traffic, where it shadows, or gates are to be asked before the first step."""
+    return 0 if gated or config.shadow else config.steps[0]
+
+
+def next_percent(config: CanaryConfig, percent: int) -> int | None:
+    """The step after ``percent``; None where that is the last one."""
+    return next((step for step in config.steps if step > percent), None)
+
+
+def advance(record: Record, config: CanaryConfig, now: float, stable: Window, reason: str) -> Record:
+    """The next step, or the end; ``stable`` is what stable did in this one."""
+    percent = next_percent(config, record.percent)
+    if percent is None:
+        return replace(record, status=Status.PROMOTED, percent=100, changed=now, reason=reason)
+    baseline = (stable.succeeded, stable.failed, stable.slow) if stable.samples else record.baseline
+    return replace(observe(record, now), percent=percent, changed=now, reason=reason, baseline=baseline)
+
+
+def observe(record: Record, now: float) -> Record:
+    """A new observation of the same step. The looks go on: they are those of the whole rollout."""
+    return replace(record, epoch=record.epoch + 1, since=now, looks=Looks(record.looks.count))
+
+
+def rival(record: Record, stable: Window) -> Rival:
+    """What the canary is compared with: ``stable`` now, or, where it has no traffic any more, what it did before."""
+    if record.percent == 100 and record.baseline is not None:
+        succeeded, failed, slow = record.baseline
+        return Rival(Window(succeeded, failed, slow), at_the_same_time=False)
+    return Rival(stable)
+
+
+def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, stable: Window, *, held: bool) -> Record:
+    """What a verdict makes of the record; the same one where it changes nothing. ``held``: nothing may advance."""
+    looked = replace(record, looks=verdict.looks)
+    if verdict.action is Action.ROLL_BACK:
+        return end(looked, Status.ROLLED_BACK, now, verdict.reason)
+    if held:
+        # What was good for long must not hide what goes wrong today.
+        too_long = not verdict.samples and now - record.since > 2 * config.step_seconds
+        return observe(looked, now) if too_long else looked
+    if verdict.action is Action.ADVANCE:
+        return advance(looked, config, now, stable, verdict.reason)
+    return observe(looked, now) if verdict.again else looked
+
+
+def end(record: Record, status: Status, now: float, reason: str) -> Record:
+    """Promoted, rolled back or aborted. The observation stays, so that its figures can be read."""
+    percent = 100 if status is Status.PROMOTED else 0
+    return replace(record, status=status, percent=percent, changed=now, reason=reason)

@@ -1,0 +1,96 @@
+"""Canaries as JSON and as a line for humans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .verdict import Action
+
+if TYPE_CHECKING:
+    from .state import Live
+    from .window import Window
+
+
+def line(stable: Window, canary: Window) -> str:
+    """``Stable: 895/900 (99.4%) | Canary: 99/100 (99.0%)``."""
+    return f"Stable: {_share(stable)} | Canary: {_share(canary)}"
+
+
+def _share(window: Window) -> str:
+    rate = window.success_rate
+    return f"{window.succeeded}/{window.samples} ({'-' if rate is None else f'{rate * 100:.1f}%'})"
+
+
+def success_rate(canaries: Mapping[str, Live]) -> float | None:
+    """The lowest of those that run, or, where none does, of those that are over.
+
+    None until all that run have the minimum of samples: no canary may pass by the figures of another.
+    """
+    running = [live for live in canaries.values() if live.mine is not None and live.mine.runs]
+    rates = [live.success_rate for live in running or canaries.values()]
+    if running and None in rates:
+        return None
+    return min((rate for rate in rates if rate is not None), default=None)
+
+
+def samples_missing(canaries: Mapping[str, Live]) -> int | None:
+    """Requests until there is a success_rate() of those that run: of the one that lacks most. None where none runs."""
+    running = [live for live in canaries.values() if live.mine is not None and live.mine.runs]
+    return max((live.samples_missing for live in running), default=None)
+
+
+def describe(function: str, live: Live) -> dict[str, Any]:
+    """One canary, of ``GET /metrics/canary`` and ``starlette-wasm canary status``."""
+    stable, canary = live.versions
+    described: dict[str, Any] = {
+        "function": function,
+        "stable_version": stable,
+        "canary_version": canary,
+        "steps": live.config.steps,
+    }
+    record, verdict = live.mine, live.verdict
+    if record is None:
+        status = "unknown" if live.record is None else "superseded"
+        return described | {"status": status, "weight": 0, "note": live.note}
+    described |= {
+        "status": record.status.value,
+        "weight": record.percent,
+        "step": sum(step <= record.percent for step in live.config.steps),
+        "success_rate": live.success_rate,
+        "verdict": None,
+        "reason": record.reason,
+        "seconds_left": None,
+        "samples_left": None,
+    }
+    if verdict is not None and record.runs:
+        described["verdict"] = verdict.action.value
+        described["reason"] = live.held_by if live.held_by and verdict.action is Action.ADVANCE else verdict.reason
+        described["seconds_left"] = round(verdict.seconds, 1)
+        described["samples_left"] = verdict.samples
+    return described | {
+        "started": record.started,
+        "changed": record.changed,
+        "comparisons": record.looks.count,
+        "stable": _figures(live.stable),
+        "canary": _figures(live.canary),
+        "report": line(live.stable, live.canary),
+        "note": live.note,
+    }
+
+
+def _figures(window: Window) -> dict[str, Any]:
+    return {
+        "requests": window.samples,
+        "succeeded": window.succeeded,
+        "failed": window.failed,
+        "success_rate": window.success_rate,
+        "p50_ms": _rounded(window.quantile_ms(0.5)),
+        "p99_ms": _rounded(window.quantile_ms(0.99)),
+        "timeouts": window.timeouts,
+        "memory_limits": window.memory_limits,
+    }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else float(f"{milliseconds:.3g}")

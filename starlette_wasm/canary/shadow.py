@@ -1,0 +1,86 @@
+"""Gives canaries copies of requests whose answers nobody gets: only how they did is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextvars import Context
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..engine.capi import EngineError
+from ..engine.engine import OutOfInstances
+from ..exceptions import FunctionError, InvalidFunctionResponse, RequestTooLarge
+from ..invocation.isolated import run
+from ..messages import EdgeRequest
+from ..protocols import ResponseError
+from ..sync.cancel_scope import Interrupted
+
+if TYPE_CHECKING:
+    from ..binding.target import Target
+    from ..runtime.runtime import WasmRuntime
+
+logger = logging.getLogger("starlette_wasm")
+
+MOST = 2
+"""Copies that run at once in a runtime. What comes meanwhile is not copied."""
+_LOG_SECONDS = 1.0
+
+
+class Shadows:
+    """Of one runtime. They take no place in a bulkhead, and have no part in traces, metrics or the access log."""
+
+    def __init__(self, runtime: WasmRuntime) -> None:
+        self._runtime = runtime
+        self._next_line = 0.0
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Those under way."""
+        self.dropped = 0
+        """Requests that were not copied as too many ran, and copies that say nothing of the canary."""
+
+    def copy(self, target: Target, request: EdgeRequest, client: tuple[str, int] | None) -> None:
+        """Give ``target``, which is isolated and has a tally, a copy of a request that was answered.
+
+        Returns at once, and raises nothing. While the runtime drains there are no copies.
+        """
+        if self._runtime.state != "open":
+            return
+        if len(self.tasks) >= MOST:
+            self.dropped += 1
+            return
+        # In a context of its own: no part of the request's span.
+        task = asyncio.get_running_loop().create_task(
+            self._run(target, replace(request, context=None), client), context=Context()
+        )
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _run(self, target: Target, request: EdgeRequest, client: tuple[str, int] | None) -> None:
+        tally = target.tally
+        assert tally is not None
+        begin = time.monotonic()
+        try:
+            target.check_size(request)
+            response = await run(self._runtime, target, request, partial(self._runtime.guard, None), client=client)
+        except FunctionError as error:
+            tally.failed(time.monotonic() - begin, error)
+            self._tell(error)
+        except ResponseError as error:
+            invalid = InvalidFunctionResponse(target.name, target.version, problem=error.problem, offset=error.offset)
+            tally.failed(time.monotonic() - begin, invalid)
+            self._tell(invalid)
+        except (RequestTooLarge, EngineError, OSError, OutOfInstances, Interrupted):
+            self.dropped += 1
+        except Exception:
+            self.dropped += 1
+            logger.exception("a copy of a request for %s was not run", target)
+        else:
+            tally.answered(time.monotonic() - begin, response.status_code)
+
+    def _tell(self, error: FunctionError) -> None:
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _LOG_SECONDS
+            logger.warning("in the shadow: %s", error)

@@ -1,0 +1,117 @@
+"""Canaries in a SQLite file, for the workers of one machine."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from ..capabilities.sqlite import Database
+from .store import KEY, Batch, Reading
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS canary (
+    function TEXT PRIMARY KEY, revision INTEGER NOT NULL, record TEXT NOT NULL, epoch INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lease (
+    function TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counted (
+    function TEXT NOT NULL, epoch INTEGER NOT NULL, version TEXT NOT NULL, field TEXT NOT NULL, value INTEGER NOT NULL,
+    PRIMARY KEY (function, epoch, version, field)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batch (
+    function TEXT NOT NULL, epoch INTEGER NOT NULL, version TEXT NOT NULL, worker TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (function, epoch, version, worker)
+) WITHOUT ROWID;
+"""
+_READ = """
+SELECT 0, revision, record, '', 0 FROM canary WHERE function = :function
+UNION ALL
+SELECT 1, counted.epoch, version, field, value FROM counted
+WHERE function = :function
+  AND counted.epoch >= (SELECT epoch - 1 FROM canary WHERE function = :function)
+"""
+_NUMBER = """
+INSERT INTO batch VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET number = excluded.number WHERE excluded.number > batch.number
+"""
+_ADD = """
+INSERT INTO counted VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value
+"""
+_LEASE = """
+INSERT INTO lease VALUES (:function, :holder, 1, :expires)
+ON CONFLICT DO UPDATE
+SET token = token + (holder <> excluded.holder), holder = excluded.holder, expires = excluded.expires
+WHERE holder = excluded.holder OR lease.expires < :now
+RETURNING token
+"""
+_MAX_BYTES = 256 << 20
+
+
+class SqliteStore:
+    """Its clock is that of the machine."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._database = Database(path, _SCHEMA, max_bytes=_MAX_BYTES, durable=True, key=KEY, what="canary store")
+
+    async def open(self) -> None:
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def read(self, function: str) -> Reading:
+        rows = await self._database.read(lambda at: at.execute(_READ, {"function": function}).fetchall())
+        revision, record = 0, None
+        counts: dict[tuple[int, str], dict[str, int]] = {}
+        for kind, number, text, field, value in rows:
+            if kind == 0:
+                revision, record = number, text
+            else:
+                counts.setdefault((number, text), {})[field] = value
+        return Reading(time.time(), revision, record, counts)
+
+    async def add(self, function: str, worker: str, batch: Batch) -> None:
+        key = (function, batch.epoch, batch.version)
+
+        def job(connection: sqlite3.Connection) -> None:
+            if connection.execute(_NUMBER, (*key, worker, batch.number)).rowcount:
+                connection.executemany(_ADD, [(*key, field, value) for field, value in batch.counts.items()])
+
+        await self._database.run(job)
+
+    async def lease(self, function: str, holder: str, seconds: float) -> int | None:
+        def job(connection: sqlite3.Connection) -> int | None:
+            now = time.time()
+            given = {"function": function, "holder": holder, "now": now, "expires": now + seconds}
+            row = connection.execute(_LEASE, given).fetchone()
+            return None if row is None else int(row[0])
+
+        return await self._database.run(job)
+
+    async def release(self, function: str, holder: str) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE lease SET expires = 0 WHERE function = ? AND holder = ?", (function, holder))
+
+        await self._database.run(job)
+
+    async def swap(self, function: str, revision: int, record: str, epoch: int, token: int | None = None) -> bool:
+        def job(connection: sqlite3.Connection) -> bool:
+            if token is not None:
+                current = connection.execute("SELECT token FROM lease WHERE function = ?", (function,)).fetchone()
+                if current is None or current[0] != token:
+                    return False
+            if revision:
+                query = "UPDATE canary SET revision = revision + 1, record = ?, epoch = ? WHERE function = ?"
+                done = connection.execute(f"{query} AND revision = ?", (record, epoch, function, revision)).rowcount
+            else:
+                query = "INSERT INTO canary VALUES (?, 1, ?, ?) ON CONFLICT DO NOTHING"
+                done = connection.execute(query, (function, record, epoch)).rowcount
+            if done:
+                for table in ("counted", "batch"):
+                    connection.execute(f"DELETE FROM {table} WHERE function = ? AND epoch < ?", (function, epoch - 1))
+            return bool(done)
+
+        return await self._database.run(job)

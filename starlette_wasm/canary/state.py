@@ -1,0 +1,154 @@
+"""One canary, as this process knows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import count
+
+from ..config.router import CanaryConfig
+from .record import Record, Status, rival
+from .shares import Part
+from .store import Batch, Reading
+from .tally import VersionTally
+from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge
+from .window import Window
+
+
+@dataclass
+class Live:
+    """The record as last read, what was counted by all, and what was counted here and is not told yet."""
+
+    config: CanaryConfig
+    digest: str = ""
+    """Of the canary's module here; empty for who only looks."""
+    newer: bool = False
+    """Whether the module has changed here since it was last the record's."""
+    record: Record | None = None
+    revision: int = 0
+    note: str | None = None
+    """What the operator should know."""
+    held_by: str | None = None
+    """What keeps an advance that is due."""
+    stable: Window = field(default_factory=Window)
+    canary: Window = field(default_factory=Window)
+    longer: Window = field(default_factory=Window)
+    """The canary, with the observation before."""
+    verdict: Verdict | None = None
+    _tallies: dict[tuple[int, str], VersionTally] = field(default_factory=dict)
+    _unsent: dict[tuple[int, str], Batch] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def versions(self) -> tuple[str, str]:
+        return self.config.stable_version, self.config.canary_version
+
+    @property
+    def mine(self) -> Record | None:
+        """The record, where it is of the versions in the config and, while it runs, of the module that is here."""
+        record = self.record
+        if record is None or record.versions != self.versions:
+            return None
+        return None if record.runs and self.has_other_module(record) else record
+
+    def has_other_module(self, record: Record) -> bool:
+        return bool(self.digest and record.digest) and record.digest != self.digest
+
+    @property
+    def serving(self) -> str:
+        """The version for who names none."""
+        promoted = self.mine is not None and self.mine.status is Status.PROMOTED
+        return self.versions[promoted]
+
+    def part(self) -> Part:
+        """What the rules of the function are to get."""
+        record = self.mine
+        if record is None:
+            return Part(*self.versions, 0, out=self.record is not None)
+        out = record.status in (Status.ROLLED_BACK, Status.ABORTED)
+        if not record.runs:
+            return Part(*self.versions, record.percent, out)
+        stable, canary = (self._tally(record.epoch, version) for version in self.versions)
+        return Part(*self.versions, record.percent, out, (stable, canary), self.config.shadow and not record.percent)
+
+    def _tally(self, epoch: int, version: str) -> VersionTally:
+        key = epoch, version
+        if key not in self._tallies:
+            self._tallies[key] = VersionTally(self._slow_after)
+        return self._tallies[key]
+
+    @property
+    def _slow_after(self) -> float:
+        limit = self.config.latency_p99_threshold_ms
+        return math.inf if limit is None else limit / 1000
+
+    def configure(self, config: CanaryConfig) -> None:
+        """Go on with other thresholds or steps; the versions are the same."""
+        self.config = config
+        for tally in self._tallies.values():
+            tally.slow_after = self._slow_after
+
+    def load(self, digest: str) -> None:
+        """Go on with the module of that digest, which may be another one."""
+        self.newer = self.newer or digest != self.digest
+        self.digest = digest
+
+    def batches(self) -> list[Batch]:
+        """What is to be sent, and sent again until it is confirmed: until then nothing new is taken."""
+        for key, tally in list(self._tallies.items()):
+            if key not in self._unsent:
+                counts = tally.take()
+                if counts:
+                    self._unsent[key] = Batch(*key, next(self._numbers), counts)
+        return list(self._unsent.values())
+
+    def sent(self, batch: Batch) -> None:
+        del self._unsent[batch.epoch, batch.version]
+
+    def see(self, reading: Reading, record: Record, revision: int) -> bool:
+        """Take over what was read. Says whether the router has to know."""
+        before = self.part_key
+        self.record, self.revision = record, revision
+        epoch = record.epoch
+        for key in [key for key in self._tallies if key[0] < epoch - 1]:
+            del self._tallies[key]
+            self._unsent.pop(key, None)
+        self.verdict = None
+        if self.mine is not None:
+            stable, canary = self.versions
+            self.stable = Window.of(reading.counts.get((epoch, stable), {}))
+            self.canary = Window.of(reading.counts.get((epoch, canary), {}))
+            self.longer = Window.of(*(reading.counts.get((each, canary), {}) for each in (epoch - 1, epoch)))
+            if record.runs:
+                self.verdict = self._judge(record, reading.now)
+        return self.part_key != before
+
+    @property
+    def part_key(self) -> tuple[object, ...]:
+        """Differs where part() does."""
+        record = self.record
+        return () if record is None else (record.versions, record.status, record.percent, record.epoch)
+
+    def _judge(self, record: Record, now: float) -> Verdict:
+        if not record.percent and not self.config.shadow:
+            return Verdict(Action.ADVANCE, "not begun", 0, MIN_TO_ADVANCE, Looks(record.looks.count))
+        seconds = max(0.0, now - record.since)
+        return judge(self.config, self.canary, rival(record, self.stable), seconds, record.looks)
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of this observation, or with the one before; None until there is the minimum of samples.
+
+        What is over is told whatever the number of samples, or who waits for it would wait for ever.
+        """
+        if self.mine is None:
+            return None
+        if not self.mine.runs:
+            return self.canary.success_rate
+        window = self.canary if self.canary.samples >= MIN_TO_ADVANCE else self.longer
+        return window.success_rate if window.samples >= MIN_TO_ADVANCE else None
+
+    @property
+    def samples_missing(self) -> int:
+        """Requests of the canary until there is a success rate."""
+        return max(0, MIN_TO_ADVANCE - max(self.canary.samples, self.longer.samples))

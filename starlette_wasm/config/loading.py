@@ -1,0 +1,254 @@
+"""YAML in, typed model or one ``ConfigError`` out."""
+
+from __future__ import annotations
+
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ..exceptions import ConfigError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z", re.ASCII)
+
+_MOST_MERGED = 10_000
+_MOST_SHOWN = 500
+_MOST_ERRORS = 10
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 80
+_repr.maxlevel = 3
+
+
+class FileModel(BaseModel):
+    """What a file says: keys camelCase there, snake_case in Python, both accepted; unknown ones are wrong."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+def wrong(problem: str, mend: str) -> PydanticCustomError:
+    """An error for a validator to raise: the value is put in front of ``problem``, ``mend`` after it."""
+    return PydanticCustomError("starlette_wasm", "{problem}; {mend}", {"problem": problem, "mend": mend})
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader without YAML 1.1's surprises: no repeated keys, no octal, sexagesimal or date literals."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":int", ":timestamp"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge keys copy the pairs: a few lines of them, each of ten of the line before, would fill the memory."""
+        for key, value in node.value:
+            if key.tag == _MERGE_TAG:
+                for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(each, yaml.MappingNode):
+                        self.flatten_mapping(each)
+                        self.merged += len(each.value)
+                    if self.merged > _MOST_MERGED:
+                        problem = f"merge keys bring in more than {_MOST_MERGED} keys"
+                        raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        super().flatten_mapping(node)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {show(key.value)} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _DECIMAL, list("-+0123456789"))
+
+
+def show(value: object) -> str:
+    """``value`` as the user may recognise it, in at most about a hundred characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _repr.repr(value)
+
+
+def plain(text: str) -> str:
+    """A part of a message that a file has a say in: one printable line, at most about 500 characters."""
+    shown = text[:_MOST_SHOWN]
+    if not shown.isprintable():
+        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)[:_MOST_SHOWN]
+    return shown if len(text) <= _MOST_SHOWN else f"{shown}..."
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``did you mean ...?``, or all the known names where none is near. A common ``prefix`` makes none nearer."""
+    import difflib  # only for what is wrong anyway
+
+    names = sorted(known)
+    bare = {each.removeprefix(prefix).lower(): each for each in names}
+    match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
+    if match:
+        return f"did you mean {bare[match[0]]}?"
+    return f"known are {', '.join(names)}" if names else "take it out"
+
+
+def read_yaml(file: str | PathLike[str], what: str) -> dict[Any, Any]:
+    """The mapping that ``file`` holds; an empty file is an empty one. ``what`` names its kind in errors."""
+    try:
+        with open(file, "rb") as stream:
+            text = stream.read().decode()
+    except FileNotFoundError:
+        raise ConfigError(f"no such file: {os.fspath(file)!r}", file=file, mend=f"give the path of {what}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"byte {error.start} is not UTF-8", file=file, mend="save the file as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot be read: {reason}", file=file, mend=f"give a readable file with {what}") from None
+    return parse_yaml(text, what, file)
+
+
+def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) -> dict[Any, Any]:
+    """As ``read_yaml``, from text. ``file`` is only named in errors."""
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = f"{where}{error.problem or error.context or 'not YAML'}"
+        raise ConfigError(plain(problem), file=file, mend="correct the YAML there") from None
+    except yaml.YAMLError as error:
+        problem = plain(f"not YAML: {' '.join(str(error).split())}")
+        raise ConfigError(problem, file=file, mend="correct the YAML") from None
+    except (ValueError, OverflowError) as error:
+        problem = f"a value cannot be read: {str(error).partition(':')[0]}"
+        raise ConfigError(problem, file=file, mend="put it in quotes") from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", file=file, mend=f"write {what}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{show(data)} is no mapping", file=file, mend=f"write {what}, as key: value")
+    return data
+
+
+def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
+    """``model`` made from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise config_error(error, model, file) from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", file=file, mend="take out the alias that refers to itself") from None
+
+
+def config_error(
+    error: ValidationError, model: type[BaseModel], file: str | PathLike[str] | None = None
+) -> ConfigError:
+    """A ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and mend.
+
+    The misspelt keys go first, and what is missing where one is misspelt goes without saying.
+    """
+    errors = error.errors(include_url=False)
+    misspelt = [each for each in errors if each["type"] == "extra_forbidden"]
+    places = {each["loc"][:-1] for each in misspelt}
+    others = [
+        each for each in errors
+        if each not in misspelt and not (each["type"] == "missing" and each["loc"][:-1] in places)
+    ]  # fmt: skip
+    found = []
+    for each in [*misspelt, *others][:_MOST_ERRORS]:
+        problem, mend = _explain(each, model)
+        found.append(ConfigError(plain(problem), file=file, key=plain(dotted(each["loc"])) or None, mend=plain(mend)))
+    first, *rest = found
+    return ConfigError(first.problem, file=first.file, key=first.key, mend=first.mend, others=rest)
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """``("rules", 1, "weight")`` as ``rules[1].weight``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
+    kind, context, value = error["type"], error.get("ctx", {}), show(error["input"])
+    match kind:
+        case "starlette_wasm":
+            return f"{value} {context['problem']}", str(context["mend"])
+        case "missing":
+            return "is missing", "add it"
+        case "extra_forbidden":
+            return f"unknown key, with the value {value}", nearest(str(error["loc"][-1]), _keys(model, error["loc"]))
+        case "invalid_key":
+            return f"the key {show(error['loc'][-1])} is no string", "put the key in quotes"
+        case "greater_than_equal":
+            return f"{value} is too small", f"the least is {context['ge']}"
+        case "greater_than":
+            return f"{value} is too small", f"it must be more than {context['gt']}"
+        case "less_than_equal":
+            return f"{value} is too large", f"the most is {context['le']}"
+        case "too_short" | "string_too_short":
+            return f"{value} is too short", f"give at least {context['min_length']}"
+        case "literal_error":
+            return f"{value} is not known", f"write {context['expected']}"
+        case "string_pattern_mismatch":
+            return f"{value} does not fit", f"write what matches {context['pattern']}"
+        case "too_long" | "string_too_long":
+            return f"{value} is too long", f"give at most {context['max_length']}"
+    wanted = _WANTED.get(kind)
+    if wanted is not None:
+        return f"{value} is no {wanted[0]}", wanted[1]
+    return f"{value} is wrong: {error['msg']}", "correct it"
+
+
+_INT = ("whole number", "write a whole number, without quotes")
+_BOOL = ("boolean", "write true or false")
+_MAPPING = ("mapping", "write it as key: value")
+_WANTED = {
+    "int_type": _INT,
+    "int_parsing": _INT,
+    "int_parsing_size": _INT,
+    "int_from_float": _INT,
+    "float_type": ("number", "write a number, without quotes"),
+    "finite_number": ("finite number", "write a finite number"),
+    "bool_type": _BOOL,
+    "bool_parsing": _BOOL,
+    "string_type": ("string", "put it in quotes if it is meant as one"),
+    "string_unicode": ("valid text", "take out the lone surrogates"),
+    "list_type": ("list", "write a list, such as [a, b]; [] is the empty one"),
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "path_type": ("path", "write a path"),
+}
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that are known where ``path`` ends."""
+    for part in path[:-1]:
+        if isinstance(part, str):
+            field = next(f for name, f in model.model_fields.items() if part in (name, f.alias))
+            model = _model_in(field.annotation)
+    return [field.alias or name for name, field in model.model_fields.items() if not field.exclude]
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The one model in ``list[Model]``, ``Model | None`` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_model_in(each) for each in annotation.__args__ if each is not type(None))

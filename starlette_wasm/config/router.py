@@ -1,0 +1,191 @@
+"""``wasm.yaml``: which paths are served by which functions, canaries and pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations, pairwise, product
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ..exceptions import ConfigError
+from .loading import FileModel, read_yaml, show, validate, wrong
+from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
+from .types import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return url
+    except ValueError:  # half an IPv6 address, for instance
+        pass
+    raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
+
+
+class RouteRule(FileModel):
+    """One function that serves a path, and its share of the traffic.
+
+    ``path_pattern`` is a plain prefix of whole segments, or has parameters: ``{name}``, and last
+    ``{name:path}``.
+    """
+
+    path_pattern: PathPattern
+    function_name: FunctionName
+    version: Version | None = Field(default=None, description="None: the stable or highest version.")
+    weight: StrictInt = Field(default=100, ge=0, le=100_000, description="Share among the rules of a pattern.")
+    regions: list[Name] = Field(default=[], description="Regions served; none means every region.")
+    policy: Name | None = Field(default=None, description="Name of a policy; None means edge-none.")
+    methods: Methods | None = Field(default=None, description="HTTP methods served; None means all.")
+
+
+class CanaryHook(FileModel):
+    """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
+
+    url: Annotated[StrictStr, AfterValidator(_http_url)]
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
+
+
+class CanaryConfig(FileModel):
+    """A roll-out of ``canary_version`` over ``stable_version`` in steps of per cent."""
+
+    function_name: FunctionName
+    stable_version: Version
+    canary_version: Version
+    canary_weight_percent: Percent | None = Field(default=None, description="Sets the first of steps.")
+    steps: list[Percent] = Field(
+        default=[10, 30, 50, 100], min_length=1, validate_default=True, description="Per cent, rising to 100."
+    )
+    step_seconds: float = Field(
+        default=300,
+        gt=0,
+        allow_inf_nan=False,
+        strict=True,
+        description="Observation of each step, in seconds.",
+    )
+    success_rate_threshold: float = Field(
+        default=0.99, gt=0, le=1, strict=True, description="Success rate to advance, from 0 to 1."
+    )
+    latency_p99_threshold_ms: float | None = Field(
+        default=50, gt=0, allow_inf_nan=False, strict=True, description="p99 to advance; None: not looked at."
+    )
+    auto_promote: StrictBool = Field(default=True, description="False: each step waits for a hand.")
+    hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
+    shadow: StrictBool = Field(
+        default=False, description="True: begins with copies of safe requests, whose answers nobody gets."
+    )
+
+    @field_validator("canary_version")
+    @classmethod
+    def _differs(cls, version: str, info: ValidationInfo) -> str:
+        if version == info.data.get("stable_version"):
+            raise wrong("is the stable version too", "give the version that is to be tried")
+        return version
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, steps: list[int], info: ValidationInfo) -> list[int]:
+        if any(step >= after for step, after in pairwise(steps)) or steps[-1] != 100:
+            raise wrong("does not rise step by step to 100", "write such as [10, 30, 50, 100]")
+        first = info.data.get("canary_weight_percent")
+        if first is None or first == 100:
+            return steps if first is None else [100]
+        return [first, *(step for step in steps[1:] or [100] if step > first)]
+
+
+class Stickiness(FileModel):
+    """What keeps a caller on one version: the value of a header or of a cookie."""
+
+    header: Name | None = None
+    cookie: Name | None = None
+
+    @field_validator("header", "cookie")
+    @classmethod
+    def _token(cls, name: str | None) -> str | None:
+        if name is not None and not TOKEN.match(name):
+            raise wrong("is no name of a header or cookie", "write such as x-user-id")
+        return name
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Stickiness:
+        if (self.header is None) == (self.cookie is None):
+            raise wrong("does not name one header or cookie", "write such as {header: x-user-id}")
+        return self
+
+
+class EdgeRouterConfig(FileModel):
+    """The whole of ``wasm.yaml``."""
+
+    functions_dir: Directory = Field(default=Path("functions"), description="Folder of the functions.")
+    policies_dir: Directory | None = Field(default=None, description="Folder of further policies.")
+    rules: list[RouteRule] = Field(default=[])
+    default_function: FunctionName | None = Field(
+        default=None, description="Serves where a pattern matched, but region or health left no rule."
+    )
+    default_policy: Name | None = Field(default=None, description="Policy of defaultFunction.")
+    health_check_interval_ms: StrictInt = Field(default=10000, ge=1, le=86_400_000)
+    canaries: list[CanaryConfig] = Field(default=[])
+    pipelines: list[PipelineConfig] = Field(default=[])
+    circuit_breaker: CircuitBreakerConfig = Field(default=CircuitBreakerConfig(), description="Of pipelines' calls.")
+    expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
+    stickiness: Stickiness | None = None
+
+    @field_validator("canaries")
+    @classmethod
+    def _one_canary_each(cls, canaries: list[CanaryConfig]) -> list[CanaryConfig]:
+        names = [canary.function_name for canary in canaries]
+        for name in names:
+            if names.count(name) > 1:
+                raise wrong(f"has two canaries of {name}", "keep one")
+        return canaries
+
+    @field_validator("pipelines")
+    @classmethod
+    def _one_for_each_method(cls, pipelines: list[PipelineConfig], info: ValidationInfo) -> list[PipelineConfig]:
+        for one, other in combinations(pipelines, 2):
+            if one.path == other.path and both_serve(one.methods, other.methods):
+                raise wrong(f"has two pipelines for {one.path}", "keep one, or tell them apart by methods")
+        rules: list[RouteRule] = info.data.get("rules", [])
+        for rule, pipeline in product(rules, pipelines):
+            if rule.path_pattern == pipeline.path and both_serve(rule.methods, pipeline.methods):
+                raise wrong(f"has {pipeline.path}, which rules serve too", "keep one, or tell them apart by methods")
+        return pipelines
+
+
+Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
+"""The path of a ``wasm.yaml``, a mapping with the same keys, or a model."""
+
+
+def load_config(source: Config) -> EdgeRouterConfig:
+    """The config in a file, a mapping or a model, with absolute directories. Raises ``ConfigError``.
+
+    Relative directories count from the file, or from the working directory where there is none.
+    """
+    folder = Path.cwd()
+    if isinstance(source, EdgeRouterConfig):
+        config = source
+    elif isinstance(source, Mapping):
+        config = validate(EdgeRouterConfig, dict(source))
+    elif isinstance(source, str | PathLike):
+        file = Path(source)
+        config = validate(EdgeRouterConfig, read_yaml(file, "a config, with keys such as rules"), file)
+        folder = file.absolute().parent
+    else:
+        raise ConfigError(f"{show(source)} is no config", mend="give a path, a mapping or an EdgeRouterConfig")
+    dirs = {"functions_dir": folder / config.functions_dir}
+    if config.policies_dir is not None:
+        dirs["policies_dir"] = folder / config.policies_dir
+    return config.model_copy(update=dirs)

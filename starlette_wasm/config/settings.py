@@ -1,0 +1,217 @@
+"""``WasmSettings``: what the process is told from outside."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..exceptions import ConfigError
+from .loading import config_error, nearest, show, wrong
+
+logger = logging.getLogger("starlette_wasm")
+
+_PREFIX = "STARLETTE_WASM_"
+_ENV_FILE = ".env"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What each request asks of the settings: to which headers it is listened. Attributes of pydantic's are slow."""
+
+    region: str
+    trust_region_header: bool
+    allow_version_header: bool
+
+    @classmethod
+    def of(cls, settings: WasmSettings) -> Heard:
+        return cls(settings.region, settings.trust_region_header, settings.allow_version_header)
+
+
+class WasmSettings(BaseSettings):
+    """Constructor arguments, then the environment (``STARLETTE_WASM_`` and the name), then ``.env``.
+
+    ``REGION`` and ``APP_MODE`` are also read without the prefix. An empty variable counts as unset. Raises
+    pydantic's ``ValidationError``; ``load_settings`` raises ``ConfigError`` instead.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_file=_ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+    )
+
+    region: str = Field(
+        default="",
+        validation_alias=AliasChoices(f"{_PREFIX}REGION", "REGION"),
+        description="Region of this node. Empty: it matches only rules without regions.",
+    )
+    app_mode: str = Field(
+        default="",
+        validation_alias=AliasChoices(f"{_PREFIX}APP_MODE", "APP_MODE"),
+        description="Mode of the deployment, such as production, for the app; changes nothing here.",
+    )
+    trust_region_header: bool = Field(
+        default=False, description="Whether an incoming x-region header overrides region."
+    )
+    allow_version_header: bool = Field(
+        default=False, description="Whether an incoming x-wasm-version header picks the version."
+    )
+    debug: bool = Field(default=False, description="Whether problem responses carry the full detail.")
+    cache_dir: Path | None = Field(
+        default=None, description="Folder of the AOT cache. None: starlette-wasm in the XDG cache folder."
+    )
+    aot_cache: bool = Field(default=True, description="Whether compiled code is kept on disk.")
+    max_instances: int = Field(
+        default=1000, ge=1, le=10_000, description="Guests alive at once in the process; sizes the pool."
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Threads for guests that run longer than a tick. None: the number of CPUs.",
+    )
+    kv_url: str = Field(
+        default="sqlite:///starlette-wasm-kv.db",
+        description="Key/value store of guests: sqlite:///relative.db, sqlite:////absolute.db, redis:// or rediss://.",
+    )
+    queue_url: str = Field(
+        default="sqlite:///starlette-wasm-queue.db",
+        description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db, redis:// or nats://.",
+    )
+    canary_url: str = Field(
+        default="sqlite:///starlette-wasm-canary.db",
+        description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
+    )
+    body_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        le=86_400_000,
+        description="How long the body of a request may take to come, in ms; then 408. 0: as long as it likes.",
+    )
+    drain_timeout_ms: int = Field(
+        default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."
+    )
+    clock_resolution_ms: int = Field(
+        default=1, ge=1, le=1000, description="Resolution of the clocks that guests see, in ms."
+    )
+    default_policy: str = Field(
+        default="edge-none", min_length=1, description="Policy where a rule or route names none."
+    )
+    compile_threads: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads that compile modules. None: the number of CPUs."
+    )
+    compile_cpu_s: int = Field(
+        default=60, ge=1, le=3600, description="CPU time that compiling one module may take, in s."
+    )
+    compile_timeout_s: int = Field(
+        default=300, ge=1, le=86_400, description="How long compiling one module may take on the clock, in s."
+    )
+    compile_memory_mb: int = Field(
+        default=2048, ge=64, le=1 << 20, description="Memory that compiling one module may take, in MiB."
+    )
+    max_module_mb: int = Field(default=64, ge=1, le=1024, description="How large a module may be, in MiB.")
+    cache_max_mb: int = Field(
+        default=1024, ge=1, le=1 << 20, description="How large the AOT cache may get, in MiB; the least used goes."
+    )
+    access_log: bool = Field(
+        default=False,
+        description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",
+    )
+    reload_interval_ms: int = Field(
+        default=1000,
+        ge=0,
+        le=3_600_000,
+        description="How often wasm.yaml, policies and functions are looked at for changes, in ms. 0: never.",
+    )
+    guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        if "\0" in str(path):
+            raise wrong("has a NUL character", "take it out")
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise wrong("starts with a home that is not known", "give an absolute path") from None
+
+    def aot_cache_dir(self) -> Path | None:
+        """Where compiled code is kept; None where it is not, for want of ``aot_cache`` or of a home.
+
+        By the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` where it is absolute, else ``~/.cache``.
+        """
+        if not self.aot_cache:
+            return None
+        if self.cache_dir is not None:
+            return self.cache_dir
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not base.is_absolute():
+            try:
+                base = Path.home() / ".cache"
+            except RuntimeError:
+                return None
+        return base / "starlette-wasm"
+
+
+def env_names(field: str) -> list[str]:
+    """The environment variables that set ``field``, the strongest first."""
+    alias = WasmSettings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [f"{_PREFIX}{field.upper()}"]
+
+
+def load_settings(**kwargs: Any) -> WasmSettings:
+    """``WasmSettings(**kwargs)``; raises ``ConfigError`` that names the variable or argument."""
+    known = WasmSettings.model_fields
+    _warn_of_typos()
+    for name, value in kwargs.items():
+        if name not in known and not name.startswith("_"):
+            raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, mend=nearest(name, known))
+    try:
+        return WasmSettings(**kwargs)
+    except ValidationError as error:
+        plain = config_error(error, WasmSettings)
+        field = next(name for name in known if plain.key in (name, *env_names(name)))
+        file, key = (None, field) if field in kwargs else _origin(field)
+        raise ConfigError(plain.problem, file=file, key=key, mend=plain.mend) from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8", file=_ENV_FILE, mend="save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=_ENV_FILE, mend="make it readable") from None
+
+
+def _warn_of_typos() -> None:
+    """Variables that look like settings and are none: they would be passed over in silence."""
+    names = {name for field in WasmSettings.model_fields for name in env_names(field)}
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX) and name.upper() not in names:
+            logger.warning("%s is no setting, and has no effect; %s", name, nearest(name.upper(), names, _PREFIX))
+
+
+def _origin(field: str) -> tuple[str | None, str]:
+    """The file, where it is one, and the variable that gave ``field`` its value."""
+    sources: list[tuple[str | None, Mapping[str, str | None]]] = [
+        (None, os.environ),
+        (_ENV_FILE, dotenv_values(_ENV_FILE)),
+    ]
+    for file, source in sources:
+        there = {name.upper() for name, value in source.items() if value}
+        for name in env_names(field):
+            if name in there:
+                return file, name
+    return None, field

@@ -1,0 +1,80 @@
+"""What a config is made of on disk, and whether it has changed.
+
+It looks at the files from time to time: that sees the swap of a ConfigMap's symlinks, renames, directories that come
+later or are replaced, and network file systems alike, where notifications need a watch for each case, miss some, and
+cost a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+from ..exceptions import ConfigError
+from .router import Config, load_config
+
+Entry = tuple[str, *tuple[int, ...]]
+State = frozenset[Entry]
+
+_SUFFIXES = (".wasm", ".yaml", ".yml")
+_VERSIONS_BELOW = 2
+"""From functionsDir to what a version's folder holds."""
+
+
+class Files:
+    """The files of a config: itself, where it is one, and what its directories hold."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._file = Path(config).absolute() if isinstance(config, str | PathLike) else None
+        self._read: Entry | None = None
+        self._folders: tuple[tuple[Path, int], ...] = ()
+
+    def look(self) -> State:
+        """What is there now; reads files, and raises nothing."""
+        own = ("",) if self._file is None else _entry(str(self._file))
+        if own != self._read:
+            self._read = own
+            self._follow()
+        found = {own}
+        for folder, below in self._folders:
+            found.update(_below(str(folder), below))
+        return frozenset(found)
+
+    def _follow(self) -> None:
+        """Find out which directories count; those from before where the file does not say."""
+        try:
+            config = load_config(self._config)
+        except ConfigError:
+            return
+        folders = [(config.functions_dir, _VERSIONS_BELOW)]
+        if config.policies_dir is not None:
+            folders.append((config.policies_dir, 0))
+        self._folders = tuple(folders)
+
+
+def _entry(path: str) -> Entry:
+    """What a file is known by, through symlinks."""
+    try:
+        info = os.stat(path)
+    except (OSError, ValueError):
+        return (path,)
+    return (path, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _below(folder: str, levels: int) -> Iterator[Entry]:
+    try:
+        entries = list(os.scandir(folder))
+    except (OSError, ValueError):
+        return
+    yield (folder,)
+    for entry in entries:
+        if entry.name[0] == ".":
+            continue
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+            if levels:
+                yield from _below(entry.path, levels - 1)
+        elif entry.name.endswith(_SUFFIXES):
+            yield _entry(entry.path)

@@ -1,0 +1,112 @@
+"""``Quick``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
+
+It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
+Python. What is unusual about a request or a response goes the long way, which says what is right.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from asyncio import get_running_loop
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import layout
+from .invocation import Invocation
+from .native import library as hot
+from .native.library import Hot, QuickMemory
+from .plan import Plan
+
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int, bool]
+"""Status, headers and body, as ASGI wants them; nanoseconds in the guest; pages of its memory once it has grown; and
+whether prepared.c is to be called once the answer is out."""
+_OFFSETS = 8
+"""Where they begin in a block of layout.strings(), behind count and size."""
+_ONE_AT_A_TIME = "t" not in sys.abiflags
+"""fast_path.c relies on the GIL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run().
+
+    ``with``: it is dropped at the end of the block, where nobody has run it.
+    """
+
+    invocation: Invocation
+    request_id: str
+    """What the guest was told."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self.invocation.drop()
+
+
+class Quick:
+    """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
+
+    __slots__ = ("__weakref__", "_ask", "_memory", "_plan", "_sweep")
+
+    def __init__(self, plan: Plan, about: bytes, environ: tuple[bytes, ...]) -> None:
+        """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
+        assert hot.hot is not None
+        assert fits(plan)
+        module = plan.module
+        engine = module.engine
+        block = layout.strings(list(environ))
+        data = _OFFSETS + 4 * len(environ)
+        self._plan = plan
+        self._memory = hot.QuickMemory(
+            *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
+            plan.tail,
+            about,
+            block[_OFFSETS:data],
+            block[data:],
+            *(len(plan.tail), len(about), len(environ), len(block) - data),
+            engine.config.clock_resolution_ns,
+            *(module.reads_environ, module.reads_clock, module.reads_random),
+            module.min_pages,
+        )
+        self._ask = hot.hot.asks(ctypes.addressof(self._memory))
+        self._sweep = hot.hot.sweeps(ctypes.addressof(engine.state))
+        weakref.finalize(self, _forget, hot.hot, self._memory).atexit = False
+
+    def ask(
+        self, scope: Mapping[str, Any], path: str, params: dict[str, str], body: bytes, region: str
+    ) -> Answer | Begun | None:
+        """The answer of a guest that ends at once and well; or what is to be gone on with; or None: nothing was done.
+
+        On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
+        """
+        found = self._ask(scope, path, params, body, region)
+        if found is None:
+            engine = self._plan.module.engine
+            if engine.state.turns or engine.dead:
+                return None
+            engine.ticker.touch()
+            found = self._ask(scope, path, params, body, region)
+            if found is None:
+                return None
+        if len(found) == 2:
+            how, request_id = found
+            return Begun(Invocation.begun(self._plan, self._plan.module.engine.lend(), how), request_id)
+        if found[5]:
+            get_running_loop().call_soon(self._sweep)
+        answer: Answer = found
+        return answer
+
+
+def _forget(hot: Hot, memory: QuickMemory) -> None:
+    hot.forget_quick(ctypes.addressof(memory))
+
+
+def fits(plan: Plan) -> bool:
+    """Whether a guest only computes, so that nothing of it needs Python before it has ended."""
+    module = plan.module
+    ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
+    return hot.hot is not None and _ONE_AT_A_TIME and ticks and not module.calls_host and not plan.preopens

@@ -1,0 +1,218 @@
+/* What instance.py does for each request, in one call instead of eighteen: make a store and an instance, put the
+   input in place, run the guest to its end or first pause, take what it said, drop the store. The same steps in the
+   same order; where a guest ends in any other way than well, Python goes on from where this stops. And the thread of
+   ticker.py, which needs no GIL here.
+
+   Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
+
+#include "native.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PAGE 65536
+#define IO 16384 /* layout.IO */
+#define NO_DEADLINE ((uint64_t)1 << 40)
+#define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
+
+/* layout.RESULTS */
+struct results {
+  uint32_t in_ptr, in_len, in_pos, out_ptr, out_len, out_cap, err_ptr, err_len, err_cap;
+  uint32_t overflow, exit, exit_code, refused, refused_pages, denials, open_fds;
+  uint64_t dropped;
+  uint32_t pages;
+};
+
+static struct {
+  void *(*store_new)(void *, void *, void *);
+  void *(*store_context)(void *);
+  void (*store_delete)(void *);
+  void (*store_limiter)(void *, int64_t, int64_t, int64_t, int64_t, int64_t);
+  void (*set_epoch_deadline)(void *, uint64_t);
+  void (*yield_on_epoch)(void *, uint64_t);
+  void *(*pre_instantiate)(const void *, void *, void *, void **);
+  bool (*export_nth)(void *, const void *, size_t, char **, size_t *, struct extern_ *);
+  void *(*memory_grow)(void *, const void *, uint64_t, uint64_t *);
+  uint8_t *(*memory_data)(void *, const void *);
+  size_t (*memory_data_size)(void *, const void *);
+  void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
+  bool (*future_poll)(void *);
+  void (*future_delete)(void *);
+  void (*increment_epoch)(void *);
+  void (*error_delete)(void *);
+  void (*trap_delete)(void *);
+} wasmtime;
+
+const char source[] = SOURCE; /* the SHA-256 of all sources */
+const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof(struct quick), sizeof wasmtime,
+                        sizeof(struct engine), sizeof(struct module)};
+
+void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
+
+void limit(void *store, const struct plan *plan, size_t more) {
+  wasmtime.store_limiter(store, plan->bound + (int64_t)more, plan->table_elements, 1, plan->tables, 2);
+}
+
+void delete_store(void *store) { wasmtime.store_delete(store); }
+
+size_t io_size(const struct scratch *s) { return wasmtime.memory_data_size(s->context, s->io.of); }
+
+void drop_failure(struct scratch *s) {
+  if (s->error)
+    wasmtime.error_delete(s->error);
+  if (s->trap)
+    wasmtime.trap_delete(s->trap);
+  s->error = s->trap = NULL;
+}
+
+/* A store and an instance, for an input of ``more`` bytes. NOT_MADE with scratch->error or ->trap set, and the store
+   left to the caller; else 0. */
+int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more) {
+  s->trap = s->error = s->future = NULL;
+  s->ran_ns = 0;
+  s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
+  s->context = wasmtime.store_context(s->store);
+  limit(s->store, plan, more);
+  wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
+  s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
+  if (s->error || s->trap)
+    return NOT_MADE;
+  wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
+  wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
+  return 0;
+}
+
+/* Its input. NOT_GROWN with scratch->error set; else 0. */
+int fill(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+         size_t environ_len, const char *input, size_t input_len) {
+  uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
+  if (out_at > IO - SPARE / 2) {
+    uint64_t before; /* fails for what 32 bits do not reach */
+    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + SPARE + PAGE - 1) / PAGE * PAGE - IO, &before);
+    if (s->error)
+      return NOT_GROWN;
+  }
+  s->base = wasmtime.memory_data(s->context, s->io.of);
+  const uint32_t in = (uint32_t)in_at, out = (uint32_t)out_at, err = out + plan->out_cap;
+  const uint32_t head[] = {in, (uint32_t)input_len, 0, out, 0, plan->out_cap, err, 0, plan->err_cap};
+  memcpy(s->base, head, sizeof head);
+  memcpy(s->base + sizeof head, tail, tail_len);
+  memcpy(s->base + plan->environ_at, environ, environ_len);
+  memcpy(s->base + in_at, input, input_len);
+  return 0;
+}
+
+int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
+          const char *environ, size_t environ_len, const char *input, size_t input_len) {
+  int failed = make(s, plan, data, input_len + environ_len);
+  return failed ? failed : fill(s, plan, tail, tail_len, environ, environ_len, input, input_len);
+}
+
+/* PAUSED, ENDED, or ENDED_WELL: then out, out_len and pages say what came of it, and only the store is left. */
+int poll_guest(struct scratch *s) {
+  struct timespec from, to;
+  wasmtime.yield_on_epoch(s->context, 1);
+  wasmtime.set_epoch_deadline(s->context, FIRST_POLL);
+  s->future = wasmtime.func_call_async(s->context, s->main.of, NULL, 0, NULL, 0, &s->trap, &s->error);
+  clock_gettime(CLOCK_MONOTONIC, &from);
+  bool ended = wasmtime.future_poll(s->future);
+  clock_gettime(CLOCK_MONOTONIC, &to);
+  s->ran_ns = (uint64_t)((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec);
+  if (!ended)
+    return PAUSED;
+  if (s->trap || s->error)
+    return ENDED;
+
+  /* The guest may have moved the io memory, where it is not pooled, and has written all that is read here. */
+  s->base = wasmtime.memory_data(s->context, s->io.of);
+  struct results said;
+  memcpy(&said, s->base, sizeof said);
+  if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > SPARE ||
+      said.out_len > said.out_cap)
+    return ENDED;
+  uint64_t end = (uint64_t)said.out_ptr + said.out_len;
+  if (end > IO && end > wasmtime.memory_data_size(s->context, s->io.of))
+    return ENDED;
+  memcpy(s->out, s->base + said.out_ptr, said.out_len);
+  s->out_len = said.out_len;
+  s->pages = said.pages;
+  wasmtime.future_delete(s->future);
+  s->future = NULL;
+  return ENDED_WELL;
+}
+
+/* As poll_guest(); where it is ENDED_WELL, the store is gone too. */
+int go(struct scratch *s) {
+  int how = poll_guest(s);
+  if (how == ENDED_WELL) {
+    wasmtime.store_delete(s->store);
+    s->store = NULL;
+  }
+  return how;
+}
+
+int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+        size_t environ_len, const char *input, size_t input_len) {
+  int failed = begin(s, plan, 0, tail, tail_len, environ, environ_len, input, input_len);
+  return failed ? failed : go(s);
+}
+
+struct ticker {
+  void *engine;
+  long interval_ns;
+  bool armed;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+};
+
+static void *tick(void *given) {
+  struct ticker *t = given;
+  for (;;) {
+    pthread_mutex_lock(&t->lock);
+    while (!t->armed)
+      pthread_cond_wait(&t->changed, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+    const struct timespec interval = {0, t->interval_ns};
+    nanosleep(&interval, NULL);
+    wasmtime.increment_epoch(t->engine);
+  }
+  return NULL;
+}
+
+/* A thread that increments the epoch of an engine while armed, for as long as the process lives; NULL where there can
+   be none. It takes no signals. */
+struct ticker *ticker_new(void *engine, long interval_ns) {
+  struct ticker *t = calloc(1, sizeof *t);
+  if (!t)
+    return NULL;
+  t->engine = engine;
+  t->interval_ns = interval_ns;
+  pthread_mutex_init(&t->lock, NULL);
+  pthread_cond_init(&t->changed, NULL);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 256 << 10);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  int failed = pthread_create(&thread, &attributes, tick, t);
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed) {
+    free(t);
+    return NULL;
+  }
+  return t;
+}
+
+void ticker_set(struct ticker *t, bool armed) {
+  pthread_mutex_lock(&t->lock);
+  t->armed = armed;
+  pthread_cond_signal(&t->changed);
+  pthread_mutex_unlock(&t->lock);
+}

@@ -1,0 +1,209 @@
+"""invoke.c, prepared.c and fast_path.c, where they were compiled when the package was installed.
+
+Without it the same steps are taken from Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+from collections.abc import Callable
+from ctypes import (
+    CFUNCTYPE,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_long,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    py_object,
+)
+from pathlib import Path
+from typing import Any
+
+from .. import capi
+from ..library import address
+
+logger = logging.getLogger("starlette_wasm.engine")
+
+NOT_MADE, PAUSED, ENDED, ENDED_WELL = -1, 0, 1, 2
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c"))
+LIBRARY = Path(__file__).with_name("_native.so")
+_FUNCTIONS = (
+    "wasmtime_store_new",
+    "wasmtime_store_context",
+    "wasmtime_store_delete",
+    "wasmtime_store_limiter",
+    "wasmtime_context_set_epoch_deadline",
+    "wasmtime_context_epoch_deadline_async_yield_and_update",
+    "wasmtime_instance_pre_instantiate",
+    "wasmtime_instance_export_nth",
+    "wasmtime_memory_grow",
+    "wasmtime_memory_data",
+    "wasmtime_memory_data_size",
+    "wasmtime_func_call_async",
+    "wasmtime_call_future_poll",
+    "wasmtime_call_future_delete",
+    "wasmtime_engine_increment_epoch",
+    "wasmtime_error_delete",
+    "wasm_trap_delete",
+)
+_INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
+
+
+class ModuleMemory(Structure):
+    """``struct module`` of native.h."""
+
+    _fields_ = (("live", c_uint32), ("closed", c_uint32))
+
+
+PREPARED = 16
+
+
+class EngineMemory(Structure):
+    """``struct engine`` of native.h."""
+
+    _fields_ = (
+        ("scratch", c_void_p),
+        ("last", c_void_p),
+        ("prepared", c_void_p * PREPARED),
+        ("spent", c_void_p),
+        ("live", c_uint32),
+        ("most", c_uint32),
+        ("places", c_uint32),
+        ("turns", c_uint32),
+        ("dead", c_uint32),
+        ("asked", c_uint32),
+        ("hand", c_uint32),
+        ("due", c_uint32),
+        ("swept", c_uint32),
+        ("busy", c_uint32),
+    )
+
+
+class PlanMemory(Structure):
+    """``struct plan`` of native.h."""
+
+    _fields_ = (
+        ("engine", c_void_p),
+        ("pre", c_void_p),
+        ("bound", c_int64),
+        ("table_elements", c_int64),
+        ("tables", c_int64),
+        ("environ_at", c_uint32),
+        ("out_cap", c_uint32),
+        ("err_cap", c_uint32),
+        ("heavy", c_uint32),
+    )
+
+
+class MadeMemory(Structure):
+    """``struct made`` of native.h."""
+
+    _fields_ = (
+        ("store", c_void_p),
+        ("context", c_void_p),
+        ("instance", c_uint64 * 2),
+        ("io", capi.Extern),
+        ("main", capi.Extern),
+    )
+
+
+class QuickMemory(Structure):
+    """``struct quick`` of native.h."""
+
+    _fields_ = (
+        ("plan", c_void_p),
+        ("host", c_void_p),
+        ("module", c_void_p),
+        ("tail", c_char_p),
+        ("about", c_char_p),
+        ("offsets", c_char_p),
+        ("environ", c_char_p),
+        ("tail_len", c_uint32),
+        ("about_len", c_uint32),
+        ("variables", c_uint32),
+        ("environ_len", c_uint32),
+        ("resolution", c_uint64),
+        ("reads_environ", c_uint32),
+        ("reads_clock", c_uint32),
+        ("reads_random", c_uint32),
+        ("pages", c_uint32),
+        ("asked", c_uint32),
+        ("used", c_uint32),
+        ("place", c_uint32),
+        ("ready", MadeMemory),
+    )
+
+
+class Hot:
+    """The functions of invoke.c, prepared.c and fast_path.c.
+
+    Raises OSError where they were not compiled, ValueError where they were from other sources.
+    """
+
+    def __init__(self, library: Path = LIBRARY) -> None:
+        self._library = loaded = ctypes.CDLL(str(library))
+        made_of = c_char_p(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source"))).value
+        sizes = list((c_size_t * 6).in_dll(loaded, "sizes"))
+        ours = [ctypes.sizeof(each) for each in (capi.ScratchMemory, PlanMemory, QuickMemory)]
+        ours.append(ctypes.sizeof(c_void_p) * len(_FUNCTIONS))
+        ours += [ctypes.sizeof(each) for each in (EngineMemory, ModuleMemory)]
+        if made_of != digest().encode() or sizes != ours:
+            raise ValueError(f"{library} was compiled from other sources")
+        loaded.bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
+        self.run: Callable[..., int] = self._function("run", c_int, c_void_p, c_void_p, *_INPUT)
+        self.begin: Callable[..., int] = self._function("begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
+        self.go: Callable[..., int] = self._function("go", c_int, c_void_p)
+        self._held = held = ctypes.PyDLL(str(library))
+        for name in ("follows_function", "ask_function", "sweep_function"):
+            getattr(held, name).restype = py_object
+        self.follows: Callable[[Any, int, int], bool | None] = held.follows_function()
+        """Whether a body follows: as serving.body_follows(); None where that does not know at once, or raises."""
+        self.forget_quick: Callable[..., None] = self._held_function("forget_quick", c_void_p)
+        self.forget_module: Callable[..., None] = self._held_function("forget_module", c_void_p, c_void_p)
+        self.forget_all: Callable[..., None] = self._held_function("forget_all", c_void_p)
+        self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
+        self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)
+
+    def asks(self, quick: int) -> Callable[..., Any]:
+        """A request from ASGI's scope to the answer for ASGI: see fast_path.py."""
+        ask: Callable[..., Any] = self._held.ask_function(py_object(quick))
+        return ask
+
+    def sweeps(self, engine: int) -> Callable[[], None]:
+        """What is left to do when an answer is out: see prepared.c."""
+        sweep: Callable[[], None] = self._held.sweep_function(py_object(engine))
+        return sweep
+
+    def _held_function(self, name: str, *arguments: Any) -> Callable[..., Any]:
+        """With the GIL held."""
+        return ctypes.PYFUNCTYPE(None, *arguments)((name, self._held))
+
+    def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        return CFUNCTYPE(result, *arguments)((name, self._library))
+
+
+def digest() -> str:
+    """Of the sources, in the order in which scripts/build_native.py takes them."""
+    return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
+
+
+def load() -> Hot | None:
+    """The functions, or None, with the reason in the log."""
+    try:
+        return Hot()
+    except (OSError, ValueError, AttributeError) as error:
+        logger.info(
+            "a request takes twice as long: %s; install the package where there is a C compiler",
+            error,
+        )
+        return None
+
+
+hot = load()

@@ -1,0 +1,292 @@
+"""Runs invocations of what is bound, for a runtime that says when."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from opentelemetry.util.types import AttributeValue
+from starlette.types import Scope
+
+from ..asgi.serve import new_request_id
+from ..binding.target import Target
+from ..capabilities import Capabilities, Session
+from ..config.settings import Heard, WasmSettings
+from ..engine import layout
+from ..engine.capi import EngineError
+from ..engine.engine import OutOfInstances
+from ..engine.fast_path import Answer, Begun
+from ..engine.invocation import Invocation
+from ..engine.outcome import End, Outcome
+from ..engine.plan import NO_STRINGS
+from ..exceptions import (
+    FunctionError,
+    FunctionOverloaded,
+    FunctionTrapped,
+    InvalidFunctionResponse,
+    RuntimeClosed,
+    WasmError,
+)
+from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
+from ..protocols import ResponseError
+from ..sync.bulkhead import Full
+from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
+from ..telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
+from .faults import fault_of
+
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+TAKING = ("open", "draining")
+"""The states of a runtime in which invocations are taken."""
+_LARGE = 256 << 10
+"""Bytes of stdout from which a response is decoded beside the event loop."""
+
+
+class Invoker:
+    """One call at a time from a place in the queue to the response, with all that is told of it."""
+
+    settings: WasmSettings
+    heard: Heard
+    capabilities: Capabilities
+
+    def __init__(self) -> None:
+        self._state = "not started"
+        self._interruptibles = Interruptibles()
+        self._running = 0
+        self._counts: Counter[str] = Counter()
+        self._next_overload_record = 0.0
+        self.telemetry = Telemetry()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether invocations are taken."""
+        raise NotImplementedError
+
+    async def call(
+        self,
+        target: Target,
+        request: EdgeRequest,
+        *,
+        route: str = "",
+        client: tuple[str, int] | None = None,
+        cold: int = 0,
+        gone: Gone | None = None,
+        headers: Mapping[str, str] | None = None,
+        exchange: Exchange | None = None,
+        attempt: int | None = None,
+        timeout: float | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        begun: Begun | None = None,
+    ) -> EdgeResponse:
+        """Run one invocation of ``target``; ``request.context`` is filled in.
+
+        ``cold`` says when the wait for a start began, in ns since the epoch, 0 where there was none. ``gone`` ends
+        it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
+        ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
+        default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, where it
+        is less than the policy's. ``attributes`` are more for the span of the call. ``begun`` is what ask() gave, at
+        once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        bulkhead, plan = target.bulkhead, target.plan
+        limit = plan.limits.time if timeout is None else min(timeout, plan.limits.time)
+        context = request.context = self.context(target, request.headers if headers is None else headers, bool(cold))
+        if timeout is not None:
+            context.deadline_ms = math.ceil(limit * 1000)
+        ran = 0.0
+        if begun is not None:
+            context.request_id, ran = begun.request_id, begun.invocation.ran
+        begin = math.inf
+        with self.telemetry.watch(
+            target,
+            request,
+            exchange=exchange,
+            since=cold,
+            attempt=attempt,
+            attributes=attributes,
+            ran=ran,
+        ) as watch:
+            guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
+            self._running += 1
+            try:
+                if bulkhead.free:
+                    bulkhead.active += 1
+                else:
+                    watch.queued()
+                    async with guard():
+                        await bulkhead.wait()
+                session: Session | None = None
+                try:
+                    begin = time.monotonic() - ran
+                    deadline = begin + limit
+                    request.context = context  # again: the request may be shared, and others came while this one waited
+                    request = watch.executing(request, context)
+                    if target.grants is not None:
+                        session = Session(
+                            self.capabilities,
+                            target.grants,
+                            deadline=deadline,
+                            observer=watch.observer,
+                            recorder=watch.recorder,
+                        )
+                    if begun is not None:
+                        invocation = begun.invocation
+                    else:
+                        environ = NO_STRINGS
+                        if plan.module.reads_environ:
+                            environ = environ_of(target, request, context, route, client)
+                        invocation = Invocation(plan, target.protocol.encode(request), environ)
+                    outcome = await invocation.run(deadline, guard, session)
+                finally:
+                    bulkhead.leave()
+                    if session is not None and session.violations:
+                        log_violations(target, session.violations, context)
+                        watch.violated(session.violations)
+                response = await self._response(target, outcome, context, watch, limit)
+            except WasmError as error:
+                if target.tally is not None and isinstance(error, FunctionError):
+                    target.tally.failed(time.monotonic() - begin, error)
+                self._failed(error, context)
+                raise
+            except (Full, OutOfInstances) as error:
+                overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
+                self._failed(overload, context)
+                raise overload from None
+            except (EngineError, OSError) as error:
+                trapped = FunctionTrapped(target.name, target.version, reason="not run")
+                if target.tally is not None:  # such as a module of which no instance can be made
+                    target.tally.failed(0.0, trapped)
+                self._failed(trapped, context, error)
+                raise trapped from error
+            except Interrupted as error:
+                self._counts[error.why.name.lower()] += 1
+                if error.why is Why.CLOSING:
+                    raise RuntimeClosed(self._state) from None
+                raise
+            finally:
+                self._running -= 1
+            self._counts["ok"] += 1
+            watch.answered(response.status_code)
+            if target.tally is not None:
+                target.tally.answered(time.monotonic() - begin, response.status_code)
+            return response
+
+    def ask(
+        self,
+        target: Target,
+        scope: Scope,
+        path: str,
+        params: dict[str, str],
+        body: bytes,
+        region: str,
+        exchange: Exchange,
+    ) -> Answer | Begun | None:
+        """As call(), where ``exchange`` is short, as far as it goes without waiting and without objects.
+
+        Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
+        nothing was done.
+        """
+        quick, bulkhead = target.quick, target.bulkhead
+        if quick is None or bulkhead.active >= bulkhead.limit or self._state not in TAKING:
+            return None  # a dead engine says so itself
+        tally = target.tally
+        if tally is None and exchange is IDLE_EXCHANGE:
+            found = quick.ask(scope, path, params, body, region)
+            if isinstance(found, tuple):
+                self._counts["ok"] += 1
+            return found
+        begin = time.monotonic()
+        found = quick.ask(scope, path, params, body, region)
+        if isinstance(found, tuple):
+            self._counts["ok"] += 1
+            took = time.monotonic() - begin
+            self.telemetry.told(exchange, target, found, took)
+            if tally is not None:
+                tally.answered(took, found[0])
+        return found
+
+    def guard(self, gone: Gone | None) -> Interruptible:
+        """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""
+        return Interruptible(self._interruptibles, gone)
+
+    def context(self, target: Target, headers: Mapping[str, str], cold: bool) -> EdgeContext:
+        given = headers.get("x-request-id")
+        traceparent = headers.get("traceparent")
+        traced = traceparent is not None and _TRACEPARENT(traceparent) is not None
+        return EdgeContext(
+            given if given is not None and is_request_id(given) else new_request_id(),
+            self.region(headers.get("x-region")),
+            cold,
+            target.name,
+            target.version,
+            target.policy.execution_timeout_ms,
+            traceparent if traced else None,
+            headers.get("tracestate") if traced else None,
+        )
+
+    def region(self, header: str | None) -> str:
+        """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
+        heard = self.heard
+        if header is None or not heard.trust_region_header:
+            return heard.region
+        header = header.strip(" \t")  # which not every server takes away behind a value
+        return header if _REGION(header) else heard.region
+
+    async def _response(
+        self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch, limit: float
+    ) -> EdgeResponse:
+        if outcome.stderr or outcome.denials:
+            log_guest(target, outcome, context)
+        if outcome.end is End.TRAP and outcome.places:
+            outcome.frames = await target.function.symbols.frames(outcome)
+        fault = fault_of(target, outcome, limit)
+        watch.executed(outcome, fault)
+        if fault is not None:
+            raise fault
+        try:
+            return await decoded(target, outcome.stdout)
+        except ResponseError as error:
+            raise InvalidFunctionResponse(
+                target.name, target.version, problem=error.problem, offset=error.offset
+            ) from None
+
+    def _failed(self, error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
+        self._counts[error.slug] += 1
+        if isinstance(error, FunctionOverloaded):  # as many as clients like: one record a second
+            now = time.monotonic()
+            if now < self._next_overload_record:
+                return
+            self._next_overload_record = now + 1
+        log_failure(error, context, cause)
+
+
+async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
+    """The response that a guest wrote. Raises ResponseError."""
+    if len(stdout) > _LARGE:
+        return await asyncio.to_thread(target.protocol.decode, stdout)
+    return target.protocol.decode(stdout)
+
+
+def environ_of(
+    target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
+) -> bytes:
+    """The guest's environment, as a block of layout.strings()."""
+    values = [*target.environ, b"EDGE_REQUEST_ID=" + context.request_id.encode()]
+    values.append(b"EDGE_REGION=" + context.region.encode())
+    if context.traceparent is not None:
+        values.append(b"TRACEPARENT=" + context.traceparent.encode())
+    values += (
+        f"{name}={value}".encode("utf-8", "replace")
+        for name, value in target.protocol.environ(request, route=route or target.route, client=client)
+    )
+    return layout.strings(values)
+
+
+def _retry_after(target: Target) -> int:
+    return max(1, math.ceil(target.bulkhead.timeout))

@@ -1,0 +1,88 @@
+"""Invocations with ``edge.call`` denied that nobody is told of: no log, metrics, tally, or place in a bulkhead."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from ..binding.target import NOTHING_GRANTED, Target
+from ..capabilities import Session
+from ..engine.capi import EngineError
+from ..engine.instance import Instance
+from ..engine.invocation import Guard, Invocation
+from ..engine.plan import NO_STRINGS, Plan
+from ..exceptions import FunctionError
+from ..functions.catalog import HealthCheck
+from ..messages import EdgeRequest, EdgeResponse
+from ..protocols import ResponseError
+from .faults import fault_of
+from .invoker import decoded, environ_of
+
+if TYPE_CHECKING:
+    from .invoker import Invoker
+
+
+def instantiate(plan: Plan) -> str | None:
+    """Make an instance and drop it, without running anything of the guest; on the event loop, some 20 us.
+
+    Gives what is wrong, or None. Raises OutOfInstances, which says nothing of the function.
+    """
+    try:
+        instance = Instance(plan, b"")
+        instance.make()
+        instance.close()
+    except (EngineError, OSError) as error:
+        return str(error)
+    return None
+
+
+async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | None:
+    """Send a function its health check; its policy holds, but for ``edge.call``.
+
+    Gives what is wrong, or None. Raises OutOfInstances, which says nothing of the function.
+    """
+    request = EdgeRequest(path=check.path, method=check.method, url=f"http://localhost{check.path}")
+    try:
+        response = await run(invoker, target, request, nullcontext, timeout=check.timeout_ms / 1000)
+    except FunctionError as error:
+        return str(error).removeprefix(f"{target}: ").partition("\n")[0]
+    except ResponseError as error:
+        return f"its answer is no response: {error.problem}"
+    except (EngineError, OSError) as error:
+        return str(error)
+    status = response.status_code
+    if status == check.status if check.status is not None else status < 400:
+        return None
+    return f"it answered {status}, not {check.status or '200 to 399'}"
+
+
+async def run(
+    invoker: Invoker,
+    target: Target,
+    request: EdgeRequest,
+    guard: Guard,
+    *,
+    client: tuple[str, int] | None = None,
+    timeout: float = math.inf,
+) -> EdgeResponse:
+    """``timeout`` bounds the time in the guest, in seconds, where it is less than the policy's.
+
+    Raises FunctionError, ResponseError, EngineError, OSError, OutOfInstances, and what ``guard`` does.
+    """
+    context = request.context = invoker.context(target, request.headers, False)
+    plan = target.plan
+    limit = min(timeout, plan.limits.time)
+    context.deadline_ms = round(limit * 1000)
+    deadline = time.monotonic() + limit
+    session = Session(invoker.capabilities, NOTHING_GRANTED, deadline=deadline) if target.grants is not None else None
+    outcome = await Invocation(
+        plan,
+        target.protocol.encode(request),
+        environ_of(target, request, context, "", client) if plan.module.reads_environ else NO_STRINGS,
+    ).run(deadline, guard, session)
+    fault = fault_of(target, outcome, limit)
+    if fault is not None:
+        raise fault
+    return await decoded(target, outcome.stdout)

@@ -1,1 +1,0 @@
-"""Which version of a function answers a request, and how a new one takes over."""

@@ -1,0 +1,1 @@
+"""The object with a life: start, reload, drain, close."""

@@ -1,0 +1,315 @@
+"""What a config comes to: loaded whole, never changed, replaced whole."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+
+from ..binding.open_directory import OpenDirectory
+from ..binding.target import Target, bind
+from ..canary.shares import Part, Shares
+from ..capabilities import Capabilities
+from ..config.policy import SandboxPolicy, is_shipped, load_policies
+from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
+from ..config.settings import WasmSettings
+from ..engine.engine import Engine
+from ..exceptions import ConfigError, FunctionNotFound
+from ..functions.cancellation import Stop
+from ..functions.catalog import Catalog
+from ..functions.compiler import CompileLimits
+from ..functions.loader import LoadedFunction, load_all, open_cache
+from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
+from ..sync.backoff import LoadCircuit
+from ..sync.bulkhead import Bulkhead
+from ..traffic.router import Router
+from ..traffic.weights import process_phase
+
+logger = logging.getLogger("starlette_wasm")
+
+
+class Deployment:
+    """The functions of a catalog, compiled, and policies to bind them to; ``router`` and ``default`` of the rules."""
+
+    router: Router[RouteRule, Target | Pipeline]
+    default: Target | None
+    pipelines: Pipelines
+
+    def __init__(
+        self,
+        config: EdgeRouterConfig,
+        source: str | None,
+        catalog: Catalog,
+        functions: Mapping[tuple[str, str], LoadedFunction],
+        policies: Mapping[str, SandboxPolicy],
+        default_policy: str,
+        capabilities: Capabilities,
+        previous: Deployment | None = None,
+    ) -> None:
+        """What runs under ``previous`` counts in the bulkheads of this one, where their limits are the same."""
+        self.config = config
+        self.stickiness = config.stickiness
+        self.functions = functions
+        self.policies = policies
+        self._source = source
+        self._catalog = catalog
+        self._default_policy = default_policy
+        self._capabilities = capabilities
+        self.bound: list[Target] = []
+        """All targets that were made, of rules, routes and calls."""
+        self.targets: dict[tuple[str, str | None, str | None, str], Target] = {}
+        """Those of routes and calls, by the arguments of target()."""
+        self._directories: list[OpenDirectory] = []
+        self._warned: set[str] = set()
+        """The policies of which it was said what is missing."""
+        self._canaries = {canary.function_name: canary for canary in config.canaries}
+        self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
+        self._inherited = {} if previous is None else previous.bulkheads()
+
+    def route(self, previous: Deployment | None = None) -> None:
+        """Bind the rules and pipelines. Raises what bind() does, and ConfigError.
+
+        The circuit breakers and retry budgets of ``previous`` are kept, for what is the same.
+        """
+        self._check_canaries()
+        rules: list[tuple[RouteRule, Target | Pipeline]] = []
+        for index, rule in self._versioned():
+            target = self.bind(
+                rule.function_name,
+                rule.version,
+                rule.policy,
+                route=rule.path_pattern,
+                where=self._where(f"rules[{index}].functionName"),
+                policy_key=f"rules[{index}].policy",
+            )
+            if rule.version is None:
+                rule = rule.model_copy(update={"version": target.version})
+            rules.append((rule, target))
+        weights: Counter[str] = Counter()
+        for rule, _ in rules:
+            weights[rule.path_pattern] += rule.weight
+        for pattern, weight in weights.items():
+            if not weight:
+                logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
+        before = None if previous is None else previous.pipelines
+        same = () if previous is None else self._same(previous)
+        self.pipelines = bind_pipelines(self.config, self.bind, self._where, before, same)
+        rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
+        self.default = None
+        if self.config.default_function is not None:
+            self.default = self.bind(
+                self.config.default_function,
+                None,
+                self.config.default_policy,
+                route="",
+                where=self._where("defaultFunction"),
+                policy_key="defaultPolicy",
+            )
+        self.router = self._router(rules)
+
+    def _same(self, previous: Deployment) -> set[tuple[str, str]]:
+        """The versions of functions of which nothing has changed."""
+        return {
+            key
+            for key, function in self.functions.items()
+            if (before := previous.functions.get(key)) is not None
+            and before.digest == function.digest
+            and before.source.manifest == function.source.manifest
+        }
+
+    def _check_canaries(self) -> None:
+        for index, canary in enumerate(self.config.canaries):
+            for key, version in (("stableVersion", canary.stable_version), ("canaryVersion", canary.canary_version)):
+                try:
+                    self._catalog.get(canary.function_name, version)
+                except FunctionNotFound as error:
+                    where = self._where(f"canaries[{index}].{key}")
+                    raise FunctionNotFound(canary.function_name, version, known=error.known, where=where) from None
+
+    def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
+        """The rules, with the second one that is implied where a rule of a canary's function has no version."""
+        for index, rule in enumerate(self.config.rules):
+            canary = self._canaries.get(rule.function_name) if rule.version is None else None
+            if canary is None:
+                yield index, rule
+            else:
+                yield index, rule.model_copy(update={"version": canary.stable_version})
+                yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
+
+    def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]]) -> Router[RouteRule, Target | Pipeline]:
+        """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
+        percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
+        shares, *others = [
+            Shares(
+                {
+                    canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
+                    for canary in self.config.canaries
+                }
+            )
+            for percent in sorted(percents, reverse=True)
+        ]
+        try:
+            router = Router(rules, weigh=shares, phase=process_phase())
+            for each in others:
+                router.reweigh(each, self._canaries)
+        except ValueError as error:
+            raise ConfigError(str(error), file=self._source, key="rules") from None
+        for canary in self.config.canaries:
+            if canary.function_name not in shares.met:
+                logger.warning(
+                    "canaries: no rule serves both v%s and v%s of %s, so that its canary gets no traffic; "
+                    "add rules for them with the same pattern, region and method, or one without a version",
+                    canary.stable_version,
+                    canary.canary_version,
+                    canary.function_name,
+                )
+        return router
+
+    def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
+        """As bind(), once for each route or call. Without a version a canary is bound too: it may be promoted."""
+        if isinstance(version, int):
+            version = str(version)  # as in YAML
+        key = (name, version, policy, route)
+        target = self.targets.get(key)
+        if target is None:
+            where = where or (route and f"route {route}")
+            canary = self._canaries.get(name) if version is None else None
+            if canary is None:
+                target = self.bind(name, version, policy, route=route, where=where)
+            else:
+                self.target(name, canary.canary_version, policy, route=route, where=where)
+                target = self.target(name, canary.stable_version, policy, route=route, where=where)
+            self.targets[key] = target
+        return target
+
+    def bind(
+        self,
+        name: str,
+        version: str | None,
+        policy: str | None,
+        *,
+        route: str,
+        where: str,
+        policy_key: str | None = None,
+    ) -> Target:
+        """Bind a function to a policy. ``where`` and ``policy_key`` name the rule or route for errors.
+
+        Without a version it is the stable one of a canary, else the highest.
+
+        Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
+        """
+        canary = self._canaries.get(name)
+        if version is None and canary is not None:
+            version = canary.stable_version
+        try:
+            source = self._catalog.get(name, version)
+        except FunctionNotFound as error:
+            raise FunctionNotFound(name, version, known=error.known, where=where) from None
+        wanted = policy or self._default_policy
+        if wanted not in self.policies:
+            raise ConfigError(
+                f"no policy is called {wanted!r}",
+                file=self._source if policy_key else None,
+                key=policy_key or where or None,
+                mend=f"known are {', '.join(sorted(self.policies))}",
+            )
+        function = self.functions[source.name, source.version]
+        granted = self.policies[wanted]
+        bulkhead = self._bulkhead(route or name, granted)
+        if canary is not None and version == canary.canary_version:
+            where = f"{where} (canary v{version})".lstrip()
+        # The shipped policies grant directories that many have no use for.
+        warn = wanted not in self._warned and (function.module.uses_files or not is_shipped(granted))
+        if warn:
+            self._warned.add(wanted)
+        target = bind(
+            function,
+            granted,
+            self._capabilities,
+            self._directories,
+            bulkhead,
+            route=route,
+            where=where,
+            warn=warn,
+        )
+        self.bound.append(target)
+        return target
+
+    def _bulkhead(self, route: str, policy: SandboxPolicy) -> Bulkhead:
+        """One for each route and policy: the versions that share a path share it."""
+        key = (route, policy.name)
+        if key not in self._bulkheads:
+            bulkhead = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
+            before = self._inherited.get(key)
+            self._bulkheads[key] = before if before is not None and before.limits == bulkhead.limits else bulkhead
+        return self._bulkheads[key]
+
+    def bulkheads(self) -> dict[tuple[str, str], Bulkhead]:
+        """Those of this deployment, and those before it in which something still runs."""
+        busy = {key: bulkhead for key, bulkhead in self._inherited.items() if bulkhead.active}
+        return busy | self._bulkheads
+
+    def _where(self, key: str) -> str:
+        return f"{self._source}: {key}" if self._source else key
+
+    @property
+    def live(self) -> bool:
+        """Whether an instance is left, in a thread that has yet to see that it is over, or a pipeline runs, be it one
+        of what this has replaced."""
+        return self.pipelines.counts.running > 0 or any(function.module.busy for function in self.functions.values())
+
+    def close(self) -> None:
+        """Free the modules, but for one that a stuck guest still runs in, and close the granted directories.
+
+        For the end: what is replaced while calls may be under way is let go instead, and frees itself with the last.
+        """
+        stuck = self.live
+        for function in self.functions.values():
+            if not function.module.close():
+                logger.warning("%s is not freed: a guest is stuck in it", function.source)
+        if not stuck:
+            for directory in self._directories:
+                directory.close()
+
+
+def deploy(
+    given: Config,
+    settings: WasmSettings,
+    engine: Engine,
+    capabilities: Capabilities,
+    circuit: LoadCircuit | None = None,
+    previous: Deployment | None = None,
+    stop: Stop | None = None,
+) -> Deployment:
+    """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
+
+    ``circuit`` remembers which modules could not be compiled. ``stop`` ends it early, with Stopped.
+
+    Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
+    """
+    config = load_config(given)
+    source = str(given) if isinstance(given, str | PathLike) else None
+    policies = load_policies(config.policies_dir)
+    catalog = Catalog(config.functions_dir)
+    known = {function.digest: function for function in previous.functions.values()} if previous else {}
+    functions = load_all(
+        engine,
+        catalog,
+        open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20),
+        1 if previous else settings.compile_threads,
+        CompileLimits(
+            cpu_s=settings.compile_cpu_s,
+            wall_s=settings.compile_timeout_s,
+            memory=settings.compile_memory_mb << 20,
+            module=settings.max_module_mb << 20,
+        ),
+        circuit,
+        known,
+        stop,
+    )
+    deployment = Deployment(
+        config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
+    )
+    deployment.route(previous)
+    return deployment

@@ -1,0 +1,223 @@
+"""``Health``: which functions work, by probes, and what is out of the routing because it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..engine.engine import OutOfInstances
+from ..engine.plan import Limits, Plan
+from ..invocation.isolated import ask, instantiate
+from ..pipelines.plan import Pipeline
+
+if TYPE_CHECKING:
+    from ..binding.target import Target
+    from ..functions.loader import LoadedFunction
+    from .deployment import Deployment
+    from .runtime import WasmRuntime
+
+logger = logging.getLogger("starlette_wasm")
+
+FAILURES = 2
+"""Failed probes in a row that take a function out; one that succeeds brings it back."""
+_AT_ONCE = 4
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+
+Key = tuple[str, str, str]
+"""Function, version and policy; the policy of what no rule, route or call has bound is empty."""
+
+
+@dataclass(slots=True, eq=False)
+class Subject:
+    """A version of a function under a policy."""
+
+    key: Key
+    function: LoadedFunction
+    target: Target | None
+    healthy: bool | None = None
+    """None as long as nobody knows."""
+    reason: str = ""
+    """Of the last failure."""
+    failures: int = 0
+    running: bool = False
+
+    def __str__(self) -> str:
+        return str(self.function.source)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the guest itself is run."""
+        return self.target is not None and self.function.source.manifest.health_check is not None
+
+
+class Health:
+    """Of one runtime. Probes are spread over ``healthCheckIntervalMs``."""
+
+    def __init__(self, runtime: WasmRuntime) -> None:
+        self._runtime = runtime
+        self._subjects: dict[Key, Subject] = {}
+        self._seen = 0
+        self._out: frozenset[Key] = frozenset()
+        self._settled = False
+        self._told: dict[tuple[str, str], bool | None] = {}
+        self.healthy: Callable[[Target | Pipeline], bool] | None = None
+        """Tells which targets may be picked; None where all may."""
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Look after what is served from now on. What is the same as before keeps its state."""
+        if self._runtime.state != "open":
+            self._subjects, self._settled = {}, False
+            self._tell({})
+        self._bind(deployment)
+
+    def _bind(self, deployment: Deployment) -> None:
+        self._seen = len(deployment.bound)
+        before, self._subjects = self._subjects, {}
+        for key, function, target in _what(deployment):
+            subject = before.get(key)
+            if subject is None or not _same(subject, function, target):
+                subject = Subject(key, function, target)
+            subject.function, subject.target = function, target
+            self._subjects[key] = subject
+        for subject in self._subjects.values():
+            if subject.healthy is None and not subject.asks:
+                self._instantiate(subject)
+        self._publish()
+
+    def reasons(self) -> list[str]:
+        """Why the functions are not all ready, if so."""
+        sick = {
+            f"{subject} is unhealthy: {subject.reason}"
+            for subject in self._subjects.values()
+            if subject.key in self._out
+        }
+        pending = {str(subject) for subject in self._subjects.values() if subject.healthy is None}
+        if pending and not self._settled:
+            sick.add(f"not probed yet: {', '.join(sorted(pending))}")
+        return sorted(sick)
+
+    def verdicts(self) -> dict[tuple[str, str], bool | None]:
+        """Whether each version of a function works, under every policy; None as long as nobody knows."""
+        verdicts: dict[tuple[str, str], bool | None] = {}
+        for (name, version, _), subject in self._subjects.items():
+            before = verdicts.get((name, version), True)
+            verdicts[name, version] = before if subject.healthy or before is False else subject.healthy
+        return verdicts
+
+    def _is_healthy(self, target: Target | Pipeline) -> bool:
+        # A pipeline has fallbacks of its own.
+        return isinstance(target, Pipeline) or (target.name, target.version, target.policy.name) not in self._out
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for tick in itertools.count():
+                await asyncio.sleep(self._turn(tick, lambda subject: group.create_task(self._ask(subject, room))))
+
+    def _turn(self, tick: int, ask: Callable[[Subject], object]) -> float:
+        """Probe those whose turn it is: each once an interval, or until it is known. Gives the seconds to the next."""
+        deployment = self._runtime.deployment
+        if len(deployment.bound) != self._seen:  # routes and calls bind when they come
+            self._bind(deployment)
+        interval = deployment.config.health_check_interval_ms / 1000
+        ticks = min(
+            max(len(self._subjects), math.ceil(interval / _LONGEST_PAUSE)), math.ceil(interval / _SHORTEST_PAUSE)
+        )
+        for number, subject in enumerate(self._subjects.values()):
+            if subject.running or (subject.healthy is not None and number % ticks != tick % ticks):
+                continue
+            if subject.asks:
+                subject.running = True
+                ask(subject)
+            elif self._instantiate(subject):
+                self._publish()
+        return interval / ticks
+
+    def _instantiate(self, subject: Subject) -> bool:
+        """Whether that has changed the verdict."""
+        plan = subject.target.plan if subject.target is not None else _bare(subject.function)
+        try:
+            return _judge(subject, instantiate(plan))
+        except OutOfInstances as error:
+            logger.debug("no probe of %s: %s", subject, error)
+            return False
+
+    async def _ask(self, subject: Subject, room: asyncio.Semaphore) -> None:
+        changed = False
+        try:
+            async with room:
+                target, check = subject.target, subject.function.source.manifest.health_check
+                assert target is not None
+                assert check is not None
+                changed = _judge(subject, await ask(self._runtime, target, check))
+        except OutOfInstances as error:
+            logger.debug("no probe of %s: %s", subject, error)
+        except Exception as error:
+            logger.exception("the probe of %s failed", subject)
+            changed = _judge(subject, f"the probe failed: {error}")
+        finally:
+            subject.running = False
+        if changed and self._subjects.get(subject.key) is subject:  # else a reload came first, with another module
+            self._publish()
+
+    def _publish(self) -> None:
+        self._settled = self._settled or all(subject.healthy is not None for subject in self._subjects.values())
+        out = frozenset(key for key, subject in self._subjects.items() if subject.healthy is False)
+        if out != self._out:
+            self._out = out
+            self.healthy = self._is_healthy if out else None
+        self._tell(self.verdicts())
+
+    def _tell(self, verdicts: dict[tuple[str, str], bool | None]) -> None:
+        telemetry = self._runtime.telemetry
+        for (name, version), healthy in verdicts.items():
+            if healthy is not None and self._told.get((name, version)) is not healthy:
+                telemetry.function_healthy(name, version, healthy)
+        for name, version in self._told.keys() - verdicts.keys():
+            telemetry.function_gone(name, version)
+        self._told = verdicts
+
+
+def _judge(subject: Subject, problem: str | None) -> bool:
+    """Take the result of a probe into account. Whether that has changed the verdict."""
+    before = subject.healthy
+    if problem is None:
+        subject.failures, subject.healthy = 0, True
+        if before is False:
+            logger.info("%s is healthy again", subject)
+    else:
+        subject.failures += 1
+        subject.reason = problem
+        if subject.failures >= FAILURES and before is not False:
+            subject.healthy = False
+            logger.warning("%s is unhealthy and gets no requests by the rules until it is not: %s", subject, problem)
+    return subject.healthy is not before
+
+
+def _what(deployment: Deployment) -> Iterator[tuple[Key, LoadedFunction, Target | None]]:
+    bound = set()
+    for target in deployment.bound:
+        bound.add((target.name, target.version))
+        yield (target.name, target.version, target.policy.name), target.function, target
+    for (name, version), function in deployment.functions.items():
+        if (name, version) not in bound:
+            yield (name, version, ""), function, None
+
+
+def _same(subject: Subject, function: LoadedFunction, target: Target | None) -> bool:
+    return (
+        subject.function.module is function.module
+        and subject.function.source.manifest == function.source.manifest
+        and (subject.target and subject.target.policy) == (target and target.policy)
+    )
+
+
+def _bare(function: LoadedFunction) -> Plan:
+    """For what nothing has bound yet: memory as it asks for, and no grants."""
+    return Plan(function.module, Limits(memory_pages=max(function.module.min_pages, Limits().memory_pages)))

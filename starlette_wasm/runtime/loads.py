@@ -1,0 +1,45 @@
+"""``Loads``: what a runtime loads in threads, which end soon where nobody waits for them any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from ..exceptions import RuntimeClosed
+from ..functions.cancellation import Stop, Stopped
+
+T = TypeVar("T")
+
+
+class Loads:
+    """Those under way."""
+
+    def __init__(self) -> None:
+        self._stops: set[Stop] = set()
+
+    async def run(self, load: Callable[[Stop], T]) -> T:
+        """``load`` in a thread, to its end: cancelling stops it first. Raises RuntimeClosed after stop()."""
+        stop = Stop()
+        self._stops.add(stop)
+        thread = asyncio.ensure_future(asyncio.to_thread(load, stop))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            stop.stop()
+            while not thread.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([thread])
+            if not thread.cancelled():
+                thread.exception()  # nobody wants to know
+            raise
+        except Stopped:
+            raise RuntimeClosed("closed") from None
+        finally:
+            self._stops.discard(stop)
+
+    def stop(self) -> None:
+        """End them all; from any thread."""
+        for stop in list(self._stops):
+            stop.stop()

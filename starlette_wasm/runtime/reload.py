@@ -1,0 +1,135 @@
+"""``Reloader``: puts a new deployment in the place of the one that is served, or refuses it whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..config.router import Config
+from ..config.snapshot import Files, State
+from ..exceptions import RuntimeClosed, WasmError
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+    from .runtime import WasmRuntime
+
+logger = logging.getLogger("starlette_wasm")
+_REST = 50
+"""How many times as long as a look the pause after it is at least: with thousands of files that is what bounds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """When the last reload was, and why it was refused; None where it was not."""
+
+    at: datetime
+    refused: str | None
+
+
+class Reloader:
+    """Of one runtime: reloads one at a time, when asked and when files change."""
+
+    def __init__(self, runtime: WasmRuntime, config: Config) -> None:
+        self._runtime = runtime
+        self._config = config
+        self._files = Files(config)
+        self._tried: State = frozenset()
+        self._asked: asyncio.Event
+        self._turn: asyncio.Lock
+        self.last: Reload | None = None
+        """None before the first."""
+
+    def first(self, load: Callable[[Config], Deployment]) -> Deployment:
+        """What ``load`` makes of the config, at start, in a thread."""
+        self._asked, self._turn = asyncio.Event(), asyncio.Lock()  # of the event loop that starts the runtime
+        self._tried = self._files.look()
+        return load(self._config)
+
+    async def reload(self, config: Config | None = None) -> None:
+        """As WasmRuntime.reload()."""
+        self._check_open()
+        async with self._turn:
+            self._check_open()
+            begin = time.perf_counter()
+            try:
+                deployment = await self._swap(config)
+            except Exception as error:
+                # What is no error of ours has no message that says enough.
+                text = str(error) if isinstance(error, WasmError) else f"{type(error).__name__}: {error}"
+                self.last = Reload(datetime.now(UTC), text)
+                logger.error(
+                    "reload refused, what was served is served on: %s",
+                    text,
+                    exc_info=None if isinstance(error, WasmError) else error,
+                )
+                raise
+            self.last = Reload(datetime.now(UTC), None)
+            logger.info(
+                "reloaded in %.0f ms: %d functions, %d rules",
+                (time.perf_counter() - begin) * 1e3,
+                len(deployment.functions),
+                len(deployment.config.rules),
+            )
+
+    async def _swap(self, config: Config | None) -> Deployment:
+        runtime = self._runtime
+        before = runtime.deployment
+        files = self._files if config is None else Files(config)
+        wanted = self._config if config is None else config
+        # Before the load: what changes meanwhile is a change to the one who looks next.
+        tried = await asyncio.to_thread(files.look)
+        if config is None:
+            self._tried = tried
+        binders = list(runtime.binders)
+        deployment = await runtime.loads.run(lambda stop: runtime.load(wanted, binders, stop))
+        self._check_open(before)
+        await runtime.capabilities.open()
+        self._check_open(before)
+        self._config, self._files, self._tried = wanted, files, tried
+        runtime.adopt(deployment)
+        return deployment
+
+    def _check_open(self, deployment: Deployment | None = None) -> None:
+        """Raises RuntimeClosed, also where it was closed and started again since it served ``deployment``."""
+        if self._runtime.state != "open" or (deployment is not None and self._runtime.deployment is not deployment):
+            raise RuntimeClosed(self._runtime.state)
+
+    def ask(self) -> None:
+        """Reload soon. On the event loop that run() runs on; several that come at once are one."""
+        self._asked.set()
+
+    async def run(self, interval: float) -> None:
+        """Reload where asked and, with an ``interval`` in seconds, where files have changed.
+
+        A change is taken when two looks in a row find the same, so that no half of a copy is loaded; what was refused
+        is tried again at the next change.
+        """
+        before = self._tried
+        pause = interval
+        while True:
+            asked = await self._pause(pause)
+            if not asked:
+                begin = time.perf_counter()
+                now = await asyncio.to_thread(self._files.look)
+                pause = max(interval, (time.perf_counter() - begin) * _REST)
+                quiet, before = now == before, now
+                if now == self._tried or not quiet:
+                    continue
+            with suppress(Exception):  # it is in the log
+                await self.reload()
+
+    async def _pause(self, interval: float) -> bool:
+        """Whether somebody has asked; False where the interval is over."""
+        try:
+            async with asyncio.timeout(interval or None):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        self._asked.clear()
+        return True

@@ -1,0 +1,396 @@
+"""The one object that owns engine, functions, policies and router."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from contextvars import Context
+from types import TracebackType
+from typing import Protocol
+from weakref import WeakSet
+
+from ..binding.target import Target
+from ..canary.controller import Canaries
+from ..canary.shadow import Shadows
+from ..capabilities import Capabilities, CapabilitySettings
+from ..config.router import Config, RouteRule
+from ..config.settings import Heard, WasmSettings, load_settings
+from ..engine.engine import Engine, EngineConfig
+from ..engine.library import unmap_cold_pages
+from ..exceptions import RuntimeClosed
+from ..functions.cancellation import Stop
+from ..invocation.invoker import TAKING, Invoker
+from ..messages import EdgeRequest, EdgeResponse
+from ..pipelines.breaker import Circuit
+from ..pipelines.plan import Pipeline
+from ..sync.backoff import LoadCircuit
+from ..sync.cancel_scope import Gone, Interruptibles, Why
+from ..sync.fair_lock import Turns
+from ..telemetry import Exchange
+from ..traffic.router import Router
+from .deployment import Deployment, deploy
+from .health import Health
+from .loads import Loads
+from .reload import Reloader
+
+logger = logging.getLogger("starlette_wasm")
+
+_START = "start"
+_PATIENCE = 0.7
+"""Seconds that close() waits for guests and threads to end: a server is to stop a second after its grace period."""
+
+
+class Binder(Protocol):
+    """Binds functions outside of the rules, such as those of an app's routes."""
+
+    def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
+        """Bind them all to a deployment that is to be served next. Raises what bind() does, to refuse it."""
+
+
+class WasmRuntime(Invoker):
+    """Runs functions. An async context manager; start() and close() may be called again after each other.
+
+    ``config`` is the path of a ``wasm.yaml``, a mapping with the same keys, or an EdgeRouterConfig. What is wrong
+    with it raises at start(): ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation or
+    MemoryLimitExceeded, with a message that names file, key, value and mend.
+    """
+
+    def __init__(self, config: Config, settings: WasmSettings | None = None) -> None:
+        super().__init__()
+        self._given_settings = settings
+        self._deployment: Deployment | None = None
+        self.router: Router[RouteRule, Target | Pipeline] | None = None
+        """The rules in force; after close() those that were, until the next start()."""
+        self.binders: WeakSet[Binder] = WeakSet()
+        """Whoever has a say in whether a reload is taken."""
+        self.notes: dict[str, str] = {}
+        """What else the body of ``/ready`` is to say, by topic; it does not change its status."""
+        self.health = Health(self)
+        self.reloader = Reloader(self, config)
+        self._background: list[asyncio.Task[None]] = []
+        self._inherited: list[Capabilities] = []
+        self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
+        self.shadows = Shadows(self)
+        self.loads = Loads()
+        self._closes = 0
+        self._turns = Turns()
+        """Of start() and close(), which may come at once, and on several event loops."""
+        self.engine: Engine
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._failed_starts = LoadCircuit()
+        self._failed_loads = LoadCircuit()
+
+    async def __aenter__(self) -> WasmRuntime:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def state(self) -> str:
+        """``not started``, ``open``, ``draining`` or ``closed``."""
+        return self._state
+
+    @property
+    def is_open(self) -> bool:
+        """Whether invocations are taken; false after a fork, until the next start()."""
+        return self._state in TAKING and not self.engine.dead
+
+    @property
+    def debug(self) -> bool:
+        """Whether callers are told the cause of a fault."""
+        return self.settings.debug
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is being served. Raises RuntimeClosed before start()."""
+        if self._deployment is None:
+            raise RuntimeClosed(self._state)
+        return self._deployment
+
+    async def start(self, *, for_request: bool = False) -> None:
+        """Load everything, in threads. Does nothing where the runtime is open; waits for a close() under way.
+
+        Raises RuntimeClosed where close() came meanwhile. One that failed leaves the runtime ``not started``.
+
+        ``for_request``: as there may be many, a start that failed is not tried again at once. The same error is
+        raised until a pause is over: 1 s first, twice as long each time, 5 minutes at most.
+        """
+        if self.is_open:
+            return
+        if for_request:
+            self._failed_starts.check(_START)
+        closes = self._closes
+        async with self._turns:
+            if self.is_open:  # by another start(), which came first
+                return
+            if self._closes != closes:  # while it waited
+                raise RuntimeClosed(self._state)
+            if for_request:  # again: others waited here too while the first one failed
+                self._failed_starts.check(_START)
+            try:
+                await self._open()
+            except BaseException as error:
+                closed = isinstance(error, RuntimeClosed)
+                if isinstance(error, Exception) and not closed:
+                    self._failed_starts.failed(_START, error)
+                deployment, self._deployment = self._deployment, None
+                if deployment is not None:
+                    await self._free(deployment, time.monotonic() + _PATIENCE)
+                self._state = "closed" if closed else "not started"
+                raise
+            self._failed_starts.succeeded(_START)
+
+    async def _open(self) -> None:
+        if self._deployment is not None and self.engine.dead:
+            self._forget()
+        if self._deployment is None:  # else a drain has closed it, and nobody has freed it
+            self._deployment = await self.loads.run(self._deploy)
+        await self.capabilities.open()
+        await self.canaries.open(self.deployment, self.settings.canary_url)
+        self.adopt(self.deployment)
+        self._state = "open"
+        loop = asyncio.get_running_loop()
+        # In a context of its own: the first request may be what starts the runtime, inside its span.
+        self._background = [
+            loop.create_task(work, context=Context())
+            for work in (self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000))
+        ]
+        for task in self._background:
+            task.add_done_callback(_tell_of_failure)
+
+    def _forget(self) -> None:
+        """In a forked child: what runs in the parent, and what was opened there, is the parent's alone."""
+        self._inherited.append(self.capabilities)  # freeing it would touch the parent's files
+        self._state = "not started"
+        self._deployment = None
+        self._background = []
+        self._drain_timer = None
+        self._running = 0
+        self._interruptibles = Interruptibles()
+        self.loads = Loads()
+        self.shadows = Shadows(self)
+        self.canaries.forget()
+
+    def _deploy(self, stop: Stop) -> Deployment:
+        self.settings = settings = self._given_settings or load_settings()
+        self.heard = Heard.of(settings)
+        self.engine = engine = Engine.shared(
+            EngineConfig(
+                max_instances=settings.max_instances,
+                workers=settings.workers or os.cpu_count() or 1,
+                nice=settings.guest_nice,
+                clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
+            )
+        )
+        self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
+        deployment = self.reloader.first(
+            lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads, None, stop)
+        )
+        unmap_cold_pages()
+        return deployment
+
+    def load(self, config: Config, binders: Iterable[Binder], stop: Stop) -> Deployment:
+        """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
+        deployment = deploy(
+            config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment, stop
+        )
+        for binder in binders:
+            binder.check(self, deployment)
+        return deployment
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Serve it from now on, on the event loop: the one place where what is served changes.
+
+        Calls under way end with the one that they began with, which frees its modules and directories with the
+        last of them.
+        """
+        if self._state == "open":
+            self.canaries.attach(deployment)
+        self._deployment = deployment
+        self.router = deployment.router
+        self.telemetry.configure(
+            access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints
+        )
+        self.health.adopt(deployment)
+
+    async def reload(self, config: Config | None = None) -> None:
+        """Load everything anew, beside what is served, and serve it from then on.
+
+        ``config`` takes the place of the runtime's own. Modules that are the same are not compiled again. Reloads run
+        one at a time. Settings stay as they are.
+
+        Raises what start() does, and RuntimeClosed where the runtime is not open; what was served is then served on,
+        and the log and the body of ``/ready`` say why.
+        """
+        await self.reloader.reload(config)
+
+    def target(
+        self,
+        name: str,
+        version: str | None = None,
+        policy: str | None = None,
+        *,
+        route: str = "",
+        where: str = "",
+    ) -> Target:
+        """What a route or a call is bound to; bound once. Without a version: see invoke().
+
+        Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
+        """
+        if version is None:
+            version = self.canaries.version(name)
+        deployment = self._deployment or self.deployment
+        target = deployment.targets.get((name, version, policy, route))
+        return deployment.target(name, version, policy, route=route, where=where) if target is None else target
+
+    async def invoke(
+        self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
+    ) -> EdgeResponse:
+        """Call a function without HTTP: under ``edge-none``, where nothing else is said.
+
+        Without ``version`` it is the highest; where the function has a canary, the stable one until it is promoted.
+        ``request.context`` is filled in.
+
+        Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
+        FunctionOverloaded, RuntimeClosed and FunctionError.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        target = self.target(name, version, policy, where="invoke")
+        if request.body is not None and not isinstance(request.body, str):
+            raise TypeError("EdgeRequest.body is a string or None; encode bytes and set is_base64_encoded")
+        target.check_size(request)
+        return await self.call(target, request)
+
+    async def call_pipeline(
+        self,
+        pipeline: Pipeline,
+        request: EdgeRequest,
+        *,
+        client: tuple[str, int] | None = None,
+        cold: int = 0,
+        gone: Gone | None = None,
+        exchange: Exchange | None = None,
+    ) -> EdgeResponse:
+        """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
+        from ..pipelines.runner import run  # for who has no pipelines, it is not loaded
+
+        return await run(self, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange)
+
+    async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
+        """Run the pipeline of a path pattern, and of the request's method, without HTTP.
+
+        ``request.context`` is filled in.
+
+        Raises ConfigError (there is none), PipelineTimeout and what invoke() raises.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        return await self.call_pipeline(self.deployment.pipelines.find(path, request.method), request)
+
+    def stats(self) -> dict[str, int]:
+        """Counters and gauges of this runtime; those of the engine are of the process.
+
+        ``running`` invocations (queued ones included), ``live`` guests, instances ``prepared`` for requests to come
+        (one of a function that is asked often, 16 at most), ``busy`` and ``waiting`` guests of the worker threads,
+        how many of these threads are ``stuck`` past the end of their guest and how many were ``replaced`` for that;
+        how many modules are ``failing`` to compile; and how many invocations ended ``ok``, with each error's slug, or
+        were given up. ``shadows`` are the copies for canaries that run, and ``shadows_dropped`` those that were not
+        made or not counted. With pipelines also how many run, their ``retries``, ``fallbacks`` and timeouts, and the
+        circuits not closed.
+        """
+        stats = dict.fromkeys(("running", "live", "prepared", "busy", "waiting", "stuck", "replaced"), 0)
+        stats |= {"running": self._running, "failing": len(self._failed_loads)}
+        stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
+        if self._deployment is not None:
+            engine = self.engine
+            stats |= {
+                "live": engine.state.live,
+                "prepared": engine.prepared,
+                "busy": engine.workers.busy,
+                "waiting": engine.workers.waiting,
+                "stuck": engine.workers.stuck,
+                "replaced": engine.workers.replaced,
+                **self._deployment.pipelines.stats(),
+            }
+        return stats | dict(self._counts)
+
+    @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The state of each circuit breaker, by ``name v1 (policy)``: of the functions that pipelines have called."""
+        return self.deployment.pipelines.breakers.states()
+
+    def drain(self) -> None:
+        """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""
+        if self._state == "open":
+            self._state = "draining"
+            logger.info("draining: %d invocations run", self._running)
+            self._end_background()
+            loop = asyncio.get_running_loop()
+            self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)
+
+    def _cut(self) -> None:
+        self._state = "closed"
+        if self._running:
+            logger.warning("draining is over: %d invocations are ended", self._running)
+        self._interruptibles.interrupt(Why.CLOSING)
+
+    def _end_background(self) -> list[asyncio.Task[None]]:
+        """Gives those that are yet to end, on this event loop."""
+        here = asyncio.get_running_loop()
+        tasks, self._background = [*self._background, *self.shadows.tasks], []
+        for task in tasks:
+            if task.get_loop() is here:
+                task.cancel()
+            elif not self.engine.dead:
+                with suppress(RuntimeError):  # its loop is closed, and the task has ended
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+        return [task for task in tasks if task.get_loop() is here]
+
+    async def close(self) -> None:
+        """End what still runs, a start or reload under way too, and free the modules.
+
+        Does nothing where the runtime is not open.
+        """
+        self._closes += 1
+        self.loads.stop()
+        async with self._turns:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._deployment is not None and self.engine.dead:
+            self._forget()
+            self._state = "closed"
+            return
+        await asyncio.gather(*self._end_background(), return_exceptions=True)
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        deployment, self._deployment = self._deployment, None
+        if deployment is None:
+            return
+        self._cut()
+        patience = time.monotonic() + _PATIENCE
+        while (self._running > 0 or deployment.live) and time.monotonic() < patience:
+            await asyncio.sleep(0.001)
+        await self._free(deployment, patience)
+
+    async def _free(self, deployment: Deployment, patience: float) -> None:
+        """``patience`` is until when its threads are waited for, on time.monotonic()."""
+        await self.canaries.close()
+        deployment.close()
+        await self.capabilities.close()
+        await self.engine.rest(patience)
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("work in the background has ended", exc_info=error)

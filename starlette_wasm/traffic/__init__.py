@@ -1,0 +1,1 @@
+"""Which rule gets a request."""

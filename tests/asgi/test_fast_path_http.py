@@ -1,0 +1,345 @@
+"""Through the middleware, with the short way of fast_path.c and without: the same answers, counts and remains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from apps import JSON, add_constant, client, config, eventually, run, settings
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
+
+from starlette_wasm import WasmMiddleware, WasmRoute, WasmRuntime
+from starlette_wasm.asgi import serve as serving
+from starlette_wasm.canary.state import Live
+from starlette_wasm.engine import instance
+from starlette_wasm.engine.fast_path import Quick
+from starlette_wasm.telemetry import Telemetry
+from starlette_wasm.telemetry.observation import Observation
+
+POLICIES: dict[str, JSON] = {
+    "tight": {"executionTimeoutMs": 10_000, "maxResponseBytes": 20_000, "maxMemoryPages": 64},
+    "brief": {"executionTimeoutMs": 300},
+}
+TIGHT = ("hello", "echo", "environ", "trap", "log", "flood_stderr", "flood_stdout", "garbage", "exit0", "exit3",
+         "alloc", "alloc_soft", "partial", "recurse", "binary", "crash_after", "edge_c")  # fmt: skip
+CONSTANTS = {
+    "none": b'{"status_code":204,"headers":{"x-a":"b"},"body":"left out"}',
+    "reset": b'{"status_code":205,"body":"left out"}',
+    "unchanged": b'{"status_code":304,"headers":{"etag":"b"}}',
+    "base64": b'{"status_code":200,"body":"AP8=","is_base64_encoded":true}',
+    "long": b'{"status_code":200,"body":"%s"}' % (b"x" * 9000),
+    "cookies": b'{"status_code":302,"headers":{"Set-Cookie":["a=b","c=d"],"Location":"/","X-Request-Id":"theirs"}}',
+    "hop": b'{"status_code":200,"headers":{"connection":"x-a","x-a":"b","te":"c"}}',
+    "broken": b'{"status_code":200,"headers":{"x-a":"b\\r\\nc"}}',
+    "short": b'{"status_code":200,"body":"ok"}',
+}
+ROUTES = (WasmRoute("/route/{x}", function="hello"), WasmRoute("/trapped", function="trap"))
+GAUGES = ("running", "live", "busy", "waiting", "stuck")
+Kinds = Counter[str]
+
+
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
+    """What Quick.ask() gave: ``tuple``, ``Begun`` or ``NoneType``."""
+    seen, ask = Kinds(), Quick.ask
+
+    def watched(self: Quick, *given: Any) -> Any:
+        found = ask(self, *given)
+        seen[type(found).__name__] += 1
+        return found
+
+    monkeypatch.setattr(Quick, "ask", watched)
+    return seen
+
+
+def without(patch: pytest.MonkeyPatch) -> None:
+    """Take away all that is compiled."""
+    patch.setattr(Quick, "ask", lambda *given: None)
+    patch.setattr(instance, "hot", None)
+    patch.setattr(serving, "hot", None)
+
+
+def rules(folder: Path) -> JSON:
+    for name, stdout in CONSTANTS.items():
+        add_constant(folder, name, stdout)
+    tight = {f"/{name}/{{x}}": {"functionName": name, "policy": "tight"} for name in (*TIGHT, *CONSTANTS)}
+    brief = {f"/{name}/{{x}}": {"functionName": name, "policy": "brief"} for name in ("spin",)}
+    return config(folder, tight | brief, policies=POLICIES, functions=["hello", "trap"])
+
+
+def served(runtime: WasmRuntime, *routes: BaseRoute) -> httpx.AsyncClient:
+    return client(Starlette(routes=list(routes), middleware=[Middleware(WasmMiddleware, runtime=runtime)]))
+
+
+def seen(response: httpx.Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    return response.status_code, response.headers.raw, response.content
+
+
+async def answers(wasm: JSON, **given: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """What each function answers to each request, and the counters after them."""
+    found: dict[str, Any] = {}
+    scratches = 0
+    async with WasmRuntime(wasm, settings(**given)) as runtime, served(runtime, *ROUTES) as http:
+        paths = [f"/{name}/a?mode=unreachable&mib=5" for name in (*TIGHT, *CONSTANTS)]
+        paths += ["/route/a", "/trapped", "/echo/é", "/echo/a?x=%41"]
+        engine = runtime.engine
+        for _ in range(2):
+            for path in paths:
+                for method, body in (
+                    ("GET", b""),
+                    ("HEAD", b""),
+                    ("PUT", b"a"),
+                    ("POST", b"\xc3\xa9" * 6000),
+                    ("POST", b"\xff"),
+                ):
+                    headers = {"x-request-id": "r-1", "x-a": "b"}
+                    answer = await http.request(method, path, content=body, headers=headers)
+                    found[f"{method} {path} {body[:1]!r}"] = seen(answer)
+            found["spin"] = seen(await http.get("/spin/a", headers={"x-request-id": "r-1"}))
+            await eventually(lambda: not any(map(runtime.stats().get, GAUGES)), within=20)
+            scratches = scratches or len(engine.scratches)
+        assert len(engine.scratches) <= scratches + 1
+        return found, {name: count for name, count in runtime.stats().items() if name != "prepared"}
+
+
+def test_all_answers_are_the_same_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: Kinds, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "starlette_wasm")
+    wasm = rules(tmp_path)
+
+    async def main() -> None:
+        short, counted = await answers(wasm, debug=True)
+        assert min(kinds["tuple"], kinds["Begun"], kinds["NoneType"]) > 40, kinds
+        with monkeypatch.context() as patch:
+            without(patch)
+            long, counted_then = await answers(wasm, debug=True)
+        for request, answer in long.items():
+            assert short[request] == answer, request
+        assert counted == counted_then
+        assert {answer[0] for answer in long.values()} >= {200, 204, 205, 302, 304, 500, 502, 504}
+
+    run(main(), 240)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "/short/a", "tuple"),
+        ("POST", "/echo/a", "tuple"),
+        ("GET", "/environ/a", "tuple"),
+        ("GET", "/cookies/a", "tuple"),
+        ("GET", "/route/a", "tuple"),
+        ("HEAD", "/short/a", "NoneType"),
+        ("GET", "/short/%C3%A9", "NoneType"),
+        ("GET", "/none/a", "Begun"),
+        ("GET", "/reset/a", "Begun"),
+        ("GET", "/unchanged/a", "Begun"),
+        ("GET", "/base64/a", "Begun"),
+        ("GET", "/long/a", "Begun"),
+        ("GET", "/broken/a", "Begun"),
+        ("GET", "/trap/a?mode=unreachable", "Begun"),
+        ("GET", "/exit3/a", "Begun"),
+        ("GET", "/flood_stdout/a", "Begun"),
+    ],
+)
+def test_which_way_a_request_goes(tmp_path: Path, kinds: Kinds, method: str, path: str, kind: str) -> None:
+    wasm = rules(tmp_path)
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime, served(runtime, *ROUTES) as http:
+            await http.request(method, path)
+            assert kinds == {kind: 1}
+            assert runtime.stats()["live"] == 0
+
+    run(main())
+
+
+def test_a_guest_that_never_ends_meets_its_deadline_and_others_are_served(tmp_path: Path, kinds: Kinds) -> None:
+    wasm = rules(tmp_path)
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
+            busy, others = asyncio.create_task(http.get("/spin/a")), 0
+            await eventually(lambda: runtime.stats()["live"])
+            assert kinds == {"Begun": 1}
+            while not busy.done():
+                assert (await http.get("/short/a")).text == "ok"
+                others += 1
+                await asyncio.sleep(0)
+            answer = await busy
+            assert answer.status_code == 504
+            assert answer.json()["type"] == "execution-timeout"
+            assert others
+            await eventually(lambda: runtime.stats()["live"] == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["module", "runtime", "client"])
+def test_what_ends_meanwhile(tmp_path: Path, kinds: Kinds, end: str) -> None:
+    wasm = rules(tmp_path)
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(drain_timeout_ms=100)) as runtime, served(runtime) as http:
+            engine = runtime.engine
+            busy = asyncio.create_task(http.get("/spin/a"))
+            await eventually(lambda: runtime.stats()["live"])
+            assert kinds == {"Begun": 1}
+            if end == "module":
+                runtime.target("spin").function.module.close()
+                assert (await busy).status_code == 504
+                assert (await http.get("/spin/a")).json()["type"] == "wasm-trap"
+                assert kinds == {"Begun": 1, "NoneType": 1}
+            elif end == "runtime":
+                await runtime.close()
+                assert (await busy).status_code == 503
+            else:
+                busy.cancel()
+                await asyncio.wait([busy])
+            await eventually(lambda: engine.state.live == 0, within=20)
+
+    run(main())
+
+
+def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
+    add_constant(tmp_path, "f", CONSTANTS["short"])
+    add_constant(tmp_path, "f", b'{"status_code":201,"body":"ok"}', version="2")
+    canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 3600}
+    wasm = config(tmp_path, {"/f": "f"}, canaries=[canary])
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
+            statuses = Counter([(await http.get("/f")).status_code for _ in range(100)])
+            assert kinds == {"tuple": 100}
+            await runtime.canaries._tick()
+            live: Live = runtime.canaries.all["f"]
+            assert (live.stable.samples, live.canary.samples) == (statuses[200], statuses[201])
+            assert statuses[201] > 0
+            assert runtime.stats()["ok"] == 100
+
+    run(main())
+
+
+@pytest.mark.parametrize("listener", ["tracer", "meter", "prometheus", "access log", "nobody"])
+def test_only_spans_turn_it_off(tmp_path: Path, kinds: Kinds, listener: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_constant(tmp_path, "short", CONSTANTS["short"])
+    wasm = config(tmp_path, {"/short": "short"}, exposeEndpoints=listener == "prometheus")
+    told: list[Observation] = []
+    tell = Telemetry.tell
+
+    def listen(self: Telemetry, seen: Observation) -> None:
+        told.append(seen)
+        tell(self, seen)
+
+    monkeypatch.setattr(Telemetry, "tell", listen)
+
+    async def main() -> None:
+        runtime = WasmRuntime(wasm, settings(access_log=listener == "access log"))
+        tracers, meters = TracerProvider(), MeterProvider()
+        runtime.telemetry = Telemetry(
+            tracer_provider=tracers if listener == "tracer" else None,
+            meter_provider=meters if listener == "meter" else None,
+        )
+        async with runtime, served(runtime) as http:
+            for _ in range(2):
+                assert (await http.get("/short", headers={"x-request-id": "r-1"})).text == "ok"
+                with monkeypatch.context() as patch:
+                    without(patch)
+                    assert (await http.get("/short", headers={"x-request-id": "r-1"})).text == "ok"
+        tracers.shutdown()
+        meters.shutdown()
+
+    run(main())
+    assert kinds == ({} if listener == "tracer" else {"tuple": 2})
+    assert len(told) == (0 if listener == "nobody" else 4)
+    for seen in told:
+        assert 0 < seen.duration < 5
+        assert 0 < seen.cpu < 5
+        seen.duration = seen.cpu = 0
+        seen.trace_id = seen.span_id = None
+    assert all(seen == told[0] for seen in told)
+
+
+def scope_of(path: str, **given: Any) -> JSON:
+    return {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"a.org")],
+        **given,
+    }
+
+
+async def nothing() -> JSON:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_a_guest_that_has_begun_is_dropped_where_the_long_way_cannot_be_gone(tmp_path: Path, kinds: Kinds) -> None:
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime:
+            app = WasmMiddleware(Starlette(), runtime=runtime)
+            for name in ("broken", "base64", "long"):
+                with pytest.raises(AttributeError, match="decode"):  # a path that is no bytes
+                    await app(scope_of(f"/{name}/a", raw_path="/"), nothing, sent([]))
+            assert kinds == {"Begun": 3}
+            assert runtime.stats()["live"] == 0
+
+    run(go())
+
+
+def test_an_answer_begins_once_though_the_client_leaves(tmp_path: Path, kinds: Kinds) -> None:
+    messages: list[str] = []
+
+    async def leaves(message: Any) -> None:
+        messages.append(message["type"])
+        raise ClientDisconnect
+
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime:
+            with pytest.raises(ClientDisconnect):
+                await WasmMiddleware(Starlette(), runtime=runtime)(scope_of("/short/a"), nothing, leaves)
+            assert runtime.stats()["ok"] == 1
+
+    run(go())
+    assert (messages, dict(kinds)) == (["http.response.start"], {"tuple": 1})
+
+
+def sent(into: list[Any]) -> Any:
+    async def send(message: Any) -> None:
+        into.append(message)
+
+    return send
+
+
+def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_goes_on(
+    tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = WasmRuntime.ask
+
+    def closing(self: WasmRuntime, *given: Any) -> Any:
+        found = ask(self, *given)
+        self._state = "closed"  # by another thread's event loop
+        return found
+
+    monkeypatch.setattr(WasmRuntime, "ask", closing)
+
+    async def go() -> None:
+        async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:
+            assert (await http.get("/long/a")).status_code == 503
+            assert kinds == {"Begun": 1}
+            assert runtime.stats()["live"] == 0
+
+    run(go())

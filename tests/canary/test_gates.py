@@ -1,0 +1,96 @@
+"""Gates in Python, and an HTTP one that is real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from starlette_wasm.canary.gates import Gate, Step, ask
+from starlette_wasm.config.router import CanaryHook
+
+STEP = Step("f", "1", "2", 10, 30)
+
+
+class Endpoint(ThreadingHTTPServer):
+    status = 204
+    asked: bytes = b""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        self.server.asked = self.rfile.read(int(self.headers["content-length"]))
+        if self.server.status:
+            self.send_response(self.server.status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            threading.Event().wait(1)  # longer than the hook has
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "problem"), [(204, None), (200, None), (403, "answered 403"), (0, "timed out")])
+def test_any_2xx_in_time_lets_pass(endpoint: Endpoint, status: int, problem: str | None) -> None:
+    endpoint.status = status
+    hook = CanaryHook(url=f"http://127.0.0.1:{endpoint.server_port}/gate", timeout_ms=5000 if status else 100)
+    given = asyncio.run(ask(STEP, [hook], []))
+    assert problem in given if given and problem else given is problem
+    assert json.loads(endpoint.asked) == {
+        "function": "f",
+        "stable_version": "1",
+        "canary_version": "2",
+        "percent": 10,
+        "next_percent": 30,
+    }
+
+
+def test_an_endpoint_that_is_not_there_holds() -> None:
+    assert "did not answer" in (asyncio.run(ask(STEP, [CanaryHook(url="http://127.0.0.1:1/")], [])) or "")
+
+
+async def yes(step: Step) -> bool:
+    return True
+
+
+def no(step: Step) -> bool:
+    return False
+
+
+def broken(step: Step) -> bool:
+    raise ZeroDivisionError("oh")
+
+
+@pytest.mark.parametrize(
+    ("gate", "problem"), [(yes, None), (no, "gate no is closed"), (broken, "gate broken failed: oh")]
+)
+def test_a_gate_in_python_holds_unless_it_says_yes(gate: Gate, problem: str | None) -> None:
+    given = asyncio.run(ask(STEP, [], [yes, gate]))
+    assert problem in given if given and problem else given is problem
+
+
+def test_a_gate_that_takes_too_long_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starlette_wasm.canary.gates.GATE_SECONDS", 0.01)
+
+    async def slow(step: Step) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    assert "failed: TimeoutError" in (asyncio.run(ask(STEP, [], [slow])) or "")

@@ -1,0 +1,361 @@
+"""What fast_path.c does beside the text: fresh clocks and keys, its place among the guests, what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import command
+
+from starlette_wasm.asgi import serve as serving
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.fast_path import Answer, Begun, Quick, fits
+from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.native.library import hot
+from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.plan import Limits, Plan, Preopen
+from starlette_wasm.engine.ticker import Ticker
+from starlette_wasm.exceptions import RequestTooLarge
+from starlette_wasm.protocols.edge import EdgeProtocol
+
+assert hot is not None
+Wat = Callable[[str], Module]
+SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
+NOT_GROWN = -2
+
+
+def quick(module: Module, **limits: Any) -> Quick:
+    return Quick(Plan(module, Limits(**limits)), EdgeProtocol().end("f", "1", 5000), ())
+
+
+def constant(stdout: str) -> str:
+    """The text of a guest that prints this."""
+    escaped = "".join(f"\\{byte:02x}" for byte in stdout.encode())
+    return command(
+        f"(call $print (i32.const 0) (i32.const {len(stdout.encode())}))", more=f'(data (i32.const 0) "{escaped}")'
+    )
+
+
+HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "text/plain"}, "body": "hello\n"}))
+
+
+async def come(found: Answer | Begun | None) -> Outcome:
+    assert isinstance(found, Begun)
+    return await found.invocation.run(time.monotonic() + 5, nullcontext)
+
+
+def printed(asked: Quick, path: str = "/") -> bytes:
+    """By a guest that prints no answer."""
+
+    async def main() -> bytes:
+        outcome = await come(asked.ask(SCOPE, path, {}, b"", ""))
+        assert outcome.end is End.OK
+        return outcome.stdout
+
+    return asyncio.run(main())
+
+
+def answered(asked: Quick, body: bytes = b"") -> Answer | Begun | None:
+    async def main() -> Answer | Begun | None:
+        return asked.ask(SCOPE, "/", {}, body, "")
+
+    return asyncio.run(main())
+
+
+def test_each_request_has_a_key_of_its_own(wat: Wat) -> None:
+    asked = quick(wat(command("(drop (call $random_get (i32.const 0) (i32.const 32))) (call $print (i32.const 0) "
+                              "(i32.const 32))", "random_get")))  # fmt: skip
+    drawn = {printed(asked) for _ in range(50)}
+    assert len(drawn) == 50
+    assert {len(each) for each in drawn} == {32}
+
+
+def test_each_request_sees_the_time(wat: Wat) -> None:
+    asked = quick(
+        wat(
+            command(
+                """(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))
+                   (drop (call $clock_time_get (i32.const 1) (i64.const 1) (i32.const 8)))
+                   (drop (call $clock_time_get (i32.const 2) (i64.const 1) (i32.const 16)))
+                   (call $print (i32.const 0) (i32.const 24))""",
+                "clock_time_get",
+            )
+        )
+    )
+    before = (0, 0)
+    for _ in range(3):
+        earliest = time.time_ns(), time.monotonic_ns()
+        seen = printed(asked)
+        latest = time.time_ns(), time.monotonic_ns()
+        realtime, monotonic, cpu = (int.from_bytes(seen[at : at + 8], "little") for at in (0, 8, 16))
+        for now, least, most in zip((realtime, monotonic), earliest, latest, strict=True):
+            assert now % 1_000_000 == 0
+            assert least - 1_000_000 < now <= most
+        assert cpu == 0
+        assert (realtime, monotonic) > before
+        before = realtime, monotonic
+        time.sleep(0.003)
+
+
+def test_ids_differ(wat: Wat) -> None:
+    asked = quick(wat(HELLO))
+    ids = {dict(found[1])[b"x-request-id"] for _ in range(50) if isinstance(found := answered(asked), tuple)}
+    assert len(ids) == 50
+
+
+def test_a_closed_module_is_left_to_python(engine: Engine) -> None:
+    module = Module.compile(engine, capi.assemble(HELLO))
+    asked = quick(module)
+    assert isinstance(answered(asked), tuple)
+    module.close()
+    assert answered(asked) is None
+    assert engine.state.live == 0
+
+
+def test_where_there_is_no_room_it_is_left_to_python(engine: Engine, monkeypatch: pytest.MonkeyPatch, wat: Wat) -> None:
+    asked = quick(wat(HELLO))
+    monkeypatch.setattr(engine.state, "live", engine.config.max_instances)
+    assert answered(asked) is None
+
+
+def test_outside_of_a_loop_nothing_is_held(wat: Wat) -> None:
+    engine = Engine.shared(EngineConfig(max_instances=3))
+    asked = quick(Module.compile(engine, capi.assemble(HELLO)))
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asked.ask(SCOPE, "/", {}, b"", "")
+    assert engine.state.live == 0
+    assert engine.state.scratch
+
+
+def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> None:
+    module = wat(command("unreachable"))
+    asked, scratches = quick(module), len(engine.scratches)
+    for _ in range(3):
+        found = answered(asked)
+        assert isinstance(found, Begun)
+        assert engine.state.live == 1
+        assert len(module.live) == 1
+        found.invocation.start()
+        found.invocation.close()
+        assert engine.state.live == 0
+        assert not module.live
+    assert len(engine.scratches) == max(scratches, 1)
+
+
+@pytest.mark.parametrize("body", ["unreachable", "(loop $on (br $on))", ""])
+def test_one_that_nobody_goes_on_with_can_be_closed(body: str) -> None:
+    engine = Engine.shared(EngineConfig(max_instances=3))
+    module = Module.compile(engine, capi.assemble(command(body)))
+    asked = quick(module)
+    for _ in range(4):
+        found = answered(asked)
+        assert isinstance(found, Begun)
+        found.invocation.close()
+        assert engine.state.live == 0
+        assert not module.live
+    # The pool has room for three: none of the four is left in it.
+    begun = [answered(asked) for _ in range(3)]
+    for found in begun:
+        assert isinstance(found, Begun)
+        found.invocation.start()
+        found.invocation.close()
+
+
+def test_only_guests_that_compute_are_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, wat: Wat, guest: Wat) -> None:
+    assert fits(Plan(wat(HELLO), Limits()))
+    assert not fits(Plan(guest("poll"), Limits()))
+    assert not fits(Plan(guest("files"), Limits(), preopens=(Preopen(str(tmp_path), "/data", True),)))
+    # A ticker of Python would wait for the GIL for as long as the guest runs.
+    monkeypatch.setattr(Ticker, "native", False)
+    assert not fits(Plan(wat(HELLO), Limits()))
+
+
+@pytest.mark.parametrize("size", [1 << 32, (1 << 32) - 1, (1 << 32) - 2000, 1 << 33])
+def test_what_32_bits_do_not_reach_is_not_copied(wat: Wat, size: int) -> None:
+    """Of such an input nothing is read: there is not as much of it here."""
+    plan, scratch = Plan(wat(HELLO), Limits()), capi.Scratch()
+    assert hot is not None
+    assert hot.begin(scratch.at, plan.at, 0, plan.tail, len(plan.tail), b"", 0, b"", size) == NOT_GROWN
+    assert "failed to grow memory" in capi.take_error(scratch.error.value or 0)
+    scratch.error.value = None
+    capi.store_delete(scratch.owned()[0])
+
+
+# Names, values and limits as body_follows() may find them.
+_SIZES = st.sampled_from(
+    [b"0", b"7", b"100", b"101", b"0" * 18 + b"1", b"9" * 18, b"9" * 19, b"", b"-1", b"\xb2", b"1 "]
+)
+_NAMES = st.sampled_from([b"content-length", b"Content-Length", b"transfer-encoding", b"a", b""])
+_PAIR = st.tuples(_NAMES, _SIZES)
+_HEADERS = st.lists(_PAIR | _PAIR.map(list), max_size=4)
+_HEADS = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["GET", "HEAD", "POST", "get"]),
+        "path": st.sampled_from(["/", "/\xe4" * 1000]),
+        "headers": _HEADERS | _HEADERS.map(tuple),
+    },
+    optional={
+        "query_string": st.sampled_from([b"", b"a=b", b"x" * (serving.MAX_HEAD - 100)]),
+        "http_version": st.sampled_from(["1.0", "1.1", "2", "3", ""]),
+    },
+)
+
+
+def _follows(scope: Any, limit: int) -> bool | str:
+    """In Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "hot", None)
+        try:
+            return serving.body_follows(scope, limit)
+        except RequestTooLarge as error:
+            return str(error)
+
+
+@given(_HEADS, st.sampled_from([0, 6, 7, 100, 1 << 30]))
+def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) -> None:
+    assert hot is not None
+    found = hot.follows(scope, limit, serving.MAX_HEAD)
+    assert found is None or found is _follows(scope, limit)
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "follows"),
+    [
+        ("1.1", [], False),
+        ("1.0", [(b"a", b"bc")], False),
+        ("1.1", [(b"content-length", b"0")], False),
+        ("1.1", [(b"content-length", b"5")], True),
+        ("1.1", [(b"transfer-encoding", b"chunked")], True),
+        ("1.1", [(b"content-length", b"0"), (b"transfer-encoding", b"chunked")], True),
+        ("2", [], True),
+        ("2", [(b"content-length", b"0")], True),
+        ("3", [], True),
+    ],
+)
+def test_whether_a_body_follows(version: str, headers: Any, follows: bool) -> None:
+    assert hot is not None
+    scope = {"method": "GET", "path": "/", "http_version": version, "headers": headers}
+    assert hot.follows(scope, 100, 1000) is follows
+    assert _follows(scope, 100) is follows
+    assert hot.follows({**scope, "method": "HEAD"}, 100, 1000) is follows
+    assert hot.follows({**scope, "method": "POST"}, 100, 1000) is True
+
+
+def test_a_head_or_a_body_that_is_too_large_is_left_to_python() -> None:
+    assert hot is not None
+    large = {"method": "GET", "path": "/", "http_version": "1.1", "headers": [(b"content-length", b"101")]}
+    assert hot.follows(large, 100, 1000) is None
+    assert hot.follows({**large, "headers": [], "query_string": bytes(1000)}, 100, 1000) is None
+    assert hot.follows({**large, "headers": [], "query_string": bytes(999)}, 100, 1000) is False
+
+
+@pytest.mark.parametrize(
+    "headers", [None, (), [None], [()], [(b"a",)], [("a", "b")], [[b"a", b"b"]], [(b"content-length", b"x")]]
+)
+def test_what_is_odd_is_left_to_python(headers: Any) -> None:
+    assert hot is not None
+    plain = {"method": "GET", "path": "/", "http_version": "1.1", "headers": []}
+    assert hot.follows(plain, 100, 100) is False
+    assert hot.follows(plain, -1, 100) is None
+    assert hot.follows(plain, 1 << 70, 100) is None
+    for key, odd in (("headers", headers), ("path", b"/"), ("query_string", ""), ("http_version", 1), ("method", b"")):
+        assert hot.follows({**plain, key: odd}, 100, 100) is None
+    for key in ("headers", "path", "method"):
+        assert hot.follows({name: value for name, value in plain.items() if name != key}, 100, 100) is None
+
+
+def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
+    """200,000 requests, of which each second is left to Python in one way or another."""
+    value, params, body = "v-é" * 3, {"name": "parameter"}, "é".encode() * 10
+    scope = {**SCOPE, "headers": [*SCOPE["headers"], (b"x-a", value.encode("latin-1")), (b"x-request-id", b"abcdef")]}
+    good, bad = quick(wat(HELLO)), quick(wat(constant('{"status_code":200,"body":"\\u0041"}')))
+    watched = [
+        None,
+        scope,
+        scope["headers"],
+        *scope["headers"],
+        scope["headers"][1][1],
+        params,
+        params["name"],
+        body,
+        200,
+    ]
+    process = psutil.Process()
+    paused: list[int] = []
+
+    async def many(count: int) -> None:
+        for i in range(count):
+            match i % 10:
+                case 0:
+                    assert good.ask(scope, "/", params, b"\xff", "eu") is None
+                case 1:
+                    assert good.ask(scope, "/", {"a": 1}, body, "eu") is None
+                case 2:
+                    found = bad.ask(scope, "/", params, body, "eu")
+                    assert isinstance(found, Begun)
+                    found.invocation.start()
+                    found.invocation.close()
+                case 3:
+                    assert good.ask({}, "/", params, body, "eu") is None
+                case 4:
+                    assert hot is not None
+                    assert hot.follows(scope, 1, 100) is True
+                case _:
+                    found = good.ask(scope, "/", params, body, "eu")
+                    if isinstance(found, Begun):  # the machine was busy elsewhere for two milliseconds
+                        found.invocation.close()
+                        paused.append(i)
+                    else:
+                        assert type(found) is tuple
+
+    def level() -> tuple[list[int], int]:
+        gc.collect()
+        return [sys.getrefcount(each) for each in watched], process.memory_info().rss
+
+    asyncio.run(many(20_000))
+    before, resident = level()
+    asyncio.run(many(180_000))
+    after, then = level()
+    assert all(abs(one - other) < 100 for one, other in zip(before, after, strict=True)), (before, after)
+    assert then - resident < 8 << 20
+    assert len(paused) < 2000
+
+    tracemalloc.start()
+    try:
+        asyncio.run(many(1000))
+        gc.collect()
+        first = tracemalloc.get_traced_memory()[0]
+        asyncio.run(many(10_000))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - first < 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
+    asked, process = quick(wat(constant("{"))), psutil.Process()
+    text, control = b"a" * (48 << 20), b"\0" * (16 << 20)
+    odd = {**SCOPE, "headers": [(b"host", b"[::1]")]}
+
+    async def main() -> None:
+        for scope, large, found in ((SCOPE, text, True), (odd, text, False), (SCOPE, control, False)):
+            resident = process.memory_info().rss
+            begun = asked.ask(scope, "/", {}, large, "")
+            assert (begun is not None) == found
+            if begun is not None:
+                await come(begun)
+            assert process.memory_info().rss - resident < 16 << 20  # its text has 48 or 96 MiB
+
+    asyncio.run(main())

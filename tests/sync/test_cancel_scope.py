@@ -1,0 +1,68 @@
+"""What ends a wait early, and what it must not end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from starlette_wasm.sync.cancel_scope import Interrupted, Interruptible, Interruptibles, Why
+
+
+def test_a_client_that_leaves_in_the_very_turn_in_which_the_body_ends_cancels_nothing_later() -> None:
+    async def main() -> str:
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def leaves() -> None:
+            await gone
+
+        async with Interruptible(Interruptibles(), leaves):
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(gone.set_result, None)
+            asyncio.get_running_loop().call_soon(done.set_result, None)
+            await done
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return "not cancelled"
+
+    assert asyncio.run(main()) == "not cancelled"
+
+
+def test_all_blocks_of_a_group_end_when_it_is_interrupted() -> None:
+    async def main() -> list[Why]:
+        group = Interruptibles()
+
+        async def block() -> Why:
+            with pytest.raises(Interrupted) as caught:
+                async with Interruptible(group, None):
+                    await asyncio.sleep(60)
+            return caught.value.why
+
+        tasks = [asyncio.create_task(block()) for _ in range(3)]
+        await asyncio.sleep(0)
+        group.interrupt(Why.CLOSING)
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(main()) == [Why.CLOSING] * 3
+
+
+def test_a_block_that_fails_while_it_is_interrupted_leaves_no_cancellation_behind() -> None:
+    async def main() -> None:
+        group = Interruptibles()
+
+        async def fails() -> None:
+            async with Interruptible(group, None):
+                group.interrupt(Why.CLOSING)
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    raise ZeroDivisionError from None
+
+        with pytest.raises(ZeroDivisionError):
+            await fails()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    asyncio.run(main())
