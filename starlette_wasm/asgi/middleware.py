@@ -27,9 +27,10 @@ from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_whole
 from .endpoints import ENDPOINTS
-from .routes import each_route, find_functions, has_own_middleware
+from .routes import find_functions, has_own_middleware
 from .serve import COLD, RUNTIME, body_follows, header, region_of, send_method_not_allowed, send_problem, serve
 from .signals import ServerSignals
+from .templates import each_route, routes_of, rule_template
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -95,7 +96,10 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = runtime.router.match(path)
             if match is not None:
-                exchange = runtime.telemetry.exchange(scope, match.pattern, since=cold)
+                route = match.pattern
+                if scope.get("root_path") and runtime.telemetry.active:
+                    route = rule_template(scope, route)
+                exchange = runtime.telemetry.exchange(scope, route, since=cold)
                 short: Target | None = None
                 begun: Begun | None = None
                 if exchange is IDLE_EXCHANGE and not cold and (short := self._short(match, scope)) is not None:
@@ -242,10 +246,10 @@ class WasmMiddleware:
 
     def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
         """Bind the functions that the app's routes name to what ``runtime`` serves next. Raises what bind() does."""
-        routes = _routes(self.app)
-        for full, path, wasm in find_functions(routes):
+        routes = routes_of(self.app)
+        for path, wasm in find_functions(routes):
             if (wasm.runtime or self.runtime) is runtime:
-                wasm.target(deployment, path, where=f"route {full}")
+                wasm.target(deployment, path, where=f"route {path}")
         if runtime is self.runtime:
             for path in _native_paths(routes):
                 match = deployment.router.match(_PARAMETER.sub("x", path))
@@ -255,7 +259,7 @@ class WasmMiddleware:
     def _check_start(self) -> None:
         for runtime in {
             self.runtime,
-            *(wasm.runtime or self.runtime for *_, wasm in find_functions(_routes(self.app))),
+            *(wasm.runtime or self.runtime for _, wasm in find_functions(routes_of(self.app))),
         }:
             runtime.binders.add(self)
             if runtime.is_open:  # a route's own runtime may be opened by the app, later
@@ -318,10 +322,6 @@ def _names_inside(app: object) -> Iterator[str]:
         yield type(each).__name__
         # An app that was wrapped as a whole has not built its middleware yet.
         yield from (getattr(listed.cls, "__name__", "") for listed in getattr(each, "user_middleware", ()))
-
-
-def _routes(app: object) -> list[BaseRoute]:
-    return next((list(each.routes) for each in _inside(app) if hasattr(each, "routes")), [])
 
 
 def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from starlette._utils import get_route_path
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Host, Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from ..binding.target import Target
@@ -43,6 +42,7 @@ from .serve import (
     serve,
     with_request_id,
 )
+from .templates import Place, Whereabouts, each_route, mount_template, routes_of
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
@@ -67,12 +67,12 @@ class FunctionRef:
         """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
         return server.target(self.function, self.version, self.policy, route=path, where=where)
 
-    def exchange(self, scope: Scope, path: str, *, since: int = 0) -> Exchange:
+    def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> Exchange:
         """The request, for whoever listens to its runtime."""
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is None:
             return IDLE_EXCHANGE
-        return runtime.telemetry.exchange(scope, path, since=since or scope.get(COLD, 0))
+        return runtime.telemetry.exchange(scope, place.whole(scope), since=since or scope.get(COLD, 0))
 
     async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
         """The runtime of a request, and since when the request waited for it to start: ns since the epoch, or 0."""
@@ -136,13 +136,14 @@ class _FunctionApp:
 
     def __init__(self, wasm: FunctionRef, path: str) -> None:
         self.wasm = wasm
-        self._path = path
+        self._whereabouts = Whereabouts(self, path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, cold = await self.wasm.runtime_for(scope)
-        with self.wasm.exchange(scope, self._path, since=cold) as exchange:
+        place = self._whereabouts.place(scope)
+        with self.wasm.exchange(scope, place, since=cold) as exchange:
             try:
-                target = self.wasm.target(runtime, self._path)
+                target = self.wasm.target(runtime, place.route)
             except RuntimeClosed as error:
                 exchange.failed(error)
                 await send_problem(runtime.debug, error, scope, exchange.send(send), None)
@@ -158,6 +159,7 @@ class _FunctionApp:
                 params=params,
                 cold=cold,
                 exchange=exchange,
+                route=place.within,
                 raises=True,
                 region=None if cold else region_of(runtime, scope),
             )
@@ -168,23 +170,24 @@ class _HandlerApp:
 
     def __init__(self, wasm: FunctionRef, path: str, handler: Handler) -> None:
         self.wasm = wasm
-        self._path = path
+        self._whereabouts = Whereabouts(self, path)
         self._handler = handler
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        exchange = self.wasm.exchange(scope, self._path)
+        place = self._whereabouts.place(scope)
+        exchange = self.wasm.exchange(scope, place)
         answering = self._answer if exchange is IDLE_EXCHANGE else self._listened
-        return answering(scope, receive, send, exchange)
+        return answering(scope, receive, send, place, exchange)
 
-    async def _listened(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    async def _listened(self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: Exchange) -> None:
         with exchange:
-            await self._answer(scope, receive, exchange.send(send), exchange)
+            await self._answer(scope, receive, exchange.send(send), place, exchange)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: Exchange) -> None:
         wasm = self.wasm
         request = Request(scope, receive, send)
         try:
-            response = await self._handler(request, partial(_call, wasm, self._path, request, exchange))
+            response = await self._handler(request, partial(_call, wasm, place, request, exchange))
         except _FAULTS as error:
             response = _fault(error, request, wasm, exchange)
         await response(scope, receive, send)
@@ -234,10 +237,10 @@ def wasm_endpoint(
     wasm = FunctionRef(function, version, policy, runtime)
 
     async def endpoint(request: Request) -> Response:
-        path = getattr(request.scope.get("route"), "path", "")
-        with wasm.exchange(request.scope, path) as exchange:
+        place = whereabouts.place(request.scope)
+        with wasm.exchange(request.scope, place) as exchange:
             try:
-                response = await _call(wasm, path or function, request, exchange, request)
+                response = await _call(wasm, place, request, exchange, request)
             except _FAULTS as error:
                 response = _fault(error, request, wasm, exchange)
             exchange.answered(response.status_code)
@@ -246,6 +249,7 @@ def wasm_endpoint(
     endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
     endpoint.__doc__ = None
     endpoint.wasm = wasm  # type: ignore[attr-defined]
+    whereabouts = Whereabouts(endpoint)
     return endpoint
 
 
@@ -267,14 +271,15 @@ def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exch
 
 
 async def _call(
-    wasm: FunctionRef, path: str, outer: Request, exchange: Exchange, given: Request | EdgeRequest
+    wasm: FunctionRef, place: Place, outer: Request, exchange: Exchange, given: Request | EdgeRequest
 ) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
     scope = outer.scope
     runtime, cold = scope.get(RUNTIME), 0
     if wasm.runtime is not None or runtime is None or COLD in scope:
         runtime, cold = await wasm.runtime_for(scope)
-    target = runtime.target(wasm.function, wasm.version, wasm.policy, route=path)
+    target = runtime.target(wasm.function, wasm.version, wasm.policy, route=place.route or wasm.function)
+    path = place.within
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
             await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
@@ -382,26 +387,18 @@ async def _then(sending: Coroutine[Any, Any, None], background: BackgroundTask) 
     await background()
 
 
-def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str, FunctionRef]]:
-    """The full path, the route's own path and the function of all routes that name one.
+def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, FunctionRef]]:
+    """The whole template and the function of all routes that name one.
 
     Mounts are followed, but not into an app that has a WasmMiddleware of its own.
     """
     for route in each_route(routes):
-        path = getattr(route, "path", None) or ""
         wasm = getattr(getattr(route, "endpoint", None), "wasm", None)
         if isinstance(wasm, FunctionRef):
-            yield prefix + path, path, wasm
-        inner = getattr(route, "routes", None)
-        if inner and not has_own_middleware(getattr(route, "app", None)):
-            yield from find_functions(inner, prefix + path)
-
-
-def each_route(routes: Sequence[BaseRoute]) -> Iterable[Any]:
-    """The routes, with what stands in for those that FastAPI's ``include_router`` leaves in their router."""
-    iterate = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
-    each: Iterable[Any] = routes if iterate is None else iterate(routes)
-    return each
+            yield prefix + route.path, wasm
+        kind = getattr(route, "original_route", route)
+        if isinstance(kind, Mount | Host) and not has_own_middleware(route.app):
+            yield from find_functions(routes_of(route.app), prefix + mount_template(route))
 
 
 def has_own_middleware(app: object) -> bool:

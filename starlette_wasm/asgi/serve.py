@@ -112,6 +112,7 @@ async def serve(
     params: dict[str, str],
     cold: int,
     exchange: Exchange,
+    route: str = "",
     raises: bool = False,
     region: str | None = None,
     begun: Begun | None = None,
@@ -136,6 +137,8 @@ async def serve(
             begun = answer
             if begun is not None:
                 call = partial(call, begun=begun)
+            if route:
+                call = partial(call, route=route)
             with begun or nullcontext():
                 request = EdgeRequest.from_scope(scope, body, path=path, params=params)
                 response = await call(

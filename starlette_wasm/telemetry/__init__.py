@@ -4,7 +4,6 @@ from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_ty
 from .exchange import IDLE_EXCHANGE, Exchange
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
-from .routes import whole_route
 from .telemetry import Telemetry
 from .watch import Watch
 
@@ -22,5 +21,4 @@ __all__ = [
     "log_failure",
     "log_guest",
     "log_violations",
-    "whole_route",
 ]

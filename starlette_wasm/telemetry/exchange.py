@@ -11,7 +11,6 @@ from starlette.types import Message, Scope, Send
 
 from ..binding.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
-from .routes import whole_route
 from .spans import ServerSpan
 
 
@@ -56,7 +55,7 @@ class ListenedExchange(Exchange):
     def __init__(self, tracer: Tracer | None, scope: Scope, route: str, since: int) -> None:
         self._error: ErrorType | None = None
         self.method: str = scope["method"]
-        self.route = whole_route(scope, route)
+        self.route = route
         self.failures = 0
         self.variant = Variant.STABLE
         self.reason = PickedBy.ROUTE

@@ -90,8 +90,8 @@ class Telemetry:
     def exchange(self, scope: Scope, route: str, *, since: int = 0) -> Exchange:
         """An HTTP request that is served here, to be used with ``with``.
 
-        ``route`` is the template inside the mount; ``since`` says when a cold start began to hold it up, in ns since
-        the epoch, 0 where none did.
+        ``route`` is the whole template, empty if it is not known. ``since`` says when a cold start began to hold it up,
+        in ns since the epoch, 0 where none did.
         """
         # As in ``active``, without the call, which would be a tenth of what a request costs where nobody listens.
         if (

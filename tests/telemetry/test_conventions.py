@@ -14,7 +14,7 @@ from starlette_wasm.exceptions import ExecutionTimeout, WasmError
 from starlette_wasm.pipelines.breaker import Circuit
 from starlette_wasm.pipelines.retry import Refused
 from starlette_wasm.sync.cancel_scope import Interrupted, Why
-from starlette_wasm.telemetry import ErrorType, PickedBy, Variant, error_type, whole_route
+from starlette_wasm.telemetry import ErrorType, PickedBy, Variant, error_type
 from starlette_wasm.telemetry.conventions import (
     ACQUIRE,
     COMPILE,
@@ -106,18 +106,3 @@ def test_error_types_are_a_closed_list() -> None:
 def test_the_public_names_are_complete() -> None:
     modules = {name for name, value in vars(telemetry).items() if isinstance(value, ModuleType)}
     assert {name for name in vars(telemetry) if not name.startswith("_")} - modules == set(telemetry.__all__)
-
-
-@pytest.mark.parametrize(
-    ("root", "params", "route", "whole"),
-    [
-        ("", {}, "/a/{b}", "/a/{b}"),
-        ("/api", {}, "/a", "/api/a"),
-        ("/api", {"b": "1"}, "/a/{b}", "/api/a/{b}"),
-        ("/shops/7", {"shop": 7, "b": "1"}, "/a/{b:int}", "/shops/{shop}/a/{b:int}"),
-        ("/shops/007", {"shop": 7}, "/a", "/a"),
-        ("/api", {}, "", ""),
-    ],
-)
-def test_a_route_never_varies_with_the_request(root: str, params: dict[str, object], route: str, whole: str) -> None:
-    assert whole_route({"root_path": root, "path_params": params}, route) == whole
