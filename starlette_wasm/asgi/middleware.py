@@ -290,6 +290,7 @@ class WasmMiddleware:
         async def closing_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 signals.install()
+                self.runtime.telemetry.exclusions.remember(self.app)
             elif ours:
                 await self.runtime.close()
             await send(message)

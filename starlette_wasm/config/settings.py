@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..exceptions import ConfigError
 from .loading import config_error, nearest, show, wrong
+from .names import PatternSyntaxError, check_path_pattern
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -129,6 +130,10 @@ class WasmSettings(BaseSettings):
         default=False,
         description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",
     )
+    untraced_paths: str = Field(
+        default="",
+        description="Paths whose requests get no spans: patterns as in rules, separated by commas.",
+    )
     reload_interval_ms: int = Field(
         default=1000,
         ge=0,
@@ -149,6 +154,16 @@ class WasmSettings(BaseSettings):
         except RuntimeError:
             raise wrong("starts with a home that is not known", "give an absolute path") from None
 
+    @field_validator("untraced_paths")
+    @classmethod
+    def _check_paths(cls, paths: str) -> str:
+        for path in split_paths(paths):
+            try:
+                check_path_pattern(path)
+            except PatternSyntaxError as error:
+                raise wrong(f"has the path {path!r}, which {error.problem}", error.mend) from None
+        return paths
+
     def aot_cache_dir(self) -> Path | None:
         """Where compiled code is kept; None where it is not, for want of ``aot_cache`` or of a home.
 
@@ -165,6 +180,11 @@ class WasmSettings(BaseSettings):
             except RuntimeError:
                 return None
         return base / "starlette-wasm"
+
+
+def split_paths(paths: str) -> list[str]:
+    """The paths of a list with commas, each once."""
+    return list(dict.fromkeys(filter(None, (path.strip() for path in paths.split(",")))))
 
 
 def env_names(field: str) -> list[str]:

@@ -11,7 +11,7 @@ from opentelemetry.util.types import AttributeValue
 
 from ..exceptions import WasmError
 from ..messages import EdgeRequest
-from ..telemetry import Attribute, Exchange, Role, Telemetry, error_type
+from ..telemetry import Attribute, Exchange, Role, Telemetry, error_type, untraced
 from .breaker import Circuit
 from .plan import Call
 
@@ -20,7 +20,7 @@ class Trace:
     """Of one run. Says nothing where nobody listens."""
 
     def __init__(self, telemetry: Telemetry, exchange: Exchange | None, whole: Span | None) -> None:
-        self._tracer = telemetry.tracer if telemetry.active else None
+        self._tracer = telemetry.tracer if telemetry.active and not untraced() else None
         self._exchange = exchange
         self._whole = whole
         self._not_retried: list[str] = []
@@ -69,7 +69,7 @@ class Trace:
 @contextmanager
 def around(telemetry: Telemetry, route: str, request: EdgeRequest, exchange: Exchange | None) -> Iterator[Span | None]:
     """A span around all of a run from Python; under HTTP there is the server span."""
-    if exchange is not None or not telemetry.active or telemetry.tracer is None:
+    if exchange is not None or not telemetry.active or telemetry.tracer is None or untraced():
         yield None
         return
     there = get_current_span().get_span_context().is_valid

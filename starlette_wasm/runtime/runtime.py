@@ -18,7 +18,7 @@ from ..canary.controller import Canaries
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..config.router import Config, RouteRule
-from ..config.settings import Heard, WasmSettings, load_settings
+from ..config.settings import Heard, WasmSettings, load_settings, split_paths
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
 from ..exceptions import RuntimeClosed
@@ -30,7 +30,7 @@ from ..pipelines.plan import Pipeline
 from ..sync.backoff import LoadCircuit
 from ..sync.cancel_scope import Gone, Interruptibles, Why
 from ..sync.fair_lock import Turns
-from ..telemetry import Exchange
+from ..telemetry import Exchange, Exclusions
 from ..traffic.router import Router
 from .deployment import Deployment, deploy
 from .health import Health
@@ -155,6 +155,7 @@ class WasmRuntime(Invoker):
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
         await self.canaries.open(self.deployment, self.settings.canary_url)
+        self.telemetry.exclusions = Exclusions(split_paths(self.settings.untraced_paths))
         self.adopt(self.deployment)
         self._state = "open"
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
 from .exchange import IDLE_EXCHANGE, Exchange
+from .exclusions import Exclusions, untraced
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
 from .telemetry import Telemetry
@@ -12,6 +13,7 @@ __all__ = [
     "Attribute",
     "ErrorType",
     "Exchange",
+    "Exclusions",
     "PickedBy",
     "Role",
     "Telemetry",
@@ -21,4 +23,5 @@ __all__ = [
     "log_failure",
     "log_guest",
     "log_violations",
+    "untraced",
 ]

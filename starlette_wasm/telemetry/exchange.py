@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
+from opentelemetry import context as contexts
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Message, Scope, Send
 
 from ..binding.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
+from .exclusions import UNTRACED
 from .spans import ServerSpan
 
 
@@ -50,9 +52,11 @@ class Exchange:
 class ListenedExchange(Exchange):
     """One that somebody listens to."""
 
-    __slots__ = ("_described", "_error", "_span", "failures", "method", "reason", "route", "short", "variant", "weight")
+    __slots__ = ("_described", "_error", "_span", "_token",
+                 "failures", "method", "reason", "route", "short", "variant", "weight")  # fmt: skip
 
-    def __init__(self, tracer: Tracer | None, scope: Scope, route: str, since: int) -> None:
+    def __init__(self, tracer: Tracer | None, scope: Scope, route: str, since: int, untraced: bool = False) -> None:
+        """``untraced`` keeps the calls of this request from starting traces of their own."""
         self._error: ErrorType | None = None
         self.method: str = scope["method"]
         self.route = route
@@ -63,6 +67,7 @@ class ListenedExchange(Exchange):
         self._described = False
         self._span = ServerSpan(tracer, scope, self.route, since) if tracer is not None else None
         self.short = tracer is None
+        self._token = contexts.attach(contexts.set_value(UNTRACED, True)) if untraced else None
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
         self.variant = variant
@@ -119,6 +124,8 @@ class ListenedExchange(Exchange):
             if error is not None:
                 self._span.raised(error_type(error))
             self._span.end()
+        if self._token is not None:
+            contexts.detach(self._token)
 
 
 IDLE_EXCHANGE = Exchange()

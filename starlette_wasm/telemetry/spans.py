@@ -32,6 +32,7 @@ from ..binding.target import Target
 from ..engine.outcome import Outcome
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
+from .exclusions import untraced
 from .guest_trace import GuestTrace
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -176,7 +177,7 @@ class CallSpans:
         self.context: SpanContext = current.get_span_context()
         """Of the innermost span: that of the guest, once it executes."""
         there = self.context
-        if there.is_valid and not there.is_remote and not current.is_recording():
+        if untraced() or (there.is_valid and not there.is_remote and not current.is_recording()):
             return
         parent = contexts.get_current()
         if not there.is_valid and "traceparent" in request.headers:

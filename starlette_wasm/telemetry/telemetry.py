@@ -21,6 +21,7 @@ from ..messages import EdgeRequest
 from . import access, prometheus
 from .conventions import GUEST_SCOPE, Metric
 from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange
+from .exclusions import Exclusions
 from .metrics import Metrics
 from .observation import Observation
 from .watch import IDLE_WATCH, ListenedWatch, Watch
@@ -49,6 +50,8 @@ class Telemetry:
         self._meters: object = self
         self._active = False
         self.access_log = False
+        self.exclusions = Exclusions()
+        """The requests that get no spans."""
         self.prometheus: prometheus.Recorder | None = None
         self.tracer: Tracer | None = None
         self.guest_tracer: Tracer | None = None
@@ -99,7 +102,10 @@ class Telemetry:
             or _metrics_globals.get("_METER_PROVIDER") is not self._meters
         ):
             self._look()
-        return ListenedExchange(self.tracer, scope, route, since) if self._active else IDLE_EXCHANGE
+        if not self._active:
+            return IDLE_EXCHANGE
+        untraced = self.tracer is not None and self.exclusions(scope)
+        return ListenedExchange(None if untraced else self.tracer, scope, route, since, untraced)
 
     def watch(
         self,

@@ -1,0 +1,136 @@
+"""Requests that are not traced: suppressed, excluded by an instrumentation around us, or by a setting.
+
+An instrumentation that leaves a request out does so without a trace: what it would have started is missing, as if there
+were none. So those around us are asked again, before a server span of our own takes the place of theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Protocol
+
+from opentelemetry import context as contexts
+from opentelemetry.trace import get_current_span
+from starlette.types import Scope
+
+from ..traffic.paths import PathTree
+
+logger = logging.getLogger("starlette_wasm")
+
+UNTRACED = contexts.create_key("starlette_wasm.untraced")
+"""In a context in which nothing of ours is traced."""
+_VARIABLES = ("OTEL_PYTHON_STARLETTE_WASM_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+# As ``suppress_instrumentation()`` and ``suppress_http_instrumentation()`` of opentelemetry-instrumentation set them.
+_SUPPRESSED = ("suppress_instrumentation", contexts._SUPPRESS_INSTRUMENTATION_KEY, UNTRACED)
+_HTTP_SUPPRESSED = (contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY,)
+_DEEPEST = 200
+
+
+class UrlList(Protocol):
+    """The ``ExcludeList`` of OpenTelemetry's instrumentations."""
+
+    def url_disabled(self, url: str) -> bool: ...
+
+
+class Patterns:
+    """Regular expressions, searched for in the whole URL."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [re.compile(pattern) for pattern in patterns]
+
+    def url_disabled(self, url: str) -> bool:
+        return any(pattern.search(url) for pattern in self._patterns)
+
+
+def untraced() -> bool:
+    """Whether nothing of ours is traced in this context."""
+    return any(contexts.get_value(key) for key in _SUPPRESSED)
+
+
+class Exclusions:
+    """The paths that one runtime does not trace."""
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        """``paths`` are patterns, as in rules."""
+        self._paths: PathTree[bool] = PathTree()
+        for path in paths:
+            with suppress(ValueError):  # it fits the same paths as one before
+                self._paths.add(path, True)
+        self._around: list[UrlList] = _of_environment()
+
+    def remember(self, app: object) -> None:
+        """Keep the lists of the middleware inside ``app``, and of what is around this call."""
+        for found in [*_lists(_inside(app)), *_lists(_callers())]:
+            if not any(found is each for each in self._around):
+                self._around.append(found)
+
+    def __call__(self, scope: Scope) -> bool:
+        """Whether a request is not to be traced."""
+        if untraced() or any(contexts.get_value(key) for key in _HTTP_SUPPRESSED):
+            return True
+        if self._paths.match(_path(scope)) is not None:
+            return True
+        if get_current_span().get_span_context().is_valid:
+            return False
+        if scope.get("fastapi.telemetry", scope) is None:  # so FastAPI marks what its telemetry excludes
+            return True
+        return self._is_excluded(_url(scope))
+
+    def _is_excluded(self, url: str) -> bool:
+        return any(each.url_disabled(url) for each in (*self._around, *_lists(_callers())))
+
+
+def _of_environment() -> list[UrlList]:
+    """What the variables of OpenTelemetry exclude; the first one that is set counts, as it does there."""
+    for variable in _VARIABLES:
+        if variable in os.environ:
+            urls = [url.strip() for url in os.environ[variable].split(",")]
+            try:
+                return [Patterns(filter(None, urls))]
+            except re.error as error:
+                logger.warning("%s excludes nothing: %s; write regular expressions, with commas", variable, error)
+    return []
+
+
+def _callers() -> Iterator[object]:
+    """The ASGI apps that have called this one, the nearest first; those in another task are not seen."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_DEEPEST):
+        if frame is None:
+            return
+        if frame.f_code.co_name == "__call__":
+            yield frame.f_locals.get("self")
+        frame = frame.f_back
+
+
+def _inside(app: object) -> Iterator[object]:
+    while app is not None:
+        yield app
+        app = getattr(app, "app", None) or getattr(app, "middleware_stack", None)
+
+
+def _lists(apps: Iterable[object]) -> list[UrlList]:
+    lists: Iterable[Any] = (getattr(app, "excluded_urls", None) for app in apps)
+    return [each for each in lists if callable(getattr(each, "url_disabled", None))]
+
+
+def _path(scope: Scope) -> str:
+    """The path as the outermost app sees it."""
+    path: str = scope["path"]
+    root: str = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _url(scope: Scope) -> str:
+    """The URL as OpenTelemetry's ASGI instrumentation has it."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
+    if host is None:
+        name, port = scope.get("server") or ("0.0.0.0", 80)
+        host = name if port in (80, None) else f"{name}:{port}"
+    return f"{scope.get('scheme', 'http')}://{host}{scope['path']}"
