@@ -148,7 +148,7 @@ def bind(
         protocol=protocol,
         plan=plan,
         environ=variables,
-        grants=capabilities.grants(policy) if module.uses_edge else None,
+        grants=capabilities.grants(policy, source.name) if module.uses_edge else None,
         directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
         quick=quick,

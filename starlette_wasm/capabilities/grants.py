@@ -17,12 +17,16 @@ class Grants:
     kv: KvGrant
     queue: QueueGrant
     trace: TraceGrant
+    tenant: str = ""
+    """The function and the policy: whose share of what all have in common is used."""
 
     @classmethod
-    def of(cls, policy: SandboxPolicy) -> Grants:
+    def of(cls, policy: SandboxPolicy, function: str = "") -> Grants:
+        tenant = f"{function} ({policy.name})"
         return cls(
-            HttpGrant(policy.host_patterns, policy.max_network_requests, policy.allow_private_networks),
+            HttpGrant(policy.host_patterns, policy.max_network_requests, policy.allow_private_networks, tenant),
             KvGrant(frozenset(policy.kv_namespaces)),
             QueueGrant(frozenset(policy.queues)),
             TraceGrant(policy.max_spans, policy.max_trace_events),
+            tenant,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 
 from ..config.policy import SandboxPolicy
 from ..exceptions import ConfigError
@@ -34,9 +35,9 @@ class Capabilities:
         self.kv: KvActions | None = None
         self.queue: QueueActions | None = None
 
-    def grants(self, policy: SandboxPolicy) -> Grants:
-        """What ``policy`` grants, worked out once. Raises ConfigError where this host cannot give it."""
-        grants = Grants.of(policy)
+    def grants(self, policy: SandboxPolicy, function: str = "") -> Grants:
+        """What ``policy`` grants to a function, worked out once. Raises ConfigError where this host cannot give it."""
+        grants = Grants.of(policy, function)
         if grants.http and not self.http.available():
             raise ConfigError(
                 f"policy {policy.name} grants hosts, which needs httpx",
@@ -55,6 +56,10 @@ class Capabilities:
             await self.kv.store.open()
         if self.queue is not None:
             await self.queue.publisher.open()
+
+    def keep(self, grants: Iterable[Grants]) -> None:
+        """Let go of what is kept for other functions and policies than these."""
+        self.http.keep({each.http for each in grants})
 
     async def close(self) -> None:
         await self.http.close()

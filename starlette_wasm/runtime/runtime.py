@@ -221,6 +221,7 @@ class WasmRuntime(Invoker):
             access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints
         )
         self.health.adopt(deployment)
+        self.capabilities.keep(target.grants for target in deployment.bound if target.grants is not None)
 
     async def reload(self, config: Config | None = None) -> None:
         """Load everything anew, beside what is served, and serve it from then on.

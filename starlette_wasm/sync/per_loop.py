@@ -33,6 +33,11 @@ class PerLoop(Generic[T]):
             held = self._held[loop] = await anext(life), life  # nothing is awaited in there before the yield
         return held[0]
 
+    def here(self) -> T | None:
+        """That of this event loop, where it was made."""
+        held = self._held.get(asyncio.get_running_loop())
+        return None if held is None else held[0]
+
     async def _live(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T, None]:
         value = self._make()
         try:

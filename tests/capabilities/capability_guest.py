@@ -19,8 +19,9 @@ class Guest:
         *,
         seconds: float = 10,
         observer: Observer | None = None,
+        function: str = "",
     ) -> None:
-        grants = capabilities.grants(policy)
+        grants = capabilities.grants(policy, function)
         self.session = Session(capabilities, grants, deadline=time.monotonic() + seconds, observer=observer)
 
     async def __call__(self, operation: str, body: bytes = b"", **fields: object) -> tuple[dict[str, Any], bytes]:

@@ -79,9 +79,11 @@ class Upstream:
         started.set()
         await self._stop.wait()
         server.close()
-        for task in list(self._tasks):
+        # Handshakes that the client broke off too: those are tasks of asyncio's own.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -297,23 +297,51 @@ async def test_the_systems_resolver_is_checked_too(canary: Upstream) -> None:
         assert refused == ("host-not-allowed", "host not allowed: localhost")
 
 
-async def test_a_lookup_that_hangs_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: release.wait(10) and [])
+@pytest.fixture
+def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A name server that does not answer for ``slow.example``. Gives the names that were asked."""
+    release, asked, system = threading.Event(), list[str](), socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        return release.wait(20) and [] if host == "slow.example" else system(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield asked
+    release.set()
+    for each in threading.enumerate():
+        if each.name == "starlette-wasm-dns":
+            each.join(10)
+
+
+async def test_a_lookup_that_hangs_ends_with_the_deadline(silent_names: list[str]) -> None:
     async with fetching() as there:
         started = time.monotonic()
         results = await asyncio.gather(
             *(Guest(there, OPEN, seconds=0.5).error("http.fetch", url="http://slow.example/") for _ in range(80))
         )
         assert time.monotonic() - started < 5
-        # All threads for lookups are taken: the rest hears so at once.
-        assert [each[0] for each in results].count("timeout") == 64
-        assert [each[0] for each in results].count("dns-failed") == 16
-        release.set()
-        monkeypatch.undo()
-        for each in threading.enumerate():
-            if each.name == "starlette-wasm-dns":
-                await asyncio.to_thread(each.join, 10)
+        assert [each[0] for each in results] == ["timeout"] * 80
+        assert silent_names == ["slow.example"] * 8
+
+
+async def test_lookups_of_one_tenant_leave_others_theirs(silent_names: list[str], upstream: Upstream) -> None:
+    """Many tenants whose names are never answered: together they would take all threads."""
+    hostile = [OPEN.model_copy(update={"name": f"hostile-{i}"}) for i in range(9)]
+    async with fetching() as there:
+        slow = [
+            asyncio.create_task(Guest(there, policy, seconds=3).error("http.fetch", url="http://slow.example/"))
+            for policy in hostile
+            for _ in range(16)
+        ]
+        while len(silent_names) < 65:
+            await asyncio.sleep(0.01)
+        header, _ = await Guest(there, OPEN, seconds=2)("http.fetch", url=f"http://localhost:{upstream.port}/")
+        assert header["status"] == 200
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert silent_names.count("slow.example") < 73
 
 
 async def test_redirects_are_followed(upstream: Upstream) -> None:
@@ -481,6 +509,10 @@ async def test_a_response_that_is_too_large(answer: Any, upstream: Upstream) -> 
         forever(b"HTTP/1.1 200 OK\r\nx: ", b"y" * 10_000),
         forever(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 1000),
         forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 10_000),
+        forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n" * 1000),
+        forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx: ", b"y" * 10_000),
+        forever(b"", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 1000),
+        forever(b"HTTP/1.1 200 OK\r\nx: y\r\n", b" z\r\n" * 1000),
     ],
 )
 async def test_a_response_that_is_none(answer: Any, upstream: Upstream) -> None:
@@ -515,7 +547,8 @@ SLOW = {
     "silent": forever(b""),
     "head": forever(b"HTTP/1.1 200 OK\r\n"),
     "body": forever(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhell"),
-    "informational": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
+    "informational": forever(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5),
+    "chunks": forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
 }
 
 
@@ -704,7 +737,7 @@ async def test_without_httpx_a_grant_of_hosts_is_a_config_error(monkeypatch: pyt
 async def test_without_httpx_a_fetch_is_an_error_value(monkeypatch: pytest.MonkeyPatch, canary: Upstream) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "httpcore", None)
+    monkeypatch.setitem(sys.modules, "h11", None)
     monkeypatch.delitem(sys.modules, "starlette_wasm.capabilities.http.client", raising=False)
     async with fetching() as there:
         refused = await Guest(there, OPEN).error("http.fetch", url=canary.origin)

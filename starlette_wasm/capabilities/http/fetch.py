@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -47,6 +47,11 @@ class HttpFetch:
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+    def keep(self, grants: Collection[HttpGrant]) -> None:
+        """Close the connections that are kept for others."""
+        if self._client is not None:
+            self._client.keep(grants)
 
     async def fetch(
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
@@ -96,19 +101,17 @@ class HttpFetch:
         self, grant: HttpGrant, usage: Usage, request: Request, extra: Mapping[str, str], *, follow: bool
     ) -> Response:
         url = request.url
-        addresses = await addresses_of(url.host, url.port, self._resolver)
+        addresses = await addresses_of(url.host, url.port, self._resolver, grant.tenant)
         grant.check_addresses(url, addresses)
         headers = h.to_send(request.headers, host=url.authority, method=request.method, body=request.body, extra=extra)
         client = self._get_client()
-        async with client.send(request.method, url, addresses, headers, request.body) as response:
-            if response.status < 200:
-                raise CapabilityError(Code.UPSTREAM_FAILED, f"no valid response from {url.host}")
+        async with client.send(grant, request, addresses, headers) as response:
             received = Response(response.status, h.of_response(response.headers))
             if follow and received.location is not None:
                 return received
             limit = min(self._max_response_bytes, usage.bytes_left)
             body = bytearray()
-            async for chunk in response.aiter_stream():
+            async for chunk in response.body():
                 body += chunk
                 if len(body) > limit:
                     raise CapabilityError(Code.TOO_LARGE, f"response too large: more than {limit} bytes")

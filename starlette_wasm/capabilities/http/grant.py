@@ -13,9 +13,12 @@ from .url import Url
 
 @dataclass(frozen=True, slots=True)
 class HttpGrant:
+    """Of one tenant: a function under a policy. Nothing that is kept between requests is used under another grant."""
+
     patterns: tuple[HostPattern, ...]
     max_requests: int
     allow_private: bool
+    tenant: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.patterns) and self.max_requests > 0

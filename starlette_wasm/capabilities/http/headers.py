@@ -13,6 +13,9 @@ Headers = list[tuple[str, str]]
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 << 10
 
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose content has a meaning (RFC 9110, section 9.3): what a server does with that of others is open."""
+
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 # RFC 9110, section 5.5, with obs-text.
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
@@ -55,8 +58,10 @@ def to_send(
     out += [(name, value) for name, value in headers if name not in extra]
     out += [(name, value) for name, value in _DEFAULTS.items() if name not in there and name not in extra]
     out += extra.items()
-    if body or method in ("POST", "PUT", "PATCH"):
+    if body or method in WITH_BODY:
         out.append(("content-length", str(len(body))))
+    if body and method not in WITH_BODY:
+        out.append(("connection", "close"))
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in out]
 
 

@@ -1,0 +1,122 @@
+"""``Exchange``: one HTTP/1.1 request on a connection, and the answer to it.
+
+On h11, with bounds of our own: an upstream chooses in how many pieces it sends an answer, and each costs time of the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import h11
+
+from ..errors import CapabilityError, Code
+from .headers import MAX_HEADER_BYTES, MAX_HEADERS, WITH_BODY
+from .pace import Pace
+from .wire import Wire
+
+MAX_INFORMATIONAL = 5
+MAX_EVENTS = 16_384
+"""Of one answer: pieces of it that came one by one, be it as chunks or as packets."""
+_MAX_LINES = MAX_HEADERS + 28
+"""Of a head, or of trailers, that is not yet whole."""
+_SMALL, _LARGE = 8 << 10, 64 << 10
+"""Bytes that are parsed at once: what may hold many lines or chunks, and a body of which all is body."""
+_SMALL_BODY = 64 << 10
+
+
+class Exchange:
+    """Raises h11.RemoteProtocolError and OSError for an answer that is none, CapabilityError for one without bounds."""
+
+    def __init__(self, wire: Wire, pace: Pace, tenant: object) -> None:
+        self._wire = wire
+        self._pace = pace
+        self._tenant = tenant
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES + _SMALL)
+        self._slice = 0.0
+        self._events = 0
+        self._piece = _SMALL
+        self._sending: asyncio.Task[None] | None = None
+        self._may_rest = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def ask(self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a request, and read the head of the answer."""
+        head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        if len(body) <= _SMALL_BODY:
+            await self._wire.write(head + body)
+        else:
+            self._sending = asyncio.create_task(self._send(head, body))
+        if body:
+            self._http.send(h11.Data(data=body))
+        self._http.send(h11.EndOfMessage())
+        await self._head()
+        # Bytes of a body that the upstream has not read would be the beginning of the next request.
+        read = method in WITH_BODY and self._wire.sent and self._sent_all and self.status < 400
+        self._may_rest = not body or read
+
+    async def _send(self, head: bytes, body: bytes) -> None:
+        await self._wire.write(head)
+        await self._wire.write(body)
+
+    @property
+    def _sent_all(self) -> bool:
+        return self._sending is None or self._sending.done()
+
+    async def _head(self) -> None:
+        informational = 0
+        while not isinstance(event := await self._event(), h11.Response):
+            informational += 1
+            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
+                raise h11.RemoteProtocolError("no answer to the request")
+            if informational > MAX_INFORMATIONAL:
+                raise h11.RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers")
+        self.status = event.status_code
+        self.headers = list(event.headers)
+        if not any(name == b"transfer-encoding" for name, _ in self.headers):
+            self._piece = _LARGE
+
+    async def body(self) -> AsyncIterator[bytes]:
+        while isinstance(event := await self._event(), h11.Data):
+            yield event.data
+
+    async def _event(self) -> h11.Event:
+        """What comes next. Parses in turn with the others, so that no answer holds up the event loop."""
+        while True:
+            if self._slice <= 0:
+                self._slice = await self._pace.turn(self._tenant)
+            self._count()
+            begin = time.perf_counter()
+            event = self._http.next_event()
+            self._slice -= self._pace.spend(begin)
+            if isinstance(event, h11.Event):
+                return event
+            if event is h11.PAUSED:
+                raise h11.RemoteProtocolError("more than one answer")
+            self._check_unparsed()
+            self._http.receive_data(await self._wire.read(self._piece))
+            self._slice = 0
+
+    def _count(self) -> None:
+        self._events += 1
+        if self._events > MAX_EVENTS:
+            raise CapabilityError(Code.TOO_LARGE, f"response too large: more than {MAX_EVENTS} pieces")
+
+    def _check_unparsed(self) -> None:
+        data, _ = self._http.trailing_data
+        if data.count(b"\n") > _MAX_LINES:
+            raise h11.RemoteProtocolError(f"more than {_MAX_LINES} lines without an end")
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next request may go over the same connection: nothing is left in it, of either side."""
+        http = self._http
+        whole = http.our_state is h11.DONE and http.their_state is h11.DONE
+        return whole and self._may_rest and not http.trailing_data[0] and self._wire.quiet
+
+    def end(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()

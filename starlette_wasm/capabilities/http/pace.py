@@ -1,0 +1,63 @@
+"""``Pace``: how much of an event loop's time goes into parsing what upstreams send."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Hashable
+
+SLICE = 0.001
+"""Seconds that all readers of a loop together parse, before the loop turns to what else is to be done."""
+
+
+class Pace:
+    """One for an event loop. Those who wait are served in turn: first by tenant, then in the order they came."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._spent = 0.0
+        self._armed = False
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+
+    async def turn(self, tenant: Hashable) -> float:
+        """Seconds for which the caller may parse now."""
+        if self._spent < SLICE and not self._waiting:
+            return SLICE - self._spent
+        turn = self._loop.create_future()
+        self._waiting.setdefault(tenant, deque()).append(turn)
+        self._arm()
+        await turn
+        return SLICE
+
+    def spend(self, since: float) -> float:
+        """Book the time since ``since``, on time.perf_counter(), and give it."""
+        took = time.perf_counter() - since
+        self._spent += took
+        self._arm()
+        return took
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        """In the loop's next round: one of those who wait goes on."""
+        self._armed = False
+        self._spent = 0.0
+        while self._waiting:
+            turn = self._pop()
+            if not turn.done():  # else its request was cancelled
+                turn.set_result(None)
+                break
+        if self._waiting:
+            self._arm()
+
+    def _pop(self) -> asyncio.Future[None]:
+        tenant = next(iter(self._waiting))
+        turns = self._waiting.pop(tenant)
+        turn = turns.popleft()
+        if turns:
+            self._waiting[tenant] = turns  # behind the others
+        return turn
