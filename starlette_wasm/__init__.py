@@ -1,32 +1,38 @@
 """WebAssembly functions as routes of a Starlette or FastAPI app, sandboxed one by one."""
 
-from .asgi.middleware import WasmMiddleware
-from .asgi.routes import WasmRoute, wasm_endpoint, wasm_route
-from .config.policy import DirMapping, SandboxPolicy
-from .config.router import CanaryConfig, EdgeRouterConfig, RouteRule
-from .config.settings import WasmSettings
-from .exceptions import (
-    CanaryConflict,
-    CompileError,
-    ConfigError,
-    ExecutionTimeout,
-    FunctionError,
-    FunctionExited,
-    FunctionNotFound,
-    FunctionOverloaded,
-    FunctionTrapped,
-    InvalidFunctionResponse,
-    MemoryLimitExceeded,
-    ModuleLoadError,
-    PipelineTimeout,
-    PolicyViolation,
-    RequestTimeout,
-    RequestTooLarge,
-    RuntimeClosed,
-    WasmError,
-)
-from .messages import EdgeContext, EdgeRequest, EdgeResponse
-from .runtime.runtime import WasmRuntime
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .asgi.middleware import WasmMiddleware
+    from .asgi.routes import WasmRoute, wasm_endpoint, wasm_route
+    from .config.policy import DirMapping, SandboxPolicy
+    from .config.router import CanaryConfig, EdgeRouterConfig, RouteRule
+    from .config.settings import WasmSettings
+    from .exceptions import (
+        CanaryConflict,
+        CompileError,
+        ConfigError,
+        ExecutionTimeout,
+        FunctionError,
+        FunctionExited,
+        FunctionNotFound,
+        FunctionOverloaded,
+        FunctionTrapped,
+        InvalidFunctionResponse,
+        MemoryLimitExceeded,
+        ModuleLoadError,
+        PipelineTimeout,
+        PolicyViolation,
+        RequestTimeout,
+        RequestTooLarge,
+        RuntimeClosed,
+        WasmError,
+    )
+    from .messages import EdgeContext, EdgeRequest, EdgeResponse
+    from .runtime.runtime import WasmRuntime
 
 __all__ = [
     "CanaryConfig",
@@ -62,3 +68,29 @@ __all__ = [
     "wasm_endpoint",
     "wasm_route",
 ]
+
+_MODULES = {
+    "asgi.middleware": ("WasmMiddleware",),
+    "asgi.routes": ("WasmRoute", "wasm_endpoint", "wasm_route"),
+    "config.policy": ("DirMapping", "SandboxPolicy"),
+    "config.router": ("CanaryConfig", "EdgeRouterConfig", "RouteRule"),
+    "config.settings": ("WasmSettings",),
+    "messages": ("EdgeContext", "EdgeRequest", "EdgeResponse"),
+    "runtime.runtime": ("WasmRuntime",),
+}
+_MODULE_OF = dict.fromkeys(__all__, "exceptions") | {
+    name: module for module, names in _MODULES.items() for name in names
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for, so that a submodule can be imported without the engine."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,6 +6,7 @@ host made it.
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64encode
 from binascii import a2b_base64
@@ -40,6 +41,11 @@ def join(name: str, values: Iterable[str]) -> str:
 def is_request_id(text: str) -> bool:
     """Whether an incoming ``x-request-id`` may be taken over: up to 128 letters, digits and ``. _ : -``."""
     return _REQUEST_ID(text) is not None
+
+
+def new_request_id() -> str:
+    """Make a request id: 128 random bits as 32 hexadecimal digits."""
+    return os.urandom(16).hex()
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import inspect
 
 import pytest
@@ -45,10 +46,12 @@ def test_what_the_contract_names_is_importable_from_the_root(name: str) -> None:
 
 
 def test_all_is_complete_and_sorted() -> None:
+    tree = ast.parse(inspect.getsource(starlette_wasm))
     public = [
-        name for name, value in vars(starlette_wasm).items() if not name.startswith("_") and not inspect.ismodule(value)
+        name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level for name in node.names
     ]
     assert starlette_wasm.__all__ == sorted(public)
+    assert all(getattr(starlette_wasm, name).__name__ == name for name in public)
 
 
 def test_every_error_is_in_the_root_and_in_the_tree() -> None:

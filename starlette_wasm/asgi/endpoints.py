@@ -13,7 +13,7 @@ from starlette.types import Scope, Send
 
 from ..canary.report import describe, samples_missing, success_rate
 from ..pipelines.breaker import Circuit
-from ..telemetry import prometheus
+from ..telemetry.prometheus import text
 from .serve import send_plain
 
 if TYPE_CHECKING:
@@ -93,6 +93,22 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     await _send_json(scope, send, 200, {"canary_success_rate": rate, "canaries": described})
 
 
+async def metrics(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """Answer with the figures for Prometheus, or 501 without prometheus-client."""
+    kind = b"text/plain; charset=utf-8"
+    if scope["method"] not in ("GET", "HEAD"):
+        await send_plain(scope, send, 405, kind, b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
+        return
+    accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+    try:
+        body, content_type = await asyncio.to_thread(text, accept)
+    except ImportError:
+        hint = b"metrics need prometheus-client: pip install 'starlette-wasm[prometheus]'\n"
+        await send_plain(scope, send, 501, kind, hint)
+        return
+    await send_plain(scope, send, 200, content_type.encode("ascii"), body, [(b"cache-control", b"no-store")])
+
+
 async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]) -> None:
     if scope["method"] not in ("GET", "HEAD"):
         await send_plain(scope, send, 405, b"text/plain", b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
@@ -104,6 +120,6 @@ async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]
 ENDPOINTS: dict[str, Endpoint] = {
     "/health": health,
     "/ready": ready,
-    "/metrics": prometheus.endpoint,
+    "/metrics": metrics,
     "/metrics/canary": canary,
 }

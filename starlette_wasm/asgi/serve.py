@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -17,7 +16,7 @@ from ..binding.target import Target
 from ..engine.fast_path import Answer, Begun
 from ..engine.native.library import hot
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
-from ..messages import EdgeRequest, EdgeResponse, is_request_id, join
+from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
 from ..protocols.headers import render
 from ..sync.cancel_scope import Interrupted
 from ..sync.timeout import within
@@ -239,7 +238,3 @@ def request_id_of(scope: Scope) -> str:
     """The ``x-request-id`` of a request where it is well formed, else a new one."""
     given = header(scope, b"x-request-id")
     return given if given is not None and is_request_id(given) else new_request_id()
-
-
-def new_request_id() -> str:
-    return os.urandom(16).hex()

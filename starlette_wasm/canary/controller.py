@@ -7,23 +7,24 @@ import logging
 import os
 import platform
 import random
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..capabilities.errors import CapabilityError
 from ..exceptions import ConfigError
+from .backends import open_store
 from .coordinator import Coordinator
 from .gates import Gate
 from .manual import Hands
 from .record import Record, begin, first_percent, rebuild
 from .shares import Shares
 from .state import Live
-from .store import Reading, Store, open_store
+from .store import Reading, Store
 
 if TYPE_CHECKING:
-    from ..runtime.deployment import Deployment
+    from ..config.router import EdgeRouterConfig
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -31,6 +32,32 @@ _TICKS = 30
 """Looks at the store in the time of one step, within the bounds."""
 _LEAST_TICK, _MOST_TICK = 0.05, 5.0
 _CLOSING_SECONDS = 2.0
+
+
+class Digested(Protocol):
+    """A loaded function."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+class Weighted(Protocol):
+    """A router whose weights can be changed."""
+
+    def reweigh(self, shares: Shares, functions: Set[str]) -> None: ...
+
+
+class Deployment(Protocol):
+    """The part of the runtime's deployment that canaries use."""
+
+    @property
+    def config(self) -> EdgeRouterConfig: ...
+
+    @property
+    def functions(self) -> Mapping[tuple[str, str], Digested]: ...
+
+    @property
+    def router(self) -> Weighted: ...
 
 
 class Canaries:

@@ -20,7 +20,7 @@ from ..sync.cancel_scope import Interrupted
 
 if TYPE_CHECKING:
     from ..binding.target import Target
-    from ..runtime.runtime import WasmRuntime
+    from ..invocation.invoker import Invoker
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -32,8 +32,8 @@ _LOG_SECONDS = 1.0
 class Shadows:
     """Of one runtime. They take no place in a bulkhead, and have no part in traces, metrics or the access log."""
 
-    def __init__(self, runtime: WasmRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
         self._next_line = 0.0
         self.tasks: set[asyncio.Task[None]] = set()
         """Those under way."""
@@ -45,7 +45,7 @@ class Shadows:
 
         Returns at once, and raises nothing. While the runtime drains there are no copies.
         """
-        if self._runtime.state != "open":
+        if self._invoker.state != "open":
             return
         if len(self.tasks) >= MOST:
             self.dropped += 1
@@ -63,7 +63,7 @@ class Shadows:
         begin = time.monotonic()
         try:
             target.check_size(request)
-            response = await run(self._runtime, target, request, partial(self._runtime.guard, None), client=client)
+            response = await run(self._invoker, target, request, partial(self._invoker.guard, None), client=client)
         except FunctionError as error:
             tally.failed(time.monotonic() - begin, error)
             self._tell(error)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..capabilities.backends import check_redis, sqlite_path
 from .window import Counts
 
 KEY = "canary_url"
@@ -63,16 +62,3 @@ class Store(Protocol):
 
         What was counted before the epoch in front of ``epoch`` is dropped. Says whether it was set.
         """
-
-
-def open_store(url: str) -> Store:
-    """The store of a URL, not opened yet. Raises ConfigError."""
-    path = sqlite_path(url, KEY)
-    if path is not False:
-        from .sqlite import SqliteStore
-
-        return SqliteStore(path)
-    check_redis(url, KEY)
-    from .redis import RedisStore
-
-    return RedisStore(url)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..canary.backends import open_store
 from ..canary.manual import Hands
 from ..canary.record import Record
 from ..canary.report import describe
 from ..canary.state import Live
-from ..canary.store import KEY, Store, open_store
+from ..canary.store import KEY, Store
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
 from ..config.router import CanaryConfig, load_config

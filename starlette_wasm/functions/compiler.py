@@ -13,18 +13,16 @@ import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.spawn import get_executable
+from pathlib import Path
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
 from .cancellation import Stop
 
-# Without the package's own __init__, which imports all of it; nothing of site, whose paths come along.
+# Nothing of the site module runs: its paths come along.
 _BOOTSTRAP = """\
-import json, sys, types
-sys.path[:], path = json.loads(sys.stdin.buffer.readline())
-package = types.ModuleType("starlette_wasm")
-package.__path__ = path
-sys.modules["starlette_wasm"] = package
+import json, sys
+sys.path[:] = json.loads(sys.stdin.buffer.readline())
 from starlette_wasm.functions.compile_child import main
 main()
 """
@@ -132,7 +130,7 @@ class Compiler:
                 "raise the limit on processes or files, or fill the AOT cache with starlette-wasm compile",
             ) from None
         self._stop.add(process)
-        paths = [sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)]
+        paths = [*sys.path, str(Path(__file__).parents[2])]  # last: this package, however the parent has found it
         settings = {"pooled": self._pooled, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
         lines = (json.dumps(each, default=str).encode() + b"\n" for each in (paths, settings))
         with contextlib.suppress(OSError):  # it has ended: the first module will tell

@@ -13,7 +13,6 @@ from functools import partial
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from ..asgi.serve import new_request_id
 from ..binding.target import Target
 from ..capabilities import Capabilities, Session
 from ..config.settings import Heard, WasmSettings
@@ -32,7 +31,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
-from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id
+from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id, new_request_id
 from ..protocols import ResponseError
 from ..sync.bulkhead import Full
 from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
@@ -61,6 +60,11 @@ class Invoker:
         self._counts: Counter[str] = Counter()
         self._next_overload_record = 0.0
         self.telemetry = Telemetry()
+
+    @property
+    def state(self) -> str:
+        """``not started``, ``open``, ``draining`` or ``closed``."""
+        return self._state
 
     @property
     def is_open(self) -> bool:

@@ -32,7 +32,9 @@ from .retry import Failure, Refused, may_repeat
 from .trace import Trace, around
 
 if TYPE_CHECKING:
-    from ..runtime.runtime import WasmRuntime
+    from ..invocation.invoker import Invoker
+
+CanaryVersion = Callable[[str], str | None]
 
 _CIRCUIT_OPEN = "circuit-open"
 _LARGE = 256 << 10
@@ -40,7 +42,8 @@ _LARGE = 256 << 10
 
 
 async def run(
-    runtime: WasmRuntime,
+    invoker: Invoker,
+    canary_version: CanaryVersion,
     pipeline: Pipeline,
     request: EdgeRequest,
     *,
@@ -49,24 +52,27 @@ async def run(
     gone: Gone | None = None,
     exchange: Exchange | None = None,
 ) -> EdgeResponse:
-    """The answer of the last step, or of the one that ended it; see ``Invoker.call`` for the arguments.
+    """Run the steps, and return the response of the last one, or of the one that ended the pipeline.
+
+    ``canary_version`` gives the version that a function's canary lets a request have; see ``Invoker.call`` for the
+    other arguments.
 
     Raises PipelineTimeout, RequestTooLarge, FunctionOverloaded, RuntimeClosed, FunctionError and Interrupted.
     """
-    if not runtime.is_open:
-        raise RuntimeClosed(runtime.state)
+    if not invoker.is_open:
+        raise RuntimeClosed(invoker.state)
     if exchange is not None:
         exchange.picked(PickedBy.PIPELINE)
-    context = request.context = runtime.context(pipeline.first, request.headers, bool(cold))
+    context = request.context = invoker.context(pipeline.first, request.headers, bool(cold))
     deadline = asyncio.get_running_loop().time() + pipeline.timeout
     counts = pipeline.owner.counts
     counts.running += 1
     try:
-        with around(runtime.telemetry, pipeline.route, request, exchange) as whole:
-            trace = Trace(runtime.telemetry, exchange, whole)
-            this = _Run(runtime, pipeline, request, context, trace, exchange, client, cold, deadline)
+        with around(invoker.telemetry, pipeline.route, request, exchange) as whole:
+            trace = Trace(invoker.telemetry, exchange, whole)
+            this = _Run(invoker, canary_version, pipeline, request, context, trace, exchange, client, cold, deadline)
             try:
-                async with asyncio.timeout_at(deadline), runtime.guard(gone):
+                async with asyncio.timeout_at(deadline), invoker.guard(gone):
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
@@ -75,7 +81,7 @@ async def run(
                 raise late from None
             except Interrupted as error:
                 if error.why is Why.CLOSING:
-                    raise RuntimeClosed(runtime.state) from None
+                    raise RuntimeClosed(invoker.state) from None
                 raise
     finally:
         counts.running -= 1
@@ -92,7 +98,8 @@ class _Answered(Exception):
 class _Run:
     def __init__(
         self,
-        runtime: WasmRuntime,
+        invoker: Invoker,
+        canary_version: CanaryVersion,
         pipeline: Pipeline,
         request: EdgeRequest,
         context: EdgeContext,
@@ -104,7 +111,8 @@ class _Run:
     ) -> None:
         self.at = ""
         """The name of the step under way."""
-        self._runtime = runtime
+        self._invoker = invoker
+        self._canary_version = canary_version
         self._pipeline = pipeline
         self._request = request
         self._request_id = context.request_id
@@ -213,7 +221,7 @@ class _Run:
     async def _attempt(
         self, call: Call, callee: Callee, given: EdgeRequest, number: int, role: Role | None = None, cause: str = ""
     ) -> EdgeResponse | Failure:
-        target = callee.serving(self._runtime.canaries.version(callee.target.name))
+        target = callee.serving(self._canary_version(callee.target.name))
         too_large = self._too_large(target, given)
         if too_large is not None:
             return too_large
@@ -233,7 +241,7 @@ class _Run:
         cold, self._cold = self._cold, 0
         tell: Callable[[int], bool | None] = breaker.dropped
         try:
-            response = await self._runtime.call(
+            response = await self._invoker.call(
                 target,
                 copy(given),
                 route=self._pipeline.route,
@@ -271,7 +279,7 @@ class _Run:
         return self._pipeline.owner.breakers.get(target.name, target.version, callee.circuit)
 
     def _count(self, metric: Metric, target: Target) -> None:
-        self._runtime.telemetry.of_pipeline(metric, target.name, target.version)
+        self._invoker.telemetry.of_pipeline(metric, target.name, target.version)
 
     def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
         """Raises RequestTooLarge where that is the client's fault."""

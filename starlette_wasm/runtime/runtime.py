@@ -94,11 +94,6 @@ class WasmRuntime(Invoker):
         await self.close()
 
     @property
-    def state(self) -> str:
-        """``not started``, ``open``, ``draining`` or ``closed``."""
-        return self._state
-
-    @property
     def is_open(self) -> bool:
         """Whether invocations are taken; false after a fork, until the next start()."""
         return self._state in TAKING and not self.engine.dead
@@ -285,7 +280,9 @@ class WasmRuntime(Invoker):
         """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
         from ..pipelines.runner import run  # for who has no pipelines, it is not loaded
 
-        return await run(self, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange)
+        return await run(
+            self, self.canaries.version, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange
+        )
 
     async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
         """Run the pipeline of a path pattern, and of the request's method, without HTTP.

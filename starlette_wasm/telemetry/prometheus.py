@@ -7,20 +7,14 @@ workers answer for all.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-from starlette.types import Scope, Send
+from typing import Any
 
 from . import conventions as names
 from .conventions import ErrorType, Metric
 from .observation import Observation
-
-if TYPE_CHECKING:
-    from ..runtime.runtime import WasmRuntime
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _UNITS = {"s": "seconds", "By": "bytes", "%": "percent"}
@@ -183,21 +177,3 @@ def _bury(directory: str) -> None:
                 mark_process_dead(int(live[1]), directory)  # type: ignore[no-untyped-call]
             except OSError:
                 continue
-
-
-async def endpoint(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """Answer ``GET /metrics``."""
-    from ..asgi.serve import send_plain
-
-    kind = b"text/plain; charset=utf-8"
-    if scope["method"] not in ("GET", "HEAD"):
-        await send_plain(scope, send, 405, kind, b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
-        return
-    accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
-    try:
-        body, content_type = await asyncio.to_thread(text, accept)
-    except ImportError:
-        mend = b"metrics need prometheus-client: pip install 'starlette-wasm[prometheus]'\n"
-        await send_plain(scope, send, 501, kind, mend)
-        return
-    await send_plain(scope, send, 200, content_type.encode("ascii"), body, [(b"cache-control", b"no-store")])

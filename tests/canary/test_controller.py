@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm.canary.backends import open_store
 from starlette_wasm.canary.gates import Step
 from starlette_wasm.canary.record import Record, Status
-from starlette_wasm.canary.store import open_store
 from starlette_wasm.exceptions import CanaryConflict, ConfigError, FunctionNotFound
 from starlette_wasm.messages import EdgeRequest
 from starlette_wasm.runtime import deployment

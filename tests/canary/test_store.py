@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from apps import run
 
-from starlette_wasm.canary.store import Batch, Store, open_store
+from starlette_wasm.canary.backends import open_store
+from starlette_wasm.canary.store import Batch, Store
 from starlette_wasm.capabilities import CapabilityError
 from starlette_wasm.exceptions import ConfigError
 

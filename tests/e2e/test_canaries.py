@@ -13,8 +13,9 @@ import pytest
 from apps import add_constant, add_flaky, config_file, run
 from processes import ROOT, Server
 
+from starlette_wasm.canary.backends import open_store
 from starlette_wasm.canary.record import Record, Status
-from starlette_wasm.canary.store import Store, open_store
+from starlette_wasm.canary.store import Store
 
 APP = """\
 from starlette.applications import Starlette

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm.asgi.endpoints import metrics
 from starlette_wasm.telemetry import conventions, prometheus
 from starlette_wasm.telemetry.conventions import METRICS, Attribute
 from starlette_wasm.telemetry.observation import Observation
@@ -202,7 +203,7 @@ def test_without_prometheus_client_the_answer_says_what_to_install(make: Make, m
 
     async def main() -> None:
         async with make() as runtime:
-            await prometheus.endpoint(runtime, {"type": "http", "method": "GET", "headers": []}, send)
+            await metrics(runtime, {"type": "http", "method": "GET", "headers": []}, send)
         assert sent[0]["status"] == 501
         assert b"pip install 'starlette-wasm[prometheus]'" in sent[1]["body"]
 

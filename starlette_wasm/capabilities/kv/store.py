@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from ..backends import check_redis, sqlite_path
-from ..settings import CapabilitySettings
-
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 1 << 20
 MAX_LIST = 1000
@@ -55,16 +52,3 @@ def etag(value: bytes) -> str:
     SHA-1 since a Lua script of Redis has no other: who makes two values collide only deceives himself.
     """
     return hashlib.sha1(value, usedforsecurity=False).hexdigest()
-
-
-def open_store(settings: CapabilitySettings) -> Store:
-    """The store of ``kv_url``, not opened yet. Raises ConfigError."""
-    path = sqlite_path(settings.kv_url, "kv_url")
-    if path is not False:
-        from .sqlite import SqliteStore
-
-        return SqliteStore(path, max_bytes=settings.max_store_bytes)
-    check_redis(settings.kv_url, "kv_url")
-    from .redis import RedisStore
-
-    return RedisStore(settings.kv_url, prefix=settings.redis_prefix)

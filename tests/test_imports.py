@@ -1,0 +1,56 @@
+"""Which room may import which: docs/architecture.md draws the same order."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "starlette_wasm"
+FLOORS = (
+    "__init__", "__main__", "cli", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry", "binding",
+    "functions", "capabilities", "traffic", "config", "protocols", "messages", "exceptions", "engine", "sync",
+)  # fmt: skip
+"""From top to bottom: a room imports only rooms behind it in this list."""
+
+
+def arrows() -> Iterator[tuple[str, str, str]]:
+    """Yield (room, imported room, description) of each import between rooms, in functions and for types too."""
+    modules = {_name(file): file for file in PACKAGE.rglob("*.py")}
+    for name, file in modules.items():
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                target = ".".join([*base, node.module] if node.module else base)
+                for alias in node.names:
+                    imported = f"{target}.{alias.name}" if f"{target}.{alias.name}" in modules else target
+                    if _room(imported) != _room(name):
+                        yield _room(name), _room(imported), f"{name} (line {node.lineno}) imports {imported}"
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {_room(_name(file)) for file in PACKAGE.rglob("*.py")}
+    assert rooms == set(FLOORS)
+
+
+def test_rooms_import_only_rooms_below() -> None:
+    upward = [text for room, imported, text in arrows() if FLOORS.index(room) >= FLOORS.index(imported)]
+    assert not upward, "\n".join(["imports that point upwards:", *upward])
+
+
+def test_exceptions_load_without_the_engine() -> None:
+    code = "import starlette_wasm.exceptions, sys; print([m for m in sys.modules if 'wasmtime' in m or '.engine' in m])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[]"
