@@ -109,7 +109,11 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def read_yaml(file: str | PathLike[str], what: str) -> dict[Any, Any]:
-    """The mapping that ``file`` holds; an empty file is an empty one. ``what`` names its kind in errors."""
+    """The mapping that ``file`` holds. ``what`` names its kind in errors.
+
+    A file without content is an error: a full disk or an editor that was interrupted leaves one, and as an empty
+    mapping it would take away every rule or grant.
+    """
     try:
         with open(file, "rb") as stream:
             text = stream.read().decode()
@@ -141,7 +145,8 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
     except RecursionError:
         raise ConfigError("nested too deeply", file=file, mend=f"write {what}") from None
     if data is None:
-        return {}
+        mend = f"restore the file, or write {{}} if it is meant to be {what.split(',')[0]} without keys"
+        raise ConfigError("has no content, as if it had been cut off", file=file, mend=mend)
     if not isinstance(data, dict):
         raise ConfigError(f"{show(data)} is no mapping", file=file, mend=f"write {what}, as key: value")
     return data

@@ -100,7 +100,7 @@ def test_what_is_wrong_goes_to_stderr_and_the_exit_code(capsys, tmp_path):
 
 def test_a_config_without_rules_is_said_to_be_in_order(capsys, tmp_path):
     (tmp_path / "functions").mkdir()
-    (tmp_path / "wasm.yaml").write_text("")
+    (tmp_path / "wasm.yaml").write_text("{}")
     assert main(["check", str(tmp_path / "wasm.yaml")]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/wasm.yaml is in order, and has no rules to list\n"
     assert main(["check", str(tmp_path / "wasm.yaml"), "--json"]) == 0

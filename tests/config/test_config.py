@@ -68,10 +68,20 @@ def test_the_documented_config_loads(tmp_path: Path) -> None:
     assert (enrich.retries, enrich.fallback and enrich.fallback.function) == (2, "enrich-lite")
 
 
-def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+def test_an_empty_mapping_is_all_defaults(tmp_path: Path) -> None:
     file = tmp_path / "wasm.yaml"
-    file.touch()
+    file.write_text("{}")
     assert load_config(file) == EdgeRouterConfig(functions_dir=tmp_path / "functions")
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# rules:\n", "---\n", "null\n", "---\n...\n"])
+def test_a_file_without_content_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "wasm.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="has no content") as caught:
+        load_config(file)
+    assert caught.value.file == str(file)
+    assert caught.value.mend == "restore the file, or write {} if it is meant to be a config without keys"
 
 
 def test_directories_of_a_mapping_or_model_count_from_the_working_directory(
@@ -88,7 +98,7 @@ def test_directories_of_a_mapping_or_model_count_from_the_working_directory(
 def test_directories_of_a_relative_file_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("etc").mkdir()
-    Path("etc/wasm.yaml").touch()
+    Path("etc/wasm.yaml").write_text("{}")
     assert load_config("etc/wasm.yaml").functions_dir == tmp_path / "etc" / "functions"
 
 

@@ -146,7 +146,7 @@ def test_a_mounted_config_map_loads_unchanged(tmp_path: Path) -> None:
 
 def test_a_file_takes_precedence_over_the_shipped_policy_of_its_name(tmp_path: Path) -> None:
     write(tmp_path, "maxMemoryPages: 7", "edge-strict.yml")
-    write(tmp_path, "", "mine.yaml")
+    write(tmp_path, "{}", "mine.yaml")
     write(tmp_path, "not: [a policy", "README.md")
     write(tmp_path, "not: [a policy", ".hidden.yaml")
     policies = load_policies(tmp_path)
@@ -272,7 +272,7 @@ def test_a_wrong_policy_is_one_error_with_file_key_value_and_mend(
 
 
 def test_every_file_of_a_folder_is_checked(tmp_path: Path) -> None:
-    write(tmp_path, "", "a.yaml")
+    write(tmp_path, "{}", "a.yaml")
     file = write(tmp_path, "maxMemoryPages: 0", "b.yml")
     with pytest.raises(ConfigError) as caught:
         load_policies(tmp_path)
@@ -280,8 +280,8 @@ def test_every_file_of_a_folder_is_checked(tmp_path: Path) -> None:
 
 
 def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path, "", "a.yaml")
-    write(tmp_path, "", "a.yml")
+    write(tmp_path, "{}", "a.yaml")
+    write(tmp_path, "{}", "a.yml")
     with pytest.raises(ConfigError, match="the policy a is there twice"):
         load_policies(tmp_path)
 

@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "max_module_mb": 64,
         "cache_max_mb": 1024,
         "access_log": False,
+        "untraced_paths": "",
         "reload_interval_ms": 1000,
         "guest_nice": 10,
     }

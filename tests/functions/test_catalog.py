@@ -103,7 +103,7 @@ def test_a_manifest_says_what_a_version_needs(functions):
     (root / "a/v1/function.yaml").write_text("protocol: cgi\nenvVars: [API_KEY]\ndescription: greets\n")
     manifest = Catalog(root).get("a").manifest
     assert (manifest.protocol, manifest.env_vars, manifest.description) == ("cgi", ["API_KEY"], "greets")
-    (root / "a/v1/function.yaml").write_text("")
+    (root / "a/v1/function.yaml").write_text("{}")
     assert Catalog(root).get("a").manifest.protocol == "edge"
 
 

@@ -39,6 +39,28 @@ async def text(runtime: WasmRuntime, name: str, **kwargs: Any) -> str:
     return (await runtime.invoke(name, EdgeRequest(path="/"), **kwargs)).body
 
 
+@pytest.mark.parametrize("emptied", ["wasm.yaml", "policies/p.yaml", "functions/cgi_env/v1/function.yaml"])
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_an_emptied_file_is_refused(tmp_path: Path, emptied: str, text: str) -> None:
+    rules: JSON = {"/cgi": {"functionName": "cgi_env", "policy": "p"}}
+    config_file(tmp_path, rules, policies={"p": {"allowedEnvVars": ["HOME"]}})
+
+    async def main() -> None:
+        async with (
+            WasmRuntime(tmp_path / "wasm.yaml", settings(reload_interval_ms=20)) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            (tmp_path / emptied).write_text(text)
+            await eventually(lambda: runtime.reloader.last, 20)
+            assert runtime.reloader.last is not None
+            assert f"{emptied}: has no content" in (runtime.reloader.last.refused or "")
+            answer = await http.get("/cgi")
+            assert answer.status_code == 201
+            assert answer.json()["env"]["HOME"]
+
+    run(main())
+
+
 def test_a_reload_serves_new_rules_functions_and_policies(tmp_path: Path) -> None:
     file = config_file(tmp_path, {"/a": "hello"}, policies={"p": {}})
 
