@@ -8,7 +8,7 @@ cost a thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 
@@ -19,6 +19,8 @@ Entry = tuple[str, *tuple[int, ...]]
 State = frozenset[Entry]
 
 _SUFFIXES = (".wasm", ".yaml", ".yml")
+_SLICE = 64
+"""Files that are looked at in one go."""
 _VERSIONS_BELOW = 2
 """From functionsDir to what a version's folder holds."""
 
@@ -32,15 +34,18 @@ class Files:
         self._read: Entry | None = None
         self._folders: tuple[tuple[Path, int], ...] = ()
 
-    def look(self) -> State:
-        """What is there now; reads files, and raises nothing."""
+    def look(self, rest: Callable[[], None] | None = None) -> State:
+        """What is there now; reads files, and raises nothing. ``rest`` is called now and then on the way."""
         own = ("",) if self._file is None else _entry(str(self._file))
         if own != self._read:
             self._read = own
             self._follow()
         found = {own}
         for folder, below in self._folders:
-            found.update(_below(str(folder), below))
+            for entry in _below(str(folder), below):
+                found.add(entry)
+                if rest is not None and len(found) % _SLICE == 0:
+                    rest()
         return frozenset(found)
 
     def _follow(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import Stop, Stopped
+from ..sync.own_thread import in_own_thread
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ class Loads:
         """``load`` in a thread, to its end: cancelling stops it first. Raises RuntimeClosed after stop()."""
         stop = Stop()
         self._stops.add(stop)
-        thread = asyncio.ensure_future(asyncio.to_thread(load, stop))
+        thread = asyncio.ensure_future(in_own_thread(partial(load, stop)))
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:

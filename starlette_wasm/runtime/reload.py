@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..config.router import Config
 from ..config.snapshot import Files, State
 from ..exceptions import RuntimeClosed, WasmError
+from ..sync.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -21,7 +23,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("starlette_wasm")
 _REST = 50
-"""How many times as long as a look the pause after it is at least: with thousands of files that is what bounds it."""
+"""How many times the CPU time of a part of a look is the rest after it: that bounds the share of thousands of files."""
+_MOST_REST = 1.5
+"""Seconds of rest within a look, which bounds how late a change is seen."""
+
+
+class Rests:
+    """Of one look, in its thread: as long as it has worked, by CPU time, times ``_REST``."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_REST
+        self._ended = threading.Event()
+        self._worked: float | None = None
+
+    def rest(self) -> None:
+        now = time.thread_time()
+        pause = min((now - (self._worked or now)) * _REST, self._left)
+        self._left -= pause
+        if pause > 0:
+            self._ended.wait(pause)
+        self._worked = time.thread_time()
+
+    def end(self) -> None:
+        """No rest any more, for a look for whose result nobody waits."""
+        self._ended.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +108,7 @@ class Reloader:
         files = self._files if config is None else Files(config)
         wanted = self._config if config is None else config
         # Before the load: what changes meanwhile is a change to the one who looks next.
-        tried = await asyncio.to_thread(files.look)
+        tried = await in_own_thread(files.look)
         if config is None:
             self._tried = tried
         binders = list(runtime.binders)
@@ -111,18 +136,23 @@ class Reloader:
         is tried again at the next change.
         """
         before = self._tried
-        pause = interval
         while True:
-            asked = await self._pause(pause)
+            asked = await self._pause(interval)
             if not asked:
-                begin = time.perf_counter()
-                now = await asyncio.to_thread(self._files.look)
-                pause = max(interval, (time.perf_counter() - begin) * _REST)
+                now = await self._look(spread=before == self._tried)
                 quiet, before = now == before, now
                 if now == self._tried or not quiet:
                     continue
             with suppress(Exception):  # it is in the log
                 await self.reload()
+
+    async def _look(self, *, spread: bool) -> State:
+        """Look at the files, with rests in between where ``spread``: a change that was seen is soon to be taken."""
+        files, rests = self._files, Rests()
+        try:
+            return await in_own_thread(lambda: files.look(rests.rest if spread else None))
+        finally:
+            rests.end()
 
     async def _pause(self, interval: float) -> bool:
         """Whether somebody has asked; False where the interval is over."""

@@ -118,7 +118,7 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
     code = """
         import asyncio, os
         from apps import app, client, settings
-        from starlette_wasm.engine.quick import Quick
+        from starlette_wasm.engine.fast_path import Quick
 
         asks, ask = [], Quick.ask
         def watched(*given):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
+import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +22,9 @@ from starlette.applications import Starlette
 
 from starlette_wasm import ConfigError, EdgeRequest, FunctionNotFound, RuntimeClosed, WasmError, WasmRoute, WasmRuntime
 from starlette_wasm.asgi.middleware import WasmMiddleware
+from starlette_wasm.config import snapshot
 from starlette_wasm.config.snapshot import Files
+from starlette_wasm.runtime.reload import Rests
 
 LONG: dict[str, JSON] = {"long": {"executionTimeoutMs": 600_000}}
 
@@ -479,6 +484,55 @@ def test_files_of_a_config_without_a_file_are_watched_too(watched: Path) -> None
             await eventually(lambda: ("c", "1") in runtime.deployment.functions, within=30)
 
     run(main())
+
+
+def test_a_change_is_seen_while_the_pool_of_threads_is_full(watched: Path) -> None:
+    async def main() -> None:
+        file = watched / "wasm.yaml"
+        async with WasmRuntime(file, settings(reload_interval_ms=20)) as runtime:
+            gate = threading.Event()
+            full = [asyncio.ensure_future(asyncio.to_thread(gate.wait, 60)) for _ in range(64)]
+            edit(file, rules=RULE_B)
+            await eventually(lambda: runtime.reloader.last, within=30)
+            gate.set()
+            await asyncio.gather(*full)
+
+    run(main())
+
+
+def test_a_slow_disk_does_not_put_looks_off(watched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = snapshot._entry
+
+    def slow(path: str) -> snapshot.Entry:
+        time.sleep(0.1)
+        return fast(path)
+
+    async def main() -> None:
+        file = watched / "wasm.yaml"
+        async with WasmRuntime(file, settings(reload_interval_ms=20)) as runtime:
+            monkeypatch.setattr(snapshot, "_entry", slow)
+            await asyncio.sleep(0.7)  # a look has been slow
+            edit(file, rules=RULE_B)
+            await eventually(lambda: runtime.reloader.last, within=15)
+
+    run(main())
+
+
+def test_looks_at_many_files_rest_in_between_and_not_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "functions").mkdir()
+    for number in range(1000):
+        (tmp_path / f"functions/{number}.yaml").touch()
+    worked, rested = itertools.count(), []
+    monkeypatch.setattr(time, "thread_time", lambda: next(worked) * 0.001)
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: rested.append(seconds))
+    rests = Rests()
+    files = Files({"functionsDir": str(tmp_path / "functions"), "rules": []})
+    assert files.look(rests.rest) == files.look()
+    assert len(rested) > 10
+    assert 0.02 < rested[0] < 0.2
+    for _ in range(1000):
+        rests.rest()
+    assert sum(rested) == pytest.approx(1.5)
 
 
 def test_nothing_is_loaded_where_nothing_changes_or_nobody_looks(watched: Path) -> None:
