@@ -118,15 +118,22 @@ class FunctionNotFound(WasmError):
     slug = "function-not-found"
 
     def __init__(
-        self, function: str, version: str | None = None, *, known: Sequence[str] = (), where: str = ""
+        self,
+        function: str,
+        version: str | None = None,
+        *,
+        known: Sequence[str] = (),
+        where: str = "",
+        mend: str | None = None,
     ) -> None:
         self.function = function
         self.version = version
         self.known = tuple(known)
+        self.mend = mend
         what = function if version is None else f"{function} v{version}"
         kind = "functions" if version is None else "versions"
         there = f"; known {kind}: {', '.join(known)}" if known else "; there is none"
-        super().__init__(f"{_prefix(where)}function not found: {what}{there}")
+        super().__init__(f"{_prefix(where)}function not found: {what}{there}{f'; {mend}' if mend else ''}")
 
     @property
     def title(self) -> str:

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..exceptions import ConfigError
+from .yaml_hints import explain
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -134,8 +135,9 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = f"{where}{error.problem or error.context or 'not YAML'}"
-        raise ConfigError(plain(problem), file=file, mend="correct the YAML there") from None
+        hint = explain(error, text)
+        problem, mend = hint or (error.problem or error.context or "not YAML", "correct the YAML there")
+        raise ConfigError(plain(f"{where}{problem}"), file=file, mend=plain(mend)) from None
     except yaml.YAMLError as error:
         problem = plain(f"not YAML: {' '.join(str(error).split())}")
         raise ConfigError(problem, file=file, mend="correct the YAML") from None
@@ -155,11 +157,16 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
 def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
     """``model`` made from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
     try:
-        return model.model_validate(data)
+        return model.model_validate({key: value for key, value in data.items() if not _is_extension(key)})
     except ValidationError as error:
         raise config_error(error, model, file) from None
     except RecursionError:
         raise ConfigError("nested too deeply", file=file, mend="take out the alias that refers to itself") from None
+
+
+def _is_extension(key: object) -> bool:
+    """Whether a key of a file is for anchors and other tools alone: ``x-`` and a name, as in Compose files."""
+    return isinstance(key, str) and key.startswith("x-")
 
 
 def config_error(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .notation import foreign_pattern
+
 _FUNCTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,62}\Z", re.ASCII)
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}\Z", re.ASCII)
@@ -60,6 +62,9 @@ def check_path_pattern(pattern: str) -> None:
     A pattern starts with ``/``. A segment is text or a parameter ``{name}``; the last may be
     ``{name:path}``.
     """
+    foreign = foreign_pattern(pattern)
+    if foreign is not None:
+        raise PatternSyntaxError(*foreign)
     if not pattern.startswith("/"):
         raise PatternSyntaxError("does not start with /", f"write /{pattern}")
     if any(character < " " or character == "\x7f" or character in "?#\\" for character in pattern):

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,14 @@ class WasmSettings(BaseSettings):
     )
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
+    def __init__(self, **given: Any) -> None:
+        """Raises ConfigError for an argument that is no setting."""
+        for name, value in given.items():
+            if name not in _accepted() and not name.startswith("_"):
+                mend = nearest(name, WasmSettings.model_fields)
+                raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, mend=mend)
+        super().__init__(**given)
+
     @field_validator("cache_dir")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
@@ -195,13 +204,17 @@ def env_names(field: str) -> list[str]:
     return [f"{_PREFIX}{field.upper()}"]
 
 
+@cache
+def _accepted() -> frozenset[str]:
+    """The names of arguments: of the settings, and what may stand for them."""
+    fields = WasmSettings.model_fields
+    return frozenset([*fields, *(name for field in fields for name in env_names(field))])
+
+
 def load_settings(**kwargs: Any) -> WasmSettings:
     """``WasmSettings(**kwargs)``; raises ``ConfigError`` that names the variable or argument."""
     known = WasmSettings.model_fields
     _warn_of_typos()
-    for name, value in kwargs.items():
-        if name not in known and not name.startswith("_"):
-            raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, mend=nearest(name, known))
     try:
         return WasmSettings(**kwargs)
     except ValidationError as error:
@@ -218,9 +231,19 @@ def load_settings(**kwargs: Any) -> WasmSettings:
 def _warn_of_typos() -> None:
     """Variables that look like settings and are none: they would be passed over in silence."""
     names = {name for field in WasmSettings.model_fields for name in env_names(field)}
-    for name in sorted(os.environ):
-        if name.upper().startswith(_PREFIX) and name.upper() not in names:
-            logger.warning("%s is no setting, and has no effect; %s", name, nearest(name.upper(), names, _PREFIX))
+    for place, variables in (("", os.environ), (f"{_ENV_FILE}: ", _env_file())):
+        for name in sorted(variables):
+            if name.upper().startswith(_PREFIX) and name.upper() not in names:
+                mend = nearest(name.upper(), names, _PREFIX)
+                logger.warning("%s%s is no setting, and has no effect; %s", place, name, mend)
+
+
+def _env_file() -> Mapping[str, str | None]:
+    """What ``.env`` sets; nothing where it cannot be read, which the settings themselves complain of."""
+    try:
+        return dotenv_values(_ENV_FILE, interpolate=False)
+    except (OSError, UnicodeDecodeError):
+        return {}
 
 
 def _origin(field: str) -> tuple[str | None, str]:

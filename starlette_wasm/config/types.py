@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictSt
 
 from .loading import wrong
 from .names import PatternSyntaxError, check_path_pattern, is_function_name, is_version
+from .notation import misspelt_method
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
 
@@ -31,6 +32,9 @@ def _version_text(value: object) -> object:
 
 
 def _version(version: str) -> str:
+    if version[:1] in ("v", "V") and version[1:2].isdigit():
+        bare = version[1:]
+        raise wrong("begins with v, as the folder does", f'write "{bare}", for the folder v{bare}')
     if not is_version(version):
         raise wrong("is no version", 'write letters, digits and . + -, such as "2" or "1.4.0"')
     return version
@@ -47,6 +51,9 @@ def _path_pattern(pattern: str) -> str:
 def _method(method: str) -> str:
     if not TOKEN.match(method):
         raise wrong("is no HTTP method", "write such as GET")
+    meant = misspelt_method(method.upper())
+    if meant is not None:
+        raise wrong("is no HTTP method", f"did you mean {meant}?")
     return method.upper()
 
 

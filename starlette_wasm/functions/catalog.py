@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
 from ..config.loading import FileModel, read_yaml, validate, wrong
 from ..config.names import is_function_name, is_version, version_key
+from ..config.notation import misspelt_method
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError
 
 logger = logging.getLogger("starlette_wasm")
@@ -30,6 +31,9 @@ def _check_path(path: str) -> str:
 def _check_method(method: str) -> str:
     if not (method.isascii() and method.isalpha()):
         raise wrong("is no HTTP method", "write such as GET")
+    meant = misspelt_method(method.upper())
+    if meant is not None:
+        raise wrong("is no HTTP method", f"did you mean {meant}?")
     return method.upper()
 
 
@@ -108,11 +112,12 @@ class Catalog:
         """A version of a function, the highest by default. Raises FunctionNotFound."""
         versions = self._versions.get(name)
         if versions is None:
-            raise FunctionNotFound(name, known=self.names)
+            raise FunctionNotFound(name, known=self.names, mend=_misplaced(self.directory, name))
         if version is None:
             version = self.versions(name)[-1]
         if version not in versions:
-            raise FunctionNotFound(name, version, known=self.versions(name))
+            mend = f'write "{version[1:]}"' if version[:1] == "v" and version[1:] in versions else None
+            raise FunctionNotFound(name, version, known=self.versions(name), mend=mend)
         return versions[version]
 
 
@@ -125,12 +130,42 @@ def _scan(directory: Path) -> Iterator[FunctionSource]:
         for version_folder in _folders(folder, name):
             version = version_folder.name[1:]
             if version_folder.name[:1] != "v" or not is_version(version):
-                logger.warning("%s: not a version (v1, v1.2, ...), skipped", version_folder)
+                logger.warning("%s: not a version (v1, v1.2, ...), skipped%s", version_folder, _bare(version_folder))
                 continue
             file = version_folder / f"{name}.wasm"
             if not file.is_file():
-                raise ModuleLoadError("no such file", file=file, mend=f"put the module of {name} v{version} there")
+                raise ModuleLoadError("no such file", file=file, mend=_renamed(file, f"{name} v{version}"))
             yield FunctionSource(name, version, file, _manifest(version_folder / MANIFEST))
+
+
+def _bare(folder: Path) -> str:
+    """The remedy for a version's folder without its ``v``, as the end of a message."""
+    return f"; rename it to v{folder.name}" if is_version(folder.name) and folder.name[0].isdigit() else ""
+
+
+def _renamed(file: Path, what: str) -> str:
+    """The remedy for a version without the module that it is to have."""
+    others = sorted(each.name for each in file.parent.glob("*.wasm"))
+    return f"rename {others[0]} to {file.name}" if len(others) == 1 else f"put the module of {what} there"
+
+
+def _misplaced(directory: Path, name: str) -> str | None:
+    """Where a function that is not known lies, if it lies in the wrong place."""
+    if not is_function_name(name):
+        return None
+    wanted = directory / name / "v1" / f"{name}.wasm"
+    for found in (directory / name / f"{name}.wasm", directory / f"{name}.wasm"):
+        if found.is_file():
+            return f"move {found} to {wanted}"
+    folder = directory / name
+    if not folder.is_dir():
+        return None
+    for each in sorted(folder.iterdir()):
+        if each.is_dir() and is_version(each.name) and each.name[0].isdigit():
+            return f"rename {each} to v{each.name}"
+        if each.suffix == ".wasm":
+            return f"move {each} to {wanted}"
+    return f"put its module into {wanted}"
 
 
 def _folders(directory: Path, key: str) -> list[Path]:

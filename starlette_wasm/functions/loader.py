@@ -22,6 +22,7 @@ from .aot import MOST_BYTES, AotCache, CacheError
 from .cancellation import Stop
 from .catalog import FunctionSource
 from .compiler import CompileLimits, Compiler, CompilerError
+from .recognise import recognise
 from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")
@@ -232,7 +233,10 @@ class _Loader:
             code, facts = compiler.compile(guest)
             return Module.load(self._engine, code, facts), code
         except InvalidModuleError as error:
-            raise ModuleLoadError(str(error), file=file, mend="build or copy it again") from None
+            if guest.startswith(b"\0asm\x01"):
+                raise ModuleLoadError(str(error), file=file, mend="build or copy it again") from None
+            what, mend = recognise(guest)
+            raise ModuleLoadError(f"{error}: {what}", file=file, mend=mend) from None
         except UnsupportedModuleError as error:
             raise CompileError(str(error), file=file, mend=_mend(str(error))) from None
         except CompilerError as error:

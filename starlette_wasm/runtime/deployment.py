@@ -125,7 +125,9 @@ class Deployment:
                     self._catalog.get(canary.function_name, version)
                 except FunctionNotFound as error:
                     where = self._where(f"canaries[{index}].{key}")
-                    raise FunctionNotFound(canary.function_name, version, known=error.known, where=where) from None
+                    raise FunctionNotFound(
+                        canary.function_name, version, known=error.known, where=where, mend=error.mend
+                    ) from None
 
     def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
         """The rules, with the second one that is implied where a rule of a canary's function has no version."""
@@ -205,7 +207,7 @@ class Deployment:
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
-            raise FunctionNotFound(name, version, known=error.known, where=where) from None
+            raise FunctionNotFound(name, version, known=error.known, where=where, mend=error.mend) from None
         wanted = policy or self._default_policy
         if wanted not in self.policies:
             raise ConfigError(

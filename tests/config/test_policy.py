@@ -248,7 +248,7 @@ BAD = [
     ),
     ("- a", None, "['a'] is no mapping", "keys such as maxMemoryPages"),
     ("text", None, "'text' is no mapping", "keys such as maxMemoryPages"),
-    ("queues: [a\n", None, "line 2, column 1", "correct the YAML"),
+    ("queues: [a\n", None, "line 2, column 1: the [ of line 1 is not closed", "close it with ]"),
     ("a: 1\nb: 2\na: 3\n", None, "line 3, column 1: the key 'a' is there twice", "correct the YAML"),
     ("x: !!python/name:os.system", None, "line 1, column 4", "correct the YAML"),
     ("\x01", None, "not YAML", "correct the YAML"),

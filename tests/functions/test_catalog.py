@@ -72,7 +72,7 @@ def test_a_directory_that_cannot_be_read_is_an_error_with_the_mend(tmp_path, nam
 def test_a_version_without_its_module_is_an_error_that_names_the_file(functions):
     root = functions("a/v1")
     (root / "a" / "v2").mkdir()
-    (root / "a" / "v2" / "other.wasm").write_bytes(b"")
+    (root / "a" / "v2" / "other.txt").write_bytes(b"")
     with pytest.raises(
         ModuleLoadError, match=r"failed to load module .*a/v2/a\.wasm: no such file; put the module of a v2"
     ):

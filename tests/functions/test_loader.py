@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_trusted_is_a_warning_and_everything_works(engine
         (
             b"",
             ModuleLoadError,
-            "failed to load module .*f.wasm: it does not begin like a WebAssembly module; build or copy",
+            "failed to load module .*f.wasm: it does not begin like a WebAssembly module: the file is empty; build",
         ),
         (b"\0asm\1\0\0\0\x01", ModuleLoadError, "failed to load module"),
         (b"\x7fELF", ModuleLoadError, "failed to load module"),
