@@ -14,7 +14,7 @@ from ..capabilities.backends import without_making
 from ..config.settings import WasmSettings, load_settings
 from ..exceptions import WasmError
 from ..runtime.runtime import WasmRuntime
-from . import canary
+from . import canary, registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         command.set_defaults(run=run, of=of)
     canary.add_parser(commands)
+    registry.add_parsers(commands)
     return parser
 
 

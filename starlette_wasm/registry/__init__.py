@@ -1,0 +1,1 @@
+"""Functions in an OCI registry: push, pull, lock, sync and verify."""

@@ -1,0 +1,379 @@
+"""A client of the OCI distribution API: manifests and blobs, with every digest checked."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import hashlib
+import os
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urljoin
+
+import httpx
+
+from .auth import Authenticator
+from .errors import RegistryError
+from .reference import Reference
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MAX_MANIFEST = 4 << 20
+_ACCEPT = ", ".join((
+    MANIFEST,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+))  # fmt: skip
+_TRIES = 5
+_LONGEST_PAUSE = 30.0
+_AGAIN = (408, 429, 500, 502, 503, 504)
+_PIECE = 1 << 20
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+"""Called with a name, bytes done and bytes in all."""
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest of bytes as registries write it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Client:
+    """Speaks to registries. An async context manager.
+
+    ``plain_http`` uses HTTP for every host; without it only for this machine. ``ca`` is a file of certificates to trust
+    beside the system's. ``mirrors`` maps a host to another that is asked first when something is read.
+    """
+
+    def __init__(
+        self,
+        *,
+        plain_http: bool = False,
+        ca: Path | None = None,
+        mirrors: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        verify = ssl.create_default_context()
+        if ca is not None:
+            try:
+                verify.load_verify_locations(ca)
+            except (OSError, ssl.SSLError) as error:
+                raise RegistryError(f"is not a file of certificates: {error}", source=str(ca)) from None
+        timeout = httpx.Timeout(30.0, connect=10.0)
+        self._http = httpx.AsyncClient(verify=verify, timeout=timeout, trust_env=False)
+        self._auth = Authenticator(self._http, plain=plain_http)
+        self._plain = plain_http
+        self._mirrors = dict(mirrors or {})
+        self._progress = progress or (lambda name, done, size: None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def manifest(self, reference: Reference) -> tuple[bytes, str]:
+        """Return a manifest's bytes and digest. Raises RegistryError, also if the bytes are not what was asked for."""
+        return await self._first_source(reference, self._manifest)
+
+    async def _manifest(self, reference: Reference) -> tuple[bytes, str]:
+        data = await self._read(reference, f"manifests/{reference.wanted}", MAX_MANIFEST)
+        digest = digest_of(data)
+        if reference.digest is not None and digest != reference.digest:
+            raise RegistryError(f"the registry sent another manifest, {digest}", source=str(reference))
+        return data, digest
+
+    async def exists(self, reference: Reference) -> bool:
+        """Return whether a tag or digest is there."""
+        answer = await self._send(reference, "HEAD", f"manifests/{reference.wanted}", headers={"accept": _ACCEPT})
+        if answer.status_code not in (200, 404):
+            raise _refusal(reference, answer)
+        return answer.status_code == 200
+
+    async def tags(self, reference: Reference) -> list[str]:
+        """Return the tags of a repository, sorted, without those of signatures."""
+        found: list[str] = []
+        path = "tags/list?n=1000"
+        for _ in range(1000):
+            answer = await self._send(reference, "GET", path)
+            if answer.status_code != 200:
+                raise _refusal(reference, answer)
+            document = _json(answer, reference)
+            tags = document.get("tags") or []
+            found += [tag for tag in tags if isinstance(tag, str) and not tag.startswith("sha256-")]
+            following = answer.links.get("next", {}).get("url")
+            if not following:
+                break
+            path = urljoin(str(answer.url), following)
+        return sorted(set(found))
+
+    async def blob(self, reference: Reference, digest: str, size: int, file: Path, name: str = "") -> None:
+        """Download a blob into ``file``, going on with what an earlier try has left there. Raises RegistryError."""
+
+        async def download(source: Reference) -> None:
+            await self._blob(source, digest, size, file, name or digest)
+
+        await self._first_source(reference, download)
+
+    async def _blob(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
+        for attempt in range(_TRIES):
+            try:
+                await self._download(reference, digest, size, file, name)
+                return
+            except httpx.TransportError as error:
+                if attempt + 1 == _TRIES:
+                    raise _unreachable(reference, error) from None
+                await _pause(attempt, None)
+        raise AssertionError("unreachable")
+
+    async def _download(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
+        hashed, have = hashlib.sha256(), 0
+        with open(file, "ab+") as out:
+            out.seek(0)
+            while piece := out.read(_PIECE):
+                hashed.update(piece)
+                have += len(piece)
+            if have > size:
+                out.truncate(0)
+                hashed, have = hashlib.sha256(), 0
+            if have < size:
+                headers = {"range": f"bytes={have}-"} if have else {}
+                async with self._stream(reference, f"blobs/{digest}", headers) as answer:
+                    if have and answer.status_code != 206:
+                        out.truncate(0)
+                        hashed, have = hashlib.sha256(), 0
+                    async for piece in answer.aiter_raw(_PIECE):
+                        have += len(piece)
+                        if have > size:
+                            out.truncate(0)
+                            raise RegistryError(f"sends more than the {size} bytes of {digest}", source=str(reference))
+                        hashed.update(piece)
+                        out.write(piece)
+                        self._progress(name, have, size)
+            if have != size or f"sha256:{hashed.hexdigest()}" != digest:
+                out.truncate(0)
+                raise RegistryError(f"sent other bytes than those of {digest}", source=str(reference))
+            out.flush()
+            os.fsync(out.fileno())
+
+    async def small_blob(self, reference: Reference, digest: str, most: int) -> bytes:
+        """Return a blob of at most ``most`` bytes. Raises RegistryError."""
+        data = await self._read(reference, f"blobs/{digest}", most)
+        if digest_of(data) != digest:
+            raise RegistryError(f"sent other bytes than those of {digest}", source=str(reference))
+        return data
+
+    async def push_blob(self, reference: Reference, data: bytes, name: str = "") -> str:
+        """Upload a blob that is not there yet, and return its digest."""
+        digest = digest_of(data)
+        if (await self._send(reference, "HEAD", f"blobs/{digest}", actions="pull,push")).status_code == 200:
+            self._progress(name or digest, len(data), len(data))
+            return digest
+        for attempt in range(_TRIES):
+            opened = await self._send(reference, "POST", "blobs/uploads/", actions="pull,push")
+            if opened.status_code != 202 or "location" not in opened.headers:
+                raise _refusal(reference, opened)
+            place = urljoin(str(opened.url), opened.headers["location"])
+            place += ("&" if "?" in place else "?") + f"digest={digest}"
+            headers = {"content-type": "application/octet-stream"}
+            done = await self._send(
+                reference, "PUT", place, headers=headers, content=data, actions="pull,push", tries=1
+            )
+            if done.status_code == 201:
+                self._progress(name or digest, len(data), len(data))
+                return digest
+            if done.status_code not in _AGAIN or attempt + 1 == _TRIES:
+                raise _refusal(reference, done)
+            await _pause(attempt, done)
+        raise AssertionError("unreachable")
+
+    async def push_manifest(self, reference: Reference, data: bytes, kind: str = MANIFEST) -> str:
+        """Upload a manifest under the reference's tag, or its own digest without one; return its digest."""
+        digest = digest_of(data)
+        place = f"manifests/{reference.tag or digest}"
+        answer = await self._send(
+            reference, "PUT", place, headers={"content-type": kind}, content=data, actions="pull,push"
+        )
+        if answer.status_code not in (200, 201, 202):
+            raise _refusal(reference, answer)
+        return digest
+
+    async def _first_source(self, reference: Reference, read: Callable[[Reference], Awaitable[T]]) -> T:
+        """Read from the mirror of a host if it has one, else, or if that fails, from the host itself."""
+        mirror = self._mirrors.get(reference.host)
+        if mirror is not None:
+            with suppress(RegistryError):
+                return await read(Reference(mirror, reference.repository, reference.tag, reference.digest))
+        return await read(reference)
+
+    async def _read(self, reference: Reference, path: str, most: int) -> bytes:
+        for attempt in range(_TRIES):
+            try:
+                async with self._stream(reference, path, {"accept": _ACCEPT}) as answer:
+                    data = b""
+                    async for piece in answer.aiter_raw():
+                        data += piece
+                        if len(data) > most:
+                            raise RegistryError(f"{path} has more than {most} bytes", source=str(reference))
+                    return data
+            except httpx.TransportError as error:
+                if attempt + 1 == _TRIES:
+                    raise _unreachable(reference, error) from None
+                await _pause(attempt, None)
+        raise AssertionError("unreachable")
+
+    def _stream(self, reference: Reference, path: str, headers: Mapping[str, str]) -> _Stream:
+        return _Stream(self, reference, path, headers)
+
+    async def _send(
+        self,
+        reference: Reference,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        actions: str = "pull",
+        tries: int = _TRIES,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Send a request, with a login if one is asked for, and again after faults that pass."""
+        url = path if "://" in path else f"{self._base(reference)}{path}"
+        for attempt in range(tries):
+            try:
+                answer = await self._once(reference, method, url, headers or {}, content, actions, stream)
+            except httpx.TransportError as error:
+                if attempt + 1 == tries:
+                    raise _unreachable(reference, error) from None
+                answer = None
+            if answer is not None and (answer.status_code not in _AGAIN or attempt + 1 == tries):
+                return answer
+            if answer is not None:
+                await answer.aclose()
+            await _pause(attempt, answer)
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self,
+        reference: Reference,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        actions: str,
+        stream: bool,
+    ) -> httpx.Response:
+        same_host = httpx.URL(url).netloc == httpx.URL(self._base(reference)).netloc
+        value = self._auth.header(reference, actions) if same_host else None
+        for _ in range(2):
+            given = dict(headers, **({"authorization": value} if value else {}), **{"accept-encoding": "identity"})
+            request = self._http.build_request(method, url, headers=given, content=content)
+            answer = await self._http.send(request, stream=stream, follow_redirects=method in ("GET", "HEAD"))
+            challenge = answer.headers.get("www-authenticate")
+            if answer.status_code != 401 or challenge is None or not same_host:
+                return answer
+            await answer.aclose()
+            value = await self._auth.answer(reference, actions, challenge)
+        return answer
+
+    def _base(self, reference: Reference) -> str:
+        scheme = "http" if self._plain or reference.loopback else "https"
+        return f"{scheme}://{reference.host}/v2/{reference.repository}/"
+
+
+class _Stream:
+    """``async with``: the answer to a GET, whose body is read piece by piece."""
+
+    def __init__(self, client: Client, reference: Reference, path: str, headers: Mapping[str, str]) -> None:
+        self._arguments = client, reference, path, headers
+        self._answer: httpx.Response | None = None
+
+    async def __aenter__(self) -> httpx.Response:
+        client, reference, path, headers = self._arguments
+        self._answer = await client._send(reference, "GET", path, headers=headers, stream=True)
+        if self._answer.status_code not in (200, 206):
+            await self._answer.aread()
+            raise _refusal(reference, self._answer)
+        return self._answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._answer is not None
+        await self._answer.aclose()
+
+
+async def gather_bounded(jobs: Sequence[Callable[[], Awaitable[None]]], at_once: int) -> None:
+    """Run jobs, at most ``at_once`` of them at a time; the first error ends the others."""
+    places = asyncio.Semaphore(at_once)
+
+    async def run(job: Callable[[], Awaitable[None]]) -> None:
+        async with places:
+            await job()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(run(job))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _pause(attempt: int, answer: httpx.Response | None) -> None:
+    """Wait before the next try: as long as the registry asks for, else exponentially longer, with full jitter."""
+    wanted = None if answer is None else _retry_after(answer.headers.get("retry-after"))
+    seconds = random.uniform(0, 0.5 * 2**attempt) if wanted is None else wanted
+    await asyncio.sleep(min(seconds, _LONGEST_PAUSE))
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _json(answer: httpx.Response, reference: Reference) -> dict[str, Any]:
+    try:
+        document = answer.json()
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise RegistryError("did not answer with a JSON object", source=str(reference))
+    return document
+
+
+def _refusal(reference: Reference, answer: httpx.Response) -> RegistryError:
+    """Make an error of an answer, with the registry's own codes."""
+    codes = ""
+    with suppress(ValueError, RecursionError, httpx.ResponseNotRead, AttributeError, TypeError):
+        errors = answer.json()["errors"]
+        codes = ", ".join(str(error.get("code", ""))[:60] for error in errors[:3])
+    if answer.status_code == 404:
+        return RegistryError(
+            f"not found{f' ({codes})' if codes else ''}", source=str(reference), hint="check name and tag"
+        )
+    if answer.status_code in (401, 403):
+        hint = f"run docker login {reference.host} with an account that may"
+        return RegistryError("access denied", source=str(reference), hint=hint)
+    return RegistryError(f"answered {answer.status_code}{f' ({codes})' if codes else ''}", source=str(reference))
+
+
+def _unreachable(reference: Reference, error: httpx.TransportError) -> RegistryError:
+    text = str(error) or type(error).__name__
+    hint = "check the address, and whether the registry runs"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        hint = "name the certificate of its authority with --ca FILE"
+    return RegistryError(f"cannot be reached: {text}", source=str(reference), hint=hint)

@@ -1,0 +1,98 @@
+"""Puts versions of functions into ``functionsDir``, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..config.names import is_function_name, is_version
+from .errors import RegistryError
+
+MANIFEST = "function.yaml"
+_PIECE = 1 << 20
+
+
+def module_file(directory: Path, name: str, version: str) -> Path:
+    """Return where the module of a version lies."""
+    return directory / name / f"v{version}" / f"{name}.wasm"
+
+
+def digest_of_file(file: Path) -> str:
+    """Return the digest of a file, or an empty text if there is none. Raises RegistryError."""
+    hashed = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            while piece := stream.read(_PIECE):
+                hashed.update(piece)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise RegistryError(f"cannot be read: {error.strerror}", source=str(file)) from None
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def installed(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name, version) of every version in a directory."""
+    for file in sorted(directory.glob("*/v*/*.wasm")):
+        name, version = file.parts[-3], file.parts[-2][1:]
+        if file.stem == name and is_function_name(name) and is_version(version) and file.is_file():
+            yield name, version
+
+
+def place(directory: Path, name: str, version: str, part: Path, manifest: str | None) -> Path:
+    """Move a downloaded module, and its ``function.yaml`` if it has one, to where the app looks. Returns the module.
+
+    A new version appears by one rename of its folder. In a folder that is there already each file is replaced by a
+    rename, the manifest first; a reload takes both in one look, since it waits until files rest.
+    """
+    folder = module_file(directory, name, version).parent
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink() or folder.parent.is_symlink():
+            raise RegistryError("is a link, which is not followed", source=str(folder), hint="remove it")
+        fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{os.getpid()}")
+        fresh.mkdir(exist_ok=True)
+        if manifest is None:
+            (fresh / MANIFEST).unlink(missing_ok=True)
+        else:
+            _write(fresh / MANIFEST, manifest)
+        os.replace(part, fresh / f"{name}.wasm")
+        _sync(fresh)
+        if fresh != folder:
+            fresh.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise RegistryError(
+            f"cannot be written: {error.strerror}", source=str(folder), hint="check owner, mode and free space"
+        ) from None
+    return folder / f"{name}.wasm"
+
+
+def remove(directory: Path, name: str, version: str) -> None:
+    """Remove a version: it disappears by one rename."""
+    folder = module_file(directory, name, version).parent
+    gone = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
