@@ -16,6 +16,8 @@ from starlette.routing import Route
 from starlette_wasm import WasmMiddleware, WasmSettings, wasm_route
 from starlette_wasm.asgi.routes import Call
 
+os.environ.setdefault("STARLETTE_WASM_LOG", "text")  # guests' stderr, canaries, progress: on stderr
+
 # What the functions keep, shared by all workers.
 STORE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "starlette-wasm-sample"
 STORE.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from .backends import open_store
 from .coordinator import Coordinator
 from .gates import Gate
 from .manual import Hands
-from .record import Record, begin, first_percent, rebuild
+from .record import Record, Status, begin, first_percent, rebuild
 from .shares import Shares
 from .state import Live
 from .store import Reading, Store
@@ -306,7 +306,8 @@ class Canaries:
             self._apply({function})
         if before is None or (before.percent, before.status) != (record.percent, record.status):
             stable, canary = record.versions
-            logger.info(
+            logger.log(
+                logging.WARNING if record.status is Status.ROLLED_BACK else logging.INFO,
                 "canary of %s, v%s over v%s: %s at %d %%: %s",
                 *(function, canary, stable, record.status, record.percent, record.reason),
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, field_validator
@@ -130,6 +130,10 @@ class WasmSettings(BaseSettings):
     access_log: bool = Field(
         default=False,
         description="Whether each invocation is logged as a line of JSON, by starlette_wasm.access, to stdout.",
+    )
+    log: Literal["text", "json"] | None = Field(
+        default=None,
+        description="text or json: log lines on stderr, guests' included, where the app has no handler. None: none.",
     )
     untraced_paths: str = Field(
         default="",

@@ -30,7 +30,7 @@ from ..pipelines.plan import Pipeline
 from ..sync.backoff import LoadCircuit
 from ..sync.cancel_scope import Gone, Interruptibles, Why
 from ..sync.fair_lock import Turns
-from ..telemetry import Exchange, Exclusions
+from ..telemetry import Exchange, Exclusions, show_logs
 from ..traffic.router import Router
 from .deployment import Deployment, deploy
 from .health import Health
@@ -177,6 +177,7 @@ class WasmRuntime(Invoker):
 
     def _deploy(self, stop: Stop) -> Deployment:
         self.settings = settings = self._given_settings or load_settings()
+        show_logs(settings.log)
         self.heard = Heard.of(settings)
         self.engine = engine = Engine.shared(
             EngineConfig(

@@ -5,6 +5,7 @@ from .exchange import IDLE_EXCHANGE, Exchange
 from .exclusions import Exclusions, untraced
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
+from .shown import install as show_logs
 from .telemetry import Telemetry
 from .watch import Watch
 
@@ -23,5 +24,6 @@ __all__ = [
     "log_failure",
     "log_guest",
     "log_violations",
+    "show_logs",
     "untraced",
 ]

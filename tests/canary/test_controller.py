@@ -97,7 +97,9 @@ def test_a_healthy_canary_takes_all_steps_and_stays(tmp_path: Path, url: str, ca
     assert any("Stable: " in line and " | Canary: " in line for line in caplog.messages)
 
 
-def test_one_that_fails_for_five_per_cent_is_rolled_back_and_stays_out(tmp_path: Path, url: str) -> None:
+def test_one_that_fails_for_five_per_cent_is_rolled_back_and_stays_out(
+    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     functions(tmp_path, flaky=13)
 
     async def main() -> None:
@@ -106,6 +108,7 @@ def test_one_that_fails_for_five_per_cent_is_rolled_back_and_stays_out(tmp_path:
             assert set(steps) <= {10, 30, 0}
             assert await versions(http, 20) == {"v1": 20}
             assert "fails clearly more often than stable" in record(runtime).reason
+            assert any("rolled back" in each.message and each.levelname == "WARNING" for each in caplog.records)
         async with serving(tmp_path, QUICK, url=url) as (runtime, http):
             assert await versions(http, 20) == {"v1": 20}
             assert (await http.get("/metrics/canary")).json()["canary_success_rate"] < 1

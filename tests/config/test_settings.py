@@ -4,7 +4,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "max_module_mb": 64,
         "cache_max_mb": 1024,
         "access_log": False,
+        "log": None,
         "untraced_paths": "",
         "reload_interval_ms": 1000,
         "guest_nice": 10,
@@ -69,6 +70,8 @@ def rows() -> list[tuple[str, str, str, str]]:
     for name, field in WasmSettings.model_fields.items():
         kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("pathlib._local.", "")
         kind = kind.replace("pathlib.", "").replace(" | None", "").removeprefix("Optional")
+        if literals := [each for each in get_args(field.annotation) if get_origin(each) is Literal]:
+            kind = " or ".join(get_args(literals[0]))
         limits = {type(each).__name__: each for each in field.metadata}
         if "Ge" in limits and "Le" in limits:
             kind += f", {limits['Ge'].ge} to {limits['Le'].le}"
