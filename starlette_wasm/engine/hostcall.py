@@ -116,6 +116,7 @@ def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count:
     ready: list[tuple[int, int, int, int, int]] = []
     clocks: list[tuple[int, int]] = []  # nanoseconds from now, userdata
     now = time.monotonic_ns(), time.time_ns()
+    streams, missing = invocation.descriptors()
     for i in range(count):
         at = subscriptions + _SUBSCRIPTION * i
         userdata, kind = struct.unpack_from("<QB", memory, at)
@@ -129,10 +130,11 @@ def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count:
             clocks.append((max(timeout, 0), userdata))
         elif kind in (_READ, _WRITE):
             (fd,) = struct.unpack_from("<I", memory, at + 16)
-            if fd <= 2 and (kind == _READ) != (fd == 0):
+            stream = streams.index(fd) if fd in streams else None
+            if missing >> i & 1 or (stream is not None and (kind == _READ) != (stream == 0)):
                 ready.append((userdata, BADF, kind, 0, 0))
             else:
-                ready.append((userdata, SUCCESS, kind, invocation.stdin_left() if fd == 0 else 65536, 0))
+                ready.append((userdata, SUCCESS, kind, invocation.stdin_left() if stream == 0 else 65536, 0))
         else:
             return INVAL
     wait = 0

@@ -268,6 +268,14 @@ class Instance:
         fields: tuple[int, ...] = layout.RESULTS.unpack(capi.string_at(self._io(), layout.RESULTS.size))
         return max(fields[1] - fields[2], 0)
 
+    def descriptors(self) -> tuple[tuple[int, ...], int]:
+        """Those of stdin, stdout and stderr, -1 and below where they are closed; and a bit for each subscription of
+        poll_oneoff whose descriptor is not open."""
+        base = self._io()
+        streams = layout.STREAMS.unpack(capi.string_at(base + layout.FIELDS["streams"], layout.STREAMS.size))
+        missing = capi.string_at(base + layout.FIELDS["missing"], 8)
+        return tuple(fd ^ number for number, fd in enumerate(streams)), int.from_bytes(missing, "little")
+
     def stop(self) -> Outcome:
         """The outcome of a guest that is ended where it is, for want of time; closes the instance."""
         outcome = self.finish()

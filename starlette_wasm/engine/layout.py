@@ -33,8 +33,10 @@ FIELDS = {
     "entries_left": 144,
     "random_key": 160, "random_counter": 192, "random_block": 208,
     "random_pos": 272,
+    "streams": 276,  # 3 i32: the descriptors of stdin, stdout and stderr, see $stream
     "scratch": 288,
     "denial_list": 352,  # 8 entries of 144 bytes
+    "size": 1504, "missing": 1512,  # i64
 }
 # fmt: on
 DENIALS, DENIAL_SIZE = 8, 144
@@ -44,9 +46,10 @@ HEADER_HEAD = struct.Struct("<9I")  # in_ptr to err_cap
 HEADER_TAIL = struct.Struct("<3I 2I 2I Q I 3I 2I 2Q 2Q 2Q I 12x 32s")  # overflow to random_key
 RESULTS = struct.Struct("<9I 3I 2I 2I Q I")  # in_ptr to pages
 CLOCKS = struct.Struct("<2Q")  # realtime, monotonic
+STREAMS = struct.Struct("<3i")
 DENIAL = struct.Struct("<4I")
 
-assert FIELDS["denial_list"] + DENIALS * DENIAL_SIZE <= DATA
+assert FIELDS["denial_list"] + DENIALS * DENIAL_SIZE <= FIELDS["size"]
 assert HEADER_HEAD.size + HEADER_TAIL.size == FIELDS["random_counter"]
 assert RESULTS.size == FIELDS["max_pages"]
 HEADER_PADDING = bytes(DATA - FIELDS["random_counter"])

@@ -36,9 +36,18 @@ from .binary import (
 from .configuration import OPENERS, WASI
 
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
-STAT = "path_filestat_get"  # path_open asks it first
 EDGE = "edge"
-_HELPERS = ("strings", "size", "take_bytes", "take_entry", "denied", "memory_grow")
+_HELPERS = (
+    *("strings", "stream", "gone", "exists", "size", "look", "end", "may_grow", "charge", "no_entry_left"),
+    *("take_entry", "denied", "memory_grow"),
+)
+_ASKED = {
+    "fd_fdstat_get": "(local.get $fd) (i32.const 0)",
+    "fd_filestat_get": "(local.get $fd) (i32.const 0)",
+    "fd_tell": "(local.get $fd) (i32.const 0)",
+    "path_filestat_get": "(local.get $fd) (local.get $follow) (local.get $path) (local.get $path_len) (i32.const 0)",
+}
+"""What wasi.wat asks the host for itself, and with which arguments."""
 _OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
 _NOT_WASI = {*_HELPERS, *_OURS.values()}
 _SOURCE = Path(__file__).with_name("wasi.wat").read_text()
@@ -114,11 +123,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     first = Reader(sections[START]).u32() if START in sections else None
 
     files = any(name in OPENERS for name, _ in imports)
-    calls = r"@(host|granted)\b" if files else r"@host\b"
-    called = [name for name, _ in imports if re.search(calls, _bodies()[name].text)]
-    if "path_open" in called:
-        called.append(STAT)
-    host = list(dict.fromkeys(called))
+    host = _host_functions([name for name, _ in imports], files)
 
     donor = _donor(types, imports, host, files, tables, own, first, start)
     donated, _ = binary.split(assemble(donor))
@@ -156,6 +161,23 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     sections.pop(IMPORT, None)
     sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
     return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages)
+
+
+def _host_functions(imported: list[str], files: bool) -> list[str]:
+    """What the bodies of the imported functions call of the host; ``files`` says whether directories may be granted."""
+    calls = r"@(host|granted)\b" if files else r"@host\b"
+    called = [name for name in imported if re.search(calls, _bodies()[name].text)]
+    if files:
+        called += (name for each in imported for name in sorted(_asked(each)))
+    return list(dict.fromkeys(called))
+
+
+@cache
+def _asked(name: str) -> frozenset[str]:
+    """Which of _ASKED a body asks for, by its helpers too."""
+    text = _bodies()[name].text
+    found = frozenset(re.findall(r"@(\w+)", text)) & _ASKED.keys()
+    return found.union(*(_asked(helper) for helper in re.findall(r"\(call \$(\w+)", text)))
 
 
 def _grow_helper(imports: int, own: int) -> int:
@@ -256,16 +278,16 @@ def _donor(
 ) -> str:
     """A module whose indices are those of the linked guest, with the guest's own functions empty."""
     bodies = _bodies()
-    stat = bodies[STAT]
+
+    def call_host(name: str, arguments: str) -> str:
+        if name not in host:
+            return "(i32.const 8)"  # EBADF
+        kinds = f"(param {' '.join(bodies[name].params)}) (result {' '.join(bodies[name].results)})"
+        return f"(call_indirect $host {kinds} {arguments} (i32.const {host.index(name)}))"
 
     def instructions(name: str) -> str:
         body = bodies[name]
-        arguments = " ".join(f"(local.get {i})" for i in range(len(body.params)))
-        slot = host.index(name) if name in host else 0
-        call = (
-            f"(call_indirect $host (param {' '.join(body.params)}) (result {' '.join(body.results)})"
-            f" {arguments} (i32.const {slot}))"
-        )
+        call = call_host(name, " ".join(f"(local.get {i})" for i in range(len(body.params))))
         granted = (
             f"(if (result i32) (i32.load $io (i32.const {layout.FIELDS['files']})) (then {call}) (else (i32.const 8)))"
         )
@@ -276,8 +298,8 @@ def _donor(
                 return call
             if macro == "granted":
                 return granted if files else "(i32.const 8)"  # EBADF
-            if macro == STAT:
-                return str(host.index(STAT))
+            if macro in _ASKED:
+                return call_host(macro, _ASKED[macro])
             return str(layout.FIELDS[macro])
 
         return re.sub(r"@(\w+)", expand, body.text)
@@ -287,7 +309,6 @@ def _donor(
         [
             "(module",
             *(f"(type (func{_signature(*kind)}))" for kind in types),
-            f"(type ${STAT} (func{_signature(stat.params, stat.results)}))",
             "(type $main (func))",
             *["(table 0 funcref)"] * tables,
             f"(table $host {len(host)} funcref)",

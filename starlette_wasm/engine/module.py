@@ -34,8 +34,8 @@ class Module:
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
         imports = frozenset(facts["imports"])
-        self.reads_args = "args_get" in imports
-        self.reads_environ = "environ_get" in imports
+        self.reads_args = bool({"args_get", "args_sizes_get"} & imports)
+        self.reads_environ = bool({"environ_get", "environ_sizes_get"} & imports)
         self.reads_random = "random_get" in imports
         self.reads_clock = bool({"clock_time_get", "poll_oneoff"} & imports)
         self.calls_host = bool(HOST_CALLS & imports)

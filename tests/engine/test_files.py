@@ -402,23 +402,89 @@ def test_what_is_created_is_bounded_in_number(guest, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+OPENED = """(drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1) (i32.const {flags})
+  (i64.const 0x20003fe) (i64.const 0) (i32.const {append}) (i32.const 80)))"""
+"""A file named f, under descriptor 4; a vector of 4 bytes is at 96."""
+FILE = """(data (i32.const 64) "f") (data (i32.const 96) "\\80\\00\\00\\00\\04\\00\\00\\00")"""
+WRITE = "(call $fd_write (i32.const 4) (i32.const 96) (i32.const 1) (i32.const 80))"
+PWRITE = "(call $fd_pwrite (i32.const 4) (i32.const 96) (i32.const 1) (i64.const {at}) (i32.const 80))"
+SEEK = "(call $fd_seek (i32.const 4) (i64.const {to}) (i32.const {whence}) (i32.const 80))"
+SIZE = "(call $fd_filestat_set_size (i32.const 4) (i64.const {size}))"
+FAR = 0x40000000000
+
+
+def write_to_file(wat, folder, *calls, flags=1, append=0, writable=True, **limits):
+    """The errnos of ``calls`` on the file f."""
+    names = sorted({name for each in calls for name in re.findall(r"call \$(\w+)", each)} | {"path_open"})
+    body = OPENED.format(flags=flags, append=append) + "".join(f"(call $print_i32 {each})" for each in calls)
+    grant = (Preopen(str(folder), "/data", writable),)
+    return numbers(run(wat(command(body, *names, more=FILE)), limits=Limits(**limits), preopens=grant))
+
+
 @pytest.mark.parametrize(
     ("call", "errno"),
     [
-        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 0) (i32.const 64))", 22),
-        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 1) (i32.const 64))", 51),
-        ("(call $fd_seek (i32.const 4) (i64.const 0x40000000000) (i32.const 2) (i32.const 64))", 51),
-        ("(call $fd_allocate (i32.const 4) (i64.const 0x40000000000) (i64.const 1))", 51),
-        ("(call $fd_allocate (i32.const 4) (i64.const 0) (i64.const 0x40000000000))", 51),
-        ("(call $fd_filestat_set_size (i32.const 4) (i64.const 0x40000000000))", 51),
-        ("(call $fd_pwrite (i32.const 4) (i32.const 0) (i32.const 0) (i64.const 0x40000000000) (i32.const 64))", 51),
+        (PWRITE.format(at=FAR), 51),
+        (PWRITE.format(at=-8), 28),
+        (SIZE.format(size=FAR), 51),
+        (SIZE.format(size=(64 << 20) + 1), 51),
+        (SIZE.format(size=64 << 20), 0),
+        (f"(call $fd_allocate (i32.const 4) (i64.const {FAR}) (i64.const 1))", 51),
+        (f"(call $fd_allocate (i32.const 4) (i64.const 0) (i64.const {FAR}))", 51),
     ],
 )
 def test_no_file_gets_huge_by_a_hole(wat, tmp_path, call, errno):
-    (name,) = re.findall(r"call \$(\w+)", call)
-    grant = (Preopen(str(tmp_path), "/data", True),)
-    module = wat(command(f"(call $print_i32 {call})", name, "path_open"))
-    assert numbers(run(module, preopens=grant)) == [errno]
+    got = write_to_file(wat, tmp_path, call)
+    assert got == [errno]
+    assert (tmp_path / "f").stat().st_size <= 64 << 20
+
+
+@pytest.mark.parametrize("whence", [0, 1, 2])
+def test_seeking_is_free_and_writing_there_is_not(wat, tmp_path, whence):
+    assert write_to_file(wat, tmp_path, SEEK.format(to=FAR, whence=whence), WRITE) == [0, 51]
+    assert (tmp_path / "f").stat().st_size == 0
+
+
+def test_rewriting_a_file_costs_nothing(wat, tmp_path):
+    (tmp_path / "f").write_bytes(bytes(100))
+    again = [SEEK.format(to=0, whence=0), WRITE, PWRITE.format(at=96), SIZE.format(size=100)] * 20
+    assert set(write_to_file(wat, tmp_path, *again, file_bytes=0)) == {0}
+    assert write_to_file(wat, tmp_path, PWRITE.format(at=97), file_bytes=0) == [51]
+    assert write_to_file(wat, tmp_path, WRITE, append=1, file_bytes=3) == [51]
+    assert write_to_file(wat, tmp_path, WRITE, WRITE, append=1, file_bytes=104) == [0, 51]
+
+
+def test_growth_is_charged_once(wat, tmp_path):
+    calls = [WRITE, WRITE, SIZE.format(size=2), SIZE.format(size=6), WRITE]
+    assert write_to_file(wat, tmp_path, *calls, file_bytes=12) == [0, 0, 0, 0, 51]
+    assert write_to_file(wat, tmp_path, PWRITE.format(at=4), PWRITE.format(at=8), file_bytes=9) == [0, 51]
+
+
+def test_writing_what_is_not_open_for_it_says_so(wat, tmp_path):
+    (tmp_path / "f").write_bytes(b"")
+    assert write_to_file(wat, tmp_path, WRITE, PWRITE.format(at=FAR), flags=0, writable=False) == [8, 8]
+
+
+CREATED = {
+    "path_create_directory": "(call $path_create_directory (i32.const 3) (i32.const {at}) (i32.const 1))",
+    "path_symlink": "(call $path_symlink (i32.const 64) (i32.const 1) (i32.const 3) (i32.const {at}) (i32.const 1))",
+    "path_link": """(call $path_link (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 3)
+      (i32.const {at}) (i32.const 1))""",
+    "path_open": """(call $path_open (i32.const 3) (i32.const 0) (i32.const {at}) (i32.const 1) (i32.const 1)
+      (i64.const 0x42) (i64.const 0) (i32.const 0) (i32.const 80))""",
+}
+
+
+@pytest.mark.parametrize(("name", "call"), CREATED.items())
+def test_an_entry_is_charged_when_it_is_made(wat, tmp_path, name, call):
+    """Neither one that is there already nor one that cannot be made."""
+    (tmp_path / "f").write_bytes(b"")
+    calls = [call.format(at=64)] * 3 + [call.format(at=at) for at in (70, 71, 71, 72)]
+    body = "".join(f"(call $print_i32 {each})" for each in calls)
+    text = command(body, name, "path_open", more='(data (i32.const 64) "f") (data (i32.const 70) "xyz")')
+    got = numbers(run(wat(text), limits=Limits(entries=2), preopens=(Preopen(str(tmp_path), "/data", True),)))
+    exists = 0 if name == "path_open" else 20
+    assert got == [exists, exists, exists, 0, 0, exists, 19]
 
 
 def test_a_pointer_outside_is_named_as_such_whatever_the_guest_calls_its_functions(wat, tree):

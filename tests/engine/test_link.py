@@ -209,8 +209,11 @@ def test_tables_segments_and_references_of_the_guest_work_beside_the_hosts(wat):
         ((), ()),
         (("fd_read", "fd_close", "fd_seek", "path_unlink_file"), ()),
         (("poll_oneoff",), ("poll_oneoff",)),
-        (("fd_prestat_get",), ("fd_write", "fd_prestat_get")),
-        (("path_open",), ("fd_write", "path_open", "path_filestat_get")),
+        (("fd_prestat_get",), ("fd_write", "fd_prestat_get", "fd_fdstat_get", "fd_filestat_get", "fd_tell")),
+        (
+            ("path_open",),
+            ("fd_write", "path_open", "fd_fdstat_get", "fd_filestat_get", "fd_tell", "path_filestat_get"),
+        ),
     ],
 )
 def test_a_guest_that_opens_no_files_has_none_of_the_hosts_functions_for_them(wat, imports, host):

@@ -267,7 +267,7 @@ def at_bounds(kind: str, over: int) -> bytes:
         ("globals", "it has 10,001 globals; the most is 10,000"),
         ("exports", "it has 50,001 exports; the most is 50,000"),
         ("element", "it has 10,001 element segments; the most is 10,000"),
-        ("data", "it has 10,001 data segments; the most is 10,000"),
+        ("data", "it has 100,001 data segments; the most is 100,000"),
         ("locals", "it has 10,001 locals in function 1 of its code; the most is 10,000"),
         ("body", "it has 2,097,153 bytes in function 0 of its code; the most is 2,097,152"),
         ("tables", "it has 100,001 elements in a table; the most is 100,000"),
