@@ -581,7 +581,6 @@ def _big() -> list[Guest]:
         "the compiler, past the bounds before it",
         lacking("the most is"),
         past_globals="".join("(global i32 (i32.const 0))" for _ in range(10_001)) + "(func $main)",
-        past_segments="".join(f'(data "{i}")' for i in range(100_001)) + "(func $main)",
         past_locals="(func $main (local " + "i64 " * 10_001 + "))",
         past_exports="".join(f'(func (export "e{i}"))' for i in range(50_001)) + "(func $main)",
         past_elements="(table 1 funcref)" + "(elem func)" * 10_001 + "(func $main)",

@@ -5,6 +5,10 @@
   (i32.store8 (i32.const 5) (i32.add (i32.const 48) (i32.rem_u (i32.div_u (local.get $n) (i32.const 10)) (i32.const 10))))
   (i32.store8 (i32.const 4) (i32.add (i32.const 48) (i32.rem_u (i32.div_u (local.get $n) (i32.const 100)) (i32.const 10)))))
 (func $main (local $n i32) (local $errno i32)
+  (drop (call $random_get (i32.const 1) (i32.const 3))) ;; names of its own, beside others of its kind
+  (i32.store8 (i32.const 1) (i32.add (i32.const 97) (i32.and (i32.load8_u (i32.const 1)) (i32.const 15))))
+  (i32.store8 (i32.const 2) (i32.add (i32.const 97) (i32.and (i32.load8_u (i32.const 2)) (i32.const 15))))
+  (i32.store8 (i32.const 3) (i32.add (i32.const 97) (i32.and (i32.load8_u (i32.const 3)) (i32.const 15))))
   (loop $on
     (call $name (local.get $n))
     (local.set $errno (call $open (i32.const 0) (i32.const 7) (i32.const 1) (i64.const 66)))
