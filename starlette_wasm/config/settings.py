@@ -105,6 +105,12 @@ class WasmSettings(BaseSettings):
     drain_timeout_ms: int = Field(
         default=10_000, ge=0, le=86_400_000, description="How long guests may go on at shutdown, in ms."
     )
+    flush_timeout_ms: int = Field(
+        default=2000,
+        ge=0,
+        le=60_000,
+        description="How long OpenTelemetry may take at shutdown to send what it has, in ms. 0: it is not asked to.",
+    )
     clock_resolution_ms: int = Field(
         default=1, ge=1, le=1000, description="Resolution of the clocks that guests see, in ms."
     )

@@ -382,6 +382,7 @@ class WasmRuntime(Invoker):
         while (self._running > 0 or deployment.live) and time.monotonic() < patience:
             await asyncio.sleep(0.001)
         await self._free(deployment, patience)
+        await self.telemetry.flush(self.settings.flush_timeout_ms)
 
     async def _free(self, deployment: Deployment, patience: float) -> None:
         """``patience`` is until when its threads are waited for, on time.monotonic()."""

@@ -22,6 +22,7 @@ from . import access, prometheus
 from .conventions import GUEST_SCOPE, Metric
 from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange
 from .exclusions import Exclusions
+from .flush import flush
 from .metrics import Metrics
 from .observation import Observation
 from .watch import IDLE_WATCH, ListenedWatch, Watch
@@ -89,6 +90,10 @@ class Telemetry:
         self._tracers = _trace_globals.get("_TRACER_PROVIDER", self)
         self._meters = _metrics_globals.get("_METER_PROVIDER", self)
         self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log)
+
+    async def flush(self, limit_ms: int) -> None:
+        """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
+        await flush([each for each in self._given if each is not None], limit_ms)
 
     def exchange(self, scope: Scope, route: str, *, since: int = 0) -> Exchange:
         """An HTTP request that is served here, to be used with ``with``.

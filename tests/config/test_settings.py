@@ -42,6 +42,7 @@ def test_defaults() -> None:
         "canary_url": "sqlite:///starlette-wasm-canary.db",
         "body_timeout_ms": 60000,
         "drain_timeout_ms": 10000,
+        "flush_timeout_ms": 2000,
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",
         "compile_threads": None,

@@ -1,0 +1,42 @@
+"""What was measured right before a stop arrives: uvicorn ends by the signal, before the SDK's own flush at exit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from collector import Backend
+from processes import ROOT, Server
+
+EXPECTED = {"faas.invoke_duration", "faas.invocations", "faas.mem_usage", "faas.cpu_usage"}
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    backend = Backend()
+    yield backend
+    backend.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_spans_and_metrics_before_a_stop_arrive(
+    serve: Callable[..., Server], backend: Backend, tmp_path: Path, workers: str
+) -> None:
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": backend.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "600000",
+        "OTEL_METRIC_EXPORT_INTERVAL": "600000",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    server = serve(ROOT, "sample_app.app:app", "--workers", workers, **environ)
+    for _ in range(10):
+        assert server.get("/greet/Ada").status_code == 200
+    assert not backend.spans
+    server.terminate()
+    server.ended(30)
+    asked = [span for span in backend.spans if span.name == "GET /greet/{name}"]
+    assert len(asked) == 10
+    traces = {span.trace for span in asked}
+    assert len([span for span in backend.spans if span.trace in traces]) >= 20
+    assert backend.metrics >= EXPECTED
