@@ -1,6 +1,7 @@
 """Compiles the C of starlette_wasm/engine/native when the package is built or installed, where there is a C compiler.
 
-As a build hook of hatchling, and by hand: python scripts/build_native.py
+As a build hook of hatchling, and by hand: python scripts/build_native.py. With STARLETTE_WASM_PURE set, the hook
+compiles nothing, and the wheel runs anywhere (scripts/build-wheels).
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ def compiler() -> list[str] | None:
     return next(([found] for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 
 
-def build() -> bool:
-    """Whether there is a library now."""
+def compile_library(cc: list[str], library: Path, *, darwin: bool) -> None:
+    """Compile the library for the compiler's target. Raises OSError and subprocess.SubprocessError."""
     sources = [NATIVE / name for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c")]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *map(str, sources[1:]), "-o", str(library)]
+    if darwin:  # the interpreter's functions are found when it is loaded
+        command += ["-undefined", "dynamic_lookup"]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+
+
+def build() -> bool:
+    """Compile for this machine. Return whether there is a library now."""
     library = NATIVE / "_native.so"
     cc = compiler()
     if cc is None or sys.platform == "win32":
         print("starlette-wasm: no C compiler: a request will take twice as long", file=sys.stderr)
         return False
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     made = library.with_suffix(f".{os.getpid()}")
-    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *map(str, sources[1:]), "-o", str(made)]
-    if sys.platform == "darwin":  # the interpreter's functions are found when it is loaded
-        command += ["-undefined", "dynamic_lookup"]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        compile_library(cc, made, darwin=sys.platform == "darwin")
         made.replace(library)  # a process that has the old one mapped keeps it
     except (OSError, subprocess.SubprocessError) as error:
         made.unlink(missing_ok=True)
@@ -57,7 +63,7 @@ else:
 
     class BuildHook(BuildHookInterface):  # type: ignore[misc]
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-            if self.target_name == "wheel" and build():
+            if self.target_name == "wheel" and "STARLETTE_WASM_PURE" not in os.environ and build():
                 platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
                 build_data["pure_python"] = False
                 build_data["tag"] = f"py3-none-{platform}"
