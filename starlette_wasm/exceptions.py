@@ -27,9 +27,13 @@ gets (``application/problem+json``, RFC 9457); ``str(error)`` is for the operato
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from os import PathLike
 from typing import ClassVar
+
+_PART = re.compile(r"[^.\[\]: ]+")
+_NAME = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,6}|/.*")
 
 
 def _prefix(where: str) -> str:
@@ -52,12 +56,22 @@ class WasmError(Exception):
         """What more a caller may know, or None."""
         return None
 
+    @property
+    def public(self) -> str:
+        """What an endpoint without authentication may show: files, keys and kinds of fault, no values."""
+        return self.title
+
+
+def _public_key(key: str) -> str:
+    """A key as an endpoint may show it: what does not look like one may be a value in the wrong place."""
+    return _PART.sub(lambda part: part[0] if _NAME.fullmatch(part[0]) else "...", key)
+
 
 class ConfigError(WasmError):
     """A config, policy or setting is wrong.
 
     The message reads ``file: key: problem (value): mend``, with the parts that are known; ``others`` are wrong in
-    the same file, and take a line each.
+    the same file, and take a line each. ``kind`` is the problem without values.
     """
 
     slug = "configuration"
@@ -70,8 +84,10 @@ class ConfigError(WasmError):
         key: str | None = None,
         mend: str | None = None,
         others: Sequence[ConfigError] = (),
+        kind: str | None = None,
     ) -> None:
         self.problem = problem
+        self.kind = kind
         self.file = None if file is None else str(file)
         self.key = key
         self.mend = mend
@@ -82,6 +98,11 @@ class ConfigError(WasmError):
     @property
     def title(self) -> str:
         return "wrong configuration"
+
+    @property
+    def public(self) -> str:
+        parts = (self.file, self.key and _public_key(self.key), self.kind or self.title)
+        return "\n".join([": ".join(filter(None, parts)), *(each.public for each in self.others)])
 
 
 class ModuleLoadError(WasmError):
@@ -99,6 +120,10 @@ class ModuleLoadError(WasmError):
     @property
     def title(self) -> str:
         return "failed to load module"
+
+    @property
+    def public(self) -> str:
+        return f"{self.title} {self.file}" if self.file else self.title
 
 
 class CompileError(ModuleLoadError):
@@ -130,6 +155,7 @@ class FunctionNotFound(WasmError):
         self.version = version
         self.known = tuple(known)
         self.mend = mend
+        self.where = where
         what = function if version is None else f"{function} v{version}"
         kind = "functions" if version is None else "versions"
         there = f"; known {kind}: {', '.join(known)}" if known else "; there is none"
@@ -138,6 +164,11 @@ class FunctionNotFound(WasmError):
     @property
     def title(self) -> str:
         return "function not found"
+
+    @property
+    def public(self) -> str:
+        what = self.function if self.version is None else f"{self.function} v{self.version}"
+        return f"{_prefix(self.where)}function not found: {what}"
 
 
 class PolicyViolation(WasmError):
@@ -277,6 +308,10 @@ class FunctionError(WasmError):
         self.function = function
         self.version = version
         super().__init__(f"{_prefix(where)}{function} v{version}: {message}")
+
+    @property
+    def public(self) -> str:
+        return f"{self.function} v{self.version}: {self.title}"
 
 
 class MemoryLimitExceeded(FunctionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -22,6 +22,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z", re.ASCII)
 
+MOST_BYTES = 4 << 20
+"""Of a config."""
+MOST_POLICY_BYTES = 256 << 10
+MOST_MANIFEST_BYTES = 64 << 10
+_MOST_DEPTH = 50
+_MOST_NODES = 1_000_000
 _MOST_MERGED = 10_000
 _MOST_SHOWN = 500
 _MOST_ERRORS = 10
@@ -42,8 +48,8 @@ def wrong(problem: str, mend: str) -> PydanticCustomError:
     return PydanticCustomError("starlette_wasm", "{problem}; {mend}", {"problem": problem, "mend": mend})
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader without YAML 1.1's surprises: no repeated keys, no octal, sexagesimal or date literals."""
+class _Plain:
+    """SafeLoader without YAML 1.1's surprises: no octal, sexagesimal or date literals, and bounded merges."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":int", ":timestamp"))]
@@ -61,25 +67,84 @@ class _Loader(yaml.SafeLoader):
                         self.flatten_mapping(each)
                         self.merged += len(each.value)
                     if self.merged > _MOST_MERGED:
-                        problem = f"merge keys bring in more than {_MOST_MERGED} keys"
-                        raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-        super().flatten_mapping(node)
+                        raise _marked(f"merge keys bring in more than {_MOST_MERGED} keys", key)
+        super().flatten_mapping(node)  # type: ignore[misc]
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
-                continue
+
+class PureLoader(_Plain, yaml.SafeLoader):
+    """The loader for a PyYAML without libyaml."""
+
+
+if hasattr(yaml, "CSafeLoader"):
+
+    class Loader(_Plain, yaml.CSafeLoader):
+        """The loader: libyaml's, some twenty times as fast."""
+
+else:
+    Loader = PureLoader  # type: ignore[misc, assignment]
+
+for _each in (PureLoader, Loader):
+    _each.add_implicit_resolver("tag:yaml.org,2002:int", _DECIMAL, list("-+0123456789"))
+
+
+def load(text: str, loader: Any = Loader) -> Any:
+    """The one document in ``text``, bounded in nesting and in what aliases expand to. Raises yaml.YAMLError."""
+    depth = 0
+    for event in yaml.parse(text, loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MOST_DEPTH:
+                raise _TooDeep(event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    made = loader(text)
+    try:
+        node = made.get_single_node()
+        if node is None:
+            return None
+        _weigh(node, {})
+        return made.construct_document(node)
+    finally:
+        made.dispose()
+
+
+def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are below one, with those of aliases each time they are named; no key twice."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _TooDeep(node.start_mark)  # an alias refers to what it is in
+        return known[id(node)]
+    known[id(node)] = 0
+    weight = 1
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        for key, value in node.value:
+            below = _weigh(key, known) + _weigh(value, known)
+            weight += 1 if key.tag == _MERGE_TAG else below  # merges are counted where they are made
+    elif isinstance(node, yaml.SequenceNode):
+        weight += sum(_weigh(each, known) for each in node.value)
+    if weight > _MOST_NODES:
+        raise _marked(f"aliases bring it to more than {_MOST_NODES} entries", node)
+    known[id(node)] = weight
+    return weight
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG:
             if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {show(key.value)} is there twice", problem_mark=key.start_mark
-                )
+                raise _marked(f"the key {show(key.value)} is there twice", key)
             seen.add(key.value)
-        return node
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _DECIMAL, list("-+0123456789"))
+def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+class _TooDeep(yaml.MarkedYAMLError):
+    def __init__(self, mark: Any) -> None:
+        super().__init__(problem="nested too deeply", problem_mark=mark)
 
 
 def show(value: object) -> str:
@@ -109,49 +174,69 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"known are {', '.join(names)}" if names else "take it out"
 
 
-def read_yaml(file: str | PathLike[str], what: str) -> dict[Any, Any]:
+def read_yaml(
+    file: str | PathLike[str], what: str, most: int = MOST_BYTES, opener: Callable[[str, int], int] | None = None
+) -> dict[Any, Any]:
     """The mapping that ``file`` holds. ``what`` names its kind in errors.
 
     A file without content is an error: a full disk or an editor that was interrupted leaves one, and as an empty
-    mapping it would take away every rule or grant.
+    mapping it would take away every rule or grant. ``most`` is how many bytes it may have; ``opener`` is that of
+    open().
     """
     try:
-        with open(file, "rb") as stream:
-            text = stream.read().decode()
+        with open(file, "rb", opener=opener) as stream:
+            data = stream.read(most + 1)
     except FileNotFoundError:
-        raise ConfigError(f"no such file: {os.fspath(file)!r}", file=file, mend=f"give the path of {what}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"byte {error.start} is not UTF-8", file=file, mend="save the file as UTF-8") from None
+        problem, mend = f"no such file: {os.fspath(file)!r}", f"give the path of {what}"
+        raise ConfigError(problem, file=file, mend=mend, kind="no such file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot be read: {reason}", file=file, mend=f"give a readable file with {what}") from None
+        problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        mend = f"give a readable file with {what}"
+        raise ConfigError(problem, file=file, mend=mend, kind="cannot be read") from None
+    if len(data) > most:
+        problem = f"is larger than {most >> 10} KiB"
+        raise ConfigError(problem, file=file, mend=f"write {what}, and nothing else", kind=problem)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8"
+        raise ConfigError(problem, file=file, mend="save the file as UTF-8", kind=problem) from None
     return parse_yaml(text, what, file)
 
 
 def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) -> dict[Any, Any]:
     """As ``read_yaml``, from text. ``file`` is only named in errors."""
     try:
-        data = yaml.load(text, _Loader)
+        data = load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        where = _where(mark, text) if mark else ""
         hint = explain(error, text)
-        problem, mend = hint or (error.problem or error.context or "not YAML", "correct the YAML there")
-        raise ConfigError(plain(f"{where}{problem}"), file=file, mend=plain(mend)) from None
+        mend = f"write {what}" if isinstance(error, _TooDeep) else "correct the YAML there"
+        problem, mend = hint or (error.problem or error.context or "not YAML", mend)
+        kind = f"{where}not YAML"
+        raise ConfigError(plain(f"{where}{problem}"), file=file, mend=plain(mend), kind=kind) from None
     except yaml.YAMLError as error:
         problem = plain(f"not YAML: {' '.join(str(error).split())}")
-        raise ConfigError(problem, file=file, mend="correct the YAML") from None
+        raise ConfigError(problem, file=file, mend="correct the YAML", kind="not YAML") from None
     except (ValueError, OverflowError) as error:
         problem = f"a value cannot be read: {str(error).partition(':')[0]}"
-        raise ConfigError(problem, file=file, mend="put it in quotes") from None
-    except RecursionError:
-        raise ConfigError("nested too deeply", file=file, mend=f"write {what}") from None
+        raise ConfigError(problem, file=file, mend="put it in quotes", kind="a value cannot be read") from None
     if data is None:
         mend = f"restore the file, or write {{}} if it is meant to be {what.split(',')[0]} without keys"
-        raise ConfigError("has no content, as if it had been cut off", file=file, mend=mend)
+        raise ConfigError("has no content, as if it had been cut off", file=file, mend=mend, kind="has no content")
     if not isinstance(data, dict):
-        raise ConfigError(f"{show(data)} is no mapping", file=file, mend=f"write {what}, as key: value")
+        mend = f"write {what}, as key: value"
+        raise ConfigError(f"{show(data)} is no mapping", file=file, mend=mend, kind="is no mapping")
     return data
+
+
+def _where(mark: Any, text: str) -> str:
+    """libyaml's marks of an end are on a line that is not there."""
+    lines = text.split("\n")
+    line = min(mark.line, len(lines) - 1)
+    column = mark.column if mark.line == line else len(lines[line])
+    return f"line {line + 1}, column {column + 1}: "
 
 
 def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
@@ -185,10 +270,16 @@ def config_error(
     ]  # fmt: skip
     found = []
     for each in [*misspelt, *others][:_MOST_ERRORS]:
-        problem, mend = _explain(each, model)
-        found.append(ConfigError(plain(problem), file=file, key=plain(dotted(each["loc"])) or None, mend=plain(mend)))
+        (problem, mend), key = _explain(each, model, show(each["input"])), plain(dotted(each["loc"])) or None
+        found.append(ConfigError(plain(problem), file=file, key=key, mend=plain(mend), kind=_kind(each, model)))
     first, *rest = found
-    return ConfigError(first.problem, file=first.file, key=first.key, mend=first.mend, others=rest)
+    return ConfigError(first.problem, file=first.file, key=first.key, mend=first.mend, others=rest, kind=first.kind)
+
+
+def _kind(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong, without the value, and without what a validator says of it."""
+    known = error["type"] in _WANTED or error["type"] in _SAYS_NO_MORE
+    return _explain(error, model, "the value")[0] if known else "the value is wrong"
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -197,8 +288,9 @@ def dotted(path: Sequence[str | int]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
-    kind, context, value = error["type"], error.get("ctx", {}), show(error["input"])
+def _explain(error: ErrorDetails, model: type[BaseModel], value: str) -> tuple[str, str]:
+    """The problem and the mend; ``value`` is how the value is shown."""
+    kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "starlette_wasm":
             return f"{value} {context['problem']}", str(context["mend"])
@@ -227,6 +319,14 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
         return f"{value} is no {wanted[0]}", wanted[1]
     return f"{value} is wrong: {error['msg']}", "correct it"
 
+
+_SAYS_NO_MORE = frozenset(
+    {
+        *("missing", "extra_forbidden", "greater_than_equal", "greater_than", "less_than_equal", "too_short"),
+        *("string_too_short", "literal_error", "string_pattern_mismatch", "too_long", "string_too_long"),
+    }
+)
+"""Types of errors of which the problem names nothing but the value."""
 
 _INT = ("whole number", "write a whole number, without quotes")
 _BOOL = ("boolean", "write true or false")

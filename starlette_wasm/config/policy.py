@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, StrictBool, StrictInt, 
 from ..exceptions import ConfigError
 from . import policy_flags as policy_args
 from .host_patterns import HostPattern, HostSyntaxError
-from .loading import FileModel, plain, read_yaml, show, validate, wrong
+from .loading import MOST_POLICY_BYTES, FileModel, plain, read_yaml, show, validate, wrong
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -188,7 +188,7 @@ class GrantedDir:
 def load_policy_file(path: str | PathLike[str]) -> SandboxPolicy:
     """The policy in ``path``, named by it. Raises ``ConfigError``."""
     file = Path(path)
-    data = read_yaml(file, "a policy, with keys such as maxMemoryPages")
+    data = read_yaml(file, "a policy, with keys such as maxMemoryPages", MOST_POLICY_BYTES)
     if "name" in data:
         mend = f"take it out: the policy is named {file.stem} by its file"
         raise ConfigError(f"unknown key, with the value {show(data['name'])}", file=file, key="name", mend=mend)

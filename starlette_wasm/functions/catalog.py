@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from ..config.loading import FileModel, read_yaml, validate, wrong
+from ..config.inside import open_inside
+from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate, wrong
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
-from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError
+from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -75,6 +77,12 @@ class FunctionSource:
     version: str
     file: Path
     manifest: FunctionManifest
+    root: Path | None = None
+    """No link is followed out of it; None: the folder of the file."""
+
+    def open(self) -> BinaryIO:
+        """The module. Raises OSError."""
+        return os.fdopen(open_inside(self.root or self.file.parent, self.file), "rb")
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -84,14 +92,39 @@ class Catalog:
     """All versions of all functions below a directory.
 
     Raises ConfigError where the directory cannot be read or a manifest is wrong, ModuleLoadError where a version
-    has no module.
+    has no module; with ``leave_out``, such a version is in ``bad`` instead.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, leave_out: bool = False) -> None:
         self.directory = directory
+        self.leave_out = leave_out
+        self.bad: dict[tuple[str, str], WasmError] = {}
+        """What is left out, with the reason."""
         self._versions: dict[str, dict[str, FunctionSource]] = {}
-        for source in _scan(directory):
-            self._versions.setdefault(source.name, {})[source.version] = source
+        for name, version, folder in _scan(directory):
+            try:
+                self._versions.setdefault(name, {})[version] = _source(directory, name, version, folder)
+            except (ConfigError, ModuleLoadError) as error:
+                self.refuse(name, version, error)
+
+    def refuse(self, name: str, version: str, error: WasmError) -> None:
+        """Leave a version out; raises ``error`` without ``leave_out``."""
+        if not self.leave_out:
+            raise error
+        logger.error("%s v%s is left out: %s", name, version, error)
+        self.bad[name, version] = error
+        versions = self._versions.get(name, {})
+        versions.pop(version, None)
+        if not versions:
+            self._versions.pop(name, None)
+
+    def why_bad(self, name: str, version: str | None) -> WasmError | None:
+        """Why a version, or all versions, of a function are left out; None where that is not so."""
+        if version is not None:
+            return self.bad.get((name, version))
+        if name in self._versions:
+            return None
+        return next((error for (other, _), error in self.bad.items() if other == name), None)
 
     def __iter__(self) -> Iterator[FunctionSource]:
         for versions in self._versions.values():
@@ -121,7 +154,8 @@ class Catalog:
         return versions[version]
 
 
-def _scan(directory: Path) -> Iterator[FunctionSource]:
+def _scan(directory: Path) -> Iterator[tuple[str, str, Path]]:
+    """Name, version and folder of all that is there."""
     for folder in _folders(directory, "functionsDir"):
         name = folder.name
         if not is_function_name(name):
@@ -132,10 +166,25 @@ def _scan(directory: Path) -> Iterator[FunctionSource]:
             if version_folder.name[:1] != "v" or not is_version(version):
                 logger.warning("%s: not a version (v1, v1.2, ...), skipped%s", version_folder, _bare(version_folder))
                 continue
-            file = version_folder / f"{name}.wasm"
-            if not file.is_file():
-                raise ModuleLoadError("no such file", file=file, mend=_renamed(file, f"{name} v{version}"))
-            yield FunctionSource(name, version, file, _manifest(version_folder / MANIFEST))
+            yield name, version, version_folder
+
+
+def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource:
+    """Raises ConfigError and ModuleLoadError, also for a link that leads out of ``root``."""
+    file, manifest = folder / f"{name}.wasm", folder / MANIFEST
+    if os.path.lexists(manifest):
+        what = "a manifest, with keys such as protocol"
+        data = read_yaml(manifest, what, MOST_MANIFEST_BYTES, lambda *_: open_inside(root, manifest))
+        source = FunctionSource(name, version, file, validate(FunctionManifest, data, manifest), root)
+    else:
+        source = FunctionSource(name, version, file, FunctionManifest(), root)
+    try:
+        source.open().close()
+    except FileNotFoundError:
+        raise ModuleLoadError("no such file", file=file, mend=_renamed(file, f"{name} v{version}")) from None
+    except OSError as error:
+        raise ModuleLoadError(f"cannot be read: {error.strerror}", file=file) from None
+    return source
 
 
 def _bare(folder: Path) -> str:
@@ -178,9 +227,3 @@ def _folders(directory: Path, key: str) -> list[Path]:
             key=key,
             mend="give a directory laid out as <name>/v<version>/<name>.wasm",
         ) from None
-
-
-def _manifest(file: Path) -> FunctionManifest:
-    if not file.exists():
-        return FunctionManifest()
-    return validate(FunctionManifest, read_yaml(file, "a manifest, with keys such as protocol"), file)

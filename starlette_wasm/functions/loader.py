@@ -187,7 +187,7 @@ class _Loader:
     def _load(self, source: FunctionSource) -> LoadedFunction:
         self._stop.check()
         engine, cache = self._engine, self._cache
-        guest = self._read(source.file)
+        guest = self._read(source)
         digest = hashlib.sha256(guest).hexdigest()
         same = self._known.get(digest)
         if same is not None:
@@ -214,10 +214,10 @@ class _Loader:
             self._compiled = True
         return LoadedFunction(source, module, digest, len(guest), False, compiled)
 
-    def _read(self, file: Path) -> bytes:
-        most = self._limits.module
+    def _read(self, source: FunctionSource) -> bytes:
+        most, file = self._limits.module, source.file
         try:
-            with file.open("rb") as stream:
+            with source.open() as stream:
                 guest = stream.read(most + 1)
         except OSError as error:
             raise ModuleLoadError(error.strerror or str(error), file=file) from None

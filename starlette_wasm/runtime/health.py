@@ -160,7 +160,7 @@ class Health:
             logger.debug("no probe of %s: %s", subject, error)
         except Exception as error:
             logger.exception("the probe of %s failed", subject)
-            changed = _judge(subject, f"the probe failed: {error}")
+            changed = _judge(subject, f"the probe failed: {type(error).__name__}")
         finally:
             subject.running = False
         if changed and self._subjects.get(subject.key) is subject:  # else a reload came first, with another module

@@ -51,7 +51,7 @@ class Rests:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """When the last reload was, and why it was refused; None where it was not."""
+    """When the last reload was, and why it was refused, as anybody may read it; None where it was not."""
 
     at: datetime
     refused: str | None
@@ -87,7 +87,8 @@ class Reloader:
             except Exception as error:
                 # What is no error of ours has no message that says enough.
                 text = str(error) if isinstance(error, WasmError) else f"{type(error).__name__}: {error}"
-                self.last = Reload(datetime.now(UTC), text)
+                public = error.public if isinstance(error, WasmError) else type(error).__name__
+                self.last = Reload(datetime.now(UTC), public)
                 logger.error(
                     "reload refused, what was served is served on: %s",
                     text,

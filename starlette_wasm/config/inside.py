@@ -1,0 +1,54 @@
+"""Files and directories opened step by step: no link on the way leads elsewhere, and what is opened is what was checked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def walk(start: str | os.PathLike[str], parts: Sequence[str]) -> int:
+    """A descriptor of the directory that ``parts`` lead to from ``start``; ``start`` itself may be a link.
+
+    Raises OSError: ELOOP or ENOTDIR for a link on the way.
+    """
+    here = os.open(start, _STEP & ~os.O_NOFOLLOW)
+    try:
+        for part in parts:
+            there = os.open(part, _STEP, dir_fd=here)
+            os.close(here)
+            here = there
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def open_inside(root: Path, file: Path) -> int:
+    """A descriptor to read a regular file below ``root``. Links that stay below it are followed; ``root`` may be one.
+
+    Raises OSError, for a link that leads out too.
+    """
+    base = os.path.realpath(root)
+    real = os.path.realpath(file)
+    check_inside(base, real)
+    *parts, name = os.path.relpath(real, base).split(os.sep)
+    folder = walk(base, parts)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
+
+
+def check_inside(base: str, real: str) -> None:
+    """Raises OSError where a path without links is not below ``base``, which has none either."""
+    if os.path.commonpath([base, real]) != base or base == real:
+        raise OSError(errno.ELOOP, "a link leads out of functionsDir")
