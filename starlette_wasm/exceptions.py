@@ -167,8 +167,7 @@ class FunctionNotFound(WasmError):
 
     @property
     def public(self) -> str:
-        what = self.function if self.version is None else f"{self.function} v{self.version}"
-        return f"{_prefix(self.where)}function not found: {what}"
+        return f"{_prefix(self.where)}{self.title}"
 
 
 class PolicyViolation(WasmError):
@@ -180,6 +179,7 @@ class PolicyViolation(WasmError):
         self.function = function
         self.env_var = env_var
         self.policy = policy
+        self.where = where
         super().__init__(
             f"{_prefix(where)}env var not allowed: {env_var} (declared by {function}, not granted by policy {policy}); "
             f"add it to allowedEnvVars of the policy, or take it out of function.yaml"
@@ -188,6 +188,10 @@ class PolicyViolation(WasmError):
     @property
     def title(self) -> str:
         return f"env var not allowed: {self.env_var}"
+
+    @property
+    def public(self) -> str:
+        return f"{_prefix(self.where)}{self.function}: env var not allowed"
 
 
 class CanaryConflict(WasmError):

@@ -1,4 +1,4 @@
-"""Files and directories opened step by step: no link on the way leads elsewhere, and what is opened is what was checked."""
+"""Files and directories opened step by step: no link leads elsewhere, and what is opened is what was checked."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def open_inside(root: Path, file: Path) -> int:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, os.strerror(code) if stat.S_ISDIR(mode) else "it is no regular file")
     return descriptor
 
 

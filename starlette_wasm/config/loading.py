@@ -27,6 +27,8 @@ MOST_BYTES = 4 << 20
 MOST_POLICY_BYTES = 256 << 10
 MOST_MANIFEST_BYTES = 64 << 10
 _MOST_DEPTH = 50
+_MOST_EXPLAINED = 16 << 10
+"""Characters of a wrong file that are read once more, for a better message."""
 _MOST_NODES = 1_000_000
 _MOST_MERGED = 10_000
 _MOST_SHOWN = 500
@@ -208,7 +210,8 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
     """As ``read_yaml``, from text. ``file`` is only named in errors."""
     try:
         data = load(text)
-    except yaml.MarkedYAMLError as error:
+    except yaml.MarkedYAMLError as failure:
+        error = _plainly(failure, text)
         mark = error.problem_mark or error.context_mark
         where = _where(mark, text) if mark else ""
         hint = explain(error, text)
@@ -229,6 +232,18 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
         mend = f"write {what}, as key: value"
         raise ConfigError(f"{show(data)} is no mapping", file=file, mend=mend, kind="is no mapping")
     return data
+
+
+def _plainly(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLError:
+    """The same complaint by PyYAML's own parser, which knows better than libyaml what was meant."""
+    if len(text) <= _MOST_EXPLAINED:
+        try:
+            load(text, PureLoader)
+        except yaml.MarkedYAMLError as other:
+            return other
+        except (yaml.YAMLError, ValueError, OverflowError):
+            return error
+    return error
 
 
 def _where(mark: Any, text: str) -> str:

@@ -101,11 +101,22 @@ class Catalog:
         self.bad: dict[tuple[str, str], WasmError] = {}
         """What is left out, with the reason."""
         self._versions: dict[str, dict[str, FunctionSource]] = {}
-        for name, version, folder in _scan(directory):
+        for folder in _named(directory):
             try:
-                self._versions.setdefault(name, {})[version] = _source(directory, name, version, folder)
-            except (ConfigError, ModuleLoadError) as error:
-                self.refuse(name, version, error)
+                versions = _versions(folder)
+            except ConfigError as error:
+                self.refuse(folder.name, "", error)
+                continue
+            for version, version_folder in versions.items():
+                self._add(folder.name, version, version_folder)
+
+    def _add(self, name: str, version: str, folder: Path) -> None:
+        try:
+            source = _source(self.directory, name, version, folder)
+        except (ConfigError, ModuleLoadError) as error:
+            self.refuse(name, version, error)
+        else:
+            self._versions.setdefault(name, {})[version] = source
 
     def refuse(self, name: str, version: str, error: WasmError) -> None:
         """Leave a version out; raises ``error`` without ``leave_out``."""
@@ -154,19 +165,25 @@ class Catalog:
         return versions[version]
 
 
-def _scan(directory: Path) -> Iterator[tuple[str, str, Path]]:
-    """Name, version and folder of all that is there."""
+def _named(directory: Path) -> Iterator[Path]:
+    """The folders of functions."""
     for folder in _folders(directory, "functionsDir"):
-        name = folder.name
-        if not is_function_name(name):
+        if is_function_name(folder.name):
+            yield folder
+        else:
             logger.warning("%s: not a function name, skipped", folder)
-            continue
-        for version_folder in _folders(folder, name):
-            version = version_folder.name[1:]
-            if version_folder.name[:1] != "v" or not is_version(version):
-                logger.warning("%s: not a version (v1, v1.2, ...), skipped%s", version_folder, _bare(version_folder))
-                continue
-            yield name, version, version_folder
+
+
+def _versions(folder: Path) -> dict[str, Path]:
+    """The folders of a function's versions. Raises ConfigError."""
+    found = {}
+    for version_folder in _folders(folder, folder.name):
+        version = version_folder.name[1:]
+        if version_folder.name[:1] == "v" and is_version(version):
+            found[version] = version_folder
+        else:
+            logger.warning("%s: not a version (v1, v1.2, ...), skipped%s", version_folder, _bare(version_folder))
+    return found
 
 
 def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from apps import add_function
 
 from starlette_wasm.exceptions import ConfigError, FunctionNotFound, ModuleLoadError
 from starlette_wasm.functions.catalog import Catalog
@@ -124,3 +129,94 @@ def test_a_wrong_manifest_is_an_error_that_names_file_key_and_mend(functions, te
     (root / "a/v1/function.yaml").write_text(text)
     with pytest.raises(ConfigError, match=rf"function\.yaml: .*{key}.*{problem}"):
         Catalog(root)
+
+
+SECRET = "sk-live-0123456789abcdef"
+
+
+def outside(tmp_path: Path) -> Path:
+    """A file of the host that no link in functionsDir may lead to."""
+    file = tmp_path / "host" / "f.wasm"
+    file.parent.mkdir()
+    file.write_text(SECRET)
+    return file
+
+
+LINKS: dict[str, Callable[[Path, Path], object]] = {
+    "manifest": lambda folder, out: (folder / "f/v1/function.yaml").symlink_to(out),
+    "manifest by steps": lambda folder, out: [
+        (folder / "f/v1/step").symlink_to(out.parent),
+        (folder / "f/v1/function.yaml").symlink_to("step/f.wasm"),
+    ],
+    "module": lambda folder, out: [(folder / "f/v1/f.wasm").unlink(), (folder / "f/v1/f.wasm").symlink_to(out)],
+    "version": lambda folder, out: (folder / "f/v2").symlink_to(out.parent),
+    "name": lambda folder, out: [(out.parent / "v1").symlink_to("."), (folder / "g").symlink_to(out.parent)],
+    "relative": lambda folder, out: (folder / "f/v1/function.yaml").symlink_to("../../../host/f.wasm"),
+    "to a directory": lambda folder, out: (folder / "f/v1/function.yaml").symlink_to(folder),
+    "a FIFO": lambda folder, out: os.mkfifo(folder / "f/v1/function.yaml"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_no_link_is_followed_out_of_functions_dir(tmp_path: Path, kind: str) -> None:
+    add_function(tmp_path, "f", "echo")
+    LINKS[kind](tmp_path / "functions", outside(tmp_path))
+    with pytest.raises((ConfigError, ModuleLoadError)) as caught:
+        Catalog(tmp_path / "functions")
+    assert SECRET not in str(caught.value)
+    assert str(tmp_path / "functions") in str(caught.value)
+
+
+def test_links_that_stay_inside_are_followed(tmp_path: Path) -> None:
+    """As a ConfigMap is mounted: what is seen are links into a hidden folder, which is a link too."""
+    add_function(tmp_path, "f", "echo", description="mine")
+    functions = tmp_path / "functions"
+    (functions / "..2026").mkdir()
+    for name in ("f.wasm", "function.yaml"):
+        (functions / "f/v1" / name).rename(functions / "..2026" / name)
+        (functions / "f/v1" / name).symlink_to(f"../../..data/{name}")
+    (functions / "..data").symlink_to("..2026")
+    (functions / "f/v2").symlink_to("v1")
+    (tmp_path / "link").symlink_to("functions")
+    for root in (functions, tmp_path / "link"):
+        sources = list(Catalog(root))
+        assert {source.version: source.manifest.description for source in sources} == {"1": "mine", "2": "mine"}
+        for source in sources:
+            with source.open() as stream:
+                assert stream.read(4) == b"\0asm"
+
+
+def test_a_manifest_is_bounded(tmp_path: Path) -> None:
+    add_function(tmp_path, "f", "echo")
+    file = tmp_path / "functions/f/v1/function.yaml"
+    file.write_text("description: " + "x" * (65536 - 14) + "\n")
+    assert len(Catalog(tmp_path / "functions")) == 1
+    for text, problem in (
+        ("description: " + "x" * (65536 - 13) + "\n", "larger than 64 KiB"),
+        ("a: " + "[" * 60_000, "nested too deeply"),
+        ("a: " + "{a: " * 15_000, "nested too deeply"),
+        ("- " * 30_000, "nested too deeply"),
+        ("a: &a [" + "1, " * 9000 + "]\nb: [" + "*a, " * 9000 + "]", "more than 1000000 entries"),
+    ):
+        file.write_text(text)
+        begin = time.monotonic()
+        with pytest.raises(ConfigError, match=problem) as caught:
+            Catalog(tmp_path / "functions")
+        assert (caught.value.file, time.monotonic() - begin < 5) == (str(file), True)
+
+
+def test_what_is_bad_is_left_out_where_that_is_wanted(tmp_path: Path) -> None:
+    for name in ("good", "bad", "gone", "closed"):
+        add_function(tmp_path, name, "echo")
+    folder = tmp_path / "functions"
+    (folder / "bad/v1/function.yaml").write_text("protokol: cgi")
+    (folder / "gone/v1/gone.wasm").unlink()
+    (folder / "closed/v2").mkdir()
+    with pytest.raises(ConfigError, match="protokol"):
+        Catalog(folder)
+    catalog = Catalog(folder, leave_out=True)
+    assert [str(each) for each in catalog] == ["closed v1", "good v1"]
+    assert sorted(catalog.bad) == [("bad", "1"), ("closed", "2"), ("gone", "1")]
+    assert "protokol" in str(catalog.why_bad("bad", None))
+    assert catalog.why_bad("closed", None) is None
+    assert catalog.why_bad("closed", "2") is not None

@@ -619,3 +619,37 @@ def test_messages_to_a_stopped_server_do_not_see_the_old_rules(tmp_path: Path) -
             assert (await http.get("/old")).status_code == 404
 
     run(main())
+
+
+SECRETS: dict[str, Callable[[Path, str], object]] = {
+    "a value of the config": lambda folder, text: edit(folder / "wasm.yaml", healthCheckIntervalMs=text),
+    "a value of a policy": lambda folder, text: (folder / "policies/p.yaml").write_text(f"allowedHosts: ['{text}@h']"),
+    "a key": lambda folder, text: (folder / "policies/p.yaml").write_text(f"{text}: 1"),
+    "all of a policy": lambda folder, text: (folder / "policies/p.yaml").write_text(text),
+    "a name in YAML": lambda folder, text: (folder / "policies/p.yaml").write_text(f"a: *{text}"),
+    "a manifest": lambda folder, text: (folder / "functions/hello/v1/function.yaml").write_text(f"protocol: {text}"),
+    "a function": lambda folder, text: edit(folder / "wasm.yaml", rules=[{"pathPattern": "/a", "functionName": text}]),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_ready_names_what_is_wrong_without_its_value(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = config_file(tmp_path, {"/a": "hello"}, policies={"p": {}}, exposeEndpoints=True)
+    secret = "sk-live:0123456789 abcdef"
+
+    async def main() -> None:
+        async with (
+            WasmRuntime(file, settings(reload_interval_ms=0)) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            SECRETS[kind](tmp_path, secret)
+            with pytest.raises(WasmError):
+                await runtime.reload()
+            answer = (await http.get("/ready")).text
+            assert "0123456789" not in answer
+            assert str(tmp_path) in answer
+            assert kind == "a name in YAML" or "0123456789" in caplog.text
+
+    run(main())
