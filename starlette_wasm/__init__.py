@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .asgi.middleware import WasmMiddleware
     from .asgi.routes import WasmRoute, wasm_endpoint, wasm_route
+    from .asgi.rules import WasmRules
     from .config.policy import DirMapping, SandboxPolicy
     from .config.router import CanaryConfig, EdgeRouterConfig, RouteRule
     from .config.settings import WasmSettings
@@ -63,6 +64,7 @@ __all__ = [
     "WasmError",
     "WasmMiddleware",
     "WasmRoute",
+    "WasmRules",
     "WasmRuntime",
     "WasmSettings",
     "wasm_endpoint",
@@ -72,6 +74,7 @@ __all__ = [
 _MODULES = {
     "asgi.middleware": ("WasmMiddleware",),
     "asgi.routes": ("WasmRoute", "wasm_endpoint", "wasm_route"),
+    "asgi.rules": ("WasmRules",),
     "config.policy": ("DirMapping", "SandboxPolicy"),
     "config.router": ("CanaryConfig", "EdgeRouterConfig", "RouteRule"),
     "config.settings": ("WasmSettings",),

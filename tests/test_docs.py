@@ -54,7 +54,8 @@ def test_the_quick_start_answers(quick_start, monkeypatch):
 def test_the_fastapi_app_answers(quick_start, monkeypatch):
     with TestClient(load(quick_start, "fast", monkeypatch)) as client:
         for path in ("/hello", "/greeting", "/raw"):
-            assert client.get(path).text == "hello from wasm\n"
+            assert client.get(path, headers={"authorization": "Bearer secret"}).text == "hello from wasm\n"
+        assert client.get("/hello").status_code == 401
         assert "/greeting" in client.get("/openapi.json").json()["paths"]
 
 

@@ -7,11 +7,12 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from starlette._utils import get_route_path
 from starlette.requests import cookie_parser
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..binding.target import Target
@@ -26,7 +27,8 @@ from ..runtime.runtime import WasmRuntime
 from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_whole
-from .endpoints import ENDPOINTS
+from .endpoints import ENDPOINTS, Endpoint
+from .guards import patterns_of, seams
 from .routes import find_functions, has_own_middleware
 from .serve import COLD, RUNTIME, body_follows, header, region_of, send_method_not_allowed, send_problem, serve
 from .signals import ServerSignals
@@ -34,9 +36,6 @@ from .templates import each_route, routes_of, rule_template
 
 logger = logging.getLogger("starlette_wasm")
 
-# What must be outside of WasmMiddleware to see the paths that its rules serve.
-_SECURITY = ("AuthenticationMiddleware", "CORSMiddleware", "HTTPSRedirectMiddleware", "SessionMiddleware",
-             "TrustedHostMiddleware")  # fmt: skip
 _SAFE = ("GET", "HEAD")
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
@@ -73,6 +72,9 @@ class WasmMiddleware:
         self._ready = False  # started, and the app's routes are checked
         self._opening: asyncio.Task[None] | None = None
         self._lazy_signals = ServerSignals(runtime)
+        self._behind = False
+        """Whether a WasmRules among the routes serves the rules."""
+        self._said: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -94,7 +96,7 @@ class WasmMiddleware:
         if kind == "http":
             path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
             assert runtime.router is not None
-            match = runtime.router.match(path)
+            match = None if self._behind else runtime.router.match(path)
             if match is not None:
                 route = match.pattern
                 if scope.get("root_path") and runtime.telemetry.active:
@@ -251,10 +253,37 @@ class WasmMiddleware:
             if (wasm.runtime or self.runtime) is runtime:
                 wasm.target(deployment, path, where=f"route {path}")
         if runtime is self.runtime:
-            for path in _native_paths(routes):
+            self._behind = any(_takes_rules(route) for route in _all_routes(routes))
+            self._warn_of_guards(deployment)
+            for path in () if self._behind else _native_paths(routes):
                 match = deployment.router.match(_PARAMETER.sub("x", path))
                 if match is not None:
                     logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
+
+    def _warn_of_guards(self, deployment: Deployment) -> None:
+        """Name what does not guard, and what cannot be reached; again after a reload that changes it."""
+        texts = seams(self.app, patterns_of(deployment.config), behind=self._behind)
+        if self._said != (said := "\n".join(texts)):
+            self._said = said
+            for text in texts:
+                logger.warning("%s", text)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """The runtime, started and checked; closed after, unless it was open before."""
+        ours = not self.runtime.is_open
+        try:
+            await self._start()
+            yield
+        finally:
+            if ours:
+                await self.runtime.close()
+                self._stopped = True
+
+    def endpoint(self, path: str) -> Endpoint | None:
+        """What answers ``path`` where the config says ``exposeEndpoints``."""
+        deployment = self.runtime.deployment if self.runtime.is_open else None
+        return ENDPOINTS.get(path) if deployment is not None and deployment.config.expose_endpoints else None
 
     def _check_start(self) -> None:
         for runtime in {
@@ -264,14 +293,6 @@ class WasmMiddleware:
             runtime.binders.add(self)
             if runtime.is_open:  # a route's own runtime may be opened by the app, later
                 self.check(runtime, runtime.deployment)
-        for name in _names_inside(self.app):
-            config = self.runtime.deployment.config
-            if name in _SECURITY and (config.rules or config.pipelines):
-                logger.warning(
-                    "%s is inside WasmMiddleware and does not see the paths that its rules serve; put it before "
-                    "WasmMiddleware in the middleware list, or add it after with add_middleware",
-                    name,
-                )
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start before the app does, close after it has."""
@@ -311,20 +332,6 @@ def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
     return cookie_parser(cookies).get(stickiness.cookie or "") if cookies else None
 
 
-def _inside(app: object) -> Iterator[object]:
-    """The middleware inside, and the router at the end."""
-    while app is not None:
-        yield app
-        app = getattr(app, "app", None)
-
-
-def _names_inside(app: object) -> Iterator[str]:
-    for each in _inside(app):
-        yield type(each).__name__
-        # An app that was wrapped as a whole has not built its middleware yet.
-        yield from (getattr(listed.cls, "__name__", "") for listed in getattr(each, "user_middleware", ()))
-
-
 def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
     for route in each_route(routes):
         kind = getattr(route, "original_route", route)  # FastAPI's, behind what stands in for it
@@ -332,3 +339,17 @@ def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str
             yield from _native_paths(route.routes, prefix + route.path)
         elif isinstance(kind, Route) and not hasattr(route.endpoint, "wasm"):
             yield prefix + route.path
+
+
+def _takes_rules(route: object) -> bool:
+    """Whether it is a WasmRules without a runtime of its own."""
+    rules = getattr(getattr(route, "original_route", route), "rules_of", route)
+    return getattr(rules, "rules_behind", False) and getattr(rules, "runtime", None) is None
+
+
+def _all_routes(routes: Sequence[BaseRoute]) -> Iterator[object]:
+    for route in each_route(routes):
+        yield route
+        kind = getattr(route, "original_route", route)
+        if isinstance(kind, Mount | Host) and not has_own_middleware(route.app):
+            yield from _all_routes(routes_of(route.app))

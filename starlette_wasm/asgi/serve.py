@@ -9,8 +9,8 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope, Send
 
 from ..binding.target import Target
 from ..engine.fast_path import Answer, Begun
@@ -89,6 +89,19 @@ async def _read(receive: Receive, limit: int) -> bytes:
             return body if chunks is None else b"".join(chunks)
         if chunks is None:
             chunks = [body]
+
+
+def replayed(request: Request, receive: Receive) -> Receive:
+    """``receive`` from the start of the body again, where it was read with ``request.body()``."""
+    body: bytes | None = getattr(request, "_body", None)
+    if body is None:
+        return receive
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
 
 
 async def disconnected(receive: Receive) -> None:

@@ -90,7 +90,7 @@ def _foreign_segment(segments: list[str], index: int, ours: str) -> tuple[str, s
     return problem, f"write {whole}"
 
 
-_METHODS = frozenset(
+KNOWN_METHODS = frozenset(
     (
         *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY", "PRI"),
         *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "ACL", "SEARCH", "REPORT", "BIND"),
@@ -105,7 +105,7 @@ _COMMON = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 def misspelt_method(method: str) -> str | None:
     """The common method that is meant by one that nobody knows; None where it is known, or like none."""
-    if method in _METHODS:
+    if method in KNOWN_METHODS:
         return None
     near = get_close_matches(method, _COMMON, n=1, cutoff=0.7)
     return near[0] if near else None

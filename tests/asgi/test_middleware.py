@@ -14,9 +14,7 @@ from apps import JSON, add_constant, app, client, config, config_file, native, r
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -332,45 +330,6 @@ def test_a_sticky_cookie_may_be_in_any_of_several_headers(tmp_path: Path) -> Non
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def security(name: str) -> str:
-    return f"{name} is inside WasmMiddleware and does not see the paths that its rules serve"
-
-
-def test_security_middleware_inside_is_warned_of_in_starlettes_order(
-    wasm: JSON, caplog: pytest.LogCaptureFixture
-) -> None:
-    ours = Middleware(WasmMiddleware, config=wasm, settings=settings())
-    cors, hosts = Middleware(CORSMiddleware), Middleware(TrustedHostMiddleware)
-    with TestClient(Starlette(middleware=[cors, hosts, ours])):
-        assert warnings(caplog) == []
-    with TestClient(Starlette(middleware=[hosts, ours, cors])):
-        (warning,) = warnings(caplog)
-        assert warning.startswith(security("CORSMiddleware"))
-        assert "put it before WasmMiddleware in the middleware list" in warning
-
-
-def test_security_middleware_inside_is_warned_of_in_fastapis_order(
-    wasm: JSON, caplog: pytest.LogCaptureFixture
-) -> None:
-    right, wrong = FastAPI(), FastAPI()
-    right.add_middleware(WasmMiddleware, config=wasm, settings=settings())
-    right.add_middleware(AuthenticationMiddleware, backend=None)
-    with TestClient(right):
-        assert warnings(caplog) == []
-    wrong.add_middleware(AuthenticationMiddleware, backend=None)
-    wrong.add_middleware(WasmMiddleware, config=wasm, settings=settings())
-    with TestClient(wrong):
-        (warning,) = warnings(caplog)
-        assert warning.startswith(security("AuthenticationMiddleware"))
-        assert "add it after with add_middleware" in warning
-
-
-def test_security_middleware_of_a_wrapped_app_is_warned_of(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
-    with TestClient(WasmMiddleware(Starlette(middleware=[Middleware(CORSMiddleware)]), wasm, settings=settings())):
-        (warning,) = warnings(caplog)
-        assert warning.startswith(security("CORSMiddleware"))
 
 
 def test_without_rules_no_middleware_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

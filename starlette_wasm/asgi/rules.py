@@ -1,0 +1,159 @@
+"""``WasmRules``: the rules of a config as the last of an app's routes, behind everything that the app has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
+
+from ..config.notation import KNOWN_METHODS
+from ..config.router import Config
+from ..config.settings import WasmSettings
+from ..exceptions import ConfigError
+from ..runtime.runtime import WasmRuntime
+from .guards import patterns_of, seams
+from .middleware import WasmMiddleware
+from .serve import RUNTIME, replayed
+from .signals import ServerSignals
+
+logger = logging.getLogger("starlette_wasm")
+
+_REST = "starlette_wasm_rest"
+
+
+class WasmRules(BaseRoute):
+    """The last of an app's routes: middleware and routes come before the rules, each guard guards them.
+
+    With ``config`` or ``runtime`` it owns the runtime; give the app ``lifespan=rules.lifespan``, so that what is wrong
+    stops the start. Without them it serves the rules of the nearest WasmMiddleware, which then does not.
+    In FastAPI ``app.include_router(rules.router())`` runs the dependencies of the app and of the include too.
+    """
+
+    rules_behind = True
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        settings: WasmSettings | None = None,
+        runtime: WasmRuntime | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self._server: WasmMiddleware | None = None
+        self._lends: dict[int, WasmMiddleware] = {}
+        if config is not None or runtime is not None or settings is not None:
+            self._server = WasmMiddleware(_not_found, config, settings=settings, runtime=runtime)
+            self.runtime = self._server.runtime
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"WasmRules has no {name}; FastAPI's include_router takes WasmRules(...).router()")
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or not self.takes(scope, get_route_path(scope)):
+            return Match.NONE, {}
+        return Match.FULL, {"endpoint": self}
+
+    def takes(self, scope: Scope, path: str) -> bool:
+        """Whether a rule serves ``path``; true before the start, which the request then waits for."""
+        runtime = self.runtime or scope.get(RUNTIME)
+        if runtime is None or runtime.router is None:
+            return True
+        return self._serves(runtime, path)
+
+    def _serves(self, runtime: WasmRuntime, path: str) -> bool:
+        if runtime.router is not None and runtime.router.match(path) is not None:
+            return True
+        server = self._server
+        return server is not None and server.endpoint(path) is not None
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._server_of(scope)(scope, receive, send)
+
+    def _server_of(self, scope: Scope) -> WasmMiddleware:
+        if self._server is not None:
+            return self._server
+        runtime: WasmRuntime | None = scope.get(RUNTIME)
+        if runtime is None:
+            raise ConfigError("WasmRules has no config", mend="give it config= or runtime=, or add WasmMiddleware")
+        server = self._lends.get(id(runtime))
+        if server is None or server.runtime is not runtime:
+            server = self._lends[id(runtime)] = WasmMiddleware(_not_found, runtime=runtime)
+        return server
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Open the runtime for an app's lifespan, and close it after. Raises what is wrong with the config."""
+        server = self._server
+        if server is None:
+            yield
+            return
+        async with server.opened():
+            for text in seams(app, patterns_of(server.runtime.deployment.config), behind=True):
+                logger.warning("%s", text)
+            signals = ServerSignals(server.runtime)
+            signals.install()
+            try:
+                yield
+            finally:
+                signals.uninstall()
+
+    def router(self, **options: Any) -> Any:
+        """A FastAPI ``APIRouter`` for ``include_router``; ``options`` are its own, such as ``dependencies``."""
+        from fastapi import APIRouter
+        from fastapi.routing import APIRoute
+
+        rules = self
+
+        class RulesRoute(APIRoute):
+            """Matches where a rule does, so that dependencies run for those paths alone."""
+
+            def __init__(self, *given: Any, **named: Any) -> None:
+                super().__init__(*given, **named)
+                self.rules_of = rules
+
+            def matches(self, scope: Scope) -> tuple[Match, Scope]:
+                match, child = super().matches(scope)
+                if match is Match.NONE or not rules.takes(scope, "/" + child["path_params"][_REST]):
+                    return Match.NONE, {}
+                return match, child
+
+        async def wasm_rules(request: Request) -> Response:
+            return _Answer(rules, request)
+
+        router = APIRouter(lifespan=self.lifespan, route_class=RulesRoute, **options)
+        path, methods = f"/{{{_REST}:path}}", sorted(KNOWN_METHODS)
+        router.add_api_route(path, wasm_rules, include_in_schema=False, response_model=None, methods=methods)
+        return router
+
+
+class _Answer(Response):
+    """Serves the request by the rules, below the prefix of the include."""
+
+    def __init__(self, rules: WasmRules, request: Request) -> None:
+        self._rules = rules
+        self._request = request
+        self.background = None
+        super().__init__()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        params = dict(scope["path_params"])
+        rest = "/" + params.pop(_REST)
+        root = scope["path"].removesuffix(rest)
+        inner = {**scope, "path_params": params, "root_path": root}
+        await self._rules.handle(inner, replayed(self._request, receive), send)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        return
+    if "app" in scope:
+        raise HTTPException(404)
+    await PlainTextResponse("Not Found", 404)(scope, receive, send)
