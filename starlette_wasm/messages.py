@@ -12,7 +12,7 @@ from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from starlette.datastructures import URL
 from starlette.types import Scope
@@ -22,6 +22,8 @@ from starlette.types import Scope
 # Ports up to 64999: Starlette takes no host whose port is over 65535.
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._-]+(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?").fullmatch
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~!$&'()*+,;=:@-]*").fullmatch  # RFC 3986, pchar without escapes
+_PATH = "/!$&'()*+,;=:@"
+_ASCII = "".join(map(chr, range(0x80)))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
 
 
@@ -74,8 +76,8 @@ class EdgeRequest:
     last value of a repeated key. ``multi_value_headers`` and ``multi_value_query`` hold all values, only of
     those names that occur more than once. ``body`` is None when empty, and base64 where ``is_base64_encoded``
     (of bytes that are not UTF-8). ``context`` is filled in by the runtime. ``raw_path`` is the path as the
-    client sent it, percent-encoded and with the mount's prefix, empty where that is not known; only the
-    ``cgi`` protocol passes it on.
+    client sent it, percent-encoded and with the mount's prefix, empty where there was no client; only the ``cgi``
+    protocol passes it on by itself, others in ``url``.
     """
 
     path: str = "/"
@@ -138,7 +140,7 @@ class EdgeRequest:
                 text = b64encode(body).decode("ascii")
                 is_base64 = True
 
-        raw_path = scope.get("raw_path")
+        raw_path = _raw_path(scope)
         return cls(
             path,
             scope["method"],
@@ -147,21 +149,36 @@ class EdgeRequest:
             text,
             is_base64,
             {name: param if isinstance(param, str) else str(param) for name, param in params.items()} if params else {},
-            _full_url(scope, headers, query_string),
+            _full_url(scope, raw_path, headers, query_string),
             repeated,
             repeated_query,
             None,
-            raw_path.decode("latin-1") if raw_path else "",
+            raw_path,
         )
 
 
-def _full_url(scope: Scope, headers: dict[str, str], query_string: bytes) -> str:
-    """The same as ``str(URL(scope=scope))``, with the path percent-encoded, and without building that object where
-    the scope is a common one.
+def _raw_path(scope: Scope) -> str:
+    """The path as the client sent it, bytes beyond ASCII percent-encoded; one that is made from the decoded path where
+    the server gives none, or where that of the server is not of this path, as behind a middleware that rewrites it.
     """
     path: str = scope["path"]
-    if not _PLAIN_PATH(path):
-        path = quote(path, safe="/!$&'()*+,;=:@", errors="replace")
+    given: bytes | None = scope.get("raw_path")
+    if given:
+        raw = given.partition(b"?")[0].decode("latin-1")
+        if not raw.isascii():
+            raw = quote(raw.encode("latin-1"), safe=_ASCII)
+        if raw == path or unquote(raw) == path:
+            return raw
+        root: str = scope.get("root_path", "")
+        if root and path == root + unquote(raw):  # of which not every server puts the prefix before both
+            return quote(root, safe=_PATH) + raw
+    return path if _PLAIN_PATH(path) else quote(path, safe=_PATH, errors="replace")
+
+
+def _full_url(scope: Scope, path: str, headers: dict[str, str], query_string: bytes) -> str:
+    """The same as ``str(URL(scope=scope))``, with the path as it was sent, and without building that object where the
+    scope is a common one.
+    """
     if not query_string.isascii():
         # RFC 3986 has only ASCII in a query; servers let other bytes pass, and URL() raises for some.
         query_string = quote(query_string, safe="!#$%&'()*+,/:;=?@[]~").encode("ascii")
@@ -187,6 +204,7 @@ class EdgeResponse:
     headers: dict[str, str | list[str]] = field(default_factory=dict)
     body: str = ""
     is_base64_encoded: bool = False
+    _length: int | None = field(default=None, init=False, repr=False, compare=False)
     _decoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -164,7 +164,7 @@ def test_requests_of_the_asgi_transport_are_read():
     anyio.run(post)
     assert seen[0].path == "/a b/c"
     assert seen[0].raw_path == "/a%20b%2Fc"
-    assert seen[0].url == "http://testserver/a%20b/c?x=1"
+    assert seen[0].url == "http://testserver/a%20b%2Fc?x=1"
     assert (seen[0].body, seen[0].headers["x-y"], seen[0].query) == ("hi", "z", {"x": "1"})
 
 

@@ -356,7 +356,7 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
 def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
     """A function's response as one of Starlette's."""
     status, headers, body = render(response, method, checked=True)
-    return _response(status, with_request_id(headers, request_id), body)
+    return _Answer(status, with_request_id(headers, request_id), body)
 
 
 def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:

@@ -244,19 +244,23 @@ def _one_memory(section: bytes) -> int:
 
 
 def _exports(section: bytes) -> tuple[int, set[int]]:
-    """The function _start, and all functions that are exported."""
-    reader, start, memory = Reader(section), None, False
+    """The function _start, or _initialize of a reactor without it, and all functions that are exported."""
+    reader, memory = Reader(section), False
+    starts: dict[str, int] = {}
     functions: set[int] = set()
     for _ in range(reader.u32()):
         name, kind, index = reader.name(), reader.byte(), reader.u32()
         if kind == 0:
             functions.add(index)
-            if name == "_start":
-                start = index
+            if name in ("_start", "_initialize"):
+                starts[name] = index
         if name == GUEST_MEMORY and kind == 2:
             memory = True
+    start = starts.get("_start", starts.get("_initialize"))
     if start is None:
-        raise UnsupportedError("it exports no function _start; build it as a WASI command, not as a library")
+        raise UnsupportedError(
+            "it exports no function _start; build it as a WASI command, or as a reactor whose _initialize does the work"
+        )
     if not memory:
         raise UnsupportedError("it does not export its memory as 'memory'")
     return start, functions

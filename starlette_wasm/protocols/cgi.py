@@ -18,6 +18,7 @@ from starlette_wasm.protocols.headers import (
     check_name,
     check_status,
     check_value,
+    declared_length,
 )
 
 # Credentials, and what other variables say (RFC 3875, section 4.1.18); what belongs to the connection; and
@@ -42,7 +43,7 @@ _HIDDEN = frozenset(
 # "x_a" and "x-a" would be one variable: only names that can be told apart get in.
 _is_plain_name = re.compile(r"[a-z0-9-]+").fullmatch
 _origin = re.compile(r"([a-z]+)://(\[[^\]/?#]*\]|[^:/?#]*)(?::([0-9]{1,5}))?").match
-_path_characters = re.compile(r"%[0-9A-Fa-f]{2}|.", re.DOTALL).findall
+_slashes = re.compile(r"/|%2[Ff]").finditer
 
 _find_blank_line = re.compile(rb"(?:\A|\n)\r?\n").search
 _status = re.compile(r"([0-9]{3})(?:[ \t].*)?").fullmatch
@@ -86,7 +87,7 @@ class CgiProtocol:
             ("PATH_INFO", path_info),
             ("PATH_TRANSLATED", path_info),
             ("QUERY_STRING", query),
-            ("CONTENT_TYPE", headers.get("content-type", "")),
+            ("CONTENT_TYPE", _as_received(headers.get("content-type", ""))),
             ("CONTENT_LENGTH", str(len(request.content))),
             ("REMOTE_ADDR", address),
             ("REMOTE_HOST", address),
@@ -97,7 +98,7 @@ class CgiProtocol:
             ("X_RAW_PATH_INFO", _raw_path_info(request.raw_path, path_info)),
         ]
         variables += [
-            (f"HTTP_{name.upper().replace('-', '_')}", value)
+            (f"HTTP_{name.upper().replace('-', '_')}", _as_received(value))
             for name, value in headers.items()
             if _is_plain_name(name) and name not in _HIDDEN
         ]
@@ -117,6 +118,7 @@ class CgiProtocol:
         for name in ("content-type", "location"):
             if isinstance(headers.get(name), list):
                 raise ResponseError(f"header '{name}' given twice", 0)
+        length = declared_length(headers)
         try:
             code = 302 if "location" in headers else 200
             if status is not None:
@@ -127,9 +129,11 @@ class CgiProtocol:
             raise ResponseError(error.problem, 0) from None
         body = stdout[blank.end() :]
         try:
-            return EdgeResponse(code, headers, body.decode())
+            response = EdgeResponse(code, headers, body.decode())
         except UnicodeDecodeError:
-            return EdgeResponse(code, headers, b64encode(body).decode("ascii"), True)
+            response = EdgeResponse(code, headers, b64encode(body).decode("ascii"), True)
+        response._length = length
+        return response
 
 
 def _split_path(path: str, route: str) -> tuple[str, str]:
@@ -160,10 +164,24 @@ def _query_string(request: EdgeRequest) -> str:
 
 
 def _raw_path_info(raw_path: str, path_info: str) -> str:
-    """The end of ``raw_path`` that decodes to ``path_info``; without one ``path_info`` is encoded anew."""
-    length = len(to_utf8(path_info))
-    raw = "".join(_path_characters(raw_path)[-length:]) if length else ""
+    """The end of ``raw_path`` that decodes to ``path_info``; without one ``path_info`` is encoded anew.
+
+    It begins with a slash, and has as many of them as ``path_info``, escaped or not.
+    """
+    slashes = [match.start() for match in _slashes(raw_path)]
+    count = path_info.count("/")
+    raw = raw_path[slashes[-count] :] if 0 < count <= len(slashes) else ""
     return raw if unquote(raw) == path_info else quote(to_utf8(path_info))
+
+
+def _as_received(value: str) -> str:
+    """A header that came as UTF-8, which is read as Latin-1 like all headers."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _read_headers(block: bytes) -> dict[str, str | list[str]]:

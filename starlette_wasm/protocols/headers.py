@@ -7,6 +7,7 @@ was built or changed by a caller is checked when it is rendered.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from starlette_wasm.messages import EdgeResponse
 from starlette_wasm.protocols.errors import ResponseError
@@ -14,15 +15,18 @@ from starlette_wasm.protocols.errors import ResponseError
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024
 
-# RFC 9110, section 7.6.1, and what else is between two hops only. Content-Length is the host's to compute.
+# RFC 9110, section 7.6.1, and what else is between two hops only. Content-Length is the host's to compute. Server and
+# Date are those of the server that the app runs on: uvicorn and hypercorn add theirs to those of the app.
 _DROPPED = frozenset(
     {
         "connection",
         "content-length",
+        "date",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",
+        "server",
         "te",
         "trailer",
         "transfer-encoding",
@@ -74,6 +78,12 @@ def check_value(name: str, value: object) -> str:
     value = value.strip(" \t")
     # The first two are a fifth of the regex's price, and true for nearly every value.
     if not (value.isascii() and value.isprintable()) and not _is_value(value):
+        beyond = next((char for char in value if char > "\xff"), None)
+        if beyond is not None:
+            raise ResponseError(
+                f"illegal character in the value of header {shorten(name)}: U+{ord(beyond):04X} is beyond Latin-1;"
+                " percent-encode it"
+            )
         raise ResponseError(f"illegal character in the value of header {shorten(name)}")
     return value
 
@@ -118,6 +128,15 @@ def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[s
     return checked
 
 
+def declared_length(headers: Mapping[str, str | list[str]]) -> int | None:
+    """What a guest says in ``Content-Length``, which only an answer to HEAD takes over; None where it says nothing."""
+    for name, value in headers.items():
+        if len(name) == 14 and name.lower() == "content-length" and isinstance(value, str):
+            value = value.strip(" \t")
+            return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+    return None
+
+
 def check_status(status: object) -> int:
     """The status code.
 
@@ -143,11 +162,13 @@ def render(
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
     ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
-    that of the body which is left out. 204 and 304 have neither (RFC 9110, section 8.6), 205 has an empty body.
+    the guest's own, else that of the body which is left out, and there is none where there is no body either. 204 and
+    304 have neither (RFC 9110, section 8.6), 205 has an empty body.
 
     Raises:
         ResponseError: The response was built or changed by the caller, and is not valid.
     """
+    declared = response._length if checked else declared_length(response.headers)
     if not checked:
         response = EdgeResponse(
             check_status(response.status_code),
@@ -168,5 +189,12 @@ def render(
     if status == 204 or status == 304:
         return status, raw, b""
     content = b"" if status == 205 else response.content
-    raw.append((b"content-length", b"%d" % len(content)))
-    return status, raw, b"" if method == "HEAD" else content
+    length = len(content)
+    if method == "HEAD":
+        if declared is not None:
+            length = declared
+        elif not content:
+            return status, raw, b""
+        content = b""
+    raw.append((b"content-length", b"%d" % length))
+    return status, raw, content

@@ -21,6 +21,7 @@ from starlette_wasm.protocols.headers import (
     check_base64,
     check_headers,
     check_status,
+    declared_length,
     shorten,
 )
 
@@ -58,8 +59,8 @@ _STRING, _INTEGER, _BOOL, _HEADERS = Kind.STRING, Kind.INTEGER, Kind.BOOL, Kind.
 def scan(data: bytes, kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], dict[str, int]]:
     """Read a JSON object and return the values of the keys in ``kinds``, and where each of them starts.
 
-    The places are indices into the decoded text (see `byte_offset`). Values of other keys are checked for
-    grammar, not returned.
+    The places are indices into the decoded text (see `byte_offset`). A key whose value is null is absent, but
+    for integers. Values of other keys are checked for grammar, not returned.
 
     Raises:
         ResponseError: No UTF-8, no object, a duplicate key in it or in its headers, a value of another kind,
@@ -105,7 +106,9 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
         return None
     for key, value in pairs:
         kind = kinds.get(key)
-        if kind is _HEADERS and type(value) is tuple:
+        if value is None and kind is not None and kind is not _INTEGER:
+            del found[key]
+        elif kind is _HEADERS and type(value) is tuple:
             headers = found[key] = dict(value)
             if len(headers) != len(value):
                 return None
@@ -181,13 +184,15 @@ class _Scanner:
                 pos = self.skip(pos)
             else:
                 places[key] = pos
-                if kind is _STRING and first == '"':
+                if kind is not _INTEGER and (null := _literal(text, pos)) and null[0] == "null":
+                    pos = null.end()
+                elif kind is _STRING and first == '"':
                     found[key], pos = self.string(pos)
                 elif kind is _HEADERS and first == "{":
                     found[key], pos = self.headers(pos)
                 elif kind is _INTEGER and first in "-0123456789" and first:
                     found[key], pos = self.integer(key, pos)
-                elif kind is _BOOL and (literal := _literal(text, pos)) and literal[0] != "null":
+                elif kind is _BOOL and (literal := _literal(text, pos)):
                     found[key] = literal[0] == "true"
                     pos = literal.end()
                 else:
@@ -386,6 +391,7 @@ class ResponseReader:
                 found.get(self.body, ""),
                 found.get(self.is_base64, False),
             )
+            response._length = declared_length(headers or {})
             if response.is_base64_encoded:
                 key = self.body
                 check_base64(response)

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring as quoted
 from starlette_wasm.messages import EdgeRequest, EdgeResponse, to_utf8
 from starlette_wasm.protocols.edge import strings
 from starlette_wasm.protocols.errors import ResponseError
-from starlette_wasm.protocols.headers import check_headers
+from starlette_wasm.protocols.headers import check_headers, declared_length
 from starlette_wasm.protocols.jsonscan import ResponseReader
 
 _reader = ResponseReader(status="status", headers="headers", body="data", is_base64="base64", default_status=200)
@@ -49,6 +49,8 @@ class WwsProtocol:
             headers[name] = value
         if response.body:
             headers.setdefault("content-type", "text/html")
+        if response._length is None:  # it may be there as content_length
+            response._length = declared_length(headers)
         # Again, as content_length was none of the names that are dropped, and content-length is.
         response.headers = check_headers(headers)
         return response

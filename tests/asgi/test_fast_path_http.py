@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
-from starlette_wasm import WasmMiddleware, WasmRoute, WasmRuntime
+from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime
 from starlette_wasm.asgi import serve as serving
 from starlette_wasm.canary.state import Live
 from starlette_wasm.engine import instance
@@ -287,13 +287,20 @@ async def nothing() -> JSON:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def test_a_guest_that_has_begun_is_dropped_where_the_long_way_cannot_be_gone(tmp_path: Path, kinds: Kinds) -> None:
+def test_a_guest_that_has_begun_is_dropped_where_the_long_way_cannot_be_gone(
+    tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> EdgeRequest:
+        raise AttributeError("decode")
+
+    monkeypatch.setattr(EdgeRequest, "from_scope", broken)
+
     async def go() -> None:
         async with WasmRuntime(rules(tmp_path), settings()) as runtime:
             app = WasmMiddleware(Starlette(), runtime=runtime)
             for name in ("broken", "base64", "long"):
-                with pytest.raises(AttributeError, match="decode"):  # a path that is no bytes
-                    await app(scope_of(f"/{name}/a", raw_path="/"), nothing, sent([]))
+                with pytest.raises(AttributeError, match="decode"):
+                    await app(scope_of(f"/{name}/a"), nothing, sent([]))
             assert kinds == {"Begun": 3}
             assert runtime.stats()["live"] == 0
 

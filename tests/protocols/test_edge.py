@@ -147,7 +147,6 @@ def test_a_whole_response_is_decoded_with_clean_headers():
         (b'{"status_code":2e2}', "'status_code' must be an integer", 15),
         (b'{"status_code":null}', "'status_code' must be an integer", 15),
         (b'{"status_code":200,"status_code":200}', "duplicate key", 19),
-        (b'{"status_code":200,"body":null}', "'body' must be a string", 26),
         (b'{"status_code":200,"body":{}}', "'body' must be a string", 26),
         (b'{"status_code":200,"headers":{"a b":""}}', "illegal header name 'a b'", 29),
         (b'{"body":"\xc3\xa9","status_code":1}', "status must be", 27),

@@ -118,8 +118,6 @@ def test_escapes_are_read_in_keys_and_values():
         ('{"i":null}', "'i' must be an integer", 5),
         ('{"i":' + "9" * 19 + "}", "'i' is out of range", 5),
         ('{"b":1}', "'b' must be true or false", 5),
-        ('{"b":null}', "'b' must be true or false", 5),
-        ('{"s":null}', "'s' must be a string", 5),
         ('{"s":["x"]}', "'s' must be a string", 5),
         ('{"h":[]}', "'h' must be an object of strings, or lists of strings", 5),
         ('{"h":{"a":1}}', "value of header 'a' must be a string, or a list of strings", 10),
@@ -239,6 +237,8 @@ def oracle(text: str) -> dict[str, object]:
         raise ValueError("duplicate key")
     result = {}
     for key, value in found[1]:
+        if value is None and key in "sbh":
+            continue
         if key == "s":
             if not isinstance(value, str):
                 raise ValueError(key)

@@ -84,7 +84,7 @@ static void mark(const char *bytes, uint8_t kind) {
 }
 
 static struct {
-  PyObject *method, *headers, *path, *query_string, *http_version, *scheme;
+  PyObject *method, *headers, *path, *query_string, *http_version, *raw_path, *scheme;
 } keys;
 
 static struct {
@@ -138,9 +138,10 @@ static bool ready(void) {
   keys.path = PyUnicode_InternFromString("path");
   keys.query_string = PyUnicode_InternFromString("query_string");
   keys.http_version = PyUnicode_InternFromString("http_version");
+  keys.raw_path = PyUnicode_InternFromString("raw_path");
   keys.scheme = PyUnicode_InternFromString("scheme");
   return names.content_type && names.content_length && names.request_id && keys.method && keys.headers && keys.path &&
-         keys.query_string && keys.http_version && keys.scheme;
+         keys.query_string && keys.http_version && keys.raw_path && keys.scheme;
 }
 
 static bool all(struct span text, uint8_t kind) {
@@ -375,6 +376,11 @@ static bool put_url(struct text *t, PyObject *scope, struct span host, struct sp
   PyObject *path_is = PyDict_GetItemWithError(scope, keys.path);
   if (!path_is || !of_str(path_is, &path) || !path.len || path.at[0] != '/' || !all(path, IN_PATH))
     return false;
+  PyObject *raw_is = PyDict_GetItemWithError(scope, keys.raw_path); /* as received, where escapes may stand for these */
+  struct span raw;
+  if (PyErr_Occurred() || (raw_is && raw_is != Py_None &&
+                           (!of_bytes(raw_is, &raw) || raw.len != path.len || memcmp(raw.at, path.at, raw.len))))
+    return false;
   if (!host.at || !plain_host(host) || !all(scheme, IN_HOST))
     return false;
   return PUT(t, "\"url\":\"") && put(t, scheme.at, scheme.len) && PUT(t, "://") && put(t, host.at, host.len) &&
@@ -533,7 +539,7 @@ static bool header_value(struct reader *r, struct span *value) {
 
 /* What headers.py drops without a look at the value, and what the host says itself. */
 static bool dropped(struct span name) {
-  return IS(name, "content-length") || IS(name, "keep-alive") || IS(name, "proxy-authenticate") ||
+  return IS(name, "content-length") || IS(name, "date") || IS(name, "server") || IS(name, "keep-alive") || IS(name, "proxy-authenticate") ||
          IS(name, "proxy-authorization") || IS(name, "proxy-connection") || IS(name, "te") || IS(name, "trailer") ||
          IS(name, "transfer-encoding") || IS(name, "upgrade") || IS(name, "x-request-id");
 }
