@@ -447,3 +447,10 @@ def test_a_damaged_module_is_refused_or_runs_within_its_limits(engine, name, cha
         compiled.close()
     assert len(outcome.stdout) <= 1 << 16
     assert engine.state.live == 0
+
+
+def test_a_reactor_whose_initialize_does_the_work_runs(wat):
+    text = command("(call $print_i32 (i32.const 7))").replace('"_start"', '"_initialize"')
+    assert numbers(run(wat(text))) == [7]
+    both = command("(call $print_i32 (i32.const 7))", more='(func (export "_initialize") unreachable)')
+    assert numbers(run(wat(both))) == [7]

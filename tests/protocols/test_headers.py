@@ -161,9 +161,8 @@ def test_nothing_that_could_split_a_response_is_ever_rendered(headers, body, is_
     except ResponseError:
         return
     names = [name for name, _ in raw]
-    assert names.count(b"content-length") == (
-        method != "HEAD" or len(EdgeResponse(200, {}, body, is_base64).content) > 0
-    )
+    told = method != "HEAD" or EdgeResponse(200, {}, body, is_base64).content != b""
+    assert names.count(b"content-length") == told
     assert not {b"connection", b"server", b"date"} & set(names)
     for name, value in raw:
         assert name
