@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette._utils import get_route_path
-from starlette.requests import cookie_parser
 from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +24,7 @@ from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
+from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_whole
 from .endpoints import ENDPOINTS, Endpoint
@@ -329,7 +329,7 @@ def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
     if stickiness.header is not None:
         return header(scope, stickiness.header.lower().encode("latin-1"))
     cookies = header(scope, b"cookie")
-    return cookie_parser(cookies).get(stickiness.cookie or "") if cookies else None
+    return cookie_value(cookies, stickiness.cookie or "") if cookies else None
 
 
 def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:

@@ -19,6 +19,7 @@ VALUE_TYPES = {
     0x70: "funcref",
     0x6F: "externref",
 }
+_REFERENCES = (0x63, 0x64)  # (ref null ht) and (ref ht), each before a heap type
 PREAMBLE = b"\0asm\1\0\0\0"
 COMPONENT_PREAMBLE = b"\0asm\x0d\0\1\0"
 
@@ -69,6 +70,26 @@ class Reader:
         while data[at] > 0x7F:
             at += 1
         self.at = at + 1
+
+    def value_type(self) -> int:
+        """Read a value type (core specification 3.0, 5.3.5) and return its shortest form, a byte of VALUE_TYPES.
+
+        ``(ref null func)`` and ``(ref null extern)`` have a form of two bytes, which is valid without any proposal.
+        """
+        kind = self.byte()
+        if kind not in _REFERENCES:
+            return kind
+        heap = self.byte()
+        if kind == 0x63 and heap in (0x70, 0x6F):
+            return heap
+        raise UnsupportedError(f"it has the value type 0x{kind:02x} 0x{heap:02x}")
+
+    def skip_block_type(self) -> None:
+        """Step over the type of a block: a value type, nothing (0x40), or the index of a type."""
+        if self.data[self.at] in _REFERENCES:
+            self.value_type()
+        else:
+            self.skip_leb()
 
     def take(self, size: int) -> bytes:
         self.at += size
@@ -142,7 +163,8 @@ CALL = b"\x10"
 # memory.grow is 0x40 and the index of memory 0, which may be padded.
 _MAYBE_GROW = re.compile(rb"\x40\x80{0,4}\x00")
 _NO_IMMEDIATE = frozenset([0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)])
-_ONE_LEB = frozenset([0x02, 0x03, 0x04, 0x0C, 0x0D, 0x10, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2])
+_BLOCKS = frozenset([0x02, 0x03, 0x04])
+_ONE_LEB = frozenset([0x0C, 0x0D, 0x10, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2])
 
 
 def _skip_memarg(reader: Reader) -> None:
@@ -184,7 +206,7 @@ def grows(body: bytes) -> list[tuple[int, int]]:
     reader = Reader(body)
     for _ in range(reader.u32()):  # the locals
         reader.skip_leb()
-        reader.skip_leb()
+        reader.value_type()
     found = []
     end = len(body)
     while reader.at < end:
@@ -196,14 +218,19 @@ def grows(body: bytes) -> list[tuple[int, int]]:
                 found.append((begin, reader.at))
         elif opcode in _NO_IMMEDIATE:
             pass
+        elif opcode in _BLOCKS:
+            reader.skip_block_type()
         elif 0x28 <= opcode <= 0x3E:
             _skip_memarg(reader)
         elif opcode == 0x11:
             reader.skip_leb()
             reader.skip_leb()
-        elif opcode == 0x0E or opcode == 0x1C:
-            for _ in range(reader.u32() + (opcode == 0x0E)):
+        elif opcode == 0x0E:
+            for _ in range(reader.u32() + 1):
                 reader.skip_leb()
+        elif opcode == 0x1C:
+            for _ in range(reader.u32()):
+                reader.value_type()
         elif opcode == 0x43:
             reader.at += 4
         elif opcode == 0x44:

@@ -67,7 +67,7 @@ def _at_most(count: int, most: int, what: str) -> None:
 def _tables(section: bytes) -> Iterator[int]:
     reader = Reader(section)
     for _ in range(reader.u32()):
-        reader.byte()  # the type of its elements
+        reader.value_type()
         _, minimum, _ = reader.limits()
         yield minimum
 
@@ -76,5 +76,5 @@ def _locals(body: bytes) -> int:
     reader, count = Reader(body), 0
     for _ in range(reader.u32()):
         count += reader.u32()
-        reader.byte()
+        reader.value_type()
     return count

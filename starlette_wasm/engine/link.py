@@ -201,7 +201,7 @@ def _types(section: bytes) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     for _ in range(reader.u32()):
         if reader.byte() != 0x60:
             raise UnsupportedError("it has a type that is no function type")
-        kinds = [[reader.byte() for _ in range(reader.u32())] for _ in range(2)]
+        kinds = [[reader.value_type() for _ in range(reader.u32())] for _ in range(2)]
         try:
             params, results = (tuple(binary.VALUE_TYPES[kind] for kind in part) for part in kinds)
         except KeyError as error:
@@ -215,7 +215,7 @@ def _imports(section: bytes, types: list[tuple[tuple[str, ...], tuple[str, ...]]
     for _ in range(reader.u32()):
         module, imported, kind = reader.name(), reader.name(), reader.byte()
         if kind != 0:
-            what = {1: "table", 2: "memory", 3: "global", 4: "tag"}.get(kind, "thing")
+            what = {1: "table", 2: "memory", 3: "global", 4: "tag"}.get(kind, "group in the compact form")
             raise UnsupportedError(f"it imports a {what}, {module}.{imported}; a function imports WASI functions only")
         index = reader.u32()
         name = _OURS.get((module, imported), imported if module == WASI else "")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support import GUESTS, SIGNATURES, WASI, command, imported, numbers, run
 
 from starlette_wasm.engine import binary, capi
+from starlette_wasm.engine.binary import leb
 from starlette_wasm.engine.engine import OutOfInstances
 from starlette_wasm.engine.module import InvalidModuleError, Module, UnsupportedModuleError
 from starlette_wasm.engine.outcome import End
@@ -454,3 +455,32 @@ def test_a_reactor_whose_initialize_does_the_work_runs(wat):
     assert numbers(run(wat(text))) == [7]
     both = command("(call $print_i32 (i32.const 7))", more='(func (export "_initialize") unreachable)')
     assert numbers(run(wat(both))) == [7]
+
+
+def _with_locals(types: bytes, body: bytes) -> bytes:
+    """A command whose _start has these locals and this body."""
+    return binary.join(
+        {
+            binary.TYPE: b"\1\x60\0\0",
+            binary.FUNCTION: b"\1\0",
+            binary.MEMORY: b"\1\0\1",
+            binary.EXPORT: leb(2) + binary.name("memory") + b"\2\0" + binary.name("_start") + b"\0\0",
+            binary.CODE: b"\1" + leb(len(types + body) + 1) + types + body + b"\x0b",
+        },
+        [],
+    )
+
+
+@pytest.mark.parametrize("kind", [b"\x63\x70", b"\x63\x6f", b"\x70"])
+@pytest.mark.parametrize("before", [b"", b"\x02\x63\x70\xd0\x70\x0b\x1a", b"\xd0\x70\xd0\x70\x41\0\x1c\1\x63\x70\x1a"])
+def test_memory_grow_behind_types_of_two_bytes_is_seen(engine, kind, before):
+    grow = bytes.fromhex("4180fd0c1a41204000417f460440000b01010101")
+    locals_ = b"\3" + (b"\1" + kind) * 2 + b"\x43" + kind
+    module = Module.compile(engine, _with_locals(locals_, before + grow))
+    outcome = run(module, limits=Limits(memory_pages=2))
+    assert outcome.refused_pages == 32
+
+
+def test_locals_of_two_byte_types_are_counted(engine):
+    with pytest.raises(UnsupportedModuleError, match="49,001 locals"):
+        Module.compile(engine, _with_locals(b"\2\1\x63\x70" + leb(49_000) + b"\x63\x70", b""))
