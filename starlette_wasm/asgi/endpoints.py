@@ -63,6 +63,8 @@ def _notes(runtime: WasmRuntime) -> Iterator[str]:
     """What is amiss without being a reason to stay away."""
     for topic, note in runtime.notes.items():
         yield f"{topic}: {note}"
+    if runtime.state == "open":
+        yield from runtime.health.notes()
     yield from runtime.canaries.notes
     for name, state in runtime.circuits.items():
         if state is not Circuit.CLOSED:

@@ -30,7 +30,17 @@ from .coalesce import send_whole
 from .endpoints import ENDPOINTS, Endpoint
 from .guards import patterns_of, seams
 from .routes import find_functions, has_own_middleware
-from .serve import COLD, RUNTIME, body_follows, header, region_of, send_method_not_allowed, send_problem, serve
+from .serve import (
+    COLD,
+    RUNTIME,
+    asked_version,
+    body_follows,
+    header,
+    region_of,
+    send_method_not_allowed,
+    send_problem,
+    serve,
+)
 from .signals import ServerSignals
 from .templates import each_route, routes_of, rule_template
 
@@ -160,7 +170,7 @@ class WasmMiddleware:
         runtime = self.runtime
         deployment = runtime.deployment
         stickiness = deployment.stickiness
-        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
+        version = asked_version(runtime, scope)
         sticky_key = _sticky_key(scope, stickiness) if stickiness else None
         region = region_of(runtime, scope)
         healthy = runtime.health.healthy
@@ -200,7 +210,7 @@ class WasmMiddleware:
         if refusal.reason is Reason.METHOD_NOT_ALLOWED:
             await send_method_not_allowed(scope, send, refusal.allowed)
             return
-        version = header(scope, b"x-wasm-version") if runtime.heard.allow_version_header else None
+        version = asked_version(runtime, scope)
         error: WasmError
         if refusal.reason is Reason.VERSION_NOT_FOUND:
             error = FunctionNotFound(name, version)

@@ -187,6 +187,11 @@ def region_of(runtime: WasmRuntime, scope: Scope) -> str:
     return runtime.region(header(scope, b"x-region")) if heard.trust_region_header else heard.region
 
 
+def asked_version(runtime: WasmRuntime, scope: Scope) -> str | None:
+    """Return the version that the request asks for in ``x-wasm-version``, if that is heard; an empty one is none."""
+    return (header(scope, b"x-wasm-version") or None) if runtime.heard.allow_version_header else None
+
+
 def header(scope: Scope, wanted: bytes) -> str | None:
     """The value of a header, as guests are told it."""
     values = [value for name, value in scope["headers"] if name == wanted]

@@ -72,9 +72,10 @@ class Shares:
                         trials[at] = replace(trial, shadow=shadow)
             elif part.out:
                 _spread(weights, canary, Fraction())
+        outs = {(function, part.canary) for function, part in self._parts.items() if part.out}
         scale = lcm(*(weight.denominator for weight in weights))
         return [
-            Choice(rule, target, int(weight * scale), trial)
+            Choice(rule, target, int(weight * scale), trial, (rule.function_name, rule.version) in outs)
             for (rule, target), weight, trial in zip(members, weights, trials, strict=True)
         ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import combinations, pairwise, product
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -137,6 +137,10 @@ class EdgeRouterConfig(FileModel):
     )
     default_policy: Name | None = Field(default=None, description="Policy of defaultFunction.")
     health_check_interval_ms: StrictInt = Field(default=10000, ge=1, le=86_400_000)
+    ready_requires: Literal["all", "serving"] | list[FunctionName] = Field(
+        default="serving",
+        description="Which functions /ready needs: all, those that take traffic (serving), or a list of names.",
+    )
     canaries: list[CanaryConfig] = Field(default=[])
     pipelines: list[PipelineConfig] = Field(default=[])
     circuit_breaker: CircuitBreakerConfig = Field(default=CircuitBreakerConfig(), description="Of pipelines' calls.")

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,16 +90,31 @@ class Health:
         self._publish()
 
     def reasons(self) -> list[str]:
-        """Why the functions are not all ready, if so."""
+        """Say why traffic must stay away: only what ``readyRequires`` names counts."""
+        needed = self._needed()
         sick = {
             f"{subject} is unhealthy: {subject.reason}"
             for subject in self._subjects.values()
-            if subject.key in self._out
+            if subject.key in self._out & needed
         }
-        pending = {str(subject) for subject in self._subjects.values() if subject.healthy is None}
+        pending = {str(each) for each in self._subjects.values() if each.healthy is None and each.key in needed}
         if pending and not self._settled:
             sick.add(f"not probed yet: {', '.join(sorted(pending))}")
         return sorted(sick)
+
+    def notes(self) -> list[str]:
+        """Say what is unhealthy without being a reason to stay away."""
+        spared = self._out - self._needed()
+        idle = (subject for subject in self._subjects.values() if subject.key in spared)
+        return sorted({f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle})
+
+    def _needed(self) -> Set[Key]:
+        """Give the keys of what takes this node out if it fails."""
+        required = self._runtime.deployment.config.ready_requires
+        if required == "all":
+            return self._subjects.keys()
+        serving = _serving(self._runtime.deployment, self._is_healthy)
+        return serving if required == "serving" else {key for key in serving if key[0] in required}
 
     def verdicts(self) -> dict[tuple[str, str], bool | None]:
         """Whether each version of a function works, under every policy; None as long as nobody knows."""
@@ -111,7 +126,7 @@ class Health:
 
     def _is_healthy(self, target: Target | Pipeline) -> bool:
         # A pipeline has fallbacks of its own.
-        return isinstance(target, Pipeline) or (target.name, target.version, target.policy.name) not in self._out
+        return isinstance(target, Pipeline) or _key(target) not in self._out
 
     async def run(self) -> None:
         """Probe for ever."""
@@ -204,10 +219,26 @@ def _what(deployment: Deployment) -> Iterator[tuple[Key, LoadedFunction, Target 
     bound = set()
     for target in deployment.bound:
         bound.add((target.name, target.version))
-        yield (target.name, target.version, target.policy.name), target.function, target
+        yield _key(target), target.function, target
     for (name, version), function in deployment.functions.items():
         if (name, version) not in bound:
             yield (name, version, ""), function, None
+
+
+def _key(target: Target) -> Key:
+    return target.name, target.version, target.policy.name
+
+
+def _serving(deployment: Deployment, healthy: Callable[[Target | Pipeline], bool]) -> set[Key]:
+    """Give the keys of what requests reach, and nothing else answers for."""
+    ruled: dict[int, bool] = {}
+    for target, weighted in deployment.router.targets():
+        ruled[id(target)] = ruled.get(id(target), False) or weighted
+    default = deployment.default
+    if default is not None and healthy(default):
+        ruled = dict.fromkeys(ruled, False)
+    # What no rule has is bound by routes, pipelines, calls, or as the default.
+    return {_key(target) for target in deployment.bound if ruled.get(id(target), True)}
 
 
 def _same(subject: Subject, function: LoadedFunction, target: Target | None) -> bool:

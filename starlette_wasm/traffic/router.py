@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
@@ -58,6 +58,8 @@ class Choice(Generic[R, T]):
     target: T
     weight: int
     trial: Trial[T] | None = None
+    out: bool = False
+    """Nothing may reach it, not even a request that asks for its version: such as a canary that was rolled back."""
 
 
 class Reason(Enum):
@@ -139,6 +141,11 @@ class Router(Generic[R, T]):
         group, params = found
         return Match(group.pattern, params, group) if params else group.match
 
+    def targets(self) -> Iterator[tuple[T, bool]]:
+        """Yield the target of each rule, and whether it has a weight, once for each region and method."""
+        for group in self._groups:
+            yield from group.targets()
+
     def reweigh(self, weigh: Weigh[R, T], functions: Collection[str]) -> None:
         """Weigh the rules of the patterns that serve one of ``functions`` anew; the turns of the others go on.
 
@@ -176,6 +183,12 @@ class Group(Generic[R, T]):
 
     def serves(self, functions: Collection[str]) -> bool:
         return any(rule.function_name in functions for rule, _ in self._members)
+
+    def targets(self) -> Iterator[tuple[T, bool]]:
+        for by_method in self.pools.values():
+            for pool in by_method.values():
+                if isinstance(pool, _Pool):
+                    yield from pool.targets()
 
     def weighed(self, weigh: Weigh[R, T]) -> _Pools[R, T]:
         """The rules by region and method, with these weights. Raises ValueError."""
@@ -234,11 +247,16 @@ class _Pool(Generic[R, T]):
         self._subsets: dict[tuple[bool, tuple[int, ...]], Cycle] = {}
         self._lock = Lock()
 
+    def targets(self) -> Iterator[tuple[T, bool]]:
+        return ((choice.target, choice.weight > 0) for choice in self._choices)
+
     def pick(self, healthy: Callable[[T], bool] | None, version: str | None, sticky_key: str | None) -> Pick[R, T]:
         among = self._weighted
         forced = version is not None and self._versioned
         if forced:
-            among = tuple([i for i, choice in enumerate(self._choices) if choice.rule.version == version])
+            among = tuple(
+                [i for i, choice in enumerate(self._choices) if choice.rule.version == version and not choice.out]
+            )
             if not among:
                 return _VERSION_NOT_FOUND
         if healthy is not None:

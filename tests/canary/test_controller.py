@@ -40,10 +40,16 @@ def functions(folder: Path, *, flaky: int = 0) -> None:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, canary: dict[str, Any], *, url: str = "", rule: dict[str, Any] | None = None, **keys: Any
+    folder: Path,
+    canary: dict[str, Any],
+    *,
+    url: str = "",
+    rule: dict[str, Any] | None = None,
+    heard: dict[str, bool] | None = None,
+    **keys: Any,
 ) -> AsyncIterator[tuple[WasmRuntime, httpx.AsyncClient]]:
     wasm = config(folder, {"/f": {"functionName": "f"} | (rule or {})}, canaries=[canary], exposeEndpoints=True, **keys)
-    runtime = WasmRuntime(wasm, settings(canary_url=url or f"sqlite:///{folder / 'canary.db'}"))
+    runtime = WasmRuntime(wasm, settings(canary_url=url or f"sqlite:///{folder / 'canary.db'}", **(heard or {})))
     app = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
     async with runtime, client(app) as http:
         yield runtime, http
@@ -404,3 +410,18 @@ def test_what_is_wrong_with_a_canary_is_said_at_start(tmp_path: Path, caplog: py
 
     run(main())
     assert any("no rule serves both v1 and v2 of f" in line for line in caplog.messages)
+
+
+def test_a_forced_version_does_not_reach_what_is_out(tmp_path: Path) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        async with serving(tmp_path, SLOW, heard={"allow_version_header": True}) as (runtime, http):
+            asked = {"x-wasm-version": "2"}
+            assert await versions(http, 2, headers=asked) == {"v2": 2}
+            assert await versions(http, 10, headers={"x-wasm-version": ""}) == {"v1": 9, "v2": 1}
+            await runtime.canaries.abort("f")
+            await eventually(lambda: record(runtime).status is Status.ABORTED, within=30)
+            assert await versions(http, 2, headers=asked) == {"404": 2}
+
+    run(main())

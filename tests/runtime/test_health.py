@@ -139,7 +139,8 @@ def test_where_nothing_healthy_is_left_the_default_answers_or_503(tmp_path: Path
         async with serving(tmp_path, [{"version": "2"}], **keys) as served:
             assert (await served.http.get("/f")).text == "is switched"
             served.switch(on=False)
-            await served.ready(503)
+            await eventually(lambda: served.runtime.health.verdicts()["f", "2"] is False)
+            assert (await served.http.get("/ready")).status_code == (200 if default == "hello" else 503)
             response = await served.http.get("/f")
             if default == "hello":
                 assert response.text == "hello"
@@ -356,3 +357,27 @@ def test_a_wrong_health_check_is_an_error_with_key_and_mend(tmp_path: Path, chec
     (tmp_path / "functions/hello/v1/function.yaml").write_text(f"healthCheck: {check}\n")
     with pytest.raises(ConfigError, match=re.escape(WRONG[check])):
         Catalog(tmp_path / "functions")
+
+
+@pytest.mark.parametrize(
+    ("rules", "keys", "status"),
+    [
+        ([{"version": "1"}, {"version": "2", "weight": 0}], {}, 200),
+        ([{"version": "1"}, {"version": "2", "weight": 0}], {"readyRequires": "all"}, 503),
+        (BOTH, {}, 503),
+        (BOTH, {"readyRequires": ["hello"]}, 200),
+        (BOTH, {"readyRequires": ["f"]}, 503),
+        ([{"version": "2"}], {"defaultFunction": "hello"}, 200),
+    ],
+)
+def test_ready_fails_only_for_what_takes_traffic(tmp_path: Path, rules: list[JSON], keys: JSON, status: int) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, rules, **keys) as served:
+            served.switch(on=False)
+            await eventually(lambda: served.runtime.health.verdicts()["f", "2"] is False)
+            response = await served.http.get("/ready")
+            assert response.status_code == status
+            body = response.json()
+            assert any("f v2 is unhealthy" in each for each in body["notes" if status == 200 else "reasons"])
+
+    run(main())
