@@ -71,4 +71,6 @@ else:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        sys.exit(print(__doc__))
     sys.exit(not build())

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from damage import flip_bits
+from damage_cache import flip_bits
 
 HERE = Path(__file__).parent
 

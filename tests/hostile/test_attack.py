@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_attack import grown, one_by_one, together
+from attack import grown, one_by_one, together
 from hostile_manifest import GUESTS, TIMEOUT, Refused
 from hostile_range import REFUSED, RUNNING, SOURCES, Range, refusal, serving, used
 

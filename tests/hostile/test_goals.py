@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_goals import full_route, markers, memory_bombs, spinners
+from attack_goals import full_route, markers, memory_bombs, spinners
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hostile_soak import RUNNING, soak
+from soak import RUNNING, soak
 
 
 def test_under_load_every_answer_is_right_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:

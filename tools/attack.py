@@ -11,9 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "engine")]
-
-from hostile_range import REFUSED, RUNNING, Range, refusal, serving, used  # noqa: E402
+from hostile_range import REFUSED, RUNNING, Range, refusal, serving, used
 
 
 async def one_by_one(there: Range, repeat: int) -> None:
@@ -127,7 +125,7 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # hostile guests have much to say
     if options.goals:
-        from hostile_goals import measure
+        from attack_goals import measure
 
         wrong = measure(options.only, options.runs, options.invocations)
     else:

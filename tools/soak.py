@@ -27,13 +27,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "engine")]
-
-import httpx  # noqa: E402
-import yaml  # noqa: E402
-from hostile_attack import quantile  # noqa: E402
-from hostile_manifest import Answer, Guest  # noqa: E402
-from hostile_range import RUNNING, config, used  # noqa: E402
+import httpx
+import yaml
+from attack import quantile
+from hostile_manifest import Answer, Guest
+from hostile_range import RUNNING, config, used
 
 GROWTH = 0.05
 WARM_UP = 200

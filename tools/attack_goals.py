@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import yaml
-from hostile_attack import quantile
+from attack import quantile
 from hostile_manifest import BY_NAME, frame
 from hostile_range import HEALTHY, HERE, SOURCES, add, module_of, serving, settings
 from hostile_wat import assemble

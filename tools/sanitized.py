@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fuzz_targets import checker, corpus, target
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".fuzz"
 TARGETS = ("quick_requests", "quick_responses")
 """Those that come to the C."""
@@ -41,7 +41,13 @@ def environment() -> dict[str, str]:
         subprocess.run([cc, f"-print-file-name={name}.so"], capture_output=True, text=True, check=True).stdout.strip()
         for name in ("libasan", "libubsan")
     ]
-    return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(copy), "LD_PRELOAD": " ".join(libraries)}
+    path = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
+    return {
+        **os.environ,
+        **_ENVIRONMENT,
+        "PYTHONPATH": path,
+        "LD_PRELOAD": " ".join(libraries),
+    }
 
 
 def fuzz(name: str, minutes: float, environment: dict[str, str]) -> bool:

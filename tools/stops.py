@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 from apps import config_file
 from processes import SERVED, Server
 

@@ -26,7 +26,7 @@ from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
 from starlette_wasm.functions.loader import LoadedFunction, load
 
-_HELLO = Path(__file__).parent.parent / "guests" / "hello.wasm"
+_HELLO = Path(__file__).parents[1] / "tests" / "guests" / "hello.wasm"
 _KEY = "0" * 64
 
 
