@@ -336,10 +336,13 @@ class WasmMiddleware:
 
 
 def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
+    """The caller's key; None for a caller without one, an empty one included: all of them are not one caller."""
     if stickiness.header is not None:
-        return header(scope, stickiness.header.lower().encode("latin-1"))
-    cookies = header(scope, b"cookie")
-    return cookie_value(cookies, stickiness.cookie or "") if cookies else None
+        key = header(scope, stickiness.header.lower().encode("latin-1"))
+    else:
+        cookies = header(scope, b"cookie")
+        key = cookie_value(cookies, stickiness.cookie or "") if cookies else None
+    return key if key and key.strip(' \t,"') else None
 
 
 def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:

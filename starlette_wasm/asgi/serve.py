@@ -18,7 +18,7 @@ from ..engine.native.library import hot
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
 from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
 from ..protocols.headers import render
-from ..sync.cancel_scope import Interrupted
+from ..sync.cancel_scope import Gone, Interrupted
 from ..sync.timeout import within
 from ..telemetry import Exchange
 from .coalesce import send_whole
@@ -46,6 +46,21 @@ Call = Callable[..., Awaitable[EdgeResponse]]
 
 def body_follows(scope: Scope, limit: int) -> bool:
     """Whether there may be a body. Raises RequestTooLarge, of the head too, where that is known already."""
+    return _may_follow(scope, limit) and not _expects_nothing(scope)
+
+
+def _expects_nothing(scope: Scope) -> bool:
+    """Whether ``100 Continue`` is expected for a body of no bytes: to ask the server for it would send that answer."""
+    expects = announced = False
+    for name, value in scope["headers"]:
+        if name == b"expect":
+            expects = True
+        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
+            announced = True
+    return expects and not announced and scope.get("http_version") in _ANNOUNCED
+
+
+def _may_follow(scope: Scope, limit: int) -> bool:
     if hot is not None and (found := hot.follows(scope, limit, MAX_HEAD)) is not None:
         return found
     size, follows = len(scope["path"]) + len(scope.get("query_string", b"")), False
@@ -113,6 +128,17 @@ async def disconnected(receive: Receive) -> None:
         await asyncio.sleep(_REPLAY_PAUSE)
 
 
+def gone_of(scope: Scope, receive: Receive, body: bytes) -> Gone | None:
+    """What notices that the client has gone away, once the body has been read.
+
+    None for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
+    and may not where nothing is awaited (RFC 9110, section 10.1.1).
+    """
+    if not body and header(scope, b"expect") is not None:
+        return None
+    return partial(disconnected, receive)
+
+
 async def serve(
     runtime: WasmRuntime,
     target: Target | Pipeline,
@@ -158,7 +184,7 @@ async def serve(
                     request,
                     client=scope.get("client"),
                     cold=cold,
-                    gone=partial(disconnected, receive),
+                    gone=gone_of(scope, receive, body),
                     exchange=exchange,
                 )
             assert request.context is not None

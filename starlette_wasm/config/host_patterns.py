@@ -69,7 +69,7 @@ class HostPattern:
                 raise HostSyntaxError("has a path", f"write {scheme}://host:port, and nothing after it")
             return cls(text, network=_network(name), port=port)
         if name.startswith("*."):
-            domain = name[2:]
+            domain = name[2:].removesuffix(".")
             if not isinstance(_host(domain), str):
                 raise HostSyntaxError("has a wildcard before an IP address", "write a network, such as 10.0.0.0/8")
             return cls(text, scheme=scheme, suffix=f".{domain}", port=port)
@@ -154,7 +154,10 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _host(name: str) -> str | IPv4Address | IPv6Address:
-    """The host in lower case, or the IP address that it is. Strict: no parser takes it for another."""
+    """The host in lower case, or the IP address that it is. Strict: no parser takes it for another.
+
+    A final dot is taken off: it is the same host, written from the root.
+    """
     if ":" in name:
         try:
             if "%" not in name:
@@ -162,6 +165,7 @@ def _host(name: str) -> str | IPv4Address | IPv6Address:
         except ValueError:
             pass
         raise HostSyntaxError("is no IPv6 address", "write host:port, [2001:db8::1] or [2001:db8::1]:443")
+    name = name.removesuffix(".")
     labels = name.split(".")
     if _NUMERIC.match(labels[-1]):
         try:

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from threading import Lock
 
@@ -79,6 +80,22 @@ def leaves_nothing(target: Target) -> bool:
 def may_repeat(method: str, headers: Mapping[str, str]) -> bool:
     """Whether the client has said that the same request may be carried out twice."""
     return method in IDEMPOTENT or "idempotency-key" in headers
+
+
+def asked_pause(answer: EdgeResponse | WasmError) -> float:
+    """The seconds that a step's ``Retry-After`` asks for (RFC 9110, section 10.2.3): a number or a date; else 0."""
+    if not isinstance(answer, EdgeResponse):
+        return 0.0
+    values = [value for name, value in answer.headers.items() if name.lower() == "retry-after"]
+    if not values or not isinstance(value := values[0], str):
+        return 0.0
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)

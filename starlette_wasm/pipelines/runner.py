@@ -28,7 +28,7 @@ from .breaker import Breaker, Circuit
 from .handover import hand_over
 from .merge import as_collection, as_object
 from .plan import Call, Callee, Parallel, Pipeline
-from .retry import Failure, Refused, may_repeat
+from .retry import Failure, Refused, asked_pause, may_repeat
 from .trace import Trace, around
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Run:
         tried = 1
         result = await self._attempt(call, call.callee, given, tried)
         while isinstance(result, Failure) and tried < call.attempts:
-            wait = call.backoff.delay(tried)
+            wait = max(call.backoff.delay(tried), asked_pause(result.answer))
             refused = self._refused(call, result, wait)
             if refused is not None:
                 self._trace.not_retried(call, refused.value)

@@ -173,16 +173,18 @@ def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
 def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
     if not logger.isEnabledFor(logging.CRITICAL):
         return
-    count = stderr.count(b"\n") + (not stderr.endswith(b"\n"))
+    lines = [line for line in stderr.split(b"\n") if line.strip()]
+    count = len(lines)
+    if not count:
+        return
     allowance = _allowance(target.name)
     given = allowance.take(min(count, MAX_LINES))
-    if given:
-        # Only LF ends a line: what else some viewer may take for an end is escaped.
-        for raw in stderr.split(b"\n", given)[:given]:
-            line = raw.decode("utf-8", "replace").removesuffix("\r")
-            level = severity(line[:MAX_LINE])
-            if logger.isEnabledFor(level):
-                logger.log(level, "%s: %s", target, escape(_cut(line)), extra=extra)
+    # Only LF ends a line: what else some viewer may take for an end is escaped.
+    for raw in lines[:given]:
+        line = raw.decode("utf-8", "replace").removesuffix("\r")
+        level = severity(line[:MAX_LINE])
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s: %s", target, escape(_cut(line)), extra=extra)
     if count > MAX_LINES:
         logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
     dropped = allowance.report()

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from starlette_wasm import WasmMiddleware, wasm_endpoint, wasm_route
+from starlette_wasm import WasmMiddleware, WasmRoute, wasm_endpoint, wasm_route
 from starlette_wasm.asgi.coalesce import send_whole
 from starlette_wasm.asgi.routes import Call
 
@@ -76,9 +76,9 @@ def app_of(folder: Path, *outside: Middleware) -> Starlette:
     add_constant(folder, "short", b'{"status_code":200,"body":"ok"}')
     add_constant(folder, "long", b'{"status_code":200,"body":"%s"}' % LONG)
     add_constant(folder, "empty", b'{"status_code":204}')
-    rules = {f"/{name}": name for name in ("short", "long", "empty", "exit3")}
+    rules = {f"/{name}": name for name in ("short", "long", "empty", "exit3", "sleep_ms")}
     wasm = Middleware(WasmMiddleware, config=config(folder, rules), settings=settings())
-    routes = [handled, Route("/endpoint", wasm_endpoint("short")), Route("/native", _native)]
+    routes = [handled, Route("/endpoint", wasm_endpoint("short"), methods=["GET", "POST"]), Route("/native", _native)]
     return Starlette(routes=routes, middleware=[*outside, wasm])
 
 
@@ -177,6 +177,34 @@ def test_middleware_outside_sees_both_messages(tmp_path: Path, outside: Any) -> 
         ((status, headers, content),) = ask(port, GET % b"/short")
         assert (status, content, headers[b"content-length"]) == (200, b"ok", b"2")
         assert len(writes) == (2 if outside is OwnReceive else 1)
+
+
+def answer_to(port: int, head: str, body: bytes = b"") -> tuple[bool, int]:
+    """Whether ``100 Continue`` came first, and the status of the answer. The body is sent after the first line."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        stream = connection.makefile("rb")
+        status = int(stream.readline().split()[1])
+        if status != 100:
+            return False, status
+        connection.sendall(body)
+        stream.readline()
+        return True, int(stream.readline().split()[1])
+
+
+@pytest.mark.parametrize("http", HTTP)
+@pytest.mark.parametrize("path", ["/sleep_ms", "/short", "/route", "/handled/a", "/endpoint"])
+def test_continue_is_sent_only_for_a_body_that_is_awaited(tmp_path: Path, http: str, path: str) -> None:
+    head = f"{path}?ms=50 HTTP/1.1\nhost: a\nexpect: 100-continue\n"
+    app = app_of(tmp_path)
+    app.routes.append(WasmRoute("/route", function="sleep_ms"))
+    with serving(app, http) as (port, _):
+        assert answer_to(port, f"GET {head}\n") == (False, 200)
+        assert answer_to(port, f"GET {head}content-length: 0\n\n") == (False, 200)
+        assert answer_to(port, f"POST {head}content-length: 0\n\n") == (False, 200)
+        assert answer_to(port, f"POST {head}content-length: 2\n\n", b"ok") == (True, 200)
+        assert answer_to(port, f"POST {head}transfer-encoding: chunked\n\n", b"0\r\n\r\n") == (True, 200)
+        assert answer_to(port, f"POST {head}content-length: 2000000\n\n") == (False, 413)
 
 
 class Cycle:

@@ -316,6 +316,26 @@ def test_rules_and_guests_read_a_header_that_comes_twice_alike(tmp_path: Path) -
         assert seen["context"]["region"] == "home"
 
 
+@pytest.mark.parametrize(
+    ("stickiness", "headers"),
+    [
+        ({"header": "x-user"}, [("x-user", "")]),
+        ({"header": "x-user"}, [("x-user", " "), ("x-user", "")]),
+        ({"cookie": "user"}, [("cookie", "user=")]),
+        ({"cookie": "user"}, [("cookie", 'a=1; user=""')]),
+        ({"cookie": "user"}, [("cookie", "")]),
+    ],
+)
+def test_callers_with_an_empty_key_are_spread(tmp_path: Path, stickiness: JSON, headers: list[tuple[str, str]]) -> None:
+    for version in ("1", "2"):
+        add_constant(tmp_path, "f", b'{"status_code":200,"body":"v%s"}' % version.encode(), version)
+    rules = [{"pathPattern": "/f", "functionName": "f", "version": each, "weight": 50} for each in ("1", "2")]
+    wasm = {"functionsDir": str(tmp_path / "functions"), "stickiness": stickiness, "rules": rules}
+    with TestClient(app(wasm)) as http:
+        answers = [http.get("/f", headers=headers).text for _ in range(20)]
+    assert answers.count("v1") == answers.count("v2") == 10
+
+
 def test_a_sticky_cookie_may_be_in_any_of_several_headers(tmp_path: Path) -> None:
     for version in ("1", "2"):
         add_constant(tmp_path, "f", b'{"status_code": 200, "body": "v%s"}' % version.encode(), version)

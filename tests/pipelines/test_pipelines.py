@@ -95,6 +95,21 @@ def test_the_body_and_headers_of_a_step_become_the_request_of_the_next(tmp_path:
     run(main())
 
 
+@pytest.mark.parametrize(("after", "retries", "least"), [("30", 0, 0.0), ("1", 1, 1.0), ("soon", 1, 0.0)])
+def test_a_retry_waits_as_long_as_the_step_asks(tmp_path: Path, after: str, retries: int, least: float) -> None:
+    async def main() -> None:
+        answer = {"status_code": 503, "headers": {"retry-after": after}, "body": "busy"}
+        add_constant(tmp_path, "busy", json.dumps(answer).encode())
+        async with serving(tmp_path, step("busy", retries=1), functions=()) as ask:
+            begin = asyncio.get_running_loop().time()
+            response = await ask(method="GET", body="")
+            assert asyncio.get_running_loop().time() - begin >= least
+            assert (response.status_code, response.headers["retry-after"]) == (503, after)
+            assert ask.runtime.stats()["retries"] == retries
+
+    run(main())
+
+
 def test_the_last_steps_response_is_the_answer_and_all_steps_share_a_request_id(tmp_path: Path) -> None:
     async def main() -> None:
         add_function(tmp_path, "echo")

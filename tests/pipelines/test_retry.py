@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+
 import pytest
 
 from starlette_wasm.config.pipelines import RetryBudgetConfig
-from starlette_wasm.pipelines.retry import Backoff, RetryBudget, may_repeat
+from starlette_wasm.exceptions import FunctionOverloaded
+from starlette_wasm.messages import EdgeResponse
+from starlette_wasm.pipelines.retry import Backoff, RetryBudget, asked_pause, may_repeat
 from starlette_wasm.pipelines.window import Window
 
 
@@ -56,6 +61,35 @@ def test_a_few_retries_a_second_are_free() -> None:
 )
 def test_the_client_says_whether_a_request_may_be_repeated(method: str, headers: dict[str, str], allowed: bool) -> None:
     assert may_repeat(method, headers) is allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("30", 30, 30),
+        (" 2 ", 2, 2),
+        ("0", 0, 0),
+        ("9" * 400, 1e8, 1e9),
+        ("-5", 0, 0),
+        ("1.5", 0, 0),
+        ("soon", 0, 0),
+        ("", 0, 0),
+        ("\u0665", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        (["5", "6"], 0, 0),
+    ],
+)
+def test_a_pause_that_a_step_asks_for_is_read(value: str | list[str], least: float, most: float) -> None:
+    assert least <= asked_pause(EdgeResponse(503, {"Retry-After": value})) <= most
+
+
+def test_a_date_asks_for_the_pause_until_then() -> None:
+    date = formatdate(time.time() + 100, usegmt=True)
+    assert 60 <= asked_pause(EdgeResponse(503, {"retry-after": date})) <= 101
+
+
+def test_a_fault_or_an_answer_without_the_header_asks_for_no_pause() -> None:
+    assert asked_pause(FunctionOverloaded("f", "full")) == asked_pause(EdgeResponse(503)) == 0
 
 
 def test_a_window_forgets_by_tenths() -> None:

@@ -131,8 +131,15 @@ def test_nothing_that_a_guest_writes_leaves_its_line(stderr: bytes) -> None:
         log_guest(TARGET, Outcome(End.OK, stderr=stderr), CONTEXT)
     finally:
         guest_log.logger.removeHandler(handler)
-    assert len(records) == (len(stderr.removesuffix(b"\n").split(b"\n")) if stderr else 0)
+    assert len(records) == len([line for line in stderr.split(b"\n") if line.strip()])
     assert all(record.getMessage().replace("\t", " ").isprintable() for record in records)
+
+
+def test_blank_lines_are_no_records_and_cost_no_allowance(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_guest(TARGET, Outcome(End.OK, stderr=b"\n \t\r\n" * 3000 + b"a\n\n\r\nb\n \n"), CONTEXT)
+        log_guest(TARGET, Outcome(End.OK, stderr=b"\n\n"), CONTEXT)
+    assert caplog.messages == ["chatty v2: a", "chatty v2: b"]
 
 
 def test_a_forged_record_and_control_characters_are_escaped(caplog: pytest.LogCaptureFixture) -> None:

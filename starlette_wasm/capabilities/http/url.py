@@ -102,6 +102,7 @@ def _ipv6(text: str) -> str:
 
 
 def _name(name: str) -> str:
+    name = name.removesuffix(".")  # the same host, written from the root
     labels = name.split(".")
     if _NUMERIC.fullmatch(labels[-1]):
         try:
