@@ -24,6 +24,10 @@ PREAMBLE = b"\0asm\1\0\0\0"
 COMPONENT_PREAMBLE = b"\0asm\x0d\0\1\0"
 
 
+MAX_CUSTOM = 10_000
+"""Custom sections of a module."""
+
+
 class UnsupportedError(ValueError):
     """The module has something that linking does not handle."""
 
@@ -114,6 +118,8 @@ def split(module: bytes) -> tuple[dict[int, bytes], list[bytes]]:
         body = reader.take(reader.u32())
         if kind == CUSTOM:
             custom.append(body)
+            if len(custom) > MAX_CUSTOM:
+                raise UnsupportedError(f"it has more than {MAX_CUSTOM:,} custom sections; strip it")
         elif kind in _ORDER:
             sections[kind] = body
         else:
@@ -242,9 +248,8 @@ def grows(body: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def replace_memory_grow(body: bytes, function: int) -> bytes:
-    """The body with each ``memory.grow`` replaced by a call of ``function``, which has the same type."""
-    found = grows(body)
+def replace_memory_grow(body: bytes, found: list[tuple[int, int]], function: int) -> bytes:
+    """The body with each ``memory.grow`` that grows() found replaced by a call of ``function``, of the same type."""
     if not found:
         return body
     call = CALL + leb(function)

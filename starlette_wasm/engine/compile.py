@@ -25,7 +25,7 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
 
     Raises InvalidModuleError and UnsupportedModuleError.
     """
-    from . import link  # for who has all code in the cache, it is not loaded
+    from . import dwarf, link  # for who has all code in the cache, it is not loaded
 
     if guest.startswith(COMPONENT_PREAMBLE):
         raise UnsupportedModuleError("it is a component; build it as a core module (a WASI preview 1 command)")
@@ -43,7 +43,14 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
         ptr = capi.compile_module(engine, linked.wasm)
     except (UnsupportedError, capi.EngineError) as error:
         raise UnsupportedModuleError(one_line(str(error))) from None
-    facts = {"host": linked.host, "imports": linked.imports, "min_pages": linked.min_pages}
+    lines, left_out = dwarf.read_lines(guest, linked.grown)
+    facts = {
+        "host": linked.host,
+        "imports": linked.imports,
+        "min_pages": linked.min_pages,
+        "lines": lines.facts() if len(lines) else None,
+        "lines_left_out": left_out,
+    }
     return ptr, json.loads(json.dumps(facts))
 
 

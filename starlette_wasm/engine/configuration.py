@@ -14,7 +14,10 @@ OPENERS = frozenset({"path_open", "fd_prestat_get"})
 LINK_DIGEST = hashlib.sha256(
     b"".join(
         Path(__file__).with_name(part).read_bytes()
-        for part in ("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py")
+        for part in (
+            *("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py"),
+            *("dwarf.py", "line_table.py"),
+        )
     )
 ).hexdigest()
 """What a linked module depends on beside the guest."""

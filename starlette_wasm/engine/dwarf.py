@@ -1,74 +1,144 @@
 """From a place in a guest's code to file and line, by the DWARF that the module carries (DWARF 2 to 5, section 6.2).
 
-Only the line table is read. It was written by whoever built the guest: nothing in it is trusted, and what does not
-make sense ends the reading, with the lines found so far.
+Only the line table is read, in one pass when the module is compiled. It was written by whoever built the guest:
+nothing in it is trusted. What does not make sense ends the reading, with the lines found so far, and so does a budget
+of bytes, steps and time.
 """
 
 from __future__ import annotations
 
+import time
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from . import binary
 from .binary import CODE, FUNCTION, IMPORT, Reader, UnsupportedError, vector
+from .line_table import LineTable
 from .link import length_of_grow_call
 
-MAX_BYTES = 1 << 20
-"""Of ``.debug_line``; a larger one is not read. A megabyte takes one or two seconds, once."""
-_MAX_ROWS = 500_000
+MAX_BYTES = 4 << 20
+"""Of ``.debug_line``. What is behind them is not read."""
+MAX_STEPS = 2_000_000
+MAX_SECONDS = 3.0
+"""Of CPU."""
+MAX_ROWS = 100_000
 _MAX_NAMES = 20_000
+_MAX_CHARACTERS = 256 << 10  # of the names that are kept
 _MAX_STRING = 1024
 _MAX_PATH = 160
+_NAME_STEPS = 8  # a name costs as much as several instructions
+_UNIT_STEPS = 32
 _LINE, _LINE_STRINGS, _STRINGS = ".debug_line", ".debug_line_str", ".debug_str"
 _PATH, _DIRECTORY = 1, 2  # DW_LNCT_
 _Sections = dict[str, bytes]
+_Row = tuple[int, int, int]
+Grown = Mapping[int, Sequence[tuple[int, int]]]
+"""Of a function of the guest's own, by its index among them: where each of its ``memory.grow`` begins and ends."""
 
 
-class Lines:
-    """The line table of one module."""
+class _BudgetSpentError(Exception):
+    pass
 
-    def __init__(self, guest: bytes) -> None:
-        """``guest`` is the module as it was built, validated. One without DWARF has no lines."""
-        sections, custom = binary.split(guest)
-        named = {(reader := Reader(body)).name(): body[reader.at :] for body in custom}
-        self._imports = vector(sections.get(IMPORT))[0]
-        self._grow_call = length_of_grow_call(self._imports, vector(sections.get(FUNCTION))[0])
-        self._code = sections.get(CODE, b"\0")
-        self._starts = list(_starts(self._code))
-        self._files: list[str] = []
-        rows = _rows(named, self._files, len(self._code)) if len(named.get(_LINE, b"")) <= MAX_BYTES else iter(())
-        # Where a sequence ends and another begins, the end comes first.
-        table = sorted(rows, key=lambda row: (row[0], row[2] > 0))
-        self._addresses = array("I", [row[0] for row in table])
-        self._places = array("I", [number for row in table for number in row[1:]])
 
-    def __bool__(self) -> bool:
-        return bool(self._addresses)
+class _Budget:
+    """Steps and CPU time for one module."""
 
-    def find(self, function: int, offset: int) -> str | None:
-        """``file:line`` of the byte ``offset`` in a function of the linked module; None where it is not known."""
-        own = function - self._imports
-        if not 0 <= own < len(self._starts):
-            return None
-        begin, size = self._starts[own]
-        address = begin + self._before_linking(self._code[begin : begin + size], offset)
-        at = bisect_right(self._addresses, address) - 1
-        if at < 0 or self._addresses[at] < begin:
-            at += 1  # a trap of the first instruction is told as one of the function's head
-        if at == len(self._addresses) or self._addresses[at] >= begin + size:
-            return None
-        file, line = self._places[2 * at], self._places[2 * at + 1]
-        return f"{self._files[file]}:{line}" if line else None
+    def __init__(self) -> None:
+        self._steps = MAX_STEPS
+        self._next_look = MAX_STEPS
+        self._end = time.thread_time() + MAX_SECONDS
 
-    def _before_linking(self, body: bytes, offset: int) -> int:
-        """Where the byte was before linking put calls into the place of ``memory.grow``."""
-        moved = 0
-        for begin, end in binary.grows(body):
-            if begin + moved >= offset:
-                break
-            moved += self._grow_call - (end - begin)
-        return offset - moved
+    def spend(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise _BudgetSpentError(f"it takes more than {MAX_STEPS:,} steps to read")
+        if self._steps < self._next_look:
+            self._next_look = self._steps - 4096
+            if time.thread_time() > self._end:
+                raise _BudgetSpentError(f"it takes more than {MAX_SECONDS:g} s to read")
+
+
+def read_lines(guest: bytes, grown: Grown) -> tuple[LineTable, str | None]:
+    """The lines of a validated module, by the places after linking, and why some are left out, if so."""
+    sections, custom = binary.split(guest)
+    named = dict(_debug_sections(custom))
+    code = sections.get(CODE, b"\0")
+    files: list[str] = []
+    rows: list[_Row] = []
+    left_out = _read(named, files, len(code), rows)
+    # If one sequence ends at the address at which another begins, the end comes first.
+    rows.sort(key=lambda row: (row[0], row[2] > 0))
+    imports = vector(sections.get(IMPORT))[0]
+    grow_call = length_of_grow_call(imports, vector(sections.get(FUNCTION))[0])
+    columns = _columns(rows, code, imports, _Moves(grown, grow_call))
+    kept, cut = _kept(files, columns[3])
+    return LineTable(kept, columns), left_out or cut
+
+
+def _debug_sections(custom: list[bytes]) -> Iterator[tuple[str, bytes]]:
+    for body in custom:
+        reader = Reader(body)
+        name = reader.name()
+        if name in (_LINE, _LINE_STRINGS, _STRINGS):
+            yield name, body[reader.at :]
+
+
+class _Moves:
+    """How far linking moved a place in a function, for places asked in ascending order."""
+
+    def __init__(self, grown: Grown, grow_call: int) -> None:
+        self._grown = grown
+        self._grow_call = grow_call
+        self.enter(0)
+
+    def enter(self, function: int) -> None:
+        self._left = iter(self._grown.get(function, ()))
+        self._next = next(self._left, None)
+        self._moved = 0
+
+    def after_linking(self, offset: int) -> int:
+        while self._next is not None and self._next[0] < offset:
+            begin, end = self._next
+            self._moved += self._grow_call - (end - begin)
+            self._next = next(self._left, None)
+        return offset + self._moved
+
+
+def _columns(rows: list[_Row], code: bytes, imports: int, moves: _Moves) -> tuple[array[int], ...]:
+    functions, firsts, offsets, files, lines = (array("I") for _ in range(5))
+    at = 0
+    for index, (begin, size) in enumerate(_starts(code)):
+        while at < len(rows) and rows[at][0] < begin:
+            at += 1
+        if at == len(rows):
+            break
+        if rows[at][0] < begin + size:
+            functions.append(index + imports)
+            firsts.append(len(offsets))
+            moves.enter(index)
+        while at < len(rows) and rows[at][0] < begin + size:
+            address, file, line = rows[at]
+            offsets.append(moves.after_linking(address - begin))
+            files.append(file)
+            lines.append(line)
+            at += 1
+    return functions, firsts, offsets, files, lines
+
+
+def _kept(files: list[str], column: array[int]) -> tuple[list[str], str | None]:
+    """The names that rows have, up to a bound; ``column`` is renumbered."""
+    kept: list[str] = []
+    numbers: dict[int, int] = {}
+    left = _MAX_CHARACTERS
+    for row, file in enumerate(column):
+        number = numbers.get(file)
+        if number is None:
+            name = files[file] if file < len(files) else "?"
+            left -= len(name)
+            number = numbers[file] = len(kept)
+            kept.append(name if left >= 0 else "?")
+        column[row] = number
+    return kept, None if left >= 0 else f"the names of its files take more than {_MAX_CHARACTERS >> 10} KiB"
 
 
 def _starts(code: bytes) -> Iterator[tuple[int, int]]:
@@ -79,30 +149,40 @@ def _starts(code: bytes) -> Iterator[tuple[int, int]]:
         reader.at += size
 
 
-def _rows(sections: _Sections, files: list[str], code_size: int) -> Iterator[tuple[int, int, int]]:
-    """Address, number in ``files`` and line; the line is 0 where a sequence ends."""
+def _read(sections: _Sections, files: list[str], code_size: int, rows: list[_Row]) -> str | None:
+    """Add to ``rows``: address, number in ``files`` and line, which is 0 at the end of a sequence."""
     data = sections.get(_LINE, b"")
-    at = count = 0
+    budget = _Budget()
     try:
-        while at + 4 <= len(data):
-            length = int.from_bytes(data[at : at + 4], "little")
-            unit = data[at + 4 : at + 4 + length]
-            at += 4 + length
-            if length >= 0xFFFFFFF0 or len(unit) < length:
-                return
-            for row in _Unit(unit, sections, files).rows(code_size):
-                yield row
-                count += 1
-                if count >= _MAX_ROWS:
-                    return
+        for unit in _units(data[:MAX_BYTES]):
+            budget.spend(_UNIT_STEPS)
+            for row in _Unit(unit, sections, files, budget).rows(code_size):
+                if len(rows) >= MAX_ROWS:
+                    return f"it has more than {MAX_ROWS:,} rows"
+                rows.append(row)
     except (IndexError, ValueError, OverflowError, UnsupportedError):
-        return
+        return None
+    except _BudgetSpentError as error:
+        return str(error)
+    return f"it has more than {MAX_BYTES >> 20} MiB" if len(data) > MAX_BYTES else None
+
+
+def _units(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at + 4 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "little")
+        unit = data[at + 4 : at + 4 + length]
+        at += 4 + length
+        if length >= 0xFFFFFFF0 or len(unit) < length:
+            return
+        yield unit
 
 
 class _Unit:
     """The line number program of a compilation unit."""
 
-    def __init__(self, data: bytes, sections: _Sections, files: list[str]) -> None:
+    def __init__(self, data: bytes, sections: _Sections, files: list[str], budget: _Budget) -> None:
+        self._budget = budget
         self._data = data
         self._sections = sections
         reader = Reader(data)
@@ -128,10 +208,10 @@ class _Unit:
 
     def _names_before_5(self, reader: Reader) -> list[str]:
         folders = [""]
-        while folder := _string(reader):
+        while folder := self._name(reader):
             _append(folders, folder)
         names = ["?"]  # files count from 1
-        while name := _string(reader):
+        while name := self._name(reader):
             folder = folders[_leb(reader)]
             _leb(reader)
             _leb(reader)
@@ -148,34 +228,51 @@ class _Unit:
             names.append(_shown(folders[folder], str(entry.get(_PATH, "?"))))
         return names
 
+    def _name(self, reader: Reader) -> str:
+        self._budget.spend(_NAME_STEPS)
+        return _string(reader)
+
     def _entries(self, reader: Reader) -> Iterator[dict[int, str | int]]:
         formats = [(_leb(reader), _leb(reader)) for _ in range(reader.byte())]
         for _ in range(min(_leb(reader), _MAX_NAMES) if formats else 0):
+            self._budget.spend(len(formats))
             yield {content: self._form(reader, form) for content, form in formats}
 
     def _form(self, reader: Reader, form: int) -> str | int:
         if form == 0x08:
-            return _string(reader)
+            return self._name(reader)
         if form in (0x0E, 0x1F):
             strings = self._sections.get(_STRINGS if form == 0x0E else _LINE_STRINGS, b"")
-            return _string(Reader(strings, _fixed(reader, 4)))
+            return self._name(Reader(strings, _fixed(reader, 4)))
         if form == 0x0F:
             return _leb(reader)
         if form == 0x09:
-            reader.at += _leb(reader)
+            size = _leb(reader)  # first: it moves the reader itself
+            reader.at += size
             return 0
         sizes = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x1E: 16}
         if form not in sizes:
             raise UnsupportedError(f"the form 0x{form:02x}")
         return _fixed(reader, sizes[form])
 
-    def rows(self, code_size: int) -> Iterator[tuple[int, int, int]]:
+    def rows(self, code_size: int) -> Iterator[_Row]:
+        """The rows, without those that say the same as the one before."""
+        last: tuple[int, int] | None = None
+        for address, file, line in self._all_rows(code_size):
+            if line and (file, line) == last:
+                continue
+            last = (file, line) if line else None
+            yield address, file, line
+
+    def _all_rows(self, code_size: int) -> Iterator[_Row]:
         reader = Reader(self._data, self._begin)
         end, first, base, span, step = len(self._data), self._first_special, self._base, self._range, self._step
+        spend = self._budget.spend
         address, file, line = 0, 1, 1
         begin = True  # of a sequence; one at 0 is of a function that was not linked in
         live = False
         while reader.at < end:
+            spend(1)
             opcode = reader.byte()
             if opcode >= first:
                 advance, more = divmod(opcode - first, span)
@@ -192,7 +289,7 @@ class _Unit:
                         yield min(address, code_size), 0, 0
                     address, file, line, begin, live = 0, 1, 1, True, False
                 elif extended == 2:  # DW_LNE_set_address
-                    address = _fixed(reader, size - 1)
+                    address = _address(reader, size - 1)
                 reader.at = over
                 continue
             else:
@@ -207,6 +304,7 @@ class _Unit:
                 elif opcode == 9:
                     address += _fixed(reader, 2)
                 else:
+                    spend(self._lengths[opcode])
                     for _ in range(self._lengths[opcode]):
                         _leb(reader)
                 continue
@@ -217,6 +315,12 @@ class _Unit:
                 yield address, number, line
 
 
+def _address(reader: Reader, size: int) -> int:
+    if size not in (4, 8):
+        raise UnsupportedError(f"an address of {size} bytes")
+    return _fixed(reader, size)
+
+
 def _fixed(reader: Reader, size: int) -> int:
     data = reader.take(size)
     if len(data) < size:
@@ -225,11 +329,13 @@ def _fixed(reader: Reader, size: int) -> int:
 
 
 def _leb(reader: Reader) -> int:
-    begin = reader.at
-    reader.skip_leb()
-    if reader.at - begin > 10:
-        raise ValueError("a number of more than 64 bits")
-    return Reader(reader.data, begin).u32()
+    value = 0
+    for shift in range(0, 70, 7):  # 64 bits at most
+        byte = reader.byte()
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+    raise ValueError("a number of more than 64 bits")
 
 
 def _append(names: list[str], name: str) -> None:

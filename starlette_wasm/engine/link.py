@@ -63,6 +63,8 @@ class Linked:
     imports: tuple[str, ...]
     min_pages: int
     """What the guest's memory has from the start, in pages of 64 KiB."""
+    grown: dict[int, list[tuple[int, int]]]
+    """For each of the guest's own functions that had a ``memory.grow``: where in its body each began and ended."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     sections[FUNCTION] = (
         leb(len(kinds)) + b"".join(map(leb, kinds[:n])) + own_kinds + b"".join(map(leb, kinds[n + own :]))
     )
-    mine = [binary.replace_memory_grow(body, grow) for body in binary.bodies(sections.get(CODE, b"\0"))]
+    grown, mine = _replace_grow(sections.get(CODE, b"\0"), grow)
     sections[CODE] = leb(len(kinds)) + b"".join(leb(len(body)) + body for body in (*before, *mine, *after))
     _, own_memory = vector(sections[MEMORY])
     sections[MEMORY] = leb(2) + own_memory + b"\x08" + leb(layout.IO) + b"\0"  # pages of one byte
@@ -160,7 +162,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
         sections[ELEMENT] = leb(segments + 1) + own_segments + segment
     sections.pop(IMPORT, None)
     sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
-    return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages)
+    return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages, grown)
 
 
 def _host_functions(imported: list[str], files: bool) -> list[str]:
@@ -178,6 +180,16 @@ def _asked(name: str) -> frozenset[str]:
     text = _bodies()[name].text
     found = frozenset(re.findall(r"@(\w+)", text)) & _ASKED.keys()
     return found.union(*(_asked(helper) for helper in re.findall(r"\(call \$(\w+)", text)))
+
+
+def _replace_grow(code: bytes, grow: int) -> tuple[dict[int, list[tuple[int, int]]], list[bytes]]:
+    grown, bodies = {}, []
+    for index, body in enumerate(binary.bodies(code)):
+        found = binary.grows(body)
+        if found:
+            grown[index] = found
+        bodies.append(binary.replace_memory_grow(body, found, grow))
+    return grown, bodies
 
 
 def _grow_helper(imports: int, own: int) -> int:

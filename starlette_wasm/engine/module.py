@@ -10,6 +10,7 @@ from . import capi
 from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, one_line
 from .configuration import OPENERS
 from .engine import Engine
+from .line_table import LineTable
 from .native.library import ModuleMemory, hot
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
@@ -24,7 +25,10 @@ class Module:
     def __init__(self, engine: Engine, ptr: int, facts: dict[str, Any]) -> None:
         self.engine = engine
         self._ptr: int | None = ptr
-        self.facts = facts
+        self._facts = {**facts, "lines": None}
+        self.lines = LineTable.from_facts(facts.get("lines"))
+        """Where in the sources a trap was."""
+        self.lines_left_out: str | None = facts.get("lines_left_out")
         self.label = "an unnamed module"
         """What to call it in the log."""
         self.live: set[int] = set()
@@ -68,6 +72,11 @@ class Module:
         except capi.EngineError as error:
             raise InvalidModuleError(one_line(str(error))) from None
         return cls(engine, ptr, facts)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What load() needs beside the code, as JSON can hold it."""
+        return {**self._facts, "lines": self.lines.facts() if len(self.lines) else None}
 
     @property
     def busy(self) -> bool:

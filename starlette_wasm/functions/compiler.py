@@ -28,7 +28,7 @@ main()
 """
 _FLAGS = ("-s", "-S", "-P")
 _REQUEST_BYTES, _ANSWER_BYTES = 8, 16
-_MOST_FACTS = 1 << 20
+_MOST_FACTS = 8 << 20
 _MOST_CODE = 1 << 30
 _LAST_WORDS = 8192
 _ENDING = 5.0

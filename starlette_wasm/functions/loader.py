@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
@@ -23,7 +23,6 @@ from .cancellation import Stop
 from .catalog import FunctionSource
 from .compiler import CompileLimits, Compiler, CompilerError
 from .recognise import recognise
-from .symbols import Symbols
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -58,11 +57,6 @@ class LoadedFunction:
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None
     """From when to when it was compiled, in ns since the epoch; None where it came from the cache."""
-    symbols: Symbols = field(init=False)
-    """Names what traps in it."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "symbols", Symbols(self.source.file, self.digest, self.size))
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
@@ -209,6 +203,8 @@ class _Loader:
             raise
         compiled = (begin, time.time_ns())
         logger.debug("compiled %s in %.0f ms", source, (compiled[1] - begin) / 1e6)
+        if module.lines_left_out:
+            logger.info("traps in %s have file and line in part, as of its DWARF: %s", source, module.lines_left_out)
         if cache:
             cache.store(key, code, module.facts)
             self._compiled = True

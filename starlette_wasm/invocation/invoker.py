@@ -248,7 +248,7 @@ class Invoker:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)
         if outcome.end is End.TRAP and outcome.places:
-            outcome.frames = await target.function.symbols.frames(outcome)
+            outcome.frames = target.function.module.lines.named(outcome.frames, outcome.places)
         fault = fault_of(target, outcome, limit)
         watch.executed(outcome, fault)
         if fault is not None:
