@@ -84,8 +84,12 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         await _send_json(scope, send, 404, {"error": "no canary" if function is None else f"no canary of {function!r}"})
         return
     rate = success_rate(canaries)
-    if rate is None:
+    away = {name: why for name, live in canaries.items() if (why := runtime.canaries.unavailable(live)) is not None}
+    if rate is None or away:
         headers = [(b"cache-control", b"no-store")]
+        if away:
+            why = "; ".join(f"{name}: {each}" for name, each in away.items())
+            headers.append((b"x-canary-unavailable", why.encode("ascii", "replace")))
         missing = samples_missing(canaries)
         if missing is not None:
             headers.append((b"x-samples-missing", str(missing).encode()))

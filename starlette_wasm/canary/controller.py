@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import random
+import time
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -18,10 +19,10 @@ from .backends import open_store
 from .coordinator import Coordinator
 from .gates import Gate
 from .manual import Hands
-from .record import Record, Status, begin, first_percent, rebuild
+from .record import Record, Status, begin, end, first_percent, rebuild
 from .shares import Shares
 from .state import Live
-from .store import Reading, Store
+from .store import Batch, Reading, Store
 
 if TYPE_CHECKING:
     from ..config.router import EdgeRouterConfig
@@ -32,6 +33,12 @@ _TICKS = 30
 """Looks at the store in the time of one step, within the bounds."""
 _LEAST_TICK, _MOST_TICK = 0.05, 5.0
 _CLOSING_SECONDS = 2.0
+_START_SECONDS = 2.0
+"""What a start waits for a store."""
+_LOOK_SECONDS = 10.0
+"""What one look at one canary may take."""
+_LEAST_LOOK = 1.0
+"""Seconds that a look waits for what is slow, at least, before the next one may begin."""
 
 
 class Digested(Protocol):
@@ -75,6 +82,9 @@ class Canaries:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._opened = False
+        self._opening: asyncio.Task[Store] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """The looks under way, by function: one at a time, and none waits for another's."""
         self._inherited: list[Store] = []
 
     async def open(self, deployment: Deployment, url: str) -> None:
@@ -89,8 +99,10 @@ class Canaries:
         self._worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
         self.attach(deployment, run=False)
         if self._live and url:
-            await self._open_store()
-            await self._tick()
+            until = time.monotonic() + _START_SECONDS
+            await self._look_at_all(_START_SECONDS)
+            if self._looks and time.monotonic() >= until:
+                self._noted_slow()
             self._run()
 
     def attach(self, deployment: Deployment, *, run: bool = True) -> None:
@@ -121,13 +133,13 @@ class Canaries:
             self._stop.set()  # rather than cancelled: a tick that is half done goes on to its end
             await asyncio.wait([task], timeout=_CLOSING_SECONDS)
             task.cancel()
+        await self._end_looks()
+        await self._coordinator.close()
         store, self._store = self._store, None
         if store is not None:
             try:
                 async with asyncio.timeout(_CLOSING_SECONDS):
-                    for function, live in self._live.items():
-                        await self._flush(store, function, live)
-                        await store.release(function, self._worker)
+                    await asyncio.gather(*(self._leave(store, *each) for each in self._live.items()))
             except (CapabilityError, TimeoutError) as error:
                 logger.warning("canaries: the last counts are not told: %s", error)
             await store.close()
@@ -138,7 +150,8 @@ class Canaries:
         if self._store is not None:
             self._inherited.append(self._store)
         self._opened = False
-        self._store = self._task = self._deployment = None
+        self._store = self._task = self._deployment = self._opening = None
+        self._looks = {}
         self._live = {}
 
     def version(self, function: str) -> str | None:
@@ -206,9 +219,7 @@ class Canaries:
             if stop.is_set():
                 return
             try:
-                if self._store is None:
-                    await self._open_store()
-                await self._tick()
+                await self._look_at_all(max(self._interval(), _LEAST_LOOK))
             except ConfigError as error:
                 for live in self._live.values():
                     live.note = str(error)
@@ -219,20 +230,88 @@ class Canaries:
         least = min((live.config.step_seconds for live in self._live.values()), default=0.0)
         return min(max(least / _TICKS, _LEAST_TICK), _MOST_TICK)
 
-    async def _open_store(self) -> None:
-        store = open_store(self._url)
-        await store.open()
-        self._store = store
+    async def _look_at_all(self, seconds: float) -> None:
+        """Look at all canaries side by side, and wait that long at most. Raises ConfigError."""
+        until = time.monotonic() + seconds
+        store = self._store or await self._open_store(seconds)
+        if store is None:
+            return
+        loop = asyncio.get_running_loop()
+        for function, live in self._live.items():
+            if function not in self._looks:
+                self._looks[function] = loop.create_task(self._look(store, function, live))
+        if not self._looks:
+            return
+        await asyncio.wait(self._looks.values(), timeout=max(0.0, until - time.monotonic()))
+        for function, task in list(self._looks.items()):
+            if task.done():
+                del self._looks[function]
 
-    async def _tick(self) -> None:
-        store = self._store
-        assert store is not None
-        for function, live in list(self._live.items()):
-            try:
+    async def _open_store(self, seconds: float) -> Store | None:
+        """Open the store; None if that goes on. Raises ConfigError."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(_opened(self._url))
+        await asyncio.wait([self._opening], timeout=seconds)
+        if not self._opening.done():
+            self._all_away("the canary store does not answer")
+            return None
+        opening, self._opening = self._opening, None
+        self._store = opening.result()
+        return self._store
+
+    def _noted_slow(self) -> None:
+        """Say at the start which canaries are not known yet."""
+        slow = ", ".join(sorted(self._looks))
+        logger.warning("canaries: the store is slow, and the stable version serves until it answers for %s", slow)
+
+    def _all_away(self, problem: str) -> None:
+        for function, live in self._live.items():
+            self._away(function, live, problem, None)
+
+    async def _end_looks(self) -> None:
+        opening, self._opening = self._opening, None
+        looks, self._looks = list(self._looks.values()), {}
+        if looks:
+            await asyncio.wait(looks, timeout=_CLOSING_SECONDS)
+        for task in looks:
+            task.cancel()
+        if opening is not None:
+            opening.cancel()
+
+    async def _leave(self, store: Store, function: str, live: Live) -> None:
+        await self._flush(store, function, live)
+        await store.release(function, self._worker)
+
+    async def _look(self, store: Store, function: str, live: Live) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
                 await self._tick_one(store, function, live)
-            except CapabilityError as error:
-                detail = f": {error.detail}" if error.detail else ""
-                self._noted(live, f"{error.message}, and the weights stay as they are{detail}")
+        except (CapabilityError, TimeoutError) as error:
+            message = error.message if isinstance(error, CapabilityError) else "the canary store does not answer"
+            self._away(function, live, message, error.detail if isinstance(error, CapabilityError) else None)
+        except Exception:
+            logger.exception("canary of %s: the weights stay as they are", function)
+
+    def _away(self, function: str, live: Live, message: str, detail: str | None) -> None:
+        """Go on without the store: what fails before this worker's own eyes is rolled back here."""
+        if self._live.get(function) is not live:
+            return
+        live.away = message
+        cause = f": {detail}" if detail else ""
+        self._noted(live, f"{message}, and the weights stay as they are unless v{live.versions[1]} fails{cause}")
+        if live.judge_alone():
+            assert live.alone is not None
+            self._apply({function})
+            logger.warning("canary of %s: %s at this worker: %s", function, live.alone.status, live.alone.reason)
+
+    def unavailable(self, live: Live) -> str | None:
+        """Say why the figures of a canary are not today's, if so."""
+        if live.away is not None:
+            return live.away
+        if live.record is None:
+            return "the canary store was not read yet"
+        age = time.monotonic() - live.seen_at
+        return f"the last look was {age:.0f} s ago" if age > 2 * self._interval() + _LEAST_LOOK else None
 
     def _noted(self, live: Live, note: str | None) -> None:
         if note != live.note:
@@ -243,9 +322,11 @@ class Canaries:
         live.note = note
 
     async def _flush(self, store: Store, function: str, live: Live) -> None:
-        for batch in live.batches():
+        async def send(batch: Batch) -> None:
             await store.add(function, self._worker, batch)
             live.sent(batch)
+
+        await asyncio.gather(*(send(batch) for batch in live.batches()))
 
     async def _tick_one(self, store: Store, function: str, live: Live) -> None:
         await self._flush(store, function, live)
@@ -265,7 +346,7 @@ class Canaries:
         superseded = live.mine is None
         self._noted(live, _superseded_by(record, live) if superseded else None)
         if record.runs and not superseded:
-            seconds = max(5 * self._interval(), 1.0) + self._coordinator.gate_seconds(live)
+            seconds = max(5 * self._interval(), 1.0)
             token = await store.lease(function, self._worker, seconds)
             written = None if token is None else await self._coordinator.decide(store, live, reading, token)
             if written is not None:
@@ -278,6 +359,9 @@ class Canaries:
             first = begin(live.config, now, None, self._first(live), "started")
             return live.mine or replace(first, digest=live.digest)
         if record.versions == live.versions:
+            alone = live.alone
+            if alone is not None and record.runs and record.started == alone.started:
+                return end(record, Status.ROLLED_BACK, now, alone.reason)
             return self._rebuilt(live, record, now)
         if live.versions in record.past:
             return None
@@ -321,6 +405,12 @@ class Canaries:
         self._deployment.router.reweigh(Shares(parts), functions)
         for function in functions:
             self._weighed(function, parts[function].canary, parts[function].percent)
+
+
+async def _opened(url: str) -> Store:
+    store = open_store(url)
+    await store.open()
+    return store
 
 
 def _superseded_by(record: Record, live: Live) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import replace
 
-from .gates import GATE_SECONDS, Gate, Step, ask
+from .gates import Gate, Step, ask
 from .record import Record, Status, follow, next_percent
 from .report import line
 from .state import Live
@@ -16,23 +17,30 @@ from .verdict import Action
 logger = logging.getLogger("starlette_wasm")
 
 
+_ASKED = "the gates are being asked"
+
+
 class Coordinator:
     """Turns verdicts into records, asks the gates before each step, and says in the log what it sees."""
 
     def __init__(self) -> None:
         self._gates: dict[str, list[Gate]] = {}
         self._next_lines: dict[str, float] = {}
+        self._asked: dict[str, tuple[int, asyncio.Task[str | None]]] = {}
+        """What the gates of a function are asked, or have answered since the last look, and for which epoch."""
+
+    async def close(self) -> None:
+        """Ask no more."""
+        asked, self._asked = self._asked, {}
+        for _, task in asked.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in asked.values()), return_exceptions=True)
 
     def add_gate(self, function: str, gate: Gate) -> None:
         self._gates.setdefault(function, []).append(gate)
 
     def is_gated(self, live: Live) -> bool:
         return bool(live.config.hooks or self._gates.get(live.config.function_name))
-
-    def gate_seconds(self, live: Live) -> float:
-        """What the gates may take, all together."""
-        hooks = sum(hook.timeout_ms / 1000 for hook in live.config.hooks)
-        return hooks + GATE_SECONDS * len(self._gates.get(live.config.function_name, ()))
 
     async def decide(self, store: Store, live: Live, reading: Reading, token: int) -> tuple[Reading, Record] | None:
         """What became of the record, where that was written; the lease has ``token``."""
@@ -42,7 +50,9 @@ class Coordinator:
         self._report(live, verdict.reason)
         held_by = "paused" if record.status is Status.PAUSED else None
         if verdict.action is Action.ADVANCE and held_by is None:
-            held_by = await self._held_by(live, record)
+            held_by = self._held_by(live, record)
+        else:
+            self._forget(config.function_name)  # a yes of then says nothing of the next time
         live.held_by = held_by
         decided = follow(record, config, verdict, reading.now, live.stable, held=held_by is not None)
         if decided == record:
@@ -53,7 +63,12 @@ class Coordinator:
             self._report(live, decided.reason, at_once=True)
         return replace(reading, revision=reading.revision + 1), decided
 
-    async def _held_by(self, live: Live, record: Record) -> str | None:
+    def _forget(self, function: str) -> None:
+        asked = self._asked.pop(function, None)
+        if asked is not None:
+            asked[1].cancel()
+
+    def _held_by(self, live: Live, record: Record) -> str | None:
         """What keeps a step that is due; None where it may be taken."""
         config = live.config
         if (record.percent or config.shadow) and not config.auto_promote:
@@ -62,10 +77,28 @@ class Coordinator:
         if following is None:
             return None
         step = Step(config.function_name, *live.versions, record.percent, following)
-        problem = await ask(step, config.hooks, self._gates.get(config.function_name, ()))
-        if problem is not None and problem != live.held_by:
+        if not self.is_gated(live):
+            return None
+        problem = self._answer(live, record.epoch, step)
+        if problem not in (None, _ASKED, live.held_by):
             logger.warning("canary of %s: held at %d %%: %s", config.function_name, record.percent, problem)
         return problem
+
+    def _answer(self, live: Live, epoch: int, step: Step) -> str | None:
+        """What the gates say to a step; nothing waits for them: a look asks, and a later one has the answer."""
+        function = step.function
+        asked = self._asked.get(function)
+        if asked is not None and asked[0] != epoch:
+            self._forget(function)
+            asked = None
+        if asked is None:
+            gates = list(self._gates.get(function, ()))
+            asked = epoch, asyncio.get_running_loop().create_task(ask(step, list(live.config.hooks), gates))
+            self._asked[function] = asked
+        if not asked[1].done():
+            return live.held_by or _ASKED
+        del self._asked[function]
+        return asked[1].result()
 
     def _report(self, live: Live, reason: str, *, at_once: bool = False) -> None:
         function, now = live.config.function_name, time.monotonic()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from ..config.router import CanaryHook
 
@@ -26,6 +28,9 @@ class Step:
 Gate: TypeAlias = Callable[[Step], bool | Awaitable[bool]]
 """Whether the step may be taken."""
 
+T = TypeVar("T")
+
+_GRACE_SECONDS = 1.0
 GATE_SECONDS = 5.0
 """What a Python gate may take."""
 
@@ -33,19 +38,49 @@ GATE_SECONDS = 5.0
 async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) -> str | None:
     """What is against the step; None where everybody lets it pass. A gate that fails, or takes too long, does not."""
     for hook in hooks:
-        problem = await asyncio.to_thread(_post, hook, step)
+        try:
+            async with asyncio.timeout(hook.timeout_ms / 1000 + _GRACE_SECONDS):
+                problem = await _in_thread(lambda hook=hook: _post(hook, step))  # type: ignore[misc]
+        except TimeoutError:  # it sends a byte from time to time, and urllib waits for the next one
+            problem = "did not answer in time"
         if problem is not None:
             return f"{hook.url} {problem}"
     for gate in gates:
         try:
             async with asyncio.timeout(GATE_SECONDS):
-                answer = gate(step)
+                answer = await _in_thread(lambda gate=gate: gate(step))  # type: ignore[misc]
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             return f"the gate {_name(gate)} failed: {str(error) or type(error).__name__}"
         if not passed:
             return f"the gate {_name(gate)} is closed"
     return None
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread of its own: one that hangs takes no place from others, and ends with the process."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, name="starlette-wasm-gate", daemon=True).start()
+    return await done
 
 
 def _post(hook: CanaryHook, step: Step) -> str | None:

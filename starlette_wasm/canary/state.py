@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from itertools import count
 
 from ..config.router import CanaryConfig
-from .record import Record, Status, rival
+from .record import Record, Status, end, rival
 from .shares import Part
 from .store import Batch, Reading
 from .tally import VersionTally
@@ -28,6 +29,12 @@ class Live:
     revision: int = 0
     note: str | None = None
     """What the operator should know."""
+    seen_at: float = -math.inf
+    """When the store was last read, on time.monotonic()."""
+    away: str | None = None
+    """Why the store could not be used at the last look."""
+    alone: Record | None = None
+    """The roll-back that this process decided on while the store was away, until the store has it."""
     held_by: str | None = None
     """What keeps an advance that is due."""
     stable: Window = field(default_factory=Window)
@@ -37,6 +44,8 @@ class Live:
     verdict: Verdict | None = None
     _tallies: dict[tuple[int, str], VersionTally] = field(default_factory=dict)
     _unsent: dict[tuple[int, str], Batch] = field(default_factory=dict)
+    _alone_looks: Looks | None = None
+    """Those at what was counted here alone."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -109,6 +118,7 @@ class Live:
         """Take over what was read. Says whether the router has to know."""
         before = self.part_key
         self.record, self.revision = record, revision
+        self.seen_at, self.away, self.alone, self._alone_looks = time.monotonic(), None, None, None
         epoch = record.epoch
         for key in [key for key in self._tallies if key[0] < epoch - 1]:
             del self._tallies[key]
@@ -122,6 +132,27 @@ class Live:
             if record.runs:
                 self.verdict = self._judge(record, reading.now)
         return self.part_key != before
+
+    def judge_alone(self) -> bool:
+        """Roll back, without the store, what fails by the counts of this process. Says whether it did."""
+        record = self.mine
+        if record is None or not record.runs:
+            return False
+        stable, canary = (self._untold(record.epoch, version) for version in self.versions)
+        looks = self._alone_looks or Looks(record.looks.count)
+        verdict = judge(self.config, canary, rival(record, stable), 0.0, looks)
+        self._alone_looks = verdict.looks
+        if verdict.action is not Action.ROLL_BACK:
+            return False
+        reason = f"{verdict.reason}, by one worker while the store was away"
+        self.alone = self.record = end(record, Status.ROLLED_BACK, record.changed, reason)
+        return True
+
+    def _untold(self, epoch: int, version: str) -> Window:
+        """What this process has counted and the store has not confirmed."""
+        key = epoch, version
+        batch = self._unsent.get(key)
+        return Window.of({} if batch is None else batch.counts, self._tally(*key).peek())
 
     @property
     def part_key(self) -> tuple[object, ...]:

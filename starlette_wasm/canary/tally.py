@@ -47,12 +47,18 @@ class VersionTally:
             self._counts[Field.MEMORY] += 1
 
     def take(self) -> Counts:
-        """What came since the last time."""
+        """Return what came since the last time."""
+        counts = self.peek()
+        if counts:
+            self._start()
+        return counts
+
+    def peek(self) -> Counts:
+        """Return what take() would, and leave it here."""
         counts = {str(field): count for field, count in self._counts.items()}
         if self.succeeded:
             counts[Field.SUCCEEDED] = self.succeeded
         if not counts:
             return counts
         counts |= {f"b{bucket}": count for bucket, count in enumerate(self._buckets) if count}
-        self._start()
         return {str(field): count for field, count in counts.items()}

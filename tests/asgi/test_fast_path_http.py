@@ -222,7 +222,7 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
         async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
             statuses = Counter([(await http.get("/f")).status_code for _ in range(100)])
             assert kinds == {"tuple": 100}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             live: Live = runtime.canaries.all["f"]
             assert (live.stable.samples, live.canary.samples) == (statuses[200], statuses[201])
             assert statuses[201] > 0

@@ -209,11 +209,11 @@ def test_another_deployment_goes_on_with_a_rollout(tmp_path: Path) -> None:
             serving(tmp_path, SLOW, url="sqlite://") as (other, other_http),
         ):
             await runtime.canaries.promote("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             runtime.canaries.attach(other.deployment)
             assert record(runtime).percent == 30
             assert await versions(other_http, 10) == {"v1": 7, "v2": 3}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert runtime.canaries.all["f"].canary.samples == 3
             runtime.canaries.attach(runtime.deployment)
             assert await versions(http, 10) == {"v1": 7, "v2": 3}
@@ -266,7 +266,7 @@ def test_only_what_competes_is_counted_and_a_forced_version_is_not(tmp_path: Pat
             assert await versions(http, 10, headers={"x-region": "b"}) == {"v1": 10}
             assert await versions(http, 10, headers={"x-wasm-version": "2"}) == {"v2": 10}
             await runtime.invoke("f", EdgeRequest())
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             live = runtime.canaries.all["f"]
             assert (live.stable.samples, live.canary.samples) == (18, 2)
 
@@ -317,12 +317,12 @@ def test_a_store_that_lost_its_data_gets_it_back(tmp_path: Path, flushed_redis: 
 
         async with serving(tmp_path, SLOW, url=flushed_redis) as (runtime, http):
             await runtime.canaries.promote("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             async with redis.asyncio.Redis.from_url(flushed_redis) as emptied:
                 await emptied.flushdb()
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert await versions(http, 10) == {"v1": 7, "v2": 3}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert (record(runtime).percent, runtime.canaries.all["f"].canary.samples) == (30, 3)
 
     run(main())
@@ -360,12 +360,12 @@ def test_the_endpoint_waits_for_the_minimum_of_samples(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, SLOW | {"canaryWeightPercent": 50}) as (runtime, http):
             await versions(http, 20)
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             response = await http.get("/metrics/canary")
             assert (response.status_code, response.content) == (503, b"")
             assert response.headers["x-samples-missing"] == "90"
             await versions(http, 180)
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             body = (await http.get("/metrics/canary?function=f")).json()
             assert body["canary_success_rate"] == 1.0
             [canary] = body["canaries"]
@@ -387,7 +387,7 @@ def test_the_endpoint_tells_of_no_samples_that_are_missing_where_none_will_come(
         async with serving(tmp_path, SLOW) as (runtime, http):
             assert "x-samples-missing" in (await http.get("/metrics/canary")).headers
             await runtime.canaries.abort("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             response = await http.get("/metrics/canary")
             assert (response.status_code, response.content) == (503, b"")
             assert "x-samples-missing" not in response.headers

@@ -51,24 +51,24 @@ def test_a_reload_with_another_module_begins_the_rollout_anew(tmp_path: Path, ur
     async def main() -> None:
         async with replica(tmp_path, url) as runtime, http(runtime) as ask:
             await runtime.canaries.promote("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert await versions(ask, 200) == {"v1": 140, "v2": 60}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             live = runtime.canaries.all["f"]
             assert live.canary.samples == 60
             before = record(runtime)
             await runtime.reload()
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert record(runtime) == before
             build(tmp_path, "v2b")
             await runtime.reload()
             assert await versions(ask, 10) == {"v1": 10}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             after = record(runtime)
             assert (after.percent, after.status) == (10, Status.RUNNING)
             assert after.reason == "the module of v2 is another one"
             assert await versions(ask, 10) == {"v1": 9, "v2b": 1}
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             live = runtime.canaries.all["f"]
             assert (live.canary.samples, live.longer.samples, live.stable.samples) == (1, 1, 9)
             assert not runtime.canaries.notes
@@ -85,8 +85,8 @@ def test_a_replica_with_the_old_module_gives_it_nothing_until_it_has_the_new_one
             build(tmp_path / "a", "new")
             await first.reload()
             for _ in range(2):
-                await first.canaries._tick()
-                await second.canaries._tick()
+                await first.canaries._look_at_all(10)
+                await second.canaries._look_at_all(10)
             assert await versions(ask_first, 10) == {"v1": 9, "new": 1}
             assert await versions(ask_second, 10) == {"v1": 10}
             assert second.canaries.notes == [
@@ -95,16 +95,16 @@ def test_a_replica_with_the_old_module_gives_it_nothing_until_it_has_the_new_one
             epoch = record(first).epoch
             build(tmp_path / "b", "new")
             await second.reload()
-            await second.canaries._tick()
+            await second.canaries._look_at_all(10)
             assert await versions(ask_second, 10) == {"v1": 9, "new": 1}
             assert (second.canaries.notes, record(second).epoch) == ([], epoch)
             (tmp_path / "a/functions/f/v2/f.wasm").unlink()
             build(tmp_path / "a", "old")
             await first.reload()
-            await first.canaries._tick()
+            await first.canaries._look_at_all(10)
             build(tmp_path / "a", "new")  # and back: it is here that it changes
             await first.reload()
-            await first.canaries._tick()
+            await first.canaries._look_at_all(10)
             assert await versions(ask_first, 10) == {"v1": 9, "new": 1}
             assert not first.canaries.notes
         build(tmp_path / "a", "old")
@@ -113,7 +113,7 @@ def test_a_replica_with_the_old_module_gives_it_nothing_until_it_has_the_new_one
             assert first.canaries.notes
             await first.canaries.abort("f")
             await first.canaries.start("f")
-            await first.canaries._tick()
+            await first.canaries._look_at_all(10)
             assert await versions(ask_first, 10) == {"v1": 9, "old": 1}
         build(tmp_path / "a", "newest")
         async with replica(tmp_path / "a", url) as first, http(first) as ask_first:
@@ -134,11 +134,11 @@ def test_what_is_over_stays_over_and_what_is_paused_paused(tmp_path: Path, hand:
                 before = await runtime.canaries.promote("f", full=True)
             else:
                 before = await getattr(runtime.canaries, hand)("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             build(tmp_path, "new")
             await runtime.reload()
             for _ in range(2):
-                await runtime.canaries._tick()
+                await runtime.canaries._look_at_all(10)
             assert record(runtime).status is before.status
             assert await versions(ask, 10) == ({"v1": 9, "new": 1} if answer is None else {answer: 10})
 
@@ -155,7 +155,7 @@ def test_a_record_without_a_digest_gets_that_of_the_module_that_is_there(tmp_pat
             await runtime.canaries.abort("f")
             begun = await runtime.canaries.start("f")
             assert begun.digest == ""
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             digest = runtime.deployment.functions["f", "2"].digest
             assert (record(runtime).digest, record(runtime).epoch) == (digest, begun.epoch)
 
@@ -171,12 +171,12 @@ def test_a_start_by_hand_lets_no_old_replica_shut_out_the_new_module(tmp_path: P
         async with two(tmp_path, f"sqlite:///{tmp_path}/canary.db") as (first, ask_first, second, ask_second):
             build(tmp_path / "a", "new")
             await first.reload()
-            await first.canaries._tick()
+            await first.canaries._look_at_all(10)
             await first.canaries.abort("f")
             await first.canaries.start("f")
             looks = [first, second] if looks_first == "new" else [second, first]
             for runtime in looks * 3:
-                await runtime.canaries._tick()
+                await runtime.canaries._look_at_all(10)
             assert await versions(ask_first, 10) == {"v1": 9, "new": 1}
             assert await versions(ask_second, 10) == {"v1": 10}
 
@@ -198,11 +198,11 @@ def test_of_two_modules_under_one_version_one_is_served(tmp_path: Path) -> None:
                     await first.canaries.start("f")
                 epochs = []
                 for _ in range(3):
-                    await second.canaries._tick()
-                    await first.canaries._tick()
+                    await second.canaries._look_at_all(10)
+                    await first.canaries._look_at_all(10)
                     epochs.append(record(first).epoch)
                 assert len(set(epochs[1:])) == 1
-                await second.canaries._tick()
+                await second.canaries._look_at_all(10)
                 served = [await versions(ask, 10) for ask in (ask_first, ask_second)]
                 assert sorted(seen["v1"] for seen in served) == [9, 10]
 

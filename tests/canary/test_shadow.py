@@ -72,7 +72,7 @@ async def ask(http: httpx.AsyncClient, count: int, method: str = "GET", **kwargs
 async def counted(runtime: WasmRuntime) -> tuple[int, int]:
     """Samples of stable and of the canary, once no copy runs."""
     await eventually(lambda: not runtime.shadows.tasks, within=30)
-    await runtime.canaries._tick()
+    await runtime.canaries._look_at_all(10)
     return live(runtime).stable.samples, live(runtime).canary.samples
 
 
@@ -134,12 +134,12 @@ def test_only_safe_requests_that_no_version_was_forced_for_are_copied(
             assert await ask(http, 2, headers={"x-wasm-version": "1"}) == {"v1": 2}
             assert await counted(runtime) == (12, 7)
             await runtime.canaries.promote("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert await ask(http, 10) == {"v1": 9, "v2": 1}  # from the first step on there are no copies
             assert await counted(runtime) == (9, 1)
             await runtime.canaries.abort("f")
             await runtime.canaries.start("f")
-            await runtime.canaries._tick()
+            await runtime.canaries._look_at_all(10)
             assert record(runtime).percent == 0
 
     run(main())
