@@ -14,8 +14,9 @@ from ..engine import layout
 from ..engine.fast_path import Quick, fits
 from ..engine.plan import Limits, Plan, Preopen
 from ..exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
-from ..functions.catalog import FunctionSource
+from ..functions.catalog import MANIFEST, FunctionSource
 from ..functions.loader import LoadedFunction
+from ..functions.variables import fixed, values_of
 from ..messages import EdgeRequest
 from ..protocols import Protocol as MessageProtocol
 from ..protocols import get_protocol
@@ -25,6 +26,8 @@ from .open_directory import OpenDirectory
 
 logger = logging.getLogger("starlette_wasm")
 
+OF_REQUEST = ("EDGE_REQUEST_ID", "EDGE_REGION")
+"""Variables that the host sets for each request."""
 NOTHING_GRANTED = Grants.of(SandboxPolicy())
 
 
@@ -46,7 +49,7 @@ class Target:
     policy: SandboxPolicy
     protocol: MessageProtocol
     plan: Plan
-    environ: tuple[bytes, ...]
+    environ: tuple[bytes, ...] = field(repr=False)
     bulkhead: Bulkhead
     grants: Grants | None
     """What it may do through ``edge.call``; None where it does not import that."""
@@ -78,7 +81,7 @@ class Target:
         return replace(
             self,
             plan=Plan(plan.module, plan.limits, plan.args),
-            environ=_environ(_identity(source)),
+            environ=_environ(fixed(source.manifest.env) | _identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
             quick=None,
@@ -119,6 +122,7 @@ def bind(
     for name in source.manifest.env_vars:
         if name not in environ:
             logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
+    environ |= values_of(source.manifest.env, policy, source.file.with_name(MANIFEST))
     environ |= _identity(source)
     granted = resolve_dirs(policy, warn=warn)  # what is wrong with them is wrong for every module
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
@@ -132,12 +136,15 @@ def bind(
             stdout=policy.max_response_bytes,
             stderr=policy.max_log_bytes,
         ),
-        layout.strings([source.name.encode()] if module.reads_args else []),
+        layout.strings(_argv(source) if module.reads_args else []),
         tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
     )
+    told = source.manifest.edge_environment
+    if told:
+        environ = {name: value for name, value in environ.items() if name not in OF_REQUEST}
     variables = _environ(environ)
     quick: Quick | None = None
-    if isinstance(protocol, EdgeProtocol) and fits(plan):
+    if isinstance(protocol, EdgeProtocol) and fits(plan) and (told or not module.reads_environ):
         quick = Quick(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
     return Target(
         name=source.name,
@@ -155,7 +162,13 @@ def bind(
     )
 
 
+def _argv(source: FunctionSource) -> list[bytes]:
+    return [each.encode() for each in (source.name, *source.manifest.args)]
+
+
 def _identity(source: FunctionSource) -> dict[str, str]:
+    if not source.manifest.edge_environment:
+        return {}
     return {"EDGE_FUNCTION": source.name, "EDGE_VERSION": source.version}
 
 

@@ -46,6 +46,12 @@ def _env_var(name: str) -> str:
     return name
 
 
+def _secret(place: str) -> str:
+    if "\0" in place or not (place.startswith("/") or _ENV_VAR.match(place)):
+        raise wrong("is neither a name of an environment variable nor an absolute path", "write either, no value")
+    return place
+
+
 def _capability(name: str) -> str:
     if not _CAPABILITY.match(name):
         raise wrong("is no valid name", "write at most 128 letters, digits and . _ : / -, a letter or digit first")
@@ -53,6 +59,7 @@ def _capability(name: str) -> str:
 
 
 _Host = Annotated[StrictStr, AfterValidator(_host)]
+_Secret = Annotated[StrictStr, AfterValidator(_secret)]
 _EnvVar = Annotated[StrictStr, AfterValidator(_env_var)]
 _Capability = Annotated[StrictStr, AfterValidator(_capability)]
 _Milliseconds = Annotated[StrictInt, Field(le=86_400_000)]
@@ -113,6 +120,10 @@ class SandboxPolicy(FileModel):
     )
     allowed_env_vars: list[_EnvVar] = Field(
         default=[], description="Environment variables of the host that are passed in, where set."
+    )
+    allowed_secrets: list[_Secret] = Field(
+        default=[],
+        description="What function.yaml may name as a secret: variables of the host, absolute paths of files.",
     )
     allowed_dirs: list[DirMapping] = Field(default=[], description="Directories of the host that the guest sees.")
     max_request_bytes: _Bytes = Field(default=1 << 20, ge=0, description="Largest request body.")

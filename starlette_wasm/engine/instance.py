@@ -24,16 +24,17 @@ _numbers = itertools.count(1)
 class Instance:
     """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
-    __slots__ = ("_base", "_begun", "_context", "_environ", "_future", "_scratch", "_stdin", "_store", "_well", "cpu",
-                 "engine", "number", "plan")  # fmt: skip
+    __slots__ = ("_args_at", "_base", "_begun", "_context", "_environ", "_future", "_scratch", "_stdin", "_store",
+                 "_well", "cpu", "engine", "number", "plan")  # fmt: skip
 
-    def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS) -> None:
-        """``environ`` is a block of layout.strings()."""
+    def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
+        """``environ`` is a block of layout.strings(), and so is ``args``, where they are not those of the plan."""
         self.plan = plan
         self.engine = plan.module.engine
         self.cpu = 0.0
         self._stdin = stdin
-        self._environ = environ
+        self._environ = environ + args
+        self._args_at = plan.environ_at + len(environ) if args else 0
         self._scratch: capi.Scratch | None = None
         self._store: int | None = None
         self._future: int | None = None
@@ -128,7 +129,7 @@ class Instance:
             how = hot.go(scratch.at)
         else:
             stdin, environ = self._stdin, self._environ
-            tail = self._tail() if plan.dynamic else plan.tail
+            tail = self._tail()
             how = hot.run(scratch.at, plan.at, tail, len(tail), environ, len(environ), stdin, len(stdin))
         return self._come_to(scratch, how)
 
@@ -146,7 +147,7 @@ class Instance:
 
     def _begin_hot(self, hot: Hot, scratch: capi.Scratch) -> None:
         stdin, environ = self._stdin, self._environ
-        tail = self._tail() if self.plan.dynamic else self.plan.tail
+        tail = self._tail()
         how = hot.begin(
             scratch.at, self.plan.at, self.number, tail, len(tail), environ, len(environ), stdin, len(stdin)
         )
@@ -182,7 +183,7 @@ class Instance:
         head = layout.HEADER_HEAD.pack(
             in_at, len(stdin), 0, out_at, 0, limits.stdout, out_at + limits.stdout, 0, limits.stderr
         )
-        blob = b"".join((head, self._tail() if plan.dynamic else plan.tail, environ, stdin))
+        blob = b"".join((head, self._tail(), environ, stdin))
         capi.memmove(self._base, blob, len(blob))
         self._add_host()
 
@@ -204,9 +205,15 @@ class Instance:
             self._fill_table(plan.module.host_call_names)
 
     def _tail(self) -> bytes:
-        """With the clocks and a key for random_get."""
-        key = os.urandom(32) if self.plan.module.reads_random else NO_KEY
-        return self.plan.make_tail(*self._clocks(), key)
+        """The plan's, with the clocks, a key for random_get and the arguments of this one."""
+        tail = self.plan.tail
+        if self.plan.dynamic:
+            key = os.urandom(32) if self.plan.module.reads_random else NO_KEY
+            tail = self.plan.make_tail(*self._clocks(), key)
+        if self._args_at:
+            at = layout.FIELDS["args"] - layout.HEADER_HEAD.size
+            tail = b"".join((tail[:at], self._args_at.to_bytes(4, "little"), tail[at + 4 :]))
+        return tail
 
     def _export(self, number: int, into: int) -> None:
         scratch = self._made

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
-from pydantic import AfterValidator, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
 from ..config.inside import open_inside
 from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate, wrong
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
+from .variables import Secret, Text
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -63,6 +64,17 @@ class FunctionManifest(FileModel):
     env_vars: list[Annotated[StrictStr, AfterValidator(_check_env_var)]] = Field(
         default=[], description="Environment variables it needs; its policy must grant each."
     )
+    args: list[Text] = Field(
+        default=[],
+        description="Arguments behind the first, which is the function's name. For cgi the first is the path, and the"
+        ' others are the query, as with ["${ARGS}"]; ${PATH_INFO} and other variables of CGI are replaced.',
+    )
+    env: dict[Annotated[StrictStr, AfterValidator(_check_env_var)], Text | Secret] = Field(
+        default={},
+        description="Environment variables with their values, or with {fromEnv: NAME} or {fromFile: PATH} for secrets,"
+        " which the policy must grant.",
+    )
+    edge_environment: StrictBool = Field(default=True, description="Whether it gets the EDGE_ variables.")
     description: StrictStr = Field(default="", description="For humans.")
     health_check: HealthCheck | None = Field(
         default=None, description="None: a probe makes an instance, and runs nothing of the function."

@@ -33,6 +33,7 @@ from ..exceptions import (
 )
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id, new_request_id
 from ..protocols import ResponseError
+from ..protocols.cgi import cgi_arguments
 from ..sync.bulkhead import Full
 from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
 from ..telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
@@ -145,7 +146,10 @@ class Invoker:
                         environ = NO_STRINGS
                         if plan.module.reads_environ:
                             environ = environ_of(target, request, context, route, client)
-                        invocation = Invocation(plan, target.protocol.encode(request), environ)
+                        args = b""
+                        if plan.module.reads_args and target.protocol.name == "cgi":
+                            args = args_of(target, request, route, client)
+                        invocation = Invocation(plan, target.protocol.encode(request), environ, args)
                     outcome = await invocation.run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
@@ -281,15 +285,23 @@ def environ_of(
     target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
 ) -> bytes:
     """The guest's environment, as a block of layout.strings()."""
-    values = [*target.environ, b"EDGE_REQUEST_ID=" + context.request_id.encode()]
-    values.append(b"EDGE_REGION=" + context.region.encode())
+    told = []
+    if target.function.source.manifest.edge_environment:
+        told = [("EDGE_REQUEST_ID", context.request_id), ("EDGE_REGION", context.region)]
     if context.traceparent is not None:
-        values.append(b"TRACEPARENT=" + context.traceparent.encode())
-    values += (
-        f"{name}={value}".encode("utf-8", "replace")
-        for name, value in target.protocol.environ(request, route=route or target.route, client=client)
-    )
+        told.append(("TRACEPARENT", context.traceparent))
+    told += target.protocol.environ(request, route=route or target.route, client=client)
+    ours = {name.encode() for name, _ in told}  # which win over what is granted: each is there once
+    values = [each for each in target.environ if each.partition(b"=")[0] not in ours]
+    values += (f"{name}={value}".encode("utf-8", "replace") for name, value in told)
     return layout.strings(values)
+
+
+def args_of(target: Target, request: EdgeRequest, route: str, client: tuple[str, int] | None) -> bytes:
+    """The arguments of a cgi guest, as a block of layout.strings()."""
+    variables = dict(target.protocol.environ(request, route=route or target.route, client=client))
+    given = target.function.source.manifest.args
+    return layout.strings([each.encode("utf-8", "replace") for each in cgi_arguments(given, request, variables)])
 
 
 def _retry_after(target: Target) -> int:

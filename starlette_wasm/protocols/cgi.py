@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from urllib.parse import quote, unquote, urlencode
 
 from starlette_wasm.messages import EdgeRequest, EdgeResponse, to_utf8
@@ -43,6 +44,7 @@ _HIDDEN = frozenset(
 # "x_a" and "x-a" would be one variable: only names that can be told apart get in.
 _is_plain_name = re.compile(r"[a-z0-9-]+").fullmatch
 _origin = re.compile(r"([a-z]+)://(\[[^\]/?#]*\]|[^:/?#]*)(?::([0-9]{1,5}))?").match
+_variables = re.compile(r"\$\{([A-Z0-9_]+)\}").sub
 _slashes = re.compile(r"/|%2[Ff]").finditer
 
 _find_blank_line = re.compile(rb"(?:\A|\n)\r?\n").search
@@ -134,6 +136,24 @@ class CgiProtocol:
             response = EdgeResponse(code, headers, b64encode(body).decode("ascii"), True)
         response._length = length
         return response
+
+
+def cgi_arguments(given: list[str], request: EdgeRequest, variables: Mapping[str, str]) -> list[str]:
+    """The path, then ``given`` with ``${NAME}`` replaced; by default the query, one argument for each of its parts.
+
+    As WAGI documents them, and Spin its ``argv``: ``${SCRIPT_NAME}`` is the path, ``${ARGS}`` the parts of the query;
+    others are the variables of CGI.
+    """
+    path = request.raw_path or quote(to_utf8(request.path))
+    query = [part for part in variables["QUERY_STRING"].split("&") if part]
+    known = {**variables, "SCRIPT_NAME": path, "ARGS": " ".join(query)}
+    found = [path]
+    for each in given or ["${ARGS}"]:
+        if each == "${ARGS}":
+            found += query
+        else:
+            found.append(_variables(lambda match: known.get(match[1], match[0]), each))
+    return found
 
 
 def _split_path(path: str, route: str) -> tuple[str, str]:
