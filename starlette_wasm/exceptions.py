@@ -4,9 +4,11 @@
 
     WasmError
     ├── ConfigError              a config, policy or setting is wrong
+    │   └── GrantError           a directory that a policy grants cannot be had
     ├── ModuleLoadError          a module is missing, corrupt or for another architecture
     │   └── CompileError         a module uses what the engine lacks
     ├── FunctionNotFound         no such function, or no such version of it
+    ├── FunctionUnavailable      a function that is left out of what is served
     ├── PolicyViolation          a function declares what its policy does not grant
     ├── CanaryConflict           a canary cannot do that in its state
     ├── RuntimeClosed            the runtime is not open, or draining
@@ -105,6 +107,12 @@ class ConfigError(WasmError):
         return "\n".join([": ".join(filter(None, parts)), *(each.public for each in self.others)])
 
 
+class GrantError(ConfigError):
+    """A directory that a policy grants cannot be had: it is none, or a link is on the way."""
+
+    slug = "grant"
+
+
 class ModuleLoadError(WasmError):
     """A module is missing, corrupt, or for another architecture."""
 
@@ -168,6 +176,38 @@ class FunctionNotFound(WasmError):
     @property
     def public(self) -> str:
         return f"{_prefix(self.where)}{self.title}"
+
+
+class FunctionUnavailable(WasmError):
+    """A version of a function is left out of what is served, since it is bad; ``reason`` says why.
+
+    ``version`` is empty where that is so of the whole function.
+    """
+
+    status = 503
+    slug = "function-unavailable"
+
+    def __init__(self, function: str, version: str, reason: WasmError) -> None:
+        self.function = function
+        self.version = version
+        self.reason = reason
+        super().__init__(f"{self._what} is left out: {reason}")
+
+    @property
+    def _what(self) -> str:
+        return f"{self.function} v{self.version}" if self.version else self.function
+
+    def again(self) -> FunctionUnavailable:
+        """The same, to be raised: an exception that is raised twice keeps both tracebacks."""
+        return FunctionUnavailable(self.function, self.version, self.reason)
+
+    @property
+    def title(self) -> str:
+        return "function unavailable"
+
+    @property
+    def public(self) -> str:
+        return f"{self._what} is unhealthy: left out: {self.reason.public}"
 
 
 class PolicyViolation(WasmError):

@@ -27,6 +27,8 @@ CONTRACT = [
     "MemoryLimitExceeded",
     "ExecutionTimeout",
     "FunctionTrapped",
+    "FunctionUnavailable",
+    "GrantError",
     "FunctionExited",
     "InvalidFunctionResponse",
     "FunctionOverloaded",
@@ -89,6 +91,8 @@ def test_slugs_are_stable() -> None:
         "MemoryLimitExceeded": "memory-limit",
         "ExecutionTimeout": "execution-timeout",
         "FunctionTrapped": "wasm-trap",
+        "FunctionUnavailable": "function-unavailable",
+        "GrantError": "grant",
         "FunctionExited": "function-exit",
         "InvalidFunctionResponse": "invalid-function-response",
     }

@@ -45,6 +45,8 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
             "digest": f"sha256:{function.digest}",
             "healthy": verdicts.get((name, version)),
         }
+    for name, version in runtime.deployment.left_out:
+        functions.setdefault(name, {}).setdefault(version, {"digest": None})["healthy"] = False
     is_open = runtime.state == "open"
     reasons = runtime.health.reasons() if is_open else [f"the runtime is {runtime.state}"]
     last = runtime.reloader.last

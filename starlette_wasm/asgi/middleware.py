@@ -8,7 +8,7 @@ import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette._utils import get_route_path
 from starlette.routing import BaseRoute, Host, Mount, Route
@@ -18,7 +18,15 @@ from ..binding.target import Target
 from ..config.router import Config, RouteRule, Stickiness
 from ..config.settings import WasmSettings
 from ..engine.fast_path import Begun
-from ..exceptions import ConfigError, FunctionNotFound, FunctionOverloaded, RequestTooLarge, RuntimeClosed, WasmError
+from ..exceptions import (
+    ConfigError,
+    FunctionNotFound,
+    FunctionOverloaded,
+    FunctionUnavailable,
+    RequestTooLarge,
+    RuntimeClosed,
+    WasmError,
+)
 from ..messages import EdgeRequest
 from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
@@ -261,7 +269,8 @@ class WasmMiddleware:
         routes = routes_of(self.app)
         for path, wasm in find_functions(routes):
             if (wasm.runtime or self.runtime) is runtime:
-                wasm.target(deployment, path, where=f"route {path}")
+                with suppress(FunctionUnavailable):  # it is left out, and in the log; requests get 503
+                    wasm.target(deployment, path, where=f"route {path}")
         if runtime is self.runtime:
             self._behind = any(_takes_rules(route) for route in _all_routes(routes))
             self._warn_of_guards(deployment)

@@ -19,7 +19,15 @@ from starlette.types import Receive, Scope, Send
 
 from ..binding.target import Target
 from ..engine.fast_path import Begun
-from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, RuntimeClosed, WasmError
+from ..exceptions import (
+    ConfigError,
+    FunctionNotFound,
+    FunctionUnavailable,
+    ModuleLoadError,
+    PolicyViolation,
+    RuntimeClosed,
+    WasmError,
+)
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import render
 from ..runtime.deployment import Deployment
@@ -144,7 +152,7 @@ class _FunctionApp:
         with self.wasm.exchange(scope, place, since=cold) as exchange:
             try:
                 target = self.wasm.target(runtime, place.route)
-            except RuntimeClosed as error:
+            except (FunctionUnavailable, RuntimeClosed) as error:
                 exchange.failed(error)
                 await send_problem(runtime.debug, error, scope, exchange.send(send), None)
                 return

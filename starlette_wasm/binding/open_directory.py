@@ -6,11 +6,16 @@ import os
 import weakref
 from pathlib import Path
 
+from ..config.inside import walk
+
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
 class OpenDirectory:
     """Closed by close(), or with the last one that holds it. Raises OSError where it cannot be opened.
+
+    It is opened step by step: a symlink anywhere in ``path``, which is absolute, is an error, be it one that a guest
+    with another grant puts there at this moment.
 
     ``path`` leads to the very directory that was opened: by its own path a guest could make another of it, between
     two requests, one that may write above it. A descriptor's number that is closed may come to stand for another
@@ -22,7 +27,7 @@ class OpenDirectory:
         if not _DESCRIPTORS.is_dir():
             self.path = str(path)
             return
-        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = walk(path.anchor, path.parts[1:])
         self.path = str(_DESCRIPTORS / str(descriptor))
         self._close = weakref.finalize(self, os.close, descriptor)
         self._close.atexit = False

@@ -13,7 +13,7 @@ from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import Quick, fits
 from ..engine.plan import Limits, Plan, Preopen
-from ..exceptions import ConfigError, FunctionError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from ..exceptions import FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from ..functions.catalog import MANIFEST, FunctionSource
 from ..functions.loader import LoadedFunction
 from ..functions.variables import fixed, values_of
@@ -67,6 +67,11 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    @property
+    def tenant(self) -> tuple[str, str]:
+        """Whose share of what all have in common it uses."""
+        return self.name, self.policy.name
 
     def check_size(self, request: EdgeRequest) -> None:
         """Raises RequestTooLarge."""
@@ -180,7 +185,7 @@ def _open(granted: GrantedDir, policy: SandboxPolicy) -> OpenDirectory:
     try:
         return OpenDirectory(granted.host_path)
     except OSError as error:
-        raise ConfigError(
+        raise GrantError(
             f"{str(granted.host_path)!r} cannot be opened: {error.strerror}",
             file=f"policy {policy.name}",
             key="allowedDirs",

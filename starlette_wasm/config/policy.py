@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, StrictBool, StrictInt, StrictStr, field_validator
 
-from ..exceptions import ConfigError
+from ..exceptions import ConfigError, GrantError
 from . import policy_flags as policy_args
 from .host_patterns import HostPattern, HostSyntaxError
 from .loading import MOST_POLICY_BYTES, FileModel, plain, read_yaml, show, validate, wrong
@@ -189,7 +189,7 @@ class SandboxPolicy(FileModel):
 
 @dataclass(frozen=True, slots=True)
 class GrantedDir:
-    """A directory that exists and was checked; ``host_path`` is absolute and free of symlinks."""
+    """A directory that existed when it was checked; ``host_path`` is absolute, and has no symlink to be followed."""
 
     guest_path: str
     host_path: Path
@@ -254,7 +254,7 @@ def _load_folder(folder: Path) -> dict[str, SandboxPolicy]:
 def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir]:
     """The directories of ``policy`` that can be granted now.
 
-    One that does not exist is logged as a warning and left out. ``ConfigError`` for what is no directory, and
+    One that does not exist is logged as a warning and left out. ``GrantError`` for what is no directory, and
     for a path with a symlink anywhere in it, since whoever may change that could choose what is granted.
     Symlinks directly in ``/`` or ``/var``, which the system ships (``/tmp`` of macOS, ``/var/run``), are
     followed.
@@ -277,8 +277,8 @@ def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir
 def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | None:
     file = _file_of(policy)
 
-    def error(problem: str, mend: str) -> ConfigError:
-        return ConfigError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, mend=mend)
+    def error(problem: str, mend: str) -> GrantError:
+        return GrantError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, mend=mend)
 
     path = Path(os.path.abspath(mapping.host_path))
     try:
@@ -287,12 +287,21 @@ def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | Non
                 raise error(f"goes through the symlink {step}", f"write {os.path.realpath(path)}")
         if not stat.S_ISDIR(path.stat().st_mode):
             raise error("is no directory", "give a directory, and grant a file by the directory that holds it")
-        return path.resolve(strict=True)
+        return _without_system_links(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RuntimeError) as failure:
         reason = getattr(failure, "strerror", None) or str(failure)
         raise error(f"cannot be used: {reason}", "give a directory that this user can read") from None
+
+
+def _without_system_links(path: Path) -> Path:
+    """The path with what the system's own links stand for; all else is opened as it is written, links refused."""
+    for place in (1, 2):
+        step = Path(*path.parts[: place + 1])
+        if len(path.parts) > place and str(step.parent) in _SYSTEM_DIRS and step.is_symlink():
+            path = Path(os.path.realpath(step), *path.parts[place + 1 :])
+    return path
 
 
 def _file_of(policy: SandboxPolicy) -> str:

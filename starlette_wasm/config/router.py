@@ -144,6 +144,9 @@ class EdgeRouterConfig(FileModel):
     canaries: list[CanaryConfig] = Field(default=[])
     pipelines: list[PipelineConfig] = Field(default=[])
     circuit_breaker: CircuitBreakerConfig = Field(default=CircuitBreakerConfig(), description="Of pipelines' calls.")
+    bad_functions: Literal["refuse", "leave-out"] = Field(
+        default="refuse", description="Whether one bad function refuses the whole config, or is left out alone."
+    )
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     stickiness: Stickiness | None = None
 

@@ -141,13 +141,13 @@ class Catalog:
         if not versions:
             self._versions.pop(name, None)
 
-    def why_bad(self, name: str, version: str | None) -> WasmError | None:
-        """Why a version, or all versions, of a function are left out; None where that is not so."""
-        if version is not None:
-            return self.bad.get((name, version))
+    def bad_key(self, name: str, version: str | None) -> tuple[str, str] | None:
+        """The key in ``bad`` of a version, or of a function of which nothing else is left; None where it is not bad."""
+        if version is not None and (name, version) in self.bad:
+            return name, version
         if name in self._versions:
             return None
-        return next((error for (other, _), error in self.bad.items() if other == name), None)
+        return next((key for key in self.bad if key[0] == name and (version is None or not key[1])), None)
 
     def __iter__(self) -> Iterator[FunctionSource]:
         for versions in self._versions.values():

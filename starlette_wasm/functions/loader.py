@@ -20,7 +20,7 @@ from ..exceptions import CompileError, ModuleLoadError
 from ..sync.backoff import LoadCircuit
 from .aot import MOST_BYTES, AotCache, CacheError
 from .cancellation import Stop
-from .catalog import FunctionSource
+from .catalog import Catalog, FunctionSource
 from .compiler import CompileLimits, Compiler, CompilerError
 from .recognise import recognise
 
@@ -107,12 +107,13 @@ def load_all(
 
     ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The
     modules of ``known``, which are functions of the same engine by their digest, are not compiled again. ``stop`` ends
-    it early, with Stopped.
+    it early, with Stopped. What is wrong in a catalog that leaves out what is bad, is left out there.
     """
     known = known or {}
+    catalog = sources if isinstance(sources, Catalog) and sources.leave_out else None
     sources = list(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
-    errors: list[ModuleLoadError] = []
+    errors: list[tuple[FunctionSource, ModuleLoadError]] = []
     count = itertools.count(1)
     begin = time.perf_counter()
 
@@ -120,7 +121,7 @@ def load_all(
         try:
             function = loaded[source.name, source.version] = loader.load(source)
         except ModuleLoadError as error:
-            errors.append(error)
+            errors.append((source, error))
             return
         if function.digest in known:
             return
@@ -133,11 +134,14 @@ def load_all(
         ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
     ):
         list(pool.map(one, sources))
-    if errors:
+    if errors and catalog is None:
         for function in loaded.values():
             if function.digest not in known:
                 function.module.close()
-        raise min(errors, key=str)
+        raise min((error for _, error in errors), key=str)
+    if catalog is not None:
+        for source, error in errors:
+            catalog.refuse(source.name, source.version, error)
     logger.info("%d functions ready in %.0f ms", len(loaded), (time.perf_counter() - begin) * 1e3)
     return loaded
 

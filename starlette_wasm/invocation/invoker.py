@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import time
@@ -36,6 +35,7 @@ from ..protocols import ResponseError
 from ..protocols.cgi import cgi_arguments
 from ..sync.bulkhead import Full
 from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
+from ..sync.threads import FairThreads
 from ..telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
 from .faults import fault_of
 
@@ -44,6 +44,8 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 TAKING = ("open", "draining")
 """The states of a runtime in which invocations are taken."""
 _LARGE = 256 << 10
+_decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
+"""For what guests print that is large."""
 """Bytes of stdout from which a response is decoded beside the event loop."""
 
 
@@ -277,7 +279,7 @@ class Invoker:
 async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
     """The response that a guest wrote. Raises ResponseError."""
     if len(stdout) > _LARGE:
-        return await asyncio.to_thread(target.protocol.decode, stdout)
+        return await _decoding.run(target.tenant, lambda: target.protocol.decode(stdout))
     return target.protocol.decode(stdout)
 
 

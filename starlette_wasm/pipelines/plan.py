@@ -11,7 +11,7 @@ from ..binding.target import Target
 from ..config.pipelines import PipelineCall, PipelineConfig, PipelineFallback, PipelineStep
 from ..config.policy import SandboxPolicy
 from ..config.router import EdgeRouterConfig, RouteRule
-from ..exceptions import ConfigError
+from ..exceptions import ConfigError, FunctionUnavailable
 from ..messages import EdgeResponse
 from .breaker import Breakers, Circuit
 from .retry import Backoff, RetryBudget
@@ -166,6 +166,8 @@ class Pipelines:
     breakers: Breakers
     counts: Counts = field(default_factory=Counts)
     all: list[Pipeline] = field(default_factory=list)
+    absent: list[tuple[PipelineConfig, FunctionUnavailable]] = field(default_factory=list)
+    """Those of which a function is left out."""
 
     def stats(self) -> dict[str, int]:
         """Nothing where there are no pipelines."""
@@ -199,6 +201,8 @@ def bind_pipelines(
 ) -> Pipelines:
     """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does.
 
+    A pipeline with a function that is left out is among the ``absent`` ones.
+
     What is known of functions, by circuit breakers and retry budgets, is taken over from ``before``: of the ``same``
     versions, and of pipelines with the same path, methods and budget.
     """
@@ -206,7 +210,11 @@ def bind_pipelines(
     pipelines = Pipelines(breakers, before.counts if before else Counts())
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
-        pipelines.all.append(_Binder(given, canaries, bind, where, f"pipelines[{number}]").pipeline(pipelines, before))
+        binder = _Binder(given, canaries, bind, where, f"pipelines[{number}]")
+        try:
+            pipelines.all.append(binder.pipeline(pipelines, before))
+        except FunctionUnavailable as error:
+            pipelines.absent.append((given, error))
     calls = [call for pipeline in pipelines.all for step in pipeline.steps for call in _calls(step)]
     callees = [callee for call in calls for callee in (call.callee, call.fallback) if callee is not None]
     breakers.keep({(callee.target.name, callee.circuit) for callee in callees})

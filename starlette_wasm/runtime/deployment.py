@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 
 from ..binding.open_directory import OpenDirectory
@@ -15,7 +16,7 @@ from ..config.policy import SandboxPolicy, is_shipped, load_policies
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
-from ..exceptions import ConfigError, FunctionNotFound
+from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
 from ..functions.cancellation import Stop
 from ..functions.catalog import Catalog
 from ..functions.compiler import CompileLimits
@@ -63,6 +64,12 @@ class Deployment:
         self._directories: list[OpenDirectory] = []
         self._warned: set[str] = set()
         """The policies of which it was said what is missing."""
+        self.left_out = {
+            (name, version): FunctionUnavailable(name, version, error) for (name, version), error in catalog.bad.items()
+        }
+        """The versions that are bad; a version is empty where all of the function are."""
+        self.unserved: set[tuple[str, str]] = set()
+        """Those of them that a rule with a weight names, where nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
@@ -74,15 +81,20 @@ class Deployment:
         """
         self._check_canaries()
         rules: list[tuple[RouteRule, Target | Pipeline]] = []
+        absent: list[tuple[RouteRule, FunctionUnavailable]] = []
         for index, rule in self._versioned():
-            target = self.bind(
-                rule.function_name,
-                rule.version,
-                rule.policy,
-                route=rule.path_pattern,
-                where=self._where(f"rules[{index}].functionName"),
-                policy_key=f"rules[{index}].policy",
-            )
+            try:
+                target = self.bind(
+                    rule.function_name,
+                    rule.version,
+                    rule.policy,
+                    route=rule.path_pattern,
+                    where=self._where(f"rules[{index}].functionName"),
+                    policy_key=f"rules[{index}].policy",
+                )
+            except FunctionUnavailable as error:
+                absent.append((rule, error))
+                continue
             if rule.version is None:
                 rule = rule.model_copy(update={"version": target.version})
             rules.append((rule, target))
@@ -96,17 +108,31 @@ class Deployment:
         same = () if previous is None else self._same(previous)
         self.pipelines = bind_pipelines(self.config, self.bind, self._where, before, same)
         rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
+        absent += [
+            (RouteRule(path_pattern=given.path, function_name=error.function, methods=given.methods), error)
+            for given, error in self.pipelines.absent
+        ]
         self.default = None
         if self.config.default_function is not None:
-            self.default = self.bind(
-                self.config.default_function,
-                None,
-                self.config.default_policy,
-                route="",
-                where=self._where("defaultFunction"),
-                policy_key="defaultPolicy",
-            )
-        self.router = self._router(rules)
+            with suppress(FunctionUnavailable):
+                self.default = self.bind(
+                    self.config.default_function,
+                    None,
+                    self.config.default_policy,
+                    route="",
+                    where=self._where("defaultFunction"),
+                    policy_key="defaultPolicy",
+                )
+        self._find_unserved(absent, {rule.path_pattern for rule, _ in rules if rule.weight})
+        self.router = self._router(rules, [rule for rule, _ in absent])
+
+    def _find_unserved(self, absent: Sequence[tuple[RouteRule, FunctionUnavailable]], served: set[str]) -> None:
+        if self.default is None:
+            self.unserved = {
+                (error.function, error.version)
+                for rule, error in absent
+                if rule.weight and rule.path_pattern not in served
+            }
 
     def _same(self, previous: Deployment) -> set[tuple[str, str]]:
         """The versions of functions of which nothing has changed."""
@@ -124,10 +150,18 @@ class Deployment:
                 try:
                     self._catalog.get(canary.function_name, version)
                 except FunctionNotFound as error:
+                    if self._catalog.bad_key(canary.function_name, version) is not None:
+                        self._drop_canary(canary.function_name)
+                        continue
                     where = self._where(f"canaries[{index}].{key}")
                     raise FunctionNotFound(
                         canary.function_name, version, known=error.known, where=where, mend=error.mend
                     ) from None
+
+    def _drop_canary(self, function: str) -> None:
+        logger.error("canaries: that of %s does not run, since one of its versions is left out", function)
+        kept = [canary for canary in self.config.canaries if canary.function_name != function]
+        self.config = self.config.model_copy(update={"canaries": kept})
 
     def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
         """The rules, with the second one that is implied where a rule of a canary's function has no version."""
@@ -139,7 +173,9 @@ class Deployment:
                 yield index, rule.model_copy(update={"version": canary.stable_version})
                 yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
 
-    def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]]) -> Router[RouteRule, Target | Pipeline]:
+    def _router(
+        self, rules: Sequence[tuple[RouteRule, Target | Pipeline]], absent: Sequence[RouteRule]
+    ) -> Router[RouteRule, Target | Pipeline]:
         """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
         percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         shares, *others = [
@@ -152,9 +188,9 @@ class Deployment:
             for percent in sorted(percents, reverse=True)
         ]
         try:
-            router = Router(rules, weigh=shares, phase=process_phase())
+            router = Router(rules, absent=absent, weigh=shares, phase=process_phase())
             for each in others:
-                router.reweigh(each, self._canaries)
+                router.reweigh(each, {canary.function_name for canary in self.config.canaries})
         except ValueError as error:
             raise ConfigError(str(error), file=self._source, key="rules") from None
         for canary in self.config.canaries:
@@ -199,11 +235,36 @@ class Deployment:
 
         Without a version it is the stable one of a canary, else the highest.
 
-        Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded.
+        Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded, and FunctionUnavailable where the
+        function is left out.
         """
         canary = self._canaries.get(name)
         if version is None and canary is not None:
             version = canary.stable_version
+        if (bad := self._catalog.bad_key(name, version)) is not None:
+            raise self.left_out[bad].again()
+        try:
+            return self._bind(name, version, policy, route=route, where=where, policy_key=policy_key)
+        except WasmError as error:
+            if self.config.bad_functions == "refuse" and not isinstance(error, GrantError):
+                raise
+            logger.error("%s: %s is left out: %s", where or route, name, error)
+            unavailable = FunctionUnavailable(name, self._version(name, version), error)
+            self.left_out.setdefault((name, unavailable.version), unavailable)
+            raise unavailable from None
+
+    def _version(self, name: str, version: str | None) -> str:
+        """Which version is meant; empty where there is none."""
+        try:
+            return self._catalog.get(name, version).version
+        except FunctionNotFound:
+            return version or ""
+
+    def _bind(
+        self, name: str, version: str | None, policy: str | None, *, route: str, where: str, policy_key: str | None
+    ) -> Target:
+        """As bind(), for what the catalog has."""
+        canary = self._canaries.get(name)
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
@@ -293,7 +354,7 @@ def deploy(
     config = load_config(given)
     source = str(given) if isinstance(given, str | PathLike) else None
     policies = load_policies(config.policies_dir)
-    catalog = Catalog(config.functions_dir)
+    catalog = Catalog(config.functions_dir, leave_out=config.bad_functions == "leave-out")
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(
         engine,

@@ -98,6 +98,7 @@ class Health:
             if subject.key in self._out & needed
         }
         pending = {str(each) for each in self._subjects.values() if each.healthy is None and each.key in needed}
+        sick |= self._left_out(needed=True)
         if pending and not self._settled:
             sick.add(f"not probed yet: {', '.join(sorted(pending))}")
         return sorted(sick)
@@ -106,7 +107,8 @@ class Health:
         """Say what is unhealthy without being a reason to stay away."""
         spared = self._out - self._needed()
         idle = (subject for subject in self._subjects.values() if subject.key in spared)
-        return sorted({f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle})
+        told = {f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle}
+        return sorted(told | self._left_out(needed=False))
 
     def _needed(self) -> Set[Key]:
         """Give the keys of what takes this node out if it fails."""
@@ -123,6 +125,16 @@ class Health:
             before = verdicts.get((name, version), True)
             verdicts[name, version] = before if subject.healthy or before is False else subject.healthy
         return verdicts
+
+    def _left_out(self, *, needed: bool) -> set[str]:
+        """What is left out, and takes this node out, or does not."""
+        deployment = self._runtime.deployment
+        required = deployment.config.ready_requires
+
+        def takes_out(key: tuple[str, str]) -> bool:
+            return required == "all" or (key in deployment.unserved if required == "serving" else key[0] in required)
+
+        return {error.public for key, error in deployment.left_out.items() if takes_out(key) is needed}
 
     def _is_healthy(self, target: Target | Pipeline) -> bool:
         # A pipeline has fallbacks of its own.

@@ -1,4 +1,4 @@
-"""Threads of the host's own, so that nobody waits for the event loop's default ones, which app and guests may fill."""
+"""Threads that tenants share, apart from the event loop's default ones, which are the app's."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
-
-async def in_thread(work: Callable[[], T], name: str = "starlette-wasm-host") -> T:
-    """The result of ``work``, done in a thread of its own, which holds up no exit of the process."""
-    job: _Job[T] = _Job(work)
-    threading.Thread(target=job.run, name=name, daemon=True).start()
-    return await job.result
 
 
 class FairThreads:

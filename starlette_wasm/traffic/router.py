@@ -105,7 +105,8 @@ class Router(Generic[R, T]):
 
     Each rule comes with its target, which is opaque here. `weigh`, where given, replaces the weights
     of rules that compete for the same requests: it gets them once for each region and method that
-    they name. So a running canary has its step only where both of its versions serve. `phase`, from
+    they name. So a running canary has its step only where both of its versions serve. `absent` are
+    rules without a target, which get nothing: what they alone serve is left without a rule. `phase`, from
     0 to 1, is where each cycle of turns begins.
 
     Only reweigh() changes a router. Raises ValueError for patterns that PathTree refuses and weights that
@@ -116,15 +117,20 @@ class Router(Generic[R, T]):
         self,
         rules: Sequence[tuple[R, T]],
         *,
+        absent: Sequence[R] = (),
         weigh: Weigh[R, T] | None = None,
         phase: float = 0.0,
     ) -> None:
         by_pattern: dict[str, list[tuple[R, T]]] = {}
         for rule, target in rules:
             by_pattern.setdefault(rule.path_pattern, []).append((rule, target))
+        gone: dict[str, list[R]] = {}
+        for rule in absent:
+            gone.setdefault(rule.path_pattern, []).append(rule)
         self._tree: PathTree[Group[R, T]] = PathTree()
         self._groups = [
-            Group(pattern, members, weigh or _own_weights, phase) for pattern, members in by_pattern.items()
+            Group(pattern, by_pattern.get(pattern, ()), gone.get(pattern, ()), weigh or _own_weights, phase)
+            for pattern in {**by_pattern, **gone}
         ]
         for group in self._groups:
             self._tree.add(group.pattern, group)
@@ -159,10 +165,13 @@ class Router(Generic[R, T]):
 class Group(Generic[R, T]):
     """The rules of one pattern."""
 
-    def __init__(self, pattern: str, members: Sequence[tuple[R, T]], weigh: Weigh[R, T], phase: float) -> None:
+    def __init__(
+        self, pattern: str, members: Sequence[tuple[R, T]], absent: Sequence[R], weigh: Weigh[R, T], phase: float
+    ) -> None:
         self.pattern = pattern
-        self.function = members[0][0].function_name
+        self.function = [*(rule for rule, _ in members), *absent][0].function_name
         self._members = members
+        self._absent = absent
         self._phase = phase
         self.pools: _Pools[R, T]
         self.only: Choice[R, T] | None
@@ -195,7 +204,8 @@ class Group(Generic[R, T]):
         # "" stands for every region, and every method, that no rule names: what clients send is
         # looked up here and never stored.
         pools: _Pools[R, T] = {}
-        named = {region for rule, _ in self._members for region in rule.regions}
+        rules = [*(rule for rule, _ in self._members), *self._absent]
+        named = {region for rule in rules for region in rule.regions}
         try:
             for region in {"", *named}:
                 serving = [
@@ -203,7 +213,8 @@ class Group(Generic[R, T]):
                     for rule, target in self._members
                     if not rule.regions or (region and region in rule.regions)
                 ]
-                pools[region] = _by_method(serving, weigh, self._phase)
+                gone = [rule for rule in self._absent if not rule.regions or (region and region in rule.regions)]
+                pools[region] = _by_method(serving, gone, weigh, self._phase)
         except ValueError as error:
             raise ValueError(f"rules of {self.pattern}: {error}") from error
         return pools
@@ -305,11 +316,14 @@ _Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
 """By region, then by method."""
 
 
-def _by_method(serving: list[tuple[R, T]], weigh: Weigh[R, T], phase: float) -> dict[str, _Pool[R, T] | Refusal]:
+def _by_method(
+    serving: list[tuple[R, T]], gone: list[R], weigh: Weigh[R, T], phase: float
+) -> dict[str, _Pool[R, T] | Refusal]:
     if not serving:
         return {"": _NO_RULE}
     methods = [_methods(rule) for rule, _ in serving]
-    named = {method for some in methods if some is not None for method in some}
+    missing = [_methods(rule) for rule in gone]
+    named = {method for some in [*methods, *missing] if some is not None for method in some}
     pools: dict[str, _Pool[R, T] | Refusal] = {}
     for method in {"", *named}:
         members = [
@@ -317,6 +331,8 @@ def _by_method(serving: list[tuple[R, T]], weigh: Weigh[R, T], phase: float) -> 
         ]
         if members:
             pools[method] = _Pool(weigh(members), phase)
+        elif any(some is None or (method and method in some) for some in missing):
+            pools[method] = _NO_RULE
         else:
             pools[method] = Refusal(Reason.METHOD_NOT_ALLOWED, tuple(sorted(named)))
     return pools

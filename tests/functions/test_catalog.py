@@ -217,6 +217,7 @@ def test_what_is_bad_is_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     catalog = Catalog(folder, leave_out=True)
     assert [str(each) for each in catalog] == ["closed v1", "good v1"]
     assert sorted(catalog.bad) == [("bad", "1"), ("closed", "2"), ("gone", "1")]
-    assert "protokol" in str(catalog.why_bad("bad", None))
-    assert catalog.why_bad("closed", None) is None
-    assert catalog.why_bad("closed", "2") is not None
+    assert catalog.bad_key("bad", None) == catalog.bad_key("bad", "1") == ("bad", "1")
+    assert catalog.bad_key("closed", None) is None
+    assert catalog.bad_key("closed", "2") == ("closed", "2")
+    assert catalog.bad_key("good", "9") is None

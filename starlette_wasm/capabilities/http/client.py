@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 import h11
 import httpx
 
+from ...sync.own_thread import in_own_thread
 from ...sync.per_loop import PerLoop
-from ...sync.threads import in_thread
 from ..errors import CapabilityError, Code
 from .exchange import Exchange
 from .messages import Request
@@ -60,7 +60,7 @@ class Client:
         """The answer, its body not read yet. Raises CapabilityError, in the body of the context, too."""
         url = request.url
         if self._ssl_context is None and url.scheme == "https":  # reads a few hundred certificates
-            self._ssl_context = await in_thread(httpx.create_ssl_context)
+            self._ssl_context = await in_own_thread(httpx.create_ssl_context)
         shared = await self._shared.get()
         origin, wire = await self._connection(shared.pool, tenant, url, addresses[:_MAX_ADDRESSES])
         exchange = Exchange(wire, shared.pace, tenant)
