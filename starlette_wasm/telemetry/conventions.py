@@ -115,6 +115,8 @@ class ErrorType(StrEnum):
     MEMORY_LIMIT = "memory-limit"
     EXECUTION_TIMEOUT = "execution-timeout"
     WASM_TRAP = "wasm-trap"
+    FUNCTION_UNAVAILABLE = "function-unavailable"
+    GRANT = "grant"
     FUNCTION_EXIT = "function-exit"
     INVALID_FUNCTION_RESPONSE = "invalid-function-response"
     CANCELLED = "cancelled"
