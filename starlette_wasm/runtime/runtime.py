@@ -21,6 +21,7 @@ from ..config.router import Config, RouteRule
 from ..config.settings import Heard, WasmSettings, load_settings, split_paths
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
+from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import Stop
 from ..invocation.invoker import TAKING, Invoker
@@ -178,6 +179,7 @@ class WasmRuntime(Invoker):
     def _deploy(self, stop: Stop) -> Deployment:
         self.settings = settings = self._given_settings or load_settings()
         show_logs(settings.log)
+        warn_if_missing()
         self.heard = Heard.of(settings)
         self.engine = engine = Engine.shared(
             EngineConfig(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -96,6 +98,25 @@ def test_what_is_wrong_goes_to_stderr_and_the_exit_code(capsys, tmp_path):
     message = capsys.readouterr().err
     assert "nowhere" in message
     assert "functionsDir" in message
+
+
+def test_check_says_that_the_c_library_is_missing():
+    code = f"""if True:
+        import ctypes, sys
+        loaded = ctypes.CDLL
+        class CDLL(loaded):
+            def __init__(self, name, *given, **more):
+                if "_native" in str(name):
+                    raise OSError("no such library")
+                super().__init__(name, *given, **more)
+        ctypes.CDLL = CDLL
+        from starlette_wasm.cli.main import main
+        sys.exit(main(["check", {str(SAMPLE)!r}]))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0
+    assert "the C library of this package is missing" in done.stderr
+    assert "no such library" in done.stderr
 
 
 def test_a_config_without_rules_is_said_to_be_in_order(capsys, tmp_path):

@@ -99,14 +99,19 @@ def test_a_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, 
     assert hot_module.load() is None
 
 
-def test_without_the_library_the_reason_is_in_the_log(
+def test_without_the_library_a_warning_says_why_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone() -> Hot:
         return Hot(tmp_path / LIBRARY.name)
 
     monkeypatch.setattr(hot_module, "Hot", gone)
-    with caplog.at_level("INFO", "starlette_wasm.engine"):
-        assert hot_module.load() is None
-    assert "_native.so" in caplog.text
-    assert "C compiler" in caplog.text
+    monkeypatch.setattr(hot_module, "_why_missing", [])
+    monkeypatch.setattr(hot_module, "hot", hot_module.load())
+    assert hot_module.hot is None
+    hot_module.warn_if_missing()
+    hot_module.warn_if_missing()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "_native.so" in record.getMessage()
+    assert "C compiler" in record.getMessage()

@@ -194,16 +194,26 @@ def digest() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
 
 
+_why_missing: list[str] = []
+
+
 def load() -> Hot | None:
-    """The functions, or None, with the reason in the log."""
+    """The functions, or None; warn_if_missing() then says why."""
     try:
         return Hot()
     except (OSError, ValueError, AttributeError) as error:
-        logger.info(
-            "a request takes twice as long: %s; install the package where there is a C compiler",
-            error,
-        )
+        _why_missing.append(str(error))
         return None
 
 
 hot = load()
+
+
+def warn_if_missing() -> None:
+    """Say once in a process that the library is not there: everything works without it, and takes longer."""
+    if hot is None and _why_missing:
+        logger.warning(
+            "the C library of this package is missing, and requests take much longer: %s; install a "
+            "wheel for this platform, or the package where there is a C compiler (apt-get install gcc libc6-dev)",
+            _why_missing.pop(),
+        )
