@@ -37,6 +37,8 @@ _START_SECONDS = 2.0
 """What a start waits for a store."""
 _LOOK_SECONDS = 10.0
 """What one look at one canary may take."""
+_CLOCK_SECONDS = 5.0
+"""How far clocks may differ."""
 _LEAST_LOOK = 1.0
 """Seconds that a look waits for what is slow, at least, before the next one may begin."""
 
@@ -372,6 +374,8 @@ class Canaries:
         """What is to be written of the module, if anything: what is known of another says nothing of this one."""
         if not record.runs:
             return None
+        if record.since > now + _CLOCK_SECONDS:  # the clock was ahead when that was written
+            return replace(record, since=now, changed=min(record.changed, now))
         if not record.digest:  # such as of a rollout that was started from a shell
             return replace(record, digest=live.digest)
         if record.digest == live.digest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..capabilities.redis import RedisClient, Script
-from .store import Batch, Reading
+from .store import KEY, Batch, Reading
 
 _PREFIX = "starlette-wasm:canary:"
 _COUNTS_SECONDS = 7 * 86_400
@@ -70,7 +70,8 @@ class RedisStore:
         self._client = RedisClient(url, what="canary store")
 
     async def open(self) -> None:
-        """Nothing to do: connections are made at first use, and Redis may come up later than the app."""
+        """Ask whether it lets this client in; Redis may come up later than the app."""
+        await self._client.check(KEY)
 
     async def close(self) -> None:
         await self._client.close()

@@ -44,9 +44,11 @@ _LEASE = """
 INSERT INTO lease VALUES (:function, :holder, 1, :expires)
 ON CONFLICT DO UPDATE
 SET token = token + (holder <> excluded.holder), holder = excluded.holder, expires = excluded.expires
-WHERE holder = excluded.holder OR lease.expires < :now
+WHERE holder = excluded.holder OR lease.expires < :now OR lease.expires > :most
 RETURNING token
 """
+_MAX_LEASE = 60.0
+"""Seconds: a lease that is to last longer is one of before the machine was started."""
 _MAX_BYTES = 256 << 20
 
 
@@ -84,8 +86,14 @@ class SqliteStore:
 
     async def lease(self, function: str, holder: str, seconds: float) -> int | None:
         def job(connection: sqlite3.Connection) -> int | None:
-            now = time.time()
-            given = {"function": function, "holder": holder, "now": now, "expires": now + seconds}
+            now = time.monotonic()  # of the machine, for all of its processes; no clock that is set moves it
+            given = {
+                "function": function,
+                "holder": holder,
+                "now": now,
+                "expires": now + seconds,
+                "most": now + _MAX_LEASE,
+            }
             row = connection.execute(_LEASE, given).fetchone()
             return None if row is None else int(row[0])
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from ..exceptions import ConfigError
 
-_REDIS = ("redis://", "rediss://", "unix://")
+_REDIS = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+_PRIMARY = "name one server, such as redis://host:6379/0: the primary, or a proxy that leads to it"
 _NATS = ("nats://", "tls://")
 
 
@@ -54,8 +55,19 @@ def is_nats(url: str, key: str) -> bool:
     return True
 
 
+def redis_url(url: str) -> str:
+    """Return the URL as Redis' client knows it: ``valkey://`` is the same protocol."""
+    return re.sub(r"\Avalkey(s?)://", r"redis\1://", url)
+
+
 def check_redis(url: str, key: str) -> None:
     """Raises ConfigError for what is no URL of Redis, and where its client is missing."""
+    scheme = url.partition(":")[0]
+    for kind in ("sentinel", "cluster"):
+        if kind in scheme:
+            raise ConfigError(f"is of a Redis {kind.title()}, which is not supported", key=key, mend=_PRIMARY)
+    if url.startswith(_REDIS) and "," in urlsplit(url).netloc:
+        raise ConfigError("names several hosts; Redis Sentinel and Cluster are not supported", key=key, mend=_PRIMARY)
     if not url.startswith(_REDIS):
         raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, mend=_mend(key))
     if find_spec("redis") is None:
@@ -63,6 +75,6 @@ def check_redis(url: str, key: str) -> None:
     from redis.asyncio.connection import parse_url
 
     try:
-        parse_url(url)
+        parse_url(redis_url(url))
     except ValueError as error:
         raise ConfigError(f"is no URL of Redis: {error}", key=key, mend=_mend(key)) from None

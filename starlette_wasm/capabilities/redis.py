@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import AuthenticationError, NoScriptError, OutOfMemoryError, RedisError
 
+from ..exceptions import ConfigError
 from ..sync.per_loop import PerLoop
+from .backends import redis_url
 from .errors import CapabilityError, Code
+
+logger = logging.getLogger("starlette_wasm")
 
 _CONNECTIONS = 50
 _SECONDS = 5.0
+_CHECK_SECONDS = 2.0
 
 
 class Script:
@@ -36,7 +43,7 @@ class RedisClient:
 
     def _make(self) -> Redis:
         pool = BlockingConnectionPool.from_url(
-            self._url,
+            redis_url(self._url),
             max_connections=_CONNECTIONS,
             timeout=None,
             socket_timeout=_SECONDS,
@@ -46,6 +53,19 @@ class RedisClient:
             decode_responses=False,
         )
         return Redis.from_pool(pool)
+
+    async def check(self, key: str) -> None:
+        """Raise ConfigError if the server refuses the user or password; it may be away, and come up later."""
+        client = await self._clients.get()
+        execute: Callable[..., Awaitable[Any]] = client.execute_command
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await execute("PING")
+        except AuthenticationError as error:
+            mend = "correct the user and password in the URL: redis://user:password@host:port/0"
+            raise ConfigError(f"the server refuses the user or password: {error}", key=key, mend=mend) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            logger.debug("%s cannot be asked yet: %s", self._what, error)
 
     async def command(self, *arguments: str | bytes | int) -> Any:
         return await self._execute(*arguments)

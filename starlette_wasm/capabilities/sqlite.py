@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
+import logging
 import os
 import sqlite3
 import threading
@@ -16,6 +19,8 @@ from ..exceptions import ConfigError
 from .errors import CapabilityError, Code
 
 T = TypeVar("T")
+
+logger = logging.getLogger("starlette_wasm")
 
 _BUSY_SECONDS = 2.0
 _PAGE_BYTES = 4096
@@ -41,6 +46,7 @@ class Database:
         self._pid = 0
         self._executor: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
         self._inherited: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
@@ -48,9 +54,7 @@ class Database:
         try:
             await self._submit(self._get)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(
-                f"{self._path} cannot be used: {error}", key=self._key, mend="give a file in a folder that exists"
-            ) from error
+            raise ConfigError(f"{self._path} cannot be used: {error}", key=self._key, mend=_remedy(error)) from error
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """``job`` in a transaction that is rolled back where it raises. Raises CapabilityError."""
@@ -87,7 +91,8 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                 raise CapabilityError(Code.STORE_FULL, f"{self._what} is full") from error
-            raise CapabilityError(Code.UNAVAILABLE, f"{self._what} is not available", detail=str(error)) from error
+            detail = f"{error}; {_remedy(error)}"
+            raise CapabilityError(Code.UNAVAILABLE, f"{self._what} is not available", detail=detail) from error
 
     async def _submit(self, work: Callable[[], T]) -> T:
         with self._lock:
@@ -102,9 +107,22 @@ class Database:
         return await asyncio.wrap_future(future)
 
     def _get(self) -> sqlite3.Connection:
+        if self._connection is not None and self._is_gone():
+            logger.warning("%s was deleted or replaced: the file that is there now is used from here on", self._path)
+            _abandon(self._connection)
+            self._connection = None
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
+
+    def _is_gone(self) -> bool:
+        """Say whether the path leads to another file than the open one, or to none."""
+        if self._path is None:
+            return False
+        try:
+            return _identity(self._path) != self._file
+        except FileNotFoundError:
+            return True
 
     def _connect(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -115,6 +133,8 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
             connection.execute(f"PRAGMA max_page_count = {self._max_pages}")
             connection.executescript(self._schema)
+            if self._path is not None:
+                self._file = _identity(self._path)
         except BaseException:
             connection.close()
             raise
@@ -124,6 +144,28 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    """Never close it: SQLite would delete the log beside the path, which by now belongs to the new file."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _remedy(error: sqlite3.Error | OSError) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    number = getattr(error, "errno", None)
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+        return "free space on its disk"
+    if code == sqlite3.SQLITE_READONLY or number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "make the file and its folder writable for this user, or name a file elsewhere"
+    if code == sqlite3.SQLITE_CORRUPT or code == sqlite3.SQLITE_NOTADB:
+        return "move it away, or restore it from a backup"
+    return "give a file in a folder that exists"
 
 
 def _into_wal(connection: sqlite3.Connection) -> None:
