@@ -31,6 +31,7 @@ from ..messages import EdgeRequest
 from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
+from ..sync.event_loop import require_asyncio
 from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal
@@ -50,7 +51,7 @@ from .serve import (
     serve,
 )
 from .signals import ServerSignals
-from .templates import each_route, routes_of, rule_template
+from .templates import each_route, routes_of, rule_template, tell_route
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -117,8 +118,9 @@ class WasmMiddleware:
             match = None if self._behind else runtime.router.match(path)
             if match is not None:
                 route = match.pattern
-                if scope.get("root_path") and runtime.telemetry.active:
+                if scope.get("root_path"):
                     route = rule_template(scope, route)
+                tell_route(scope, route)
                 exchange = runtime.telemetry.exchange(scope, route, since=cold)
                 short: Target | None = None
                 begun: Begun | None = None
@@ -249,6 +251,7 @@ class WasmMiddleware:
 
     async def _open(self) -> None:
         """Start for a request; concurrent ones share it, and one that is cancelled does not end it."""
+        require_asyncio()
         loop = asyncio.get_running_loop()
         if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
             self._opening = loop.create_task(self._start(for_request=True))
@@ -315,8 +318,10 @@ class WasmMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start before the app does, close after it has."""
-        ours = not self.runtime.is_open
+        ours = False
         try:
+            require_asyncio()
+            ours = not self.runtime.is_open
             await self._start()
         except Exception as error:
             if ours:

@@ -35,6 +35,7 @@ from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import IDLE_EXCHANGE, Exchange
 from .coalesce import send_whole
+from .forms import encode_form
 from .serve import (
     COLD,
     GONE,
@@ -50,7 +51,8 @@ from .serve import (
     serve,
     with_request_id,
 )
-from .templates import Place, Whereabouts, each_route, mount_template, routes_of
+from .signatures import Declared, identifier
+from .templates import Place, Whereabouts, each_route, mount_template, routes_of, tell_route
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
@@ -145,10 +147,12 @@ class _FunctionApp:
     def __init__(self, wasm: FunctionRef, path: str) -> None:
         self.wasm = wasm
         self._whereabouts = Whereabouts(self, path)
+        self.__name__ = self.__qualname__ = identifier(wasm.function)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, cold = await self.wasm.runtime_for(scope)
         place = self._whereabouts.place(scope)
+        tell_route(scope, place.route)
         with self.wasm.exchange(scope, place, since=cold) as exchange:
             try:
                 target = self.wasm.target(runtime, place.route)
@@ -180,9 +184,13 @@ class _HandlerApp:
         self.wasm = wasm
         self._whereabouts = Whereabouts(self, path)
         self._handler = handler
+        self.__name__ = getattr(handler, "__name__", identifier(wasm.function))
+        self.__qualname__ = getattr(handler, "__qualname__", self.__name__)
+        self.__module__ = getattr(handler, "__module__", None) or __name__
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         place = self._whereabouts.place(scope)
+        tell_route(scope, place.route)
         exchange = self.wasm.exchange(scope, place)
         answering = self._answer if exchange is IDLE_EXCHANGE else self._listened
         return answering(scope, receive, send, place, exchange)
@@ -244,8 +252,9 @@ def wasm_endpoint(
     """An endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
     wasm = FunctionRef(function, version, policy, runtime)
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request, **_: str) -> Response:
         place = whereabouts.place(request.scope)
+        tell_route(request.scope, place.route)
         with wasm.exchange(request.scope, place) as exchange:
             try:
                 response = await _call(wasm, place, request, exchange, request)
@@ -254,9 +263,10 @@ def wasm_endpoint(
             exchange.answered(response.status_code)
         return response
 
-    endpoint.__name__ = endpoint.__qualname__ = function.replace("-", "_").replace(".", "_")
+    endpoint.__name__ = endpoint.__qualname__ = identifier(function)
     endpoint.__doc__ = None
     endpoint.wasm = wasm  # type: ignore[attr-defined]
+    endpoint.__signature__ = Declared()  # type: ignore[attr-defined]
     whereabouts = Whereabouts(endpoint)
     return endpoint
 
@@ -350,10 +360,13 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
     """The body, which is left where Starlette keeps it once it was read."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
-        if request._stream_consumed:
+        form = getattr(request, "_form", None)
+        if form is not None:
+            body = await encode_form(form, request.headers.get("content-type", ""))
+        elif request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
         # One that the handler has made may have a body of which its scope says nothing.
-        if body_follows(request.scope, target.max_body) or request is not outer:
+        elif body_follows(request.scope, target.max_body) or request is not outer:
             body = await read_body(runtime, request.receive, target.max_body)
         else:
             body = b""

@@ -49,6 +49,10 @@ class WasmRules(BaseRoute):
         self.runtime = runtime
         self._server: WasmMiddleware | None = None
         self._lends: dict[int, WasmMiddleware] = {}
+        self._known: WasmRuntime | None = None
+        """That of the last request: middleware outside of WasmMiddleware asks what matches, too."""
+        self.endpoint = self
+        self.__name__ = self.__qualname__ = "wasm_rules"
         if config is not None or runtime is not None or settings is not None:
             self._server = WasmMiddleware(_not_found, config, settings=settings, runtime=runtime)
             self.runtime = self._server.runtime
@@ -63,7 +67,8 @@ class WasmRules(BaseRoute):
 
     def takes(self, scope: Scope, path: str) -> bool:
         """Whether a rule serves ``path``; true before the start, which the request then waits for."""
-        runtime = self.runtime or scope.get(RUNTIME)
+        runtime = self.runtime or scope.get(RUNTIME) or self._known
+        self._known = runtime
         if runtime is None or runtime.router is None:
             return True
         return self._serves(runtime, path)

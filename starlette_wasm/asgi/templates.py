@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from starlette._utils import get_route_path
@@ -61,6 +62,23 @@ def mounts_template(scope: Scope) -> str:
 def rule_template(scope: Scope, pattern: str) -> str:
     """The whole template of a rule."""
     return root_template(scope) + mounts_template(scope) + pattern
+
+
+class ToldRoute(NamedTuple):
+    """What the scope has as ``route``, as FastAPI leaves it there: for middleware that names requests by it."""
+
+    path: str
+
+
+@cache
+def _told(path: str) -> ToldRoute:
+    return ToldRoute(path)
+
+
+def tell_route(scope: Scope, path: str) -> None:
+    """Leave the template in the scope, unless a framework has done so."""
+    if path and "route" not in scope:
+        scope["route"] = _told(path)
 
 
 class Place(NamedTuple):

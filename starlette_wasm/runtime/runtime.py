@@ -30,6 +30,7 @@ from ..pipelines.breaker import Circuit
 from ..pipelines.plan import Pipeline
 from ..sync.backoff import LoadCircuit
 from ..sync.cancel_scope import Gone, Interruptibles, Why
+from ..sync.event_loop import require_asyncio
 from ..sync.fair_lock import Turns
 from ..telemetry import Exchange, Exclusions, show_logs
 from ..traffic.router import Router
@@ -119,6 +120,7 @@ class WasmRuntime(Invoker):
         ``for_request``: as there may be many, a start that failed is not tried again at once. The same error is
         raised until a pause is over: 1 s first, twice as long each time, 5 minutes at most.
         """
+        require_asyncio()
         if self.is_open:
             return
         if for_request:

@@ -14,8 +14,9 @@ logger = logging.getLogger("starlette_wasm")
 def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
     """Log why an invocation failed, in the context of the current span.
 
-    The record also has the attributes of an exception in the semantic conventions. There is no Python traceback: it
-    would only say where the host found out. The guest's frames are in the message.
+    The template is the same for all failures of one kind of one function, so that error trackers group them. The
+    record has the error, and the attributes of an exception in the semantic conventions. There is no Python traceback:
+    it would only say where the host found out. The guest's frames are in the message.
     """
     kind = type(error)
     extra = {
@@ -27,4 +28,5 @@ def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None 
         "exception.message": str(error),
     }
     level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
-    logger.log(level, "%s%s", error, f": {cause}" if cause else "", extra=extra)
+    template = f"{context.function} ({error.slug}): %s%s"
+    logger.log(level, template, error, f": {cause}" if cause else "", extra=extra, exc_info=(kind, error, None))

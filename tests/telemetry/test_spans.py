@@ -479,7 +479,7 @@ def test_records_belong_to_the_span_in_which_they_were_made(
     (record,) = [record for record in caplog.records if record.name == "starlette_wasm" and record.levelname == "ERROR"]
     assert record.__dict__["exception.type"] == "starlette_wasm.exceptions.FunctionTrapped"
     assert record.__dict__["error.type"] == "wasm-trap"
-    assert record.__dict__["exception.message"] == record.getMessage()
+    assert record.getMessage() == f"trap (wasm-trap): {record.__dict__['exception.message']}"
 
 
 def test_what_a_policy_refused_is_on_the_span_and_counted(make: Make, collector: Collector, tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What an endpoint tells of itself: to FastAPI its path parameters, to rate limiters and error trackers a name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import BeforeValidator
+from starlette.requests import Request
+from starlette.responses import Response
+
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::\w+)?\}")
+_FASTAPI = "fastapi.dependencies.utils"
+_Text = Annotated[str, BeforeValidator(str)]
+"""Guests get strings, whatever convertor the route has."""
+
+
+def identifier(function: str) -> str:
+    """The name of a function, as Python can have it."""
+    return re.sub(r"\W", "_", function)
+
+
+class Declared(inspect.Signature):
+    """The signature of an endpoint ``async (request) -> Response`` that declares the path parameters of its route.
+
+    FastAPI asks for the signature while it knows the path, and tells the endpoint nothing of it: it is read there.
+    """
+
+    def __init__(self) -> None:
+        request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
+        super().__init__([request], return_annotation=Response)
+
+    @property
+    def parameters(self) -> MappingProxyType[str, inspect.Parameter]:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        named = {name: inspect.Parameter(name, kind, annotation=_Text) for name in _path_parameters()}
+        return MappingProxyType({**super().parameters, **named})
+
+
+def _path_parameters() -> list[str]:
+    """Those of the path for which FastAPI asks; none where something else does."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") == _FASTAPI and isinstance(path := frame.f_locals.get("path"), str):
+            return list(dict.fromkeys(_PARAMETER.findall(path)))
+    return []
