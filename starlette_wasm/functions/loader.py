@@ -111,7 +111,7 @@ def load_all(
     """
     known = known or {}
     catalog = sources if isinstance(sources, Catalog) and sources.leave_out else None
-    sources = list(sources)
+    sources = in_turn(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
     errors: list[tuple[FunctionSource, ModuleLoadError]] = []
     count = itertools.count(1)
@@ -144,6 +144,14 @@ def load_all(
             catalog.refuse(source.name, source.version, error)
     logger.info("%d functions ready in %.0f ms", len(loaded), (time.perf_counter() - begin) * 1e3)
     return loaded
+
+
+def in_turn(sources: Iterable[FunctionSource]) -> list[FunctionSource]:
+    """One version of each function, then another of each: slow versions of one wait behind those of all others."""
+    queues: dict[str, list[FunctionSource]] = {}
+    for source in sources:
+        queues.setdefault(source.name, []).append(source)
+    return [source for turn in itertools.zip_longest(*queues.values()) for source in turn if source is not None]
 
 
 class _Loader:

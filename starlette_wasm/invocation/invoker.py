@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 
 from opentelemetry.util.types import AttributeValue
@@ -31,7 +32,7 @@ from ..exceptions import (
     WasmError,
 )
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id, new_request_id
-from ..protocols import ResponseError
+from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
 from ..protocols.cgi import cgi_arguments
 from ..sync.bulkhead import Full
 from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
@@ -278,9 +279,10 @@ class Invoker:
 
 async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
     """The response that a guest wrote. Raises ResponseError."""
-    if len(stdout) > _LARGE:
-        return await _decoding.run(target.tenant, lambda: target.protocol.decode(stdout))
-    return target.protocol.decode(stdout)
+    if len(stdout) <= _LARGE:
+        with suppress(LongAnswerError):
+            return target.protocol.decode(stdout, LOOP_TOKENS)
+    return await _decoding.run(target.tenant, lambda: target.protocol.decode(stdout))
 
 
 def environ_of(

@@ -8,9 +8,10 @@ from starlette_wasm.messages import EdgeRequest, EdgeResponse
 from starlette_wasm.protocols.cgi import CgiProtocol
 from starlette_wasm.protocols.edge import EdgeProtocol
 from starlette_wasm.protocols.errors import ResponseError
+from starlette_wasm.protocols.jsonscan import LOOP_TOKENS, MAX_TOKENS, LongAnswerError
 from starlette_wasm.protocols.wws import WwsProtocol
 
-__all__ = ["Protocol", "ResponseError", "get_protocol"]
+__all__ = ["LOOP_TOKENS", "MAX_TOKENS", "LongAnswerError", "Protocol", "ResponseError", "get_protocol"]
 
 
 class Protocol(typing.Protocol):
@@ -24,11 +25,12 @@ class Protocol(typing.Protocol):
     def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
         """Environment variables that the protocol adds. ``route`` is the pattern that matched."""
 
-    def decode(self, stdout: bytes) -> EdgeResponse:
+    def decode(self, stdout: bytes, tokens: int = MAX_TOKENS) -> EdgeResponse:
         """What the guest printed, validated.
 
         Raises:
             ResponseError: It is no response.
+            LongAnswerError: It has more JSON tokens of no use than ``tokens``, which is less than MAX_TOKENS.
         """
 
 

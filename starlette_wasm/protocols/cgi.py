@@ -21,6 +21,7 @@ from starlette_wasm.protocols.headers import (
     check_value,
     declared_length,
 )
+from starlette_wasm.protocols.jsonscan import MAX_TOKENS
 
 # Credentials, and what other variables say (RFC 3875, section 4.1.18); what belongs to the connection; and
 # Proxy, as HTTP_PROXY has a meaning to HTTP clients (https://httpoxy.org).
@@ -106,7 +107,7 @@ class CgiProtocol:
         ]
         return [(name, to_utf8(value).decode().replace("\0", "\ufffd")) for name, value in variables]
 
-    def decode(self, stdout: bytes) -> EdgeResponse:
+    def decode(self, stdout: bytes, tokens: int = MAX_TOKENS) -> EdgeResponse:
         blank = _find_blank_line(stdout, 0, _MAX_BLOCK_BYTES)
         if blank is None:
             if len(stdout) > _MAX_BLOCK_BYTES:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring as quoted
 
 from starlette_wasm.messages import EdgeContext, EdgeRequest, EdgeResponse, to_utf8
-from starlette_wasm.protocols.jsonscan import ResponseReader
+from starlette_wasm.protocols.jsonscan import MAX_TOKENS, ResponseReader
 
 _LARGE = 64 << 10
 
@@ -39,8 +39,8 @@ class EdgeProtocol:
     def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
         return []
 
-    def decode(self, stdout: bytes) -> EdgeResponse:
-        return _reader.read(stdout)
+    def decode(self, stdout: bytes, tokens: int = MAX_TOKENS) -> EdgeResponse:
+        return _reader.read(stdout, tokens)
 
     def end(self, function: str, version: str, deadline_ms: int) -> bytes:
         """The last bytes of a message, behind the region: of a request without a trace, and without a cold start."""

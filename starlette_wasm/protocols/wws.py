@@ -12,7 +12,7 @@ from starlette_wasm.messages import EdgeRequest, EdgeResponse, to_utf8
 from starlette_wasm.protocols.edge import strings
 from starlette_wasm.protocols.errors import ResponseError
 from starlette_wasm.protocols.headers import check_headers, declared_length
-from starlette_wasm.protocols.jsonscan import ResponseReader
+from starlette_wasm.protocols.jsonscan import MAX_TOKENS, ResponseReader
 
 _reader = ResponseReader(status="status", headers="headers", body="data", is_base64="base64", default_status=200)
 
@@ -39,8 +39,8 @@ class WwsProtocol:
     def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
         return []
 
-    def decode(self, stdout: bytes) -> EdgeResponse:
-        response = _reader.read(stdout)
+    def decode(self, stdout: bytes, tokens: int = MAX_TOKENS) -> EdgeResponse:
+        response = _reader.read(stdout, tokens)
         headers: dict[str, str | list[str]] = {}
         for name, value in response.headers.items():
             name = name.replace("_", "-")

@@ -247,3 +247,17 @@ def test_from_the_cache_no_process_is_started(engine, cache, monkeypatch):
     load(engine, guest("hello"), cache)
     monkeypatch.setattr(Compiler, "_start", lambda self: pytest.fail("a process"))
     assert load(engine, guest("hello"), cache).cached
+
+
+def test_slow_versions_of_one_function_wait_for_others(engine, tmp_path, caplog):
+    """One tenant with many versions delays its own last ones, not the only one of another."""
+    file = tmp_path / "f.wasm"
+    file.write_bytes(capi.assemble(MINIMAL))
+    many = [source(file, "many", str(i)) for i in range(6)]
+    with caplog.at_level(logging.INFO, "starlette_wasm"):
+        loaded = load_all(engine, [*many, source(file, "one"), source(file, "other")], None, threads=1)
+    order = [record.getMessage().split()[1] for record in caplog.records if record.getMessage().startswith("loaded ")]
+    assert order[:3] == ["many", "one", "other"]
+    assert order[3:] == ["many"] * 5
+    for function in loaded.values():
+        function.module.close()

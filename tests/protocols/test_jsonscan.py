@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from starlette_wasm.protocols import get_protocol
 from starlette_wasm.protocols.errors import ResponseError
-from starlette_wasm.protocols.jsonscan import MAX_DEPTH, MAX_TOKENS, Kind, byte_offset, read_plain, scan
+from starlette_wasm.protocols.jsonscan import (
+    LOOP_TOKENS,
+    MAX_DEPTH,
+    MAX_TOKENS,
+    Kind,
+    LongAnswerError,
+    byte_offset,
+    read_plain,
+    scan,
+)
 
 KINDS = {"s": Kind.STRING, "i": Kind.INTEGER, "b": Kind.BOOL, "h": Kind.HEADERS}
 MIB = 1024 * 1024
@@ -350,3 +361,50 @@ def test_the_quick_reader_gives_what_the_scanner_gives_or_nothing(document, asci
 def test_the_quick_reader_takes_nothing_that_the_scanner_refuses(text):
     quick = read_plain(text.encode(), KINDS)
     assert quick is None or quick == scan(text.encode(), KINDS)[0]
+
+
+LONG_ANSWERS = {
+    "numbers": b"[" + b"1," * 9_000 + b"1]",
+    "spaced": b"[" + b"1 \t\n ," * 9_000 + b"1]",
+    "arrays": b"[" + b"[]," * 9_000 + b"1]",
+    "objects": b"[" + b'{"":1},' * 4_500 + b"1]",
+    "too many": b"[" + b"1," * 100_000 + b"1]",
+    "deep": b'{"":' * 60_000,
+    "strings": b"[" + b'"\\u0041",' * 9_000 + b"1]",
+}
+
+
+@pytest.mark.parametrize("kind", LONG_ANSWERS)
+@pytest.mark.parametrize("protocol", ["edge", "wws"])
+def test_a_long_answer_is_given_up_on_the_loop(protocol, kind):
+    """What is left of it is read in a thread."""
+    key = b"status_code" if protocol == "edge" else b"status"
+    data = b'{"' + key + b'":200,"other":' + LONG_ANSWERS[kind] + b"}"
+    times = []
+    for _ in range(5):
+        begin = time.thread_time()
+        with pytest.raises((LongAnswerError, ResponseError)):
+            get_protocol(protocol).decode(data, LOOP_TOKENS)
+        times.append(time.thread_time() - begin)
+    assert min(times) < 0.01
+
+
+@pytest.mark.parametrize("piece", [b"a:b\n", b"\r", b":\n", b" \n", b"a:b\n c\n", b"\n"])
+def test_hostile_cgi_heads_are_read_in_bounded_time(piece):
+    data = b"Status: 200\n" + piece * ((256 << 10) // len(piece))
+    times = []
+    for _ in range(5):
+        begin = time.thread_time()
+        with suppress(ResponseError):
+            get_protocol("cgi").decode(data)
+        times.append(time.thread_time() - begin)
+    assert min(times) < 0.01
+
+
+def test_a_bound_of_tokens_changes_no_answer():
+    data = b'{"status_code":201,"other":[' + b"1," * 5_000 + b"1]}"
+    assert get_protocol("edge").decode(data).status_code == 201
+    with pytest.raises(LongAnswerError):
+        get_protocol("edge").decode(data, LOOP_TOKENS)
+    few = b'{"status_code":201,"other":[1,2,3]}'
+    assert get_protocol("edge").decode(few, LOOP_TOKENS).status_code == 201
