@@ -22,6 +22,7 @@ from ..protocols import Protocol as MessageProtocol
 from ..protocols import get_protocol
 from ..protocols.edge import EdgeProtocol
 from ..sync.bulkhead import Bulkhead
+from .descriptors import of_guest
 from .open_directory import OpenDirectory
 
 logger = logging.getLogger("starlette_wasm")
@@ -140,6 +141,7 @@ def bind(
             time=policy.execution_timeout_ms / 1000,
             stdout=policy.max_response_bytes,
             stderr=policy.max_log_bytes,
+            fds=of_guest(policy.max_concurrency),
         ),
         layout.strings(_argv(source) if module.reads_args else []),
         tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),

@@ -151,6 +151,12 @@ class WasmSettings(BaseSettings):
         le=3_600_000,
         description="How often wasm.yaml, policies and functions are looked at for changes, in ms. 0: never.",
     )
+    max_open_files: int = Field(
+        default=65_536,
+        ge=0,
+        le=1 << 20,
+        description="How far the soft limit on open files is raised at start, where the hard one allows it. 0: not.",
+    )
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     def __init__(self, **given: Any) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
+from ..binding.descriptors import raise_limit
 from ..binding.target import Target
 from ..canary.controller import Canaries
 from ..canary.shadow import Shadows
@@ -182,6 +183,7 @@ class WasmRuntime(Invoker):
         self.settings = settings = self._given_settings or load_settings()
         show_logs(settings.log)
         warn_if_missing()
+        raise_limit(settings.max_open_files)  # before anything is bound: guests have a share of it
         self.heard = Heard.of(settings)
         self.engine = engine = Engine.shared(
             EngineConfig(

@@ -55,6 +55,7 @@ def test_defaults() -> None:
         "log": None,
         "untraced_paths": "",
         "reload_interval_ms": 1000,
+        "max_open_files": 65536,
         "guest_nice": 10,
     }
 
