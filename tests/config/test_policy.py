@@ -112,6 +112,7 @@ def test_the_defaults_grant_nothing() -> None:
         "maxNetworkRequests": 0,
         "allowPrivateNetworks": False,
         "allowedEnvVars": [],
+        "allowedSecrets": [],
         "allowedDirs": [],
         "maxRequestBytes": 1048576,
         "maxResponseBytes": 8388608,
