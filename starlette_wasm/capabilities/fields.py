@@ -24,6 +24,11 @@ class Fields:
             return default
         return _text(name, value)
 
+    def peek(self, name: str) -> str:
+        """As text(), of a field that is yet to be taken."""
+        value = self._values[name] = self.text(name)
+        return value
+
     def maybe_text(self, name: str) -> str | None:
         value = self._values.pop(name, None)
         return None if value is None else _text(name, value)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from typing import NoReturn
@@ -18,6 +19,11 @@ from .errors import CapabilityError, Code
 
 MAX_HEADER_BYTES = 64 << 10
 
+MAX_DEPTH = 32
+"""Of a header. Some versions of Python end the process where a parser runs out of an unusual stack."""
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 _LENGTH = struct.Struct("<I")
 
 
@@ -34,8 +40,8 @@ def encode(header: Mapping[str, object], body: bytes = b"") -> bytes:
     return b"".join((_LENGTH.pack(len(text)), text, body))
 
 
-def decode(payload: bytes) -> tuple[dict[str, object], bytes]:
-    """The object and the body of a request. Raises CapabilityError."""
+def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:
+    """The object and the body of a request, which is not copied. Raises CapabilityError."""
     if len(payload) < _LENGTH.size:
         raise _bad("shorter than the length of its header")
     (length,) = _LENGTH.unpack_from(payload)
@@ -45,9 +51,22 @@ def decode(payload: bytes) -> tuple[dict[str, object], bytes]:
     if end > len(payload):
         raise _bad("shorter than its header")
     try:
-        header = json.loads(payload[_LENGTH.size : end].decode(), parse_constant=_no_constant)
+        text = bytes(payload[_LENGTH.size : end])
+        if too_deep(text):
+            raise _bad(f"the header is nested more than {MAX_DEPTH} deep")
+        header = json.loads(text.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _bad("the header is no JSON") from None
     if not isinstance(header, dict):
         raise _bad("the header is no JSON object")
-    return header, payload[end:]
+    return header, memoryview(payload)[end:]
+
+
+def too_deep(text: bytes) -> bool:
+    """Whether JSON is nested more than MAX_DEPTH deep, found without recursion; brackets in strings do not count."""
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False

@@ -68,6 +68,15 @@ class Capabilities:
         if self.queue is not None:
             await self.queue.publisher.close()
 
+    def check(self, operation: Operation, grants: Grants, fields: Fields, size: int) -> None:
+        """Raises CapabilityError for what is refused before any of a body of that size is copied."""
+        if operation is Operation.HTTP_FETCH:
+            self.http.check(grants.http, fields)
+        elif operation is Operation.QUEUE_PUBLISH:
+            QueueActions.check(grants.queue, fields, size)
+        else:
+            KvActions.check(operation, grants.kv, fields, size)
+
     async def call(
         self,
         operation: Operation,
@@ -82,10 +91,8 @@ class Capabilities:
             return await self.http.fetch(grants.http, usage, observer, fields, body)
         if operation is Operation.QUEUE_PUBLISH:
             if self.queue is None:
-                grants.queue.check(fields.text("queue"))
                 raise CapabilityError(Code.UNAVAILABLE, "queue is not available")
             return await self.queue.publish(grants.queue, fields, body)
         if self.kv is None:
-            grants.kv.check(fields.text("namespace"))
             raise CapabilityError(Code.UNAVAILABLE, "kv store is not available")
         return await self.kv.call(operation, grants.kv, fields, body)

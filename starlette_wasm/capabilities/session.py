@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from . import frame
 from .errors import VIOLATIONS, CapabilityError, Code, Violation
@@ -53,43 +55,52 @@ class Session:
 
     async def call(self, operation: int | str, payload: bytes) -> bytes:
         """The result, as ``frame`` has it: errors are values. Only cancellation raises."""
+        answer = self.take(operation, memoryview(payload), self.usage.max_bytes)
+        return answer if isinstance(answer, bytes) else await answer()
+
+    def take(self, operation: int | str, payload: memoryview, room: int) -> bytes | Callable[[], Awaitable[bytes]]:
+        """The result, if it waits for nothing, else what gives it on the event loop; in any thread.
+
+        ``payload`` may be gone afterwards. Of what is refused, nothing but the header is copied; of the rest, the
+        body, once. ``room`` is how many bytes that may be, and those of the result with it.
+        """
         title = str(operation)
         try:
-            found = self._enter(operation, payload)
+            found = self._enter(operation, len(payload), room)
             title = found.title
             header, body = frame.decode(payload)
+            fields = Fields(header)
             if found in TRACING:
-                return self._leave(*record(found, self._trace, self._recorder, Fields(header)))
-            left = self._deadline - time.monotonic()
-            async with asyncio.timeout(max(left, 0)):
-                result, out = await self._capabilities.call(
-                    found, self._grants, self.usage, self._observer, Fields(header), body
-                )
-            return self._leave(result, out)
-        except TimeoutError:
-            return self._failed(title, CapabilityError(Code.TIMEOUT, "timed out"))
+                return self._leave(*record(found, self._trace, self._recorder, fields))
+            self._capabilities.check(found, self._grants, fields, len(body))
+            self.usage.fits(len(body), "payload")
+            self.usage.room -= len(body)
+            return partial(self._await, found, fields, bytes(body))
         except Exception as error:
             return self._failed(title, error)
 
-    def at_once(self, operation: int, payload: bytes) -> bytes | None:
-        """The same for the operations that wait for nothing, in whatever thread the guest runs; None for the others."""
-        if operation not in TRACING:
-            return None
-        found = Operation(operation)
+    async def _await(self, operation: Operation, fields: Fields, body: bytes) -> bytes:
         try:
-            self._enter(found, payload)
-            header, _ = frame.decode(payload)
-            return self._leave(*record(found, self._trace, self._recorder, Fields(header)))
+            left = self._deadline - time.monotonic()
+            async with asyncio.timeout(max(left, 0)):
+                result, out = await self._capabilities.call(
+                    operation, self._grants, self.usage, self._observer, fields, body
+                )
+            return self._leave(result, out)
+        except TimeoutError:
+            return self._failed(operation.title, CapabilityError(Code.TIMEOUT, "timed out"))
         except Exception as error:
-            return self._failed(found.title, error)
+            return self._failed(operation.title, error)
 
-    def _enter(self, operation: int | str, payload: bytes) -> Operation:
+    def _enter(self, operation: int | str, size: int, room: int) -> Operation:
+        self.usage.room = room
         self.usage.call()
         found = find(operation)
-        self.usage.move(len(payload))
+        self.usage.move(size)
         return found
 
     def _leave(self, result: dict[str, object], out: bytes) -> bytes:
+        self.usage.fits(len(out), "result")
         reply = frame.encode({"ok": True, **result}, out)
         self.usage.move(len(reply))
         return reply

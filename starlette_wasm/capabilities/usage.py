@@ -8,13 +8,15 @@ from .errors import CapabilityError, Code
 class Usage:
     """Counts, and raises CapabilityError where a limit would be passed."""
 
-    __slots__ = ("bytes", "calls", "max_bytes", "max_calls", "max_requests", "requests")
+    __slots__ = ("bytes", "calls", "max_bytes", "max_calls", "max_requests", "requests", "room")
 
     def __init__(self, *, max_calls: int, max_bytes: int, max_requests: int) -> None:
         self.calls = self.bytes = self.requests = 0
         self.max_calls = max_calls
         self.max_bytes = max_bytes
         self.max_requests = max_requests
+        self.room = max_bytes
+        """Bytes that the result of the call under way may have, by the bound of the guest's memory."""
 
     @property
     def bytes_left(self) -> int:
@@ -30,6 +32,11 @@ class Usage:
         if size > self.bytes_left:
             raise CapabilityError(Code.BYTES_EXCEEDED, f"too many bytes: at most {self.max_bytes} in an invocation")
         self.bytes += size
+
+    def fits(self, size: int, what: str) -> None:
+        """Raise where a payload or result does not fit beside the guest's memory."""
+        if size > self.room:
+            raise CapabilityError(Code.TOO_LARGE, f"{what} too large: more than {self.room} bytes beside the memory")
 
     def request(self) -> None:
         """Count an outbound request, a redirect hop included."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, POINTER, c_bool, c_size_t, c_void_p
 from typing import Any
 
 from . import capi
 
-logger = logging.getLogger("starlette_wasm.engine")
-
 AsyncHost = Callable[[int, int, Sequence[int]], int | None]
 """``(data, context, arguments)`` gives the result at once, or None: the guest waits until ``resume`` has one."""
 Resume = Callable[[int], int | None]
 """``(data)`` gives the result of the call that the invocation ``data`` waits for, or None as long as there is none."""
 
-_INTERNAL_ERROR = 29  # errno IO
+Failed = Callable[[int, BaseException], None]
+"""``(data, error)``: a host function raised; whoever polls the invocation ends it."""
 
 
 _Call = CFUNCTYPE(None, c_void_p, c_void_p, POINTER(capi.Value), c_size_t, POINTER(capi.Value), c_size_t, c_void_p,
@@ -27,12 +25,12 @@ _Finalizer = CFUNCTYPE(None, c_void_p)
 
 
 def define_async(
-    linker: int, module: str, name: str, params: Sequence[int], host: AsyncHost, resume: Resume
+    linker: int, module: str, name: str, params: Sequence[int], host: AsyncHost, resume: Resume, failed: Failed
 ) -> tuple[Any, ...]:
     """Define an asynchronous function with parameters of these kinds (capi.I32 or capi.I64) and one i32 result.
 
-    What is returned must live as long as the linker. Nothing raises across the boundary: an error in ``host``
-    becomes errno IO.
+    What is returned must live as long as the linker. Nothing raises across the boundary: what ``host`` raises is
+    given to ``failed``, and the guest waits until it is dropped.
     """
     pending: dict[int, Any] = {}
 
@@ -55,9 +53,9 @@ def define_async(
         try:
             values = [args[i].of.i32 if args[i].kind == capi.I32 else args[i].of.i64 for i in range(n_args)]
             result = host(data, context, values)
-        except Exception:
-            logger.exception("host function %s.%s failed", module, name)
-            result = _INTERNAL_ERROR
+        except BaseException as error:
+            failed(data, error)  # no log here: a handler may need more stack than the guest's
+            result = None
         then = continuation[0]
         if result is not None:
             results[0].kind, results[0].of.i32 = capi.I32, result

@@ -208,6 +208,12 @@ class Scratch:
         ran, pages, length = _SAID.unpack_from(self._view, _SAID_AT)
         return ran, pages, bytes(self._view[_OUT_AT : _OUT_AT + length])
 
+    def take_failure(self) -> tuple[int | None, int | None]:
+        """The trap and the error of the last call, which the caller frees."""
+        trap, error = self.trap.value, self.error.value
+        self.trap.value = self.error.value = None
+        return trap, error
+
     def set_funcref(self) -> None:
         """Copy the function in ``extern`` into ``value``."""
         ctypes.memmove(
@@ -219,11 +225,11 @@ class Scratch:
 
 def drop_failure(scratch: Scratch) -> None:
     """Free the trap and the error of a call that nobody looked at."""
-    if scratch.trap.value:
-        trap_delete(scratch.trap.value)
-    if scratch.error.value:
-        error_delete(scratch.error.value)
-    scratch.trap.value = scratch.error.value = None
+    trap, error = scratch.take_failure()
+    if trap:
+        trap_delete(trap)
+    if error:
+        error_delete(error)
 
 
 class EngineError(Exception):

@@ -109,4 +109,11 @@ def fits(plan: Plan) -> bool:
     """Whether a guest only computes, so that nothing of it needs Python before it has ended."""
     module = plan.module
     ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
-    return hot.hot is not None and _ONE_AT_A_TIME and ticks and not module.calls_host and not plan.preopens
+    return (
+        hot.hot is not None
+        and _ONE_AT_A_TIME
+        and ticks
+        and not module.calls_host
+        and not plan.preopens
+        and not plan.slow
+    )

@@ -38,6 +38,9 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
     def resume(data: int) -> int | None:
         return live[data].take_result()
 
+    def failed(data: int, error: BaseException) -> None:
+        live[data].fail(error)
+
     def edge_call(data: int, context: int, arguments: Sequence[int]) -> int | None:
         return _edge_call(live[data], arguments[0], *(argument & 0xFFFFFFFF for argument in arguments[1:]))
 
@@ -58,7 +61,7 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
         return call
 
     return [
-        define_async(linker, WASI, name, [capi.I32] * count, paced(function), resume)
+        define_async(linker, WASI, name, [capi.I32] * count, paced(function), resume, failed)
         for name, count, function in (
             ("poll_oneoff", 4, poll_oneoff),
             ("edge_call", 3, edge_call),
@@ -68,30 +71,19 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
 
 
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
-    """``edge.call``: hands a copy of the payload to the invocation's host, which may have an answer at once."""
+    """``edge.call``: notes what is asked, and nothing more: the driver reads it while the guest waits.
+
+    This runs on the guest's stack, where nothing that recurses or that others have written may run.
+    """
     invocation.result = None
-    memory = invocation.guest_memory()
-    if payload + length > len(memory):
+    if payload + length > invocation.guest_size():
         return -FAULT
     if length > MAX_PAYLOAD:
         return -TOO_BIG
     if invocation.host is None:
         return -NOSYS
-    copy = bytes(memory[payload : payload + length])
-    answer = invocation.host.at_once(operation, copy)
-    if answer is None:
-        invocation.wait_for(partial(_call_host, invocation, operation, copy))
-        return None
-    invocation.host_calls += 1
-    invocation.result = answer
-    return len(answer)
-
-
-async def _call_host(invocation: Invocation, operation: int, payload: bytes) -> int:
-    assert invocation.host is not None
-    invocation.host_calls += 1
-    invocation.result = await invocation.host.call(operation, payload)
-    return len(invocation.result)
+    invocation.wait_for_host(operation, payload, length)
+    return None
 
 
 def _edge_take(invocation: Invocation, out: int) -> int:

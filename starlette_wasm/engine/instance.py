@@ -24,8 +24,8 @@ _numbers = itertools.count(1)
 class Instance:
     """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
-    __slots__ = ("_args_at", "_base", "_begun", "_context", "_environ", "_future", "_scratch", "_stdin", "_store",
-                 "_well", "cpu", "engine", "number", "plan")  # fmt: skip
+    __slots__ = ("_args_at", "_base", "_begun", "_context", "_environ", "_future", "_scratch", "_settled", "_stdin",
+                 "_store", "_well", "cpu", "engine", "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
         """``environ`` is a block of layout.strings(), and so is ``args``, where they are not those of the plan."""
@@ -40,6 +40,7 @@ class Instance:
         self._future: int | None = None
         self._well = False
         self._begun: int | None = None
+        self._settled: Outcome | None = None
         self.number = 0
 
     @classmethod
@@ -271,6 +272,13 @@ class Instance:
         data = (ctypes.c_char * size).from_address(capi.memory_data(self._context, at))
         return memoryview(data).cast("B")
 
+    def guest_size(self) -> int:
+        """Bytes of the guest's own memory."""
+        scratch = self._made
+        self._export(2, scratch.extern_at)
+        size: int = capi.memory_size(self._context, scratch.extern_at + capi.EXTERN_OF)
+        return size
+
     def stdin_left(self) -> int:
         fields: tuple[int, ...] = layout.RESULTS.unpack(capi.string_at(self._io(), layout.RESULTS.size))
         return max(fields[1] - fields[2], 0)
@@ -292,9 +300,17 @@ class Instance:
     def finish(self) -> Outcome:
         """The outcome of a guest that has ended; closes the instance."""
         try:
-            return self._well_outcome() if self._well else self._outcome()
+            self.settle()
+            assert self._settled is not None
+            return self._settled
         finally:
             self.close()
+
+    def settle(self) -> None:
+        """Work out the outcome and free the store, in any thread: both take long where memory is large."""
+        if self._settled is None:
+            self._settled = self._well_outcome() if self._well else self._outcome()
+            self._free()
 
     def _well_outcome(self) -> Outcome:
         ran, pages, stdout = self._made.said()
@@ -310,8 +326,8 @@ class Instance:
 
     def _outcome(self) -> Outcome:
         scratch = self._made
-        capi.future_delete(self._future)
-        self._future = None
+        future, self._future = self._future, None  # first: a signal handler may raise between any two lines
+        capi.future_delete(future)
         base = self._io()
         (
             _, _, _, out_at, out_len, out_cap, err_at, err_len, err_cap,
@@ -329,8 +345,7 @@ class Instance:
             outcome.refused_pages = refused_pages
         if denials:
             outcome.denials = self._denials(base, min(denials, layout.DENIALS))
-        trap, error = scratch.trap.value, scratch.error.value
-        scratch.trap.value = scratch.error.value = None
+        trap, error = scratch.take_failure()
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_failure(error)
         if trap:
@@ -361,14 +376,25 @@ class Instance:
         scratch, self._scratch = self._scratch, None
         if scratch is None:
             return
-        if self._store is not None:
-            if not self.engine.dead:  # else it is the parent's, of which a thread may have held a lock at the fork
-                if self._future:
-                    capi.future_delete(self._future)
-                if scratch.trap.value or scratch.error.value:  # it ended, and nobody asked how
-                    capi.drop_failure(scratch)
-                capi.store_delete(self._store)
-            self._store = self._future = None
+        try:
+            if (scratch.trap.value or scratch.error.value) and not self.engine.dead:  # nobody asked how it ended
+                capi.drop_failure(scratch)
+            self._free()
+        finally:
+            self._leave(scratch)
+
+    def _free(self) -> None:
+        store, self._store = self._store, None
+        future, self._future = self._future, None
+        if self.engine.dead:  # they are the parent's, of which a thread may have held a lock at the fork
+            return
+        if future:
+            capi.future_delete(future)
+        if store is not None:
+            capi.store_delete(store)
+
+    def _leave(self, scratch: capi.Scratch) -> None:
+        """Give back the place among the guests of the engine."""
         self.plan.module.live.discard(id(self))
         if self.number:
             self.engine.live.pop(self.number, None)
@@ -377,8 +403,7 @@ class Instance:
 
 
 def _not_begun(scratch: capi.Scratch, made: bool) -> NoReturn:
-    trap, error = scratch.trap.value, scratch.error.value
-    scratch.trap.value = scratch.error.value = None  # they are freed here, close() must not
+    trap, error = scratch.take_failure()
     if error:
         raise (OutOfInstances if made else capi.EngineError)(capi.take_error(error))
     raise capi.EngineError(capi.take_trap(trap or 0)[0])

@@ -8,20 +8,25 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
+from functools import partial
 from typing import Protocol
 
+from . import layout
 from .capi import EngineError
 from .instance import Instance
 from .outcome import End, Outcome
+from .timed import Timed
 from .workers import STUCK_AFTER, Workers
 
 _PATIENCE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 _LIGHT = 0.002
-"""Seconds of CPU that an invocation may use on the event loop, where it did not end in the first poll."""
-HEAVY, _HEAVIEST = 4, 8
-"""From how many heavy invocations on, less the light ones, the next begins in a thread; and where counting ends."""
+"""Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
+_LARGE_RESULT = 1 << 20
+"""Bytes of payload or result from which the copy is made in a thread."""
 HostCall = Callable[[], Awaitable[int]]
+_LEAST_ROOM = 128 << 10
+"""Bytes that a call may copy at least, above the bound of the guest's memory."""
 Guard = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what may end a long invocation from outside, by cancelling the body of its ``async with``."""
 
@@ -29,10 +34,12 @@ Guard = Callable[[], AbstractAsyncContextManager[None]]
 class Host(Protocol):
     """Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
 
-    def at_once(self, operation: int, payload: bytes) -> bytes | None:
-        """What waits for nothing, in whatever thread the guest runs; None for ``call()`` to answer."""
+    def take(self, operation: int, payload: memoryview, room: int) -> bytes | Callable[[], Awaitable[bytes]]:
+        """The result, if it waits for nothing, else what gives it on the event loop; in whatever thread the guest is.
 
-    async def call(self, operation: int, payload: bytes) -> bytes: ...
+        ``payload`` is the guest's memory, valid until this returns; ``room`` is how many bytes may be copied of it,
+        or be in the result.
+        """
 
 
 class _Owner(Enum):
@@ -46,7 +53,7 @@ class Invocation(Instance):
 
     __slots__ = (
         *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
-        *("calls", "host", "host_calls", "result"),
+        *("_asked", "_failure", "calls", "host", "host_calls", "result"),
     )
 
     def __str__(self) -> str:
@@ -60,28 +67,25 @@ class Invocation(Instance):
         free; both under ``guard``. Cancelling drops the guest.
         """
         self._call: HostCall | None = None
+        self._asked: tuple[int, int, int] | None = None
+        self._failure: BaseException | None = None
         self._result: int | None = None
         self.host = host
         self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
         self.engine.ticker.touch()
-        load = self.plan.memory
         ended = self.start(poll=not self._in_thread_at_once)
         if ended:
-            if load.heavy:
-                load.heavy -= 1
+            self.plan.loop_time.add(self.cpu)
         else:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP
             self._deadline = deadline
             self._loop = asyncio.get_running_loop()
             self._error: Exception | None = None
+            self._on_loop(self.cpu, already=True)
             ended = await self._go_on(guard)
-            if self.cpu < _LIGHT:
-                load.heavy = max(load.heavy - 1, 0)
-            elif load.heavy < _HEAVIEST:
-                load.heavy += 1
         outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls
@@ -89,27 +93,40 @@ class Invocation(Instance):
 
     @property
     def _in_thread_at_once(self) -> bool:
-        """Whether nothing of it is to run on the event loop."""
+        """Whether nothing of it is to run on the event loop.
+
+        Python's signal handlers run in the main thread, between any two lines, and may raise: within a function that
+        wasmtime has called, that would end the process.
+        """
         plan = self.plan
-        return plan.slow or plan.memory.heavy >= HEAVY
+        if plan.slow or plan.loop_time.spent:
+            return True
+        return plan.module.calls_host and threading.current_thread() is threading.main_thread()
+
+    def _on_loop(self, seconds: float, *, already: bool = False) -> None:
+        """Book what it used of the event loop."""
+        self.plan.loop_time.add(seconds)
+        if not already:
+            self.cpu += seconds
 
     async def _go_on(self, guard: Guard) -> bool:
         """True when the guest has ended, False when its time is over."""
         try:
             async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()):
                 while True:
-                    if self._call is None:
+                    self._check()
+                    call, self._call = self._call, None
+                    if call is not None:
+                        self._result = await Timed(call(), self._on_loop)
+                    if self._belongs_in_thread:
                         if await self._in_thread():
                             return True
                         continue
-                    call, self._call = self._call, None
-                    self._result = await call()
-                    if self.cpu > _LIGHT or self._in_thread_at_once:
-                        continue
-                    self.set_clocks()
                     begin = time.perf_counter()
-                    ended = self.poll()
-                    self.cpu += time.perf_counter() - begin
+                    if self._asked is not None:
+                        self._serve()
+                    ended = self._call is None and self._poll_again()
+                    self._on_loop(time.perf_counter() - begin)
                     if ended:
                         return True
         except TimeoutError:
@@ -117,6 +134,52 @@ class Invocation(Instance):
         except BaseException:
             self._abandon()
             raise
+
+    @property
+    def _belongs_in_thread(self) -> bool:
+        """Whether it goes on in a thread, and not on the event loop."""
+        if self._asked is None and self._result is None:  # it was at work as the epoch ticked
+            return True
+        size = self._asked[2] if self._asked is not None else len(self.result or b"")
+        return size > _LARGE_RESULT or self.cpu > _LIGHT or self._in_thread_at_once
+
+    def _poll_again(self) -> bool:
+        self.set_clocks()
+        return self.poll()
+
+    def _check(self) -> None:
+        """Raise what a function that the guest called has raised."""
+        if self._failure is None:
+            return
+        failure, self._failure = self._failure, None
+        if isinstance(failure, Exception):
+            raise EngineError(f"a host function failed: {failure!r}") from failure
+        raise failure
+
+    def _serve(self) -> None:
+        """Answer the call that the guest waits for, or leave what does. Not on the guest's stack."""
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        assert self.host is not None
+        operation, at, length = asked
+        self.host_calls += 1
+        memory = self.guest_memory()
+        bound = self.plan.limits.memory_pages * layout.PAGE
+        room = max(bound - len(memory), 0) + max(bound // 16, _LEAST_ROOM)
+        with memory[at : at + length] as payload:
+            answer = self.host.take(operation, payload, room)
+        if isinstance(answer, bytes):
+            self._take_answer(answer)
+        else:
+            self._call = partial(self._await_host, answer)
+
+    async def _await_host(self, answer: Callable[[], Awaitable[bytes]]) -> int:
+        return self._take_answer(await answer())
+
+    def _take_answer(self, answer: bytes) -> int:
+        self.result = answer
+        self._result = len(answer)
+        return len(answer)
 
     async def _late(self) -> Outcome:
         """The outcome of a guest whose time is over, with what it has said so far.
@@ -146,7 +209,7 @@ class Invocation(Instance):
         ended = await self._future_of_loop
         if self._error is not None:
             raise EngineError(f"a guest thread failed: {self._error}") from self._error
-        if not ended and self._call is None:
+        if not ended and self._call is None and self._failure is None:
             raise TimeoutError
         return ended
 
@@ -168,16 +231,21 @@ class Invocation(Instance):
         self._ended = False
         while True:
             try:
-                self.set_clocks()
                 begin = time.thread_time()
-                self._ended = self.poll()
+                if self._asked is not None:
+                    self._serve()
+                if self._call is None:
+                    self._ended = self._poll_again()
+                    if self._ended:
+                        self.settle()
                 self.cpu += time.thread_time() - begin
             except Exception as error:
                 self._error = error
                 self._hand_back()
                 return True
             now = time.monotonic()
-            if self._ended or self._call is not None or now >= self._deadline or self._owner is _Owner.NOBODY:
+            waits = self._call is not None or self._failure is not None
+            if self._ended or waits or now >= self._deadline or self._owner is _Owner.NOBODY:
                 self._hand_back()
                 return True
             if now >= turn_ends and workers.waiting:
@@ -202,6 +270,16 @@ class Invocation(Instance):
     def wait_for(self, call: HostCall) -> None:
         """Called by a host function: the guest goes on when ``call`` has a result."""
         self._call = call
+        self._result = None
+
+    def wait_for_host(self, operation: int, payload: int, length: int) -> None:
+        """Called by ``edge.call``: the guest goes on when its host has an answer."""
+        self._asked = operation, payload, length
+        self._result = None
+
+    def fail(self, failure: BaseException) -> None:
+        """Called when a host function has raised: the guest does not go on."""
+        self._failure = failure
         self._result = None
 
     def take_result(self) -> int | None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from . import layout
 from .bounds import TABLE_ELEMENTS, TABLES
+from .loop_time import LoopTime
 from .module import Module
 from .native.library import PlanMemory
 
 NO_STRINGS = layout.strings([])
 NO_KEY = bytes(32)
+_PAGES_ON_LOOP = 256
+"""Pages that a guest may have on the event loop: one memory.fill of more takes longer than a turn of it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Plan:
     """
 
     __slots__ = (
-        *("args", "at", "bound", "dynamic", "environ_at", "limits", "memory", "module", "preopens"),
+        *("args", "at", "bound", "dynamic", "environ_at", "limits", "loop_time", "memory", "module", "preopens"),
         *("pre", "slow", "tail"),
     )
 
@@ -68,15 +71,16 @@ class Plan:
         # Both memories are under it; the guest's own bound is exact, in memory_grow of wasi.wat.
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
-        self.slow = bool(module.slow_files and preopens)
-        """Whether guests may wait for a disk."""
+        self.slow = bool(module.slow_files and preopens) or limits.memory_pages > _PAGES_ON_LOOP
+        """Whether guests may wait for a disk, or for one instruction on much memory."""
         self.tail = self.make_tail(0, 0, NO_KEY)
         self.memory = PlanMemory(
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
             *(self.environ_at, limits.stdout, limits.stderr),
         )
-        """What invoke.c knows of it; its ``heavy`` says how often guests were heavy of late, see invocation.py."""
+        """What invoke.c knows of it; its ``heavy`` is that of loop_time.py."""
         self.at = ctypes.addressof(self.memory)
+        self.loop_time = LoopTime(self.memory)
 
     def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
         """All from the flags to the arguments."""

@@ -53,6 +53,11 @@ class HttpFetch:
         if self._client is not None:
             self._client.keep(grants)
 
+    @staticmethod
+    def check(grant: HttpGrant, fields: Fields) -> None:
+        """Raises CapabilityError for a URL that is not granted."""
+        grant.check(checked(Url.parse, fields.peek("url")))
+
     async def fetch(
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
     ) -> tuple[dict[str, object], bytes]:
@@ -109,7 +114,7 @@ class HttpFetch:
             received = Response(response.status, h.of_response(response.headers))
             if follow and received.location is not None:
                 return received
-            limit = min(self._max_response_bytes, usage.bytes_left)
+            limit = min(self._max_response_bytes, usage.bytes_left, usage.room // 2)  # it is copied once
             body = bytearray()
             async for chunk in response.body():
                 body += chunk

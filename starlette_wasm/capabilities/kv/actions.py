@@ -35,13 +35,18 @@ class KvActions:
             Operation.KV_CAS: self._cas,
         }
 
-    async def call(self, operation: Operation, grant: KvGrant, fields: Fields, body: bytes) -> Result:
-        namespace = fields.text("namespace")
-        grant.check(namespace)
-        if body and operation not in (Operation.KV_SET, Operation.KV_CAS):
+    @staticmethod
+    def check(operation: Operation, grant: KvGrant, fields: Fields, size: int) -> None:
+        """Raises CapabilityError for a namespace that is not granted, and a body of that size where none may be."""
+        grant.check(fields.peek("namespace"))
+        if size and operation not in (Operation.KV_SET, Operation.KV_CAS):
             raise CapabilityError(Code.BAD_REQUEST, "bad request: no body belongs here")
-        if len(body) > MAX_VALUE_BYTES:
+        if size > MAX_VALUE_BYTES:
             raise CapabilityError(Code.TOO_LARGE, f"value too large: at most {MAX_VALUE_BYTES} bytes")
+
+    async def call(self, operation: Operation, grant: KvGrant, fields: Fields, body: bytes) -> Result:
+        self.check(operation, grant, fields, len(body))
+        namespace = fields.text("namespace")
         return await self._actions[operation](namespace, fields, body)
 
     async def _get(self, namespace: str, fields: Fields, body: bytes) -> Result:

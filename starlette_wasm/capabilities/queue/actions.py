@@ -24,13 +24,18 @@ class QueueActions:
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher
 
+    @staticmethod
+    def check(grant: QueueGrant, fields: Fields, size: int) -> None:
+        """Raises CapabilityError for a queue that is not granted, and a message of that size if it is too large."""
+        grant.check(fields.peek("queue"))
+        if size > MAX_MESSAGE_BYTES:
+            raise CapabilityError(Code.TOO_LARGE, f"message too large: at most {MAX_MESSAGE_BYTES} bytes")
+
     async def publish(self, grant: QueueGrant, fields: Fields, body: bytes) -> tuple[dict[str, object], bytes]:
+        self.check(grant, fields, len(body))
         queue = fields.text("queue")
-        grant.check(queue)
         attributes = fields.texts("attributes")
         fields.done()
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise CapabilityError(Code.TOO_LARGE, f"message too large: at most {MAX_MESSAGE_BYTES} bytes")
         if len(attributes) > MAX_ATTRIBUTES or len(dict(attributes)) < len(attributes):
             raise bad_field("attributes", f"has more than {MAX_ATTRIBUTES}, or one name twice")
         if any(len(name.encode()) + len(value.encode()) > MAX_ATTRIBUTE_BYTES for name, value in attributes):

@@ -743,8 +743,8 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len}, due))) {
     e->due |= due;
     e->live--;
-    if (q->plan->heavy)
-      q->plan->heavy--;
+    if (s->ran_ns > FREE_NS && q->plan->heavy < HEAVY)
+      q->plan->heavy += (uint32_t)((s->ran_ns - FREE_NS) / 1000);
     e->scratch = s;
     return found;
   }

@@ -54,7 +54,7 @@ struct plan {
   void *engine, *pre;
   int64_t bound, table_elements, tables;
   uint32_t environ_at, out_cap, err_cap;
-  uint32_t heavy; /* see invocation.py */
+  uint32_t heavy; /* microseconds, see loop_time.py */
 };
 
 /* Of a scratch, what there is before a request comes. */
@@ -78,7 +78,7 @@ struct quick {
 };
 
 enum { NOT_GROWN = -2, NOT_MADE = -1, PAUSED = 0, ENDED = 1, ENDED_WELL = 2 };
-enum { HEAVY = 4 }; /* driver.HEAVY */
+enum { HEAVY = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
 
 /* What is not for Python is not to be found by the linker, nor mixed up with what others call so. */
 #pragma GCC visibility push(hidden)

@@ -1,0 +1,45 @@
+"""``LoopTime``: how much of the event loop the guests of one plan used of late."""
+
+from __future__ import annotations
+
+import time
+
+from .native.library import PlanMemory
+
+FREE_US = 250
+"""Of each invocation: a thread would cost no less. Also in native.h."""
+BUDGET_US = 10_000
+"""From which sum on guests begin in a thread. Also in native.h."""
+HALF_LIFE = 2.0
+"""Seconds in which half of the sum is forgotten."""
+_MOST = 1 << 30
+
+
+class LoopTime:
+    """A sum that decays, in ``heavy`` of the plan, to which fast_path.c adds too."""
+
+    __slots__ = ("_memory", "_since")
+
+    def __init__(self, memory: PlanMemory) -> None:
+        self._memory = memory
+        self._since = time.monotonic()
+
+    def add(self, seconds: float) -> None:
+        """Book what one guest used at a stretch."""
+        used = int(seconds * 1e6)
+        if used > FREE_US:
+            self._decay()
+            self._memory.heavy = min(self._memory.heavy + used - FREE_US, _MOST)
+
+    @property
+    def spent(self) -> bool:
+        """Whether guests begin in a thread."""
+        if self._memory.heavy < BUDGET_US:
+            return False
+        self._decay()
+        return bool(self._memory.heavy >= BUDGET_US)
+
+    def _decay(self) -> None:
+        now = time.monotonic()
+        self._memory.heavy = int(self._memory.heavy * 0.5 ** ((now - self._since) / HALF_LIFE))
+        self._since = now
