@@ -65,8 +65,14 @@ class Workers:
             if self._idle:
                 self._wake.notify()
             elif self._threads < self.count:
-                self._start_thread()
-                self._threads += 1
+                try:
+                    self._start_thread()
+                except RuntimeError:
+                    if not self._threads:  # or it waits for one that is there
+                        self._queue.remove(job)
+                        raise
+                else:
+                    self._threads += 1
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that waits; False where a thread has it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import re
 
 from ..binding.target import Target
 from ..engine import layout
+from ..engine.capi import EngineError
 from ..engine.outcome import End, Outcome
 from ..exceptions import (
     ExecutionTimeout,
@@ -15,6 +18,37 @@ from ..exceptions import (
     InvalidFunctionResponse,
     MemoryLimitExceeded,
 )
+
+
+_LACKS = {
+    errno.ENOMEM: "memory",
+    errno.EAGAIN: "threads",
+    errno.EMFILE: "file descriptors of the process",
+    errno.ENFILE: "file descriptors",
+}
+_SAYS = re.compile(r"[Cc]annot allocate memory|[Oo]ut of memory|os error 12\b|[Ff]ailed to (?:mmap|allocate)")
+
+
+def host_lacks(error: BaseException | None) -> str | None:
+    """What the host has too little of, if that is what an error says; then it is no fault of the function."""
+    while error is not None:
+        lack = _lack(error)
+        if lack is not None:
+            return f"the host is out of {lack}"
+        error = error.__cause__
+    return None
+
+
+def _lack(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, OSError):
+        return _LACKS.get(error.errno or 0)
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "threads"
+    if isinstance(error, EngineError) and _SAYS.search(str(error)):
+        return "memory"
+    return None
 
 
 def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | None:

@@ -38,7 +38,7 @@ from ..sync.bulkhead import Full
 from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
 from ..sync.threads import FairThreads
 from ..telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
-from .faults import fault_of
+from .faults import fault_of, host_lacks
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
@@ -169,7 +169,14 @@ class Invoker:
                 overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
                 self._failed(overload, context)
                 raise overload from None
-            except (EngineError, OSError) as error:
+            except (EngineError, OSError, MemoryError, RuntimeError) as error:
+                lack = host_lacks(error)
+                if lack is not None:
+                    overload = FunctionOverloaded(target.name, lack, retry_after=_retry_after(target))
+                    self._failed(overload, context, error)
+                    raise overload from error
+                if isinstance(error, RuntimeError):
+                    raise
                 trapped = FunctionTrapped(target.name, target.version, reason="not run")
                 if target.tally is not None:  # such as a module of which no instance can be made
                     target.tally.failed(0.0, trapped)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..binding.target import NOTHING_GRANTED, Target
 from ..capabilities import Session
 from ..engine.capi import EngineError
+from ..engine.engine import OutOfInstances
 from ..engine.instance import Instance
 from ..engine.invocation import Guard, Invocation
 from ..engine.plan import NO_STRINGS, Plan
@@ -17,7 +18,7 @@ from ..exceptions import FunctionError
 from ..functions.catalog import HealthCheck
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols import ResponseError
-from .faults import fault_of
+from .faults import fault_of, host_lacks
 from .invoker import decoded, environ_of
 
 if TYPE_CHECKING:
@@ -33,9 +34,17 @@ def instantiate(plan: Plan) -> str | None:
         instance = Instance(plan, b"")
         instance.make()
         instance.close()
-    except (EngineError, OSError) as error:
-        return str(error)
+    except (EngineError, OSError, MemoryError) as error:
+        return _fault(error)
     return None
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with the function. Raises OutOfInstances if it is the host that lacks something."""
+    lack = host_lacks(error)
+    if lack is not None:
+        raise OutOfInstances(lack) from error
+    return str(error)
 
 
 async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | None:
@@ -50,8 +59,8 @@ async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | Non
         return str(error).removeprefix(f"{target}: ").partition("\n")[0]
     except ResponseError as error:
         return f"its answer is no response: {error.problem}"
-    except (EngineError, OSError) as error:
-        return str(error)
+    except (EngineError, OSError, MemoryError) as error:
+        return _fault(error)
     status = response.status_code
     if status == check.status if check.status is not None else status < 400:
         return None

@@ -99,3 +99,14 @@ def test_what_a_guest_wrote_is_safe_in_a_log(text: str) -> None:
     assert printable(text).isascii()
     assert printable(text).isprintable()
     assert len(printable(text)) <= 128 * 10
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_depth_is_bounded_before_decoding(opening: bytes) -> None:
+    assert not frame.too_deep(opening * frame.MAX_DEPTH)
+    assert frame.too_deep(opening * (frame.MAX_DEPTH + 1))
+    assert not frame.too_deep(b"[]" * 1000)
+
+
+def test_brackets_in_strings_are_not_depth() -> None:
+    assert not frame.too_deep(b'{"a":"' + b"[" * 1000 + b'\\\\\\"' + b"[" * 1000 + b'"}')

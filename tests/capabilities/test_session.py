@@ -3,13 +3,14 @@ from __future__ import annotations
 import ast
 import asyncio
 import logging
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from capability_guest import Guest, capabilities
 
 import starlette_wasm.capabilities as package
-from starlette_wasm.capabilities import Capabilities, Operation
+from starlette_wasm.capabilities import Capabilities, Operation, frame
 from starlette_wasm.config.policy import SandboxPolicy
 
 POLICY = SandboxPolicy(kv_namespaces=["a"])
@@ -114,3 +115,52 @@ def test_the_room_knows_nothing_of_engine_serving_and_tracing() -> None:
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert not any(name.split(".")[0] in ("starlette", "opentelemetry", "wasmtime") for name in names), file
+
+
+@pytest.mark.parametrize(
+    ("operation", "header"),
+    [
+        ("http.fetch", {"url": "https://elsewhere.example/"}),
+        ("kv.set", {"namespace": "b", "key": "k"}),
+        ("kv.get", {"namespace": "a", "key": "k"}),
+        ("kv.set", {"namespace": "a", "key": "k"}),
+        ("queue.publish", {"queue": "q"}),
+        ("kv.nothing", {}),
+    ],
+)
+async def test_what_is_refused_copies_no_body(operation: str, header: dict[str, object]) -> None:
+    body = bytes(8 << 20)
+    payload = frame.encode(header, body)
+    async with capabilities() as there:
+        session = Guest(there, POLICY).session
+        tracemalloc.start()
+        try:
+            answer = session.take(operation, memoryview(payload), 64 << 20)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert isinstance(answer, bytes)
+    assert b'"ok":false' in answer
+    assert peak < 1 << 20
+
+
+async def test_a_payload_beside_full_memory_is_refused() -> None:
+    async with capabilities() as there:
+        session = Guest(there, POLICY).session
+        payload = memoryview(frame.encode({"namespace": "a", "key": "k"}, bytes(1000)))
+        answer = session.take("kv.set", payload, 999)
+        assert isinstance(answer, bytes)
+        assert b"payload too large: more than 999 bytes beside the memory" in answer
+        answer = session.take("kv.set", payload, 1000)
+        assert not isinstance(answer, bytes)
+        assert b'"ok":true' in await answer()
+
+
+async def test_a_result_beside_full_memory_is_refused() -> None:
+    async with capabilities() as there:
+        guest = Guest(there, POLICY)
+        await guest.fields("kv.set", bytes(1000), namespace="a", key="k")
+        payload = memoryview(frame.encode({"namespace": "a", "key": "k"}))
+        answer = guest.session.take("kv.get", payload, 999)
+        assert not isinstance(answer, bytes)
+        assert b"result too large: more than 999 bytes" in await answer()

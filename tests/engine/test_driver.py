@@ -569,3 +569,56 @@ def test_a_guest_that_works_between_host_calls_goes_on_in_a_thread(wat, polled_i
 
     asyncio.run(main())
     assert in_loop <= 3  # of 21
+
+
+# Exceptions out of signal handlers
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_what_a_host_function_raises_ends_the_guest(wat, engine, monkeypatch, error):
+    def raising(invocation):
+        raise error("out of a handler")
+
+    module = wat(
+        command(
+            "(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))",
+            "poll_oneoff",
+        )
+    )
+    monkeypatch.setattr(Invocation, "guest_memory", raising)
+    expected = capi.EngineError if error is RuntimeError else error
+    with pytest.raises(expected, match="out of a handler"):
+        run(module)
+    monkeypatch.undo()
+    assert settles(engine)
+    assert run(module).end is End.OK
+
+
+def test_an_interrupted_finish_frees_once(wat, engine, monkeypatch):
+    freed: list[int] = []
+    delete = capi.future_delete
+
+    def interrupted(future):
+        freed.append(future)
+        delete(future)
+        if len(freed) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(capi, "future_delete", interrupted)
+    guest = Invocation(
+        Plan(wat('(module (memory (export "memory") 1) (func (export "_start") unreachable))'), Limits()), b""
+    )
+    assert guest.start()
+    with pytest.raises(KeyboardInterrupt):
+        guest.finish()
+    assert len(freed) == 1
+    assert settles(engine)
+
+
+def test_guests_that_call_the_host_keep_off_the_main_thread(wat, polled_in_loop):
+    """Python's signal handlers run there, and may raise within a function that wasmtime has called."""
+    module = wat(
+        command("(drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 0) (i32.const 128)))", "poll_oneoff")
+    )
+    assert run(module).end is End.OK
+    assert not polled_in_loop()

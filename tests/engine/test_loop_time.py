@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 from support import command
 
 from starlette_wasm.engine import loop_time
@@ -64,9 +65,8 @@ def test_turns_of_an_awaitable_are_booked():
         return 7
 
     turns = Timed(work(), booked.append).__await__()
-    try:
+    with pytest.raises(StopIteration) as ended:
         next(turns)
-    except StopIteration as end:
-        assert end.value == 7
+    assert ended.value.value == 7
     assert len(booked) == 1
     assert booked[0] >= 0.005
