@@ -19,7 +19,6 @@ from ..exceptions import (
     MemoryLimitExceeded,
 )
 
-
 _LACKS = {
     errno.ENOMEM: "memory",
     errno.EAGAIN: "threads",
