@@ -72,9 +72,14 @@ class Deployment(Protocol):
 class Canaries:
     """The canaries of one runtime. One task; none where the config has no canary."""
 
-    def __init__(self, weighed: Callable[[str, str, float], None]) -> None:
-        """``weighed`` is told of each new share: function, version of the canary, per cent."""
+    def __init__(
+        self,
+        weighed: Callable[[str, str, float], None],
+        healthy: Callable[[str, str], bool | None] = lambda function, version: None,
+    ) -> None:
+        """Tell ``weighed`` each new share (function, canary's version, per cent); ask ``healthy`` about the probes."""
         self._weighed = weighed
+        self._healthy = healthy
         self._deployment: Deployment | None = None
         self._live: dict[str, Live] = {}
         self._coordinator = Coordinator()
@@ -346,7 +351,9 @@ class Canaries:
             return
         self._see(function, live, reading, record)
         superseded = live.mine is None
-        self._noted(live, _superseded_by(record, live) if superseded else None)
+        stable, canary = (self._healthy(function, version) for version in live.versions)
+        live.judge_probes(canary is False and stable is not False)
+        self._noted(live, _superseded_by(record, live) if superseded else live.trouble(record, reading.now))
         if record.runs and not superseded:
             seconds = max(5 * self._interval(), 1.0)
             token = await store.lease(function, self._worker, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ..config.router import CanaryConfig
@@ -14,6 +14,8 @@ from .store import Batch, Reading
 from .tally import VersionTally
 from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge
 from .window import Window
+
+_MOST_SICK_SECONDS = 60.0
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Live:
     """Why the store could not be used at the last look."""
     alone: Record | None = None
     """The roll-back that this process decided on while the store was away, until the store has it."""
+    sick_since: float | None = None
+    """Since when the canary fails its probes here and stable does not, on time.monotonic()."""
     held_by: str | None = None
     """What keeps an advance that is due."""
     stable: Window = field(default_factory=Window)
@@ -132,6 +136,28 @@ class Live:
             if record.runs:
                 self.verdict = self._judge(record, reading.now)
         return self.part_key != before
+
+    def judge_probes(self, sick: bool) -> None:
+        """Condemn a canary that fails its probes for the time of a step, or a minute; ``sick``: it does now."""
+        now = time.monotonic()
+        self.sick_since = (self.sick_since or now) if sick else None
+        patience = min(self.config.step_seconds, _MOST_SICK_SECONDS)
+        if self.sick_since is not None and self.verdict is not None and now - self.sick_since >= patience:
+            reason = f"has failed its probes for {patience:g} s"
+            self.verdict = replace(self.verdict, action=Action.ROLL_BACK, reason=reason)
+
+    def trouble(self, record: Record, now: float) -> str | None:
+        """Say what keeps a running canary from its end and is no verdict, if anything does."""
+        deadline = self.config.progress_deadline_seconds
+        if not record.runs:
+            return None
+        if deadline is not None and now - record.changed > deadline:
+            return f"no step was taken at {record.percent} % within progressDeadlineSeconds, {deadline:g} s"
+        if self.sick_since is not None:
+            return "fails its probes"
+        if record.percent and not self.canary.samples and now - record.since > self.config.step_seconds:
+            return f"no traffic at {record.percent} % for the time of a step: nothing can be judged"
+        return None
 
     def judge_alone(self) -> bool:
         """Roll back, without the store, what fails by the counts of this process. Says whether it did."""

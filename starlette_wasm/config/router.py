@@ -83,6 +83,13 @@ class CanaryConfig(FileModel):
         default=50, gt=0, allow_inf_nan=False, strict=True, description="p99 to advance; None: not looked at."
     )
     auto_promote: StrictBool = Field(default=True, description="False: each step waits for a hand.")
+    progress_deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        strict=True,
+        description="Seconds without a step after which the log and /ready say so; None: never.",
+    )
     hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
     shadow: StrictBool = Field(
         default=False, description="True: begins with copies of safe requests, whose answers nobody gets."

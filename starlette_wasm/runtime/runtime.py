@@ -76,7 +76,9 @@ class WasmRuntime(Invoker):
         self.reloader = Reloader(self, config)
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
-        self.canaries = Canaries(lambda *given: self.telemetry.canary_weight(*given))
+        self.canaries = Canaries(
+            lambda *given: self.telemetry.canary_weight(*given), lambda *given: self.health.verdicts().get(given)
+        )
         self.shadows = Shadows(self)
         self.loads = Loads()
         self._closes = 0

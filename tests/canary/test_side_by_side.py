@@ -156,3 +156,32 @@ def test_a_worker_rolls_back_by_its_own_counts(tmp_path: Path, store: Slow) -> N
             assert (await http.get("/metrics/canary")).status_code == 200
 
     run(main())
+
+
+def test_what_fails_its_probes_is_rolled_back(tmp_path: Path, store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, _ = app(tmp_path, ["f"], stepSeconds=0.5)
+    monkeypatch.setattr(runtime.health, "verdicts", lambda: {("f", "1"): True, ("f", "2"): False})
+
+    async def main() -> None:
+        async with runtime:
+            await eventually(lambda: status(runtime, "f") is Status.ROLLED_BACK, within=20)
+            record = runtime.canaries.all["f"].record
+            assert record is not None
+            assert record.reason == "has failed its probes for 0.5 s"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("keys", "note"),
+    [({}, "no traffic at 10 %"), ({"progressDeadlineSeconds": 0.3}, "within progressDeadlineSeconds, 0.3 s")],
+)
+def test_one_that_does_not_move_says_so(tmp_path: Path, store: Slow, keys: dict[str, float], note: str) -> None:
+    runtime, _ = app(tmp_path, ["f"], stepSeconds=0.5, **keys)
+
+    async def main() -> None:
+        async with runtime:
+            await eventually(lambda: any(note in each for each in runtime.canaries.notes), within=20)
+            assert status(runtime, "f") is Status.RUNNING
+
+    run(main())
