@@ -438,11 +438,11 @@ class InvalidFunctionResponse(FunctionError):
     status = 502
     slug = "invalid-function-response"
 
-    def __init__(self, function: str, version: str, *, problem: str, offset: int | None = None) -> None:
+    def __init__(self, function: str, version: str, *, problem: str, offset: int | None = None, hint: str = "") -> None:
         self.problem = problem
         self.offset = offset
         at = "" if offset is None else f" at byte {offset}"
-        super().__init__(function, version, f"invalid response on stdout: {problem}{at}")
+        super().__init__(function, version, f"invalid response on stdout: {problem}{at}{hint}")
 
     @property
     def title(self) -> str:

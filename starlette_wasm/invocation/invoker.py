@@ -271,7 +271,7 @@ class Invoker:
             return await decoded(target, outcome.stdout)
         except ResponseError as error:
             raise InvalidFunctionResponse(
-                target.name, target.version, problem=error.problem, offset=error.offset
+                target.name, target.version, problem=error.problem, offset=error.offset, hint=_stray(outcome.stdout)
             ) from None
 
     def _failed(self, error: WasmError, context: EdgeContext, cause: Exception | None = None) -> None:
@@ -290,6 +290,17 @@ async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
         with suppress(LongAnswerError):
             return target.protocol.decode(stdout, LOOP_TOKENS)
     return await _decoding.run(target.tenant, lambda: target.protocol.decode(stdout))
+
+
+def _stray(stdout: bytes) -> str:
+    """What to say of stdout that begins or ends with what looks like a line of a log; empty if it does not."""
+    lines = stdout.strip().splitlines()
+    strays = [
+        line for line in (lines[:1] + lines[-1:]) if not line.startswith((b"{", b"}")) and not line.endswith(b"}")
+    ]
+    if not strays or b"{" not in stdout:
+        return ""
+    return f"; {strays[0][:80].decode('utf-8', 'replace')!a} is no part of the answer: logs belong on stderr"
 
 
 def environ_of(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 import sentry_sdk
 import trio
-from apps import JSON, add_function, config, settings
+from apps import JSON, add_constant, add_function, config, settings
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, UploadFile
 from openapi_spec_validator import validate
 from sentry_sdk.transport import Transport
@@ -193,3 +193,15 @@ def test_trio_is_refused_with_its_cause(wasm: JSON) -> None:
     (failed,) = sent
     assert failed["type"] == "lifespan.startup.failed"
     assert "runs on asyncio, and this server runs on trio; start it with asyncio" in failed["message"]
+
+
+@pytest.mark.parametrize(
+    "stdout", [b'starting up\n{"status_code": 200}', b'{"status_code": 200}\nall done\n'], ids=["before", "behind"]
+)
+def test_a_log_line_on_stdout_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture, stdout: bytes) -> None:
+    add_constant(tmp_path, "chatty", stdout)
+    with TestClient(fastapi(config(tmp_path, {"/chatty": "chatty"}))) as http:
+        assert http.get("/chatty").status_code == 502
+    (record,) = (each for each in caplog.records if each.levelno == logging.ERROR)
+    line = "starting up" if stdout.startswith(b"s") else "all done"
+    assert f"'{line}' is no part of the answer: logs belong on stderr" in record.getMessage()
