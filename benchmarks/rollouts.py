@@ -16,7 +16,8 @@ from multiprocessing import Pool
 import numpy
 
 from starlette_wasm import CanaryConfig
-from starlette_wasm.canary.record import Status, begin, follow, rival
+from starlette_wasm.canary.record import begin, follow, rival
+from starlette_wasm.canary.status import Status
 from starlette_wasm.canary.verdict import judge
 from starlette_wasm.canary.window import Window
 

@@ -13,15 +13,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from ..capabilities.errors import CapabilityError
+from ..capabilities.errors import CapabilityError, Code
 from ..exceptions import ConfigError
 from .backends import open_store
 from .coordinator import Coordinator
 from .gates import Gate
 from .manual import Hands
-from .record import Record, Status, begin, end, first_percent, rebuild
+from .record import Record, begin, end, first_percent, rebuild
 from .shares import Shares
 from .state import Live
+from .status import Status
 from .store import Batch, Reading, Store
 
 if TYPE_CHECKING:
@@ -296,8 +297,9 @@ class Canaries:
         except (CapabilityError, TimeoutError) as error:
             message = error.message if isinstance(error, CapabilityError) else "the canary store does not answer"
             self._away(function, live, message, error.detail if isinstance(error, CapabilityError) else None)
-        except Exception:
+        except Exception as error:
             logger.exception("canary of %s: the weights stay as they are", function)
+            self._noted(live, f"the weights stay as they are: {type(error).__name__}")
 
     def _away(self, function: str, live: Live, message: str, detail: str | None) -> None:
         """Go on without the store: what fails before this worker's own eyes is rolled back here."""
@@ -335,14 +337,16 @@ class Canaries:
 
         await asyncio.gather(*(send(batch) for batch in live.batches()))
 
-    async def _tick_one(self, store: Store, function: str, live: Live) -> None:
+    async def _tick_one(self, store: Store, function: str, live: Live, tries: int = 10) -> None:
         await self._flush(store, function, live)
         reading = await store.read(function)
         record = None if reading.record is None else Record.load(reading.record)
         wanted = self._wanted(live, record, reading.now)
         if wanted is not None:
             if not await store.swap(function, reading.revision, wanted.dump(), wanted.epoch):
-                await self._tick_one(store, function, live)  # another worker was first
+                if tries == 1:
+                    raise CapabilityError(Code.UNAVAILABLE, "the record is never taken by the canary store")
+                await self._tick_one(store, function, live, tries - 1)  # another worker was first
                 return
             reading = replace(reading, revision=reading.revision + 1)
             record = wanted

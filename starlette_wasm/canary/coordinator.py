@@ -8,9 +8,10 @@ import time
 from dataclasses import replace
 
 from .gates import Gate, Step, ask
-from .record import Record, Status, follow, next_percent
+from .record import Record, follow, next_percent
 from .report import line
 from .state import Live
+from .status import Status
 from .store import Reading, Store
 from .verdict import Action
 

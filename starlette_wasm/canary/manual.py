@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from ..config.router import CanaryConfig
 from ..exceptions import CanaryConflict
-from .record import Record, Status, advance, begin, end, first_percent, next_percent, observe
+from .record import Record, advance, begin, end, first_percent, next_percent, observe
+from .status import Status
 from .store import Reading, Store
 from .window import Window
 

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 
-from ..capabilities.errors import CapabilityError, Code
 from ..config.router import CanaryConfig
+from .foreign import read_record
+from .status import RUNS, Status
 from .verdict import Action, Looks, Rival, Verdict
 from .window import Window
 
 _REMEMBERED = 50
 """Rollouts of one function that are known to be over."""
-
-
-class Status(StrEnum):
-    RUNNING = "running"
-    PAUSED = "paused"
-    """The share of the traffic stays, and so does the automatic roll-back; nothing advances."""
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled back"
-    ABORTED = "aborted"
-
-
-RUNS = (Status.RUNNING, Status.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +52,7 @@ class Record:
     @classmethod
     def load(cls, text: str) -> Record:
         """Raises CapabilityError for what dump() did not write, such as a newer version of this package."""
-        try:
-            given = json.loads(text)
-            return cls(
-                **given
-                | {
-                    "status": Status(given["status"]),
-                    "looks": Looks(**given["looks"]),
-                    "baseline": given["baseline"] and tuple(given["baseline"]),
-                    "past": tuple((stable, canary) for stable, canary in given["past"]),
-                    "replaced": tuple(given.get("replaced", ())),
-                }
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise CapabilityError(Code.UNAVAILABLE, "the record cannot be read", detail=repr(error)) from None
+        return cls(**read_record(text))
 
     def dump(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

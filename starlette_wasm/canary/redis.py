@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..capabilities.redis import RedisClient, Script
+from .foreign import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 from .store import KEY, Batch, Reading
+
+_DIGITS = re.compile(rb"[0-9]{1,18}")
 
 _PREFIX = "starlette-wasm:canary:"
 _COUNTS_SECONDS = 7 * 86_400
@@ -13,15 +18,27 @@ _COUNTS_SECONDS = 7 * 86_400
 
 # The first key of each is the record, and leads to the others: all have one hash tag, and so lie on one node.
 _READ = Script("""
+local function within(size, most, what)
+  if size > most then error({err = 'FOREIGN ' .. what .. ' is larger than what a worker writes'}) end
+end
+within(redis.call('HSTRLEN', KEYS[1], 'revision'), 16, 'revision')
+within(redis.call('HSTRLEN', KEYS[1], 'epoch'), 10, 'epoch')
+within(redis.call('HSTRLEN', KEYS[1], 'record'), tonumber(ARGV[1]), 'record')
 local state = redis.call('HMGET', KEYS[1], 'revision', 'record', 'epoch')
-local found = {redis.call('TIME'), state[1] or '0', state[2]}
-if state[2] then
-  for epoch = state[3] - 1, state[3] do
-    local versions = redis.call('SMEMBERS', KEYS[1] .. ':' .. epoch)
-    for _, version in ipairs(versions) do
-      local counts = redis.call('HGETALL', KEYS[1] .. ':' .. epoch .. ':' .. version)
-      found[#found + 1] = {tostring(epoch), version, counts}
-    end
+local found = {redis.call('TIME'), state[1] or '0', state[2], state[3] or ''}
+if not state[2] then return found end
+if not string.find(state[3] or '', '^%d+$') then return found end
+local last = tonumber(state[3])
+for back = 1, 0, -1 do
+  local epoch = string.format('%.0f', last - back)
+  local names = KEYS[1] .. ':' .. epoch
+  within(redis.call('SCARD', names), 16, 'the set of versions')
+  within(redis.call('MEMORY', 'USAGE', names, 'SAMPLES', 0) or 0, 65536, 'the set of versions')
+  for _, version in ipairs(redis.call('SMEMBERS', names)) do
+    local key = names .. ':' .. version
+    within(redis.call('HLEN', key), tonumber(ARGV[2]), 'a hash of counts')
+    within(redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0, 4194304, 'a hash of counts')
+    found[#found + 1] = {epoch, version, redis.call('HGETALL', key)}
   end
 end
 return found
@@ -54,10 +71,14 @@ if ARGV[4] ~= '' and redis.call('GET', KEYS[1] .. ':token') ~= ARGV[4] then retu
 if (redis.call('HGET', KEYS[1], 'revision') or '0') ~= ARGV[1] then return 0 end
 local before = tonumber(redis.call('HGET', KEYS[1], 'epoch') or ARGV[3])
 redis.call('HSET', KEYS[1], 'revision', ARGV[1] + 1, 'record', ARGV[2], 'epoch', ARGV[3])
-for epoch = before - 1, ARGV[3] - 2 do
-  local of = KEYS[1] .. ':' .. epoch
-  for _, version in ipairs(redis.call('SMEMBERS', of)) do redis.call('DEL', of .. ':' .. version) end
-  redis.call('DEL', of)
+if not before or before ~= before then before = 0 end
+-- An epoch that another wrote must not become a loop without end: what is further back expires by itself.
+for epoch = math.max(before - 1, ARGV[3] - 66), ARGV[3] - 2 do
+  local names = KEYS[1] .. ':' .. epoch
+  if redis.call('SCARD', names) <= 16 then
+    for _, version in ipairs(redis.call('SMEMBERS', names)) do redis.call('DEL', names .. ':' .. version) end
+  end
+  redis.call('DEL', names)
 end
 return 1
 """)
@@ -77,15 +98,13 @@ class RedisStore:
         await self._client.close()
 
     async def read(self, function: str) -> Reading:
-        now, revision, record, *windows = await self._run(_READ, function)
-        counts = {}
-        for epoch, version, pairs in windows:
-            texts = [each.decode() for each in pairs]
-            fields = zip(texts[::2], texts[1::2], strict=True)
-            counts[int(epoch), version.decode()] = {field: int(value) for field, value in fields if field[0] != "@"}
-        return Reading(
-            int(now[0]) + int(now[1]) / 1e6, int(revision), None if record is None else record.decode(), counts
-        )
+        now, revision, record, epoch, *windows = await self._run(_READ, function, MAX_RECORD_BYTES, MAX_ROWS)
+        clock = int(now[0]) + int(now[1]) / 1e6
+        if record is None:
+            return Reading(clock)
+        read_epoch(_whole(epoch))
+        counts = {(_whole(at), _decode(version)): dict(_counts(pairs)) for at, version, pairs in windows}
+        return Reading(clock, read_revision(_whole(revision)), _decode(record), counts)
 
     async def add(self, function: str, worker: str, batch: Batch) -> None:
         pairs = [each for pair in batch.counts.items() for each in pair]
@@ -104,3 +123,23 @@ class RedisStore:
 
     async def _run(self, script: Script, function: str, *arguments: str | int) -> Any:
         return await self._client.script(script, [f"{_PREFIX}{{{function}}}"], *arguments)
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise unreadable("it is not UTF-8") from None
+
+
+def _whole(raw: bytes) -> int:
+    """Raises CapabilityError for what is not a number of at most 18 digits."""
+    if not _DIGITS.fullmatch(raw):
+        raise unreadable(f"{raw!r:.80} is not a whole number")
+    return int(raw)
+
+
+def _counts(pairs: list[bytes]) -> Iterator[tuple[str, int]]:
+    for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if not name.startswith(b"@"):
+            yield read_count(_decode(name), _whole(value))

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..capabilities.sqlite import Database
+from .foreign import MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 from .store import KEY, Batch, Reading
 
 _SCHEMA = """
@@ -27,11 +28,12 @@ CREATE TABLE IF NOT EXISTS batch (
 ) WITHOUT ROWID;
 """
 _READ = """
-SELECT 0, revision, record, '', 0 FROM canary WHERE function = :function
+SELECT 0, revision, record, '', epoch FROM canary WHERE function = :function
 UNION ALL
 SELECT 1, counted.epoch, version, field, value FROM counted
 WHERE function = :function
   AND counted.epoch >= (SELECT epoch - 1 FROM canary WHERE function = :function)
+LIMIT :rows
 """
 _NUMBER = """
 INSERT INTO batch VALUES (?, ?, ?, ?, ?)
@@ -65,14 +67,21 @@ class SqliteStore:
         await self._database.close()
 
     async def read(self, function: str) -> Reading:
-        rows = await self._database.read(lambda at: at.execute(_READ, {"function": function}).fetchall())
+        given = {"function": function, "rows": MAX_ROWS}
+        rows = await self._database.read(lambda at: at.execute(_READ, given).fetchall())
+        if len(rows) == MAX_ROWS:
+            raise unreadable(f"there are {MAX_ROWS} counts or more")
         revision, record = 0, None
         counts: dict[tuple[int, str], dict[str, int]] = {}
         for kind, number, text, field, value in rows:
+            if not isinstance(text, str):
+                raise unreadable(f"{text!r:.80} is not text")
             if kind == 0:
-                revision, record = number, text
+                read_epoch(value)
+                revision, record = read_revision(number), text
             else:
-                counts.setdefault((number, text), {})[field] = value
+                name, count = read_count(field, value)
+                counts.setdefault((read_epoch(number), text), {})[name] = count
         return Reading(time.time(), revision, record, counts)
 
     async def add(self, function: str, worker: str, batch: Batch) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ..config.router import CanaryConfig
-from .record import Record, Status, end, rival
+from .record import Record, end, rival
 from .shares import Part
+from .status import Status
 from .store import Batch, Reading
 from .tally import VersionTally
 from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge

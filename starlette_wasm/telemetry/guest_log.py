@@ -148,7 +148,8 @@ def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
     Records have the attributes ``function``, ``version`` and ``request_id``.
     """
     extra = _extra(target, context)
-    for denial in outcome.denials:
+    denials = outcome.denials
+    for denial in denials[: _granted(target, len(denials), extra)]:
         what = "sandbox violation: fs write" if denial.write else "permission denied"
         logger.warning("%s: %s: %s", target, what, escape(denial.path), extra=extra)
     if not outcome.stderr:
@@ -161,9 +162,25 @@ def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
 def log_violations(target: Target, violations: Sequence[Violation], context: EdgeContext) -> None:
     """Log what the policy refused to ``edge.call``."""
     extra = _extra(target, context)
-    for violation in violations:
+    for violation in violations[: _granted(target, len(violations), extra)]:
         detail = f" ({violation.detail})" if violation.detail else ""
         logger.warning("%s: %s: %s%s", target, violation.operation, escape(violation.message), detail, extra=extra)
+
+
+def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
+    """How many of the refusals may be logged: they are from the same share as the lines of the function."""
+    if not wanted:
+        return 0
+    allowance = _allowance(target.name)
+    given = allowance.take(wanted)
+    _report(target, allowance, extra)
+    return given
+
+
+def _report(target: Target, allowance: Allowance, extra: dict[str, str]) -> None:
+    dropped = allowance.report()
+    if dropped:
+        logger.warning("%s: %d lines dropped (%d a second)", target, dropped, LINES_PER_SECOND, extra=extra)
 
 
 def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
@@ -187,9 +204,7 @@ def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
             logger.log(level, "%s: %s", target, escape(_cut(line)), extra=extra)
     if count > MAX_LINES:
         logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
-    dropped = allowance.report()
-    if dropped:
-        logger.warning("%s: %d lines dropped (%d a second)", target, dropped, LINES_PER_SECOND, extra=extra)
+    _report(target, allowance, extra)
 
 
 def _cut(line: str) -> str:

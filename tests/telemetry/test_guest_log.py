@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 
 from starlette_wasm import WasmMiddleware
 from starlette_wasm.binding.target import Target
+from starlette_wasm.capabilities import Violation
+from starlette_wasm.capabilities.errors import Code
 from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.telemetry import guest_log, log_guest
@@ -263,3 +265,19 @@ def test_a_gigabyte_on_stderr_is_counted_and_costs_no_memory(
     assert caplog.messages[-1] == "flood_gigabyte v1: 999934464 bytes of stderr dropped (maxLogBytes)"
     assert len(caplog.messages) < 1000
     assert collector.tree() == ["GET /flood", ["flood_gigabyte", ["wasm execute"]]]
+
+
+def test_refusals_are_from_the_share_of_their_function(caplog: pytest.LogCaptureFixture) -> None:
+    guest_log._allowances.clear()
+    refused = [Violation("http.fetch", Code.HOST_NOT_ALLOWED, "host not allowed: x")] * 100
+    for _ in range(60):
+        guest_log.log_violations(TARGET, refused, CONTEXT)
+    written = sum("host not allowed" in record.getMessage() for record in caplog.records)
+    assert guest_log.BURST <= written <= guest_log.BURST + 1500
+    assert any("lines dropped" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    neighbour = Named()
+    neighbour.name = "quiet"
+    guest_log.log_violations(neighbour, refused, CONTEXT)  # type: ignore[arg-type]
+    assert sum("host not allowed" in record.getMessage() for record in caplog.records) == 100
+    guest_log._allowances.clear()
