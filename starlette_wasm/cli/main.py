@@ -14,7 +14,7 @@ from ..capabilities.backends import without_making
 from ..config.settings import WasmSettings, load_settings
 from ..exceptions import WasmError
 from ..runtime.runtime import WasmRuntime
-from . import canary, registry
+from . import canary, nodes, registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, of=of)
     canary.add_parser(commands)
     registry.add_parsers(commands)
+    nodes.add_parser(commands)
     return parser
 
 

@@ -1,0 +1,133 @@
+"""``nodes``: compares what several nodes serve, by their ``/ready``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..exceptions import ConfigError
+
+_SECONDS = 10.0
+_MOST_BYTES = 8 << 20
+_FORM = "write for example http://10.0.0.7:8000"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser of ``starlette-wasm``."""
+    text = "compare the functions of several nodes by their /ready, and name the ones that differ"
+    command = commands.add_parser("nodes", help=text, description=f"{text}. The exit code is 1 if one differs.")
+    command.add_argument("urls", nargs="+", metavar="URL", help=f"address of a node; /ready is added: {_FORM}")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.set_defaults(run=_nodes, of="nodes", config="wasm.yaml")
+
+
+async def _nodes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = await asyncio.gather(*(_look(url) for url in options.urls))
+    rows = compare(dict(zip(options.urls, found, strict=True)))
+    odd = [f"{row['node']}: {row['differs']}" for row in rows if row["differs"]]
+    if odd:
+        raise ConfigError("\n".join(["the nodes differ", *odd]), mend="bring them to one functions.lock with sync")
+    return rows
+
+
+def compare(nodes: Mapping[str, Mapping[str, Any] | str]) -> list[dict[str, Any]]:
+    """Return a row for each node; ``differs`` names what it has otherwise than most nodes.
+
+    A node is the body of its ``/ready``, or why there is none.
+    """
+    served = {url: _digests(body) for url, body in nodes.items() if not isinstance(body, str)}
+    usual = {key: _usual([digests.get(key, "") for digests in served.values()]) for key in _keys(served)}
+    rows = []
+    for url, body in nodes.items():
+        differs = body if isinstance(body, str) else "; ".join(_differences(served[url], usual))
+        about: Mapping[str, Any] = {} if isinstance(body, str) else body
+        rows.append(
+            {
+                "node": url,
+                "status": str(about.get("status", "unreachable"))[:60],
+                "region": str(about.get("region", ""))[:60],
+                "functions": len(served.get(url, ())),
+                "differs": differs,
+            }
+        )
+    return rows
+
+
+def _keys(served: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return sorted({key for digests in served.values() for key in digests})
+
+
+def _usual(values: list[str]) -> str:
+    """Return what most nodes have; of several that are as many, the first in order."""
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
+
+
+def _digests(body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of each version, by ``name vVERSION``."""
+    functions = body.get("functions")
+    return {
+        f"{name} v{version}": str(about.get("digest", ""))
+        for name, versions in (functions.items() if isinstance(functions, dict) else ())
+        if isinstance(versions, dict)
+        for version, about in versions.items()
+        if isinstance(about, dict)
+    }
+
+
+def _differences(digests: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+    found = []
+    for key, common in usual.items():
+        here = digests.get(key, "")
+        if here != common:
+            what = f"{key} is {_short(here)}, elsewhere {_short(common)}" if here and common else ""
+            found.append(what or (f"{key} is missing" if common else f"{key} is only here"))
+    return found
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+async def _look(url: str) -> dict[str, Any] | str:
+    """Return the body of a node's ``/ready``, or why there is none. Raises ConfigError for what is not a URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{url!r} is not the address of a node", mend=_FORM)
+    loop, answer = asyncio.get_running_loop(), asyncio.Event()
+    result: list[dict[str, Any] | str] = []
+
+    def read() -> None:
+        result.append(_read(url))
+        loop.call_soon_threadsafe(answer.set)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        async with asyncio.timeout(2 * _SECONDS):
+            await answer.wait()
+    except TimeoutError:
+        return f"has not answered within {2 * _SECONDS:.0f} s"
+    return result[0]
+
+
+def _read(url: str) -> dict[str, Any] | str:
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)
+        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready")
+        data = connection.getresponse().read(_MOST_BYTES)
+        connection.close()
+        body = json.loads(data)
+    except (OSError, http.client.HTTPException) as error:
+        return f"cannot be reached: {error}"
+    except (ValueError, RecursionError):
+        body = None
+    return body if isinstance(body, dict) else "did not answer with JSON: exposeEndpoints must be true there"

@@ -1,0 +1,72 @@
+"""``starlette-wasm nodes``, against real servers."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from apps import config_file
+from processes import Server
+
+from starlette_wasm.cli.main import main
+from starlette_wasm.cli.nodes import compare
+
+APP = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette_wasm import WasmMiddleware
+
+app = Starlette(middleware=[Middleware(WasmMiddleware, config="wasm.yaml")])
+"""
+
+
+def node(folder: Path, extra: bytes = b"") -> Server:
+    folder.mkdir()
+    config_file(folder, {"/hello": "hello"}, exposeEndpoints=True)
+    module = folder / "functions" / "hello" / "v1" / "hello.wasm"
+    data = module.read_bytes() + extra
+    module.unlink()
+    module.write_bytes(data)
+    (folder / "app.py").write_text(APP)
+    return Server(folder, folder / "log", "app:app")
+
+
+def test_a_node_with_other_bytes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    servers = [node(tmp_path / "a"), node(tmp_path / "b"), node(tmp_path / "c", b"\0\2\1x")]
+    try:
+        for server in servers:
+            server.wait_until_ready()
+        urls = [server.url for server in servers]
+        assert main(["nodes", "--json", *urls[:2]]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [(row["status"], row["functions"], row["differs"]) for row in rows] == [("ready", 1, "")] * 2
+        assert main(["nodes", *urls]) == 1
+        err = capsys.readouterr().err
+        assert f"{urls[2]}: hello v1 is " in err
+        assert urls[0] not in err
+    finally:
+        for server in servers:
+            server.close()
+
+
+def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        assert main(["nodes", url]) == 1
+    assert f"{url}: cannot be reached" in capsys.readouterr().err
+
+
+def test_what_is_not_an_address_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "localhost"]) == 1
+    assert "'localhost' is not the address of a node" in capsys.readouterr().err
+
+
+def test_versions_that_only_some_nodes_have_are_named() -> None:
+    one = {"functions": {"f": {"1": {"digest": "sha256:a"}}}}
+    two = {"functions": {"f": {"1": {"digest": "sha256:a"}, "2": {"digest": "sha256:b"}}}}
+    rows = compare({"x": one, "y": one, "z": two})
+    assert [row["differs"] for row in rows] == ["", "", "f v2 is only here"]
+    assert compare({"x": {}, "y": one, "z": one})[0]["differs"] == "f v1 is missing"
