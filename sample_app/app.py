@@ -13,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from starlette_wasm import WasmMiddleware, WasmSettings, wasm_route
-from starlette_wasm.asgi.routes import Call
+from starlette_wasm import Call, WasmMiddleware, WasmSettings, wasm_route
 
 os.environ.setdefault("STARLETTE_WASM_LOG", "text")  # guests' stderr, canaries, progress: on stderr
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .asgi.middleware import WasmMiddleware
-    from .asgi.routes import WasmRoute, wasm_endpoint, wasm_route
+    from .asgi.routes import Call, Handler, WasmRoute, wasm_endpoint, wasm_route
     from .asgi.rules import WasmRules
     from .config.policy import DirMapping, SandboxPolicy
     from .config.router import CanaryConfig, EdgeRouterConfig, RouteRule
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .runtime.runtime import WasmRuntime
 
 __all__ = [
+    "Call",
     "CanaryConfig",
     "CanaryConflict",
     "CompileError",
@@ -55,6 +56,7 @@ __all__ = [
     "FunctionTrapped",
     "FunctionUnavailable",
     "GrantError",
+    "Handler",
     "InvalidFunctionResponse",
     "MemoryLimitExceeded",
     "ModuleLoadError",
@@ -77,7 +79,7 @@ __all__ = [
 
 _MODULES = {
     "asgi.middleware": ("WasmMiddleware",),
-    "asgi.routes": ("WasmRoute", "wasm_endpoint", "wasm_route"),
+    "asgi.routes": ("Call", "Handler", "WasmRoute", "wasm_endpoint", "wasm_route"),
     "asgi.rules": ("WasmRules",),
     "config.policy": ("DirMapping", "SandboxPolicy"),
     "config.router": ("CanaryConfig", "EdgeRouterConfig", "RouteRule"),

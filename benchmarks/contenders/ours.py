@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime, wasm_route
-from starlette_wasm.asgi.routes import Call
+from starlette_wasm import Call, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_route
 from starlette_wasm.asgi.serve import RUNTIME
 
 from ..layout import GUESTS, add_function, work

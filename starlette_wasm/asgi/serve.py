@@ -41,7 +41,7 @@ COLD = "starlette_wasm.cold"
 GONE = 499
 """The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
-Call = Callable[..., Awaitable[EdgeResponse]]
+_Invoke = Callable[..., Awaitable[EdgeResponse]]
 
 
 def body_follows(scope: Scope, limit: int) -> bool:
@@ -171,7 +171,7 @@ async def serve(
         if begun is None and region is not None and exchange.short and type(target) is Target:
             answer = runtime.ask(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
-            call: Call = runtime.call if type(target) is Target else runtime.call_pipeline
+            call: _Invoke = runtime.call if type(target) is Target else runtime.call_pipeline
             begun = answer
             if begun is not None:
                 call = partial(call, begun=begun)

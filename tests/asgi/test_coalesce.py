@@ -24,9 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from starlette_wasm import WasmMiddleware, WasmRoute, wasm_endpoint, wasm_route
+from starlette_wasm import Call, WasmMiddleware, WasmRoute, wasm_endpoint, wasm_route
 from starlette_wasm.asgi.coalesce import send_whole
-from starlette_wasm.asgi.routes import Call
 
 HTTP = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
 GET = b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n"

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from starlette_wasm import (
+    Call,
     ConfigError,
     EdgeRequest,
     ExecutionTimeout,
@@ -29,7 +30,6 @@ from starlette_wasm import (
     wasm_endpoint,
     wasm_route,
 )
-from starlette_wasm.asgi.routes import Call
 
 SHORT = {"short": {"executionTimeoutMs": 50}, "small": {"maxRequestBytes": 10}}
 

@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from starlette_wasm import (
+    Call,
     EdgeRequest,
     ExecutionTimeout,
     WasmError,
@@ -34,7 +35,6 @@ from starlette_wasm import (
     wasm_endpoint,
     wasm_route,
 )
-from starlette_wasm.asgi.routes import Call
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SHORT = {"short": {"executionTimeoutMs": 50}, "narrow": {"maxConcurrency": 1}}
