@@ -38,6 +38,7 @@ from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_whole
 from .endpoints import ENDPOINTS, Endpoint
 from .guards import patterns_of, seams
+from .request_ids import adopt, fitted
 from .routes import find_functions, has_own_middleware
 from .serve import (
     COLD,
@@ -117,6 +118,7 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = None if self._behind else runtime.router.match(path)
             if match is not None:
+                adopt(scope, runtime.heard)
                 route = match.pattern
                 if scope.get("root_path"):
                     route = rule_template(scope, route)
@@ -127,7 +129,7 @@ class WasmMiddleware:
                 if exchange is IDLE_EXCHANGE and not cold and (short := self._short(match, scope)) is not None:
                     answer = runtime.ask(short, scope, path, match.params, b"", region_of(runtime, scope), exchange)
                     if isinstance(answer, tuple):
-                        await send_whole(receive, send, answer[0], answer[1], answer[2])
+                        await send_whole(receive, send, answer[0], fitted(scope, answer[1]), answer[2])
                         return
                     begun = answer
                 with exchange:
@@ -244,6 +246,7 @@ class WasmMiddleware:
         """503 for the paths that the rules serve; everything else is the app's."""
         router = self.runtime.router
         if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
+            adopt(scope, self.runtime.heard)
             await send_problem(self.runtime.debug, RuntimeClosed(self.runtime.state), scope, send, None)
         else:
             scope[RUNTIME] = self.runtime

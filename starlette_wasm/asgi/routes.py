@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette._utils import get_route_path
 from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route
@@ -36,6 +37,7 @@ from ..sync.cancel_scope import Interrupted
 from ..telemetry import IDLE_EXCHANGE, Exchange
 from .coalesce import send_whole
 from .forms import encode_form
+from .request_ids import adopt, fitted
 from .serve import (
     COLD,
     GONE,
@@ -76,6 +78,12 @@ class FunctionRef:
     def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
         """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
         return server.target(self.function, self.version, self.policy, route=path, where=where)
+
+    def adopt(self, scope: Scope) -> None:
+        """Give the request the id that the app wants it to have."""
+        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
+        if runtime is not None:
+            adopt(scope, runtime.heard)
 
     def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> Exchange:
         """The request, for whoever listens to its runtime."""
@@ -151,6 +159,7 @@ class _FunctionApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, cold = await self.wasm.runtime_for(scope)
+        adopt(scope, runtime.heard)
         place = self._whereabouts.place(scope)
         tell_route(scope, place.route)
         with self.wasm.exchange(scope, place, since=cold) as exchange:
@@ -189,6 +198,7 @@ class _HandlerApp:
         self.__module__ = getattr(handler, "__module__", None) or __name__
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        self.wasm.adopt(scope)
         place = self._whereabouts.place(scope)
         tell_route(scope, place.route)
         exchange = self.wasm.exchange(scope, place)
@@ -253,6 +263,7 @@ def wasm_endpoint(
     wasm = FunctionRef(function, version, policy, runtime)
 
     async def endpoint(request: Request, **_: str) -> Response:
+        wasm.adopt(request.scope)
         place = whereabouts.place(request.scope)
         tell_route(request.scope, place.route)
         with wasm.exchange(request.scope, place) as exchange:
@@ -282,7 +293,7 @@ def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exch
     used: bytes | None = request.scope.get(_REQUEST_ID)
     request_id = request_id_of(request.scope) if used is None else used.decode("ascii")
     status, headers, body = problem(runtime is not None and runtime.debug, error, request_id)
-    headers = [(b"content-type", b"application/problem+json"), *headers]
+    headers = [(b"content-type", b"application/problem+json"), *fitted(request.scope, headers)]
     if request.method == "HEAD":
         return _response(status, [*headers, (b"content-length", b"%d" % len(body))], b"")
     return _response(status, headers, body)
@@ -301,7 +312,7 @@ async def _call(
     if isinstance(given, EdgeRequest):
         if not outer._stream_consumed:
             await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
-        return await _run(runtime, target, path, outer, given, cold, exchange, headers=outer.headers)
+        return await _run(runtime, target, path, outer, given, cold, exchange, headers=Headers(scope=scope))
     body: bytes | None = getattr(given, "_body", None)
     if body is None:
         if given is outer and not given._stream_consumed and not body_follows(scope, target.max_body):
@@ -316,7 +327,7 @@ async def _call(
         found = runtime.ask(target, scope, within, params, body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
             scope[_REQUEST_ID] = found[1][-1][1]
-            return _Answer(found[0], found[1], found[2])
+            return _Answer(found[0], fitted(scope, found[1]), found[2])
         begun = found
     with begun or nullcontext():
         request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
@@ -353,7 +364,7 @@ async def _run(
         if request.context is not None:
             outer.scope[_REQUEST_ID] = request.context.request_id.encode("ascii")
     assert request.context is not None
-    return to_starlette(response, outer.method, request.context.request_id)
+    return to_starlette(response, outer, request.context.request_id)
 
 
 async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
@@ -374,10 +385,10 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
     return body
 
 
-def to_starlette(response: EdgeResponse, method: str, request_id: str) -> Response:
+def to_starlette(response: EdgeResponse, outer: Request, request_id: str) -> Response:
     """A function's response as one of Starlette's."""
-    status, headers, body = render(response, method, checked=True)
-    return _Answer(status, with_request_id(headers, request_id), body)
+    status, headers, body = render(response, outer.method, checked=True)
+    return _Answer(status, fitted(outer.scope, with_request_id(headers, request_id)), body)
 
 
 def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:

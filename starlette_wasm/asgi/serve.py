@@ -22,6 +22,7 @@ from ..sync.cancel_scope import Gone, Interrupted
 from ..sync.timeout import within
 from ..telemetry import Exchange
 from .coalesce import send_whole
+from .request_ids import fitted
 
 if TYPE_CHECKING:
     from ..pipelines.plan import Pipeline
@@ -203,7 +204,7 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return None
-    await send_whole(receive, send, status, headers, content)
+    await send_whole(receive, send, status, fitted(scope, headers), content)
     return request
 
 
@@ -254,7 +255,7 @@ async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, 
     context = request.context if request is not None else None
     request_id = context.request_id if context is not None else request_id_of(scope)
     status, headers, body = problem(debug, error, request_id)
-    await send_plain(scope, send, status, b"application/problem+json", body, headers)
+    await send_plain(scope, send, status, b"application/problem+json", body, fitted(scope, headers))
 
 
 async def send_method_not_allowed(scope: Scope, send: Send, allowed: Iterable[str]) -> None:
@@ -262,7 +263,9 @@ async def send_method_not_allowed(scope: Scope, send: Send, allowed: Iterable[st
     request_id = request_id_of(scope)
     document = {"type": "method-not-allowed", "title": "method not allowed", "status": 405, "request_id": request_id}
     headers = [(b"allow", ", ".join(allowed).encode("ascii")), (b"x-request-id", request_id.encode("ascii"))]
-    await send_plain(scope, send, 405, b"application/problem+json", json.dumps(document).encode(), headers)
+    await send_plain(
+        scope, send, 405, b"application/problem+json", json.dumps(document).encode(), fitted(scope, headers)
+    )
 
 
 async def send_plain(

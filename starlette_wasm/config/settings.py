@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,10 @@ logger = logging.getLogger("starlette_wasm")
 
 _PREFIX = "STARLETTE_WASM_"
 _ENV_FILE = ".env"
+REQUEST_ID_HEADER = b"x-request-id"
+"""The header that has a request's id, unless the settings name another."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
+_NOT_FOR_IDS = ("connection", "content-length", "content-type", "cookie", "host", "set-cookie", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,12 @@ class Heard:
     region: str
     trust_region_header: bool
     allow_version_header: bool
+    request_id_header: bytes
 
     @classmethod
     def of(cls, settings: WasmSettings) -> Heard:
-        return cls(settings.region, settings.trust_region_header, settings.allow_version_header)
+        name = settings.request_id_header.encode("ascii")
+        return cls(settings.region, settings.trust_region_header, settings.allow_version_header, name)
 
 
 class WasmSettings(BaseSettings):
@@ -69,6 +76,10 @@ class WasmSettings(BaseSettings):
     )
     allow_version_header: bool = Field(
         default=False, description="Whether an incoming x-wasm-version header picks the version."
+    )
+    request_id_header: str = Field(
+        default="x-request-id",
+        description="Header of the request's id, in requests and answers. none, or empty in code: not sent.",
     )
     debug: bool = Field(default=False, description="Whether problem responses carry the full detail.")
     cache_dir: Path | None = Field(
@@ -178,6 +189,18 @@ class WasmSettings(BaseSettings):
             return path.expanduser()
         except RuntimeError:
             raise wrong("starts with a home that is not known", "give an absolute path") from None
+
+    @field_validator("request_id_header")
+    @classmethod
+    def _check_header(cls, name: str) -> str:
+        name = name.lower()
+        if name in ("", "none"):
+            return ""
+        if not _HEADER_NAME(name):
+            raise wrong("is no name of a header", "give one such as x-request-id, or none")
+        if name in _NOT_FOR_IDS:
+            raise wrong("has a meaning of its own in HTTP", "give another, such as x-request-id, or none")
+        return name
 
     @field_validator("untraced_paths")
     @classmethod

@@ -32,6 +32,7 @@ def test_defaults() -> None:
         "app_mode": "",
         "trust_region_header": False,
         "allow_version_header": False,
+        "request_id_header": "x-request-id",
         "debug": False,
         "cache_dir": None,
         "aot_cache": True,

@@ -1,0 +1,64 @@
+"""The id of a request: the one that middleware outside chose, and one header for it on the answer.
+
+Everything behind this reads the id in the request's ``x-request-id`` and puts it into the answer under that name. Where
+the app wants it otherwise, adopt() prepares the scope, and fitted() renames the header of the answer or leaves it out.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from starlette.types import Scope
+
+from ..config.settings import REQUEST_ID_HEADER, Heard
+from ..messages import is_request_id, new_request_id
+
+Headers = list[tuple[bytes, bytes]]
+_SENT_AS = "starlette_wasm.request_id_header"
+"""In the scope: the name under which the answer carries the id, empty if it does not. Absent: x-request-id."""
+_NO_STATE: dict[str, Any] = {}
+
+
+def adopt(scope: Scope, heard: Heard) -> None:
+    """Give the request the id that middleware outside chose, or that its own header has."""
+    library = sys.modules.get("asgi_correlation_id.context")
+    outside = library.correlation_id.get() if library is not None else None
+    name = heard.request_id_header
+    stated = (scope.get("state") or _NO_STATE).get("request_id")
+    if outside is None and stated is None and name == REQUEST_ID_HEADER:
+        return
+    _rewrite(scope, name, outside, stated)
+
+
+def _rewrite(scope: Scope, name: bytes, outside: object, stated: object) -> None:
+    sent_as = name
+    if outside and name == _header_of_library(scope):
+        sent_as = b""  # the library appends its own
+    if sent_as != REQUEST_ID_HEADER:
+        scope[_SENT_AS] = sent_as
+    given = [value.decode("latin-1") for each, value in scope["headers"] if each == (name or REQUEST_ID_HEADER)]
+    known = [str(each) for each in (outside, stated, *given[:1]) if each]
+    chosen = next(filter(is_request_id, known), None) or new_request_id()
+    if given != [chosen] or name not in (b"", REQUEST_ID_HEADER):
+        others = [header for header in scope["headers"] if header[0] != REQUEST_ID_HEADER]
+        scope["headers"] = [*others, (REQUEST_ID_HEADER, chosen.encode("ascii"))]
+
+
+def _header_of_library(scope: Scope) -> bytes:
+    """The header that asgi-correlation-id sets, lower case."""
+    for each in getattr(scope.get("app"), "user_middleware", ()):
+        if getattr(each.cls, "__module__", "").startswith("asgi_correlation_id"):
+            return str(each.kwargs.get("header_name", "x-request-id")).lower().encode("latin-1")
+    return REQUEST_ID_HEADER
+
+
+def fitted(scope: Scope, headers: Headers) -> Headers:
+    """The headers of an answer, with the id under the name that is wanted, once or not at all."""
+    sent_as: bytes | None = scope.get(_SENT_AS)
+    if sent_as is None:
+        return headers
+    kept = [header for header in headers if header[0] != sent_as]
+    if not sent_as:
+        return [header for header in kept if header[0] != REQUEST_ID_HEADER]
+    return [(sent_as if name == REQUEST_ID_HEADER else name, value) for name, value in kept]
