@@ -30,8 +30,8 @@ from ..exceptions import (
 from ..messages import EdgeRequest
 from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
+from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
-from ..sync.event_loop import require_asyncio
 from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
 from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal

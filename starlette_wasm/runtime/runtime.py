@@ -31,11 +31,11 @@ from ..pipelines.breaker import Circuit
 from ..pipelines.plan import Pipeline
 from ..sync.backoff import LoadCircuit
 from ..sync.cancel_scope import Gone, Interruptibles, Why
-from ..sync.event_loop import require_asyncio
 from ..sync.fair_lock import Turns
 from ..telemetry import Exchange, Exclusions, show_logs
 from ..traffic.router import Router
 from .deployment import Deployment, deploy
+from .event_loop import require_asyncio
 from .health import Health
 from .loads import Loads
 from .reload import Reloader

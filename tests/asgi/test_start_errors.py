@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 from apps import GUESTS, add_function, config_file, settings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -210,17 +209,6 @@ CASES = {
         ConfigError,
         lambda folder: edited(folder, "rules:", "pipelines: [{path: /echo, steps: [{function: echo}]}]\nrules:"),
         ["{folder}/wasm.yaml: pipelines: ", "has /echo, which rules serve too", "methods"],
-    ),
-    "granted file": Case(
-        ConfigError,
-        lambda folder: [
-            add_function(folder, "files"),
-            edited(folder, "functionName: echo", "functionName: files"),
-            (folder / "policies/p.yaml").write_text(
-                yaml.safe_dump({"allowedDirs": [{"hostPath": str(folder / "wasm.yaml"), "guestPath": "/x"}]})
-            ),
-        ],
-        ["{folder}/policies/p.yaml: allowedDirs[0].hostPath: ", "is no directory"],
     ),
 }
 

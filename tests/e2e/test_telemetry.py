@@ -399,7 +399,9 @@ def test_logs_belong_to_the_spans_and_metrics_arrive(server: Server, backend: Ba
     (record,) = [record for record in backend.records if record.trace == asked.trace]
     assert record.span == found["/GET /trap/trap"].id
     assert record.severity == "ERROR"
-    assert record.body.startswith("trap v1: wasm trap: integer divide by zero\n  at trap_div0\n  at innermost\n")
+    assert record.body.startswith(
+        "trap (wasm-trap): trap v1: wasm trap: integer divide by zero\n  at trap_div0\n  at innermost\n"
+    )
     assert record.attributes["error.type"] == "wasm-trap"
     wanted = {"faas.invoke_duration", "faas.invocations", "faas.errors"}
     wait(lambda: wanted <= backend.metrics, 30, lambda: wanted - backend.metrics)

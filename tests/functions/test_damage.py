@@ -17,7 +17,7 @@ def test_flipped_bits_are_never_loaded_and_always_mended(tmp_path):
 
 def test_killed_writers_leave_whole_code_or_none():
     """In a process that has no threads, since it forks."""
-    command = [sys.executable, str(HERE / "damage.py"), "--kills", "60", "--flips", "0"]
+    command = [sys.executable, str(HERE.parents[1] / "tools" / "damage_cache.py"), "--kills", "60", "--flips", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("60 writers killed")
