@@ -14,6 +14,10 @@ from apps import add_function, config, run, settings
 
 from starlette_wasm import EdgeRequest, WasmRuntime
 from starlette_wasm.capabilities import CapabilitySettings, Code, Operation, frame
+from starlette_wasm.capabilities.http import pool
+from starlette_wasm.capabilities.http.exchange import MAX_EVENTS, MAX_INFORMATIONAL
+from starlette_wasm.capabilities.http.headers import MAX_HEADER_BYTES, MAX_HEADERS
+from starlette_wasm.capabilities.http.resolve import MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT
 from starlette_wasm.capabilities.kv import store
 from starlette_wasm.capabilities.queue import SqliteOutbox, publisher
 from starlette_wasm.capabilities.trace import MAX_ATTRIBUTES
@@ -74,6 +78,11 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         f"{limits.max_bytes >> 20} MiB",
         f"{frame.MAX_HEADER_BYTES >> 10} KiB",
         f"{limits.max_fetch_response_bytes >> 20} MiB",
+        f"{MAX_HEADERS} headers, {MAX_HEADER_BYTES >> 10} KiB, "
+        f"{MAX_INFORMATIONAL} informational answers (1xx) before it",
+        f"{pool.MOST_IDLE_OF_TENANT} of a function under a policy, "
+        f"{pool.MOST_IDLE} in all, for {pool.IDLE_SECONDS:g} s",
+        f"{MAX_LOOKUPS_OF_TENANT} of a function under a policy, {MAX_LOOKUPS} in all; one at least for each",
         f"{store.MAX_KEY_BYTES} bytes",
         f"{store.MAX_VALUE_BYTES >> 20} MiB",
         str(store.MAX_LIST),
@@ -81,6 +90,9 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         str(MAX_ATTRIBUTES),
         f"{MAX_NAME} characters",
         f"{MAX_TEXT} characters",
+    ]
+    assert f"body of a fetched response, in {MAX_EVENTS:,} pieces (chunks or packets)" in [
+        row[0] for row in rows("Bounds")
     ]
     assert store.MAX_VALUE_BYTES == publisher.MAX_MESSAGE_BYTES
     assert f"1 the payload has more than {hostcall.MAX_PAYLOAD >> 20} MiB, 21" in section("The ABI")

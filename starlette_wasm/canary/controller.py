@@ -230,7 +230,7 @@ class Canaries:
                 await self._look_at_all(max(self._interval(), _LEAST_LOOK))
             except ConfigError as error:
                 for live in self._live.values():
-                    live.note = str(error)
+                    self._noted(live, error.public, detail=str(error))
             except Exception:
                 logger.exception("canaries: the weights stay as they are")
 
@@ -306,8 +306,8 @@ class Canaries:
         if self._live.get(function) is not live:
             return
         live.away = message
-        cause = f": {detail}" if detail else ""
-        self._noted(live, f"{message}, and the weights stay as they are unless v{live.versions[1]} fails{cause}")
+        note = f"{message}, and the weights stay as they are unless v{live.versions[1]} fails"
+        self._noted(live, note, detail=detail)
         if live.judge_alone():
             assert live.alone is not None
             self._apply({function})
@@ -322,10 +322,12 @@ class Canaries:
         age = time.monotonic() - live.seen_at
         return f"the last look was {age:.0f} s ago" if age > 2 * self._interval() + _LEAST_LOOK else None
 
-    def _noted(self, live: Live, note: str | None) -> None:
+    def _noted(self, live: Live, note: str | None, *, detail: str | None = None) -> None:
+        """Keep ``note`` for the endpoints, which anybody may read; ``detail`` may hold values, and is logged alone."""
         if note != live.note:
             if note is not None:
-                logger.warning("canary of %s: %s", live.config.function_name, note)
+                cause = f": {detail}" if detail else ""
+                logger.warning("canary of %s: %s%s", live.config.function_name, note, cause)
             elif live.note is not None:
                 logger.info("canary of %s: as it should be again", live.config.function_name)
         live.note = note

@@ -8,7 +8,7 @@ from .wire import Wire
 
 MOST_IDLE = 256
 MOST_IDLE_OF_TENANT = 8
-_IDLE_SECONDS = 5.0
+IDLE_SECONDS = 5.0
 
 Origin = tuple[str, str, str, int]
 """Scheme, name, address and port."""
@@ -41,7 +41,7 @@ class Pool:
 
     def put(self, tenant: Hashable, origin: Origin, wire: Wire) -> None:
         self._idle.setdefault(tenant, {})[wire] = origin
-        wire.rest(_IDLE_SECONDS, lambda gone: self._forget(tenant, gone))
+        wire.rest(IDLE_SECONDS, lambda gone: self._forget(tenant, gone))
         if len(self._idle[tenant]) > MOST_IDLE_OF_TENANT:
             self._evict(tenant)
         elif len(self) > MOST_IDLE:

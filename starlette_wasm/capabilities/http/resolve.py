@@ -14,10 +14,10 @@ from ..errors import CapabilityError, Code
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """Takes a name and a port, gives addresses, the best first; raises OSError."""
 
-_MAX_LOOKUPS = 64
-_MAX_LOOKUPS_OF_TENANT = 8
+MAX_LOOKUPS = 64
+MAX_LOOKUPS_OF_TENANT = 8
 
-_lookups = FairThreads("starlette-wasm-dns", most=_MAX_LOOKUPS, each=_MAX_LOOKUPS_OF_TENANT)
+_lookups = FairThreads("starlette-wasm-dns", most=MAX_LOOKUPS, each=MAX_LOOKUPS_OF_TENANT)
 
 asking: ContextVar[Hashable] = ContextVar("starlette_wasm_asking", default=None)
 """The tenant for whom a name is looked up."""
