@@ -38,8 +38,9 @@ from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_whole
 from .endpoints import ENDPOINTS, Endpoint
 from .guards import patterns_of, seams
+from .openapi import describe
 from .request_ids import adopt, fitted
-from .routes import find_functions, has_own_middleware
+from .routes import each_function, find_functions, has_own_middleware
 from .serve import (
     COLD,
     RUNTIME,
@@ -273,10 +274,11 @@ class WasmMiddleware:
     def check(self, runtime: WasmRuntime, deployment: Deployment) -> None:
         """Bind the functions that the app's routes name to what ``runtime`` serves next. Raises what bind() does."""
         routes = routes_of(self.app)
-        for path, wasm in find_functions(routes):
+        for path, wasm, route in each_function(routes):
             if (wasm.runtime or self.runtime) is runtime:
                 with suppress(FunctionUnavailable):  # it is left out, and in the log; requests get 503
-                    wasm.target(deployment, path, where=f"route {path}")
+                    target = wasm.target(deployment, path, where=f"route {path}")
+                    describe(route, target.function.source.manifest.openapi)
         if runtime is self.runtime:
             self._behind = any(_takes_rules(route) for route in _all_routes(routes))
             self._warn_of_guards(deployment)

@@ -419,18 +419,23 @@ async def _then(sending: Coroutine[Any, Any, None], background: BackgroundTask) 
     await background()
 
 
-def find_functions(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, FunctionRef]]:
-    """The whole template and the function of all routes that name one.
+def find_functions(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, FunctionRef]]:
+    """The whole template and the function of all routes that name one, as each_function()."""
+    return ((path, wasm) for path, wasm, _ in each_function(routes))
+
+
+def each_function(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, FunctionRef, Any]]:
+    """The whole template, the function, and the route itself, of all routes that name one.
 
     Mounts are followed, but not into an app that has a WasmMiddleware of its own.
     """
     for route in each_route(routes):
         wasm = getattr(getattr(route, "endpoint", None), "wasm", None)
         if isinstance(wasm, FunctionRef):
-            yield prefix + route.path, wasm
+            yield prefix + route.path, wasm, route
         kind = getattr(route, "original_route", route)
         if isinstance(kind, Mount | Host) and not has_own_middleware(route.app):
-            yield from find_functions(routes_of(route.app), prefix + mount_template(route))
+            yield from each_function(routes_of(route.app), prefix + mount_template(route))
 
 
 def has_own_middleware(app: object) -> bool:

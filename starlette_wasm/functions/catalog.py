@@ -17,6 +17,7 @@ from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
+from .openapi import FunctionSchemas
 from .variables import Secret, Text
 
 logger = logging.getLogger("starlette_wasm")
@@ -78,6 +79,9 @@ class FunctionManifest(FileModel):
     description: StrictStr = Field(default="", description="For humans.")
     health_check: HealthCheck | None = Field(
         default=None, description="None: a probe makes an instance, and runs nothing of the function."
+    )
+    openapi: FunctionSchemas | None = Field(
+        default=None, description="Schemas of request and answers, for the document of FastAPI."
     )
 
 
