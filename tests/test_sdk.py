@@ -20,7 +20,9 @@ from starlette_wasm.capabilities.http.headers import MAX_HEADER_BYTES, MAX_HEADE
 from starlette_wasm.capabilities.http.resolve import MAX_LOOKUPS, MAX_LOOKUPS_OF_TENANT
 from starlette_wasm.capabilities.kv import store
 from starlette_wasm.capabilities.queue import SqliteOutbox, publisher
+from starlette_wasm.capabilities.tenant import MAX_WAITING
 from starlette_wasm.capabilities.trace import MAX_ATTRIBUTES
+from starlette_wasm.config.settings import load_settings
 from starlette_wasm.engine import hostcall
 from starlette_wasm.telemetry.guest_trace import MAX_NAME, MAX_TEXT
 
@@ -86,6 +88,8 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         f"{store.MAX_KEY_BYTES} bytes",
         f"{store.MAX_VALUE_BYTES >> 20} MiB",
         str(store.MAX_LIST),
+        f"{limits.max_namespace_bytes >> 20} MiB",
+        str(MAX_WAITING),
         f"{publisher.MAX_ATTRIBUTES} of {publisher.MAX_ATTRIBUTE_BYTES >> 10} KiB",
         str(MAX_ATTRIBUTES),
         f"{MAX_NAME} characters",
@@ -95,6 +99,7 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         row[0] for row in rows("Bounds")
     ]
     assert store.MAX_VALUE_BYTES == publisher.MAX_MESSAGE_BYTES
+    assert limits.max_queue_bytes == limits.max_namespace_bytes == load_settings().max_namespace_mb << 20
     assert f"1 the payload has more than {hostcall.MAX_PAYLOAD >> 20} MiB, 21" in section("The ABI")
     assert f"{limits.max_store_bytes >> 30} GiB" in PAGE
     for url in (limits.kv_url, limits.queue_url):

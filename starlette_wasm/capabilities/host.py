@@ -15,6 +15,7 @@ from .kv import KvActions, open_store
 from .operations import Operation
 from .queue import QueueActions, open_publisher
 from .settings import CapabilitySettings
+from .tenant import tenant
 from .usage import Usage
 
 
@@ -89,6 +90,15 @@ class Capabilities:
         """Raises CapabilityError."""
         if operation is Operation.HTTP_FETCH:
             return await self.http.fetch(grants.http, usage, observer, fields, body)
+        token = tenant.set(grants.tenant)
+        try:
+            return await self._store(operation, grants, fields, body)
+        finally:
+            tenant.reset(token)
+
+    async def _store(
+        self, operation: Operation, grants: Grants, fields: Fields, body: bytes
+    ) -> tuple[dict[str, object], bytes]:
         if operation is Operation.QUEUE_PUBLISH:
             if self.queue is None:
                 raise CapabilityError(Code.UNAVAILABLE, "queue is not available")

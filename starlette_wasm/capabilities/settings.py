@@ -24,5 +24,9 @@ class CapabilitySettings:
     max_fetch_response_bytes: int = 8 << 20
     max_store_bytes: int = 1 << 30
     """Size of each SQLite file, all namespaces or queues together."""
+    max_namespace_bytes: int = 64 << 20
+    """Of each key/value namespace in SQLite: its values, its keys twice, and 128 for each key."""
+    max_queue_bytes: int = 64 << 20
+    """Of each queue in SQLite: its messages, their attributes, and 128 for each message."""
     max_queue_length: int = 100_000
     """Messages that a queue in Redis (roughly) or NATS keeps; the oldest go first."""

@@ -107,6 +107,10 @@ class WasmSettings(BaseSettings):
         default="sqlite:///starlette-wasm-canary.db",
         description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
     )
+    max_namespace_mb: int = Field(
+        default=64, ge=1, le=1024, description="Space of each key/value namespace in SQLite, in MiB."
+    )
+    max_queue_mb: int = Field(default=64, ge=1, le=1024, description="Space of each queue in SQLite, in MiB.")
     body_timeout_ms: int = Field(
         default=60_000,
         ge=0,

@@ -195,7 +195,14 @@ class WasmRuntime(Invoker):
                 clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
             )
         )
-        self.capabilities = Capabilities(CapabilitySettings(kv_url=settings.kv_url, queue_url=settings.queue_url))
+        self.capabilities = Capabilities(
+            CapabilitySettings(
+                kv_url=settings.kv_url,
+                queue_url=settings.queue_url,
+                max_namespace_bytes=settings.max_namespace_mb << 20,
+                max_queue_bytes=settings.max_queue_mb << 20,
+            )
+        )
         deployment = self.reloader.first(
             lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads, None, stop)
         )

@@ -289,8 +289,7 @@ async def test_a_full_file_says_so_and_goes_on(tmp_path: Path) -> None:
         await guest.fields("kv.set", bytes(50_000), namespace="a", key="small")
 
 
-async def test_what_is_expired_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starlette_wasm.capabilities.kv.sqlite._REAP_SECONDS", 0)
+async def test_what_is_expired_makes_room(tmp_path: Path) -> None:
     async with capabilities(kv_url=f"sqlite:///{tmp_path / 'kv.db'}", max_store_bytes=1 << 20) as there:
         guest = Guest(there, POLICY)
         for i in range(60):

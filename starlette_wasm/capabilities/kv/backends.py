@@ -13,7 +13,8 @@ def open_store(settings: CapabilitySettings) -> Store:
     if path is not False:
         from .sqlite import SqliteStore
 
-        return SqliteStore(path, max_bytes=settings.max_store_bytes)
+        quota = settings.max_namespace_bytes
+        return SqliteStore(path, max_bytes=settings.max_store_bytes, max_namespace_bytes=quota)
     check_redis(settings.kv_url, "kv_url")
     from .redis import RedisStore
 

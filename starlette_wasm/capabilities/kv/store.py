@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from ..errors import CapabilityError, Code
+
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 1 << 20
 MAX_LIST = 1000
@@ -52,3 +54,8 @@ def etag(value: bytes) -> str:
     SHA-1 since a Lua script of Redis has no other: who makes two values collide only deceives himself.
     """
     return hashlib.sha1(value, usedforsecurity=False).hexdigest()
+
+
+def foreign(what: str) -> CapabilityError:
+    """For what others wrote into the store."""
+    return CapabilityError(Code.UNAVAILABLE, f"kv store holds {what}, which was not written by kv.*")

@@ -29,7 +29,7 @@ def open_publisher(settings: CapabilitySettings) -> Publisher:
     if path is not False:
         from .sqlite import SqliteOutbox
 
-        return SqliteOutbox(path, max_bytes=settings.max_store_bytes)
+        return SqliteOutbox(path, max_bytes=settings.max_store_bytes, max_queue_bytes=settings.max_queue_bytes)
     if is_nats(settings.queue_url, "queue_url"):
         from .nats import NatsQueue
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..space import ROW_BYTES, Space
 from ..sqlite import Database
+from .publisher import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
+
+logger = logging.getLogger("starlette_wasm")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -23,9 +28,15 @@ CREATE TABLE IF NOT EXISTS outbox (
 );
 CREATE INDEX IF NOT EXISTS outbox_queue ON outbox (queue, id);
 """
-_FREE = """
+_SIZE = f"length({{row}}.body) + length(CAST({{row}}.attributes AS BLOB)) + {ROW_BYTES}"
+# An attribute of text takes six bytes for one, escaped, and some between them.
+_FREE = f"""
 SELECT id, queue, body, attributes, created, attempts + 1 FROM outbox
-WHERE queue = ? AND claimed_until <= ? ORDER BY id LIMIT ?
+WHERE queue = ? AND claimed_until <= ?
+  AND typeof(body) = 'blob' AND length(body) <= {MAX_MESSAGE_BYTES}
+  AND typeof(attributes) = 'text' AND length(attributes) <= {MAX_ATTRIBUTES * (6 * MAX_ATTRIBUTE_BYTES + 16)}
+  AND typeof(created) = 'integer' AND typeof(attempts) = 'integer' AND typeof(claimed_until) = 'integer'
+ORDER BY id LIMIT ?
 """
 
 
@@ -44,11 +55,14 @@ class Message:
 class SqliteOutbox:
     """Guests publish; a consumer of the app, in this process or another, claims messages and acknowledges them.
 
-    At least once: what is not acknowledged within its lease is handed out again, in order.
+    At least once: what is not acknowledged within its lease is handed out again, in order. Rows that this class cannot
+    have written are passed over.
     """
 
-    def __init__(self, path: Path | None, *, max_bytes: int = 1 << 30) -> None:
-        self._database = Database(path, _SCHEMA, max_bytes=max_bytes, durable=True, key="queue_url", what="queue")
+    def __init__(self, path: Path | None, *, max_bytes: int = 1 << 30, max_queue_bytes: int = 64 << 20) -> None:
+        self._space = Space("outbox", "queue", "queue, body, attributes", _SIZE, "queue", max_queue_bytes)
+        schema = _SCHEMA + self._space.schema
+        self._database = Database(path, schema, max_bytes=max_bytes, durable=True, key="queue_url", what="queue")
 
     async def open(self) -> None:
         await self._database.open()
@@ -57,9 +71,11 @@ class SqliteOutbox:
         await self._database.close()
 
     async def publish(self, queue: str, body: bytes, attributes: Mapping[str, str]) -> str:
-        row = (queue, body, json.dumps(dict(attributes)), _now())
+        text = json.dumps(dict(attributes))
+        row = (queue, body, text, _now())
 
         def job(connection: sqlite3.Connection) -> int | None:
+            self._space.check(connection, queue, len(body) + len(text) + ROW_BYTES)
             query = "INSERT INTO outbox (queue, body, attributes, created) VALUES (?, ?, ?, ?)"
             return connection.execute(query, row).lastrowid
 
@@ -77,10 +93,8 @@ class SqliteOutbox:
             )
             return rows
 
-        return [
-            Message(id, name, body, json.loads(attributes), created / 1000, attempts)
-            for id, name, body, attributes, created, attempts in await self._database.run(job)
-        ]
+        rows = await self._database.run(job)
+        return [message for row in rows if (message := _message(*row)) is not None]
 
     async def ack(self, messages: Iterable[Message]) -> int:
         """Delete what is done with. How many there were: one whose lease ran out, and that another has, stays."""
@@ -93,6 +107,17 @@ class SqliteOutbox:
         back = [(message.id, message.attempts) for message in messages]
         query = "UPDATE outbox SET claimed_until = 0 WHERE id = ? AND attempts = ?"
         return await self._database.run(lambda connection: connection.executemany(query, back).rowcount)
+
+
+def _message(id: int, queue: str, body: bytes, attributes: str, created: int, attempts: int) -> Message | None:
+    try:
+        fields = json.loads(attributes)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not all(isinstance(each, str) for each in fields.values()):
+        logger.warning("message %d of queue %s has attributes that are none, and is passed over", id, queue)
+        return None
+    return Message(id, queue, body, fields, created / 1000, attempts)
 
 
 def _now() -> int:
