@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TypeAlias, TypeVar, cast
 
 from ..config.router import CanaryHook
+
+logger = logging.getLogger("starlette_wasm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) ->
                 answer = await _in_thread(lambda gate=gate: gate(step))  # type: ignore[misc]
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            return f"the gate {_name(gate)} failed: {str(error) or type(error).__name__}"
+            # Anybody may read the answer in /metrics/canary, and the text of an error may hold values.
+            logger.warning("canary of %s: the gate %s failed: %s", step.function, _name(gate), error)
+            return f"the gate {_name(gate)} failed: {type(error).__name__}"
         if not passed:
             return f"the gate {_name(gate)} is closed"
     return None

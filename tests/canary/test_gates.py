@@ -79,7 +79,7 @@ def broken(step: Step) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("gate", "problem"), [(yes, None), (no, "gate no is closed"), (broken, "gate broken failed: oh")]
+    ("gate", "problem"), [(yes, None), (no, "gate no is closed"), (broken, "gate broken failed: ZeroDivisionError")]
 )
 def test_a_gate_in_python_holds_unless_it_says_yes(gate: Gate, problem: str | None) -> None:
     given = asyncio.run(ask(STEP, [], [yes, gate]))
@@ -94,3 +94,13 @@ def test_a_gate_that_takes_too_long_holds(monkeypatch: pytest.MonkeyPatch) -> No
         return True
 
     assert "failed: TimeoutError" in (asyncio.run(ask(STEP, [], [slow])) or "")
+
+
+def test_the_error_of_a_gate_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def gate(step: Step) -> bool:
+        raise ValueError("password=hunter2")
+
+    given = asyncio.run(ask(STEP, [], [gate]))
+    assert given is not None
+    assert given.endswith("failed: ValueError")
+    assert "hunter2" in caplog.text
