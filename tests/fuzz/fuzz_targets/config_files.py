@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from starlette_wasm.config.loading import MOST_MANIFEST_BYTES, read_yaml, validate
 from starlette_wasm.config.policy import SandboxPolicy, load_policy_file, resolve_dirs
 from starlette_wasm.config.router import EdgeRouterConfig, load_config
 from starlette_wasm.exceptions import ConfigError
-from starlette_wasm.functions.catalog import FunctionManifest, _manifest
+from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.traffic.paths import PathTree
 
 MOST = 2000
@@ -42,7 +43,7 @@ def check(data: bytes) -> None:
         elif kind == 1:
             _use_config(load_config(file))
         else:
-            _manifest(file)
+            validate(FunctionManifest, read_yaml(file, "a manifest", MOST_MANIFEST_BYTES), file)
     except ConfigError as error:
         lines = str(error).split("\n")
         assert len(lines) <= 10, lines

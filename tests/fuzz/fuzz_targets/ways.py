@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import nullcontext
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from starlette_wasm import SandboxPolicy, WasmSettings
@@ -18,6 +19,7 @@ from starlette_wasm.engine.fast_path import Answer, Begun, Quick
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
+from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.invocation.invoker import Invoker, environ_of
 from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
@@ -106,6 +108,7 @@ class _Target:
     policy = SandboxPolicy(execution_timeout_ms=TIMEOUT_MS)
     protocol = get_protocol("edge")
     environ = VARIABLES
+    function = SimpleNamespace(source=SimpleNamespace(manifest=FunctionManifest()))
 
 
 async def ended(begun: Begun) -> Outcome:
