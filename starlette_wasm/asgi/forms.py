@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from starlette.datastructures import FormData, UploadFile
 
+from ..exceptions import RequestTooLarge
+
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?', re.IGNORECASE)
 
 
-async def encode_form(form: FormData, content_type: str) -> bytes:
-    """The fields and files of ``form``, in their order, as a body of ``content_type``."""
+async def encode_form(form: FormData, content_type: str, limit: int) -> bytes:
+    """The fields and files of ``form``, in their order, as a body of ``content_type``.
+
+    Raises RequestTooLarge where that has more than ``limit`` bytes: whoever read the form did not ask how many it had.
+    """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-        return urlencode(fields).encode("ascii")
+        return _checked(urlencode(fields).encode("ascii"), limit)
     delimiter = b"--" + boundary[1].encode("latin-1")
-    parts = [delimiter + b"\r\n" + await _part(name, value) + b"\r\n" for name, value in form.multi_items()]
-    return b"".join([*parts, delimiter, b"--\r\n"])
+    body = bytearray()
+    for name, value in form.multi_items():
+        if len(body) + (0 if isinstance(value, str) else value.size or 0) > limit:
+            raise RequestTooLarge(limit)
+        body += delimiter + b"\r\n" + await _part(name, value) + b"\r\n"
+    return _checked(bytes(body + delimiter + b"--\r\n"), limit)
+
+
+def _checked(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise RequestTooLarge(limit)
+    return body
+
+
+def with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
+    """The headers of a request, with the length of the form as it was put together again."""
+    return [(name, b"%d" % length if name == b"content-length" else value) for name, value in headers]
 
 
 async def _part(name: str, value: str | UploadFile) -> bytes:

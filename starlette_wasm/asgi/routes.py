@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from ..binding.target import Target
+from ..config.notation import foreign_pattern, misspelt_method
 from ..engine.fast_path import Begun
 from ..exceptions import (
     ConfigError,
@@ -36,7 +37,7 @@ from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import IDLE_EXCHANGE, Exchange
 from .coalesce import send_whole
-from .forms import encode_form
+from .forms import encode_form, with_length
 from .request_ids import adopt, fitted
 from .serve import (
     COLD,
@@ -127,6 +128,7 @@ class WasmRoute(Route):
         runtime: WasmRuntime | None = None,
         handler: Handler | None = None,
     ) -> None:
+        _check_notation(path, methods)
         wasm = FunctionRef(function, version, policy, runtime)
         self.handler = handler
         app = _FunctionApp(wasm, path) if handler is None else _HandlerApp(wasm, path, handler)
@@ -147,6 +149,19 @@ class WasmRoute(Route):
             return super().handle(scope, receive, send)
         answering: Any = self.app(scope, receive, send)  # a coroutine less than in Route
         return answering  # type: ignore[no-any-return]
+
+
+def _check_notation(path: str, methods: Sequence[str] | None) -> None:
+    """Raises ConfigError for the notation of another framework, which no request matches, and for misspelt methods."""
+    foreign = foreign_pattern(path)
+    if foreign is not None:
+        raise ConfigError(f"the path {path!r} {foreign[0]}", key="path", mend=foreign[1])
+    if isinstance(methods, str):
+        raise ConfigError(f"{methods!r} is no list", key="methods", mend=f"write [{methods!r}]")
+    for method in methods or ():
+        meant = misspelt_method(method.upper())
+        if meant is not None:
+            raise ConfigError(f"{method!r} is no HTTP method", key="methods", mend=f"did you mean {meant}?")
 
 
 class _FunctionApp:
@@ -373,7 +388,8 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
     if body is None:
         form = getattr(request, "_form", None)
         if form is not None:
-            body = await encode_form(form, request.headers.get("content-type", ""))
+            body = await encode_form(form, request.headers.get("content-type", ""), target.max_body)
+            request.scope["headers"] = with_length(request.scope["headers"], len(body))
         elif request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
         # One that the handler has made may have a body of which its scope says nothing.

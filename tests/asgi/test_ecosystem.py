@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,6 +148,12 @@ async def whole_form(request: Request) -> None:
     await request.form()
 
 
+async def closed_form(request: Request) -> AsyncIterator[None]:
+    form = await request.form()
+    yield
+    await form.close()
+
+
 async def upload(file: UploadFile) -> None:
     assert await file.read() == b"\x00content"
 
@@ -173,6 +179,31 @@ def test_an_upload_dependency_leaves_the_upload(wasm: JSON) -> None:
         f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.bin"\r\n'
         f"content-type: application/x-thing\r\n\r\n\x00content\r\n--{boundary}--\r\n"
     )
+
+
+@pytest.mark.parametrize("files", [{}, {"file": ("a.bin", b"content")}])
+def test_a_form_again_has_its_length(wasm: JSON, files: Any) -> None:
+    app = fastapi(wasm)
+    app.add_api_route("/form", wasm_endpoint("echo"), methods=["POST"], dependencies=[Depends(whole_form)])
+    with TestClient(app) as http:
+        kind = "multipart/form-data; boundary=b" if files else "application/x-www-form-urlencoded"
+        parts = b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\xc3\xa4\r\n--b--\r\n"
+        body = parts if files else b"a=\xc3\xa4&b=*"
+        seen = http.post("/form", content=body, headers={"content-type": kind}).json()
+    assert seen["body"] != body.decode()
+    assert seen["headers"]["content-length"] == str(len(seen["body"].encode()))
+
+
+@pytest.mark.parametrize("files", [None, {"file": ("a.bin", b"x" * 80)}])
+def test_a_form_again_may_be_too_large(tmp_path: Path, files: Any) -> None:
+    wasm = config(tmp_path, functions=["echo"], policies={"small": {"maxRequestBytes": 100}})
+    app = fastapi(wasm)
+    endpoint = wasm_endpoint("echo", policy="small")
+    app.add_api_route("/form", endpoint, methods=["POST"], dependencies=[Depends(closed_form)])
+    with TestClient(app) as http:
+        answer = http.post("/form", data={"a": "\N{SNOWMAN}" * 12}, files=files)
+        assert (answer.status_code, answer.json()["type"]) == (413, "request-too-large")
+        assert http.post("/form", data={"a": "b"}).status_code == 200
 
 
 def test_trio_is_refused_with_its_cause(wasm: JSON) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apps import app, client, config, run, settings
@@ -403,3 +405,27 @@ def test_an_endpoint_needs_no_router(wasm: dict[str, object]) -> None:
                 assert (answer.status_code, answer.json()["params"]) == (200, {})
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "meant"),
+    [
+        ("/x/*", None, "/x/{rest:path}"),
+        ("/x/...", None, "/x/{rest:path}"),
+        ("/x/:id", None, "/x/{id}"),
+        ("/x/<int:id>", None, "/x/{id}"),
+        ("GET /x", None, "write /x"),
+        ("/x", ["PSOT"], "did you mean POST?"),
+        ("/x", "GET", "write ['GET']"),
+    ],
+)
+def test_a_route_refuses_other_notations(path: str, methods: Any, meant: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(meant)):
+        WasmRoute(path, function="echo", methods=methods)
+    with pytest.raises(ConfigError, match=re.escape(meant)):
+        wasm_route(path, function="echo", methods=methods)(_handled)
+    WasmRoute("/x/{id:int}/{rest:path}", function="echo", methods=["get", "PURGE"])
+
+
+async def _handled(request: Any, call: Any) -> Any:
+    return await call(request)
