@@ -397,3 +397,14 @@ async def test_a_forked_child_gets_a_connection_of_its_own(tmp_path: Path) -> No
     assert process.exitcode == 0
     assert await store.get("a", b"k") == b"child"
     await store.close()
+
+
+async def test_a_large_value_of_others_is_not_fetched(flushed_redis: str) -> None:
+    import redis
+
+    async with capabilities(kv_url=flushed_redis) as there:
+        guest = Guest(there, POLICY)
+        with redis.Redis.from_url(flushed_redis) as client:
+            client.set("starlette-wasm:kv:{a}:value:k", bytes(MAX_VALUE_BYTES + 1))
+        assert (await guest.error("kv.get", namespace="a", key="k"))[0] == "capability-unavailable"
+        assert await guest.fields("kv.cas", b"1", namespace="a", key="k", etag="x") == {"swapped": False}

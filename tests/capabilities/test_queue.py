@@ -174,3 +174,17 @@ async def test_no_nats_is_an_error_value() -> None:
     async with capabilities(queue_url="nats://127.0.0.1:1") as there:
         refused = await Guest(there, POLICY).error("queue.publish", queue="mail")
         assert refused == ("capability-unavailable", "queue is not available")
+
+
+async def test_a_stream_of_others_is_refused(tmp_path: Path) -> None:
+    import nats
+
+    options = ["--addr", "127.0.0.1", "--jetstream", "--store_dir", str(tmp_path)]
+    with server("nats-server", *options, folder=tmp_path) as port:
+        client = await nats.connect(f"nats://127.0.0.1:{port}")
+        await client.jetstream().add_stream(name="others", subjects=["starlette-wasm.queue.>"])
+        async with capabilities(queue_url=f"nats://127.0.0.1:{port}") as there:
+            for _ in range(2):
+                assert (await Guest(there, POLICY).error("queue.publish", queue="mail"))[0] == "capability-unavailable"
+        assert (await client.jetstream().stream_info("others")).state.messages == 0
+        await client.close()

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import CapabilityError, Code
 from ..redis import RedisClient, Script
+from .store import MAX_VALUE_BYTES, foreign
 
 _PUT = """
 local function put(value, ttl, member)
@@ -41,11 +42,18 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT
     end
 end
 """
+_GET = Script(
+    f"""
+if redis.call('STRLEN', KEYS[1]) > {MAX_VALUE_BYTES} then return 0 end
+return redis.call('GET', KEYS[1])
+"""
+)
 _SET = Script(_REAP + _PUT + "put(ARGV[3], ARGV[4], ARGV[1])")
 _CAS = Script(
     _REAP
     + _PUT
     + """
+if redis.call('STRLEN', KEYS[1]) > tonumber(ARGV[6]) then return 0 end
 local current = redis.call('GET', KEYS[1])
 if ARGV[5] == '' then
     if current then return 0 end
@@ -111,7 +119,9 @@ class RedisStore:
         await self._client.close()
 
     async def get(self, namespace: str, key: bytes) -> bytes | None:
-        value = await self._client.command("GET", self._values(namespace) + key)
+        value = await self._client.script(_GET, [self._values(namespace) + key])
+        if isinstance(value, int):
+            raise foreign("a value of another size")
         return None if value is None else bytes(value)
 
     async def set(self, namespace: str, key: bytes, value: bytes, ttl_ms: int | None) -> None:
@@ -137,7 +147,7 @@ class RedisStore:
         self, namespace: str, key: bytes, expected: str | None, value: bytes, ttl_ms: int | None
     ) -> bool:
         ttl = "" if ttl_ms is None else ttl_ms
-        return bool(await self._run(_CAS, namespace, key, value, ttl, expected or ""))
+        return bool(await self._run(_CAS, namespace, key, value, ttl, expected or "", MAX_VALUE_BYTES))
 
     def _values(self, namespace: str) -> bytes:
         return f"{self._prefix}{{{namespace}}}:value:".encode()

@@ -40,7 +40,7 @@ class _Connection:
             if self._client is None or not self._client.is_connected:
                 await self.close()
                 # Nothing is sent twice, so that nothing is kept for later either: no reconnecting in the background.
-                self._client = client = await nats.connect(
+                client = await nats.connect(
                     self._url,
                     error_cb=_silent,
                     connect_timeout=_SECONDS,
@@ -48,8 +48,20 @@ class _Connection:
                     max_reconnect_attempts=1,  # of the first connection; 0 would be for ever
                     reconnect_time_wait=0,
                 )
-                await client.jetstream(timeout=_SECONDS).add_stream(self._stream)
+                try:
+                    await self._check(client)
+                except BaseException:
+                    await client.close()
+                    raise
+                self._client = client
             return self._client
+
+    async def _check(self, client: Client) -> None:
+        """Make the stream, or raise if the name or the subjects belong to another one."""
+        made = await client.jetstream(timeout=_SECONDS).add_stream(self._stream)
+        if made.config.subjects != self._stream.subjects:
+            detail = f"the stream {self._stream.name} has the subjects {made.config.subjects}"
+            raise CapabilityError(Code.UNAVAILABLE, "queue is not available", detail=detail)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -64,7 +76,8 @@ async def _silent(error: Exception) -> None:
 class NatsQueue:
     def __init__(self, url: str, *, prefix: str, max_length: int) -> None:
         self._prefix = f"{prefix}.queue."
-        stream = StreamConfig(name=f"{prefix}-queue", subjects=[f"{self._prefix}>"], max_msgs_per_subject=max_length)
+        self._stream = f"{prefix}-queue"
+        stream = StreamConfig(name=self._stream, subjects=[f"{self._prefix}>"], max_msgs_per_subject=max_length)
         self._connections = PerLoop(lambda: _Connection(url, stream), _Connection.close)
 
     async def open(self) -> None:
@@ -80,7 +93,9 @@ class NatsQueue:
             client = await (await self._connections.get()).get()
             if len(body) + len(headers[ATTRIBUTES]) + _HEAD > client.max_payload:
                 raise CapabilityError(Code.TOO_LARGE, "message too large for the queue's server (max_payload)")
-            acknowledged = await client.jetstream(timeout=_SECONDS).publish(subject, body, headers=headers)
+            acknowledged = await client.jetstream(timeout=_SECONDS).publish(
+                subject, body, stream=self._stream, headers=headers
+            )
         except (Error, OSError, TimeoutError) as error:
             raise CapabilityError(Code.UNAVAILABLE, "queue is not available", detail=str(error)) from error
         return str(acknowledged.seq)
