@@ -58,6 +58,8 @@ def test_defaults() -> None:
         "reload_interval_ms": 1000,
         "max_open_files": 65536,
         "guest_nice": 10,
+        "max_namespace_mb": 64,
+        "max_queue_mb": 64,
     }
 
 
