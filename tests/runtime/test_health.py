@@ -249,7 +249,7 @@ def test_a_probe_is_denied_what_the_policy_grants_outside(tmp_path: Path) -> Non
             def encode(request: EdgeRequest) -> bytes:
                 return protocol.encode(replace(request, method="POST", body=command))
 
-            def decode(stdout: bytes) -> EdgeResponse:
+            def decode(stdout: bytes, *tokens: int) -> EdgeResponse:
                 response = protocol.decode(stdout)
                 answers.append(json.loads(response.body))
                 return response

@@ -1,4 +1,4 @@
-"""``http.fetch`` as a whole: grants, names that change their addresses, redirects; httpcore, on a network of its own.
+"""``http.fetch`` as a whole: grants, names that change their addresses, redirects; the client, on a network of its own.
 
 Nothing leaves the process: connections end in prepared bytes. What counts is which addresses were asked for. A guest
 must reach none that the policy or the public internet does not have, and every one that both have.
@@ -11,15 +11,14 @@ import atexit
 import json
 import ssl
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-import httpcore
-
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Session, frame
 from starlette_wasm.capabilities.http.client import Client
+from starlette_wasm.capabilities.http.url import Url
+from starlette_wasm.capabilities.http.wire import Wire
 from starlette_wasm.config.policy import SandboxPolicy
 
 from .source import Source
@@ -50,7 +49,7 @@ _HOSTS = ("a.example", "b.example", "c.b.example", "8.8.8.8", "10.0.0.1", "127.0
 
 
 @dataclass
-class Network(httpcore.AsyncNetworkBackend):
+class Network:
     """Resolver and network. Each name has other addresses each time it is asked for."""
 
     answers: list[list[str]]
@@ -63,21 +62,47 @@ class Network(httpcore.AsyncNetworkBackend):
         self.asked.append(addresses)
         return addresses
 
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:  # fmt: skip
+    def connect(self, host: str, port: int) -> Wire:
+        """Return a connection that gives the next reply, and then ends."""
         self.reached.append((host, port))
-        return httpcore.AsyncMockStream([self.replies.pop(0)] if self.replies else [])
+        wire = Wire()
+        wire.connection_made(_Transport())
+        wire.data_received(self.replies.pop(0) if self.replies else b"")
+        wire.eof_received()
+        return wire
+
+
+class _Transport(asyncio.Transport):
+    """Takes everything, and leads nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self._closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def abort(self) -> None:
+        self._closed = True
 
 
 class OfflineClient(Client):
     network: Network
 
-    def _pool(self) -> httpcore.AsyncConnectionPool:
-        pool = super()._pool()
-        pool._network_backend._network = self.network  # type: ignore[attr-defined]
-        return pool
+    async def _open(self, url: Url, address: str) -> Wire:
+        return self.network.connect(address, url.port)
 
 
 @dataclass(frozen=True)
