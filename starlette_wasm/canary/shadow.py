@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("starlette_wasm")
 
 MOST = 2
-"""Copies that run at once in a runtime. What comes meanwhile is not copied."""
+"""Copies that run at once in a runtime. Beyond them, a function may run one if none of its own runs."""
 _LOG_SECONDS = 1.0
 
 
@@ -35,6 +36,7 @@ class Shadows:
     def __init__(self, invoker: Invoker) -> None:
         self._invoker = invoker
         self._next_line = 0.0
+        self._running: Counter[str] = Counter()
         self.tasks: set[asyncio.Task[None]] = set()
         """Those under way."""
         self.dropped = 0
@@ -47,7 +49,7 @@ class Shadows:
         """
         if self._invoker.state != "open":
             return
-        if len(self.tasks) >= MOST:
+        if len(self.tasks) >= MOST and self._running[target.name]:
             self.dropped += 1
             return
         # In a context of its own: no part of the request's span.
@@ -55,7 +57,12 @@ class Shadows:
             self._run(target, replace(request, context=None), client), context=Context()
         )
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self._running[target.name] += 1
+        task.add_done_callback(partial(self._ended, target.name))
+
+    def _ended(self, function: str, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._running -= Counter({function: 1})
 
     async def _run(self, target: Target, request: EdgeRequest, client: tuple[str, int] | None) -> None:
         tally = target.tally

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ..capabilities.sqlite import Database
-from .foreign import MAX_ROWS, read_count, read_epoch, read_revision, unreadable
+from .foreign import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 from .store import KEY, Batch, Reading
 
 _SCHEMA = """
@@ -27,10 +27,24 @@ CREATE TABLE IF NOT EXISTS batch (
     PRIMARY KEY (function, epoch, version, worker)
 ) WITHOUT ROWID;
 """
-_READ = """
-SELECT 0, revision, record, '', epoch FROM canary WHERE function = :function
+
+
+def _number(column: str) -> str:
+    return f"CASE typeof({column}) WHEN 'integer' THEN {column} END"
+
+
+def _text(column: str, most: str) -> str:
+    """Bytes, so that text which is not UTF-8 comes out, too; NULL for what is longer or of another type."""
+    octets = f"CAST({column} AS BLOB)"
+    return f"CASE WHEN typeof({column}) = 'text' AND length({octets}) <= {most} THEN {octets} END"
+
+
+_READ = f"""
+SELECT 0, {_number("revision")}, {_text("record", ":bytes")}, NULL, {_number("epoch")}
+FROM canary WHERE function = :function
 UNION ALL
-SELECT 1, counted.epoch, version, field, value FROM counted
+SELECT 1, {_number("counted.epoch")}, {_text("version", "256")}, {_text("field", "256")}, {_number("value")}
+FROM counted
 WHERE function = :function
   AND counted.epoch >= (SELECT epoch - 1 FROM canary WHERE function = :function)
 LIMIT :rows
@@ -67,21 +81,19 @@ class SqliteStore:
         await self._database.close()
 
     async def read(self, function: str) -> Reading:
-        given = {"function": function, "rows": MAX_ROWS}
+        given = {"function": function, "rows": MAX_ROWS, "bytes": MAX_RECORD_BYTES}
         rows = await self._database.read(lambda at: at.execute(_READ, given).fetchall())
         if len(rows) == MAX_ROWS:
             raise unreadable(f"there are {MAX_ROWS} counts or more")
         revision, record = 0, None
         counts: dict[tuple[int, str], dict[str, int]] = {}
         for kind, number, text, field, value in rows:
-            if not isinstance(text, str):
-                raise unreadable(f"{text!r:.80} is not text")
             if kind == 0:
                 read_epoch(value)
-                revision, record = read_revision(number), text
+                revision, record = read_revision(number), _decode("record", text)
             else:
-                name, count = read_count(field, value)
-                counts.setdefault((read_epoch(number), text), {})[name] = count
+                name, count = read_count(_decode("count", field), value)
+                counts.setdefault((read_epoch(number), _decode("version", text)), {})[name] = count
         return Reading(time.time(), revision, record, counts)
 
     async def add(self, function: str, worker: str, batch: Batch) -> None:
@@ -132,3 +144,12 @@ class SqliteStore:
             return bool(done)
 
         return await self._database.run(job)
+
+
+def _decode(name: str, octets: bytes | None) -> str:
+    if octets is None:
+        raise unreadable(f"its {name} is too long, or not text")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        raise unreadable(f"its {name} is not UTF-8") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Sequence
 
@@ -28,8 +29,12 @@ LINES_PER_SECOND = 500
 """Lines of one function, over all its invocations."""
 BURST = 2000
 """Lines that a function may save up."""
+BYTES_PER_SECOND = 1 << 20
+"""Bytes of the lines of one function, as they are written, over all its invocations."""
+BYTES_BURST = 4 << 20
+"""Bytes that a function may save up."""
 _REPORT_EVERY = 1.0
-_MOST_BUCKETS = 4096
+_MOST_SHARES = 4096
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -113,13 +118,26 @@ class Allowance:
 
     def take(self, wanted: int) -> int:
         """How many of ``wanted`` lines may be logged; the others are counted."""
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        self._refill()
         given = min(wanted, int(self._tokens))
         self._tokens -= given
         self.dropped += wanted - given
         return given
+
+    def take_whole(self, wanted: int) -> bool:
+        """Take all of ``wanted``, or count all of it."""
+        self._refill()
+        fits = wanted <= self._tokens
+        if fits:
+            self._tokens -= wanted
+        else:
+            self.dropped += wanted
+        return fits
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
 
     def report(self) -> int:
         """How many were dropped since the last report, at most once a second; 0 where there is nothing to say."""
@@ -130,16 +148,30 @@ class Allowance:
         return dropped
 
 
-_allowances: dict[str, Allowance] = {}
+class Share:
+    """What one function may have of the log."""
+
+    __slots__ = ("lines", "octets")
+
+    def __init__(self) -> None:
+        self.lines = Allowance()
+        self.octets = Allowance(BYTES_PER_SECOND, BYTES_BURST)
 
 
-def _allowance(function: str) -> Allowance:
-    allowance = _allowances.get(function)
-    if allowance is None:
-        if len(_allowances) >= _MOST_BUCKETS:
-            _allowances.clear()
-        allowance = _allowances[function] = Allowance()
-    return allowance
+_shares: dict[str, Share] = {}
+"""By function, the least recently used first."""
+_lock = threading.Lock()
+
+
+def _share(function: str) -> Share:
+    with _lock:
+        share = _shares.pop(function, None)
+        if share is None:
+            if len(_shares) >= _MOST_SHARES:
+                del _shares[next(iter(_shares))]
+            share = Share()
+        _shares[function] = share
+        return share
 
 
 def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
@@ -151,7 +183,7 @@ def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
     denials = outcome.denials
     for denial in denials[: _granted(target, len(denials), extra)]:
         what = "sandbox violation: fs write" if denial.write else "permission denied"
-        logger.warning("%s: %s: %s", target, what, escape(denial.path), extra=extra)
+        _write(target, logging.WARNING, f"{what}: {escape(denial.path)}", extra)
     if not outcome.stderr:
         return
     _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
@@ -164,23 +196,32 @@ def log_violations(target: Target, violations: Sequence[Violation], context: Edg
     extra = _extra(target, context)
     for violation in violations[: _granted(target, len(violations), extra)]:
         detail = f" ({violation.detail})" if violation.detail else ""
-        logger.warning("%s: %s: %s%s", target, violation.operation, escape(violation.message), detail, extra=extra)
+        _write(target, logging.WARNING, f"{violation.operation}: {escape(violation.message)}{detail}", extra)
 
 
 def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
     """How many of the refusals may be logged: they are from the same share as the lines of the function."""
     if not wanted:
         return 0
-    allowance = _allowance(target.name)
-    given = allowance.take(wanted)
-    _report(target, allowance, extra)
+    share = _share(target.name)
+    given = share.lines.take(wanted)
+    _report(target, share, extra)
     return given
 
 
-def _report(target: Target, allowance: Allowance, extra: dict[str, str]) -> None:
-    dropped = allowance.report()
+def _write(target: Target, level: int, text: str, extra: dict[str, str]) -> None:
+    """Log a line that a guest chose, if the bytes of its function's share allow it."""
+    if _share(target.name).octets.take_whole(len(text.encode("utf-8", "replace"))):
+        logger.log(level, "%s: %s", target, text, extra=extra)
+
+
+def _report(target: Target, share: Share, extra: dict[str, str]) -> None:
+    dropped = share.lines.report()
     if dropped:
         logger.warning("%s: %d lines dropped (%d a second)", target, dropped, LINES_PER_SECOND, extra=extra)
+    octets = share.octets.report()
+    if octets:
+        logger.warning("%s: lines of %d bytes dropped (%d a second)", target, octets, BYTES_PER_SECOND, extra=extra)
 
 
 def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
@@ -194,17 +235,17 @@ def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
     count = len(lines)
     if not count:
         return
-    allowance = _allowance(target.name)
-    given = allowance.take(min(count, MAX_LINES))
+    share = _share(target.name)
+    given = share.lines.take(min(count, MAX_LINES))
     # Only LF ends a line: what else some viewer may take for an end is escaped.
     for raw in lines[:given]:
         line = raw.decode("utf-8", "replace").removesuffix("\r")
         level = severity(line[:MAX_LINE])
         if logger.isEnabledFor(level):
-            logger.log(level, "%s: %s", target, escape(_cut(line)), extra=extra)
+            _write(target, level, escape(_cut(line)), extra)
     if count > MAX_LINES:
         logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
-    _report(target, allowance, extra)
+    _report(target, share, extra)
 
 
 def _cut(line: str) -> str:

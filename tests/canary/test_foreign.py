@@ -81,6 +81,9 @@ def test_a_reason_forges_no_line_of_the_log() -> None:
         "UPDATE canary SET revision = 'x'",
         "UPDATE canary SET record = x'00ff'",
         "UPDATE canary SET record = zeroblob(500000000)",
+        "UPDATE canary SET record = CAST(x'7bff7d' AS TEXT)",
+        "UPDATE canary SET record = hex(zeroblob(1000000))",
+        "UPDATE canary SET epoch = hex(zeroblob(1000000))",
         "UPDATE counted SET value = 'many'",
         "UPDATE counted SET value = -1",
         "UPDATE counted SET field = 'b99999999'",
@@ -102,6 +105,29 @@ def test_an_odd_row_of_sqlite_harms_its_function_alone(tmp_path: Path, statement
         with pytest.raises(CapabilityError):
             await store.read("f")
         assert (await store.read("g")).counts == {(3, "2"): {"ok": 1}}
+        await store.close()
+
+    run(main())
+
+
+def test_an_endless_view_is_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "canary.db"
+
+    async def main() -> None:
+        store = open_store(f"sqlite:///{path}")
+        await store.open()
+        assert await store.swap("f", 0, RECORD.dump(), 3)
+        with sqlite3.connect(path) as connection:
+            connection.executescript("""
+                DROP TABLE counted;
+                CREATE VIEW counted AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+                SELECT printf('%d', i) AS function, i AS epoch, '2' AS version, 'ok' AS field, 1 AS value FROM n;
+            """)
+        connection.close()
+        async with asyncio.timeout(20):
+            with pytest.raises(CapabilityError, match="not available"):
+                await store.read("f")
+            assert await store.lease("f", "w", 5) == 1
         await store.close()
 
     run(main())

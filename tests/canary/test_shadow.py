@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -277,5 +278,34 @@ def test_an_answer_that_is_none_is_a_failure_and_too_large_a_request_is_no_sampl
             await eventually(lambda: not runtime.shadows.tasks, within=30)
             window = Window.of(tally.take())
             assert (window.succeeded, window.failed, runtime.shadows.dropped) == (0, 1, 1)
+
+    run(main())
+
+
+def test_a_canary_takes_no_copy_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        end = asyncio.Event()
+
+        async def wait(*_: object) -> None:
+            await end.wait()
+
+        monkeypatch.setattr(shadow.Shadows, "_run", wait)
+        shadows = shadow.Shadows(SimpleNamespace(state="open"))  # type: ignore[arg-type]
+
+        def copy(function: str) -> None:
+            target: Any = SimpleNamespace(name=function)
+            shadows.copy(target, EdgeRequest("GET", "/"), None)
+
+        for _ in range(5):
+            copy("greedy")
+        assert (len(shadows.tasks), shadows.dropped) == (shadow.MOST, 3)
+        copy("modest")
+        copy("modest")
+        assert (len(shadows.tasks), shadows.dropped) == (shadow.MOST + 1, 4)
+        end.set()
+        await eventually(lambda: not shadows.tasks)
+        copy("greedy")
+        assert len(shadows.tasks) == 1
+        await eventually(lambda: not shadows.tasks)
 
     run(main())

@@ -43,7 +43,7 @@ TARGET: Target = Named()  # type: ignore[assignment]
 
 @pytest.fixture(autouse=True)
 def _logging(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    guest_log._allowances.clear()
+    guest_log._shares.clear()
     with caplog.at_level(logging.DEBUG, "starlette_wasm.guest"):
         yield
 
@@ -124,7 +124,7 @@ def test_refusals_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
 
 @given(st.binary(max_size=200))
 def test_nothing_that_a_guest_writes_leaves_its_line(stderr: bytes) -> None:
-    guest_log._allowances.clear()
+    guest_log._shares.clear()
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
@@ -187,7 +187,7 @@ def test_an_allowance_fills_up_again_and_reports_what_it_refused(monkeypatch: py
 def test_nothing_is_read_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL + 1, "starlette_wasm.guest"):
         log_guest(TARGET, Outcome(End.OK, stderr=b"x\n"), CONTEXT)
-    assert not guest_log._allowances
+    assert not guest_log._shares
 
 
 def test_a_guest_that_floods_stderr_is_answered(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -268,7 +268,7 @@ def test_a_gigabyte_on_stderr_is_counted_and_costs_no_memory(
 
 
 def test_refusals_are_from_the_share_of_their_function(caplog: pytest.LogCaptureFixture) -> None:
-    guest_log._allowances.clear()
+    guest_log._shares.clear()
     refused = [Violation("http.fetch", Code.HOST_NOT_ALLOWED, "host not allowed: x")] * 100
     for _ in range(60):
         guest_log.log_violations(TARGET, refused, CONTEXT)
@@ -280,4 +280,37 @@ def test_refusals_are_from_the_share_of_their_function(caplog: pytest.LogCapture
     neighbour.name = "quiet"
     guest_log.log_violations(neighbour, refused, CONTEXT)  # type: ignore[arg-type]
     assert sum("host not allowed" in record.getMessage() for record in caplog.records) == 100
-    guest_log._allowances.clear()
+    guest_log._shares.clear()
+
+
+def named(name: str) -> Target:
+    target = Named()
+    target.name = name
+    return target  # type: ignore[return-value]
+
+
+def test_bytes_of_the_log_are_shared_out(caplog: pytest.LogCaptureFixture) -> None:
+    long = Outcome(End.OK, stderr=(b"x" * 8000 + b"\n") * 1000)
+    log_guest(named("loud"), long, CONTEXT)
+    written = sum(len(record.getMessage()) for record in caplog.records)
+    assert guest_log.BYTES_BURST * 0.9 < written < guest_log.BYTES_BURST * 1.9
+    assert any("bytes dropped" in message for message in caplog.messages)
+    caplog.clear()
+    log_guest(named("quiet"), Outcome(End.OK, stderr=b"heard\n"), CONTEXT)
+    assert [message.split(": ", 1)[1] for message in caplog.messages] == ["heard"]
+
+
+def test_bytes_of_refusals_are_of_the_same_share(caplog: pytest.LogCaptureFixture) -> None:
+    refused = [Violation("http.fetch", Code.HOST_NOT_ALLOWED, "x" * 100_000)] * 200
+    guest_log.log_violations(named("loud"), refused, CONTEXT)
+    assert sum(len(message) for message in caplog.messages) < guest_log.BYTES_BURST * 1.9
+
+
+def test_the_longest_unused_share_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_log, "_MOST_SHARES", 2)
+    used_up = guest_log._share("a")
+    guest_log._share("b")
+    guest_log._share("a")
+    guest_log._share("c")
+    assert list(guest_log._shares) == ["a", "c"]
+    assert guest_log._share("a") is used_up

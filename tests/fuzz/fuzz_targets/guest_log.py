@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
     stderr = source.rest()
     for line in stderr.decode("utf-8", "replace").split("\n"):
         assert guest_log.severity(line) in _LEVELS, line
-    guest_log._allowances.clear()
+    guest_log._shares.clear()
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
