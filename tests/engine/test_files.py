@@ -531,7 +531,7 @@ def test_a_guest_that_may_wait_for_a_disk_never_runs_on_the_event_loop(wat, tree
     module = wat(command(f"{pause} (drop (call ${slow} {calls[slow]})) {pause}", slow, "poll_oneoff", "path_open"))
 
     def runs_elsewhere(**keywords):
-        """Whether another thread polls than the event loop's, which is not the main one: there all are polled elsewhere."""
+        """Whether another thread than the event loop's polls. A loop in the main thread would leave that to others."""
         threads.clear()
         with ThreadPoolExecutor(1) as loop:
             here = loop.submit(threading.get_ident).result()
