@@ -214,14 +214,15 @@ def load_policy_file(path: str | PathLike[str]) -> SandboxPolicy:
     return policy
 
 
-def load_policies(directory: Path | None = None) -> dict[str, SandboxPolicy]:
-    """All policies by name: the shipped ones, and over them those of ``directory``. Raises ``ConfigError``.
+def load_policies(directory: Path | None = None, config: str | None = None) -> dict[str, SandboxPolicy]:
+    """Load all policies by name: the shipped ones, and over them those of ``directory``. Raises ``ConfigError``.
 
-    Entries that are hidden, such as a ConfigMap's ``..data``, or neither ``.yaml`` nor ``.yml`` are skipped.
+    Entries that are hidden, such as a ConfigMap's ``..data``, or neither ``.yaml`` nor ``.yml`` are skipped, and so is
+    ``config``, the ``wasm.yaml`` that may lie beside its policies.
     """
     policies = _load_folder(shipped_policies())
     if directory is not None:
-        policies |= _load_folder(directory)
+        policies |= _load_folder(directory, config)
     return policies
 
 
@@ -236,7 +237,7 @@ def is_shipped(policy: SandboxPolicy) -> bool:
     return policy._file is not None and Path(policy._file).parent == shipped_policies()
 
 
-def _load_folder(folder: Path) -> dict[str, SandboxPolicy]:
+def _load_folder(folder: Path, config: str | None = None) -> dict[str, SandboxPolicy]:
     try:
         files = sorted(each for each in folder.iterdir() if each.suffix in _SUFFIXES and each.name[0] != ".")
     except (OSError, ValueError) as error:
@@ -245,10 +246,19 @@ def _load_folder(folder: Path) -> dict[str, SandboxPolicy]:
         raise ConfigError(f"cannot be read: {reason}", file=folder, key="policiesDir", mend=mend) from None
     policies: dict[str, SandboxPolicy] = {}
     for file in files:
+        if config is not None and file.name == Path(config).name and _is_same(file, config):
+            continue
         if file.stem in policies:
             raise ConfigError(f"the policy {file.stem} is there twice", file=file, mend="keep .yaml or .yml, not both")
         policies[file.stem] = load_policy_file(file)
     return policies
+
+
+def _is_same(file: Path, config: str) -> bool:
+    try:
+        return file.samefile(config)
+    except OSError:
+        return False
 
 
 def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir]:

@@ -353,7 +353,7 @@ def deploy(
     """
     config = load_config(given)
     source = str(given) if isinstance(given, str | PathLike) else None
-    policies = load_policies(config.policies_dir)
+    policies = load_policies(config.policies_dir, source)
     catalog = Catalog(config.functions_dir, leave_out=config.bad_functions == "leave-out")
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(

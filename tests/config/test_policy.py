@@ -445,3 +445,18 @@ def test_a_path_that_a_tool_would_split_is_left_out_and_listed() -> None:
     assert "--dir" not in policy.to_wasmedge_args() + policy.to_wasmtime_args()
     assert "allowedDirs" in gaps(policy, "wasmedge")
     assert "allowedDirs" in gaps(policy, "wasmtime")
+
+
+def test_the_config_may_lie_beside_its_policies(tmp_path: Path) -> None:
+    (tmp_path / "wasm.yaml").write_text("policiesDir: .\nrules: []\n")
+    (tmp_path / "mine.yaml").write_text("maxMemoryPages: 3\n")
+    policies = load_policies(tmp_path, str(tmp_path / "wasm.yaml"))
+    assert policies["mine"].max_memory_pages == 3
+    assert "wasm" not in policies
+
+
+def test_a_policy_called_as_another_config_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "wasm.yaml").write_text("rules: []\n")
+    (tmp_path / "wasm.yaml").write_text("maxMemoryPages: 3\n")
+    assert "wasm" in load_policies(tmp_path, str(tmp_path / "elsewhere" / "wasm.yaml"))
