@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -53,10 +54,15 @@ async def test_tenants_take_turns() -> None:
 async def test_a_tenant_with_too_many_waiting_is_told() -> None:
     store = database()
     await store.open()
-    hold = asyncio.create_task(as_tenant("a", store, lambda connection: time.sleep(0.3)))
-    await asyncio.sleep(0.05)
-    more = [as_tenant("a", store, lambda connection: None) for _ in range(MAX_WAITING + 5)]
-    others = as_tenant("b", store, lambda connection: None)
+    running, release = threading.Event(), threading.Event()
+    hold = asyncio.create_task(as_tenant("a", store, lambda connection: (running.set(), release.wait(30))))
+    while not running.is_set():
+        await asyncio.sleep(0.01)
+    more = [asyncio.ensure_future(as_tenant("a", store, lambda connection: None)) for _ in range(MAX_WAITING + 5)]
+    others = asyncio.ensure_future(as_tenant("b", store, lambda connection: None))
+    while sum(each.done() for each in more) < 5:  # the refused ones are at once
+        await asyncio.sleep(0.01)
+    release.set()
     *results, other = await asyncio.gather(*more, others, return_exceptions=True)
     refused = [each for each in results if isinstance(each, CapabilityError)]
     assert other is None
