@@ -146,7 +146,7 @@ class Client:
                 hashed, have = hashlib.sha256(), 0
             if have < size:
                 headers = {"range": f"bytes={have}-"} if have else {}
-                async with self._stream(reference, f"blobs/{digest}", headers) as answer:
+                async with _Stream(self, reference, f"blobs/{digest}", headers) as answer:
                     if have and answer.status_code != 206:
                         out.truncate(0)
                         hashed, have = hashlib.sha256(), 0
@@ -217,7 +217,7 @@ class Client:
     async def _read(self, reference: Reference, path: str, most: int) -> bytes:
         for attempt in range(_TRIES):
             try:
-                async with self._stream(reference, path, {"accept": _ACCEPT}) as answer:
+                async with _Stream(self, reference, path, {"accept": _ACCEPT}) as answer:
                     data = b""
                     async for piece in answer.aiter_raw():
                         data += piece
@@ -229,9 +229,6 @@ class Client:
                     raise _unreachable(reference, error) from None
                 await _pause(attempt, None)
         raise AssertionError("unreachable")
-
-    def _stream(self, reference: Reference, path: str, headers: Mapping[str, str]) -> _Stream:
-        return _Stream(self, reference, path, headers)
 
     async def _send(
         self,

@@ -165,7 +165,7 @@ async def sync(
 ) -> list[Change]:
     """Bring ``directory`` to what a lock file says; with ``prune`` other versions are removed.
 
-    All that is missing is downloaded before anything else is told: an error leaves what was there.
+    Each version is placed once its bytes are checked. Nothing is removed unless all of them are in place.
     """
     changes: list[Change] = []
 
