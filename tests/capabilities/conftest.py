@@ -15,30 +15,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-@pytest.fixture(scope="session")
-def _upstream() -> Iterator[Upstream]:
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A server of this test alone: a late request of an earlier test does not reach it."""
     with Upstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
-def upstream(_upstream: Upstream) -> Upstream:
-    _upstream.reset()
-    return _upstream
-
-
-@pytest.fixture(scope="session")
-def _canary() -> Iterator[Upstream]:
+def canary() -> Iterator[Upstream]:
+    """A server of the inner network, which nobody may reach."""
     with Upstream(host="127.0.0.1") as canary:
         yield canary
-
-
-@pytest.fixture
-def canary(_canary: Upstream) -> Iterator[Upstream]:
-    """A server of the inner network, which nobody may reach."""
-    _canary.reset()
-    yield _canary
-    assert _canary.connections == 0
+    assert canary.connections == 0
 
 
 @pytest.fixture(scope="session")
