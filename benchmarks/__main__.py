@@ -82,7 +82,7 @@ class _Run:
     progress: Progress
 
     def measure(self, names: list[str], file: Path | None, done: dict[str, runs.GroupRun]) -> bool:
-        """Measure groups, print them and add them to ``done``, and to a file one by one. False where one failed."""
+        """Measure groups, print them and add them to ``done``, and to a file one by one. False if one failed."""
         whole = True
         for number, name in enumerate(names, 1):
             self.progress(f"{name}: group {number} of {len(names)}")

@@ -56,7 +56,7 @@ def unique(module: bytes, number: int) -> bytes:
 
 
 def native_library(folder: Path, name: str) -> Path | None:
-    """A guest's C source as a shared library of this machine; None where there is no C compiler."""
+    """A guest's C source as a shared library of this machine; None if there is no C compiler."""
     cc = shutil.which("cc")
     if cc is None:
         return None

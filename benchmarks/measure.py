@@ -23,7 +23,7 @@ class Row:
     """Group, then what and against what, with slashes. The same from run to run."""
     title: str
     value: float | None
-    """None where there is none: ``note`` says why."""
+    """None if there is none: ``note`` says why."""
     better: Better
     unit: str = RATIO
     goal: float | None = None
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none, or no figure."""
+        """Whether the goal is met; None if there is none, or no figure."""
         if self.goal is None or self.value is None:
             return None
         return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
@@ -73,7 +73,7 @@ class Progress:
 
     begin: float = field(default_factory=time.monotonic)
     most: float = float("inf")
-    """Seconds that the run may take. All that takes long says so before it begins, and ends here where it is over."""
+    """Seconds that the run may take. All that takes long says so before it begins, and ends here if it is over."""
     _width: int = 0
 
     def __call__(self, text: str) -> None:

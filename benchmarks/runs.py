@@ -28,7 +28,7 @@ class GroupRun:
 
 
 def read(file: Path) -> dict[str, GroupRun]:
-    """The groups of a file that write() has written, by name; none where it is not there."""
+    """The groups of a file that write() has written, by name; none if it is not there."""
     if not file.exists():
         return {}
     groups: dict[str, dict[str, Any]] = json.loads(file.read_text())["groups"]

@@ -1,4 +1,4 @@
-"""Load from wrk, on a core of its own where there are two."""
+"""Load from wrk, on a core of its own if there are two."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _public_key(key: str) -> str:
 class ConfigError(WasmError):
     """A config, policy or setting is wrong.
 
-    The message reads ``file: key: problem (value): mend``, with the parts that are known; ``others`` are wrong in
+    The message reads ``file: key: problem (value): hint``, with the parts that are known; ``others`` are wrong in
     the same file, and take a line each. ``kind`` is the problem without values.
     """
 
@@ -84,7 +84,7 @@ class ConfigError(WasmError):
         *,
         file: str | PathLike[str] | None = None,
         key: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         others: Sequence[ConfigError] = (),
         kind: str | None = None,
     ) -> None:
@@ -92,10 +92,10 @@ class ConfigError(WasmError):
         self.kind = kind
         self.file = None if file is None else str(file)
         self.key = key
-        self.mend = mend
+        self.hint = hint
         self.others = tuple(others)
         where = "".join(f"{part}: " for part in (self.file, key) if part)
-        super().__init__("\n".join([f"{where}{problem}{f'; {mend}' if mend else ''}", *map(str, others)]))
+        super().__init__("\n".join([f"{where}{problem}{f'; {hint}' if hint else ''}", *map(str, others)]))
 
     @property
     def title(self) -> str:
@@ -118,12 +118,12 @@ class ModuleLoadError(WasmError):
 
     slug = "module-load"
 
-    def __init__(self, problem: str, *, file: str | PathLike[str] | None = None, mend: str | None = None) -> None:
+    def __init__(self, problem: str, *, file: str | PathLike[str] | None = None, hint: str | None = None) -> None:
         self.problem = problem
         self.file = None if file is None else str(file)
-        self.mend = mend
+        self.hint = hint
         where = f" {self.file}" if self.file else ""
-        super().__init__(f"{self.title}{where}: {problem}{f'; {mend}' if mend else ''}")
+        super().__init__(f"{self.title}{where}: {problem}{f'; {hint}' if hint else ''}")
 
     @property
     def title(self) -> str:
@@ -157,17 +157,17 @@ class FunctionNotFound(WasmError):
         *,
         known: Sequence[str] = (),
         where: str = "",
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
         self.function = function
         self.version = version
         self.known = tuple(known)
-        self.mend = mend
+        self.hint = hint
         self.where = where
         what = function if version is None else f"{function} v{version}"
         kind = "functions" if version is None else "versions"
         there = f"; known {kind}: {', '.join(known)}" if known else "; there is none"
-        super().__init__(f"{_prefix(where)}function not found: {what}{there}{f'; {mend}' if mend else ''}")
+        super().__init__(f"{_prefix(where)}function not found: {what}{there}{f'; {hint}' if hint else ''}")
 
     @property
     def title(self) -> str:
@@ -181,7 +181,7 @@ class FunctionNotFound(WasmError):
 class FunctionUnavailable(WasmError):
     """A version of a function is left out of what is served, since it is bad; ``reason`` says why.
 
-    ``version`` is empty where that is so of the whole function.
+    ``version`` is empty if that is so of the whole function.
     """
 
     status = 503
@@ -240,11 +240,11 @@ class CanaryConflict(WasmError):
     status = 409
     slug = "canary-conflict"
 
-    def __init__(self, function: str, problem: str, mend: str) -> None:
+    def __init__(self, function: str, problem: str, hint: str) -> None:
         self.function = function
         self.problem = problem
-        self.mend = mend
-        super().__init__(f"canary of {function}: {problem}; {mend}")
+        self.hint = hint
+        super().__init__(f"canary of {function}: {problem}; {hint}")
 
     @property
     def title(self) -> str:

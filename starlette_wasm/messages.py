@@ -76,7 +76,7 @@ class EdgeRequest:
     last value of a repeated key. ``multi_value_headers`` and ``multi_value_query`` hold all values, only of
     those names that occur more than once. ``body`` is None when empty, and base64 where ``is_base64_encoded``
     (of bytes that are not UTF-8). ``context`` is filled in by the runtime. ``raw_path`` is the path as the
-    client sent it, percent-encoded and with the mount's prefix, empty where there was no client; only the ``cgi``
+    client sent it, percent-encoded and with the mount's prefix, empty if there was no client; only the ``cgi``
     protocol passes it on by itself, others in ``url``.
     """
 
@@ -159,7 +159,7 @@ class EdgeRequest:
 
 def _raw_path(scope: Scope) -> str:
     """The path as the client sent it, bytes beyond ASCII percent-encoded; one that is made from the decoded path where
-    the server gives none, or where that of the server is not of this path, as behind a middleware that rewrites it.
+    the server gives none, or if that of the server is not of this path, as behind a middleware that rewrites it.
     """
     path: str = scope["path"]
     given: bytes | None = scope.get("raw_path")

@@ -386,13 +386,13 @@ def test_a_call_that_is_cancelled_closes_its_connection(tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_or_talks_nonsense_is_an_error_value(tmp_path: Path) -> None:
     async def main() -> None:
-        async with upstream() as gone:
+        async with upstream() as on_disconnect:
             pass
         async with (
             upstream(b"nonsense\r\n\r\n") as server,
-            serving(tmp_path, {"web": server.policy(), "gone": gone.policy()}) as ask,
+            serving(tmp_path, {"web": server.policy(), "gone": on_disconnect.policy()}) as ask,
         ):
-            answer = await ask(C, "http.fetch", policy="gone", url=gone.url)
+            answer = await ask(C, "http.fetch", policy="gone", url=on_disconnect.url)
             assert failure(answer) == ("connect-failed", "cannot connect to 127.0.0.1")
             answer = await ask(C, "http.fetch", policy="web", url=server.url)
             assert failure(answer) == ("upstream-failed", "no valid response from 127.0.0.1")

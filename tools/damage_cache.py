@@ -113,9 +113,9 @@ def kill_writers(place: Path, count: int, seed: int) -> dict[str, int]:
     return found
 
 
-def _write_for_ever(place: Path, seed: int, begun: int) -> None:
+def _write_for_ever(place: Path, seed: int, started: int) -> None:
     try:
-        os.write(begun, b".")
+        os.write(started, b".")
         cache = AotCache(place)
         while True:
             seed += 1

@@ -60,10 +60,10 @@ def fuzz(name: str, minutes: float, environment: dict[str, str]) -> bool:
 
 
 def main(name: str, seconds: float) -> None:
-    from starlette_wasm.engine.native import library as hot
+    from starlette_wasm.engine.native import library as native
 
-    assert Path(hot.__file__).is_relative_to(WORK), hot.__file__
-    assert hot.hot is not None
+    assert Path(native.__file__).is_relative_to(WORK), native.__file__
+    assert native.native is not None
     logging.lastResort = None
     check, tokens, left = checker(name), target(name).TOKENS, WORK / name / "sanitized"
     left.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,9 @@ def main(name: str, seconds: float) -> None:
     while time.monotonic() < until:
         data = random.choice(inputs)
         for _ in range(random.randint(1, 4)):
-            at, gone = random.randint(0, len(data)), random.randint(0, 3)
+            at, on_disconnect = random.randint(0, len(data)), random.randint(0, 3)
             piece = random.choice((b"", random.randbytes(random.randint(1, 3)), random.choice(tokens)))
-            data = data[:at] + piece + data[at + gone :]
+            data = data[:at] + piece + data[at + on_disconnect :]
         left.write_bytes(data)
         check(data)
         runs += 1

@@ -16,9 +16,9 @@ from starlette.middleware import Middleware
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
 from starlette_wasm.engine.outcome import End, Outcome
-from starlette_wasm.telemetry import Exchange, PickedBy, Telemetry, Watch
-from starlette_wasm.telemetry.exchange import IDLE_EXCHANGE
-from starlette_wasm.telemetry.watch import IDLE_WATCH
+from starlette_wasm.telemetry import CallTelemetry, PickedBy, RequestTelemetry, Telemetry
+from starlette_wasm.telemetry.call_telemetry import IDLE_WATCH
+from starlette_wasm.telemetry.request_telemetry import NO_TELEMETRY
 
 from .calls import Loop, time_awaits
 from .ours import config
@@ -27,10 +27,10 @@ from .ours import config
 class _Removed(Telemetry):
     """Looks for nobody who listens: what is left are calls of empty methods."""
 
-    def exchange(self, *_: Any, **__: Any) -> Exchange:
-        return IDLE_EXCHANGE
+    def exchange(self, *_: Any, **__: Any) -> RequestTelemetry:
+        return NO_TELEMETRY
 
-    def watch(self, *_: Any, **__: Any) -> Watch:
+    def watch(self, *_: Any, **__: Any) -> CallTelemetry:
         return IDLE_WATCH
 
 
@@ -98,7 +98,7 @@ class InProcess:
         invoked = time.perf_counter()
         for _ in range(count):
             exchange = telemetry.exchange(scope, "/job", since=0)
-            assert exchange is IDLE_EXCHANGE
+            assert exchange is NO_TELEMETRY
             exchange.picked(PickedBy.WEIGHT, 100)
             exchange.send(send)
         done = time.perf_counter()

@@ -19,7 +19,7 @@ _LABELS = {
 }
 _KINDS = ("removed", *_LABELS)
 _GOAL = 3.0
-"""Percent of an invocation, where nobody listens."""
+"""Percent of an invocation, if nobody listens."""
 
 
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:

@@ -33,7 +33,7 @@ typedef struct {
     size_t len, cap;
 } edge_text;
 
-/* The text of one JSON value; `at` is NULL where there is none. */
+/* The text of one JSON value; `at` is NULL if there is none. */
 typedef struct {
     const char *at, *end;
 } edge_json;
@@ -110,7 +110,7 @@ EDGE_FN size_t edge_plain(const char *s, size_t left) {
     return at;
 }
 
-/* The length of the UTF-8 sequence at `s`, 0 where it is malformed (RFC 3629). */
+/* The length of the UTF-8 sequence at `s`, 0 if it is malformed (RFC 3629). */
 EDGE_FN size_t edge_utf8(const unsigned char *s, size_t left) {
     size_t len = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF5 ? 4 : 0;
     if (len > left) return 0;
@@ -192,7 +192,7 @@ EDGE_FN bool edge_is_scalar(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
 }
 
-/* Where the value at `at` is over, NULL where it is malformed or nested too deep. */
+/* Where the value at `at` is over, NULL if it is malformed or nested too deep. */
 EDGE_FN const char *edge_skip(const char *at, const char *end, int depth) {
     if (at >= end || depth > EDGE_MAX_DEPTH) return NULL;
     if (*at == '"') return edge_skip_string(at, end);
@@ -228,7 +228,7 @@ EDGE_FN edge_json edge_parse(edge_text text) {
     return (edge_json){at, over};
 }
 
-/* Four hex digits, -1 where they are not. */
+/* Four hex digits, -1 if they are not. */
 EDGE_FN int32_t edge_hex4(const char *at, const char *end) {
     int32_t code = 0;
     if (end - at < 4) return -1;
@@ -303,7 +303,7 @@ EDGE_FN bool edge_string_is(edge_json value, const char *text) {
     return edge_equal(memchr(inside.data, '\\', inside.len) ? edge_string(value) : inside, text);
 }
 
-/* The member `key` of an object, the last where it is repeated. */
+/* The member `key` of an object, the last if it is repeated. */
 EDGE_FN edge_json edge_get(edge_json object, const char *key) {
     edge_json found = {0};
     if (!object.at || *object.at != '{') return found;
@@ -396,7 +396,7 @@ EDGE_FN edge_text edge_from_base64(edge_text text) {
     return out;
 }
 
-/* The body of a request, decoded; no bytes where there is none. */
+/* The body of a request, decoded; no bytes if there is none. */
 EDGE_FN edge_text edge_body(edge_json request) {
     edge_text body = edge_string(edge_find(request, "body"));
     return edge_is_true(edge_find(request, "is_base64_encoded")) ? edge_from_base64(body) : body;
@@ -621,7 +621,7 @@ EDGE_FN edge_change edge_kv_delete(const char *name_space, edge_text key) {
     return edge_kv_change(EDGE_KV_DELETE, edge_kv_fields(name_space, "key", key), (edge_text){0}, "deleted");
 }
 
-/* Sets where the value still has the etag, or where there is no value for an empty one. */
+/* Sets where the value still has the etag, or if there is no value for an empty one. */
 EDGE_FN edge_change edge_kv_cas(
     const char *name_space, edge_text key, edge_text etag, edge_text value, int64_t ttl_ms) {
     edge_text fields = edge_kv_fields(name_space, "key", key);
@@ -667,7 +667,7 @@ EDGE_FN edge_message edge_queue_publish(const char *queue, edge_text body, const
 /* For `span`: the span that was started last, of those that are open; else the function's own. */
 #define EDGE_CURRENT (-1)
 
-/* span: 0 where nobody records the trace, or where it failed; then what is done with it goes well, and does nothing. */
+/* span: 0 if nobody records the trace, or if it failed; then what is done with it goes well, and does nothing. */
 typedef struct {
     edge_error error;
     int64_t span;
@@ -693,7 +693,7 @@ EDGE_FN edge_span edge_trace_start(const char *name, const char *attributes) {
     return (edge_span){result.error, edge_int(edge_find(result.fields, "span"))};
 }
 
-/* error: what went wrong in the span, NULL where nothing did. */
+/* error: what went wrong in the span, NULL if nothing did. */
 EDGE_FN edge_error edge_trace_end(int64_t span, const char *error) {
     edge_text fields = {0};
     if (error) edge_text_field(&fields, "error", edge_literal(error));

@@ -18,7 +18,7 @@ _UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11
 _holdable: dict[type, bool] = {}
 
 
-async def send_whole(
+async def send_in_one_write(
     receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """Send an answer to the client of ``receive``."""
@@ -27,7 +27,7 @@ async def send_whole(
     known = _holdable.get(kind)
     if known is None:
         known = _holdable[kind] = kind.__module__ in _UVICORN and hasattr(cycle, "on_response")
-    held = _Held(cycle) if known else None
+    held = _CorkedTransport(cycle) if known else None
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -36,7 +36,7 @@ async def send_whole(
             held.release()
 
 
-class _Held:
+class _CorkedTransport:
     """Stands in for the transport of one answer until release(), or until uvicorn goes on to the next request."""
 
     __slots__ = ("_cycle", "_on_response", "_parts", "_transport", "write")

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..binding.target import Target
 from ..config.router import Config, RouteRule, Stickiness
 from ..config.settings import WasmSettings
-from ..engine.fast_path import Begun
+from ..engine.fast_path import Started
 from ..exceptions import (
     ConfigError,
     FunctionNotFound,
@@ -32,10 +32,10 @@ from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
 from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
-from ..telemetry import IDLE_EXCHANGE, Exchange, PickedBy, Variant
+from ..telemetry import NO_TELEMETRY, PickedBy, RequestTelemetry, Variant
 from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal
-from .coalesce import send_whole
+from .coalesce import send_in_one_write
 from .endpoints import ENDPOINTS, Endpoint
 from .guards import patterns_of, seams
 from .openapi import describe
@@ -83,11 +83,11 @@ class WasmMiddleware:
             if config is None:
                 # Starlette builds middleware inside the lifespan call: what is raised here would be taken for
                 # an app without lifespan. It is answered as startup.failed instead.
-                self._wrong = ConfigError("WasmMiddleware has no config", mend="give it config= or runtime=")
+                self._wrong = ConfigError("WasmMiddleware has no config", hint="give it config= or runtime=")
                 config = {}
             runtime = WasmRuntime(config, settings)
         elif config is not None or settings is not None:
-            self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", mend="give one")
+            self._wrong = ConfigError("WasmMiddleware has both runtime= and config= or settings=", hint="give one")
         self.runtime = runtime
         self._stopped = False  # closed by the end of a lifespan, not by the runtime's owner
         self._ready = False  # started, and the app's routes are checked
@@ -119,20 +119,22 @@ class WasmMiddleware:
             assert runtime.router is not None
             match = None if self._behind else runtime.router.match(path)
             if match is not None:
-                adopt(scope, runtime.heard)
+                adopt(scope, runtime.request_settings)
                 route = match.pattern
                 if scope.get("root_path"):
                     route = rule_template(scope, route)
                 tell_route(scope, route)
                 exchange = runtime.telemetry.exchange(scope, route, since=cold)
                 short: Target | None = None
-                begun: Begun | None = None
-                if exchange is IDLE_EXCHANGE and not cold and (short := self._short(match, scope)) is not None:
-                    answer = runtime.ask(short, scope, path, match.params, b"", region_of(runtime, scope), exchange)
+                started: Started | None = None
+                if exchange is NO_TELEMETRY and not cold and (short := self._short(match, scope)) is not None:
+                    answer = runtime.try_fast_path(
+                        short, scope, path, match.params, b"", region_of(runtime, scope), exchange
+                    )
                     if isinstance(answer, tuple):
-                        await send_whole(receive, send, answer[0], fitted(scope, answer[1]), answer[2])
+                        await send_in_one_write(receive, send, answer[0], fitted(scope, answer[1]), answer[2])
                         return
-                    begun = answer
+                    started = answer
                 with exchange:
                     found = self._choose(match, scope, exchange) if short is None else (short, None, "")
                     if isinstance(found, Refusal):
@@ -150,7 +152,7 @@ class WasmMiddleware:
                         cold=cold,
                         exchange=exchange,
                         region=region if short is None and shadow is None and not cold else None,
-                        begun=begun,
+                        started=started,
                     )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
@@ -161,23 +163,23 @@ class WasmMiddleware:
         await self.app(scope, receive, send)
 
     def _short(self, match: Match[RouteRule, Target | Pipeline], scope: Scope) -> Target | None:
-        """The only target that a request may get, where nothing has to be waited for before it can be run."""
+        """The only target that a request may get, if nothing has to be waited for before it can be run."""
         only, runtime = match.group.only, self.runtime
         if (
             scope["method"] != "GET"
             or only is None
             or runtime.health.healthy is not None
-            or runtime.heard.allow_version_header
+            or runtime.request_settings.allow_version_header
         ):
             return None
         target = only.target
         try:
             return target if type(target) is Target and not body_follows(scope, target.max_body) else None
-        except RequestTooLarge:  # it comes again, where it is answered
+        except RequestTooLarge:  # it comes again, if it is answered
             return None
 
     def _choose(
-        self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: Exchange
+        self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: RequestTelemetry
     ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
         """What serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
@@ -192,7 +194,7 @@ class WasmMiddleware:
         )
         if isinstance(choice, Choice):
             target, trial, shadow = choice.target, choice.trial, None
-            if trial is None and exchange is IDLE_EXCHANGE:
+            if trial is None and exchange is NO_TELEMETRY:
                 return target, None, region
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
             if trial is None:
@@ -213,7 +215,7 @@ class WasmMiddleware:
         self,
         refusal: Refusal,
         match: Match[RouteRule, Target | Pipeline],
-        exchange: Exchange,
+        exchange: RequestTelemetry,
         scope: Scope,
         send: Send,
     ) -> None:
@@ -247,7 +249,7 @@ class WasmMiddleware:
         """503 for the paths that the rules serve; everything else is the app's."""
         router = self.runtime.router
         if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
-            adopt(scope, self.runtime.heard)
+            adopt(scope, self.runtime.request_settings)
             await send_problem(self.runtime.debug, RuntimeClosed(self.runtime.state), scope, send, None)
         else:
             scope[RUNTIME] = self.runtime

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from ..config.settings import REQUEST_ID_HEADER, Heard
+from ..config.settings import REQUEST_ID_HEADER, RequestSettings
 from ..messages import is_request_id, new_request_id
 
 Headers = list[tuple[bytes, bytes]]
@@ -20,11 +20,11 @@ _SENT_AS = "starlette_wasm.request_id_header"
 _NO_STATE: dict[str, Any] = {}
 
 
-def adopt(scope: Scope, heard: Heard) -> None:
+def adopt(scope: Scope, request_settings: RequestSettings) -> None:
     """Give the request the id that middleware outside chose, or that its own header has."""
     library = sys.modules.get("asgi_correlation_id.context")
     outside = library.correlation_id.get() if library is not None else None
-    name = heard.request_id_header
+    name = request_settings.request_id_header
     stated = (scope.get("state") or _NO_STATE).get("request_id")
     if outside is None and stated is None and name == REQUEST_ID_HEADER:
         return

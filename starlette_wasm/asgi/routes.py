@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..binding.target import Target
 from ..config.notation import foreign_pattern, misspelt_method
-from ..engine.fast_path import Begun
+from ..engine.fast_path import Started
 from ..exceptions import (
     ConfigError,
     FunctionNotFound,
@@ -35,8 +35,8 @@ from ..protocols.headers import render
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
-from ..telemetry import IDLE_EXCHANGE, Exchange
-from .coalesce import send_whole
+from ..telemetry import NO_TELEMETRY, RequestTelemetry
+from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
 from .request_ids import adopt, fitted
 from .serve import (
@@ -84,13 +84,13 @@ class FunctionRef:
         """Give the request the id that the app wants it to have."""
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is not None:
-            adopt(scope, runtime.heard)
+            adopt(scope, runtime.request_settings)
 
-    def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> Exchange:
+    def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> RequestTelemetry:
         """The request, for whoever listens to its runtime."""
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is None:
-            return IDLE_EXCHANGE
+            return NO_TELEMETRY
         return runtime.telemetry.exchange(scope, place.whole(scope), since=since or scope.get(COLD, 0))
 
     async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
@@ -99,7 +99,7 @@ class FunctionRef:
         if runtime is None:
             raise ConfigError(
                 f"the route of function {self.function!r} has no runtime",
-                mend="add WasmMiddleware to the app, or give the route runtime=",
+                hint="add WasmMiddleware to the app, or give the route runtime=",
             )
         if self.runtime is None or runtime.is_open or runtime.state == "closed":
             return runtime, scope.get(COLD, 0)
@@ -155,13 +155,13 @@ def _check_notation(path: str, methods: Sequence[str] | None) -> None:
     """Raises ConfigError for the notation of another framework, which no request matches, and for misspelt methods."""
     foreign = foreign_pattern(path)
     if foreign is not None:
-        raise ConfigError(f"the path {path!r} {foreign[0]}", key="path", mend=foreign[1])
+        raise ConfigError(f"the path {path!r} {foreign[0]}", key="path", hint=foreign[1])
     if isinstance(methods, str):
-        raise ConfigError(f"{methods!r} is no list", key="methods", mend=f"write [{methods!r}]")
+        raise ConfigError(f"{methods!r} is no list", key="methods", hint=f"write [{methods!r}]")
     for method in methods or ():
         meant = misspelt_method(method.upper())
         if meant is not None:
-            raise ConfigError(f"{method!r} is no HTTP method", key="methods", mend=f"did you mean {meant}?")
+            raise ConfigError(f"{method!r} is no HTTP method", key="methods", hint=f"did you mean {meant}?")
 
 
 class _FunctionApp:
@@ -174,7 +174,7 @@ class _FunctionApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, cold = await self.wasm.runtime_for(scope)
-        adopt(scope, runtime.heard)
+        adopt(scope, runtime.request_settings)
         place = self._whereabouts.place(scope)
         tell_route(scope, place.route)
         with self.wasm.exchange(scope, place, since=cold) as exchange:
@@ -217,14 +217,18 @@ class _HandlerApp:
         place = self._whereabouts.place(scope)
         tell_route(scope, place.route)
         exchange = self.wasm.exchange(scope, place)
-        answering = self._answer if exchange is IDLE_EXCHANGE else self._listened
+        answering = self._answer if exchange is NO_TELEMETRY else self._listened
         return answering(scope, receive, send, place, exchange)
 
-    async def _listened(self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: Exchange) -> None:
+    async def _listened(
+        self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: RequestTelemetry
+    ) -> None:
         with exchange:
             await self._answer(scope, receive, exchange.send(send), place, exchange)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: Exchange) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, place: Place, exchange: RequestTelemetry
+    ) -> None:
         wasm = self.wasm
         request = Request(scope, receive, send)
         try:
@@ -297,8 +301,8 @@ def wasm_endpoint(
     return endpoint
 
 
-def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exchange) -> Response:
-    """The answer to one of ``_FAULTS``: problem+json. Raises it where it is not ours to answer."""
+def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: RequestTelemetry) -> Response:
+    """The answer to one of ``_FAULTS``: problem+json. Raises it if it is not ours to answer."""
     if not isinstance(error, WasmError):
         return Response(status_code=GONE)
     if isinstance(error, _AT_START) or has_handler(request.scope, error):
@@ -315,7 +319,7 @@ def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: Exch
 
 
 async def _call(
-    wasm: FunctionRef, place: Place, outer: Request, exchange: Exchange, given: Request | EdgeRequest
+    wasm: FunctionRef, place: Place, outer: Request, exchange: RequestTelemetry, given: Request | EdgeRequest
 ) -> Response:
     """Run the function for ``given``, in place of the request ``outer``."""
     scope = outer.scope
@@ -336,17 +340,17 @@ async def _call(
             body = await _body(given, outer, target, runtime)
     scope = given.scope
     within = get_route_path(scope) if scope.get("root_path") else scope["path"]
-    begun: Begun | None = None
+    started: Started | None = None
     if given is outer and exchange.short and not cold and len(body) <= target.max_body:
         params = scope.get("path_params") or {}  # none without a router
-        found = runtime.ask(target, scope, within, params, body, region_of(runtime, scope), exchange)
+        found = runtime.try_fast_path(target, scope, within, params, body, region_of(runtime, scope), exchange)
         if isinstance(found, tuple):
             scope[_REQUEST_ID] = found[1][-1][1]
             return _Answer(found[0], fitted(scope, found[1]), found[2])
-        begun = found
-    with begun or nullcontext():
+        started = found
+    with started or nullcontext():
         request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
-        return await _run(runtime, target, path, outer, request, cold, exchange, begun=begun)
+        return await _run(runtime, target, path, outer, request, cold, exchange, started=started)
 
 
 async def _run(
@@ -356,10 +360,10 @@ async def _run(
     outer: Request,
     request: EdgeRequest,
     cold: int,
-    exchange: Exchange,
+    exchange: RequestTelemetry,
     *,
     headers: Mapping[str, str] | None = None,
-    begun: Begun | None = None,
+    started: Started | None = None,
 ) -> Response:
     """The answer to ``request``, under the id that stays with ``outer``."""
     target.check_size(request)
@@ -370,10 +374,10 @@ async def _run(
             route=path,
             client=outer.scope.get("client"),
             cold=cold,
-            gone=gone_of(outer.scope, outer.receive, getattr(outer, "_body", b"")),
+            on_disconnect=gone_of(outer.scope, outer.receive, getattr(outer, "_body", b"")),
             headers=headers,
             exchange=exchange,
-            begun=begun,
+            started=started,
         )
     finally:
         if request.context is not None:
@@ -426,7 +430,7 @@ class _Answer(Response):
         self.raw_headers = headers
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        sending = send_whole(receive, send, self.status_code, self.raw_headers, self.body)
+        sending = send_in_one_write(receive, send, self.status_code, self.raw_headers, self.body)
         return sending if self.background is None else _then(sending, self.background)
 
 

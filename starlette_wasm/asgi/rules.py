@@ -87,7 +87,7 @@ class WasmRules(BaseRoute):
             return self._server
         runtime: WasmRuntime | None = scope.get(RUNTIME)
         if runtime is None:
-            raise ConfigError("WasmRules has no config", mend="give it config= or runtime=, or add WasmMiddleware")
+            raise ConfigError("WasmRules has no config", hint="give it config= or runtime=, or add WasmMiddleware")
         server = self._lends.get(id(runtime))
         if server is None or server.runtime is not runtime:
             server = self._lends[id(runtime)] = WasmMiddleware(_not_found, runtime=runtime)

@@ -13,15 +13,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from ..binding.target import Target
-from ..engine.fast_path import Answer, Begun
-from ..engine.native.library import hot
+from ..engine.fast_path import Answer, Started
+from ..engine.native.library import native
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
 from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
 from ..protocols.headers import render
-from ..sync.cancel_scope import Gone, Interrupted
+from ..sync.cancel_scope import Interrupted, OnDisconnect
 from ..sync.timeout import within
-from ..telemetry import Exchange
-from .coalesce import send_whole
+from ..telemetry import RequestTelemetry
+from .coalesce import send_in_one_write
 from .request_ids import fitted
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _Invoke = Callable[..., Awaitable[EdgeResponse]]
 
 
 def body_follows(scope: Scope, limit: int) -> bool:
-    """Whether there may be a body. Raises RequestTooLarge, of the head too, where that is known already."""
+    """Whether there may be a body. Raises RequestTooLarge, of the head too, if that is known already."""
     return _may_follow(scope, limit) and not _expects_nothing(scope)
 
 
@@ -62,7 +62,7 @@ def _expects_nothing(scope: Scope) -> bool:
 
 
 def _may_follow(scope: Scope, limit: int) -> bool:
-    if hot is not None and (found := hot.follows(scope, limit, MAX_HEAD)) is not None:
+    if native is not None and (found := native.follows(scope, limit, MAX_HEAD)) is not None:
         return found
     size, follows = len(scope["path"]) + len(scope.get("query_string", b"")), False
     for name, value in scope["headers"]:
@@ -108,7 +108,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 
 def replayed(request: Request, receive: Receive) -> Receive:
-    """``receive`` from the start of the body again, where it was read with ``request.body()``."""
+    """``receive`` from the start of the body again, if it was read with ``request.body()``."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         return receive
@@ -129,11 +129,11 @@ async def disconnected(receive: Receive) -> None:
         await asyncio.sleep(_REPLAY_PAUSE)
 
 
-def gone_of(scope: Scope, receive: Receive, body: bytes) -> Gone | None:
+def gone_of(scope: Scope, receive: Receive, body: bytes) -> OnDisconnect | None:
     """What notices that the client has gone away, once the body has been read.
 
     None for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
-    and may not where nothing is awaited (RFC 9110, section 10.1.1).
+    and may not if nothing is awaited (RFC 9110, section 10.1.1).
     """
     if not body and header(scope, b"expect") is not None:
         return None
@@ -150,42 +150,42 @@ async def serve(
     path: str,
     params: dict[str, str],
     cold: int,
-    exchange: Exchange,
+    exchange: RequestTelemetry,
     route: str = "",
     raises: bool = False,
     region: str | None = None,
-    begun: Begun | None = None,
+    started: Started | None = None,
 ) -> EdgeRequest | None:
-    """Answer a request with a function or a pipeline. Gives the request, where a guest has decided the answer.
+    """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler. With a
-    ``region`` the short way is tried, which gives no request; ``begun`` is what it gave for one without a body.
+    ``region`` the short way is tried, which gives no request; ``started`` is what it gave for one without a body.
     """
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
         limit = target.max_body
         body = b""
-        if begun is None and body_follows(scope, limit):
+        if started is None and body_follows(scope, limit):
             body = await read_body(runtime, receive, limit)
-        answer: Answer | Begun | None = begun
-        if begun is None and region is not None and exchange.short and type(target) is Target:
-            answer = runtime.ask(target, scope, path, params, body, region, exchange)
+        answer: Answer | Started | None = started
+        if started is None and region is not None and exchange.short and type(target) is Target:
+            answer = runtime.try_fast_path(target, scope, path, params, body, region, exchange)
         if not isinstance(answer, tuple):
             call: _Invoke = runtime.call if type(target) is Target else runtime.call_pipeline
-            begun = answer
-            if begun is not None:
-                call = partial(call, begun=begun)
+            started = answer
+            if started is not None:
+                call = partial(call, started=started)
             if route:
                 call = partial(call, route=route)
-            with begun or nullcontext():
+            with started or nullcontext():
                 request = EdgeRequest.from_scope(scope, body, path=path, params=params)
                 response = await call(
                     target,
                     request,
                     client=scope.get("client"),
                     cold=cold,
-                    gone=gone_of(scope, receive, body),
+                    on_disconnect=gone_of(scope, receive, body),
                     exchange=exchange,
                 )
             assert request.context is not None
@@ -204,19 +204,21 @@ async def serve(
             await send({"type": "http.response.start", "status": GONE, "headers": []})
             await send({"type": "http.response.body"})
         return None
-    await send_whole(receive, send, status, fitted(scope, headers), content)
+    await send_in_one_write(receive, send, status, fitted(scope, headers), content)
     return request
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:
     """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
-    heard = runtime.heard
-    return runtime.region(header(scope, b"x-region")) if heard.trust_region_header else heard.region
+    request_settings = runtime.request_settings
+    return (
+        runtime.region(header(scope, b"x-region")) if request_settings.trust_region_header else request_settings.region
+    )
 
 
 def asked_version(runtime: WasmRuntime, scope: Scope) -> str | None:
     """Return the version that the request asks for in ``x-wasm-version``, if that is heard; an empty one is none."""
-    return (header(scope, b"x-wasm-version") or None) if runtime.heard.allow_version_header else None
+    return (header(scope, b"x-wasm-version") or None) if runtime.request_settings.allow_version_header else None
 
 
 def header(scope: Scope, wanted: bytes) -> str | None:
@@ -282,6 +284,6 @@ async def send_plain(
 
 
 def request_id_of(scope: Scope) -> str:
-    """The ``x-request-id`` of a request where it is well formed, else a new one."""
+    """The ``x-request-id`` of a request if it is well formed, else a new one."""
     given = header(scope, b"x-request-id")
     return given if given is not None and is_request_id(given) else new_request_id()

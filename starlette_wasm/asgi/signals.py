@@ -37,7 +37,7 @@ class ServerSignals:
         if self._before:
             self._loop = asyncio.get_running_loop()
             return
-        # Only where a server handles them: by default they end the process at once. asyncio.run() has a handler of
+        # Only if a server handles them: by default they end the process at once. asyncio.run() has a handler of
         # its own for SIGINT.
         if not callable(signal.getsignal(signal.SIGTERM)):
             return

@@ -44,7 +44,7 @@ def mount_template(mount: Any) -> str:
 
 
 def root_template(scope: Scope) -> str:
-    """The ``root_path`` that the app itself was given; empty where there are too many of them to tell apart."""
+    """The ``root_path`` that the app itself was given; empty if there are too many of them to tell apart."""
     root: str = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
     if root in _roots or not root:
         return root

@@ -13,7 +13,7 @@ _TENANTS = 2
 
 
 def raise_limit(most: int) -> int:
-    """Raise the soft limit on open files to ``most``, where the hard one allows it. Gives the limit in force."""
+    """Raise the soft limit on open files to ``most``, if the hard one allows it. Gives the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return most
@@ -28,7 +28,7 @@ def raise_limit(most: int) -> int:
 
 
 def of_guest(concurrency: int) -> int:
-    """How many files one guest may have open, where its tenant may have ``concurrency`` guests at once."""
+    """How many files one guest may have open, if its tenant may have ``concurrency`` guests at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_OF_GUEST

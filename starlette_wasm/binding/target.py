@@ -11,7 +11,7 @@ from typing import Protocol
 from ..capabilities import Capabilities, Grants
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
-from ..engine.fast_path import Quick, fits
+from ..engine.fast_path import FastPath, fits
 from ..engine.plan import Limits, Plan, Preopen
 from ..exceptions import FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from ..functions.catalog import MANIFEST, FunctionSource
@@ -53,13 +53,13 @@ class Target:
     environ: tuple[bytes, ...] = field(repr=False)
     bulkhead: Bulkhead
     grants: Grants | None
-    """What it may do through ``edge.call``; None where it does not import that."""
+    """What it may do through ``edge.call``; None if it does not import that."""
     directories: tuple[OpenDirectory, ...] = ()
     """Those of the plan, held open as long as this target may be called."""
     tally: Tally | None = None
-    """None where nobody counts."""
-    quick: Quick | None = None
-    """The short way, where the function can go it."""
+    """None if nobody counts."""
+    fast_path: FastPath | None = None
+    """The short way, if the function can go it."""
     max_body: int = field(init=False)
     """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
 
@@ -90,7 +90,7 @@ class Target:
             environ=_environ(fixed(source.manifest.env) | _identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
-            quick=None,
+            fast_path=None,
         )
 
 
@@ -150,9 +150,9 @@ def bind(
     if told:
         environ = {name: value for name, value in environ.items() if name not in OF_REQUEST}
     variables = _environ(environ)
-    quick: Quick | None = None
+    fast_path: FastPath | None = None
     if isinstance(protocol, EdgeProtocol) and fits(plan) and (told or not module.reads_environ):
-        quick = Quick(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
+        fast_path = FastPath(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
     return Target(
         name=source.name,
         version=source.version,
@@ -165,7 +165,7 @@ def bind(
         grants=capabilities.grants(policy, source.name) if module.uses_edge else None,
         directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
-        quick=quick,
+        fast_path=fast_path,
     )
 
 
@@ -191,5 +191,5 @@ def _open(granted: GrantedDir, policy: SandboxPolicy) -> OpenDirectory:
             f"{str(granted.host_path)!r} cannot be opened: {error.strerror}",
             file=f"policy {policy.name}",
             key="allowedDirs",
-            mend="give a directory that this user can read",
+            hint="give a directory that this user can read",
         ) from None

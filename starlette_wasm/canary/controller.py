@@ -18,12 +18,12 @@ from ..exceptions import ConfigError
 from .backends import open_store
 from .coordinator import Coordinator
 from .gates import Gate
-from .manual import Hands
+from .manual import ManualControl
 from .record import Record, begin, end, first_percent, rebuild
-from .shares import Shares
-from .state import Live
+from .state import CanaryState
 from .status import Status
 from .store import Batch, Reading, Store
+from .traffic_split import TrafficSplit
 
 if TYPE_CHECKING:
     from ..config.router import EdgeRouterConfig
@@ -54,7 +54,7 @@ class Digested(Protocol):
 class Weighted(Protocol):
     """A router whose weights can be changed."""
 
-    def reweigh(self, shares: Shares, functions: Set[str]) -> None: ...
+    def reweigh(self, shares: TrafficSplit, functions: Set[str]) -> None: ...
 
 
 class Deployment(Protocol):
@@ -71,7 +71,7 @@ class Deployment(Protocol):
 
 
 class Canaries:
-    """The canaries of one runtime. One task; none where the config has no canary."""
+    """The canaries of one runtime. One task; none if the config has no canary."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Canaries:
         self._weighed = weighed
         self._healthy = healthy
         self._deployment: Deployment | None = None
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, CanaryState] = {}
         self._coordinator = Coordinator()
         self._store: Store | None = None
         self._url = ""
@@ -115,7 +115,7 @@ class Canaries:
 
     def attach(self, deployment: Deployment, *, run: bool = True) -> None:
         """Serve another deployment from now on; rollouts that its config still has go on. On the event loop."""
-        live: dict[str, Live] = {}
+        live: dict[str, CanaryState] = {}
         for config in deployment.config.canaries:
             known = self._live.get(config.function_name)
             digest = deployment.functions[config.function_name, config.canary_version].digest
@@ -124,7 +124,7 @@ class Canaries:
                 known.load(digest)
                 live[config.function_name] = known
             else:
-                live[config.function_name] = Live(config, digest)
+                live[config.function_name] = CanaryState(config, digest)
         for function, known in self._live.items():
             if function not in live or live[function] is not known:
                 self._weighed(function, known.config.canary_version, 0)
@@ -163,7 +163,7 @@ class Canaries:
         self._live = {}
 
     def version(self, function: str) -> str | None:
-        """The version for who names none, where there is a canary: stable, or the canary once it is promoted."""
+        """The version for who names none, if there is a canary: stable, or the canary once it is promoted."""
         live = self._live.get(function)
         return None if live is None else live.serving
 
@@ -195,7 +195,7 @@ class Canaries:
         return await self._hands(function).abort()
 
     @property
-    def all(self) -> dict[str, Live]:
+    def all(self) -> dict[str, CanaryState]:
         """The canaries by function, as of the last look at the store."""
         return self._live
 
@@ -204,12 +204,12 @@ class Canaries:
         """What the operator should know, such as a store that cannot be reached."""
         return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
 
-    def _hands(self, function: str) -> Hands:
+    def _hands(self, function: str) -> ManualControl:
         """Raises ConfigError where the function has no canary."""
         live = self._live.get(function)
         if live is None or self._store is None:
-            raise ConfigError(f"{function!r} has no canary", key="canaries", mend="add one to the config")
-        return Hands(self._store, live.config, gated=self._coordinator.is_gated(live))
+            raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")
+        return ManualControl(self._store, live.config, gated=self._coordinator.is_gated(live))
 
     def _run(self) -> None:
         if self._task is None or self._task.done():
@@ -286,11 +286,11 @@ class Canaries:
         if opening is not None:
             opening.cancel()
 
-    async def _leave(self, store: Store, function: str, live: Live) -> None:
+    async def _leave(self, store: Store, function: str, live: CanaryState) -> None:
         await self._flush(store, function, live)
         await store.release(function, self._worker)
 
-    async def _look(self, store: Store, function: str, live: Live) -> None:
+    async def _look(self, store: Store, function: str, live: CanaryState) -> None:
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._tick_one(store, function, live)
@@ -301,7 +301,7 @@ class Canaries:
             logger.exception("canary of %s: the weights stay as they are", function)
             self._noted(live, f"the weights stay as they are: {type(error).__name__}")
 
-    def _away(self, function: str, live: Live, message: str, detail: str | None) -> None:
+    def _away(self, function: str, live: CanaryState, message: str, detail: str | None) -> None:
         """Go on without the store: what fails before this worker's own eyes is rolled back here."""
         if self._live.get(function) is not live:
             return
@@ -313,7 +313,7 @@ class Canaries:
             self._apply({function})
             logger.warning("canary of %s: %s at this worker: %s", function, live.alone.status, live.alone.reason)
 
-    def unavailable(self, live: Live) -> str | None:
+    def unavailable(self, live: CanaryState) -> str | None:
         """Say why the figures of a canary are not today's, if so."""
         if live.away is not None:
             return live.away
@@ -322,7 +322,7 @@ class Canaries:
         age = time.monotonic() - live.seen_at
         return f"the last look was {age:.0f} s ago" if age > 2 * self._interval() + _LEAST_LOOK else None
 
-    def _noted(self, live: Live, note: str | None, *, detail: str | None = None) -> None:
+    def _noted(self, live: CanaryState, note: str | None, *, detail: str | None = None) -> None:
         """Keep ``note`` for the endpoints, which anybody may read; ``detail`` may hold values, and is logged alone."""
         if note != live.note:
             if note is not None:
@@ -332,14 +332,14 @@ class Canaries:
                 logger.info("canary of %s: as it should be again", live.config.function_name)
         live.note = note
 
-    async def _flush(self, store: Store, function: str, live: Live) -> None:
+    async def _flush(self, store: Store, function: str, live: CanaryState) -> None:
         async def send(batch: Batch) -> None:
             await store.add(function, self._worker, batch)
             live.sent(batch)
 
         await asyncio.gather(*(send(batch) for batch in live.batches()))
 
-    async def _tick_one(self, store: Store, function: str, live: Live, tries: int = 10) -> None:
+    async def _tick_one(self, store: Store, function: str, live: CanaryState, tries: int = 10) -> None:
         await self._flush(store, function, live)
         reading = await store.read(function)
         record = None if reading.record is None else Record.load(reading.record)
@@ -367,7 +367,7 @@ class Canaries:
             if written is not None:
                 self._see(function, live, *written)
 
-    def _wanted(self, live: Live, record: Record | None, now: float) -> Record | None:
+    def _wanted(self, live: CanaryState, record: Record | None, now: float) -> Record | None:
         """The record that is to be written whoever decides: the first one, or that of a newer canary."""
         if record is None:
             # A store that lost its data gets it back from any worker that knows.
@@ -383,7 +383,7 @@ class Canaries:
         newer = begin(live.config, now, record, self._first(live), f"takes the place of v{record.canary}")
         return replace(newer, digest=live.digest)
 
-    def _rebuilt(self, live: Live, record: Record, now: float) -> Record | None:
+    def _rebuilt(self, live: CanaryState, record: Record, now: float) -> Record | None:
         """What is to be written of the module, if anything: what is known of another says nothing of this one."""
         if not record.runs:
             return None
@@ -398,10 +398,10 @@ class Canaries:
             return None
         return rebuild(live.config, now, record, self._first(live), live.digest)
 
-    def _first(self, live: Live) -> int:
+    def _first(self, live: CanaryState) -> int:
         return first_percent(live.config, gated=self._coordinator.is_gated(live))
 
-    def _see(self, function: str, live: Live, reading: Reading, record: Record) -> None:
+    def _see(self, function: str, live: CanaryState, reading: Reading, record: Record) -> None:
         before = live.record
         if live.see(reading, record, reading.revision):
             self._apply({function})
@@ -419,7 +419,7 @@ class Canaries:
         if self._deployment is None or not functions:
             return
         parts = {function: live.part() for function, live in self._live.items()}
-        self._deployment.router.reweigh(Shares(parts), functions)
+        self._deployment.router.reweigh(TrafficSplit(parts), functions)
         for function in functions:
             self._weighed(function, parts[function].canary, parts[function].percent)
 
@@ -430,7 +430,7 @@ async def _opened(url: str) -> Store:
     return store
 
 
-def _superseded_by(record: Record, live: Live) -> str:
+def _superseded_by(record: Record, live: CanaryState) -> str:
     if record.versions == live.versions:
         return f"another module has taken the place of this one as v{record.canary}"
     return f"v{record.canary} has taken the place of v{live.config.canary_version}"

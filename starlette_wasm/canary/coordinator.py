@@ -10,7 +10,7 @@ from dataclasses import replace
 from .gates import Gate, Step, ask
 from .record import Record, follow, next_percent
 from .report import line
-from .state import Live
+from .state import CanaryState
 from .status import Status
 from .store import Reading, Store
 from .verdict import Action
@@ -40,11 +40,13 @@ class Coordinator:
     def add_gate(self, function: str, gate: Gate) -> None:
         self._gates.setdefault(function, []).append(gate)
 
-    def is_gated(self, live: Live) -> bool:
+    def is_gated(self, live: CanaryState) -> bool:
         return bool(live.config.hooks or self._gates.get(live.config.function_name))
 
-    async def decide(self, store: Store, live: Live, reading: Reading, token: int) -> tuple[Reading, Record] | None:
-        """What became of the record, where that was written; the lease has ``token``."""
+    async def decide(
+        self, store: Store, live: CanaryState, reading: Reading, token: int
+    ) -> tuple[Reading, Record] | None:
+        """What became of the record, if that was written; the lease has ``token``."""
         verdict, record, config = live.verdict, live.record, live.config
         assert verdict is not None
         assert record is not None
@@ -69,8 +71,8 @@ class Coordinator:
         if asked is not None:
             asked[1].cancel()
 
-    def _held_by(self, live: Live, record: Record) -> str | None:
-        """What keeps a step that is due; None where it may be taken."""
+    def _held_by(self, live: CanaryState, record: Record) -> str | None:
+        """What keeps a step that is due; None if it may be taken."""
         config = live.config
         if (record.percent or config.shadow) and not config.auto_promote:
             return "waits for a hand (autoPromote is false)"
@@ -85,7 +87,7 @@ class Coordinator:
             logger.warning("canary of %s: held at %d %%: %s", config.function_name, record.percent, problem)
         return problem
 
-    def _answer(self, live: Live, epoch: int, step: Step) -> str | None:
+    def _answer(self, live: CanaryState, epoch: int, step: Step) -> str | None:
         """What the gates say to a step; nothing waits for them: a look asks, and a later one has the answer."""
         function = step.function
         asked = self._asked.get(function)
@@ -101,7 +103,7 @@ class Coordinator:
         del self._asked[function]
         return asked[1].result()
 
-    def _report(self, live: Live, reason: str, *, at_once: bool = False) -> None:
+    def _report(self, live: CanaryState, reason: str, *, at_once: bool = False) -> None:
         function, now = live.config.function_name, time.monotonic()
         if live.canary.samples and (at_once or now >= self._next_lines.get(function, 0)):
             self._next_lines[function] = now + max(live.config.step_seconds / 10, 1)

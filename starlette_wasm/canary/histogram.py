@@ -25,7 +25,7 @@ def bucket_of(seconds: float) -> int:
 
 def quantile(buckets: Mapping[int, int], q: float) -> float | None:
     """The duration, in seconds, that the share ``q`` of the counts does not exceed (nearest rank), give or take
-    RELATIVE_ERROR; None where nothing was counted.
+    RELATIVE_ERROR; None if nothing was counted.
 
     The buckets are those of DDSketch (Masson, Rim and Lee, VLDB 2019), without its bound on their number: there are
     1,267 at most.

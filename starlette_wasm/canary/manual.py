@@ -15,7 +15,7 @@ from .window import Window
 _ATTEMPTS = 20
 
 
-class Hands:
+class ManualControl:
     """Changes the record of one canary, which the workers see at their next look.
 
     All raise CanaryConflict for what cannot be done in its state, and CapabilityError.
@@ -33,10 +33,12 @@ class Hands:
         def change(record: Record | None, reading: Reading) -> Record:
             if record is not None and record.runs and self._is_mine(record):
                 raise self._refused(record, "it runs already")
-            begun = begin(self._config, reading.now, record, first, "started by hand")
+            started = begin(self._config, reading.now, record, first, "started by hand")
             # Any module may be the first to take it up, also one that was replaced. Replicas that have an old one
             # must not take it from a newer one again.
-            return begun if record is None or not self._is_mine(record) else replace(begun, replaced=record.replaced)
+            return (
+                started if record is None or not self._is_mine(record) else replace(started, replaced=record.replaced)
+            )
 
         return await self._change(change)
 
@@ -103,5 +105,5 @@ class Hands:
             )
         if not self._is_mine(record):
             problem = f"v{record.canary} over v{record.stable} has taken its place"
-        mend = "see its status" if record.runs else "start it first"
-        return CanaryConflict(self._config.function_name, f"{problem}: it is {record.status}", mend)
+        hint = "see its status" if record.runs else "start it first"
+        return CanaryConflict(self._config.function_name, f"{problem}: it is {record.status}", hint)

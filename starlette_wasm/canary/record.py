@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from ..config.router import CanaryConfig
 from .foreign import read_record
 from .status import RUNS, Status
-from .verdict import Action, Looks, Rival, Verdict
+from .verdict import Action, Baseline, Looks, Verdict
 from .window import Window
 
 _REMEMBERED = 50
@@ -37,7 +37,7 @@ class Record:
     past: tuple[tuple[str, str], ...] = ()
     """Versions, stable and canary, of rollouts that others took the place of."""
     digest: str = ""
-    """SHA-256 of the canary's module; empty where nobody has said it yet."""
+    """SHA-256 of the canary's module; empty if nobody has said it yet."""
     replaced: tuple[str, ...] = ()
     """Digests of modules that others took the place of, under the same version."""
 
@@ -87,12 +87,12 @@ def rebuild(config: CanaryConfig, now: float, before: Record, percent: int, dige
 
 
 def first_percent(config: CanaryConfig, *, gated: bool) -> int:
-    """Where a rollout begins: without traffic, where it shadows, or gates are to be asked before the first step."""
+    """Where a rollout begins: without traffic, if it shadows, or gates are to be asked before the first step."""
     return 0 if gated or config.shadow else config.steps[0]
 
 
 def next_percent(config: CanaryConfig, percent: int) -> int | None:
-    """The step after ``percent``; None where that is the last one."""
+    """The step after ``percent``; None if that is the last one."""
     return next((step for step in config.steps if step > percent), None)
 
 
@@ -110,12 +110,12 @@ def observe(record: Record, now: float) -> Record:
     return replace(record, epoch=record.epoch + 1, since=now, looks=Looks(record.looks.count))
 
 
-def rival(record: Record, stable: Window) -> Rival:
-    """What the canary is compared with: ``stable`` now, or, where it has no traffic any more, what it did before."""
+def rival(record: Record, stable: Window) -> Baseline:
+    """What the canary is compared with: ``stable`` now, or, if it has no traffic any more, what it did before."""
     if record.percent == 100 and record.baseline is not None:
         succeeded, failed, slow = record.baseline
-        return Rival(Window(succeeded, failed, slow), at_the_same_time=False)
-    return Rival(stable)
+        return Baseline(Window(succeeded, failed, slow), at_the_same_time=False)
+    return Baseline(stable)
 
 
 def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, stable: Window, *, held: bool) -> Record:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .verdict import Action
 
 if TYPE_CHECKING:
-    from .state import Live
+    from .state import CanaryState
     from .window import Window
 
 
@@ -22,7 +22,7 @@ def _share(window: Window) -> str:
     return f"{window.succeeded}/{window.samples} ({'-' if rate is None else f'{rate * 100:.1f}%'})"
 
 
-def success_rate(canaries: Mapping[str, Live]) -> float | None:
+def success_rate(canaries: Mapping[str, CanaryState]) -> float | None:
     """The lowest of those that run, or, where none does, of those that are over.
 
     None until all that run have the minimum of samples: no canary may pass by the figures of another.
@@ -34,13 +34,13 @@ def success_rate(canaries: Mapping[str, Live]) -> float | None:
     return min((rate for rate in rates if rate is not None), default=None)
 
 
-def samples_missing(canaries: Mapping[str, Live]) -> int | None:
+def samples_missing(canaries: Mapping[str, CanaryState]) -> int | None:
     """Requests until there is a success_rate() of those that run: of the one that lacks most. None where none runs."""
     running = [live for live in canaries.values() if live.mine is not None and live.mine.runs]
     return max((live.samples_missing for live in running), default=None)
 
 
-def describe(function: str, live: Live) -> dict[str, Any]:
+def describe(function: str, live: CanaryState) -> dict[str, Any]:
     """One canary, of ``GET /metrics/canary`` and ``starlette-wasm canary status``."""
     stable, canary = live.versions
     described: dict[str, Any] = {

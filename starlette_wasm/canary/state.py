@@ -9,10 +9,10 @@ from itertools import count
 
 from ..config.router import CanaryConfig
 from .record import Record, end, rival
-from .shares import Part
 from .status import Status
 from .store import Batch, Reading
 from .tally import VersionTally
+from .traffic_split import Part
 from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge
 from .window import Window
 
@@ -20,7 +20,7 @@ _MOST_SICK_SECONDS = 60.0
 
 
 @dataclass
-class Live:
+class CanaryState:
     """The record as last read, what was counted by all, and what was counted here and is not told yet."""
 
     config: CanaryConfig
@@ -59,7 +59,7 @@ class Live:
 
     @property
     def mine(self) -> Record | None:
-        """The record, where it is of the versions in the config and, while it runs, of the module that is here."""
+        """The record, if it is of the versions in the config and, while it runs, of the module that is here."""
         record = self.record
         if record is None or record.versions != self.versions:
             return None
@@ -142,9 +142,9 @@ class Live:
         """Condemn a canary that fails its probes for the time of a step, or a minute; ``sick``: it does now."""
         now = time.monotonic()
         self.sick_since = (self.sick_since or now) if sick else None
-        patience = min(self.config.step_seconds, _MOST_SICK_SECONDS)
-        if self.sick_since is not None and self.verdict is not None and now - self.sick_since >= patience:
-            reason = f"has failed its probes for {patience:g} s"
+        grace = min(self.config.step_seconds, _MOST_SICK_SECONDS)
+        if self.sick_since is not None and self.verdict is not None and now - self.sick_since >= grace:
+            reason = f"has failed its probes for {grace:g} s"
             self.verdict = replace(self.verdict, action=Action.ROLL_BACK, reason=reason)
 
     def trouble(self, record: Record, now: float) -> str | None:

@@ -29,14 +29,14 @@ class Reading:
 
     now: float
     revision: int = 0
-    """Of the record; 0 where there is none."""
+    """Of the record; 0 if there is none."""
     record: str | None = None
     counts: Mapping[tuple[int, str], Counts] = field(default_factory=dict)
     """By epoch and version, for the record's epoch and the one before."""
 
 
 class Store(Protocol):
-    """All raise CapabilityError, with UNAVAILABLE, where the backend cannot be reached."""
+    """All raise CapabilityError, with UNAVAILABLE, if the backend cannot be reached."""
 
     async def open(self) -> None:
         """Raises ConfigError."""
@@ -55,7 +55,7 @@ class Store(Protocol):
         """
 
     async def release(self, function: str, holder: str) -> None:
-        """Give the lease back, where it is the holder's."""
+        """Give the lease back, if it is the holder's."""
 
     async def swap(self, function: str, revision: int, record: str, epoch: int, token: int | None = None) -> bool:
         """Set the record where it still has ``revision``; with a ``token``, only under the lease of that token.

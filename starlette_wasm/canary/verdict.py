@@ -14,14 +14,14 @@ MIN_TO_ADVANCE = 100
 """Canary requests without which nothing is promoted."""
 MIN_TO_CONDEMN = 50
 """Canary requests without which nothing is rolled back."""
-ABYSS = 0.8
+HARD_FLOOR = 0.8
 """The share of the threshold below which a success rate condemns by itself."""
 _ALIKE = 0.001
 """The p-value from which on such a canary and a stable version that fails as well are hurt alike."""
 _SLOW_SHARE = 0.01  # a p99 is at or below the threshold where no more than this share is above
 _MARGIN = 0.1
 """How much of what the threshold allows a canary may be worse than stable, however certain that is."""
-_PATIENCE = 4
+_RESTART_AFTER_STEPS = 4
 """How many times the step's time an observation goes on below a threshold, gathering evidence, before another begins
 without what lies behind."""
 _GROWTH = 1.2
@@ -56,7 +56,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class Baseline:
     """What the canary is compared with."""
 
     window: Window
@@ -64,7 +64,7 @@ class Rival:
     """False for what stable did before the canary got all of the traffic."""
 
 
-def judge(config: CanaryConfig, canary: Window, rival: Rival, seconds: float, looks: Looks) -> Verdict:
+def judge(config: CanaryConfig, canary: Window, rival: Baseline, seconds: float, looks: Looks) -> Verdict:
     """What to do with a canary that was observed for ``seconds``.
 
     Raises nothing; ``looks`` of the verdict are to be kept and given the next time.
@@ -76,12 +76,12 @@ def judge(config: CanaryConfig, canary: Window, rival: Rival, seconds: float, lo
     samples_left = max(0, MIN_TO_ADVANCE - samples)
 
     def verdict(action: Action, reason: str) -> Verdict:
-        again = action is Action.HOLD and not samples_left and seconds >= _PATIENCE * config.step_seconds
+        again = action is Action.HOLD and not samples_left and seconds >= _RESTART_AFTER_STEPS * config.step_seconds
         return Verdict(action, reason, seconds_left, samples_left, looks, again)
 
     if samples >= MIN_TO_CONDEMN and rate is not None:
-        if rate < ABYSS * threshold and not _hurt_alike(canary, rival):
-            reason = f"success rate {_percent(rate)}, below {_percent(ABYSS * threshold)} (0.8 of the threshold)"
+        if rate < HARD_FLOOR * threshold and not _hurt_alike(canary, rival):
+            reason = f"success rate {_percent(rate)}, below {_percent(HARD_FLOOR * threshold)} (0.8 of the threshold)"
             return verdict(Action.ROLL_BACK, reason)
         if stable.samples and samples >= looks.samples * _GROWTH:
             looks = Looks(looks.count + 1, samples)
@@ -102,15 +102,15 @@ def judge(config: CanaryConfig, canary: Window, rival: Rival, seconds: float, lo
     return verdict(Action.ADVANCE, f"success rate {_percent(rate)} of {samples} requests")
 
 
-def _hurt_alike(canary: Window, rival: Rival) -> bool:
+def _hurt_alike(canary: Window, rival: Baseline) -> bool:
     stable = rival.window
     if not rival.at_the_same_time or stable.samples < MIN_TO_CONDEMN:
         return False
     return p_value(canary.failed, canary.samples, stable.failed, stable.samples) >= _ALIKE
 
 
-def _clearly_worse(config: CanaryConfig, canary: Window, rival: Rival, alpha: float) -> str | None:
-    """How the canary is worse than its rival, where it is."""
+def _clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha: float) -> str | None:
+    """How the canary is worse than its rival, if it is."""
     stable, allowed = rival.window, 1 - config.success_rate_threshold
     than = "stable" if rival.at_the_same_time else "stable was before"
     failing, stable_failing = canary.failed / canary.samples, stable.failed / stable.samples

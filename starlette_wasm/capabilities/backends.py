@@ -16,7 +16,7 @@ _PRIMARY = "name one server, such as redis://host:6379/0: the primary, or a prox
 _NATS = ("nats://", "tls://")
 
 
-def _mend(key: str) -> str:
+def _hint(key: str) -> str:
     urls = "sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or redis://host:port/0"
     return f"set STARLETTE_WASM_{key.upper()}, or {key}=, to {urls}"
 
@@ -34,12 +34,12 @@ def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
         return None
     path = url.removeprefix("sqlite:///")
     if path == url or not path or any(each in path for each in "?#\0"):
-        raise ConfigError(f"{url!r} names no file", key=key, mend=_mend(key))
+        raise ConfigError(f"{url!r} names no file", key=key, hint=_hint(key))
     return Path(path)
 
 
 def without_making(url: str, key: str) -> str:
-    """The URL; one in memory instead where it is of a file that would be made. Raises ConfigError."""
+    """The URL; one in memory instead if it is of a file that would be made. Raises ConfigError."""
     file = sqlite_path(url, key)
     return "sqlite://" if file and not file.exists() and os.access(file.parent, os.W_OK | os.X_OK) else url
 
@@ -49,9 +49,9 @@ def is_nats(url: str, key: str) -> bool:
     if not url.startswith(_NATS):
         return False
     if find_spec("nats") is None:
-        raise ConfigError("needs the NATS client", key=key, mend="run pip install 'starlette-wasm[nats]'")
+        raise ConfigError("needs the NATS client", key=key, hint="run pip install 'starlette-wasm[nats]'")
     if not urlsplit(url).hostname:
-        raise ConfigError(f"{url!r} names no host", key=key, mend="write such as nats://host:4222")
+        raise ConfigError(f"{url!r} names no host", key=key, hint="write such as nats://host:4222")
     return True
 
 
@@ -61,20 +61,20 @@ def redis_url(url: str) -> str:
 
 
 def check_redis(url: str, key: str) -> None:
-    """Raises ConfigError for what is no URL of Redis, and where its client is missing."""
+    """Raises ConfigError for what is no URL of Redis, and if its client is missing."""
     scheme = url.partition(":")[0]
     for kind in ("sentinel", "cluster"):
         if kind in scheme:
-            raise ConfigError(f"is of a Redis {kind.title()}, which is not supported", key=key, mend=_PRIMARY)
+            raise ConfigError(f"is of a Redis {kind.title()}, which is not supported", key=key, hint=_PRIMARY)
     if url.startswith(_REDIS) and "," in urlsplit(url).netloc:
-        raise ConfigError("names several hosts; Redis Sentinel and Cluster are not supported", key=key, mend=_PRIMARY)
+        raise ConfigError("names several hosts; Redis Sentinel and Cluster are not supported", key=key, hint=_PRIMARY)
     if not url.startswith(_REDIS):
-        raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, mend=_mend(key))
+        raise ConfigError(f"has the unknown scheme {url.partition(':')[0]!r}", key=key, hint=_hint(key))
     if find_spec("redis") is None:
-        raise ConfigError("needs the Redis client", key=key, mend="run pip install 'starlette-wasm[redis]'")
+        raise ConfigError("needs the Redis client", key=key, hint="run pip install 'starlette-wasm[redis]'")
     from redis.asyncio.connection import parse_url
 
     try:
         parse_url(redis_url(url))
     except ValueError as error:
-        raise ConfigError(f"is no URL of Redis: {error}", key=key, mend=_mend(key)) from None
+        raise ConfigError(f"is no URL of Redis: {error}", key=key, hint=_hint(key)) from None

@@ -43,7 +43,7 @@ class Capabilities:
             raise ConfigError(
                 f"policy {policy.name} grants hosts, which needs httpx",
                 key="allowedHosts",
-                mend="run pip install 'starlette-wasm[fetch]', or take the hosts out of the policy",
+                hint="run pip install 'starlette-wasm[fetch]', or take the hosts out of the policy",
             )
         if grants.kv.namespaces and self.kv is None:
             self.kv = KvActions(open_store(self.settings))

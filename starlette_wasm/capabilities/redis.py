@@ -62,8 +62,8 @@ class RedisClient:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await execute("PING")
         except AuthenticationError as error:
-            mend = "correct the user and password in the URL: redis://user:password@host:port/0"
-            raise ConfigError(f"the server refuses the user or password: {error}", key=key, mend=mend) from None
+            hint = "correct the user and password in the URL: redis://user:password@host:port/0"
+            raise ConfigError(f"the server refuses the user or password: {error}", key=key, hint=hint) from None
         except (RedisError, OSError, TimeoutError) as error:
             logger.debug("%s cannot be asked yet: %s", self._what, error)
 

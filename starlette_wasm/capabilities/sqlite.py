@@ -94,7 +94,7 @@ class Database:
         try:
             await self._submit(self._get)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{self._path} cannot be used: {error}", key=self._key, mend=_remedy(error)) from error
+            raise ConfigError(f"{self._path} cannot be used: {error}", key=self._key, hint=_remedy(error)) from error
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """``job`` in a transaction that is rolled back where it raises. Raises CapabilityError."""

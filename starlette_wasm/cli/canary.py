@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from ..canary.backends import open_store
-from ..canary.manual import Hands
+from ..canary.manual import ManualControl
 from ..canary.record import Record
 from ..canary.report import describe
-from ..canary.state import Live
+from ..canary.state import CanaryState
 from ..canary.store import KEY, Store
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
@@ -54,20 +54,20 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
     canaries = load_config(options.config).canaries
     url = load_settings().canary_url
-    # Who only looks makes no file. Nothing but the start of a rollout can be done where there is none.
+    # Who only looks makes no file. Nothing but the start of a rollout can be done if there is none.
     store = open_store(url if options.action == "start" else without_making(url, KEY))
     await store.open()
     try:
         if options.action != "status":
-            await _act(Hands(store, _one(canaries, options)), options)
+            await _act(ManualControl(store, _one(canaries, options)), options)
         wanted = (canary for canary in canaries if options.function in (None, canary.function_name))
         rows = [await _row(store, canary, without_secrets(url)) for canary in wanted]
     except CanaryConflict as error:
-        mend = f"{error.mend}; this is by {without_secrets(url)}, STARLETTE_WASM_CANARY_URL names another store"
-        raise CanaryConflict(error.function, error.problem, mend) from None
+        hint = f"{error.hint}; this is by {without_secrets(url)}, STARLETTE_WASM_CANARY_URL names another store"
+        raise CanaryConflict(error.function, error.problem, hint) from None
     except CapabilityError as error:
-        mend = "start it, or set STARLETTE_WASM_CANARY_URL to that of the app"
-        raise ConfigError(f"{error}: {error.detail}", key="canary_url", mend=mend) from None
+        hint = "start it, or set STARLETTE_WASM_CANARY_URL to that of the app"
+        raise ConfigError(f"{error}: {error.detail}", key="canary_url", hint=hint) from None
     finally:
         await store.close()
     if options.json:
@@ -83,12 +83,12 @@ def _one(canaries: list[CanaryConfig], options: argparse.Namespace) -> CanaryCon
         return canaries[0]
     problem = "has several" if options.function is None else f"has none of {options.function!r}"
     if not known:
-        raise ConfigError("has none", file=options.config, key="canaries", mend="add one")
-    mend = f"name one of {', '.join(sorted(known))}"
-    raise ConfigError(problem, file=options.config, key="canaries", mend=mend)
+        raise ConfigError("has none", file=options.config, key="canaries", hint="add one")
+    hint = f"name one of {', '.join(sorted(known))}"
+    raise ConfigError(problem, file=options.config, key="canaries", hint=hint)
 
 
-async def _act(hands: Hands, options: argparse.Namespace) -> None:
+async def _act(hands: ManualControl, options: argparse.Namespace) -> None:
     if options.action == "promote":
         await hands.promote(full=options.full)
     else:
@@ -97,7 +97,7 @@ async def _act(hands: Hands, options: argparse.Namespace) -> None:
 
 async def _row(store: Store, config: CanaryConfig, url: str) -> dict[str, Any]:
     reading = await store.read(config.function_name)
-    live = Live(config)
+    live = CanaryState(config)
     if reading.record is None:
         reason = f"nothing of it is in {url}; STARLETTE_WASM_CANARY_URL names another store"
         return describe(config.function_name, live) | {"status": "not begun", "reason": reason}

@@ -33,7 +33,7 @@ async def _nodes(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = compare(dict(zip(options.urls, found, strict=True)))
     odd = [f"{row['node']}: {row['differs']}" for row in rows if row["differs"]]
     if odd:
-        raise ConfigError("\n".join(["the nodes differ", *odd]), mend="bring them to one functions.lock with sync")
+        raise ConfigError("\n".join(["the nodes differ", *odd]), hint="bring them to one functions.lock with sync")
     return rows
 
 
@@ -100,7 +100,7 @@ async def _look(url: str) -> dict[str, Any] | str:
     """Return the body of a node's ``/ready``, or why there is none. Raises ConfigError for what is not a URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{url!r} is not the address of a node", mend=_FORM)
+        raise ConfigError(f"{url!r} is not the address of a node", hint=_FORM)
     loop, answer = asyncio.get_running_loop(), asyncio.Event()
     result: list[dict[str, Any] | str] = []
 

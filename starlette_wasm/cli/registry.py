@@ -105,7 +105,7 @@ async def _lock(options: argparse.Namespace) -> list[dict[str, Any]]:
     entries = transfer.lock(directory, transfer.read_lock(lock_file))
     if options.check:
         if not lock_file.exists() or lockfile.render(entries) != lock_file.read_text(encoding="utf-8"):
-            raise ConfigError("is not up to date", file=lock_file, mend="run starlette-wasm lock")
+            raise ConfigError("is not up to date", file=lock_file, hint="run starlette-wasm lock")
     else:
         lockfile.write(lock_file, entries)
     return [transfer.Change(entry.name, entry.version, entry.module, "locked", entry.source).row() for entry in entries]
@@ -144,7 +144,7 @@ async def _verify(options: argparse.Namespace) -> list[dict[str, Any]]:
         results = await transfer.verify(client, directory, lockfile.read(lock_file), _keys(options))
     wrong = [f"{each.name} v{each.version}: {each.action}" for each in results if each.action != "ok"]
     if wrong:
-        raise ConfigError("; ".join(wrong), file=lock_file, mend="run starlette-wasm sync, or lock what is meant")
+        raise ConfigError("; ".join(wrong), file=lock_file, hint="run starlette-wasm sync, or lock what is meant")
     return [result.row() for result in results]
 
 
@@ -155,7 +155,7 @@ def _places(config: str) -> tuple[Path, Path]:
     given = document.get("functionsDir", "functions") if isinstance(document, dict) else "functions"
     if not isinstance(given, str):
         raise ConfigError(
-            f"is not a path: {given!r}", file=file, key="functionsDir", mend="write for example functions"
+            f"is not a path: {given!r}", file=file, key="functionsDir", hint="write for example functions"
         )
     return file.parent / given, file.parent / "functions.lock"
 
@@ -164,13 +164,13 @@ def _client(options: argparse.Namespace) -> Client:
     try:
         from ..registry.client import Client
     except ImportError:
-        raise ConfigError("the registry commands need httpx", mend=_INSTALL) from None
+        raise ConfigError("the registry commands need httpx", hint=_INSTALL) from None
     mirrors = {}
     for each in options.mirror:
         host, equals, mirror = each.partition("=")
         if not (host and equals and mirror):
             raise ConfigError(
-                f"--mirror {each!r} is not HOST=MIRROR", mend="write for example ghcr.io=mirror.local:5000"
+                f"--mirror {each!r} is not HOST=MIRROR", hint="write for example ghcr.io=mirror.local:5000"
             )
         mirrors[host] = mirror
     progress = _progress if sys.stderr.isatty() else None

@@ -22,12 +22,12 @@ _FORBIDDEN = {
 
 
 class HostSyntaxError(ValueError):
-    """``problem`` says what is wrong with an entry, ``mend`` what to write instead."""
+    """``problem`` says what is wrong with an entry, ``hint`` what to write instead."""
 
-    def __init__(self, problem: str, mend: str) -> None:
+    def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem
-        self.mend = mend
-        super().__init__(f"{problem}; {mend}")
+        self.hint = hint
+        super().__init__(f"{problem}; {hint}")
 
 
 @dataclass(frozen=True, slots=True)

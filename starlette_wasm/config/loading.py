@@ -45,9 +45,9 @@ class FileModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
 
-def wrong(problem: str, mend: str) -> PydanticCustomError:
-    """An error for a validator to raise: the value is put in front of ``problem``, ``mend`` after it."""
-    return PydanticCustomError("starlette_wasm", "{problem}; {mend}", {"problem": problem, "mend": mend})
+def wrong(problem: str, hint: str) -> PydanticCustomError:
+    """An error for a validator to raise: the value is put in front of ``problem``, ``hint`` after it."""
+    return PydanticCustomError("starlette_wasm", "{problem}; {mend}", {"problem": problem, "hint": hint})
 
 
 class _Plain:
@@ -122,7 +122,7 @@ def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
         _check_keys(node)
         for key, value in node.value:
             below = _weigh(key, known) + _weigh(value, known)
-            weight += 1 if key.tag == _MERGE_TAG else below  # merges are counted where they are made
+            weight += 1 if key.tag == _MERGE_TAG else below  # merges are counted if they are made
     elif isinstance(node, yaml.SequenceNode):
         weight += sum(_weigh(each, known) for each in node.value)
     if weight > _MOST_NODES:
@@ -189,20 +189,20 @@ def read_yaml(
         with open(file, "rb", opener=opener) as stream:
             data = stream.read(most + 1)
     except FileNotFoundError:
-        problem, mend = f"no such file: {os.fspath(file)!r}", f"give the path of {what}"
-        raise ConfigError(problem, file=file, mend=mend, kind="no such file") from None
+        problem, hint = f"no such file: {os.fspath(file)!r}", f"give the path of {what}"
+        raise ConfigError(problem, file=file, hint=hint, kind="no such file") from None
     except (OSError, ValueError) as error:
         problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        mend = f"give a readable file with {what}"
-        raise ConfigError(problem, file=file, mend=mend, kind="cannot be read") from None
+        hint = f"give a readable file with {what}"
+        raise ConfigError(problem, file=file, hint=hint, kind="cannot be read") from None
     if len(data) > most:
         problem = f"is larger than {most >> 10} KiB"
-        raise ConfigError(problem, file=file, mend=f"write {what}, and nothing else", kind=problem)
+        raise ConfigError(problem, file=file, hint=f"write {what}, and nothing else", kind=problem)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8"
-        raise ConfigError(problem, file=file, mend="save the file as UTF-8", kind=problem) from None
+        raise ConfigError(problem, file=file, hint="save the file as UTF-8", kind=problem) from None
     return parse_yaml(text, what, file)
 
 
@@ -214,23 +214,23 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
         error = _plainly(failure, text)
         mark = error.problem_mark or error.context_mark
         where = _where(mark, text) if mark else ""
-        hint = explain(error, text)
-        mend = f"write {what}" if isinstance(error, _TooDeep) else "correct the YAML there"
-        problem, mend = hint or (error.problem or error.context or "not YAML", mend)
+        meant = explain(error, text)
+        hint = f"write {what}" if isinstance(error, _TooDeep) else "correct the YAML there"
+        problem, hint = meant or (error.problem or error.context or "not YAML", hint)
         kind = f"{where}not YAML"
-        raise ConfigError(plain(f"{where}{problem}"), file=file, mend=plain(mend), kind=kind) from None
+        raise ConfigError(plain(f"{where}{problem}"), file=file, hint=plain(hint), kind=kind) from None
     except yaml.YAMLError as error:
         problem = plain(f"not YAML: {' '.join(str(error).split())}")
-        raise ConfigError(problem, file=file, mend="correct the YAML", kind="not YAML") from None
+        raise ConfigError(problem, file=file, hint="correct the YAML", kind="not YAML") from None
     except (ValueError, OverflowError) as error:
         problem = f"a value cannot be read: {str(error).partition(':')[0]}"
-        raise ConfigError(problem, file=file, mend="put it in quotes", kind="a value cannot be read") from None
+        raise ConfigError(problem, file=file, hint="put it in quotes", kind="a value cannot be read") from None
     if data is None:
-        mend = f"restore the file, or write {{}} if it is meant to be {what.split(',')[0]} without keys"
-        raise ConfigError("has no content, as if it had been cut off", file=file, mend=mend, kind="has no content")
+        hint = f"restore the file, or write {{}} if it is meant to be {what.split(',')[0]} without keys"
+        raise ConfigError("has no content, as if it had been cut off", file=file, hint=hint, kind="has no content")
     if not isinstance(data, dict):
-        mend = f"write {what}, as key: value"
-        raise ConfigError(f"{show(data)} is no mapping", file=file, mend=mend, kind="is no mapping")
+        hint = f"write {what}, as key: value"
+        raise ConfigError(f"{show(data)} is no mapping", file=file, hint=hint, kind="is no mapping")
     return data
 
 
@@ -261,7 +261,7 @@ def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[
     except ValidationError as error:
         raise config_error(error, model, file) from None
     except RecursionError:
-        raise ConfigError("nested too deeply", file=file, mend="take out the alias that refers to itself") from None
+        raise ConfigError("nested too deeply", file=file, hint="take out the alias that refers to itself") from None
 
 
 def _is_extension(key: object) -> bool:
@@ -272,9 +272,9 @@ def _is_extension(key: object) -> bool:
 def config_error(
     error: ValidationError, model: type[BaseModel], file: str | PathLike[str] | None = None
 ) -> ConfigError:
-    """A ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and mend.
+    """A ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and hint.
 
-    The misspelt keys go first, and what is missing where one is misspelt goes without saying.
+    The misspelt keys go first, and what is missing if one is misspelt goes without saying.
     """
     errors = error.errors(include_url=False)
     misspelt = [each for each in errors if each["type"] == "extra_forbidden"]
@@ -285,10 +285,10 @@ def config_error(
     ]  # fmt: skip
     found = []
     for each in [*misspelt, *others][:_MOST_ERRORS]:
-        (problem, mend), key = _explain(each, model, show(each["input"])), plain(dotted(each["loc"])) or None
-        found.append(ConfigError(plain(problem), file=file, key=key, mend=plain(mend), kind=_kind(each, model)))
+        (problem, hint), key = _explain(each, model, show(each["input"])), plain(dotted(each["loc"])) or None
+        found.append(ConfigError(plain(problem), file=file, key=key, hint=plain(hint), kind=_kind(each, model)))
     first, *rest = found
-    return ConfigError(first.problem, file=first.file, key=first.key, mend=first.mend, others=rest, kind=first.kind)
+    return ConfigError(first.problem, file=first.file, key=first.key, hint=first.hint, others=rest, kind=first.kind)
 
 
 def _kind(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -304,11 +304,11 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def _explain(error: ErrorDetails, model: type[BaseModel], value: str) -> tuple[str, str]:
-    """The problem and the mend; ``value`` is how the value is shown."""
+    """The problem and the hint; ``value`` is how the value is shown."""
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "starlette_wasm":
-            return f"{value} {context['problem']}", str(context["mend"])
+            return f"{value} {context['problem']}", str(context["hint"])
         case "missing":
             return "is missing", "add it"
         case "extra_forbidden":

@@ -43,12 +43,12 @@ def _parts(text: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 class PatternSyntaxError(ValueError):
-    """``problem`` says what is wrong with a path pattern, ``mend`` what to write instead."""
+    """``problem`` says what is wrong with a path pattern, ``hint`` what to write instead."""
 
-    def __init__(self, problem: str, mend: str) -> None:
+    def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem
-        self.mend = mend
-        super().__init__(f"{problem}; {mend}")
+        self.hint = hint
+        super().__init__(f"{problem}; {hint}")
 
 
 def path_params(pattern: str) -> list[str]:
@@ -89,7 +89,7 @@ def _param_segment(segment: str, *, last: bool) -> None:
         raise PatternSyntaxError(f"has the segment {segment!r}", "let a parameter be a whole segment, such as {name}")
     name, convertor = found.groups()
     if convertor not in (None, "path"):
-        mend = f"write {{{name}}}; parameters reach the function as strings"
-        raise PatternSyntaxError(f"has the convertor {convertor!r}, and only path is known", mend)
+        hint = f"write {{{name}}}; parameters reach the function as strings"
+        raise PatternSyntaxError(f"has the convertor {convertor!r}, and only path is known", hint)
     if convertor == "path" and not last:
         raise PatternSyntaxError(f"has {segment} before the end", "put it last; it takes the whole rest of the path")

@@ -27,8 +27,8 @@ def _parameter(found: re.Match[str]) -> str:
 
 # One whole segment, and how it is written here. The first that fits counts.
 _SEGMENTS: tuple[tuple[re.Pattern[str], Mend], ...] = tuple(
-    (re.compile(pattern), mend)
-    for pattern, mend in (
+    (re.compile(pattern), hint)
+    for pattern, hint in (
         (rf"\*+(?P<name>{_NAME})?", _rest),
         (rf"<path:(?P<name>{_NAME})>", _rest),
         (rf"<(?:\w+:)?(?P<name>{_NAME})>", _parameter),
@@ -45,7 +45,7 @@ _SEGMENTS: tuple[tuple[re.Pattern[str], Mend], ...] = tuple(
 
 
 def foreign_pattern(pattern: str) -> tuple[str, str] | None:
-    """What is foreign in a path pattern, and how it is written here; None where nothing is."""
+    """What is foreign in a path pattern, and how it is written here; None if nothing is."""
     if found := _METHOD_FIRST.fullmatch(pattern):
         return "begins with a method", f"write {found[2]}, and methods: [{found[1]}]"
     if "://" in pattern:
@@ -72,9 +72,9 @@ def foreign_pattern(pattern: str) -> tuple[str, str] | None:
 def _ours(segment: str) -> str | None:
     if segment in ("...", "\N{HORIZONTAL ELLIPSIS}"):
         return "{rest:path}"
-    for pattern, mend in _SEGMENTS:
+    for pattern, hint in _SEGMENTS:
         if found := pattern.fullmatch(segment):
-            return mend(found)
+            return hint(found)
     return None
 
 
@@ -104,7 +104,7 @@ _COMMON = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 def misspelt_method(method: str) -> str | None:
-    """The common method that is meant by one that nobody knows; None where it is known, or like none."""
+    """The common method that is meant by one that nobody knows; None if it is known, or like none."""
     if method in KNOWN_METHODS:
         return None
     near = get_close_matches(method, _COMMON, n=1, cutoff=0.7)

@@ -52,7 +52,7 @@ class FixedAnswer(FileModel):
 
 
 class PipelineFallback(FileModel):
-    """What runs, or answers, where a step failed for good: a function or ``answer``."""
+    """What runs, or answers, if a step failed for good: a function or ``answer``."""
 
     function: FunctionName | None = None
     version: Version | None = None

@@ -36,7 +36,7 @@ def _host(text: str) -> str:
     try:
         HostPattern.parse(text)
     except HostSyntaxError as error:
-        raise wrong(error.problem, error.mend) from None
+        raise wrong(error.problem, error.hint) from None
     return text
 
 
@@ -201,8 +201,8 @@ def load_policy_file(path: str | PathLike[str]) -> SandboxPolicy:
     file = Path(path)
     data = read_yaml(file, "a policy, with keys such as maxMemoryPages", MOST_POLICY_BYTES)
     if "name" in data:
-        mend = f"take it out: the policy is named {file.stem} by its file"
-        raise ConfigError(f"unknown key, with the value {show(data['name'])}", file=file, key="name", mend=mend)
+        hint = f"take it out: the policy is named {file.stem} by its file"
+        raise ConfigError(f"unknown key, with the value {show(data['name'])}", file=file, key="name", hint=hint)
     policy = validate(SandboxPolicy, data, file)
     folder = os.path.realpath(file.parent)
     dirs = [
@@ -242,14 +242,14 @@ def _load_folder(folder: Path, config: str | None = None) -> dict[str, SandboxPo
         files = sorted(each for each in folder.iterdir() if each.suffix in _SUFFIXES and each.name[0] != ".")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        mend = "give a readable directory of policies, or leave policiesDir out"
-        raise ConfigError(f"cannot be read: {reason}", file=folder, key="policiesDir", mend=mend) from None
+        hint = "give a readable directory of policies, or leave policiesDir out"
+        raise ConfigError(f"cannot be read: {reason}", file=folder, key="policiesDir", hint=hint) from None
     policies: dict[str, SandboxPolicy] = {}
     for file in files:
         if config is not None and file.name == Path(config).name and _is_same(file, config):
             continue
         if file.stem in policies:
-            raise ConfigError(f"the policy {file.stem} is there twice", file=file, mend="keep .yaml or .yml, not both")
+            raise ConfigError(f"the policy {file.stem} is there twice", file=file, hint="keep .yaml or .yml, not both")
         policies[file.stem] = load_policy_file(file)
     return policies
 
@@ -287,8 +287,8 @@ def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir
 def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | None:
     file = _file_of(policy)
 
-    def error(problem: str, mend: str) -> GrantError:
-        return GrantError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, mend=mend)
+    def error(problem: str, hint: str) -> GrantError:
+        return GrantError(f"{plain(repr(mapping.host_path))} {problem}", file=file, key=key, hint=hint)
 
     path = Path(os.path.abspath(mapping.host_path))
     try:

@@ -186,7 +186,7 @@ Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
 def load_config(source: Config) -> EdgeRouterConfig:
     """The config in a file, a mapping or a model, with absolute directories. Raises ``ConfigError``.
 
-    Relative directories count from the file, or from the working directory where there is none.
+    Relative directories count from the file, or from the working directory if there is none.
     """
     folder = Path.cwd()
     if isinstance(source, EdgeRouterConfig):
@@ -198,7 +198,7 @@ def load_config(source: Config) -> EdgeRouterConfig:
         config = validate(EdgeRouterConfig, read_yaml(file, "a config, with keys such as rules"), file)
         folder = file.absolute().parent
     else:
-        raise ConfigError(f"{show(source)} is no config", mend="give a path, a mapping or an EdgeRouterConfig")
+        raise ConfigError(f"{show(source)} is no config", hint="give a path, a mapping or an EdgeRouterConfig")
     dirs = {"functions_dir": folder / config.functions_dir}
     if config.policies_dir is not None:
         dirs["policies_dir"] = folder / config.policies_dir

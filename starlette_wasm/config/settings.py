@@ -30,7 +30,7 @@ _NOT_FOR_IDS = ("connection", "content-length", "content-type", "cookie", "host"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RequestSettings:
     """What each request asks of the settings: to which headers it is listened. Attributes of pydantic's are slow."""
 
     region: str
@@ -39,7 +39,7 @@ class Heard:
     request_id_header: bytes
 
     @classmethod
-    def of(cls, settings: WasmSettings) -> Heard:
+    def of(cls, settings: WasmSettings) -> RequestSettings:
         name = settings.request_id_header.encode("ascii")
         return cls(settings.region, settings.trust_region_header, settings.allow_version_header, name)
 
@@ -178,8 +178,8 @@ class WasmSettings(BaseSettings):
         """Raises ConfigError for an argument that is no setting."""
         for name, value in given.items():
             if name not in _accepted() and not name.startswith("_"):
-                mend = nearest(name, WasmSettings.model_fields)
-                raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, mend=mend)
+                hint = nearest(name, WasmSettings.model_fields)
+                raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, hint=hint)
         super().__init__(**given)
 
     @field_validator("cache_dir")
@@ -213,11 +213,11 @@ class WasmSettings(BaseSettings):
             try:
                 check_path_pattern(path)
             except PatternSyntaxError as error:
-                raise wrong(f"has the path {path!r}, which {error.problem}", error.mend) from None
+                raise wrong(f"has the path {path!r}, which {error.problem}", error.hint) from None
         return paths
 
     def aot_cache_dir(self) -> Path | None:
-        """Where compiled code is kept; None where it is not, for want of ``aot_cache`` or of a home.
+        """Where compiled code is kept; None if it is not, for want of ``aot_cache`` or of a home.
 
         By the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` where it is absolute, else ``~/.cache``.
         """
@@ -264,11 +264,11 @@ def load_settings(**kwargs: Any) -> WasmSettings:
         plain = config_error(error, WasmSettings)
         field = next(name for name in known if plain.key in (name, *env_names(name)))
         file, key = (None, field) if field in kwargs else _origin(field)
-        raise ConfigError(plain.problem, file=file, key=key, mend=plain.mend) from None
+        raise ConfigError(plain.problem, file=file, key=key, hint=plain.hint) from None
     except UnicodeDecodeError:
-        raise ConfigError("is not UTF-8", file=_ENV_FILE, mend="save the file as UTF-8") from None
+        raise ConfigError("is not UTF-8", file=_ENV_FILE, hint="save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=_ENV_FILE, mend="make it readable") from None
+        raise ConfigError(f"cannot be read: {error.strerror}", file=_ENV_FILE, hint="make it readable") from None
 
 
 def _warn_of_typos() -> None:
@@ -277,8 +277,8 @@ def _warn_of_typos() -> None:
     for place, variables in (("", os.environ), (f"{_ENV_FILE}: ", _env_file())):
         for name in sorted(variables):
             if name.upper().startswith(_PREFIX) and name.upper() not in names:
-                mend = nearest(name.upper(), names, _PREFIX)
-                logger.warning("%s%s is no setting, and has no effect; %s", place, name, mend)
+                hint = nearest(name.upper(), names, _PREFIX)
+                logger.warning("%s%s is no setting, and has no effect; %s", place, name, hint)
 
 
 def _env_file() -> Mapping[str, str | None]:
@@ -290,7 +290,7 @@ def _env_file() -> Mapping[str, str | None]:
 
 
 def _origin(field: str) -> tuple[str | None, str]:
-    """The file, where it is one, and the variable that gave ``field`` its value."""
+    """The file, if it is one, and the variable that gave ``field`` its value."""
     sources: list[tuple[str | None, Mapping[str, str | None]]] = [
         (None, os.environ),
         (_ENV_FILE, dotenv_values(_ENV_FILE)),

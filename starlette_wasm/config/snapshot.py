@@ -26,7 +26,7 @@ _VERSIONS_BELOW = 2
 
 
 class Files:
-    """The files of a config: itself, where it is one, and what its directories hold."""
+    """The files of a config: itself, if it is one, and what its directories hold."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

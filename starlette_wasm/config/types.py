@@ -1,4 +1,4 @@
-"""The kinds of values that a config is made of, checked with messages that name the mend."""
+"""The kinds of values that a config is made of, checked with messages that name the hint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _path_pattern(pattern: str) -> str:
     try:
         check_path_pattern(pattern)
     except PatternSyntaxError as error:
-        raise wrong(error.problem, error.mend) from None
+        raise wrong(error.problem, error.hint) from None
     return pattern
 
 

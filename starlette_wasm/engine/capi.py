@@ -199,7 +199,7 @@ class Scratch:
         memory.value.kind = FUNCREF
 
     def owned(self) -> tuple[int, int, int, int]:
-        """Store, context, future and where the io memory is, as invoke.c left them; 0 where there is none."""
+        """Store, context, future and where the io memory is, as invoke.c left them; 0 if there is none."""
         found: tuple[int, int, int, int] = _OWNED.unpack_from(self._view, _OWNED_AT)
         return found
 
@@ -360,7 +360,7 @@ def assemble(text: str) -> bytes:
 
 
 def new_engine(settings: Mapping[str, int | bool], pool: Mapping[str, int] | None) -> int:
-    """An engine with these settings of ``wasmtime/config.h``, and of its pooling allocator where there is one."""
+    """An engine with these settings of ``wasmtime/config.h``, and of its pooling allocator if there is one."""
     config = config_new()
     for name, value in settings.items():
         kind = c_bool if isinstance(value, bool) else c_uint64

@@ -359,7 +359,7 @@ def _string(reader: Reader) -> str:
 
 
 def _shown(folder: str, name: str) -> str:
-    """On one line, its end where it is long."""
+    """On one line, its end if it is long."""
     path = name if name.startswith("/") or not folder else f"{folder}/{name}"
     path = path if len(path) <= _MAX_PATH else f"...{path[-_MAX_PATH:]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import WASI, code_settings, fingerprint
-from .native.library import PREPARED, EngineMemory, QuickMemory, hot
+from .native.library import PREPARED, EngineState, FastPathState, native
 from .ticker import Ticker
 from .workers import Workers
 
@@ -88,7 +88,7 @@ class Engine:
         self.pooled = _can_reserve(config.slots)
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
-        self.state = EngineMemory(most=config.max_instances, places=config.prepared)
+        self.state = EngineState(most=config.max_instances, slots=config.prepared)
         """What invoke.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
@@ -121,22 +121,22 @@ class Engine:
     @property
     def prepared(self) -> int:
         """Instances that are there for the next request."""
-        found = (QuickMemory.from_address(at) for at in self.state.prepared if at)
+        found = (FastPathState.from_address(at) for at in self.state.prepared if at)
         return sum(bool(each.ready.store) for each in found)
 
-    def lend(self) -> capi.Scratch:
+    def detach(self) -> capi.Scratch:
         """The scratch that fast_path.c has used, for a guest that goes on; it gets another."""
         lent, self._lent = self._lent, self.scratch()
         self.state.scratch = self._lent.at
         return lent
 
-    async def rest(self, patience: float) -> None:
-        """Stop what guests need, unless some are under way. Waits until ``patience``, on time.monotonic(), at most."""
+    async def rest(self, grace: float) -> None:
+        """Stop what guests need, unless some are under way. Waits until ``grace``, on time.monotonic(), at most."""
         if not self.state.live and not self.dead:
-            if hot is not None:
-                hot.forget_all(ctypes.addressof(self.state))
+            if native is not None:
+                native.forget_all(ctypes.addressof(self.state))
             self.ticker.rest()
-            await self.workers.rest(patience)
+            await self.workers.rest(grace)
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""

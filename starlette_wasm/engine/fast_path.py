@@ -1,4 +1,4 @@
-"""``Quick``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
+"""``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
 
 It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
 Python. What is unusual about a request or a response goes the long way, which says what is right.
@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from . import layout
 from .invocation import Invocation
-from .native import library as hot
-from .native.library import Hot, QuickMemory
+from .native import library as native
+from .native.library import FastPathState, NativeLibrary
 from .plan import Plan
 
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes, int, int, bool]
@@ -30,10 +30,10 @@ _ONE_AT_A_TIME = "t" not in sys.abiflags
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Started:
     """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run().
 
-    ``with``: it is dropped at the end of the block, where nobody has run it.
+    ``with``: it is dropped at the end of the block, if nobody has run it.
     """
 
     invocation: Invocation
@@ -47,62 +47,62 @@ class Begun:
         self.invocation.drop()
 
 
-class Quick:
+class FastPath:
     """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
 
-    __slots__ = ("__weakref__", "_ask", "_memory", "_plan", "_sweep")
+    __slots__ = ("__weakref__", "_clean_up", "_dispatch", "_memory", "_plan")
 
-    def __init__(self, plan: Plan, about: bytes, environ: tuple[bytes, ...]) -> None:
-        """``about`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
-        assert hot.hot is not None
+    def __init__(self, plan: Plan, suffix: bytes, environ: tuple[bytes, ...]) -> None:
+        """``suffix`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
+        assert native.native is not None
         assert fits(plan)
         module = plan.module
         engine = module.engine
         block = layout.strings(list(environ))
         data = _OFFSETS + 4 * len(environ)
         self._plan = plan
-        self._memory = hot.QuickMemory(
+        self._memory = native.FastPathState(
             *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
-            plan.tail,
-            about,
+            plan.template,
+            suffix,
             block[_OFFSETS:data],
             block[data:],
-            *(len(plan.tail), len(about), len(environ), len(block) - data),
+            *(len(plan.template), len(suffix), len(environ), len(block) - data),
             engine.config.clock_resolution_ns,
             *(module.reads_environ, module.reads_clock, module.reads_random),
             module.min_pages,
         )
-        self._ask = hot.hot.asks(ctypes.addressof(self._memory))
-        self._sweep = hot.hot.sweeps(ctypes.addressof(engine.state))
-        weakref.finalize(self, _forget, hot.hot, self._memory).atexit = False
+        self._dispatch = native.native.dispatcher(ctypes.addressof(self._memory))
+        self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
+        weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 
-    def ask(
+    def dispatch(
         self, scope: Mapping[str, Any], path: str, params: dict[str, str], body: bytes, region: str
-    ) -> Answer | Begun | None:
+    ) -> Answer | Started | None:
         """The answer of a guest that ends at once and well; or what is to be gone on with; or None: nothing was done.
 
-        On the event loop. A client's ``x-request-id`` is taken over where it is well formed.
+        On the event loop. A client's ``x-request-id`` is taken over if it is well formed.
         """
-        found = self._ask(scope, path, params, body, region)
+        found = self._dispatch(scope, path, params, body, region)
         if found is None:
             engine = self._plan.module.engine
-            if engine.state.turns or engine.dead:
+            if engine.state.starts_until_check or engine.dead:
                 return None
-            engine.ticker.touch()
-            found = self._ask(scope, path, params, body, region)
+            engine.ticker.ensure_armed()
+            found = self._dispatch(scope, path, params, body, region)
             if found is None:
                 return None
         if len(found) == 2:
             how, request_id = found
-            return Begun(Invocation.begun(self._plan, self._plan.module.engine.lend(), how), request_id)
+            return Started(Invocation.started(self._plan, self._plan.module.engine.detach(), how), request_id)
         if found[5]:
-            get_running_loop().call_soon(self._sweep)
+            get_running_loop().call_soon(self._clean_up)
         answer: Answer = found
         return answer
 
 
-def _forget(hot: Hot, memory: QuickMemory) -> None:
-    hot.forget_quick(ctypes.addressof(memory))
+def _forget(native: NativeLibrary, memory: FastPathState) -> None:
+    native.forget_fast_path(ctypes.addressof(memory))
 
 
 def fits(plan: Plan) -> bool:
@@ -110,7 +110,7 @@ def fits(plan: Plan) -> bool:
     module = plan.module
     ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
     return (
-        hot.hot is not None
+        native.native is not None
         and _ONE_AT_A_TIME
         and ticks
         and not module.calls_host

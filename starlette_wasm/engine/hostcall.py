@@ -73,7 +73,7 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
     """``edge.call``: notes what is asked, and nothing more: the driver reads it while the guest waits.
 
-    This runs on the guest's stack, where nothing that recurses or that others have written may run.
+    This runs on the guest's stack, if nothing that recurses or that others have written may run.
     """
     invocation.result = None
     if payload + length > invocation.guest_size():

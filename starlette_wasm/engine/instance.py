@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 from . import capi, layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .engine import OutOfInstances
-from .native.library import ENDED, ENDED_WELL, NOT_MADE, Hot, hot
+from .native.library import COMPLETED, EXITED, INSTANTIATE_FAILED, NativeLibrary, native
 from .outcome import Denial, End, Outcome
 from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
 
@@ -28,7 +28,7 @@ class Instance:
                  "_store", "_well", "cpu", "engine", "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
-        """``environ`` is a block of layout.strings(), and so is ``args``, where they are not those of the plan."""
+        """``environ`` is a block of layout.strings(), and so is ``args``, if they are not those of the plan."""
         self.plan = plan
         self.engine = plan.module.engine
         self.cpu = 0.0
@@ -44,18 +44,18 @@ class Instance:
         self.number = 0
 
     @classmethod
-    def begun(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
+    def started(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
         """One made and polled by fast_path.c; start() says what came of it. It is among the engine's live ones."""
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
-        if how != ENDED_WELL:  # or close() would leave it there
+        if how != COMPLETED:  # or close() would leave it there
             instance._store, instance._context, instance._future, instance._base = scratch.owned()
         plan.module.live.add(id(instance))
         return instance
 
     def drop(self) -> None:
-        """Close what has begun, where nobody has started it."""
+        """Close what has begun, if nobody has started it."""
         if self._begun is not None:
             self._begun = None
             self.close()
@@ -72,13 +72,13 @@ class Instance:
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
-        begun, self._begun = self._begun, None
-        scratch = self._reserve() if begun is None else self._made
+        started, self._begun = self._begun, None
+        scratch = self._reserve() if started is None else self._made
         try:
-            if begun is not None:
-                return self._come_to(scratch, begun)
-            if hot is not None and poll:
-                return self._go(hot, scratch)
+            if started is not None:
+                return self._come_to(scratch, started)
+            if native is not None and poll:
+                return self._go(native, scratch)
             self._make(scratch)
             self._enter(scratch)
             if not poll:
@@ -101,8 +101,8 @@ class Instance:
             raise
 
     def _make(self, scratch: capi.Scratch) -> None:
-        if hot is not None:
-            self._begin_hot(hot, scratch)
+        if native is not None:
+            self._begin_hot(native, scratch)
         else:
             self._begin(scratch)
 
@@ -123,38 +123,38 @@ class Instance:
             engine.live[self.number] = self  # type: ignore[assignment]
         return scratch
 
-    def _go(self, hot: Hot, scratch: capi.Scratch) -> bool:
+    def _go(self, native: NativeLibrary, scratch: capi.Scratch) -> bool:
         plan = self.plan
         if plan.module.calls_host or plan.preopens:
-            self._begin_hot(hot, scratch)
-            how = hot.go(scratch.at)
+            self._begin_hot(native, scratch)
+            how = native.go(scratch.at)
         else:
             stdin, environ = self._stdin, self._environ
-            tail = self._tail()
-            how = hot.run(scratch.at, plan.at, tail, len(tail), environ, len(environ), stdin, len(stdin))
+            template = self._template()
+            how = native.run(scratch.at, plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
         return self._come_to(scratch, how)
 
     def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
         """Take over from invoke.c. True when the guest has ended. Raises as start()."""
-        if how == ENDED_WELL:
+        if how == COMPLETED:
             self._store = None
             self._well = True
             return True
         self._store, self._context, self._future, self._base = scratch.owned()
         if how < 0:
-            _not_begun(scratch, how == NOT_MADE)
+            _not_begun(scratch, how == INSTANTIATE_FAILED)
         self.cpu = scratch.said()[0] / 1e9
-        return how == ENDED
+        return how == EXITED
 
-    def _begin_hot(self, hot: Hot, scratch: capi.Scratch) -> None:
+    def _begin_hot(self, native: NativeLibrary, scratch: capi.Scratch) -> None:
         stdin, environ = self._stdin, self._environ
-        tail = self._tail()
-        how = hot.begin(
-            scratch.at, self.plan.at, self.number, tail, len(tail), environ, len(environ), stdin, len(stdin)
+        template = self._template()
+        how = native.begin(
+            scratch.at, self.plan.at, self.number, template, len(template), environ, len(environ), stdin, len(stdin)
         )
         self._store, self._context, self._future, self._base = scratch.owned()
         if how < 0:
-            _not_begun(scratch, how == NOT_MADE)
+            _not_begun(scratch, how == INSTANTIATE_FAILED)
         self._add_host()
 
     def _begin(self, scratch: capi.Scratch) -> None:
@@ -184,7 +184,7 @@ class Instance:
         head = layout.HEADER_HEAD.pack(
             in_at, len(stdin), 0, out_at, 0, limits.stdout, out_at + limits.stdout, 0, limits.stderr
         )
-        blob = b"".join((head, self._tail(), environ, stdin))
+        blob = b"".join((head, self._template(), environ, stdin))
         capi.memmove(self._base, blob, len(blob))
         self._add_host()
 
@@ -205,16 +205,16 @@ class Instance:
         elif plan.module.calls_host:
             self._fill_table(plan.module.host_call_names)
 
-    def _tail(self) -> bytes:
+    def _template(self) -> bytes:
         """The plan's, with the clocks, a key for random_get and the arguments of this one."""
-        tail = self.plan.tail
+        template = self.plan.template
         if self.plan.dynamic:
             key = os.urandom(32) if self.plan.module.reads_random else NO_KEY
-            tail = self.plan.make_tail(*self._clocks(), key)
+            template = self.plan.make_template(*self._clocks(), key)
         if self._args_at:
             at = layout.FIELDS["args"] - layout.HEADER_HEAD.size
-            tail = b"".join((tail[:at], self._args_at.to_bytes(4, "little"), tail[at + 4 :]))
-        return tail
+            template = b"".join((template[:at], self._args_at.to_bytes(4, "little"), template[at + 4 :]))
+        return template
 
     def _export(self, number: int, into: int) -> None:
         scratch = self._made
@@ -284,7 +284,7 @@ class Instance:
         return max(fields[1] - fields[2], 0)
 
     def descriptors(self) -> tuple[tuple[int, ...], int]:
-        """Those of stdin, stdout and stderr, -1 and below where they are closed; and a bit for each subscription of
+        """Those of stdin, stdout and stderr, -1 and below if they are closed; and a bit for each subscription of
         poll_oneoff whose descriptor is not open."""
         base = self._io()
         streams = layout.STREAMS.unpack(capi.string_at(base + layout.FIELDS["streams"], layout.STREAMS.size))

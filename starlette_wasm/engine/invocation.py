@@ -18,7 +18,7 @@ from .outcome import End, Outcome
 from .timed import Timed
 from .workers import STUCK_AFTER, Workers
 
-_PATIENCE = 0.01
+_GRACE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 _LIGHT = 0.002
 """Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
@@ -74,7 +74,7 @@ class Invocation(Instance):
         self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
-        self.engine.ticker.touch()
+        self.engine.ticker.ensure_armed()
         ended = self.start(poll=not self._in_thread_at_once)
         if ended:
             self.plan.loop_time.add(self.cpu)
@@ -186,9 +186,9 @@ class Invocation(Instance):
 
         A thread sees at the next tick that it is over; one that does not is left to close the guest when it does.
         """
-        patience = time.monotonic() + _PATIENCE
+        grace = time.monotonic() + _GRACE
         try:
-            while self._owner is _Owner.THREAD and time.monotonic() < patience:
+            while self._owner is _Owner.THREAD and time.monotonic() < grace:
                 if self.engine.workers.withdraw(self):
                     self._owner = _Owner.LOOP
                     break

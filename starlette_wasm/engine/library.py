@@ -64,7 +64,7 @@ def unmap_cold_pages() -> None:
     """Take the library's code and constants out of the resident memory of this process (Linux).
 
     Loading it, making an engine and loading modules touches 6 MB, much of that because the kernel maps what is around
-    each page too. Requests need less than half, and get it back from the page cache, where it stays.
+    each page too. Requests need less than half, and get it back from the page cache, if it stays.
     """
     if sys.platform != "linux":
         return

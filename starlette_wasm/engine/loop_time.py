@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .native.library import PlanMemory
+from .native.library import PlanState
 
 FREE_US = 250
 """Of each invocation: a thread would cost no less. Also in native.h."""
@@ -16,11 +16,11 @@ _MOST = 1 << 30
 
 
 class LoopTime:
-    """A sum that decays, in ``heavy`` of the plan, to which fast_path.c adds too."""
+    """A sum that decays, in ``cpu_score`` of the plan, to which fast_path.c adds too."""
 
     __slots__ = ("_memory", "_since")
 
-    def __init__(self, memory: PlanMemory) -> None:
+    def __init__(self, memory: PlanState) -> None:
         self._memory = memory
         self._since = time.monotonic()
 
@@ -29,17 +29,17 @@ class LoopTime:
         used = int(seconds * 1e6)
         if used > FREE_US:
             self._decay()
-            self._memory.heavy = min(self._memory.heavy + used - FREE_US, _MOST)
+            self._memory.cpu_score = min(self._memory.cpu_score + used - FREE_US, _MOST)
 
     @property
     def spent(self) -> bool:
         """Whether guests begin in a thread."""
-        if self._memory.heavy < BUDGET_US:
+        if self._memory.cpu_score < BUDGET_US:
             return False
         self._decay()
-        return bool(self._memory.heavy >= BUDGET_US)
+        return bool(self._memory.cpu_score >= BUDGET_US)
 
     def _decay(self) -> None:
         now = time.monotonic()
-        self._memory.heavy = int(self._memory.heavy * 0.5 ** ((now - self._since) / HALF_LIFE))
+        self._memory.cpu_score = int(self._memory.cpu_score * 0.5 ** ((now - self._since) / HALF_LIFE))
         self._since = now

@@ -11,7 +11,7 @@ from .compile import InvalidModuleError, UnsupportedModuleError, compile_guest, 
 from .configuration import OPENERS
 from .engine import Engine
 from .line_table import LineTable
-from .native.library import ModuleMemory, hot
+from .native.library import ModuleState, native
 
 HOST_CALLS = frozenset({"poll_oneoff", "edge_call", "edge_take"})
 """Imports that wait for the host; the others of the host table are wasmtime's, for files."""
@@ -33,7 +33,7 @@ class Module:
         """What to call it in the log."""
         self.live: set[int] = set()
         """The instances of instance.py that are not closed yet, in whatever thread."""
-        self.state = ModuleMemory()
+        self.state = ModuleState()
         """What invoke.c knows of it."""
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
@@ -88,7 +88,7 @@ class Module:
         return capi.serialize_module(self._ptr)
 
     def close(self) -> bool:
-        """Free it, and take no more guests. False where one is in it: then it is freed when nobody holds this."""
+        """Free it, and take no more guests. False if one is in it: then it is freed when nobody holds this."""
         self._ptr = self.pre = None
         self.state.closed = True
         if self.busy:
@@ -97,9 +97,9 @@ class Module:
         return True
 
 
-def _free(engine: Engine, state: ModuleMemory, pre: int, ptr: int) -> None:
+def _free(engine: Engine, state: ModuleState, pre: int, ptr: int) -> None:
     if not engine.dead:  # in a forked child another thread may have held a lock of the engine, for ever
-        if hot is not None:
-            hot.forget_module(ctypes.addressof(engine.state), ctypes.addressof(state))
+        if native is not None:
+            native.forget_module(ctypes.addressof(engine.state), ctypes.addressof(state))
         capi.instance_pre_delete(pre)
         capi.module_delete(ptr)

@@ -9,7 +9,7 @@ from . import layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .loop_time import LoopTime
 from .module import Module
-from .native.library import PlanMemory
+from .native.library import PlanState
 
 NO_STRINGS = layout.strings([])
 NO_KEY = bytes(32)
@@ -55,7 +55,7 @@ class Plan:
 
     __slots__ = (
         *("args", "at", "bound", "dynamic", "environ_at", "limits", "loop_time", "memory", "module", "preopens"),
-        *("pre", "slow", "tail"),
+        *("pre", "slow", "template"),
     )
 
     def __init__(
@@ -73,8 +73,8 @@ class Plan:
         self.dynamic = module.reads_clock or module.reads_random
         self.slow = bool(module.slow_files and preopens) or limits.memory_pages > _PAGES_ON_LOOP
         """Whether guests may wait for a disk, or for one instruction on much memory."""
-        self.tail = self.make_tail(0, 0, NO_KEY)
-        self.memory = PlanMemory(
+        self.template = self.make_template(0, 0, NO_KEY)
+        self.memory = PlanState(
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
             *(self.environ_at, limits.stdout, limits.stderr),
         )
@@ -82,7 +82,7 @@ class Plan:
         self.at = ctypes.addressof(self.memory)
         self.loop_time = LoopTime(self.memory)
 
-    def make_tail(self, realtime: int, monotonic: int, key: bytes) -> bytes:
+    def make_template(self, realtime: int, monotonic: int, key: bytes) -> bytes:
         """All from the flags to the arguments."""
         fixed = layout.HEADER_TAIL.pack(
             *(0, 0, 0, 0, 0, 0, 0, 0, 0),

@@ -1,6 +1,6 @@
 """Advances an engine's epoch every millisecond while guests run, so that a busy guest yields.
 
-A thread of Python starves when others hold the GIL, so a thread of invoke.c does it. Where that was not compiled, a
+A thread of Python starves when others hold the GIL, so a thread of invoke.c does it. If that was not compiled, a
 POSIX timer of Linux calls ``wasmtime_engine_increment_epoch`` itself, for which glibc starts a thread at each tick:
 40 us of CPU, where waking one takes a few. Elsewhere a thread of Python has to do. The ticker is armed by the first
 guest and put to rest when none has come for a while.
@@ -19,12 +19,12 @@ import weakref
 from contextlib import suppress
 
 from . import capi
-from .native.library import EngineMemory, Hot, hot
+from .native.library import EngineState, NativeLibrary, native
 
 INTERVAL = 0.001
 REST_AFTER = 0.25
-_TURNS = 100_000
-"""How many guests may begin until the ticker is looked after: as it is each quarter of a second, but where the loop
+_STARTS_UNTIL_CHECK = 100_000
+"""How many guests may begin until the ticker is looked after: as it is each quarter of a second, but if the loop
 that does it was closed."""
 _LAST_TICK = 0.005
 _CLOCK_MONOTONIC, _SIGEV_THREAD = 1, 2
@@ -50,11 +50,11 @@ class _itimerspec(ctypes.Structure):
 
 
 class HotTimer:
-    """A thread of invoke.c. Raises OSError where there can be none. The engine must never be freed."""
+    """A thread of invoke.c. Raises OSError if there can be none. The engine must never be freed."""
 
-    def __init__(self, engine: int, hot: Hot) -> None:
-        self._hot = hot
-        self._ticker = hot.ticker_new(engine, int(INTERVAL * 1e9))
+    def __init__(self, engine: int, native: NativeLibrary) -> None:
+        self._hot = native
+        self._ticker = native.ticker_new(engine, int(INTERVAL * 1e9))
         if not self._ticker:
             raise OSError("no thread for the ticker")
 
@@ -71,7 +71,7 @@ class HotTimer:
 
 
 class NativeTimer:
-    """A POSIX timer. Raises OSError where there is none. The engine must never be freed."""
+    """A POSIX timer. Raises OSError if there is none. The engine must never be freed."""
 
     def __init__(self, engine: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -122,8 +122,8 @@ class ThreadTimer:
 
 def _timer(engine: int) -> HotTimer | NativeTimer | ThreadTimer:
     with suppress(OSError):
-        if hot is not None:
-            return HotTimer(engine, hot)
+        if native is not None:
+            return HotTimer(engine, native)
     with suppress(OSError, AttributeError):
         if sys.platform == "linux":
             return NativeTimer(engine)
@@ -133,11 +133,11 @@ def _timer(engine: int) -> HotTimer | NativeTimer | ThreadTimer:
 class Ticker:
     """Armed by touch(), at rest after a while without one."""
 
-    def __init__(self, engine: int, state: EngineMemory) -> None:
+    def __init__(self, engine: int, state: EngineState) -> None:
         """Of ``state`` the number of guests under way is read, and ``turns`` written."""
         self._timer = _timer(engine)
         self._state = state
-        self._sweep = None if hot is None else hot.sweeps(ctypes.addressof(state))
+        self._sweep = None if native is None else native.cleaner(ctypes.addressof(state))
         self.armed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         _tickers.add(self)
@@ -153,40 +153,40 @@ class Ticker:
         with _lock:
             return self._timer.ticks or not self.armed
 
-    def touch(self) -> None:
+    def ensure_armed(self) -> None:
         """A guest is about to run. Guests under way keep it armed; the running loop looks after it."""
         state = self._state
         with _lock:  # or another thread may put it to rest just before it counts one down
-            if not state.turns or self._loop is None or self._loop.is_closed():
+            if not state.starts_until_check or self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.get_running_loop()
                 self._arm()
                 self._loop.call_later(REST_AFTER, self._look, self._loop)
-            state.turns -= 1
+            state.starts_until_check -= 1
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:
             return
-        if not self._state.live and self._state.turns == _TURNS:
+        if not self._state.live and self._state.starts_until_check == _STARTS_UNTIL_CHECK:
             if self._sweep is not None:  # what a busy loop has left
                 self._sweep()
             self.rest()
         if self.armed:
-            self._state.turns = _TURNS
-            self._state.due = False  # a loop that was to sweep may have been closed
+            self._state.starts_until_check = _STARTS_UNTIL_CHECK
+            self._state.cleanup_scheduled = False  # a loop that was to clean up may have been closed
             loop.call_later(REST_AFTER, self._look, loop)
 
     def _arm(self) -> None:
         self.armed = True
         self._timer.arm()
-        self._state.turns = _TURNS
-        self._state.due = False
+        self._state.starts_until_check = _STARTS_UNTIL_CHECK
+        self._state.cleanup_scheduled = False
 
     def rest(self) -> None:
         """Unless guests are under way, which need it."""
         with _lock:
             if self.armed and not self._state.live:
                 self.armed = False
-                self._state.turns = 0
+                self._state.starts_until_check = 0
                 self._timer.rest()
                 if self._state.live:  # it came in another thread, and found the ticker armed
                     self._arm()
@@ -219,7 +219,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for ticker in list(_tickers):
         ticker.armed = False  # timers and threads are not inherited
-        ticker._state.turns = 0
+        ticker._state.starts_until_check = 0
     _lock.release()
 
 

@@ -75,7 +75,7 @@ class Workers:
                     self._threads += 1
 
     def withdraw(self, job: Job) -> bool:
-        """Take a job back that waits; False where a thread has it."""
+        """Take a job back that waits; False if a thread has it."""
         with self._wake:
             try:
                 self._queue.remove(job)
@@ -110,8 +110,8 @@ class Workers:
                     "%s was given up %.1f s ago and does not end: its thread is stuck, and %s", job, now - since, what
                 )
 
-    async def rest(self, patience: float) -> None:
-        """End the threads, and wait until they are gone, or until ``patience``, on time.monotonic(), is over.
+    async def rest(self, grace: float) -> None:
+        """End the threads, and wait until they are gone, or until ``grace``, on time.monotonic(), is over.
 
         A job that comes meanwhile, or later, starts them again.
 
@@ -121,7 +121,7 @@ class Workers:
         with self._wake:
             self._resting = True
             self._wake.notify_all()
-        while self._resting and time.monotonic() < patience:
+        while self._resting and time.monotonic() < grace:
             with self._wake:
                 self._leaving = [number for number in self._leaving if _exists(number)]
                 if not self._threads and not self._leaving:

@@ -76,7 +76,7 @@ class AotCache:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def load(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """The code and the facts stored with it, or None where there is nothing that can be trusted."""
+        """The code and the facts stored with it, or None if there is nothing that can be trusted."""
         file = self._file(key)
         try:
             data = _read_own(file)
@@ -197,7 +197,7 @@ def _clear(directory: Path) -> None:
 
 
 def _write(file: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Write, sync, rename (or link, where an existing file must stay)."""
+    """Write, sync, rename (or link, if an existing file must stay)."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=_NEW)
     try:
         with open(descriptor, "wb") as stream:

@@ -1,4 +1,4 @@
-"""``Stop``: ends compiling for who closes, from another thread."""
+"""``CancellationToken``: ends compiling for who closes, from another thread."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import subprocess
 import threading
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """A module was not compiled, because nobody waits for it any more."""
 
 
-class Stop:
+class CancellationToken:
     """Of one load; for good."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Stop:
     def check(self) -> None:
         """Raises Stopped."""
         if self._stopped:
-            raise Stopped
+            raise Cancelled
 
     def stop(self) -> None:
         """Kill the processes that compile, and those that are yet to come."""

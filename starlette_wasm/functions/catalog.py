@@ -146,7 +146,7 @@ class Catalog:
             self._versions.pop(name, None)
 
     def bad_key(self, name: str, version: str | None) -> tuple[str, str] | None:
-        """The key in ``bad`` of a version, or of a function of which nothing else is left; None where it is not bad."""
+        """The key in ``bad`` of a version, or of a function of which nothing else is left; None if it is not bad."""
         if version is not None and (name, version) in self.bad:
             return name, version
         if name in self._versions:
@@ -165,19 +165,19 @@ class Catalog:
         return sorted(self._versions)
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a function, the lowest first; none where it is unknown."""
+        """The versions of a function, the lowest first; none if it is unknown."""
         return sorted(self._versions.get(name, ()), key=version_key)
 
     def get(self, name: str, version: str | None = None) -> FunctionSource:
         """A version of a function, the highest by default. Raises FunctionNotFound."""
         versions = self._versions.get(name)
         if versions is None:
-            raise FunctionNotFound(name, known=self.names, mend=_misplaced(self.directory, name))
+            raise FunctionNotFound(name, known=self.names, hint=_misplaced(self.directory, name))
         if version is None:
             version = self.versions(name)[-1]
         if version not in versions:
-            mend = f'write "{version[1:]}"' if version[:1] == "v" and version[1:] in versions else None
-            raise FunctionNotFound(name, version, known=self.versions(name), mend=mend)
+            hint = f'write "{version[1:]}"' if version[:1] == "v" and version[1:] in versions else None
+            raise FunctionNotFound(name, version, known=self.versions(name), hint=hint)
         return versions[version]
 
 
@@ -214,7 +214,7 @@ def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource
     try:
         source.open().close()
     except FileNotFoundError:
-        raise ModuleLoadError("no such file", file=file, mend=_renamed(file, f"{name} v{version}")) from None
+        raise ModuleLoadError("no such file", file=file, hint=_renamed(file, f"{name} v{version}")) from None
     except OSError as error:
         raise ModuleLoadError(f"cannot be read: {error.strerror}", file=file) from None
     return source
@@ -258,5 +258,5 @@ def _folders(directory: Path, key: str) -> list[Path]:
             f"cannot be read: {error.strerror}",
             file=directory,
             key=key,
-            mend="give a directory laid out as <name>/v<version>/<name>.wasm",
+            hint="give a directory laid out as <name>/v<version>/<name>.wasm",
         ) from None

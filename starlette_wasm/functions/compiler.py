@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
-from .cancellation import Stop
+from .cancellation import CancellationToken
 
 # Nothing of the site module runs: its paths come along.
 _BOOTSTRAP = """\
@@ -49,21 +49,21 @@ class CompileLimits:
 
 
 class CompilerError(Exception):
-    """A module was not compiled, though nothing is known to be wrong with it. ``mend`` is what to do."""
+    """A module was not compiled, though nothing is known to be wrong with it. ``hint`` is what to do."""
 
-    def __init__(self, problem: str, mend: str) -> None:
+    def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem
-        self.mend = mend
-        super().__init__(f"{problem}; {mend}")
+        self.hint = hint
+        super().__init__(f"{problem}; {hint}")
 
 
 class Compiler:
     """One process, started by the first module, and anew after one that ended it. Use it in one thread at a time."""
 
-    def __init__(self, pooled: bool, limits: CompileLimits, stop: Stop | None = None) -> None:
+    def __init__(self, pooled: bool, limits: CompileLimits, stop: CancellationToken | None = None) -> None:
         self._pooled = pooled
         self._limits = limits
-        self._stop = stop or Stop()
+        self._stop = stop or CancellationToken()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
 

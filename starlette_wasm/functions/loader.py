@@ -17,9 +17,9 @@ from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.module import Module
 from ..exceptions import CompileError, ModuleLoadError
-from ..sync.backoff import LoadCircuit
+from ..sync.backoff import Backoff
 from .aot import MOST_BYTES, AotCache, CacheError
-from .cancellation import Stop
+from .cancellation import CancellationToken
 from .catalog import Catalog, FunctionSource
 from .compiler import CompileLimits, Compiler, CompilerError
 from .recognise import recognise
@@ -56,7 +56,7 @@ class LoadedFunction:
     cached: bool
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None
-    """From when to when it was compiled, in ns since the epoch; None where it came from the cache."""
+    """From when to when it was compiled, in ns since the epoch; None if it came from the cache."""
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
@@ -75,7 +75,7 @@ def load(
     source: FunctionSource,
     cache: AotCache | None,
     limits: CompileLimits | None = None,
-    circuit: LoadCircuit | None = None,
+    circuit: Backoff | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
 ) -> LoadedFunction:
     """Load one function; it is compiled in a process of its own, unless ``known`` has it, which are by their digest.
@@ -86,11 +86,11 @@ def load(
         return loader.load(source)
 
 
-def _mend(problem: str) -> str | None:
+def _hint(problem: str) -> str | None:
     """How to build a module that the engine takes, where what it says of one that it does not leaves that open."""
     if "; build it" in problem:
         return None
-    return next((mend for pattern, mend in _MENDS if re.search(pattern, problem)), _MEND)
+    return next((hint for pattern, hint in _MENDS if re.search(pattern, problem)), _MEND)
 
 
 def load_all(
@@ -99,9 +99,9 @@ def load_all(
     cache: AotCache | None,
     threads: int | None = None,
     limits: CompileLimits | None = None,
-    circuit: LoadCircuit | None = None,
+    circuit: Backoff | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
-    stop: Stop | None = None,
+    stop: CancellationToken | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
     """All of them side by side, with progress in the log; the first error is raised when all have ended.
 
@@ -162,16 +162,16 @@ class _Loader:
         engine: Engine,
         cache: AotCache | None,
         limits: CompileLimits | None,
-        circuit: LoadCircuit | None,
+        circuit: Backoff | None,
         known: Mapping[str, LoadedFunction] | None,
-        stop: Stop | None = None,
+        stop: CancellationToken | None = None,
     ) -> None:
-        self._stop = stop or Stop()
+        self._stop = stop or CancellationToken()
         self._known = known or {}
         self._engine = engine
         self._cache = cache
         self._limits = limits or CompileLimits()
-        self._circuit = LoadCircuit() if circuit is None else circuit
+        self._circuit = Backoff() if circuit is None else circuit
         self._idle: list[Compiler] = []
         self._compiled = False
 
@@ -231,7 +231,7 @@ class _Loader:
             raise ModuleLoadError(error.strerror or str(error), file=file) from None
         if len(guest) > most:
             raise ModuleLoadError(
-                f"larger than {most >> 20} MiB (max_module_mb)", file=file, mend="strip it, or raise max_module_mb"
+                f"larger than {most >> 20} MiB (max_module_mb)", file=file, hint="strip it, or raise max_module_mb"
             )
         return guest
 
@@ -242,12 +242,12 @@ class _Loader:
             return Module.load(self._engine, code, facts), code
         except InvalidModuleError as error:
             if guest.startswith(b"\0asm\x01"):
-                raise ModuleLoadError(str(error), file=file, mend="build or copy it again") from None
-            what, mend = recognise(guest)
-            raise ModuleLoadError(f"{error}: {what}", file=file, mend=mend) from None
+                raise ModuleLoadError(str(error), file=file, hint="build or copy it again") from None
+            what, hint = recognise(guest)
+            raise ModuleLoadError(f"{error}: {what}", file=file, hint=hint) from None
         except UnsupportedModuleError as error:
-            raise CompileError(str(error), file=file, mend=_mend(str(error))) from None
+            raise CompileError(str(error), file=file, hint=_hint(str(error))) from None
         except CompilerError as error:
-            raise CompileError(error.problem, file=file, mend=error.mend) from None
+            raise CompileError(error.problem, file=file, hint=error.hint) from None
         finally:
             self._idle.append(compiler)

@@ -30,16 +30,16 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
      "turn it into binary: wat2wasm, or wasm-tools parse"),
     (rb"\s*\{", "it is JSON, or source code", _BUILD),
 )  # fmt: skip
-_COMPILED = tuple((re.compile(pattern), what, mend) for pattern, what, mend in _KINDS)
+_COMPILED = tuple((re.compile(pattern), what, hint) for pattern, what, hint in _KINDS)
 _HEAD = 4096
 
 
 def recognise(content: bytes) -> tuple[str, str]:
     """What the bytes are, and the remedy."""
     head = content[:_HEAD]
-    for pattern, what, mend in _COMPILED:
+    for pattern, what, hint in _COMPILED:
         if pattern.match(head):
-            return what, mend
+            return what, hint
     if len(content) >= 257 and content[257:262] == b"ustar":
         return "it is a tar archive", "unpack it"
     try:

@@ -63,8 +63,8 @@ def _reveal(name: str, secret: Secret, policy: SandboxPolicy, file: Path) -> str
     key = "fromEnv" if secret.from_env is not None else "fromFile"
     place = secret.from_env or secret.from_file or ""
 
-    def error(problem: str, mend: str) -> ConfigError:
-        return ConfigError(f"{place} {problem}", file=file, key=f"env.{name}.{key}", mend=mend)
+    def error(problem: str, hint: str) -> ConfigError:
+        return ConfigError(f"{place} {problem}", file=file, key=f"env.{name}.{key}", hint=hint)
 
     if place not in policy.allowed_secrets:
         raise error(f"is not granted by the policy {policy.name}", "add it to allowedSecrets of the policy")

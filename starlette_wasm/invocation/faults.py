@@ -51,7 +51,7 @@ def _lack(error: BaseException) -> str | None:
 
 
 def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | None:
-    """The error that an outcome is; None where the guest ended well, whatever it printed.
+    """The error that an outcome is; None if the guest ended well, whatever it printed.
 
     ``limit`` is the time that it had, in seconds.
     """

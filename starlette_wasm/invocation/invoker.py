@@ -15,11 +15,11 @@ from starlette.types import Scope
 
 from ..binding.target import Target
 from ..capabilities import Capabilities, Session
-from ..config.settings import Heard, WasmSettings
+from ..config.settings import RequestSettings, WasmSettings
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..engine.fast_path import Answer, Begun
+from ..engine.fast_path import Answer, Started
 from ..engine.invocation import Invocation
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS
@@ -35,14 +35,14 @@ from ..messages import EdgeContext, EdgeRequest, EdgeResponse, is_request_id, ne
 from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
 from ..protocols.cgi import cgi_arguments
 from ..sync.bulkhead import Full
-from ..sync.cancel_scope import Gone, Interrupted, Interruptible, Interruptibles, Why
+from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
 from ..sync.threads import FairThreads
-from ..telemetry import IDLE_EXCHANGE, Exchange, Telemetry, Watch, log_failure, log_guest, log_violations
+from ..telemetry import NO_TELEMETRY, CallTelemetry, RequestTelemetry, Telemetry, log_failure, log_guest, log_violations
 from .faults import fault_of, host_lacks
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
-TAKING = ("open", "draining")
+ACCEPTING = ("open", "draining")
 """The states of a runtime in which invocations are taken."""
 _LARGE = 256 << 10
 _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
@@ -54,12 +54,12 @@ class Invoker:
     """One call at a time from a place in the queue to the response, with all that is told of it."""
 
     settings: WasmSettings
-    heard: Heard
+    request_settings: RequestSettings
     capabilities: Capabilities
 
     def __init__(self) -> None:
         self._state = "not started"
-        self._interruptibles = Interruptibles()
+        self._interruptibles = CancelScopes()
         self._running = 0
         self._counts: Counter[str] = Counter()
         self._next_overload_record = 0.0
@@ -83,21 +83,23 @@ class Invoker:
         route: str = "",
         client: tuple[str, int] | None = None,
         cold: int = 0,
-        gone: Gone | None = None,
+        on_disconnect: OnDisconnect | None = None,
         headers: Mapping[str, str] | None = None,
-        exchange: Exchange | None = None,
+        exchange: RequestTelemetry | None = None,
         attempt: int | None = None,
         timeout: float | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
-        begun: Begun | None = None,
+        started: Started | None = None,
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
-        ``cold`` says when the wait for a start began, in ns since the epoch, 0 where there was none. ``gone`` ends
+        ``cold`` says when the wait for a start began, in ns since the epoch, 0 if there was none.
+        ``on_disconnect`` ends
         it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
-        default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, where it
-        is less than the policy's. ``attributes`` are more for the span of the call. ``begun`` is what ask() gave, at
+        default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, if it
+        is less than the policy's. ``attributes`` are more for the span of the call. ``started`` is what
+        try_fast_path() gave, at
         once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
@@ -108,8 +110,8 @@ class Invoker:
         if timeout is not None:
             context.deadline_ms = math.ceil(limit * 1000)
         ran = 0.0
-        if begun is not None:
-            context.request_id, ran = begun.request_id, begun.invocation.ran
+        if started is not None:
+            context.request_id, ran = started.request_id, started.invocation.ran
         begin = math.inf
         with self.telemetry.watch(
             target,
@@ -120,7 +122,7 @@ class Invoker:
             attributes=attributes,
             ran=ran,
         ) as watch:
-            guard = partial(Interruptible, self._interruptibles, gone, watch.outside)
+            guard = partial(CancelScope, self._interruptibles, on_disconnect, watch.outside)
             self._running += 1
             try:
                 if bulkhead.free:
@@ -143,8 +145,8 @@ class Invoker:
                             observer=watch.observer,
                             recorder=watch.recorder,
                         )
-                    if begun is not None:
-                        invocation = begun.invocation
+                    if started is not None:
+                        invocation = started.invocation
                     else:
                         environ = NO_STRINGS
                         if plan.module.reads_environ:
@@ -195,7 +197,7 @@ class Invoker:
                 target.tally.answered(time.monotonic() - begin, response.status_code)
             return response
 
-    def ask(
+    def try_fast_path(
         self,
         target: Target,
         scope: Scope,
@@ -203,35 +205,35 @@ class Invoker:
         params: dict[str, str],
         body: bytes,
         region: str,
-        exchange: Exchange,
-    ) -> Answer | Begun | None:
+        exchange: RequestTelemetry,
+    ) -> Answer | Started | None:
         """As call(), where ``exchange`` is short, as far as it goes without waiting and without objects.
 
         Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
         nothing was done.
         """
-        quick, bulkhead = target.quick, target.bulkhead
-        if quick is None or bulkhead.active >= bulkhead.limit or self._state not in TAKING:
+        fast_path, bulkhead = target.fast_path, target.bulkhead
+        if fast_path is None or bulkhead.active >= bulkhead.limit or self._state not in ACCEPTING:
             return None  # a dead engine says so itself
         tally = target.tally
-        if tally is None and exchange is IDLE_EXCHANGE:
-            found = quick.ask(scope, path, params, body, region)
+        if tally is None and exchange is NO_TELEMETRY:
+            found = fast_path.dispatch(scope, path, params, body, region)
             if isinstance(found, tuple):
                 self._counts["ok"] += 1
             return found
         begin = time.monotonic()
-        found = quick.ask(scope, path, params, body, region)
+        found = fast_path.dispatch(scope, path, params, body, region)
         if isinstance(found, tuple):
             self._counts["ok"] += 1
             took = time.monotonic() - begin
-            self.telemetry.told(exchange, target, found, took)
+            self.telemetry.record_fast(exchange, target, found, took)
             if tally is not None:
                 tally.answered(took, found[0])
         return found
 
-    def guard(self, gone: Gone | None) -> Interruptible:
+    def guard(self, on_disconnect: OnDisconnect | None) -> CancelScope:
         """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""
-        return Interruptible(self._interruptibles, gone)
+        return CancelScope(self._interruptibles, on_disconnect)
 
     def context(self, target: Target, headers: Mapping[str, str], cold: bool) -> EdgeContext:
         given = headers.get("x-request-id")
@@ -250,14 +252,14 @@ class Invoker:
 
     def region(self, header: str | None) -> str:
         """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
-        heard = self.heard
-        if header is None or not heard.trust_region_header:
-            return heard.region
+        request_settings = self.request_settings
+        if header is None or not request_settings.trust_region_header:
+            return request_settings.region
         header = header.strip(" \t")  # which not every server takes away behind a value
-        return header if _REGION(header) else heard.region
+        return header if _REGION(header) else request_settings.region
 
     async def _response(
-        self, target: Target, outcome: Outcome, context: EdgeContext, watch: Watch, limit: float
+        self, target: Target, outcome: Outcome, context: EdgeContext, watch: CallTelemetry, limit: float
     ) -> EdgeResponse:
         if outcome.stderr or outcome.denials:
             log_guest(target, outcome, context)

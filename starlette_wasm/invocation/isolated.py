@@ -76,7 +76,7 @@ async def run(
     client: tuple[str, int] | None = None,
     timeout: float = math.inf,
 ) -> EdgeResponse:
-    """``timeout`` bounds the time in the guest, in seconds, where it is less than the policy's.
+    """``timeout`` bounds the time in the guest, in seconds, if it is less than the policy's.
 
     Raises FunctionError, ResponseError, EngineError, OSError, OutOfInstances, and what ``guard`` does.
     """

@@ -60,7 +60,7 @@ class Breaker:
         return max(1, math.ceil(self._until - self._clock()))
 
     def admit(self) -> int:
-        """A number for a call that may be made, 0 where it is refused."""
+        """A number for a call that may be made, 0 if it is refused."""
         with self._lock:
             if self._state is Circuit.CLOSED:
                 return self._era
@@ -134,7 +134,7 @@ class Breakers:
         before: Breakers | None = None,
         same: Collection[tuple[str, str]] = (),
     ) -> None:
-        """Those of ``before`` are kept for the ``same`` versions of functions, where the config is the same."""
+        """Those of ``before`` are kept for the ``same`` versions of functions, if the config is the same."""
         if not config.enabled:
             config = config.model_copy(update={"minimum_calls": sys.maxsize})
         self._config = config
@@ -143,7 +143,7 @@ class Breakers:
             self._breakers = {key: breaker for key, breaker in list(before._breakers.items()) if key[:2] in same}
 
     def get(self, function: str, version: str, circuit: str) -> Breaker:
-        """``circuit`` is the policy, with ``fallback`` behind it where that is apart from its step's."""
+        """``circuit`` is the policy, with ``fallback`` behind it if that is apart from its step's."""
         key = (function, version, circuit)
         breaker = self._breakers.get(key)
         if breaker is None:

@@ -10,11 +10,11 @@ from ..messages import EdgeResponse
 from .plan import Call, Parallel
 
 Answers = Mapping[str, EdgeResponse | None]
-"""By the branches' names; None where an optional one has none."""
+"""By the branches' names; None if an optional one has none."""
 
 
 def as_object(step: Parallel, answers: Answers) -> EdgeResponse:
-    """A JSON object with each branch's body: as it is where it is said to be JSON, else as a string.
+    """A JSON object with each branch's body: as it is if it is said to be JSON, else as a string.
 
     What is not JSON counts as the failure of its branch. Raises InvalidFunctionResponse.
     """

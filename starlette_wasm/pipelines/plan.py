@@ -33,7 +33,7 @@ class Callee:
     timeout: float
     """Of an attempt, in seconds, once it has a place."""
     canary: Target | None
-    """What runs instead once the canary of the function is promoted; None where it has none, or a version is named."""
+    """What runs instead once the canary of the function is promoted; None if it has none, or a version is named."""
     circuit: str
     """Which circuits of the function's versions it has: those under its policy."""
 
@@ -170,7 +170,7 @@ class Pipelines:
     """Those of which a function is left out."""
 
     def stats(self) -> dict[str, int]:
-        """Nothing where there are no pipelines."""
+        """Nothing if there are no pipelines."""
         if not self.all:
             return {}
         states = list(self.breakers.states().values())
@@ -189,7 +189,7 @@ class Pipelines:
             if pipeline.route == path and pipeline.serves(method):
                 return pipeline
         known = ", ".join(sorted({pipeline.route for pipeline in self.all})) or "none"
-        raise ConfigError(f"no pipeline serves {method} {path}", mend=f"known are {known}")
+        raise ConfigError(f"no pipeline serves {method} {path}", hint=f"known are {known}")
 
 
 def bind_pipelines(

@@ -66,7 +66,7 @@ class Failure:
 
     @property
     def had_effects(self) -> bool:
-        """Whether it may have changed something: not where it never ran, or where nothing it may do outlives it."""
+        """Whether it may have changed something: not if it never ran, or if nothing it may do outlives it."""
         return isinstance(self.answer, EdgeResponse | FunctionError) and not leaves_nothing(self.target)
 
 

@@ -21,8 +21,8 @@ from ..exceptions import (
     WasmError,
 )
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
-from ..sync.cancel_scope import Gone, Interrupted, Why
-from ..telemetry import Exchange, PickedBy, Role, error_type, log_failure
+from ..sync.cancel_scope import Interrupted, OnDisconnect, Why
+from ..telemetry import PickedBy, RequestTelemetry, Role, error_type, log_failure
 from ..telemetry.conventions import CIRCUIT_OPENINGS, PIPELINE_FALLBACKS, PIPELINE_RETRIES, Metric
 from .breaker import Breaker, Circuit
 from .handover import hand_over
@@ -49,8 +49,8 @@ async def run(
     *,
     client: tuple[str, int] | None = None,
     cold: int = 0,
-    gone: Gone | None = None,
-    exchange: Exchange | None = None,
+    on_disconnect: OnDisconnect | None = None,
+    exchange: RequestTelemetry | None = None,
 ) -> EdgeResponse:
     """Run the steps, and return the response of the last one, or of the one that ended the pipeline.
 
@@ -72,7 +72,7 @@ async def run(
             trace = Trace(invoker.telemetry, exchange, whole)
             this = _Run(invoker, canary_version, pipeline, request, context, trace, exchange, client, cold, deadline)
             try:
-                async with asyncio.timeout_at(deadline), invoker.guard(gone):
+                async with asyncio.timeout_at(deadline), invoker.guard(on_disconnect):
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
@@ -104,7 +104,7 @@ class _Run:
         request: EdgeRequest,
         context: EdgeContext,
         trace: Trace,
-        exchange: Exchange | None,
+        exchange: RequestTelemetry | None,
         client: tuple[str, int] | None,
         cold: int,
         deadline: float,
@@ -116,7 +116,7 @@ class _Run:
         self._pipeline = pipeline
         self._request = request
         self._request_id = context.request_id
-        # Of the client, for the context of every step; one id, also where the client has sent none.
+        # Of the client, for the context of every step; one id, also if the client has sent none.
         self._headers = {**request.headers, "x-request-id": context.request_id}
         self._may_repeat = may_repeat(request.method, request.headers)
         self._trace = trace
@@ -282,7 +282,7 @@ class _Run:
         self._invoker.telemetry.of_pipeline(metric, target.name, target.version)
 
     def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
-        """Raises RequestTooLarge where that is the client's fault."""
+        """Raises RequestTooLarge if that is the client's fault."""
         try:
             target.check_size(given)
         except RequestTooLarge as error:

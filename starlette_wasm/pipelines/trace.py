@@ -11,15 +11,15 @@ from opentelemetry.util.types import AttributeValue
 
 from ..exceptions import WasmError
 from ..messages import EdgeRequest
-from ..telemetry import Attribute, Exchange, Role, Telemetry, error_type, untraced
+from ..telemetry import Attribute, RequestTelemetry, Role, Telemetry, error_type, untraced
 from .breaker import Circuit
 from .plan import Call
 
 
 class Trace:
-    """Of one run. Says nothing where nobody listens."""
+    """Of one run. Says nothing if nobody listens."""
 
-    def __init__(self, telemetry: Telemetry, exchange: Exchange | None, whole: Span | None) -> None:
+    def __init__(self, telemetry: Telemetry, exchange: RequestTelemetry | None, whole: Span | None) -> None:
         self._tracer = telemetry.tracer if telemetry.active and not untraced() else None
         self._exchange = exchange
         self._whole = whole
@@ -67,7 +67,9 @@ class Trace:
 
 
 @contextmanager
-def around(telemetry: Telemetry, route: str, request: EdgeRequest, exchange: Exchange | None) -> Iterator[Span | None]:
+def around(
+    telemetry: Telemetry, route: str, request: EdgeRequest, exchange: RequestTelemetry | None
+) -> Iterator[Span | None]:
     """A span around all of a run from Python; under HTTP there is the server span."""
     if exchange is not None or not telemetry.active or telemetry.tracer is None or untraced():
         yield None

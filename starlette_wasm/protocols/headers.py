@@ -129,7 +129,7 @@ def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[s
 
 
 def declared_length(headers: Mapping[str, str | list[str]]) -> int | None:
-    """What a guest says in ``Content-Length``, which only an answer to HEAD takes over; None where it says nothing."""
+    """What a guest says in ``Content-Length``, which only an answer to HEAD takes over; None if it says nothing."""
     for name, value in headers.items():
         if len(name) == 14 and name.lower() == "content-length" and isinstance(value, str):
             value = value.strip(" \t")
@@ -162,7 +162,7 @@ def render(
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
     ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
-    the guest's own, else that of the body which is left out, and there is none where there is no body either. 204 and
+    the guest's own, else that of the body which is left out, and there is none if there is no body either. 204 and
     304 have neither (RFC 9110, section 8.6), 205 has an empty body.
 
     Raises:

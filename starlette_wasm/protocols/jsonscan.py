@@ -63,7 +63,7 @@ _STRING, _INTEGER, _BOOL, _HEADERS = Kind.STRING, Kind.INTEGER, Kind.BOOL, Kind.
 
 
 def scan(data: bytes, kinds: Mapping[str, Kind], tokens: int = MAX_TOKENS) -> tuple[dict[str, Any], dict[str, int]]:
-    """Read a JSON object and return the values of the keys in ``kinds``, and where each of them starts.
+    """Read a JSON object and return the values of the keys in ``kinds``, and if each of them starts.
 
     The places are indices into the decoded text (see `byte_offset`). A key whose value is null is absent, but
     for integers. Values of other keys are checked for grammar, not returned.

@@ -74,9 +74,9 @@ def place(directory: Path, name: str, version: str, part: Path, manifest: str | 
 def remove(directory: Path, name: str, version: str) -> None:
     """Remove a version: it disappears by one rename."""
     folder = module_file(directory, name, version).parent
-    gone = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    on_disconnect = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
+    folder.rename(on_disconnect)
+    shutil.rmtree(on_disconnect)
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 

@@ -10,19 +10,19 @@ from os import PathLike
 
 from ..binding.open_directory import OpenDirectory
 from ..binding.target import Target, bind
-from ..canary.shares import Part, Shares
+from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
 from ..config.policy import SandboxPolicy, is_shipped, load_policies
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
 from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
-from ..functions.cancellation import Stop
+from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
 from ..functions.compiler import CompileLimits
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
-from ..sync.backoff import LoadCircuit
+from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
 from ..traffic.router import Router
 from ..traffic.weights import process_phase
@@ -69,7 +69,7 @@ class Deployment:
         }
         """The versions that are bad; a version is empty where all of the function are."""
         self.unserved: set[tuple[str, str]] = set()
-        """Those of them that a rule with a weight names, where nothing else serves its path."""
+        """Those of them that a rule with a weight names, if nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
@@ -155,7 +155,7 @@ class Deployment:
                         continue
                     where = self._where(f"canaries[{index}].{key}")
                     raise FunctionNotFound(
-                        canary.function_name, version, known=error.known, where=where, mend=error.mend
+                        canary.function_name, version, known=error.known, where=where, hint=error.hint
                     ) from None
 
     def _drop_canary(self, function: str) -> None:
@@ -179,7 +179,7 @@ class Deployment:
         """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
         percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         shares, *others = [
-            Shares(
+            TrafficSplit(
                 {
                     canary.function_name: Part(canary.stable_version, canary.canary_version, percent)
                     for canary in self.config.canaries
@@ -254,7 +254,7 @@ class Deployment:
             raise unavailable from None
 
     def _version(self, name: str, version: str | None) -> str:
-        """Which version is meant; empty where there is none."""
+        """Which version is meant; empty if there is none."""
         try:
             return self._catalog.get(name, version).version
         except FunctionNotFound:
@@ -268,14 +268,14 @@ class Deployment:
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
-            raise FunctionNotFound(name, version, known=error.known, where=where, mend=error.mend) from None
+            raise FunctionNotFound(name, version, known=error.known, where=where, hint=error.hint) from None
         wanted = policy or self._default_policy
         if wanted not in self.policies:
             raise ConfigError(
                 f"no policy is called {wanted!r}",
                 file=self._source if policy_key else None,
                 key=policy_key or where or None,
-                mend=f"known are {', '.join(sorted(self.policies))}",
+                hint=f"known are {', '.join(sorted(self.policies))}",
             )
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]
@@ -341,9 +341,9 @@ def deploy(
     settings: WasmSettings,
     engine: Engine,
     capabilities: Capabilities,
-    circuit: LoadCircuit | None = None,
+    circuit: Backoff | None = None,
     previous: Deployment | None = None,
-    stop: Stop | None = None,
+    stop: CancellationToken | None = None,
 ) -> Deployment:
     """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
 

@@ -16,5 +16,5 @@ def require_asyncio() -> None:
         other = "trio" if "trio" in sys.modules else "something else"
         raise ConfigError(
             f"starlette-wasm runs on asyncio, and this server runs on {other}",
-            mend="start it with asyncio or uvloop, such as hypercorn -k asyncio",
+            hint="start it with asyncio or uvloop, such as hypercorn -k asyncio",
         ) from None

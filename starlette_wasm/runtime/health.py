@@ -50,7 +50,7 @@ class Subject:
         return str(self.function.source)
 
     @property
-    def asks(self) -> bool:
+    def dispatcher(self) -> bool:
         """Whether the guest itself is run."""
         return self.target is not None and self.function.source.manifest.health_check is not None
 
@@ -66,7 +66,7 @@ class Health:
         self._settled = False
         self._told: dict[tuple[str, str], bool | None] = {}
         self.healthy: Callable[[Target | Pipeline], bool] | None = None
-        """Tells which targets may be picked; None where all may."""
+        """Tells which targets may be picked; None if all may."""
 
     def adopt(self, deployment: Deployment) -> None:
         """Look after what is served from now on. What is the same as before keeps its state."""
@@ -85,7 +85,7 @@ class Health:
             subject.function, subject.target = function, target
             self._subjects[key] = subject
         for subject in self._subjects.values():
-            if subject.healthy is None and not subject.asks:
+            if subject.healthy is None and not subject.dispatcher:
                 self._instantiate(subject)
         self._publish()
 
@@ -159,7 +159,7 @@ class Health:
         for number, subject in enumerate(self._subjects.values()):
             if subject.running or (subject.healthy is not None and number % ticks != tick % ticks):
                 continue
-            if subject.asks:
+            if subject.dispatcher:
                 subject.running = True
                 ask(subject)
             elif self._instantiate(subject):

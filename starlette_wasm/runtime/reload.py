@@ -51,7 +51,7 @@ class Rests:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """When the last reload was, and why it was refused, as anybody may read it; None where it was not."""
+    """When the last reload was, and why it was refused, as anybody may read it; None if it was not."""
 
     at: datetime
     refused: str | None
@@ -122,7 +122,7 @@ class Reloader:
         return deployment
 
     def _check_open(self, deployment: Deployment | None = None) -> None:
-        """Raises RuntimeClosed, also where it was closed and started again since it served ``deployment``."""
+        """Raises RuntimeClosed, also if it was closed and started again since it served ``deployment``."""
         if self._runtime.state != "open" or (deployment is not None and self._runtime.deployment is not deployment):
             raise RuntimeClosed(self._runtime.state)
 
@@ -156,7 +156,7 @@ class Reloader:
             rests.end()
 
     async def _pause(self, interval: float) -> bool:
-        """Whether somebody has asked; False where the interval is over."""
+        """Whether somebody has asked; False if the interval is over."""
         try:
             async with asyncio.timeout(interval or None):
                 await self._asked.wait()

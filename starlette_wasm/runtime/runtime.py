@@ -19,31 +19,31 @@ from ..canary.controller import Canaries
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..config.router import Config, RouteRule
-from ..config.settings import Heard, WasmSettings, load_settings, split_paths
+from ..config.settings import RequestSettings, WasmSettings, load_settings, split_paths
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
-from ..functions.cancellation import Stop
-from ..invocation.invoker import TAKING, Invoker
+from ..functions.cancellation import CancellationToken
+from ..invocation.invoker import ACCEPTING, Invoker
 from ..messages import EdgeRequest, EdgeResponse
 from ..pipelines.breaker import Circuit
 from ..pipelines.plan import Pipeline
-from ..sync.backoff import LoadCircuit
-from ..sync.cancel_scope import Gone, Interruptibles, Why
-from ..sync.fair_lock import Turns
-from ..telemetry import Exchange, Exclusions, show_logs
+from ..sync.backoff import Backoff
+from ..sync.cancel_scope import CancelScopes, OnDisconnect, Why
+from ..sync.fair_lock import FairLock
+from ..telemetry import Exclusions, RequestTelemetry, show_logs
 from ..traffic.router import Router
+from .background_tasks import BackgroundTasks
 from .deployment import Deployment, deploy
 from .event_loop import require_asyncio
 from .health import Health
-from .loads import Loads
 from .reload import Reloader
 
 logger = logging.getLogger("starlette_wasm")
 
 _START = "start"
-_PATIENCE = 0.7
+_GRACE = 0.7
 """Seconds that close() waits for guests and threads to end: a server is to stop a second after its grace period."""
 
 
@@ -59,7 +59,7 @@ class WasmRuntime(Invoker):
 
     ``config`` is the path of a ``wasm.yaml``, a mapping with the same keys, or an EdgeRouterConfig. What is wrong
     with it raises at start(): ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation or
-    MemoryLimitExceeded, with a message that names file, key, value and mend.
+    MemoryLimitExceeded, with a message that names file, key, value and hint.
     """
 
     def __init__(self, config: Config, settings: WasmSettings | None = None) -> None:
@@ -80,14 +80,14 @@ class WasmRuntime(Invoker):
             lambda *given: self.telemetry.canary_weight(*given), lambda *given: self.health.verdicts().get(given)
         )
         self.shadows = Shadows(self)
-        self.loads = Loads()
+        self.loads = BackgroundTasks()
         self._closes = 0
-        self._turns = Turns()
+        self._turns = FairLock()
         """Of start() and close(), which may come at once, and on several event loops."""
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._failed_starts = LoadCircuit()
-        self._failed_loads = LoadCircuit()
+        self._failed_starts = Backoff()
+        self._failed_loads = Backoff()
 
     async def __aenter__(self) -> WasmRuntime:
         await self.start()
@@ -101,7 +101,7 @@ class WasmRuntime(Invoker):
     @property
     def is_open(self) -> bool:
         """Whether invocations are taken; false after a fork, until the next start()."""
-        return self._state in TAKING and not self.engine.dead
+        return self._state in ACCEPTING and not self.engine.dead
 
     @property
     def debug(self) -> bool:
@@ -144,7 +144,7 @@ class WasmRuntime(Invoker):
                     self._failed_starts.failed(_START, error)
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
-                    await self._free(deployment, time.monotonic() + _PATIENCE)
+                    await self._free(deployment, time.monotonic() + _GRACE)
                 self._state = "closed" if closed else "not started"
                 raise
             self._failed_starts.succeeded(_START)
@@ -176,17 +176,17 @@ class WasmRuntime(Invoker):
         self._background = []
         self._drain_timer = None
         self._running = 0
-        self._interruptibles = Interruptibles()
-        self.loads = Loads()
+        self._interruptibles = CancelScopes()
+        self.loads = BackgroundTasks()
         self.shadows = Shadows(self)
         self.canaries.forget()
 
-    def _deploy(self, stop: Stop) -> Deployment:
+    def _deploy(self, stop: CancellationToken) -> Deployment:
         self.settings = settings = self._given_settings or load_settings()
         show_logs(settings.log)
         warn_if_missing()
         raise_limit(settings.max_open_files)  # before anything is bound: guests have a share of it
-        self.heard = Heard.of(settings)
+        self.request_settings = RequestSettings.of(settings)
         self.engine = engine = Engine.shared(
             EngineConfig(
                 max_instances=settings.max_instances,
@@ -209,7 +209,7 @@ class WasmRuntime(Invoker):
         unmap_cold_pages()
         return deployment
 
-    def load(self, config: Config, binders: Iterable[Binder], stop: Stop) -> Deployment:
+    def load(self, config: Config, binders: Iterable[Binder], stop: CancellationToken) -> Deployment:
         """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
         deployment = deploy(
             config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment, stop
@@ -267,9 +267,9 @@ class WasmRuntime(Invoker):
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
     ) -> EdgeResponse:
-        """Call a function without HTTP: under ``edge-none``, where nothing else is said.
+        """Call a function without HTTP: under ``edge-none``, if nothing else is said.
 
-        Without ``version`` it is the highest; where the function has a canary, the stable one until it is promoted.
+        Without ``version`` it is the highest; if the function has a canary, the stable one until it is promoted.
         ``request.context`` is filled in.
 
         Raises FunctionNotFound, PolicyViolation, ConfigError (an unknown policy), RequestTooLarge,
@@ -290,14 +290,21 @@ class WasmRuntime(Invoker):
         *,
         client: tuple[str, int] | None = None,
         cold: int = 0,
-        gone: Gone | None = None,
-        exchange: Exchange | None = None,
+        on_disconnect: OnDisconnect | None = None,
+        exchange: RequestTelemetry | None = None,
     ) -> EdgeResponse:
         """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
         from ..pipelines.runner import run  # for who has no pipelines, it is not loaded
 
         return await run(
-            self, self.canaries.version, pipeline, request, client=client, cold=cold, gone=gone, exchange=exchange
+            self,
+            self.canaries.version,
+            pipeline,
+            request,
+            client=client,
+            cold=cold,
+            on_disconnect=on_disconnect,
+            exchange=exchange,
         )
 
     async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
@@ -393,18 +400,18 @@ class WasmRuntime(Invoker):
         if deployment is None:
             return
         self._cut()
-        patience = time.monotonic() + _PATIENCE
-        while (self._running > 0 or deployment.live) and time.monotonic() < patience:
+        grace = time.monotonic() + _GRACE
+        while (self._running > 0 or deployment.live) and time.monotonic() < grace:
             await asyncio.sleep(0.001)
-        await self._free(deployment, patience)
+        await self._free(deployment, grace)
         await self.telemetry.flush(self.settings.flush_timeout_ms)
 
-    async def _free(self, deployment: Deployment, patience: float) -> None:
-        """``patience`` is until when its threads are waited for, on time.monotonic()."""
+    async def _free(self, deployment: Deployment, grace: float) -> None:
+        """``grace`` is until when its threads are waited for, on time.monotonic()."""
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()
-        await self.engine.rest(patience)
+        await self.engine.rest(grace)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -20,7 +20,7 @@ class _Failure:
     until: float
 
 
-class LoadCircuit:
+class Backoff:
     """Failures by key, at most a thousand. For several threads.
 
     ``state`` is what of the thing the failure depends on: in another state it is tried at once.

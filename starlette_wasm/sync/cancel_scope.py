@@ -9,7 +9,7 @@ from contextvars import Context
 from enum import Enum
 from types import TracebackType
 
-Gone = Callable[[], Awaitable[object]]
+OnDisconnect = Callable[[], Awaitable[object]]
 """Returns when nobody waits for the answer any more."""
 
 
@@ -19,18 +19,18 @@ class Why(Enum):
 
 
 class Interrupted(Exception):
-    """Raised at the end of an Interruptible block, in place of the cancellation."""
+    """Raised at the end of a CancelScope block, in place of the cancellation."""
 
     def __init__(self, why: Why) -> None:
         self.why = why
         super().__init__(why.value)
 
 
-class Interruptibles:
+class CancelScopes:
     """The blocks under way, to interrupt them all."""
 
     def __init__(self) -> None:
-        self._blocks: set[Interruptible] = set()
+        self._blocks: set[CancelScope] = set()
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -39,22 +39,22 @@ class Interruptibles:
         for block in list(self._blocks):
             block.interrupt(why)
 
-    def add(self, block: Interruptible) -> None:
+    def add(self, block: CancelScope) -> None:
         self._blocks.add(block)
 
-    def discard(self, block: Interruptible) -> None:
+    def discard(self, block: CancelScope) -> None:
         self._blocks.discard(block)
 
 
-class Interruptible:
-    """``async with``: cancels the body when ``gone`` returns, or when the group is interrupted.
+class CancelScope:
+    """``async with``: cancels the body when ``on_disconnect`` returns, or when the group is interrupted.
 
-    ``gone`` runs in ``context``: what a traced ``receive`` adds to a trace is no part of the body's span.
+    ``on_disconnect`` runs in ``context``: what a traced ``receive`` adds to a trace is no part of the body's span.
     """
 
-    def __init__(self, group: Interruptibles, gone: Gone | None, context: Context | None = None) -> None:
+    def __init__(self, group: CancelScopes, on_disconnect: OnDisconnect | None, context: Context | None = None) -> None:
         self._group = group
-        self._gone = gone
+        self._gone = on_disconnect
         self._context = context
         self._why: Why | None = None
         self._watch: asyncio.Future[object] | None = None
@@ -104,5 +104,5 @@ class Interruptible:
             raise Interrupted(self._why) from None
 
 
-async def _watch(gone: Gone) -> object:
-    return await gone()
+async def _watch(on_disconnect: OnDisconnect) -> object:
+    return await on_disconnect()

@@ -1,4 +1,4 @@
-"""``Turns``: one at a time, for tasks of several event loops."""
+"""``FairLock``: one at a time, for tasks of several event loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from types import TracebackType
 
 
-class Turns:
+class FairLock:
     """``async with``: the block runs alone, in the order in which they come. In a forked child nobody has a turn."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A bound on how long something is waited for, which costs next to nothing where nothing has to be waited for."""
+"""A bound on how long something is waited for, which costs next to nothing if nothing has to be waited for."""
 
 from __future__ import annotations
 

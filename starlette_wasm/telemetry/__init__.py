@@ -1,25 +1,25 @@
 """Spans, metrics, logs: what an operator sees of an invocation."""
 
+from .call_telemetry import CallTelemetry
 from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
-from .exchange import IDLE_EXCHANGE, Exchange
 from .exclusions import Exclusions, untraced
 from .failures import log_failure
 from .guest_log import log_guest, log_violations
+from .request_telemetry import NO_TELEMETRY, RequestTelemetry
 from .shown import install as show_logs
 from .telemetry import Telemetry
-from .watch import Watch
 
 __all__ = [
-    "IDLE_EXCHANGE",
+    "NO_TELEMETRY",
     "Attribute",
+    "CallTelemetry",
     "ErrorType",
-    "Exchange",
     "Exclusions",
     "PickedBy",
+    "RequestTelemetry",
     "Role",
     "Telemetry",
     "Variant",
-    "Watch",
     "error_type",
     "log_failure",
     "log_guest",

@@ -14,7 +14,7 @@ logger = logging.getLogger("starlette_wasm.access")
 
 
 def install() -> None:
-    """Let the lines go to stdout, where the app's own logging does not take them."""
+    """Let the lines go to stdout, if the app's own logging does not take them."""
     logger.setLevel(logging.INFO)
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stdout)

@@ -81,7 +81,7 @@ class PickedBy(StrEnum):
 
 
 class Role(StrEnum):
-    """What an attempt of a pipeline is, where it is not the first: ``starlette_wasm.attempt.role``."""
+    """What an attempt of a pipeline is, if it is not the first: ``starlette_wasm.attempt.role``."""
 
     RETRY = "retry"
     FALLBACK = "fallback"

@@ -140,7 +140,7 @@ class Allowance:
         self._at = now
 
     def report(self) -> int:
-        """How many were dropped since the last report, at most once a second; 0 where there is nothing to say."""
+        """How many were dropped since the last report, at most once a second; 0 if there is nothing to say."""
         if not self.dropped or self._at - self._reported < _REPORT_EVERY:
             return 0
         self._reported = self._at

@@ -24,7 +24,7 @@ class Observation:
     cold: bool = False
     init: float = 0.0
     waited: float | None = None
-    """In the queue; None where there was a place at once."""
+    """In the queue; None if there was a place at once."""
     duration: float = 0.0
     ran: bool = False
     """Whether the guest ran, so that ``cpu``, ``memory`` and ``host_calls`` say something."""

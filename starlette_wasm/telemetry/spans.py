@@ -2,7 +2,7 @@
 
 The tree::
 
-    SERVER   "POST /api/v1/process"     the ASGI instrumentation's, or ours where there is none
+    SERVER   "POST /api/v1/process"     the ASGI instrumentation's, or ours if there is none
     └ INTERNAL "edge-processor"         one for each attempt
       ├ INTERNAL "wasm acquire"         only when cold or queued
       │ └ INTERNAL "wasm compile"       only when this function was compiled meanwhile
@@ -61,7 +61,7 @@ class ServerSpan:
     __slots__ = ("_ours", "_span", "_token")
 
     def __init__(self, tracer: Tracer, scope: Scope, route: str, since: int) -> None:
-        """``route`` is the whole template, empty where it is not known; ``since`` the start in ns, 0 for now."""
+        """``route`` is the whole template, empty if it is not known; ``since`` the start in ns, 0 for now."""
         current = get_current_span()
         there = current.get_span_context()
         self._token: Token[Context] | None = None
@@ -209,7 +209,7 @@ class CallSpans:
             self._token = contexts.attach(in_context(span, self._parent))
 
     def guest(self, tracer: Tracer) -> GuestTrace | None:
-        """What takes the guest's own additions, where the execute span is recorded; ended with it."""
+        """What takes the guest's own additions, if the execute span is recorded; ended with it."""
         if self._execute is not None and self._execute.is_recording():
             self._guest = GuestTrace(tracer, self._execute, contexts.get_current())
         return self._guest

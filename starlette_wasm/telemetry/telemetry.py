@@ -1,6 +1,6 @@
 """``Telemetry``: who listens to a runtime, and what they are told of each request and call.
 
-The path of a request where nobody listens is a check and a few empty calls; a benchmark holds it.
+The path of a request if nobody listens is a check and a few empty calls; a benchmark holds it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..engine import layout
 from ..engine.fast_path import Answer
 from ..messages import EdgeRequest
 from . import access, prometheus
+from .call_telemetry import IDLE_WATCH, CallTelemetry, ListenedWatch
 from .conventions import GUEST_SCOPE, Metric
-from .exchange import IDLE_EXCHANGE, Exchange, ListenedExchange
 from .exclusions import Exclusions
 from .flush import flush
 from .metrics import Metrics
 from .observation import Observation
-from .watch import IDLE_WATCH, ListenedWatch, Watch
+from .request_telemetry import NO_TELEMETRY, ListenedExchange, RequestTelemetry
 
 _SCOPE = "starlette_wasm"
 
-# The public getters of the global providers cost 0.8 us each, on every request, as long as none is set. Where these
+# The public getters of the global providers cost 0.8 us each, on every request, as long as none is set. If these
 # names are gone, the getters are asked.
 _trace_globals = vars(trace)
 _metrics_globals = vars(metrics_internal)
@@ -95,20 +95,20 @@ class Telemetry:
         """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
         await flush([each for each in self._given if each is not None], limit_ms)
 
-    def exchange(self, scope: Scope, route: str, *, since: int = 0) -> Exchange:
+    def exchange(self, scope: Scope, route: str, *, since: int = 0) -> RequestTelemetry:
         """An HTTP request that is served here, to be used with ``with``.
 
         ``route`` is the whole template, empty if it is not known. ``since`` says when a cold start began to hold it up,
         in ns since the epoch, 0 where none did.
         """
-        # As in ``active``, without the call, which would be a tenth of what a request costs where nobody listens.
+        # As in ``active``, without the call, which would be a tenth of what a request costs if nobody listens.
         if (
             _trace_globals.get("_TRACER_PROVIDER") is not self._tracers
             or _metrics_globals.get("_METER_PROVIDER") is not self._meters
         ):
             self._look()
         if not self._active:
-            return IDLE_EXCHANGE
+            return NO_TELEMETRY
         untraced = self.tracer is not None and self.exclusions(scope)
         return ListenedExchange(None if untraced else self.tracer, scope, route, since, untraced)
 
@@ -117,18 +117,18 @@ class Telemetry:
         target: Target,
         request: EdgeRequest,
         *,
-        exchange: Exchange | None = None,
+        exchange: RequestTelemetry | None = None,
         since: int = 0,
         attempt: int | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
         ran: float = 0.0,
-    ) -> Watch:
+    ) -> CallTelemetry:
         """One call of a function, to be used with ``with``; without an exchange it is one from Python.
 
         ``attempt`` None means: one more than calls failed in this exchange. ``attributes`` are more for its span.
         ``ran`` is for how many seconds it has run already.
         """
-        if exchange is IDLE_EXCHANGE or (exchange is None and not self.active):
+        if exchange is NO_TELEMETRY or (exchange is None and not self.active):
             return IDLE_WATCH
         assert exchange is None or isinstance(exchange, ListenedExchange)
         return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
@@ -142,9 +142,9 @@ class Telemetry:
         if self.access_log:
             access.log(seen)
 
-    def told(self, exchange: Exchange, target: Target, answer: Answer, duration: float) -> None:
+    def record_fast(self, exchange: RequestTelemetry, target: Target, answer: Answer, duration: float) -> None:
         """A call went the short way, and its last header is the request's id."""
-        if exchange is IDLE_EXCHANGE:
+        if exchange is NO_TELEMETRY:
             return
         assert isinstance(exchange, ListenedExchange)
         seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
@@ -156,7 +156,7 @@ class Telemetry:
         self.tell(seen)
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
-        """Who takes figures; nobody where nobody listens."""
+        """Who takes figures; nobody if nobody listens."""
         return [each for each in (self.metrics, self.prometheus) if each is not None] if self.active else []
 
     def violation(self, function: str, kind: str) -> None:

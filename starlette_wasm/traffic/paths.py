@@ -104,7 +104,7 @@ class _Node(Generic[T]):
         self.prefix: _Leaf[T] | None = None
 
     def begins_with_literals(self) -> bool:
-        """Whether a path fits only where its first segment is one of the literals."""
+        """Whether a path fits only if its first segment is one of the literals."""
         return self.param is None and self.rest is None and self.below is None and self.prefix is None
 
     def child(self, segment: str) -> _Node[T]:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Trial(Generic[T]):
-    """A rule's part in a canary that runs, where both of its versions compete."""
+    """A rule's part in a canary that runs, if both of its versions compete."""
 
     target: T
     """The rule's, counted for the verdict."""
@@ -47,7 +47,7 @@ class Trial(Generic[T]):
     percent: int
     """The version's share of what both get."""
     shadow: T | None = None
-    """The canary's target, to be given a copy of what is safe, where it has no share yet."""
+    """The canary's target, to be given a copy of what is safe, if it has no share yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Router(Generic[R, T]):
 
     Each rule comes with its target, which is opaque here. `weigh`, where given, replaces the weights
     of rules that compete for the same requests: it gets them once for each region and method that
-    they name. So a running canary has its step only where both of its versions serve. `absent` are
+    they name. So a running canary has its step only if both of its versions serve. `absent` are
     rules without a target, which get nothing: what they alone serve is left without a rule. `phase`, from
     0 to 1, is where each cycle of turns begins.
 
@@ -124,20 +124,20 @@ class Router(Generic[R, T]):
         by_pattern: dict[str, list[tuple[R, T]]] = {}
         for rule, target in rules:
             by_pattern.setdefault(rule.path_pattern, []).append((rule, target))
-        gone: dict[str, list[R]] = {}
+        on_disconnect: dict[str, list[R]] = {}
         for rule in absent:
-            gone.setdefault(rule.path_pattern, []).append(rule)
+            on_disconnect.setdefault(rule.path_pattern, []).append(rule)
         self._tree: PathTree[Group[R, T]] = PathTree()
         self._groups = [
-            Group(pattern, by_pattern.get(pattern, ()), gone.get(pattern, ()), weigh or _own_weights, phase)
-            for pattern in {**by_pattern, **gone}
+            Group(pattern, by_pattern.get(pattern, ()), on_disconnect.get(pattern, ()), weigh or _own_weights, phase)
+            for pattern in {**by_pattern, **on_disconnect}
         ]
         for group in self._groups:
             self._tree.add(group.pattern, group)
         self._exact = {pattern: group.match for pattern, group in self._tree.exact.items()}
 
     def match(self, path: str) -> Match[R, T] | None:
-        """The most specific pattern that fits; None where the path is the app's own."""
+        """The most specific pattern that fits; None if the path is the app's own."""
         match = self._exact.get(path)
         if match is not None:
             return match
@@ -177,7 +177,7 @@ class Group(Generic[R, T]):
         self.only: Choice[R, T] | None
         """What gets each request, whatever its region and method, as long as it is healthy and no version is asked for.
 
-        None where there is more to choose from, or a canary.
+        None if there is more to choose from, or a canary.
         """
         self.take(self.weighed(weigh))
         self.match: Match[R, T] = Match(pattern, {}, self)
@@ -213,8 +213,10 @@ class Group(Generic[R, T]):
                     for rule, target in self._members
                     if not rule.regions or (region and region in rule.regions)
                 ]
-                gone = [rule for rule in self._absent if not rule.regions or (region and region in rule.regions)]
-                pools[region] = _by_method(serving, gone, weigh, self._phase)
+                on_disconnect = [
+                    rule for rule in self._absent if not rule.regions or (region and region in rule.regions)
+                ]
+                pools[region] = _by_method(serving, on_disconnect, weigh, self._phase)
         except ValueError as error:
             raise ValueError(f"rules of {self.pattern}: {error}") from error
         return pools
@@ -250,7 +252,7 @@ class _Pool(Generic[R, T]):
         self._choices = choices
         self._weighted = tuple(index for index, choice in enumerate(choices) if choice.weight)
         self.only = choices[self._weighted[0]] if len(self._weighted) == 1 else None
-        """That gets each request, where all versions are healthy and none is asked for."""
+        """That gets each request, if all versions are healthy and none is asked for."""
         self._versioned = any(choice.rule.version is not None for choice in choices)
         self._phase = phase
         self._cycle = Cycle([choice.weight for choice in choices], phase)
@@ -317,12 +319,12 @@ _Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
 
 
 def _by_method(
-    serving: list[tuple[R, T]], gone: list[R], weigh: Weigh[R, T], phase: float
+    serving: list[tuple[R, T]], on_disconnect: list[R], weigh: Weigh[R, T], phase: float
 ) -> dict[str, _Pool[R, T] | Refusal]:
     if not serving:
         return {"": _NO_RULE}
     methods = [_methods(rule) for rule, _ in serving]
-    missing = [_methods(rule) for rule in gone]
+    missing = [_methods(rule) for rule in on_disconnect]
     named = {method for some in [*methods, *missing] if some is not None for method in some}
     pools: dict[str, _Pool[R, T] | Refusal] = {}
     for method in {"", *named}:

@@ -11,7 +11,7 @@ class Stickiness:
     Weighted rendezvous hashing: key and variant give a number u in (0, 1), the same in each process
     and after each restart, and the variant with the highest -weight / ln(u) has the client. Shares
     are as the weights, and a score depends on nothing but its own variant. So where one weight rises
-    and the others stay, no client leaves that variant and none moves between the others; where a
+    and the others stay, no client leaves that variant and none moves between the others; if a
     variant goes, only its own clients move. (Schindelhauer and Schomaker, "Weighted Distributed Hash
     Tables", SPAA 2005.)
 

@@ -16,12 +16,12 @@ def interleave(weights: Sequence[int]) -> tuple[int, ...]:
 
     Repeated without end, any window as long as the sum of the weights holds each index exactly as
     often as its weight says, and the picks of one index are spread, not bunched: (80, 20) gives
-    0 0 1 0 0. An index of weight 0 never appears; where all are 0, the cycle is empty.
+    0 0 1 0 0. An index of weight 0 never appears; if all are 0, the cycle is empty.
 
     The algorithm is that of nginx's upstream module: in each round every index gains its weight, and
     the one that has most, the first among equals, is picked and pays the sum.
 
-    Raises ValueError for a negative weight, and where the cycle is longer than MAX_CYCLE.
+    Raises ValueError for a negative weight, and if the cycle is longer than MAX_CYCLE.
     """
     if any(weight < 0 for weight in weights):
         raise ValueError(f"weights must not be negative: {list(weights)}")
@@ -60,7 +60,7 @@ class Cycle:
         self._calls = itertools.count(int(phase * self._length))
 
     def next(self) -> int | None:
-        """The index whose turn it is; None where all weights are 0."""
+        """The index whose turn it is; None if all weights are 0."""
         if not self._length:
             return None
         # One step of count() is atomic, so that no two threads get the same turn and none is lost.

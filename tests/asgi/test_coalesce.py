@@ -25,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from starlette_wasm import Call, WasmMiddleware, WasmRoute, wasm_endpoint, wasm_route
-from starlette_wasm.asgi.coalesce import send_whole
+from starlette_wasm.asgi.coalesce import send_in_one_write
 
 HTTP = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
 GET = b"GET %s HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -207,7 +207,7 @@ def test_continue_is_sent_only_for_a_body_that_is_awaited(tmp_path: Path, http: 
 
 
 class Cycle:
-    """As far as send_whole() looks at what answers a request in uvicorn."""
+    """As far as send_in_one_write() looks at what answers a request in uvicorn."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
@@ -247,7 +247,7 @@ def test_what_was_sent_before_an_error_is_written(cycle: Cycle) -> None:
         cycle.transport.write(b"head")
 
     with pytest.raises(RuntimeError, match="shorter"):
-        asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+        asyncio.run(send_in_one_write(cycle.receive, send, 200, [], b"body"))
     assert transport.writes == [b"head"]
     assert cycle.transport is transport
 
@@ -262,7 +262,7 @@ def test_a_connection_is_closed_behind_what_was_sent(cycle: Cycle) -> None:
             cycle.transport.close()
             assert cycle.transport.is_closing()
 
-    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    asyncio.run(send_in_one_write(cycle.receive, send, 200, [], b"body"))
     assert transport.writes == [b"tartbody", "closed"]
 
 
@@ -273,7 +273,7 @@ def test_nothing_is_held_for_another_server() -> None:
     async def send(message: Message) -> None:
         assert cycle.transport is transport
 
-    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    asyncio.run(send_in_one_write(cycle.receive, send, 200, [], b"body"))
 
 
 def test_nothing_is_written_to_a_client_that_has_gone_meanwhile(cycle: Cycle) -> None:
@@ -284,7 +284,7 @@ def test_nothing_is_written_to_a_client_that_has_gone_meanwhile(cycle: Cycle) ->
         if message["type"] == "http.response.body":
             transport.close()
 
-    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    asyncio.run(send_in_one_write(cycle.receive, send, 200, [], b"body"))
     assert transport.writes == ["closed"]
 
 
@@ -305,6 +305,6 @@ def test_the_next_request_begins_with_nothing_held(cycle: Cycle) -> None:
         if message["type"] == "http.response.body":
             cycle.on_response()
 
-    asyncio.run(send_whole(cycle.receive, send, 200, [], b"body"))
+    asyncio.run(send_in_one_write(cycle.receive, send, 200, [], b"body"))
     assert seen == [([b"partpart"], True)]
     assert transport.writes == [b"partpart"]

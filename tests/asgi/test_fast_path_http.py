@@ -20,9 +20,9 @@ from starlette.routing import BaseRoute
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime
 from starlette_wasm.asgi import serve as serving
-from starlette_wasm.canary.state import Live
+from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.engine import instance
-from starlette_wasm.engine.fast_path import Quick
+from starlette_wasm.engine.fast_path import FastPath
 from starlette_wasm.telemetry import Telemetry
 from starlette_wasm.telemetry.observation import Observation
 
@@ -50,23 +50,23 @@ Kinds = Counter[str]
 
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
-    """What Quick.ask() gave: ``tuple``, ``Begun`` or ``NoneType``."""
-    seen, ask = Kinds(), Quick.ask
+    """What FastPath.dispatch() gave: ``tuple``, ``Started`` or ``NoneType``."""
+    seen, ask = Kinds(), FastPath.dispatch
 
-    def watched(self: Quick, *given: Any) -> Any:
+    def watched(self: FastPath, *given: Any) -> Any:
         found = ask(self, *given)
         seen[type(found).__name__] += 1
         return found
 
-    monkeypatch.setattr(Quick, "ask", watched)
+    monkeypatch.setattr(FastPath, "ask", watched)
     return seen
 
 
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take away all that is compiled."""
-    patch.setattr(Quick, "ask", lambda *given: None)
-    patch.setattr(instance, "hot", None)
-    patch.setattr(serving, "hot", None)
+    patch.setattr(FastPath, "ask", lambda *given: None)
+    patch.setattr(instance, "native", None)
+    patch.setattr(serving, "native", None)
 
 
 def rules(folder: Path) -> JSON:
@@ -120,7 +120,7 @@ def test_all_answers_are_the_same_without_it(
 
     async def main() -> None:
         short, counted = await answers(wasm, debug=True)
-        assert min(kinds["tuple"], kinds["Begun"], kinds["NoneType"]) > 40, kinds
+        assert min(kinds["tuple"], kinds["Started"], kinds["NoneType"]) > 40, kinds
         with monkeypatch.context() as patch:
             without(patch)
             long, counted_then = await answers(wasm, debug=True)
@@ -142,15 +142,15 @@ def test_all_answers_are_the_same_without_it(
         ("GET", "/route/a", "tuple"),
         ("HEAD", "/short/a", "NoneType"),
         ("GET", "/short/%C3%A9", "NoneType"),
-        ("GET", "/none/a", "Begun"),
-        ("GET", "/reset/a", "Begun"),
-        ("GET", "/unchanged/a", "Begun"),
-        ("GET", "/base64/a", "Begun"),
-        ("GET", "/long/a", "Begun"),
-        ("GET", "/broken/a", "Begun"),
-        ("GET", "/trap/a?mode=unreachable", "Begun"),
-        ("GET", "/exit3/a", "Begun"),
-        ("GET", "/flood_stdout/a", "Begun"),
+        ("GET", "/none/a", "Started"),
+        ("GET", "/reset/a", "Started"),
+        ("GET", "/unchanged/a", "Started"),
+        ("GET", "/base64/a", "Started"),
+        ("GET", "/long/a", "Started"),
+        ("GET", "/broken/a", "Started"),
+        ("GET", "/trap/a?mode=unreachable", "Started"),
+        ("GET", "/exit3/a", "Started"),
+        ("GET", "/flood_stdout/a", "Started"),
     ],
 )
 def test_which_way_a_request_goes(tmp_path: Path, kinds: Kinds, method: str, path: str, kind: str) -> None:
@@ -172,7 +172,7 @@ def test_a_guest_that_never_ends_meets_its_deadline_and_others_are_served(tmp_pa
         async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
             busy, others = asyncio.create_task(http.get("/spin/a")), 0
             await eventually(lambda: runtime.stats()["live"])
-            assert kinds == {"Begun": 1}
+            assert kinds == {"Started": 1}
             while not busy.done():
                 assert (await http.get("/short/a")).text == "ok"
                 others += 1
@@ -195,12 +195,12 @@ def test_what_ends_meanwhile(tmp_path: Path, kinds: Kinds, end: str) -> None:
             engine = runtime.engine
             busy = asyncio.create_task(http.get("/spin/a"))
             await eventually(lambda: runtime.stats()["live"])
-            assert kinds == {"Begun": 1}
+            assert kinds == {"Started": 1}
             if end == "module":
                 runtime.target("spin").function.module.close()
                 assert (await busy).status_code == 504
                 assert (await http.get("/spin/a")).json()["type"] == "wasm-trap"
-                assert kinds == {"Begun": 1, "NoneType": 1}
+                assert kinds == {"Started": 1, "NoneType": 1}
             elif end == "runtime":
                 await runtime.close()
                 assert (await busy).status_code == 503
@@ -223,7 +223,7 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
             statuses = Counter([(await http.get("/f")).status_code for _ in range(100)])
             assert kinds == {"tuple": 100}
             await runtime.canaries._look_at_all(10)
-            live: Live = runtime.canaries.all["f"]
+            live: CanaryState = runtime.canaries.all["f"]
             assert (live.stable.samples, live.canary.samples) == (statuses[200], statuses[201])
             assert statuses[201] > 0
             assert runtime.stats()["ok"] == 100
@@ -301,7 +301,7 @@ def test_a_guest_that_has_begun_is_dropped_where_the_long_way_cannot_be_gone(
             for name in ("broken", "base64", "long"):
                 with pytest.raises(AttributeError, match="decode"):
                     await app(scope_of(f"/{name}/a"), nothing, sent([]))
-            assert kinds == {"Begun": 3}
+            assert kinds == {"Started": 3}
             assert runtime.stats()["live"] == 0
 
     run(go())
@@ -334,7 +334,7 @@ def sent(into: list[Any]) -> Any:
 def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_goes_on(
     tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = WasmRuntime.ask
+    ask = WasmRuntime.try_fast_path
 
     def closing(self: WasmRuntime, *given: Any) -> Any:
         found = ask(self, *given)
@@ -346,7 +346,7 @@ def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_go
     async def go() -> None:
         async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:
             assert (await http.get("/long/a")).status_code == 503
-            assert kinds == {"Begun": 1}
+            assert kinds == {"Started": 1}
             assert runtime.stats()["live"] == 0
 
     run(go())

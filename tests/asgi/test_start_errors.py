@@ -1,4 +1,4 @@
-"""What is wrong stops the start, with one message that names file, key, value and mend."""
+"""What is wrong stops the start, with one message that names file, key, value and hint."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ app = Starlette(routes=ROUTES, middleware=[Middleware(WasmMiddleware, config="wa
 
 
 def failed_start(folder: Path, routes: str = "[]", **environ: str) -> str:
-    """What uvicorn says on stderr, where it does not start."""
+    """What uvicorn says on stderr, if it does not start."""
     (folder / "broken_app.py").write_text(SERVED.format(routes=routes))
     command = [sys.executable, "-m", "uvicorn", "broken_app:app", "--port", "0"]
     ended = subprocess.run(

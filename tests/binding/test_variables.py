@@ -48,8 +48,8 @@ def printed(wasm: dict[str, Any], path: str, headers: dict[str, str] | None = No
     found: list[str] = []
 
     async def go() -> None:
-        async with client(app(wasm)) as asks:
-            answer = await asks.get(path, headers=headers)
+        async with client(app(wasm)) as dispatcher:
+            answer = await dispatcher.get(path, headers=headers)
             assert answer.status_code == 200, answer.text
             found.extend(answer.content.decode().split("\0")[:-1])
 
@@ -104,10 +104,10 @@ def test_a_secret_reaches_the_guest_and_is_shown_nowhere(
     assert f"TOKEN={SECRET}" in printed(wasm | {"exposeEndpoints": True}, "/f")
 
     async def go() -> None:
-        async with client(app(wasm | {"exposeEndpoints": True})) as asks:
-            await asks.get("/f")
+        async with client(app(wasm | {"exposeEndpoints": True})) as dispatcher:
+            await dispatcher.get("/f")
             for path in ("/ready", "/metrics"):
-                assert SECRET not in (await asks.get(path)).text
+                assert SECRET not in (await dispatcher.get(path)).text
 
     run(go())
     assert SECRET not in caplog.text

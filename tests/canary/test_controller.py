@@ -45,11 +45,13 @@ async def serving(
     *,
     url: str = "",
     rule: dict[str, Any] | None = None,
-    heard: dict[str, bool] | None = None,
+    request_settings: dict[str, bool] | None = None,
     **keys: Any,
 ) -> AsyncIterator[tuple[WasmRuntime, httpx.AsyncClient]]:
     wasm = config(folder, {"/f": {"functionName": "f"} | (rule or {})}, canaries=[canary], exposeEndpoints=True, **keys)
-    runtime = WasmRuntime(wasm, settings(canary_url=url or f"sqlite:///{folder / 'canary.db'}", **(heard or {})))
+    runtime = WasmRuntime(
+        wasm, settings(canary_url=url or f"sqlite:///{folder / 'canary.db'}", **(request_settings or {}))
+    )
     app = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
     async with runtime, client(app) as http:
         yield runtime, http
@@ -418,7 +420,7 @@ def test_a_forced_version_does_not_reach_what_is_out(tmp_path: Path) -> None:
     functions(tmp_path)
 
     async def main() -> None:
-        async with serving(tmp_path, SLOW, heard={"allow_version_header": True}) as (runtime, http):
+        async with serving(tmp_path, SLOW, request_settings={"allow_version_header": True}) as (runtime, http):
             asked = {"x-wasm-version": "2"}
             assert await versions(http, 2, headers=asked) == {"v2": 2}
             assert await versions(http, 10, headers={"x-wasm-version": ""}) == {"v1": 9, "v2": 1}

@@ -153,11 +153,11 @@ def test_a_record_without_a_digest_gets_that_of_the_module_that_is_there(tmp_pat
         async with replica(tmp_path, "sqlite://") as runtime, http(runtime) as ask:
             await versions(ask, 20)
             await runtime.canaries.abort("f")
-            begun = await runtime.canaries.start("f")
-            assert begun.digest == ""
+            started = await runtime.canaries.start("f")
+            assert started.digest == ""
             await runtime.canaries._look_at_all(10)
             digest = runtime.deployment.functions["f", "2"].digest
-            assert (record(runtime).digest, record(runtime).epoch) == (digest, begun.epoch)
+            assert (record(runtime).digest, record(runtime).epoch) == (digest, started.epoch)
 
     run(main())
 

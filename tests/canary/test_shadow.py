@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette_wasm import WasmMiddleware, WasmRuntime
 from starlette_wasm.canary import shadow
 from starlette_wasm.canary.record import Record, Status
-from starlette_wasm.canary.state import Live
+from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.canary.tally import VersionTally
 from starlette_wasm.canary.window import Window
 from starlette_wasm.invocation.isolated import run as run_unheard
@@ -51,7 +51,7 @@ def serving(folder: Path, canary: dict[str, Any], **given: Any) -> tuple[WasmRun
     return runtime, client(Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)]))
 
 
-def live(runtime: WasmRuntime) -> Live:
+def live(runtime: WasmRuntime) -> CanaryState:
     return runtime.canaries.all["f"]
 
 

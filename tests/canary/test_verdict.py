@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from starlette_wasm import CanaryConfig
-from starlette_wasm.canary.verdict import Action, Looks, Rival, Verdict, judge
+from starlette_wasm.canary.verdict import Action, Baseline, Looks, Verdict, judge
 from starlette_wasm.canary.window import Window
 
 ADVANCE, HOLD, ROLL_BACK = Action.ADVANCE, Action.HOLD, Action.ROLL_BACK
@@ -24,7 +24,7 @@ def window(succeeded: int, failed: int = 0, slow: int = 0) -> Window:
 def verdict(
     canary: Window, stable: Window | None = None, seconds: float = 300, looks: Looks | None = None, **keys: Any
 ) -> Verdict:
-    return judge(config(**keys), canary, Rival(stable or Window()), seconds, looks or Looks())
+    return judge(config(**keys), canary, Baseline(stable or Window()), seconds, looks or Looks())
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_each_look_needs_stronger_evidence_than_the_one_before() -> None:
 
 
 def test_with_all_of_the_traffic_stables_past_counts_only_below_the_threshold() -> None:
-    past = Rival(window(10_000, 0), at_the_same_time=False)
+    past = Baseline(window(10_000, 0), at_the_same_time=False)
     assert judge(config(), window(950, 50), past, 10, Looks()).action is ROLL_BACK
     assert "than stable was before" in judge(config(), window(950, 50), past, 10, Looks()).reason
     assert judge(config(), window(991, 9), past, 300, Looks()).action is ADVANCE
-    assert judge(config(), window(0, 60), Rival(window(0, 900), at_the_same_time=False), 10, Looks()).action is (
+    assert judge(config(), window(0, 60), Baseline(window(0, 900), at_the_same_time=False), 10, Looks()).action is (
         ROLL_BACK
     )

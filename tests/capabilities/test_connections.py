@@ -111,7 +111,7 @@ async def test_an_answer_before_the_body_is_sent_ends_it() -> None:
         async with fetching() as there:
             guest = Guest(there, OPEN)
             header, _ = await guest("http.fetch", bytes(30 << 20), method="POST", url=upstream.origin)
-            assert header["ok"] or header["error"]["code"] == "upstream-failed"  # reset, where that came first
+            assert header["ok"] or header["error"]["code"] == "upstream-failed"  # reset, if that came first
             assert (await guest("http.fetch", url=upstream.origin))[1] == b"hello"
         assert [each.method for each in upstream.received] == ["POST", "GET"]
         assert upstream.connections == 2

@@ -81,7 +81,7 @@ def test_a_file_without_content_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="has no content") as caught:
         load_config(file)
     assert caught.value.file == str(file)
-    assert caught.value.mend == "restore the file, or write {} if it is meant to be a config without keys"
+    assert caught.value.hint == "restore the file, or write {} if it is meant to be a config without keys"
 
 
 def test_directories_of_a_mapping_or_model_count_from_the_working_directory(
@@ -369,9 +369,9 @@ BAD: list[tuple[Any, str | None, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "key", "problem", "mend"), BAD)
-def test_a_wrong_config_is_one_error_with_key_value_and_mend(
-    tmp_path: Path, data: dict[str, Any], key: str, problem: str, mend: str
+@pytest.mark.parametrize(("data", "key", "problem", "hint"), BAD)
+def test_a_wrong_config_is_one_error_with_key_value_and_hint(
+    tmp_path: Path, data: dict[str, Any], key: str, problem: str, hint: str
 ) -> None:
     file = tmp_path / "wasm.yaml"
     file.write_text(yaml.safe_dump(data, allow_unicode=True))
@@ -381,11 +381,11 @@ def test_a_wrong_config_is_one_error_with_key_value_and_mend(
         error = caught.value
         assert (error.file, error.key) == (name, key)
         assert problem in error.problem
-        assert mend in (error.mend or "")
+        assert hint in (error.hint or "")
 
 
 @pytest.mark.parametrize(
-    ("text", "problem", "mend"),
+    ("text", "problem", "hint"),
     [
         ("[a]", "['a'] is no mapping", "keys such as rules"),
         ("rules: [", "line 1, column 9", "correct the YAML"),
@@ -394,14 +394,14 @@ def test_a_wrong_config_is_one_error_with_key_value_and_mend(
         ("a: &a {<<: *a}", "nested too deeply", "keys such as rules"),
     ],
 )
-def test_wrong_yaml_is_an_error_with_its_line(tmp_path: Path, text: str, problem: str, mend: str) -> None:
+def test_wrong_yaml_is_an_error_with_its_line(tmp_path: Path, text: str, problem: str, hint: str) -> None:
     file = tmp_path / "wasm.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_config(file)
     assert caught.value.file == str(file)
     assert problem in caught.value.problem
-    assert mend in (caught.value.mend or "")
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_wrong_yaml_is_an_error_with_its_line(tmp_path: Path, text: str, problem
         "\ufeffx\u202ey\x85z: 1",
         "rules: *\ufeff",
     ],
-    ids=["key", "alias", "tag", "value", "mend", "characters", "alias characters"],
+    ids=["key", "alias", "tag", "value", "hint", "characters", "alias characters"],
 )
 def test_the_message_for_any_file_is_one_short_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "wasm.yaml"
@@ -537,5 +537,5 @@ def test_any_mapping_is_a_config_or_a_config_error(data: dict[Any, Any]) -> None
         complaint = error
     else:
         return
-    assert complaint.mend
+    assert complaint.hint
     assert len(str(complaint)) < 2000

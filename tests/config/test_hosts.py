@@ -84,7 +84,7 @@ def test_a_pattern_matches_exactly_what_it_says(
 
 
 @pytest.mark.parametrize(
-    ("text", "problem", "mend"),
+    ("text", "problem", "hint"),
     [
         ("", "is empty", "api.example.com"),
         ("bücher.example", "is not ASCII", "xn--"),
@@ -136,11 +136,11 @@ def test_a_pattern_matches_exactly_what_it_says(
         ("10.0.0.0/255.0.0.0", "is no network", "prefix length"),
     ],
 )
-def test_what_is_no_pattern_is_refused_with_a_mend(text: str, problem: str, mend: str) -> None:
+def test_what_is_no_pattern_is_refused_with_a_hint(text: str, problem: str, hint: str) -> None:
     with pytest.raises(HostSyntaxError) as caught:
         HostPattern.parse(text)
     assert problem in caught.value.problem
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
 
 
 @given(st.text(alphabet="*.:/[]@%a1x0-_\\ é", max_size=24) | st.text(max_size=24))

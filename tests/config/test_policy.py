@@ -258,9 +258,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "key", "problem", "mend"), BAD)
-def test_a_wrong_policy_is_one_error_with_file_key_value_and_mend(
-    tmp_path: Path, text: str, key: str | None, problem: str, mend: str
+@pytest.mark.parametrize(("text", "key", "problem", "hint"), BAD)
+def test_a_wrong_policy_is_one_error_with_file_key_value_and_hint(
+    tmp_path: Path, text: str, key: str | None, problem: str, hint: str
 ) -> None:
     file = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
@@ -268,7 +268,7 @@ def test_a_wrong_policy_is_one_error_with_file_key_value_and_mend(
     error = caught.value
     assert (error.file, error.key) == (str(file), key)
     assert problem in error.problem
-    assert mend in (error.mend or "")
+    assert hint in (error.hint or "")
     assert len(str(error)) < 700
 
 
@@ -329,7 +329,7 @@ def test_any_yaml_is_a_policy_or_a_config_error(tmp_path_factory: pytest.TempPat
     else:
         return
     assert complaint.file == str(file)
-    assert complaint.mend
+    assert complaint.hint
 
 
 def grant(host_path: Path, *, guest_path: str = "/data", readonly: bool = True) -> SandboxPolicy:

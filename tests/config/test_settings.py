@@ -147,9 +147,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "problem", "mend"), BAD)
-def test_a_wrong_value_is_one_error_with_name_value_and_mend(
-    field: str, value: str, problem: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("field", "value", "problem", "hint"), BAD)
+def test_a_wrong_value_is_one_error_with_name_value_and_hint(
+    field: str, value: str, problem: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variable = f"STARLETTE_WASM_{field.upper()}"
 
@@ -159,7 +159,7 @@ def test_a_wrong_value_is_one_error_with_name_value_and_mend(
         assert (caught.value.file, caught.value.key) == (file, key)
         assert value in caught.value.problem
         assert problem in caught.value.problem
-        assert mend in (caught.value.mend or "")
+        assert hint in (caught.value.hint or "")
 
     fails(None, field, **{field: value})
     (tmp_path / ".env").write_text(f"{variable}={value}")

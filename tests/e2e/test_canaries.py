@@ -125,7 +125,7 @@ def test_two_workers_on_one_file(serve: Callable[..., Server], folder: Path) -> 
     ("failing", "ends"), [(0, Status.PROMOTED), (13, Status.ROLLED_BACK)], ids=["healthy", "five-per-cent"]
 )
 def test_the_sample_apps_canary(serve: Callable[..., Server], tmp_path: Path, failing: int, ends: Status) -> None:
-    """With short steps, and where it is to fail another version 2."""
+    """With short steps, and if it is to fail another version 2."""
     shutil.copytree(ROOT / "sample_app", tmp_path / "sample_app")
     file = tmp_path / "sample_app" / "wasm.yaml"
     text, short = file.read_text(), 'canaryVersion: "2", stepSeconds: 1.0, latencyP99ThresholdMs: null}'

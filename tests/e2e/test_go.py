@@ -18,10 +18,10 @@ def test_a_go_handler_answers_under_a_policy(tmp_path: Path) -> None:
     wasm = config(tmp_path, {"/shop/{rest:path}": rule}, policies={"go": {"executionTimeoutMs": 20_000}})
 
     async def go() -> None:
-        async with client(app(wasm)) as asks:
+        async with client(app(wasm)) as dispatcher:
             for body in ("hello", "again"):
                 headers = {"x-name": "Jürgen €".encode()}
-                answer = await asks.post("/shop/x%2Fy?q=1", content=body, headers=headers)
+                answer = await dispatcher.post("/shop/x%2Fy?q=1", content=body, headers=headers)
                 assert answer.status_code == 200, answer.text
                 assert answer.text == f"/shop/x/y 1 Jürgen € {body.upper()}"
                 assert answer.headers["x-method"] == "POST"

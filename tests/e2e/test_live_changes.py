@@ -164,7 +164,7 @@ def test_sighup_to_a_worker_reloads_it_and_to_their_parent_restarts_them(
 
 
 def test_a_server_ends_with_its_terminal(tmp_path: Path, aot_cache: Path) -> None:
-    """SIGHUP is a reload only where it does not say that the terminal is gone."""
+    """SIGHUP is a reload only if it does not say that the terminal is gone."""
     prepare(tmp_path)
     (tmp_path / "served.py").write_text(
         "from starlette.applications import Starlette\n"

@@ -200,7 +200,7 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(wat, guest, engine):
 
 
 def test_a_guard_that_cancels_its_body_ends_the_guest(guest, engine):
-    class Gone(Exception):
+    class OnDisconnect(Exception):
         pass
 
     @asynccontextmanager
@@ -211,13 +211,13 @@ def test_a_guard_that_cancels_its_body_ends_the_guest(guest, engine):
             yield
         except asyncio.CancelledError:
             task.uncancel()
-            raise Gone from None
+            raise OnDisconnect from None
         finally:
             timer.cancel()
 
     async def main():
         for name in ("spin", "sleep60"):
-            with pytest.raises(Gone):
+            with pytest.raises(OnDisconnect):
                 await Invocation(Plan(guest(name), Limits()), b"{}").run(time.monotonic() + 30, guard)
         await until(lambda: idle(engine))
 
@@ -505,7 +505,7 @@ def polled_in_loop(monkeypatch):
         return poll(self)
 
     monkeypatch.setattr(Invocation, "poll", noted)
-    monkeypatch.setattr(instance, "hot", None)  # its polls are not seen from Python
+    monkeypatch.setattr(instance, "native", None)  # its polls are not seen from Python
 
     def asked() -> bool:
         there = threading.get_ident() in threads

@@ -21,23 +21,23 @@ from support import command
 from starlette_wasm.asgi import serve as serving
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, Begun, Quick, fits
+from starlette_wasm.engine.fast_path import Answer, FastPath, Started, fits
 from starlette_wasm.engine.module import Module
-from starlette_wasm.engine.native.library import hot
+from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan, Preopen
 from starlette_wasm.engine.ticker import Ticker
 from starlette_wasm.exceptions import RequestTooLarge
 from starlette_wasm.protocols.edge import EdgeProtocol
 
-assert hot is not None
+assert native is not None
 Wat = Callable[[str], Module]
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
 NOT_GROWN = -2
 
 
-def quick(module: Module, **limits: Any) -> Quick:
-    return Quick(Plan(module, Limits(**limits)), EdgeProtocol().end("f", "1", 5000), ())
+def fast_path(module: Module, **limits: Any) -> FastPath:
+    return FastPath(Plan(module, Limits(**limits)), EdgeProtocol().end("f", "1", 5000), ())
 
 
 def constant(stdout: str) -> str:
@@ -51,31 +51,31 @@ def constant(stdout: str) -> str:
 HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "text/plain"}, "body": "hello\n"}))
 
 
-async def come(found: Answer | Begun | None) -> Outcome:
-    assert isinstance(found, Begun)
+async def come(found: Answer | Started | None) -> Outcome:
+    assert isinstance(found, Started)
     return await found.invocation.run(time.monotonic() + 5, nullcontext)
 
 
-def printed(asked: Quick, path: str = "/") -> bytes:
+def printed(asked: FastPath, path: str = "/") -> bytes:
     """By a guest that prints no answer."""
 
     async def main() -> bytes:
-        outcome = await come(asked.ask(SCOPE, path, {}, b"", ""))
+        outcome = await come(asked.dispatch(SCOPE, path, {}, b"", ""))
         assert outcome.end is End.OK
         return outcome.stdout
 
     return asyncio.run(main())
 
 
-def answered(asked: Quick, body: bytes = b"") -> Answer | Begun | None:
-    async def main() -> Answer | Begun | None:
-        return asked.ask(SCOPE, "/", {}, body, "")
+def answered(asked: FastPath, body: bytes = b"") -> Answer | Started | None:
+    async def main() -> Answer | Started | None:
+        return asked.dispatch(SCOPE, "/", {}, body, "")
 
     return asyncio.run(main())
 
 
 def test_each_request_has_a_key_of_its_own(wat: Wat) -> None:
-    asked = quick(wat(command("(drop (call $random_get (i32.const 0) (i32.const 32))) (call $print (i32.const 0) "
+    asked = fast_path(wat(command("(drop (call $random_get (i32.const 0) (i32.const 32))) (call $print (i32.const 0) "
                               "(i32.const 32))", "random_get")))  # fmt: skip
     drawn = {printed(asked) for _ in range(50)}
     assert len(drawn) == 50
@@ -83,7 +83,7 @@ def test_each_request_has_a_key_of_its_own(wat: Wat) -> None:
 
 
 def test_each_request_sees_the_time(wat: Wat) -> None:
-    asked = quick(
+    asked = fast_path(
         wat(
             command(
                 """(drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))
@@ -110,14 +110,14 @@ def test_each_request_sees_the_time(wat: Wat) -> None:
 
 
 def test_ids_differ(wat: Wat) -> None:
-    asked = quick(wat(HELLO))
+    asked = fast_path(wat(HELLO))
     ids = {dict(found[1])[b"x-request-id"] for _ in range(50) if isinstance(found := answered(asked), tuple)}
     assert len(ids) == 50
 
 
 def test_a_closed_module_is_left_to_python(engine: Engine) -> None:
     module = Module.compile(engine, capi.assemble(HELLO))
-    asked = quick(module)
+    asked = fast_path(module)
     assert isinstance(answered(asked), tuple)
     module.close()
     assert answered(asked) is None
@@ -125,26 +125,26 @@ def test_a_closed_module_is_left_to_python(engine: Engine) -> None:
 
 
 def test_where_there_is_no_room_it_is_left_to_python(engine: Engine, monkeypatch: pytest.MonkeyPatch, wat: Wat) -> None:
-    asked = quick(wat(HELLO))
+    asked = fast_path(wat(HELLO))
     monkeypatch.setattr(engine.state, "live", engine.config.max_instances)
     assert answered(asked) is None
 
 
 def test_outside_of_a_loop_nothing_is_held(wat: Wat) -> None:
     engine = Engine.shared(EngineConfig(max_instances=3))
-    asked = quick(Module.compile(engine, capi.assemble(HELLO)))
+    asked = fast_path(Module.compile(engine, capi.assemble(HELLO)))
     with pytest.raises(RuntimeError, match="no running event loop"):
-        asked.ask(SCOPE, "/", {}, b"", "")
+        asked.dispatch(SCOPE, "/", {}, b"", "")
     assert engine.state.live == 0
     assert engine.state.scratch
 
 
 def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> None:
     module = wat(command("unreachable"))
-    asked, scratches = quick(module), len(engine.scratches)
+    asked, scratches = fast_path(module), len(engine.scratches)
     for _ in range(3):
         found = answered(asked)
-        assert isinstance(found, Begun)
+        assert isinstance(found, Started)
         assert engine.state.live == 1
         assert len(module.live) == 1
         found.invocation.start()
@@ -158,17 +158,17 @@ def test_a_guest_that_is_given_up_leaves_nothing(engine: Engine, wat: Wat) -> No
 def test_one_that_nobody_goes_on_with_can_be_closed(body: str) -> None:
     engine = Engine.shared(EngineConfig(max_instances=3))
     module = Module.compile(engine, capi.assemble(command(body)))
-    asked = quick(module)
+    asked = fast_path(module)
     for _ in range(4):
         found = answered(asked)
-        assert isinstance(found, Begun)
+        assert isinstance(found, Started)
         found.invocation.close()
         assert engine.state.live == 0
         assert not module.live
     # The pool has room for three: none of the four is left in it.
-    begun = [answered(asked) for _ in range(3)]
-    for found in begun:
-        assert isinstance(found, Begun)
+    started = [answered(asked) for _ in range(3)]
+    for found in started:
+        assert isinstance(found, Started)
         found.invocation.start()
         found.invocation.close()
 
@@ -186,8 +186,8 @@ def test_only_guests_that_compute_are_fit(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_32_bits_do_not_reach_is_not_copied(wat: Wat, size: int) -> None:
     """Of such an input nothing is read: there is not as much of it here."""
     plan, scratch = Plan(wat(HELLO), Limits()), capi.Scratch()
-    assert hot is not None
-    assert hot.begin(scratch.at, plan.at, 0, plan.tail, len(plan.tail), b"", 0, b"", size) == NOT_GROWN
+    assert native is not None
+    assert native.begin(scratch.at, plan.at, 0, plan.template, len(plan.template), b"", 0, b"", size) == NOT_GROWN
     assert "failed to grow memory" in capi.take_error(scratch.error.value or 0)
     scratch.error.value = None
     capi.store_delete(scratch.owned()[0])
@@ -216,7 +216,7 @@ _HEADS = st.fixed_dictionaries(
 def _follows(scope: Any, limit: int) -> bool | str:
     """In Python."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "hot", None)
+        patch.setattr(serving, "native", None)
         try:
             return serving.body_follows(scope, limit)
         except RequestTooLarge as error:
@@ -225,8 +225,8 @@ def _follows(scope: Any, limit: int) -> bool | str:
 
 @given(_HEADS, st.sampled_from([0, 6, 7, 100, 1 << 30]))
 def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) -> None:
-    assert hot is not None
-    found = hot.follows(scope, limit, serving.MAX_HEAD)
+    assert native is not None
+    found = native.follows(scope, limit, serving.MAX_HEAD)
     assert found is None or found is _follows(scope, limit)
 
 
@@ -245,42 +245,42 @@ def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) ->
     ],
 )
 def test_whether_a_body_follows(version: str, headers: Any, follows: bool) -> None:
-    assert hot is not None
+    assert native is not None
     scope = {"method": "GET", "path": "/", "http_version": version, "headers": headers}
-    assert hot.follows(scope, 100, 1000) is follows
+    assert native.follows(scope, 100, 1000) is follows
     assert _follows(scope, 100) is follows
-    assert hot.follows({**scope, "method": "HEAD"}, 100, 1000) is follows
-    assert hot.follows({**scope, "method": "POST"}, 100, 1000) is True
+    assert native.follows({**scope, "method": "HEAD"}, 100, 1000) is follows
+    assert native.follows({**scope, "method": "POST"}, 100, 1000) is True
 
 
 def test_a_head_or_a_body_that_is_too_large_is_left_to_python() -> None:
-    assert hot is not None
+    assert native is not None
     large = {"method": "GET", "path": "/", "http_version": "1.1", "headers": [(b"content-length", b"101")]}
-    assert hot.follows(large, 100, 1000) is None
-    assert hot.follows({**large, "headers": [], "query_string": bytes(1000)}, 100, 1000) is None
-    assert hot.follows({**large, "headers": [], "query_string": bytes(999)}, 100, 1000) is False
+    assert native.follows(large, 100, 1000) is None
+    assert native.follows({**large, "headers": [], "query_string": bytes(1000)}, 100, 1000) is None
+    assert native.follows({**large, "headers": [], "query_string": bytes(999)}, 100, 1000) is False
 
 
 @pytest.mark.parametrize(
     "headers", [None, (), [None], [()], [(b"a",)], [("a", "b")], [[b"a", b"b"]], [(b"content-length", b"x")]]
 )
 def test_what_is_odd_is_left_to_python(headers: Any) -> None:
-    assert hot is not None
+    assert native is not None
     plain = {"method": "GET", "path": "/", "http_version": "1.1", "headers": []}
-    assert hot.follows(plain, 100, 100) is False
-    assert hot.follows(plain, -1, 100) is None
-    assert hot.follows(plain, 1 << 70, 100) is None
+    assert native.follows(plain, 100, 100) is False
+    assert native.follows(plain, -1, 100) is None
+    assert native.follows(plain, 1 << 70, 100) is None
     for key, odd in (("headers", headers), ("path", b"/"), ("query_string", ""), ("http_version", 1), ("method", b"")):
-        assert hot.follows({**plain, key: odd}, 100, 100) is None
+        assert native.follows({**plain, key: odd}, 100, 100) is None
     for key in ("headers", "path", "method"):
-        assert hot.follows({name: value for name, value in plain.items() if name != key}, 100, 100) is None
+        assert native.follows({name: value for name, value in plain.items() if name != key}, 100, 100) is None
 
 
 def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
     """200,000 requests, of which each second is left to Python in one way or another."""
     value, params, body = "v-é" * 3, {"name": "parameter"}, "é".encode() * 10
     scope = {**SCOPE, "headers": [*SCOPE["headers"], (b"x-a", value.encode("latin-1")), (b"x-request-id", b"abcdef")]}
-    good, bad = quick(wat(HELLO)), quick(wat(constant('{"status_code":200,"body":"\\u0041"}')))
+    good, bad = fast_path(wat(HELLO)), fast_path(wat(constant('{"status_code":200,"body":"\\u0041"}')))
     watched = [
         None,
         scope,
@@ -299,22 +299,22 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
         for i in range(count):
             match i % 10:
                 case 0:
-                    assert good.ask(scope, "/", params, b"\xff", "eu") is None
+                    assert good.dispatch(scope, "/", params, b"\xff", "eu") is None
                 case 1:
-                    assert good.ask(scope, "/", {"a": 1}, body, "eu") is None
+                    assert good.dispatch(scope, "/", {"a": 1}, body, "eu") is None
                 case 2:
-                    found = bad.ask(scope, "/", params, body, "eu")
-                    assert isinstance(found, Begun)
+                    found = bad.dispatch(scope, "/", params, body, "eu")
+                    assert isinstance(found, Started)
                     found.invocation.start()
                     found.invocation.close()
                 case 3:
-                    assert good.ask({}, "/", params, body, "eu") is None
+                    assert good.dispatch({}, "/", params, body, "eu") is None
                 case 4:
-                    assert hot is not None
-                    assert hot.follows(scope, 1, 100) is True
+                    assert native is not None
+                    assert native.follows(scope, 1, 100) is True
                 case _:
-                    found = good.ask(scope, "/", params, body, "eu")
-                    if isinstance(found, Begun):  # the machine was busy elsewhere for two milliseconds
+                    found = good.dispatch(scope, "/", params, body, "eu")
+                    if isinstance(found, Started):  # the machine was busy elsewhere for two milliseconds
                         found.invocation.close()
                         paused.append(i)
                     else:
@@ -345,17 +345,17 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
 
 
 def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
-    asked, process = quick(wat(constant("{"))), psutil.Process()
+    asked, process = fast_path(wat(constant("{"))), psutil.Process()
     text, control = b"a" * (48 << 20), b"\0" * (16 << 20)
     odd = {**SCOPE, "headers": [(b"host", b"[::1]")]}
 
     async def main() -> None:
         for scope, large, found in ((SCOPE, text, True), (odd, text, False), (SCOPE, control, False)):
             resident = process.memory_info().rss
-            begun = asked.ask(scope, "/", {}, large, "")
-            assert (begun is not None) == found
-            if begun is not None:
-                await come(begun)
+            started = asked.dispatch(scope, "/", {}, large, "")
+            assert (started is not None) == found
+            if started is not None:
+                await come(started)
             assert process.memory_info().rss - resident < 16 << 20  # its text has 48 or 96 MiB
 
     asyncio.run(main())

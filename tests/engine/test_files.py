@@ -521,7 +521,7 @@ def test_a_guest_that_may_wait_for_a_disk_never_runs_on_the_event_loop(wat, tree
         return poll(self)
 
     monkeypatch.setattr(Instance, "poll", polled)
-    monkeypatch.setattr(instance, "hot", None)  # its polls are not seen from Python
+    monkeypatch.setattr(instance, "native", None)  # its polls are not seen from Python
     calls = {
         "fd_readdir": "(i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 80)",
         "fd_sync": "(i32.const 3)",

@@ -66,7 +66,7 @@ def test_a_trap_names_file_and_line_of_each_frame(tmp_path: Path, guest: str, ca
 
 
 def test_a_trap_of_the_first_instruction_has_its_line(tmp_path: Path) -> None:
-    """The engine tells it as one of the function's head, where the table has no row."""
+    """The engine tells it as one of the function's head, if the table has no row."""
     lines = read(FOURTH)
     sections, _ = binary.split(FOURTH)
     sizes = [len(body) for body in binary.bodies(sections[binary.CODE])]
@@ -128,8 +128,8 @@ def test_a_directory_that_is_no_number_ends_the_reading() -> None:
 
 @pytest.mark.parametrize("filler", [b"\x80", b"\1"])
 def test_reading_takes_bounded_time_and_memory_whatever_it_holds(filler: bytes) -> None:
-    begun = section(FOURTH, ".debug_line")
-    program = begun + filler * ((1 << 20) // len(filler) - len(begun))
+    started = section(FOURTH, ".debug_line")
+    program = started + filler * ((1 << 20) // len(filler) - len(started))
     data = (len(program) - 4).to_bytes(4, "little") + program[4:]
     begin = time.monotonic()
     lines = read(with_section(FOURTH, ".debug_line", data))

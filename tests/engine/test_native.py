@@ -12,7 +12,7 @@ from support import GUESTS, command, run
 from starlette_wasm.engine import instance
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native import library as hot_module
-from starlette_wasm.engine.native.library import LIBRARY, SOURCES, Hot
+from starlette_wasm.engine.native.library import LIBRARY, SOURCES, NativeLibrary
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Preopen
 
@@ -22,17 +22,17 @@ LIMITS = Limits(memory_pages=64, time=0.3, stdout=1 << 20, stderr=4096)
 CHANGING = {"clocks", "poll", "randomness"}
 
 
-@pytest.fixture(params=["hot", "python"])
+@pytest.fixture(params=["native", "python"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "python":
-        monkeypatch.setattr(instance, "hot", None)
+        monkeypatch.setattr(instance, "native", None)
     return request.param
 
 
 def outcomes(module: Module, monkeypatch: pytest.MonkeyPatch, stdin: bytes, **options: object) -> list[Outcome]:
     found = []
-    for hot in (Hot(), None):
-        monkeypatch.setattr(instance, "hot", hot)
+    for native in (NativeLibrary(), None):
+        monkeypatch.setattr(instance, "native", native)
         outcome = run(module, stdin, **options)
         outcome.cpu_s = 0
         # What a thread still runs when its time is over is left to it, with what it has said.
@@ -45,7 +45,7 @@ def request(body: str = "", **query: str) -> bytes:
 
 
 def test_it_was_compiled() -> None:
-    assert hot_module.hot is not None
+    assert hot_module.native is not None
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in GUESTS.glob("*.wasm")))
@@ -95,20 +95,20 @@ def test_a_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, 
     changed.write_bytes(SOURCES[-1].read_bytes() + b"\n")
     monkeypatch.setattr(hot_module, "SOURCES", (*SOURCES[:-1], changed))
     with pytest.raises(ValueError, match="compiled from other sources"):
-        Hot()
+        NativeLibrary()
     assert hot_module.load() is None
 
 
 def test_without_the_library_a_warning_says_why_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def gone() -> Hot:
-        return Hot(tmp_path / LIBRARY.name)
+    def on_disconnect() -> NativeLibrary:
+        return NativeLibrary(tmp_path / LIBRARY.name)
 
-    monkeypatch.setattr(hot_module, "Hot", gone)
+    monkeypatch.setattr(hot_module, "NativeLibrary", on_disconnect)
     monkeypatch.setattr(hot_module, "_why_missing", [])
-    monkeypatch.setattr(hot_module, "hot", hot_module.load())
-    assert hot_module.hot is None
+    monkeypatch.setattr(hot_module, "native", hot_module.load())
+    assert hot_module.native is None
     hot_module.warn_if_missing()
     hot_module.warn_if_missing()
     (record,) = caplog.records

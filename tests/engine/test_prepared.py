@@ -15,7 +15,7 @@ from support import command
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, Begun, Quick
+from starlette_wasm.engine.fast_path import Answer, FastPath, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import PREPARED
 from starlette_wasm.engine.plan import Limits, Plan
@@ -44,16 +44,16 @@ def fresh_engine(max_instances: int = 3) -> Engine:
     return Engine.shared(EngineConfig(max_instances=max_instances, clock_resolution_ns=1_000_000 + next(_numbers)))
 
 
-def quick(engine: Engine, guest: str = COUNTS) -> Quick:
+def fast_path(engine: Engine, guest: str = COUNTS) -> FastPath:
     plan = Plan(Module.compile(engine, capi.assemble(guest)), Limits())
-    return Quick(plan, EdgeProtocol().end("f", "1", 5000), ())
+    return FastPath(plan, EdgeProtocol().end("f", "1", 5000), ())
 
 
-def ask(asked: Quick, body: bytes = b"", path: str = "/") -> Answer | Begun | None:
-    return asked.ask(SCOPE, path, {}, body, "")
+def ask(asked: FastPath, body: bytes = b"", path: str = "/") -> Answer | Started | None:
+    return asked.dispatch(SCOPE, path, {}, body, "")
 
 
-def bodies(found: list[Answer | Begun | None]) -> set[bytes]:
+def bodies(found: list[Answer | Started | None]) -> set[bytes]:
     assert all(isinstance(each, tuple) for each in found)
     return {each[2] for each in found if isinstance(each, tuple)}
 
@@ -69,7 +69,7 @@ async def swept() -> None:
 
 def test_each_request_has_a_fresh_instance() -> None:
     engine = fresh_engine()
-    asked = quick(engine)
+    asked = fast_path(engine)
 
     async def main() -> None:
         found = []
@@ -95,22 +95,22 @@ def test_what_is_prepared_gets_the_input_of_its_request() -> None:
            (call $print (i32.const 32) (i32.load (i32.const 8)))""",
         "fd_read",
     )
-    asked = quick(engine, echo)
+    asked = fast_path(engine, echo)
 
     async def main() -> None:
         for i in range(20):
             body = b"b" * (i * 3000)  # from 16 KiB on its io memory grows
             found = ask(asked, body, f"/{i}")
-            assert isinstance(found, Begun)  # a request is no answer
+            assert isinstance(found, Started)  # a request is no answer
             outcome = await found.invocation.run(asyncio.get_running_loop().time() + 9, no_guard)
             seen = json.loads(outcome.stdout)
             assert (seen["path"], seen["body"]) == (f"/{i}", body.decode() or None)
             assert seen["context"]["request_id"] == found.request_id
-            engine.state.last = None
+            engine.state.most_recent = None
             ask(quick_counts)
             await swept()
 
-    quick_counts = quick(engine)
+    quick_counts = fast_path(engine)
     run(main)
 
 
@@ -120,8 +120,8 @@ def no_guard() -> Any:
 
 def test_they_take_no_place_of_a_guest() -> None:
     engine = fresh_engine()
-    asked = [quick(engine) for _ in range(7)]
-    endless = quick(engine, command("(loop $on (br $on))"))
+    asked = [fast_path(engine) for _ in range(7)]
+    endless = fast_path(engine, command("(loop $on (br $on))"))
 
     async def main() -> None:
         for each in (*asked, *asked):
@@ -129,11 +129,11 @@ def test_they_take_no_place_of_a_guest() -> None:
             await swept()
         assert engine.prepared == 3  # and one is yet to be deleted
         ask(asked[0])
-        begun = [ask(endless) for _ in range(3)]  # as many as there may be
-        assert all(isinstance(each, Begun) for each in begun)
+        started = [ask(endless) for _ in range(3)]  # as many as there may be
+        assert all(isinstance(each, Started) for each in started)
         assert engine.state.live == 3
-        for each in begun:
-            assert isinstance(each, Begun)
+        for each in started:
+            assert isinstance(each, Started)
             each.invocation.drop()
         assert engine.state.live == 0
         assert bodies([ask(each) for each in asked]) == {b"A"}
@@ -143,7 +143,7 @@ def test_they_take_no_place_of_a_guest() -> None:
 
 def test_what_is_asked_seldom_is_not_prepared() -> None:
     engine = fresh_engine()
-    often, seldom = quick(engine), quick(engine)
+    often, seldom = fast_path(engine), fast_path(engine)
 
     async def main() -> None:
         for _ in range(100):
@@ -151,7 +151,7 @@ def test_what_is_asked_seldom_is_not_prepared() -> None:
         ask(seldom)
         await swept()
         assert engine.prepared == 1
-        assert not seldom._memory.place
+        assert not seldom._memory.slot
         for _ in range(BUSY + 1):
             ask(seldom)
         await swept()
@@ -162,8 +162,8 @@ def test_what_is_asked_seldom_is_not_prepared() -> None:
 
 def test_the_one_not_used_for_long_makes_room() -> None:
     engine = fresh_engine(PREPARED)
-    asked = [quick(engine) for _ in range(PREPARED)]
-    more = [quick(engine) for _ in range(3)]
+    asked = [fast_path(engine) for _ in range(PREPARED)]
+    more = [fast_path(engine) for _ in range(3)]
 
     async def main() -> None:
         for each in asked:
@@ -174,9 +174,9 @@ def test_the_one_not_used_for_long_makes_room() -> None:
                 assert isinstance(ask(each), tuple)
                 await swept()
         assert engine.prepared == PREPARED
-        places = [each._memory.place for each in more]
-        assert all(places)
-        assert all(each._memory.place for each in asked[8:])
+        slots = [each._memory.slot for each in more]
+        assert all(slots)
+        assert all(each._memory.slot for each in asked[8:])
 
     run(main)
 
@@ -184,7 +184,7 @@ def test_the_one_not_used_for_long_makes_room() -> None:
 @pytest.mark.parametrize("end", ["close", "forget", "rest"])
 def test_they_go_with_what_they_are_of(end: str) -> None:
     engine = fresh_engine()
-    first, second = quick(engine), quick(engine)
+    first, second = fast_path(engine), fast_path(engine)
 
     async def main() -> None:
         nonlocal first
@@ -211,10 +211,10 @@ def test_they_go_with_what_they_are_of(end: str) -> None:
 
 def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     engine = fresh_engine()
-    asked = quick(engine)
+    asked = fast_path(engine)
     loop = asyncio.new_event_loop()
 
-    async def stop() -> Answer | Begun | None:
+    async def stop() -> Answer | Started | None:
         loop.stop()
         return ask(asked)
 
@@ -222,7 +222,7 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     loop.run_forever()
     assert bodies([task.result()]) == {b"A"}
     loop.close()
-    assert engine.state.due
+    assert engine.state.cleanup_scheduled
 
     async def main() -> None:
         engine.ticker.touch()
@@ -235,7 +235,7 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
 
 def test_a_forked_child_leaves_them_alone() -> None:
     engine = fresh_engine()
-    asked = quick(engine)
+    asked = fast_path(engine)
 
     async def main() -> None:
         ask(asked)

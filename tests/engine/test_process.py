@@ -101,13 +101,13 @@ assert run(hello).end is End.OK and run(spin, limits=Limits(time=0.05)).end is E
 WITHOUT_HOT = "import starlette_wasm.engine.native.library as hot; hot.hot = None"
 
 
-@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["hot", "posix"])
+@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["native", "posix"])
 def test_a_forked_child_makes_an_engine_of_its_own(prelude):
     for _ in range(3):
         clean(python(FORK, prelude=prelude))
 
 
-@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["hot", "posix"])
+@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["native", "posix"])
 def test_a_fork_while_guests_run_leaves_both_processes_able_to_run_more(prelude):
     running = "threading.Thread(target=run, args=(load('spin'),), daemon=True).start(); time.sleep(0.05)\n"
     clean(python(running + FORK, prelude=prelude))
@@ -249,7 +249,7 @@ def test_the_ticker_rests_when_no_guest_has_come_for_a_while_and_starts_again(gu
 def test_a_ticker_that_another_thread_puts_to_rest_meanwhile_is_armed_again(engine, monkeypatch):
     async def main():
         ticker, loop = engine.ticker, asyncio.get_running_loop()
-        ticker.touch()
+        ticker.ensure_armed()
         resting = threading.Thread(target=ticker.rest)
 
         class Loop:
@@ -261,14 +261,14 @@ def test_a_ticker_that_another_thread_puts_to_rest_meanwhile_is_armed_again(engi
                 return False
 
         monkeypatch.setattr(ticker, "_loop", Loop())
-        ticker.touch()
+        ticker.ensure_armed()
         resting.join()
-        assert (engine.state.turns > 0) == ticker.armed
+        assert (engine.state.starts_until_check > 0) == ticker.armed
         monkeypatch.setattr(ticker, "_loop", loop)
         for _ in range(3):
-            ticker.touch()
+            ticker.ensure_armed()
             assert ticker.armed
-            assert 0 < engine.state.turns <= ticker_module._TURNS
+            assert 0 < engine.state.starts_until_check <= ticker_module._STARTS_UNTIL_CHECK
 
     asyncio.run(main())
 
@@ -285,14 +285,16 @@ def test_the_ticker_does_not_rest_while_a_guest_is_alive(guest, engine):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("lacking", "kind"), [([], HotTimer), (["hot"], NativeTimer), (["hot", "posix"], ThreadTimer)])
+@pytest.mark.parametrize(
+    ("lacking", "kind"), [([], HotTimer), (["native"], NativeTimer), (["native", "posix"], ThreadTimer)]
+)
 def test_each_kind_of_timer_ends_what_spins_and_rests(monkeypatch, lacking, kind):
     class Missing:
         def __init__(self, engine: int) -> None:
             raise OSError("no timers here")
 
-    if "hot" in lacking:
-        monkeypatch.setattr(ticker_module, "hot", None)
+    if "native" in lacking:
+        monkeypatch.setattr(ticker_module, "native", None)
     if "posix" in lacking:
         monkeypatch.setattr(ticker_module, "NativeTimer", Missing)
     engine = Engine(EngineConfig(max_instances=5))

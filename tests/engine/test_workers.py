@@ -67,17 +67,17 @@ class Job:
     """Runs until it is told to end."""
 
     def __init__(self) -> None:
-        self.begun, self.end = threading.Event(), threading.Event()
+        self.started, self.end = threading.Event(), threading.Event()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        self.begun.set()
+        self.started.set()
         assert self.end.wait(60)
         return True
 
 
 def give_up(pool: Workers, *jobs: Job) -> None:
     for job in jobs:
-        assert job.begun.wait(60)
+        assert job.started.wait(60)
         pool.give_up(job)
     time.sleep(workers.STUCK_AFTER)
     pool.relieve()
@@ -92,12 +92,12 @@ def test_no_more_threads_are_replaced_than_there_are(caplog):
     assert (pool.stuck, pool.replaced) == (2, 2)
     give_up(pool, *jobs[2:4])
     assert (pool.stuck, pool.replaced, pool.busy, pool.waiting) == (4, 2, 4, 2)
-    assert not jobs[4].begun.is_set()
+    assert not jobs[4].started.is_set()
     assert "not replaced, as 2 are already" in caplog.text
     for job in jobs:
         job.end.set()
     for job in jobs[4:]:
-        assert job.begun.wait(60)
+        assert job.started.wait(60)
     deadline = time.monotonic() + 60
     while pool.busy or pool.stuck:
         assert time.monotonic() < deadline
@@ -109,7 +109,7 @@ def test_where_no_thread_can_be_started_the_stuck_one_goes_on_when_it_can(monkey
     pool = Workers(1, 0)
     stuck, after = Job(), Job()
     pool.submit(stuck)
-    assert stuck.begun.wait(60)
+    assert stuck.started.wait(60)
 
     def refuse(self) -> None:
         raise RuntimeError("can't start new thread")
@@ -121,7 +121,7 @@ def test_where_no_thread_can_be_started_the_stuck_one_goes_on_when_it_can(monkey
         assert "not replaced: can't start new thread" in caplog.text
         pool.submit(after)
         stuck.end.set()
-        assert after.begun.wait(60)
+        assert after.started.wait(60)
     after.end.set()
 
 
@@ -129,14 +129,14 @@ def test_a_job_that_ends_in_time_is_not_stuck():
     pool = Workers(1, 0)
     job = Job()
     pool.submit(job)
-    assert job.begun.wait(60)
+    assert job.started.wait(60)
     pool.give_up(job)
     pool.relieve()
     assert pool.stuck == 0
     job.end.set()
     give = Job()
     pool.submit(give)
-    assert give.begun.wait(60)
+    assert give.started.wait(60)
     time.sleep(workers.STUCK_AFTER)
     pool.relieve()
     assert (pool.stuck, pool.replaced) == (0, 0)
@@ -147,11 +147,11 @@ def test_the_next_job_replaces_a_stuck_thread_where_no_event_loop_did():
     pool = Workers(1, 0)
     stuck, after = Job(), Job()
     pool.submit(stuck)
-    assert stuck.begun.wait(60)
+    assert stuck.started.wait(60)
     pool.give_up(stuck)
     time.sleep(workers.STUCK_AFTER)
     pool.submit(after)
-    assert after.begun.wait(60)
+    assert after.started.wait(60)
     assert pool.replaced == 1
     stuck.end.set()
     after.end.set()
@@ -172,7 +172,7 @@ def test_at_rest_no_thread_is_left_until_the_next_job():
         jobs = [Job(), Job()]
         for job in jobs:
             pool.submit(job)
-            assert job.begun.wait(60)
+            assert job.started.wait(60)
         assert len(of_kernel() - before) == 2
         for job in jobs:
             job.end.set()
@@ -186,7 +186,7 @@ def test_a_busy_thread_is_not_waited_for_longer_than_told_and_leaves_after_its_j
     pool = Workers(1, 0)
     job = Job()
     pool.submit(job)
-    assert job.begun.wait(60)
+    assert job.started.wait(60)
     rest(pool, 0.01)
     assert (pool._threads, pool.busy) == (1, 1)
     job.end.set()
@@ -199,14 +199,14 @@ def test_a_job_that_comes_while_the_threads_rest_is_done():
         pool = Workers(1, 0)
         first, second = Job(), Job()
         pool.submit(first)
-        assert first.begun.wait(60)
+        assert first.started.wait(60)
         resting = asyncio.create_task(pool.rest(time.monotonic() + 600))
         await asyncio.sleep(0)
         pool.submit(second)
         first.end.set()
         async with asyncio.timeout(60):
             await resting
-        assert second.begun.wait(60)
+        assert second.started.wait(60)
         second.end.set()
         await pool.rest(time.monotonic() + 60)
         assert pool._threads == 0

@@ -67,7 +67,7 @@ def test_an_empty_directory_has_no_functions(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["none", "file"])
-def test_a_directory_that_cannot_be_read_is_an_error_with_the_mend(tmp_path, name):
+def test_a_directory_that_cannot_be_read_is_an_error_with_the_hint(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"functionsDir: cannot be read: .*laid out as <name>/v<version>") as caught:
         Catalog(tmp_path / name)
@@ -124,7 +124,7 @@ def test_a_manifest_says_what_a_version_needs(functions):
         ("a: [", "", "line 1"),
     ],
 )
-def test_a_wrong_manifest_is_an_error_that_names_file_key_and_mend(functions, text, key, problem):
+def test_a_wrong_manifest_is_an_error_that_names_file_key_and_hint(functions, text, key, problem):
     root = functions("a/v1")
     (root / "a/v1/function.yaml").write_text(text)
     with pytest.raises(ConfigError, match=rf"function\.yaml: .*{key}.*{problem}"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from starlette_wasm.sync.backoff import LONGEST_PAUSE, LoadCircuit
+from starlette_wasm.sync.backoff import LONGEST_PAUSE, Backoff
 
 
 class Clock:
@@ -13,12 +13,12 @@ class Clock:
 
 
 def test_what_never_failed_is_not_held_back():
-    LoadCircuit().check("a")
+    Backoff().check("a")
 
 
 def test_a_failure_is_raised_again_until_its_pause_is_over_and_the_pause_doubles():
     clock = Clock()
-    circuit = LoadCircuit(clock)
+    circuit = Backoff(clock)
     for pause in (1, 2, 4, 8):
         error = ValueError(f"failed, {pause}")
         assert circuit.failed("a", error) == pause
@@ -33,7 +33,7 @@ def test_a_failure_is_raised_again_until_its_pause_is_over_and_the_pause_doubles
 
 def test_in_another_state_it_is_tried_at_once_and_the_pause_begins_anew():
     clock = Clock()
-    circuit = LoadCircuit(clock)
+    circuit = Backoff(clock)
     circuit.failed("a", ValueError(), "old")
     assert circuit.failed("a", ValueError(), "old") == 2
     circuit.check("a", "new")
@@ -45,12 +45,12 @@ def test_in_another_state_it_is_tried_at_once_and_the_pause_begins_anew():
 
 
 def test_the_pause_has_an_end():
-    circuit = LoadCircuit(Clock())
+    circuit = Backoff(Clock())
     assert [circuit.failed("a", ValueError()) for _ in range(20)][-1] == LONGEST_PAUSE
 
 
 def test_a_success_forgets_the_failures():
-    circuit = LoadCircuit(Clock())
+    circuit = Backoff(Clock())
     circuit.failed("a", ValueError())
     circuit.failed("a", ValueError())
     circuit.succeeded("a")
@@ -61,7 +61,7 @@ def test_a_success_forgets_the_failures():
 
 
 def test_only_so_many_are_remembered():
-    circuit = LoadCircuit(Clock())
+    circuit = Backoff(Clock())
     for key in range(1500):
         circuit.failed(key, KeyError(key))
     assert len(circuit) == 1000

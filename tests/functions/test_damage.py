@@ -11,7 +11,7 @@ from damage_cache import flip_bits
 HERE = Path(__file__).parent
 
 
-def test_flipped_bits_are_never_loaded_and_always_mended(tmp_path):
+def test_flipped_bits_are_never_loaded_and_always_hinted(tmp_path):
     assert flip_bits(tmp_path / "cache", 400, seed=1, mend_every=100) == 4
 
 

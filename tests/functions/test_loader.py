@@ -20,7 +20,7 @@ from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
 from starlette_wasm.functions.compiler import CompileLimits, Compiler
 from starlette_wasm.functions.loader import load, load_all, open_cache
-from starlette_wasm.sync.backoff import LoadCircuit
+from starlette_wasm.sync.backoff import Backoff
 
 GUESTS = Path(__file__).parent.parent / "guests"
 MINIMAL = '(memory (export "memory") 1) (func (export "_start"))'
@@ -67,7 +67,7 @@ def test_a_changed_module_and_another_engine_are_compiled_again(engine, cache, t
     assert not load(engine, source(file), cache).cached
 
 
-def test_damaged_code_is_compiled_again_and_mended(engine, cache, caplog):
+def test_damaged_code_is_compiled_again_and_hinted(engine, cache, caplog):
     load(engine, guest("hello"), cache)
     (file,) = cache.directory.glob("*.cwasm")
     whole = file.read_bytes()
@@ -193,7 +193,7 @@ def bomb(tmp_path):
     return source(tmp_path / "bomb.wasm", "bomb")
 
 
-def test_a_bomb_is_an_error_that_names_file_limit_and_mend_while_others_load(engine, cache, bomb):
+def test_a_bomb_is_an_error_that_names_file_limit_and_hint_while_others_load(engine, cache, bomb):
     wanted = rf"AOT compile failed {bomb.file}: compiling it takes more than 128 MiB of memory \(compile_memory_mb\); "
     with pytest.raises(CompileError, match=wanted):
         load_all(engine, [bomb, guest("hello"), guest("echo")], cache, limits=CompileLimits(memory=128 << 20))
@@ -206,7 +206,7 @@ def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(eng
     compile = Compiler.compile
     monkeypatch.setattr(Compiler, "compile", lambda self, wasm: (tries.append(len(wasm)), compile(self, wasm))[1])
     clock = Clock()
-    circuit = LoadCircuit(clock)
+    circuit = Backoff(clock)
     for now, tried in ((0, 1), (0.9, 1), (1, 2), (2.9, 2), (3, 3)):
         clock.now = now
         with pytest.raises(CompileError, match=r"bomb\.wasm: compiling it takes more than"):
@@ -217,7 +217,7 @@ def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(eng
 
 
 def test_a_module_that_was_changed_is_compiled_at_once(engine, bomb):
-    circuit = LoadCircuit(Clock())
+    circuit = Backoff(Clock())
     with pytest.raises(CompileError):
         load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
     bomb.file.write_bytes((GUESTS / "hello.wasm").read_bytes())

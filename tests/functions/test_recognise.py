@@ -60,7 +60,7 @@ def test_a_misplaced_function_is_found(tmp_path: Path) -> None:
     (tmp_path / "flat.wasm").touch()
     (tmp_path / "empty").mkdir()
     catalog = Catalog(functions)
-    for name, mend in {
+    for name, hint in {
         "bare": f"move {tmp_path}/bare/bare.wasm to {tmp_path}/bare/v1/bare.wasm",
         "numbered": f"rename {tmp_path}/numbered/1 to v1",
         "flat": f"move {tmp_path}/flat.wasm to {tmp_path}/flat/v1/flat.wasm",
@@ -68,7 +68,7 @@ def test_a_misplaced_function_is_found(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(FunctionNotFound) as caught:
             catalog.get(name)
-        assert str(caught.value).endswith(mend)
+        assert str(caught.value).endswith(hint)
     with pytest.raises(FunctionNotFound, match=r"there is none$"):
         catalog.get("../etc")
 

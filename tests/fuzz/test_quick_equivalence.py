@@ -222,8 +222,8 @@ class OtherDict:
     [
         ({}, {}),
         *(
-            ({name: value for name, value in PLAIN_SCOPE.items() if name != gone}, {})
-            for gone in ("method", "headers", "path")
+            ({name: value for name, value in PLAIN_SCOPE.items() if name != on_disconnect}, {})
+            for on_disconnect in ("method", "headers", "path")
         ),
         ({**PLAIN_SCOPE, "method": None}, {}),
         ({**PLAIN_SCOPE, "method": b"GET"}, {}),
@@ -327,8 +327,8 @@ _PIECES = [
 def mutated(draw: st.DrawFn) -> bytes:
     data = draw(st.sampled_from(_RIGHT))
     for _ in range(draw(st.integers(1, 2))):
-        at, gone = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
-        data = data[:at] + draw(st.just(b"") | st.sampled_from(_PIECES)) + data[at + gone :]
+        at, on_disconnect = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
+        data = data[:at] + draw(st.just(b"") | st.sampled_from(_PIECES)) + data[at + on_disconnect :]
     return data
 
 

@@ -719,16 +719,16 @@ def test_a_client_that_goes_away_ends_it_wherever_it_is(tmp_path: Path) -> None:
         add_function(tmp_path, "sleep60")
         steps = {"parallel": [{"function": "a", **minute}, step("sleep60", timeoutMs=60_000)]}
         async with serving(tmp_path, steps) as ask:
-            gone = asyncio.Event()
-            begun = False
+            on_disconnect = asyncio.Event()
+            started = False
             sent: list[Any] = []
 
             async def receive() -> dict[str, Any]:
-                nonlocal begun
-                if not begun:
-                    begun = True
+                nonlocal started
+                if not started:
+                    started = True
                     return {"type": "http.request"}
-                await gone.wait()
+                await on_disconnect.wait()
                 return {"type": "http.disconnect"}
 
             async def send(message: Any) -> None:
@@ -739,7 +739,7 @@ def test_a_client_that_goes_away_ends_it_wherever_it_is(tmp_path: Path) -> None:
             app = WasmMiddleware(Starlette(), runtime=ask.runtime)
             task = asyncio.create_task(app(scope, receive, send))
             await eventually(lambda: ask.runtime.stats().get("wasm-trap") and ask.runtime.stats()["live"], within=20)
-            gone.set()
+            on_disconnect.set()
             await task
             assert sent[0]["status"] == 499
             await eventually(lambda: ask.runtime.stats()["live"] == ask.runtime.stats()["running"] == 0)

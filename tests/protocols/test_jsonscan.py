@@ -347,8 +347,8 @@ _VALUES = st.recursive(
 @example({"s": "\ud800"}, True)
 def test_the_quick_reader_gives_what_the_scanner_gives_or_nothing(document, ascii_only):
     data = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    quick = read_plain(data, KINDS)
-    assert quick is None or quick == scan(data, KINDS)[0]
+    fast_path = read_plain(data, KINDS)
+    assert fast_path is None or fast_path == scan(data, KINDS)[0]
 
 
 @given(st.text(alphabet='{}[]:,"\\sihbu01e-. \t\n', max_size=40))
@@ -359,8 +359,8 @@ def test_the_quick_reader_gives_what_the_scanner_gives_or_nothing(document, asci
 @example('{"i":1000000000000000000}')
 @example('{"i":-100000000000000000}')
 def test_the_quick_reader_takes_nothing_that_the_scanner_refuses(text):
-    quick = read_plain(text.encode(), KINDS)
-    assert quick is None or quick == scan(text.encode(), KINDS)[0]
+    fast_path = read_plain(text.encode(), KINDS)
+    assert fast_path is None or fast_path == scan(text.encode(), KINDS)[0]
 
 
 LONG_ANSWERS = {

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette_wasm import EdgeRequest, EdgeResponse, WasmRuntime
 from starlette_wasm.asgi.middleware import WasmMiddleware
 from starlette_wasm.binding.target import Target
-from starlette_wasm.config.settings import Heard
+from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import Catalog, HealthCheck
@@ -158,7 +158,7 @@ def test_the_reason_of_a_503_is_health_or_region(tmp_path: Path) -> None:
         rules = [{"version": "2", "regions": ["here"]}]
         async with serving(tmp_path, rules) as served:
             served.runtime.settings = settings(debug=True, trust_region_header=True)
-            served.runtime.heard = Heard.of(served.runtime.settings)
+            served.runtime.request_settings = RequestSettings.of(served.runtime.settings)
             served.switch(on=False)
             await served.ready(503)
             here, there = [
@@ -352,7 +352,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("check", WRONG)
-def test_a_wrong_health_check_is_an_error_with_key_and_mend(tmp_path: Path, check: str) -> None:
+def test_a_wrong_health_check_is_an_error_with_key_and_hint(tmp_path: Path, check: str) -> None:
     add_function(tmp_path, "hello")
     (tmp_path / "functions/hello/v1/function.yaml").write_text(f"healthCheck: {check}\n")
     with pytest.raises(ConfigError, match=re.escape(WRONG[check])):

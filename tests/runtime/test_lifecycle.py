@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from starlette_wasm import ConfigError, EdgeRequest, RuntimeClosed, WasmMiddleware, WasmRoute, WasmRuntime
 from starlette_wasm.functions import compiler
-from starlette_wasm.sync.backoff import LoadCircuit
+from starlette_wasm.sync.backoff import Backoff
 
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2"}
 HERE = Path(__file__).parents[1]
@@ -118,13 +118,13 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
     code = """
         import asyncio, os
         from apps import app, client, settings
-        from starlette_wasm.engine.fast_path import Quick
+        from starlette_wasm.engine.fast_path import FastPath
 
-        asks, ask = [], Quick.ask
+        asks, ask = [], FastPath.dispatch
         def watched(*given):
             asks.append(ask(*given))
             return asks[-1]
-        Quick.ask = watched
+        FastPath.dispatch = watched
 
         async def ids(count):
             async with client(app("wasm.yaml")) as http:
@@ -176,7 +176,7 @@ def test_a_start_that_is_cancelled_leaves_the_others_theirs(tmp_path: Path, monk
 
 
 def test_a_start_that_failed_leaves_it_not_started_and_is_not_final(tmp_path: Path) -> None:
-    """Also where it had been closed before: a route with a runtime of its own starts it again."""
+    """Also if it had been closed before: a route with a runtime of its own starts it again."""
     wasm = with_canary(tmp_path)
     store = tmp_path / "missing" / "canary.db"
 
@@ -195,7 +195,7 @@ def test_a_start_that_failed_leaves_it_not_started_and_is_not_final(tmp_path: Pa
             store.parent.rmdir()
         with pytest.raises(ConfigError, match="canary_url"):
             await runtime.start()
-        runtime._failed_starts = LoadCircuit()  # the pause is over
+        runtime._failed_starts = Backoff()  # the pause is over
         store.parent.mkdir()
         async with client(Starlette(routes=[WasmRoute("/r", function="f", runtime=runtime)])) as http:
             assert (await http.get("/r")).text == "v1"

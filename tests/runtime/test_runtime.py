@@ -37,7 +37,7 @@ from starlette_wasm import (
     WasmRuntime,
 )
 from starlette_wasm.runtime import runtime as runtime_module
-from starlette_wasm.sync.backoff import LoadCircuit
+from starlette_wasm.sync.backoff import Backoff
 
 POLICIES: dict[str, JSON] = {
     "short": {"executionTimeoutMs": 100},
@@ -337,7 +337,7 @@ class Impatient:
     """An ASGI client that goes away when told to."""
 
     def __init__(self, app: Any, path: str) -> None:
-        self.gone = asyncio.Event()
+        self.on_disconnect = asyncio.Event()
         self.sent: list[Message] = []
         self._asked = False
         scope: Scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
@@ -345,7 +345,7 @@ class Impatient:
 
     async def _receive(self) -> Message:
         if self._asked:
-            await self.gone.wait()
+            await self.on_disconnect.wait()
             return {"type": "http.disconnect"}
         self._asked = True
         return {"type": "http.request", "body": b""}
@@ -367,12 +367,12 @@ def test_a_client_that_goes_away_ends_its_guest_and_leaves_the_queue(tmp_path: P
             first, second, third = (Impatient(middleware, f"/{how}") for _ in range(3))
             await eventually(lambda: runtime.stats()["running"] == 3)
             assert runtime.stats()["live"] == 1
-            second.gone.set()
+            second.on_disconnect.set()
             await eventually(second.task.done)
-            first.gone.set()
+            first.on_disconnect.set()
             await eventually(first.task.done)
             await eventually(lambda: runtime.stats()["live"] == 1)
-            third.gone.set()
+            third.on_disconnect.set()
             await eventually(lambda: runtime.stats()["live"] == runtime.stats()["running"] == 0)
             for each in (first, second, third):
                 await each.task
@@ -511,8 +511,8 @@ def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
 
     async def main() -> None:
         runtime = WasmRuntime(made, settings(aot_cache=False))
-        runtime._failed_starts = LoadCircuit(lambda: clock[0])
-        runtime._failed_loads = LoadCircuit(lambda: clock[0])
+        runtime._failed_starts = Backoff(lambda: clock[0])
+        runtime._failed_loads = Backoff(lambda: clock[0])
         starts = [runtime.start(for_request=True) for _ in range(8)]
         errors = await asyncio.gather(*starts, return_exceptions=True)
         assert {type(error) for error in errors} == {ModuleLoadError}
@@ -533,14 +533,14 @@ def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
     run(main())
 
 
-def test_an_app_without_lifespan_recovers_when_its_module_is_mended(tmp_path: Path) -> None:
+def test_an_app_without_lifespan_recovers_when_its_module_is_hinted(tmp_path: Path) -> None:
     made = config(tmp_path, {"/echo": "echo"})
     module = tmp_path / "functions/echo/v1/echo.wasm"
     whole = module.read_bytes()
     module.write_bytes(whole[:-100])
     runtime = WasmRuntime(made, settings())
     clock = [0.0]
-    runtime._failed_starts = LoadCircuit(lambda: clock[0])
+    runtime._failed_starts = Backoff(lambda: clock[0])
     wrapped = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
 
     async def main() -> None:

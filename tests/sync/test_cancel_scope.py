@@ -6,20 +6,20 @@ import asyncio
 
 import pytest
 
-from starlette_wasm.sync.cancel_scope import Interrupted, Interruptible, Interruptibles, Why
+from starlette_wasm.sync.cancel_scope import CancelScope, CancelScopes, Interrupted, Why
 
 
 def test_a_client_that_leaves_in_the_very_turn_in_which_the_body_ends_cancels_nothing_later() -> None:
     async def main() -> str:
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        on_disconnect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def leaves() -> None:
-            await gone
+            await on_disconnect
 
-        async with Interruptible(Interruptibles(), leaves):
+        async with CancelScope(CancelScopes(), leaves):
             await asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(gone.set_result, None)
+            asyncio.get_running_loop().call_soon(on_disconnect.set_result, None)
             asyncio.get_running_loop().call_soon(done.set_result, None)
             await done
         for _ in range(5):
@@ -31,11 +31,11 @@ def test_a_client_that_leaves_in_the_very_turn_in_which_the_body_ends_cancels_no
 
 def test_all_blocks_of_a_group_end_when_it_is_interrupted() -> None:
     async def main() -> list[Why]:
-        group = Interruptibles()
+        group = CancelScopes()
 
         async def block() -> Why:
             with pytest.raises(Interrupted) as caught:
-                async with Interruptible(group, None):
+                async with CancelScope(group, None):
                     await asyncio.sleep(60)
             return caught.value.why
 
@@ -49,10 +49,10 @@ def test_all_blocks_of_a_group_end_when_it_is_interrupted() -> None:
 
 def test_a_block_that_fails_while_it_is_interrupted_leaves_no_cancellation_behind() -> None:
     async def main() -> None:
-        group = Interruptibles()
+        group = CancelScopes()
 
         async def fails() -> None:
-            async with Interruptible(group, None):
+            async with CancelScope(group, None):
                 group.interrupt(Why.CLOSING)
                 try:
                     await asyncio.sleep(60)

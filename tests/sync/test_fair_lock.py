@@ -8,11 +8,11 @@ import threading
 import pytest
 from apps import eventually, run
 
-from starlette_wasm.sync.fair_lock import Turns
+from starlette_wasm.sync.fair_lock import FairLock
 
 
 def test_tasks_of_several_loops_run_one_at_a_time() -> None:
-    turns, inside, most, done = Turns(), 0, 0, 0
+    turns, inside, most, done = FairLock(), 0, 0, 0
     begin = threading.Barrier(3)
 
     async def worker() -> None:
@@ -39,7 +39,7 @@ def test_tasks_of_several_loops_run_one_at_a_time() -> None:
 
 def test_they_come_in_their_order_and_who_is_cancelled_takes_no_turn() -> None:
     async def main() -> None:
-        turns, came = Turns(), list[int]()
+        turns, came = FairLock(), list[int]()
 
         async def come(number: int) -> None:
             async with turns:
@@ -60,7 +60,7 @@ def test_they_come_in_their_order_and_who_is_cancelled_takes_no_turn() -> None:
 
 
 def test_an_error_ends_a_turn_and_a_loop_that_was_closed_gets_none() -> None:
-    turns = Turns()
+    turns = FairLock()
 
     async def fails() -> None:
         async with turns:

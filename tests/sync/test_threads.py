@@ -11,10 +11,10 @@ from starlette_wasm.sync.threads import FairThreads
 
 def test_each_tenant_has_its_share_and_one_thread_always() -> None:
     release = threading.Event()
-    begun: list[str] = []
+    started: list[str] = []
 
     def work(tenant: str) -> str:
-        begun.append(tenant)
+        started.append(tenant)
         assert release.wait(10)
         return tenant
 
@@ -22,34 +22,34 @@ def test_each_tenant_has_its_share_and_one_thread_always() -> None:
         threads = FairThreads("fair", most=4, each=2)
         tasks = [asyncio.create_task(threads.run(name, lambda name=name: work(name))) for name in "aaaabbbbcd"]
         until = time.monotonic() + 5
-        while len(begun) < 6 and time.monotonic() < until:
+        while len(started) < 6 and time.monotonic() < until:
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)
-        assert sorted(begun) == ["a", "a", "b", "b", "c", "d"]
+        assert sorted(started) == ["a", "a", "b", "b", "c", "d"]
         tasks[3].cancel()  # waits, and never begins
         await asyncio.sleep(0)
         release.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [each for each in results if isinstance(each, str)] == list("aaabbbbcd")
-        assert sorted(begun) == list("aaabbbbcd")
+        assert sorted(started) == list("aaabbbbcd")
 
     asyncio.run(main())
 
 
 def test_those_who_wait_take_turns() -> None:
-    begun: list[str] = []
+    started: list[str] = []
 
     async def main() -> None:
         threads = FairThreads("fair", most=1, each=1)
         release = threading.Event()
         names = ["a", *"aaaaa"]
-        tasks = [asyncio.create_task(threads.run("a", lambda: release.wait(10) and begun.append("a"))) for _ in names]
+        tasks = [asyncio.create_task(threads.run("a", lambda: release.wait(10) and started.append("a"))) for _ in names]
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(threads.run("b", lambda: begun.append("b")), 5)
-        assert begun == ["b"]
+        await asyncio.wait_for(threads.run("b", lambda: started.append("b")), 5)
+        assert started == ["b"]
         release.set()
         await asyncio.gather(*tasks)
-        assert begun == ["b", *names]
+        assert started == ["b", *names]
 
     asyncio.run(main())
 

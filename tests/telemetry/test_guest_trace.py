@@ -76,7 +76,7 @@ def test_each_sdk_starts_and_ends_spans_sets_attributes_and_records_events(
 @pytest.mark.parametrize("guest", GUESTS)
 @pytest.mark.parametrize("listening", [False, True])
 def test_where_nobody_records_all_goes_well(make: Make, guest: str, listening: bool) -> None:
-    """Without an SDK, and where the sampler drops the trace."""
+    """Without an SDK, and if the sampler drops the trace."""
     off = Collector(ALWAYS_OFF)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What it costs where nobody listens."""
+"""What it costs if nobody listens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from starlette_wasm import EdgeRequest
 from starlette_wasm.engine.outcome import End, Outcome
-from starlette_wasm.telemetry import IDLE_EXCHANGE, PickedBy, Telemetry
+from starlette_wasm.telemetry import NO_TELEMETRY, PickedBy, Telemetry
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -39,7 +39,7 @@ def test_a_request_that_nobody_watches_pays_next_to_nothing(make: Make) -> None:
                         watch.executed(outcome, None)
                         watch.answered(200)
 
-            assert telemetry.exchange(scope, "/echo") is IDLE_EXCHANGE
+            assert telemetry.exchange(scope, "/echo") is NO_TELEMETRY
             cost = min(timeit.repeat(one, number=10_000, repeat=10)) / 10_000
             assert cost < 50e-6
 

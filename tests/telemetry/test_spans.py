@@ -428,7 +428,7 @@ def test_a_client_that_goes_away_cancels_the_spans(make: Make, collector: Collec
     async def main() -> None:
         async with make({"/sleep": "sleep60"}) as runtime:
             app = WasmMiddleware(Starlette(), runtime=runtime)
-            gone = asyncio.Event()
+            on_disconnect = asyncio.Event()
             first = True
 
             async def receive() -> dict[str, Any]:
@@ -436,7 +436,7 @@ def test_a_client_that_goes_away_cancels_the_spans(make: Make, collector: Collec
                 if first:
                     first = False
                     return {"type": "http.request"}
-                await gone.wait()
+                await on_disconnect.wait()
                 return {"type": "http.disconnect"}
 
             async def send(message: Any) -> None:
@@ -445,7 +445,7 @@ def test_a_client_that_goes_away_cancels_the_spans(make: Make, collector: Collec
             scope = {"type": "http", "method": "GET", "path": "/sleep", "headers": [], "query_string": b""}
             task = asyncio.create_task(app(scope, receive, send))
             await eventually(lambda: runtime.stats()["running"])
-            gone.set()
+            on_disconnect.set()
             await task
         assert collector.tree() == ["GET /sleep", ["sleep60", ["wasm execute"]]]
         assert attributes(collector.span("sleep60"))["error.type"] == "cancelled"

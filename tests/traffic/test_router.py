@@ -355,12 +355,12 @@ def test_weighing_anew_changes_the_patterns_of_that_function_and_leaves_the_turn
     untouched = router([FakeRule("/g", "g", "1", 80), FakeRule("/g", "g", "2", 20)]).match("/g")
     assert untouched is not None
     turns = [target(untouched.group.pick("GET", "")) for _ in range(10)]
-    begun = [target(g.group.pick("GET", "")) for _ in range(2)]
+    started = [target(g.group.pick("GET", "")) for _ in range(2)]
 
     both.reweigh(weighing(lambda rules: [50, 50]), {"f"})
 
     assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}
-    assert begun + [target(g.group.pick("GET", "")) for _ in range(8)] == turns
+    assert started + [target(g.group.pick("GET", "")) for _ in range(8)] == turns
     with pytest.raises(ValueError, match=r"rules of /f: .*negative"):
         both.reweigh(weighing(lambda rules: [-1, 1]), {"f"})
     assert Counter(target(f.group.pick("GET", "")) for _ in range(100)) == {"f@1": 50, "f@2": 50}

@@ -63,7 +63,7 @@ def test_negative_weight_is_refused() -> None:
         interleave([1, -1])
 
 
-def test_cycle_that_is_too_long_is_refused_with_the_mend() -> None:
+def test_cycle_that_is_too_long_is_refused_with_the_hint() -> None:
     assert len(interleave([MAX_CYCLE - 1, 1])) == MAX_CYCLE
     assert len(interleave([MAX_CYCLE * 80, MAX_CYCLE * 20])) == 5
     with pytest.raises(ValueError, match=r"only after 100001 requests.*use smaller weights"):

@@ -16,7 +16,7 @@ import httpx
 from ...sync.own_thread import in_own_thread
 from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
-from .exchange import Exchange
+from .exchange import RequestTelemetry
 from .messages import Request
 from .pace import Pace
 from .pool import Origin, Pool
@@ -56,14 +56,14 @@ class Client:
     @asynccontextmanager
     async def send(
         self, tenant: Hashable, request: Request, addresses: list[str], headers: list[tuple[bytes, bytes]]
-    ) -> AsyncIterator[Exchange]:
+    ) -> AsyncIterator[RequestTelemetry]:
         """The answer, its body not read yet. Raises CapabilityError, in the body of the context, too."""
         url = request.url
         if self._ssl_context is None and url.scheme == "https":  # reads a few hundred certificates
             self._ssl_context = await in_own_thread(httpx.create_ssl_context)
         shared = await self._shared.get()
         origin, wire = await self._connection(shared.pool, tenant, url, addresses[:_MAX_ADDRESSES])
-        exchange = Exchange(wire, shared.pace, tenant)
+        exchange = RequestTelemetry(wire, shared.pace, tenant)
         reusable = False
         try:
             await exchange.ask(request.method, url.target, headers, request.body)

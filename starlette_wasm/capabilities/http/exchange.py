@@ -1,4 +1,4 @@
-"""``Exchange``: one HTTP/1.1 request on a connection, and the answer to it.
+"""``RequestTelemetry``: one HTTP/1.1 request on a connection, and the answer to it.
 
 On h11, with bounds of our own: an upstream chooses in how many pieces it sends an answer, and each costs time of the
 event loop.
@@ -27,7 +27,7 @@ _SMALL, _LARGE = 8 << 10, 64 << 10
 _SMALL_BODY = 64 << 10
 
 
-class Exchange:
+class RequestTelemetry:
     """Raises h11.RemoteProtocolError and OSError for an answer that is none, CapabilityError for one without bounds."""
 
     def __init__(self, wire: Wire, pace: Pace, tenant: object) -> None:

@@ -17,7 +17,7 @@ Origin = tuple[str, str, str, int]
 class Pool:
     """One for an event loop. A connection is used again by its tenant alone, and only for its very origin.
 
-    A tenant is a function under a policy. One that has as many idle connections as it may loses its oldest; where all
+    A tenant is a function under a policy. One that has as many idle connections as it may loses its oldest; if all
     together have as many, the tenant with the most does.
     """
 
@@ -41,7 +41,7 @@ class Pool:
 
     def put(self, tenant: Hashable, origin: Origin, wire: Wire) -> None:
         self._idle.setdefault(tenant, {})[wire] = origin
-        wire.rest(IDLE_SECONDS, lambda gone: self._forget(tenant, gone))
+        wire.rest(IDLE_SECONDS, lambda on_disconnect: self._forget(tenant, on_disconnect))
         if len(self._idle[tenant]) > MOST_IDLE_OF_TENANT:
             self._evict(tenant)
         elif len(self) > MOST_IDLE:

@@ -41,7 +41,7 @@ def _look_up(host: str, port: int) -> list[str]:
 
 
 async def addresses_of(host: str, port: int, resolver: Resolver, tenant: Hashable = None) -> list[str]:
-    """The host itself where it is an address. Raises CapabilityError."""
+    """The host itself if it is an address. Raises CapabilityError."""
     with suppress(ValueError):
         return [str(ip_address(host))]
     token = asking.set(tenant)

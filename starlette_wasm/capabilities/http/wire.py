@@ -106,9 +106,9 @@ class Wire(asyncio.Protocol):
                 self._room = self._loop.create_future()
                 await self._room
 
-    def rest(self, seconds: float, gone: Callable[[Wire], None]) -> None:
-        """Be idle for at most ``seconds``; ``gone`` is called where it is closed meanwhile."""
-        self._gone = gone
+    def rest(self, seconds: float, on_disconnect: Callable[[Wire], None]) -> None:
+        """Be idle for at most ``seconds``; ``on_disconnect`` is called if it is closed meanwhile."""
+        self._gone = on_disconnect
         self._expiry = self._loop.call_later(seconds, self.close)
 
     def wake(self) -> None:
@@ -120,12 +120,12 @@ class Wire(asyncio.Protocol):
 
     def close(self) -> None:
         """At once: nothing that is unsent is waited for, and no farewell of TLS."""
-        gone = self._gone
+        on_disconnect = self._gone
         self.wake()
         self._ended = True
         self._transport.abort()
-        if gone is not None:
-            gone(self)
+        if on_disconnect is not None:
+            on_disconnect(self)
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -37,15 +37,15 @@ class Store(Protocol):
         """At most ``limit``, from the first one behind ``after``."""
 
     async def increment(self, namespace: str, key: bytes, by: int) -> int:
-        """Add to a number in decimal digits of 64 bits, 0 where there is none. Its time to live goes on.
+        """Add to a number in decimal digits of 64 bits, 0 if there is none. Its time to live goes on.
 
-        Raises NOT_A_NUMBER, also where the sum has no place in 64 bits.
+        Raises NOT_A_NUMBER, also if the sum has no place in 64 bits.
         """
 
     async def compare_and_set(
         self, namespace: str, key: bytes, expected: str | None, value: bytes, ttl_ms: int | None
     ) -> bool:
-        """Set where the value has the etag ``expected``, or where there is none for None."""
+        """Set where the value has the etag ``expected``, or if there is none for None."""
 
 
 def etag(value: bytes) -> str:

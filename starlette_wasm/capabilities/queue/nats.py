@@ -1,6 +1,6 @@
 """A queue as a subject of NATS JetStream: ``starlette-wasm.queue.NAME``, attributes as JSON in a header.
 
-The stream is made where it is missing; consumers make theirs on it. A dot of the name that a subject cannot hold is
+The stream is made if it is missing; consumers make theirs on it. A dot of the name that a subject cannot hold is
 written ``%2E``. A server takes 1 MB in a message, header and body together, unless its ``max_payload`` says more.
 """
 
@@ -27,7 +27,7 @@ _EMPTY_TOKEN = re.compile(r"\.(?=\.|\Z)")
 
 
 class _Connection:
-    """Made at first use, and anew where it was lost: the server may come up later than the app."""
+    """Made at first use, and anew if it was lost: the server may come up later than the app."""
 
     def __init__(self, url: str, stream: StreamConfig) -> None:
         self._url = url

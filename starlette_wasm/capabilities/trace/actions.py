@@ -20,7 +20,7 @@ Attributes = Mapping[str, str | bool | int | float]
 class Recorder(Protocol):
     """Records what one guest adds. ``span`` is what ``start()`` gave, None for the innermost that is open.
 
-    What gives a bool gives False where no such span is open.
+    What gives a bool gives False if no such span is open.
     """
 
     def start(self, name: str, attributes: Attributes) -> int:

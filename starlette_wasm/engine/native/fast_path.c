@@ -276,7 +276,7 @@ struct fields {
   size_t count;
 };
 
-/* False where it, or one that is much like it, is there already; or where there are too many. */
+/* False if it, or one that is much like it, is there already; or if there are too many. */
 static bool new_field(struct fields *f, struct span name) {
   if (f->count == MAX_FIELDS)
     return false;
@@ -407,7 +407,7 @@ static bool put_body(struct text *t, struct span body) {
 }
 
 /* What the guest reads on stdin. The same as EdgeRequest.from_scope() and EdgeProtocol.encode(). */
-static bool put_message(struct text *t, const struct quick *q, PyObject *scope, struct span path, PyObject *params,
+static bool put_message(struct text *t, const struct fast_path *q, PyObject *scope, struct span path, PyObject *params,
                         struct span body, struct span region, uint8_t *id, size_t *id_len) {
   struct span method, query = {NULL, 0}, host = {NULL, 0}, given = {NULL, 0};
   PyObject *method_is = PyDict_GetItemWithError(scope, keys.method);
@@ -435,11 +435,11 @@ static bool put_message(struct text *t, const struct quick *q, PyObject *scope, 
     *id_len = 32;
   }
   return PUT(t, "\"context\":{\"request_id\":\"") && put(t, id, *id_len) && PUT(t, "\",\"region\":") &&
-         quote(t, region) && put(t, q->about, q->about_len);
+         quote(t, region) && put(t, q->suffix, q->suffix_len);
 }
 
 /* layout.strings() of what is the same for all requests, and of the two that are not. */
-static bool put_environ(struct text *t, const struct quick *q, struct span region, const uint8_t *id, size_t id_len) {
+static bool put_environ(struct text *t, const struct fast_path *q, struct span region, const uint8_t *id, size_t id_len) {
   static const char request[] = "EDGE_REQUEST_ID=", place[] = "EDGE_REGION=";
   uint32_t second = q->environ_len + (uint32_t)(sizeof request + id_len);
   uint32_t head[] = {q->variables + 2, second + (uint32_t)(sizeof place + region.len)};
@@ -670,19 +670,19 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* The functions of Python that are made with an address: of a struct quick, or a struct engine. */
+/* The functions of Python that are made with an address: of a struct fast_path, or a struct engine. */
 
-/* ask(scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages, due): the guest
-   has ended well, and with ``due`` sweep() is to be called soon. (how, request id): it has begun, and Python goes on
+/* dispatch(scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages, due): the guest
+   has ended well, and with ``due`` clean_up() is to be called soon. (how, request id): it has started, and Python goes on
    with the engine's scratch, which it replaces, and with the place among the engine's guests. */
-static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
+static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
   struct span path, body, region;
-  struct quick *q = PyLong_AsVoidPtr(self);
+  struct fast_path *q = PyLong_AsVoidPtr(self);
   if (count != 5 || !q || !ready())
     return none();
   struct engine *e = q->host;
   struct scratch *s = e->scratch;
-  if (!s || !e->turns || e->live >= e->most || q->module->closed || q->plan->heavy >= HEAVY)
+  if (!s || !e->starts_until_check || e->live >= e->most || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return none();
   if (!of_str(args[1], &path) || !of_bytes(args[3], &body) || !of_str(args[4], &region))
     return none();
@@ -699,16 +699,16 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
     return none();
   }
 
-  e->turns--;
-  tidy(e); /* the next one gets its memory, which is in the cache */
+  e->starts_until_check--;
+  delete_pending(e); /* the next one gets its memory, which is in the cache */
   size_t more = message.len + variables.len;
   int how = 0;
-  if (take(s, q))
+  if (acquire_prepared(s, q))
     limit(s->store, q->plan, more);
   else
     how = make(s, q->plan, 0, more);
   if (!how)
-    how = fill(s, q->plan, q->tail, q->tail_len, (const char *)variables.at, variables.len,
+    how = fill(s, q->plan, q->template, q->template_len, (const char *)variables.at, variables.len,
                (const char *)message.at, message.len);
   let_go(&message);
   e->live++;
@@ -725,26 +725,26 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
     q->module->live++;
     void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
     how = poll_guest(s);
-    bool later = how == ENDED_WELL && small(q, s);
-    if (how == ENDED_WELL && !later)
+    bool later = how == COMPLETED && small(q, s);
+    if (how == COMPLETED && !later)
       delete_store(s->store);
     PyEval_RestoreThread(thread);
     q->module->live--;
     if (later) {
-      tidy(e);
-      e->spent = s->store;
+      delete_pending(e);
+      e->pending_delete = s->store;
     }
-    if (how == ENDED_WELL)
+    if (how == COMPLETED)
       s->store = NULL;
   }
   PyObject *found = NULL;
-  bool due = !e->due && !e->busy;
+  bool due = !e->cleanup_scheduled && !e->busy;
   e->busy -= e->busy > 0;
-  if (how == ENDED_WELL && (found = answer(s, (struct span){id, id_len}, due))) {
-    e->due |= due;
+  if (how == COMPLETED && (found = answer(s, (struct span){id, id_len}, due))) {
+    e->cleanup_scheduled |= due;
     e->live--;
-    if (s->ran_ns > FREE_NS && q->plan->heavy < HEAVY)
-      q->plan->heavy += (uint32_t)((s->ran_ns - FREE_NS) / 1000);
+    if (s->ran_ns > FREE_NS && q->plan->cpu_score < CPU_THRESHOLD)
+      q->plan->cpu_score += (uint32_t)((s->ran_ns - FREE_NS) / 1000);
     e->scratch = s;
     return found;
   }
@@ -757,11 +757,11 @@ static PyObject *ask(PyObject *self, PyObject *const *args, ssize_t count) {
   return found;
 }
 
-/* sweep(): what is to be done once the answer is out. */
-static PyObject *sweep_engine(PyObject *self, PyObject *const *args, ssize_t count) {
+/* clean_up(): what is to be done once the answer is out. */
+static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)args;
   (void)count;
-  sweep(PyLong_AsVoidPtr(self));
+  clean_up(PyLong_AsVoidPtr(self));
   return none();
 }
 
@@ -810,10 +810,10 @@ static PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
   return total > most ? none() : PyBool_FromLong(found);
 }
 
-static PyMethodDef ask_method = {"ask", ask, METH_FASTCALL, NULL}, follows_method = {"follows", follows, METH_FASTCALL, NULL},
-                   sweep_method = {"sweep", sweep_engine, METH_FASTCALL, NULL};
+static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}, follows_method = {"follows", follows, METH_FASTCALL, NULL},
+                   clean_up_method = {"clean_up", clean_up_engine, METH_FASTCALL, NULL};
 
 /* With the GIL held: the functions for Python. */
-PyObject *follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
-PyObject *ask_function(PyObject *quick) { return PyCFunction_NewEx(&ask_method, quick, NULL); }
-PyObject *sweep_function(PyObject *engine) { return PyCFunction_NewEx(&sweep_method, engine, NULL); }
+PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
+PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
+PyObject *swasm_clean_up_function(PyObject *engine) { return PyCFunction_NewEx(&clean_up_method, engine, NULL); }

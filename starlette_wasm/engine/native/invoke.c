@@ -1,6 +1,6 @@
 /* What instance.py does for each request, in one call instead of eighteen: make a store and an instance, put the
    input in place, run the guest to its end or first pause, take what it said, drop the store. The same steps in the
-   same order; where a guest ends in any other way than well, Python goes on from where this stops. And the thread of
+   same order; if a guest ends in any other way than well, Python goes on from where this stops. And the thread of
    ticker.py, which needs no GIL here.
 
    Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
@@ -46,11 +46,32 @@ static struct {
   void (*trap_delete)(void *);
 } wasmtime;
 
-const char source[] = SOURCE; /* the SHA-256 of all sources */
-const size_t sizes[] = {sizeof(struct scratch), sizeof(struct plan), sizeof(struct quick), sizeof wasmtime,
-                        sizeof(struct engine), sizeof(struct module)};
+const char swasm_source[] = SOURCE; /* the SHA-256 of all sources */
+#define AT(kind, field) offsetof(struct kind, field)
+/* library.py compares it with its own structures: the size of each, and where each field begins. */
+const size_t swasm_layout[] = {
+    sizeof(struct scratch), AT(scratch, trap), AT(scratch, error), AT(scratch, io), AT(scratch, main),
+    AT(scratch, table), AT(scratch, other), AT(scratch, value), AT(scratch, instance), AT(scratch, name),
+    AT(scratch, length), AT(scratch, store), AT(scratch, context), AT(scratch, future), AT(scratch, base),
+    AT(scratch, ran_ns), AT(scratch, pages), AT(scratch, out_len), AT(scratch, out),
+    sizeof(struct module), AT(module, live), AT(module, closed),
+    sizeof(struct engine), AT(engine, scratch), AT(engine, most_recent), AT(engine, prepared),
+    AT(engine, pending_delete), AT(engine, live), AT(engine, most), AT(engine, slots),
+    AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
+    AT(engine, cleanup_scheduled), AT(engine, asked_at_cleanup), AT(engine, busy),
+    sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, bound), AT(plan, table_elements),
+    AT(plan, tables), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap), AT(plan, cpu_score),
+    sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
+    AT(instance, main),
+    sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),
+    AT(fast_path, template), AT(fast_path, suffix), AT(fast_path, offsets), AT(fast_path, environ),
+    AT(fast_path, template_len), AT(fast_path, suffix_len), AT(fast_path, variables), AT(fast_path, environ_len),
+    AT(fast_path, resolution), AT(fast_path, reads_environ), AT(fast_path, reads_clock), AT(fast_path, reads_random),
+    AT(fast_path, pages), AT(fast_path, asked), AT(fast_path, used), AT(fast_path, slot), AT(fast_path, ready),
+};
+const size_t swasm_layout_len = sizeof swasm_layout / sizeof *swasm_layout, swasm_functions_len = sizeof wasmtime / sizeof(void *);
 
-void bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
+void swasm_bind(void *const *functions) { memcpy(&wasmtime, functions, sizeof wasmtime); }
 
 void limit(void *store, const struct plan *plan, size_t more) {
   wasmtime.store_limiter(store, plan->bound + (int64_t)more, plan->table_elements, 1, plan->tables, 2);
@@ -68,7 +89,7 @@ void drop_failure(struct scratch *s) {
   s->error = s->trap = NULL;
 }
 
-/* A store and an instance, for an input of ``more`` bytes. NOT_MADE with scratch->error or ->trap set, and the store
+/* A store and an instance, for an input of ``more`` bytes. INSTANTIATE_FAILED with scratch->error or ->trap set, and the store
    left to the caller; else 0. */
 int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more) {
   s->trap = s->error = s->future = NULL;
@@ -79,14 +100,14 @@ int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more
   wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
   s->error = wasmtime.pre_instantiate(plan->pre, s->context, s->instance, &s->trap);
   if (s->error || s->trap)
-    return NOT_MADE;
+    return INSTANTIATE_FAILED;
   wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
   return 0;
 }
 
 /* Its input. NOT_GROWN with scratch->error set; else 0. */
-int fill(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len) {
   uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
   if (out_at > IO - SPARE / 2) {
@@ -99,19 +120,19 @@ int fill(struct scratch *s, const struct plan *plan, const char *tail, uint32_t 
   const uint32_t in = (uint32_t)in_at, out = (uint32_t)out_at, err = out + plan->out_cap;
   const uint32_t head[] = {in, (uint32_t)input_len, 0, out, 0, plan->out_cap, err, 0, plan->err_cap};
   memcpy(s->base, head, sizeof head);
-  memcpy(s->base + sizeof head, tail, tail_len);
+  memcpy(s->base + sizeof head, template, template_len);
   memcpy(s->base + plan->environ_at, environ, environ_len);
   memcpy(s->base + in_at, input, input_len);
   return 0;
 }
 
-int begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *tail, uint32_t tail_len,
+int swasm_begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *template, uint32_t template_len,
           const char *environ, size_t environ_len, const char *input, size_t input_len) {
   int failed = make(s, plan, data, input_len + environ_len);
-  return failed ? failed : fill(s, plan, tail, tail_len, environ, environ_len, input, input_len);
+  return failed ? failed : fill(s, plan, template, template_len, environ, environ_len, input, input_len);
 }
 
-/* PAUSED, ENDED, or ENDED_WELL: then out, out_len and pages say what came of it, and only the store is left. */
+/* PAUSED, EXITED, or COMPLETED: then out, out_len and pages say what came of it, and only the store is left. */
 int poll_guest(struct scratch *s) {
   struct timespec from, to;
   wasmtime.yield_on_epoch(s->context, 1);
@@ -124,40 +145,40 @@ int poll_guest(struct scratch *s) {
   if (!ended)
     return PAUSED;
   if (s->trap || s->error)
-    return ENDED;
+    return EXITED;
 
-  /* The guest may have moved the io memory, where it is not pooled, and has written all that is read here. */
+  /* The guest may have moved the io memory, if it is not pooled, and has written all that is read here. */
   s->base = wasmtime.memory_data(s->context, s->io.of);
   struct results said;
   memcpy(&said, s->base, sizeof said);
   if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > SPARE ||
       said.out_len > said.out_cap)
-    return ENDED;
+    return EXITED;
   uint64_t end = (uint64_t)said.out_ptr + said.out_len;
   if (end > IO && end > wasmtime.memory_data_size(s->context, s->io.of))
-    return ENDED;
+    return EXITED;
   memcpy(s->out, s->base + said.out_ptr, said.out_len);
   s->out_len = said.out_len;
   s->pages = said.pages;
   wasmtime.future_delete(s->future);
   s->future = NULL;
-  return ENDED_WELL;
+  return COMPLETED;
 }
 
-/* As poll_guest(); where it is ENDED_WELL, the store is gone too. */
-int go(struct scratch *s) {
+/* As poll_guest(); if it is COMPLETED, the store is gone too. */
+int swasm_go(struct scratch *s) {
   int how = poll_guest(s);
-  if (how == ENDED_WELL) {
+  if (how == COMPLETED) {
     wasmtime.store_delete(s->store);
     s->store = NULL;
   }
   return how;
 }
 
-int run(struct scratch *s, const struct plan *plan, const char *tail, uint32_t tail_len, const char *environ,
+int swasm_run(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
         size_t environ_len, const char *input, size_t input_len) {
-  int failed = begin(s, plan, 0, tail, tail_len, environ, environ_len, input, input_len);
-  return failed ? failed : go(s);
+  int failed = swasm_begin(s, plan, 0, template, template_len, environ, environ_len, input, input_len);
+  return failed ? failed : swasm_go(s);
 }
 
 struct ticker {
@@ -182,9 +203,9 @@ static void *tick(void *given) {
   return NULL;
 }
 
-/* A thread that increments the epoch of an engine while armed, for as long as the process lives; NULL where there can
+/* A thread that increments the epoch of an engine while armed, for as long as the process lives; NULL if there can
    be none. It takes no signals. */
-struct ticker *ticker_new(void *engine, long interval_ns) {
+struct ticker *swasm_ticker_new(void *engine, long interval_ns) {
   struct ticker *t = calloc(1, sizeof *t);
   if (!t)
     return NULL;
@@ -210,7 +231,7 @@ struct ticker *ticker_new(void *engine, long interval_ns) {
   return t;
 }
 
-void ticker_set(struct ticker *t, bool armed) {
+void swasm_ticker_set(struct ticker *t, bool armed) {
   pthread_mutex_lock(&t->lock);
   t->armed = armed;
   pthread_cond_signal(&t->changed);

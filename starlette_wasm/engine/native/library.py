@@ -1,4 +1,4 @@
-"""invoke.c, prepared.c and fast_path.c, where they were compiled when the package was installed.
+"""invoke.c, prepared.c and fast_path.c, if they were compiled when the package was installed.
 
 Without it the same steps are taken from Python.
 """
@@ -31,7 +31,7 @@ from ..library import address
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-NOT_MADE, PAUSED, ENDED, ENDED_WELL = -1, 0, 1, 2
+INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -1, 0, 1, 2
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c"))
 LIBRARY = Path(__file__).with_name("_native.so")
 _FUNCTIONS = (
@@ -56,7 +56,7 @@ _FUNCTIONS = (
 _INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
 
 
-class ModuleMemory(Structure):
+class ModuleState(Structure):
     """``struct module`` of native.h."""
 
     _fields_ = (("live", c_uint32), ("closed", c_uint32))
@@ -65,28 +65,28 @@ class ModuleMemory(Structure):
 PREPARED = 16
 
 
-class EngineMemory(Structure):
+class EngineState(Structure):
     """``struct engine`` of native.h."""
 
     _fields_ = (
         ("scratch", c_void_p),
-        ("last", c_void_p),
+        ("most_recent", c_void_p),
         ("prepared", c_void_p * PREPARED),
-        ("spent", c_void_p),
+        ("pending_delete", c_void_p),
         ("live", c_uint32),
         ("most", c_uint32),
-        ("places", c_uint32),
-        ("turns", c_uint32),
+        ("slots", c_uint32),
+        ("starts_until_check", c_uint32),
         ("dead", c_uint32),
         ("asked", c_uint32),
-        ("hand", c_uint32),
-        ("due", c_uint32),
-        ("swept", c_uint32),
+        ("clock_hand", c_uint32),
+        ("cleanup_scheduled", c_uint32),
+        ("asked_at_cleanup", c_uint32),
         ("busy", c_uint32),
     )
 
 
-class PlanMemory(Structure):
+class PlanState(Structure):
     """``struct plan`` of native.h."""
 
     _fields_ = (
@@ -98,12 +98,12 @@ class PlanMemory(Structure):
         ("environ_at", c_uint32),
         ("out_cap", c_uint32),
         ("err_cap", c_uint32),
-        ("heavy", c_uint32),
+        ("cpu_score", c_uint32),
     )
 
 
-class MadeMemory(Structure):
-    """``struct made`` of native.h."""
+class InstanceState(Structure):
+    """``struct instance`` of native.h."""
 
     _fields_ = (
         ("store", c_void_p),
@@ -114,19 +114,19 @@ class MadeMemory(Structure):
     )
 
 
-class QuickMemory(Structure):
-    """``struct quick`` of native.h."""
+class FastPathState(Structure):
+    """``struct fast_path`` of native.h."""
 
     _fields_ = (
         ("plan", c_void_p),
         ("host", c_void_p),
         ("module", c_void_p),
-        ("tail", c_char_p),
-        ("about", c_char_p),
+        ("template", c_char_p),
+        ("suffix", c_char_p),
         ("offsets", c_char_p),
         ("environ", c_char_p),
-        ("tail_len", c_uint32),
-        ("about_len", c_uint32),
+        ("template_len", c_uint32),
+        ("suffix_len", c_uint32),
         ("variables", c_uint32),
         ("environ_len", c_uint32),
         ("resolution", c_uint64),
@@ -136,12 +136,12 @@ class QuickMemory(Structure):
         ("pages", c_uint32),
         ("asked", c_uint32),
         ("used", c_uint32),
-        ("place", c_uint32),
-        ("ready", MadeMemory),
+        ("slot", c_uint32),
+        ("ready", InstanceState),
     )
 
 
-class Hot:
+class NativeLibrary:
     """The functions of invoke.c, prepared.c and fast_path.c.
 
     Raises OSError where they were not compiled, ValueError where they were from other sources.
@@ -149,37 +149,33 @@ class Hot:
 
     def __init__(self, library: Path = LIBRARY) -> None:
         self._library = loaded = ctypes.CDLL(str(library))
-        made_of = c_char_p(ctypes.addressof(ctypes.c_char.in_dll(loaded, "source"))).value
-        sizes = list((c_size_t * 6).in_dll(loaded, "sizes"))
-        ours = [ctypes.sizeof(each) for each in (capi.ScratchMemory, PlanMemory, QuickMemory)]
-        ours.append(ctypes.sizeof(c_void_p) * len(_FUNCTIONS))
-        ours += [ctypes.sizeof(each) for each in (EngineMemory, ModuleMemory)]
-        if made_of != digest().encode() or sizes != ours:
+        made_of = c_char_p(ctypes.addressof(ctypes.c_char.in_dll(loaded, "swasm_source"))).value
+        if made_of != digest().encode() or _layout_of(loaded) != _expected_layout():
             raise ValueError(f"{library} was compiled from other sources")
-        loaded.bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
-        self.run: Callable[..., int] = self._function("run", c_int, c_void_p, c_void_p, *_INPUT)
-        self.begin: Callable[..., int] = self._function("begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
-        self.go: Callable[..., int] = self._function("go", c_int, c_void_p)
+        loaded.swasm_bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
+        self.run: Callable[..., int] = self._function("swasm_run", c_int, c_void_p, c_void_p, *_INPUT)
+        self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
+        self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows_function", "ask_function", "sweep_function"):
+        for name in ("swasm_follows_function", "swasm_dispatch_function", "swasm_clean_up_function"):
             getattr(held, name).restype = py_object
-        self.follows: Callable[[Any, int, int], bool | None] = held.follows_function()
-        """Whether a body follows: as serving.body_follows(); None where that does not know at once, or raises."""
-        self.forget_quick: Callable[..., None] = self._held_function("forget_quick", c_void_p)
-        self.forget_module: Callable[..., None] = self._held_function("forget_module", c_void_p, c_void_p)
-        self.forget_all: Callable[..., None] = self._held_function("forget_all", c_void_p)
-        self.ticker_new = self._function("ticker_new", c_void_p, c_void_p, c_long)
-        self.ticker_set = self._function("ticker_set", None, c_void_p, c_bool)
+        self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
+        """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
+        self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
+        self.forget_module: Callable[..., None] = self._held_function("swasm_forget_module", c_void_p, c_void_p)
+        self.forget_all: Callable[..., None] = self._held_function("swasm_forget_all", c_void_p)
+        self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
+        self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
-    def asks(self, quick: int) -> Callable[..., Any]:
+    def dispatcher(self, fast_path: int) -> Callable[..., Any]:
         """A request from ASGI's scope to the answer for ASGI: see fast_path.py."""
-        ask: Callable[..., Any] = self._held.ask_function(py_object(quick))
-        return ask
+        dispatch: Callable[..., Any] = self._held.swasm_dispatch_function(py_object(fast_path))
+        return dispatch
 
-    def sweeps(self, engine: int) -> Callable[[], None]:
+    def cleaner(self, engine: int) -> Callable[[], None]:
         """What is left to do when an answer is out: see prepared.c."""
-        sweep: Callable[[], None] = self._held.sweep_function(py_object(engine))
-        return sweep
+        clean_up: Callable[[], None] = self._held.swasm_clean_up_function(py_object(engine))
+        return clean_up
 
     def _held_function(self, name: str, *arguments: Any) -> Callable[..., Any]:
         """With the GIL held."""
@@ -187,6 +183,21 @@ class Hot:
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         return CFUNCTYPE(result, *arguments)((name, self._library))
+
+
+def _layout_of(loaded: ctypes.CDLL) -> list[int]:
+    """Read the sizes and offsets that the compiler chose for the structures, and how many functions it binds."""
+    count = c_size_t.in_dll(loaded, "swasm_layout_len").value
+    functions = c_size_t.in_dll(loaded, "swasm_functions_len").value
+    return [*(c_size_t * count).in_dll(loaded, "swasm_layout"), functions]
+
+
+def _expected_layout() -> list[int]:
+    layout: list[int] = []
+    for kind in (capi.ScratchMemory, ModuleState, EngineState, PlanState, InstanceState, FastPathState):
+        layout.append(ctypes.sizeof(kind))
+        layout.extend(getattr(kind, name).offset for name, *_ in kind._fields_)
+    return [*layout, len(_FUNCTIONS)]
 
 
 def digest() -> str:
@@ -197,21 +208,21 @@ def digest() -> str:
 _why_missing: list[str] = []
 
 
-def load() -> Hot | None:
+def load() -> NativeLibrary | None:
     """The functions, or None; warn_if_missing() then says why."""
     try:
-        return Hot()
+        return NativeLibrary()
     except (OSError, ValueError, AttributeError) as error:
         _why_missing.append(str(error))
         return None
 
 
-hot = load()
+native = load()
 
 
 def warn_if_missing() -> None:
     """Say once in a process that the library is not there: everything works without it, and takes longer."""
-    if hot is None and _why_missing:
+    if native is None and _why_missing:
         logger.warning(
             "the C library of this package is missing, and requests take much longer: %s; install a "
             "wheel for this platform, or the package where there is a C compiler (apt-get install gcc libc6-dev)",

@@ -1,7 +1,7 @@
 /* Instances that are made before the request that they are for comes, and stores that are deleted after its answer has
    gone out: both while the event loop has nothing else to do. Each is used for one request, as ever.
 
-   What asked last has one prepared, where it asks often; PREPARED functions have one, or as many as guests may be
+   What asked last has one prepared, if it asks often; PREPARED functions have one, or as many as guests may be
    alive. All of it with the GIL held. The pool has room for them beside the guests. */
 
 #include "native.h"
@@ -10,14 +10,14 @@ enum { OFTEN = 64, SMALL = 4 << 16 }; /* requests within which it is often; byte
 enum { BUSY = 32 }; /* requests in which not to look again whether the loop has time, once it had none */
 
 /* The instance that was prepared for a request, if there is one. */
-bool take(struct scratch *s, struct quick *q) {
+bool acquire_prepared(struct scratch *s, struct fast_path *q) {
   struct engine *e = q->host;
   bool often = e->asked - q->asked < OFTEN;
   q->asked = ++e->asked;
   q->used = true;
   if (often)
-    e->last = q;
-  struct made *m = &q->ready;
+    e->most_recent = q;
+  struct instance *m = &q->ready;
   if (!m->store)
     return false;
   s->trap = s->error = s->future = NULL;
@@ -33,20 +33,20 @@ bool take(struct scratch *s, struct quick *q) {
 }
 
 /* Whether a guest that has ended well is deleted in no time, so that it may be done later, with the GIL held. */
-bool small(const struct quick *q, const struct scratch *s) {
+bool small(const struct fast_path *q, const struct scratch *s) {
   uint32_t pages = q->pages > s->pages ? q->pages : s->pages;
   return pages <= SMALL >> 16 && io_size(s) <= SMALL;
 }
 
 /* Delete the store that is left. */
-void tidy(struct engine *e) {
-  void *store = e->spent;
-  e->spent = NULL;
+void delete_pending(struct engine *e) {
+  void *store = e->pending_delete;
+  e->pending_delete = NULL;
   if (store && !e->dead)
     delete_store(store);
 }
 
-static void empty(struct quick *q) {
+static void empty(struct fast_path *q) {
   void *store = q->ready.store;
   q->ready.store = NULL;
   if (store && !q->host->dead)
@@ -54,33 +54,33 @@ static void empty(struct quick *q) {
 }
 
 /* A place among the prepared, of one that was not used for the longest time, or nearly. */
-static void find_place(struct engine *e, struct quick *q) {
+static void find_slot(struct engine *e, struct fast_path *q) {
   for (;;) {
-    uint32_t at = e->hand++ % e->places;
-    struct quick *other = e->prepared[at];
+    uint32_t at = e->clock_hand++ % e->slots;
+    struct fast_path *other = e->prepared[at];
     if (other && other->used) {
       other->used = false;
       continue;
     }
     if (other)
-      forget_quick(other);
+      swasm_forget_fast_path(other);
     e->prepared[at] = q;
-    q->place = at + 1;
+    q->slot = at + 1;
     return;
   }
 }
 
 /* While nothing else is to be done. */
-void sweep(struct engine *e) {
-  struct quick *q = e->last;
-  e->last = NULL;
-  e->due = false;
-  e->busy = e->asked - e->swept > 1 ? BUSY : 0; /* several came in one turn of the loop */
-  e->swept = e->asked;
+void clean_up(struct engine *e) {
+  struct fast_path *q = e->most_recent;
+  e->most_recent = NULL;
+  e->cleanup_scheduled = false;
+  e->busy = e->asked - e->asked_at_cleanup > 1 ? BUSY : 0; /* several came in one turn of the loop */
+  e->asked_at_cleanup = e->asked;
   if (e->dead)
     return;
-  tidy(e);
-  if (!q || q->ready.store || q->module->closed || q->plan->heavy >= HEAVY)
+  delete_pending(e);
+  if (!q || q->ready.store || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
   struct scratch s;
   if (make(&s, q->plan, 0, 0)) { /* a request finds out why */
@@ -88,32 +88,32 @@ void sweep(struct engine *e) {
     delete_store(s.store);
     return;
   }
-  if (!q->place)
-    find_place(e, q);
-  q->ready = (struct made){s.store, s.context, {s.instance[0], s.instance[1]}, s.io, s.main};
+  if (!q->slot)
+    find_slot(e, q);
+  q->ready = (struct instance){s.store, s.context, {s.instance[0], s.instance[1]}, s.io, s.main};
 }
 
 /* Before its memory is freed. */
-void forget_quick(struct quick *q) {
+void swasm_forget_fast_path(struct fast_path *q) {
   struct engine *e = q->host;
-  if (e->last == q)
-    e->last = NULL;
-  if (q->place)
-    e->prepared[q->place - 1] = NULL;
-  q->place = 0;
+  if (e->most_recent == q)
+    e->most_recent = NULL;
+  if (q->slot)
+    e->prepared[q->slot - 1] = NULL;
+  q->slot = 0;
   empty(q);
 }
 
-void forget_module(struct engine *e, const struct module *m) {
-  tidy(e);
+void swasm_forget_module(struct engine *e, const struct module *m) {
+  delete_pending(e);
   for (int i = 0; i < PREPARED; i++)
     if (e->prepared[i] && e->prepared[i]->module == m)
-      forget_quick(e->prepared[i]);
+      swasm_forget_fast_path(e->prepared[i]);
 }
 
-void forget_all(struct engine *e) {
-  tidy(e);
+void swasm_forget_all(struct engine *e) {
+  delete_pending(e);
   for (int i = 0; i < PREPARED; i++)
     if (e->prepared[i])
-      forget_quick(e->prepared[i]);
+      swasm_forget_fast_path(e->prepared[i]);
 }

@@ -50,7 +50,7 @@ def check(data: bytes) -> None:
         for line in lines:
             assert len(line) < MOST, len(line)
             assert line.isprintable(), line
-        assert error.mend
+        assert error.hint
         assert error.title == "wrong configuration"
 
 

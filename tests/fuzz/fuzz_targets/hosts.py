@@ -27,7 +27,7 @@ def check(data: bytes) -> None:
     try:
         pattern = HostPattern.parse(text)
     except HostSyntaxError as error:
-        assert (error.problem + error.mend).isprintable()
+        assert (error.problem + error.hint).isprintable()
         assert len(error.problem) < 2 * len(text) + 200
         return
     assert HostPattern.parse(text.upper()).matches(scheme, host, port) == pattern.matches(scheme, host, port)

@@ -20,17 +20,17 @@ TOKENS = (
 
 
 def check(data: bytes) -> None:
-    quick = read_plain(data, KINDS)
+    fast_path = read_plain(data, KINDS)
     try:
         found, places = scan(data, KINDS)
     except ResponseError as error:
-        assert quick is None, quick
+        assert fast_path is None, fast_path
         assert 0 <= (error.offset or 0) <= len(data)
         assert len(str(error)) < 300
         assert str(error).isprintable()
         found = None
     if found is not None:
-        assert quick is None or same(quick, found), (quick, found)
+        assert fast_path is None or same(fast_path, found), (fast_path, found)
         assert found.keys() == places.keys()
         for place in places.values():
             at = byte_offset(data, place)
@@ -46,7 +46,7 @@ def same(one: object, other: object) -> bool:
 
 
 def _oracle(data: bytes) -> dict[str, Any] | None:
-    """What scan() must give, None where it must refuse."""
+    """What scan() must give, None if it must refuse."""
     # The scanner is told nothing of bytes that are no UTF-8, of a byte order mark, and of depth.
     if _depth(data) >= MAX_DEPTH or data.startswith(b"\xef\xbb\xbf"):
         return None
@@ -66,7 +66,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _depth(data: bytes) -> int:
-    """The deepest nesting, strings left out; more or less, where it is no JSON."""
+    """The deepest nesting, strings left out; more or less, if it is no JSON."""
     depth = deepest = 0
     quoted = escaped = False
     for byte in data:

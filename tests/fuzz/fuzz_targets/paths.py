@@ -52,7 +52,7 @@ def _grammar(pattern: str) -> None:
     try:
         check_path_pattern(pattern)
     except PatternSyntaxError as error:
-        assert error.mend
+        assert error.hint
         return
     tree: PathTree[None] = PathTree()
     tree.add(pattern, None)
@@ -71,7 +71,7 @@ def _best(patterns: list[str], path: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _fit(pattern: str, path: str) -> tuple[list[int] | None, dict[str, str]]:
-    """How specific the fit is, a number a segment, the lower the better; None where there is no fit."""
+    """How specific the fit is, a number a segment, the lower the better; None if there is no fit."""
     if not path.startswith("/"):
         return ([0] if pattern == "/" else None), {}
     wanted, given = pattern[1:].split("/"), path[1:].split("/")

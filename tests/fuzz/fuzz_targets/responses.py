@@ -35,7 +35,7 @@ def check(data: bytes) -> None:
 
 
 def judge(protocol: str, method: str, stdout: bytes) -> bool:
-    """Whether it is a response; raises where it is one and must not be, or the other way round."""
+    """Whether it is a response; raises if it is one and must not be, or the other way round."""
     try:
         response = get_protocol(protocol).decode(stdout)
     except ResponseError as error:

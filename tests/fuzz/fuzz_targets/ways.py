@@ -12,10 +12,10 @@ from typing import Any
 
 from starlette_wasm import SandboxPolicy, WasmSettings
 from starlette_wasm.asgi.serve import with_request_id
-from starlette_wasm.config.settings import Heard
+from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, Begun, Quick
+from starlette_wasm.engine.fast_path import Answer, FastPath, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
@@ -88,16 +88,16 @@ def engine() -> Engine:
 
 
 @cache
-def quick(guest: str) -> tuple[Quick, Plan]:
+def fast_path(guest: str) -> tuple[FastPath, Plan]:
     plan = Plan(Module.compile(engine(), capi.assemble(guest)), Limits())
-    return Quick(plan, EdgeProtocol().end(NAME, VERSION, TIMEOUT_MS), VARIABLES), plan
+    return FastPath(plan, EdgeProtocol().end(NAME, VERSION, TIMEOUT_MS), VARIABLES), plan
 
 
 @cache
 def _invoker(region: str) -> Invoker:
     invoker = Invoker()
     invoker.settings = WasmSettings(region=region)
-    invoker.heard = Heard.of(invoker.settings)
+    invoker.request_settings = RequestSettings.of(invoker.settings)
     return invoker
 
 
@@ -111,9 +111,9 @@ class _Target:
     function = SimpleNamespace(source=SimpleNamespace(manifest=FunctionManifest()))
 
 
-async def ended(begun: Begun) -> Outcome:
+async def ended(started: Started) -> Outcome:
     """What comes of a guest that was left to Python."""
-    return await begun.invocation.run(time.monotonic() + TIMEOUT_MS / 1000, nullcontext)
+    return await started.invocation.run(time.monotonic() + TIMEOUT_MS / 1000, nullcontext)
 
 
 def compare_request(
@@ -148,7 +148,7 @@ def compare_request(
 async def _seen(
     scope: Any, body: Any, path: str, params: Any, region: str, environ: bool
 ) -> tuple[str, Outcome] | None:
-    found = quick(ECHO_ENVIRON if environ else ECHO)[0].ask(scope, path, params, body, region)
+    found = fast_path(ECHO_ENVIRON if environ else ECHO)[0].dispatch(scope, path, params, body, region)
     assert not isinstance(found, tuple), "that was no answer"
     return None if found is None else (found.request_id, await ended(found))
 
@@ -175,9 +175,9 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
 
 async def _said(stdout: bytes, request_id: bytes) -> tuple[Answer | None, Outcome | None]:
     scope = {**PLAIN_SCOPE, "headers": [*PLAIN_SCOPE["headers"], (b"x-request-id", request_id)]}
-    found = quick(SAY)[0].ask(scope, stdout.hex(), {}, b"", "eu")
+    found = fast_path(SAY)[0].dispatch(scope, stdout.hex(), {}, b"", "eu")
     assert found is not None
-    if isinstance(found, Begun):
+    if isinstance(found, Started):
         assert found.request_id.encode() == request_id
         return None, await ended(found)
     return found, None

@@ -1,4 +1,4 @@
-/* Takes and touches memory without end; traps where there is no more. */
+/* Takes and touches memory without end; traps if there is no more. */
 #include <stdlib.h>
 #include <string.h>
 

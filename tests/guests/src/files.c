@@ -7,7 +7,7 @@
 
 #include "edge.h"
 
-static edge_text data; /* a JSON value, where the operation gives one */
+static edge_text data; /* a JSON value, if the operation gives one */
 
 static bool read_file(const char *path) {
     int fd = open(path, O_RDONLY);

@@ -1,4 +1,4 @@
-"""``Watch``: one call of a function, as telemetry sees it."""
+"""``CallTelemetry``: one call of a function, as telemetry sees it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
-from .exchange import ListenedExchange
 from .observation import Observation
 from .outbound import observer
 from .prometheus import Recorder as PrometheusRecorder
+from .request_telemetry import ListenedExchange
 from .spans import CallSpans, now
 
 if TYPE_CHECKING:
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 _GONE = 499
 
 
-class Watch:
+class CallTelemetry:
     """One call of a function, from the place in the queue to the response. This class is for when nobody listens."""
 
     __slots__ = ()
 
     outside: Context | None = None
-    """The context around the call's spans, where there are some."""
+    """The context around the call's spans, if there are some."""
     observer: Observer | None = None
-    """Watches the guest's outbound requests, where there are spans; once the guest executes."""
+    """Watches the guest's outbound requests, if there are spans; once the guest executes."""
     recorder: Recorder | None = None
-    """Takes what the guest adds to the trace, where its execute span is recorded; once the guest executes."""
+    """Takes what the guest adds to the trace, if its execute span is recorded; once the guest executes."""
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> CallTelemetry:
         return self
 
     def queued(self) -> None:
@@ -65,7 +65,7 @@ class Watch:
         pass
 
 
-class ListenedWatch(Watch):
+class ListenedWatch(CallTelemetry):
     """One that somebody listens to."""
 
     __slots__ = ("_attributes", "_begin", "_exchange", "_queued_at", "_ran", "_recorder", "_request", "_seen", "_since",
@@ -100,7 +100,7 @@ class ListenedWatch(Watch):
         seen.attempt = attempt or (1 if exchange is None else exchange.failures + 1)
         seen.cold = bool(since)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> CallTelemetry:
         telemetry, target, seen = self._telemetry, self._target, self._seen
         begin = time.perf_counter() - self._ran
         if seen.cold:
@@ -211,4 +211,4 @@ class ListenedWatch(Watch):
             seen.sampled = here.trace_flags.sampled
 
 
-IDLE_WATCH = Watch()
+IDLE_WATCH = CallTelemetry()

@@ -1,4 +1,4 @@
-"""``Loads``: what a runtime loads in threads, which end soon where nobody waits for them any more."""
+"""``BackgroundTasks``: what a runtime loads in threads, which end soon if nobody waits for them any more."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functools import partial
 from typing import TypeVar
 
 from ..exceptions import RuntimeClosed
-from ..functions.cancellation import Stop, Stopped
+from ..functions.cancellation import CancellationToken, Cancelled
 from ..sync.own_thread import in_own_thread
 
 T = TypeVar("T")
 
 
-class Loads:
+class BackgroundTasks:
     """Those under way."""
 
     def __init__(self) -> None:
-        self._stops: set[Stop] = set()
+        self._stops: set[CancellationToken] = set()
 
-    async def run(self, load: Callable[[Stop], T]) -> T:
+    async def run(self, load: Callable[[CancellationToken], T]) -> T:
         """``load`` in a thread, to its end: cancelling stops it first. Raises RuntimeClosed after stop()."""
-        stop = Stop()
+        stop = CancellationToken()
         self._stops.add(stop)
         thread = asyncio.ensure_future(in_own_thread(partial(load, stop)))
         try:
@@ -36,7 +36,7 @@ class Loads:
             if not thread.cancelled():
                 thread.exception()  # nobody wants to know
             raise
-        except Stopped:
+        except Cancelled:
             raise RuntimeClosed("closed") from None
         finally:
             self._stops.discard(stop)

@@ -21,14 +21,14 @@ class Part:
     canary: str
     percent: int
     out: bool = False
-    """It gets nothing, not even where it serves alone."""
+    """It gets nothing, not even if it serves alone."""
     tallies: tuple[Tally, Tally] | None = None
     """Of stable and of the canary, while it runs."""
     shadows: bool = False
     """The canary gets copies of what stable gets."""
 
 
-class Shares:
+class TrafficSplit:
     """Weighs rules for ``Router``: canaries by their parts, everything else by its own weight.
 
     The versions of a canary go on sharing what their rules have together.

@@ -8,7 +8,7 @@ import pytest
 
 from starlette_wasm import RouteRule
 from starlette_wasm.binding.target import Target
-from starlette_wasm.canary.shares import Part, Shares
+from starlette_wasm.canary.traffic_split import Part, TrafficSplit
 from starlette_wasm.traffic.router import Choice, Router
 
 
@@ -17,7 +17,7 @@ def rule(version: str, weight: int = 100, function: str = "f", **keys: Any) -> R
 
 
 def weights(rules: list[RouteRule], percent: int, *, out: bool = False) -> list[int]:
-    shares = Shares({"f": Part("1", "2", percent, out)})
+    shares = TrafficSplit({"f": Part("1", "2", percent, out)})
     return [choice.weight for choice in shares([(each, cast(Target, None)) for each in rules])]
 
 
@@ -50,7 +50,7 @@ def test_no_caller_goes_back_as_the_canary_rises() -> None:
     keys = [f"client {at}" for at in range(500)]
     before: dict[str, str] = {}
     for percent in (0, 10, 30, 50, 100):
-        router.reweigh(Shares({"f": Part("1", "2", percent)}), {"f"})
+        router.reweigh(TrafficSplit({"f": Part("1", "2", percent)}), {"f"})
         match = router.match("/f")
         assert match is not None
         now = {}

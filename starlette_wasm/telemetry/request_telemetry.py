@@ -1,4 +1,4 @@
-"""``Exchange``: one HTTP request that is served here, as telemetry sees it."""
+"""``RequestTelemetry``: one HTTP request that is served here, as telemetry sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .exclusions import UNTRACED
 from .spans import ServerSpan
 
 
-class Exchange:
+class RequestTelemetry:
     """One HTTP request, from our first look at it to the end of the answer. This class is for when nobody listens."""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class Exchange:
     short = True
     """Whether the short way may be taken, as there are no spans."""
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> RequestTelemetry:
         return self
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
@@ -49,7 +49,7 @@ class Exchange:
         pass
 
 
-class ListenedExchange(Exchange):
+class ListenedExchange(RequestTelemetry):
     """One that somebody listens to."""
 
     __slots__ = ("_described", "_error", "_span", "_token",
@@ -128,4 +128,4 @@ class ListenedExchange(Exchange):
             contexts.detach(self._token)
 
 
-IDLE_EXCHANGE = Exchange()
+NO_TELEMETRY = RequestTelemetry()
