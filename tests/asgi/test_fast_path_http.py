@@ -58,13 +58,13 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
         seen[type(found).__name__] += 1
         return found
 
-    monkeypatch.setattr(FastPath, "ask", watched)
+    monkeypatch.setattr(FastPath, "dispatch", watched)
     return seen
 
 
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take away all that is compiled."""
-    patch.setattr(FastPath, "ask", lambda *given: None)
+    patch.setattr(FastPath, "dispatch", lambda *given: None)
     patch.setattr(instance, "native", None)
     patch.setattr(serving, "native", None)
 
@@ -341,7 +341,7 @@ def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_go
         self._state = "closed"  # by another thread's event loop
         return found
 
-    monkeypatch.setattr(WasmRuntime, "ask", closing)
+    monkeypatch.setattr(WasmRuntime, "try_fast_path", closing)
 
     async def go() -> None:
         async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:
