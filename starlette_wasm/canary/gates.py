@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 from ..config.router import CanaryHook
@@ -43,7 +44,7 @@ async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) ->
     for hook in hooks:
         try:
             async with asyncio.timeout(hook.timeout_ms / 1000 + _GRACE_SECONDS):
-                problem = await _in_thread(lambda hook=hook: _post(hook, step))  # type: ignore[misc]
+                problem = await _in_thread(partial(_post, hook, step))
         except TimeoutError:  # it sends a byte from time to time, and urllib waits for the next one
             problem = "did not answer in time"
         if problem is not None:
@@ -51,7 +52,7 @@ async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) ->
     for gate in gates:
         try:
             async with asyncio.timeout(GATE_SECONDS):
-                answer = await _in_thread(lambda gate=gate: gate(step))  # type: ignore[misc]
+                answer = await _in_thread(partial(gate, step))
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             # Anybody may read the answer in /metrics/canary, and the text of an error may hold values.

@@ -1,0 +1,143 @@
+"""One look of a worker at one canary: tells what was counted, reads the record, and decides under the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..capabilities.errors import CapabilityError, Code
+from .coordinator import Coordinator
+from .record import Record, first_percent
+from .state import CanaryState
+from .status import Status
+from .store import Batch, Reading, Store
+from .succession import succeed, superseded_by
+
+logger = logging.getLogger("starlette_wasm")
+
+_LOOK_SECONDS = 10.0
+"""What one look may take."""
+_ATTEMPTS = 10
+"""How often a record is written anew because another worker was first."""
+
+
+class Looker:
+    """Looks for one worker. ``changed`` is told whose shares the router is to have anew."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        current: Callable[[CanaryState], bool],
+        healthy: Callable[[str, str], bool | None],
+        changed: Callable[[str], None],
+    ) -> None:
+        """``current`` says whether a state is still that of what is served; ``healthy`` what the probes say."""
+        self.worker = ""
+        self.interval = 0.0
+        self._coordinator = coordinator
+        self._current = current
+        self._healthy = healthy
+        self._changed = changed
+
+    async def look(self, store: Store, live: CanaryState) -> None:
+        """Raises nothing: what goes wrong is noted, and the weights stay."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._look(store, live)
+        except CapabilityError as error:
+            self.away(live, error.message, error.detail)
+        except TimeoutError:
+            self.away(live, "the canary store does not answer")
+        except Exception as error:
+            logger.exception("canary of %s: the weights stay as they are", live.config.function_name)
+            self.note(live, f"the weights stay as they are: {type(error).__name__}")
+
+    def away(self, live: CanaryState, problem: str, detail: str | None = None) -> None:
+        """Go on without the store: what fails before this worker's own eyes is rolled back here."""
+        if not self._current(live):
+            return
+        live.away = problem
+        note = f"{problem}, and the weights stay as they are unless v{live.versions[1]} fails"
+        self.note(live, note, detail=detail)
+        if live.judge_alone():
+            assert live.alone is not None
+            function = live.config.function_name
+            self._changed(function)
+            logger.warning("canary of %s: %s at this worker: %s", function, live.alone.status, live.alone.reason)
+
+    def note(self, live: CanaryState, note: str | None, *, detail: str | None = None) -> None:
+        """Keep ``note`` for the endpoints, which anybody may read; ``detail`` may hold values, and is logged alone."""
+        if note != live.note:
+            if note is not None:
+                cause = f": {detail}" if detail else ""
+                logger.warning("canary of %s: %s%s", live.config.function_name, note, cause)
+            elif live.note is not None:
+                logger.info("canary of %s: as it should be again", live.config.function_name)
+        live.note = note
+
+    async def leave(self, store: Store, live: CanaryState) -> None:
+        """Tell the last counts, and give the lease back. Raises CapabilityError."""
+        await self._flush(store, live)
+        await store.release(live.config.function_name, self.worker)
+
+    async def _flush(self, store: Store, live: CanaryState) -> None:
+        async def send(batch: Batch) -> None:
+            await store.add(live.config.function_name, self.worker, batch)
+            live.sent(batch)
+
+        await asyncio.gather(*(send(batch) for batch in live.batches()))
+
+    async def _look(self, store: Store, live: CanaryState) -> None:
+        for _ in range(_ATTEMPTS):
+            await self._flush(store, live)
+            found = await self._read(store, live)
+            if found is not None:
+                break
+        else:
+            raise CapabilityError(Code.UNAVAILABLE, "the record is never taken by the canary store")
+        reading, record = found
+        if not self._current(live):  # another deployment came meanwhile
+            return
+        self._see(live, reading, record)
+        superseded = live.mine is None
+        stable, canary = (self._healthy(live.config.function_name, version) for version in live.versions)
+        live.judge_probes(canary is False and stable is not False)
+        self.note(live, superseded_by(record, live) if superseded else live.trouble(record, reading.now))
+        if record.runs and not superseded:
+            await self._decide(store, live, reading)
+
+    async def _read(self, store: Store, live: CanaryState) -> tuple[Reading, Record] | None:
+        """Read the record, or write the one that takes its place; None if another worker wrote first."""
+        function = live.config.function_name
+        reading = await store.read(function)
+        record = None if reading.record is None else Record.load(reading.record)
+        first = first_percent(live.config, gated=self._coordinator.is_gated(live))
+        successor = succeed(live, record, reading.now, first)
+        if successor is None:
+            assert record is not None
+            return reading, record
+        if not await store.swap(function, reading.revision, successor.dump(), successor.epoch):
+            return None
+        return replace(reading, revision=reading.revision + 1), successor
+
+    async def _decide(self, store: Store, live: CanaryState, reading: Reading) -> None:
+        """Decide, if this worker has the lease or gets it."""
+        seconds = max(5 * self.interval, 1.0)
+        token = await store.lease(live.config.function_name, self.worker, seconds)
+        written = None if token is None else await self._coordinator.decide(store, live, reading, token)
+        if written is not None:
+            self._see(live, *written)
+
+    def _see(self, live: CanaryState, reading: Reading, record: Record) -> None:
+        before = live.record
+        if live.see(reading, record, reading.revision):
+            self._changed(live.config.function_name)
+        if before is None or (before.percent, before.status) != (record.percent, record.status):
+            stable, canary = record.versions
+            logger.log(
+                logging.WARNING if record.status is Status.ROLLED_BACK else logging.INFO,
+                "canary of %s, v%s over v%s: %s at %d %%: %s",
+                *(live.config.function_name, canary, stable, record.status, record.percent, record.reason),
+            )

@@ -1,0 +1,51 @@
+"""Which record takes the place of the one in the store, whoever decides: of a new canary, module, or verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .record import Record, begin, end, rebuild
+from .state import CanaryState
+from .status import Status
+
+_CLOCK_SECONDS = 5.0
+"""How far clocks may differ."""
+
+
+def succeed(live: CanaryState, record: Record | None, now: float, first: int) -> Record | None:
+    """Return the record to write, or None; ``first`` is the share that a rollout begins with."""
+    if record is None:
+        # A store that lost its data gets it back from any worker that knows.
+        return live.mine or replace(begin(live.config, now, None, first, "started"), digest=live.digest)
+    if record.versions == live.versions:
+        alone = live.alone
+        if alone is not None and record.runs and record.started == alone.started:
+            return end(record, Status.ROLLED_BACK, now, alone.reason)
+        return _corrected(live, record, now, first)
+    if live.versions in record.past:
+        return None
+    newer = begin(live.config, now, record, first, f"takes the place of v{record.canary}")
+    return replace(newer, digest=live.digest)
+
+
+def _corrected(live: CanaryState, record: Record, now: float, first: int) -> Record | None:
+    """Return what is to be written of clock and module: what is known of another one says nothing of this one."""
+    if not record.runs:
+        return None
+    if record.since > now + _CLOCK_SECONDS:  # the clock was ahead when that was written
+        return replace(record, since=now, changed=min(record.changed, now))
+    if not record.digest:  # such as of a rollout that was started from a shell
+        return replace(record, digest=live.digest)
+    if record.digest == live.digest:
+        live.newer = False
+        return None
+    if live.digest in record.replaced and not live.newer:  # an old replica
+        return None
+    return rebuild(live.config, now, record, first, live.digest)
+
+
+def superseded_by(record: Record, live: CanaryState) -> str:
+    """Say what has taken the place of the canary that is configured here."""
+    if record.versions == live.versions:
+        return f"another module has taken the place of this one as v{record.canary}"
+    return f"v{record.canary} has taken the place of v{live.config.canary_version}"
