@@ -1,9 +1,12 @@
-"""``starlette-wasm canary``: what canaries do, and by hand, from another process than the app's."""
+"""``canary``: what canaries do, and by hand, from another process than the app's."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
 
 from ..canary.backends import open_store
 from ..canary.manual import ManualControl
@@ -16,52 +19,51 @@ from ..capabilities.backends import without_making, without_secrets
 from ..config.router import CanaryConfig, load_config
 from ..config.settings import load_settings
 from ..exceptions import CanaryConflict, ConfigError
+from . import output
+from .inspection import in_order
+from .options import DEFAULT_CONFIG, ConfigOption, Json
 
-_ACTIONS = ("status", "start", "pause", "resume", "promote", "abort")
+Action = Literal["status", "start", "pause", "resume", "promote", "abort"]
 _COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")
+_WHOSE = "Whose canary; may be left out if the config has one."
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "show canaries, or move one by hand: through the store of canary_url, as the app's own workers do"
-    command = commands.add_parser("canary", help=text, description=text)
-    command.add_argument("action", nargs="?", choices=_ACTIONS, default="status", help="status where none is given")
-    command.add_argument("--config", default="wasm.yaml", help="path of the wasm.yaml (default: %(default)s)")
-    whose = "whose canary; may be left out where the config has one"
-    command.add_argument("function", nargs="?", default=argparse.SUPPRESS, action=_Once, help=whose)
-    command.add_argument("--function", action=_Once, help="the same")
-    command.add_argument("--full", action="store_true", help="with promote: all steps at once")
-    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.set_defaults(run=run, of="canaries")
+def canary(
+    action: Annotated[Action, typer.Argument(help="What to do.")] = "status",
+    function: Annotated[str | None, typer.Argument(help=_WHOSE, show_default=False)] = None,
+    named: Annotated[list[str] | None, typer.Option("--function", help="The same.", show_default=False)] = None,
+    full: Annotated[bool, typer.Option("--full", help="With promote: all steps at once.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Show canaries, or move one by hand.
+
+    What is done goes through the store of canary_url (STARLETTE_WASM_CANARY_URL), as the app's own workers do it: they
+    follow within a second.
+
+    Example: starlette-wasm canary promote greeter --full
+    """
+    names = dict.fromkeys([*([] if function is None else [function]), *(named or ())])
+    if len(names) > 1:
+        raise typer.BadParameter(f"one function at a time: {' or '.join(names)}")
+    rows = asyncio.run(_run(action, config, next(iter(names), None), full=full))
+    if not json:
+        rows = [{column: row.get(column, "") for column in _COLUMNS} for row in rows]
+    output.show_rows(rows, json=json, empty=in_order(config, "canaries"))
 
 
-class _Once(argparse.Action):
-    """Refuses another value than it was given before."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        before = getattr(namespace, self.dest, None)
-        if before not in (None, values):
-            parser.error(f"one {self.dest} at a time: {before} or {values}")
-        setattr(namespace, self.dest, values)
-
-
-async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+async def _run(action: Action, config: Path, function: str | None, *, full: bool) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
-    canaries = load_config(options.config).canaries
+    canaries = load_config(config).canaries
     url = load_settings().canary_url
-    # Who only looks makes no file. Nothing but the start of a rollout can be done if there is none.
-    store = open_store(url if options.action == "start" else without_making(url, KEY))
+    # To look makes no file. Nothing but the start of a rollout can be done if there is none.
+    store = open_store(url if action == "start" else without_making(url, KEY))
     await store.open()
     try:
-        if options.action != "status":
-            await _act(ManualControl(store, _one(canaries, options)), options)
-        wanted = (canary for canary in canaries if options.function in (None, canary.function_name))
-        rows = [await _row(store, canary, without_secrets(url)) for canary in wanted]
+        if action != "status":
+            await _act(ManualControl(store, _one(canaries, config, function)), action, full=full)
+        wanted = (canary for canary in canaries if function in (None, canary.function_name))
+        return [await _row(store, canary, without_secrets(url)) for canary in wanted]
     except CanaryConflict as error:
         hint = f"{error.hint}; this is by {without_secrets(url)}, STARLETTE_WASM_CANARY_URL names another store"
         raise CanaryConflict(error.function, error.problem, hint) from None
@@ -70,29 +72,26 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise ConfigError(f"{error}: {error.detail}", key="canary_url", hint=hint) from None
     finally:
         await store.close()
-    if options.json:
-        return rows
-    return [{column: row.get(column, "") for column in _COLUMNS} for row in rows]
 
 
-def _one(canaries: list[CanaryConfig], options: argparse.Namespace) -> CanaryConfig:
+def _one(canaries: list[CanaryConfig], config: Path, function: str | None) -> CanaryConfig:
     known = {canary.function_name: canary for canary in canaries}
-    if options.function in known:
-        return known[options.function]
-    if options.function is None and len(known) == 1:
+    if function in known:
+        return known[function]
+    if function is None and len(known) == 1:
         return canaries[0]
-    problem = "has several" if options.function is None else f"has none of {options.function!r}"
+    problem = "has several" if function is None else f"has none of {function!r}"
     if not known:
-        raise ConfigError("has none", file=options.config, key="canaries", hint="add one")
+        raise ConfigError("has none", file=config, key="canaries", hint="add one")
     hint = f"name one of {', '.join(sorted(known))}"
-    raise ConfigError(problem, file=options.config, key="canaries", hint=hint)
+    raise ConfigError(problem, file=config, key="canaries", hint=hint)
 
 
-async def _act(hands: ManualControl, options: argparse.Namespace) -> None:
-    if options.action == "promote":
-        await hands.promote(full=options.full)
+async def _act(hands: ManualControl, action: Action, *, full: bool) -> None:
+    if action == "promote":
+        await hands.promote(full=full)
     else:
-        await getattr(hands, options.action)()
+        await getattr(hands, action)()
 
 
 async def _row(store: Store, config: CanaryConfig, url: str) -> dict[str, Any]:

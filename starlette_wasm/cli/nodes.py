@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import typer
+
 from ..exceptions import ConfigError
+from . import output
+from .options import Json
 
 _SECONDS = 10.0
 _MOST_BYTES = 8 << 20
 _FORM = "write for example http://10.0.0.7:8000"
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser of ``starlette-wasm``."""
-    text = "compare the functions of several nodes by their /ready, and name the ones that differ"
-    command = commands.add_parser("nodes", help=text, description=f"{text}. The exit code is 1 if one differs.")
-    command.add_argument("urls", nargs="+", metavar="URL", help=f"address of a node; /ready is added: {_FORM}")
-    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.set_defaults(run=_nodes, of="nodes", config="wasm.yaml")
+def nodes(
+    urls: Annotated[list[str], typer.Argument(metavar="URL...", help=f"Address of a node; /ready is added: {_FORM}.")],
+    json: Json = False,
+) -> None:
+    """Compare the functions of several nodes by their /ready, and name the ones that differ.
+
+    A node differs if it has a version that most others lack, lacks one that they have, or has another module under the
+    same version. The exit code is 1 if one differs or cannot be reached.
+
+    Example: starlette-wasm nodes http://10.0.0.7:8000 http://10.0.0.8:8000
+    """
+    output.show_rows(asyncio.run(_nodes(urls)), json=json)
 
 
-async def _nodes(options: argparse.Namespace) -> list[dict[str, Any]]:
-    found = await asyncio.gather(*(_look(url) for url in options.urls))
-    rows = compare(dict(zip(options.urls, found, strict=True)))
+async def _nodes(urls: Sequence[str]) -> list[dict[str, Any]]:
+    found = await asyncio.gather(*(_look(url) for url in urls))
+    rows = compare(dict(zip(urls, found, strict=True)))
     odd = [f"{row['node']}: {row['differs']}" for row in rows if row["differs"]]
     if odd:
         raise ConfigError("\n".join(["the nodes differ", *odd]), hint="bring them to one functions.lock with sync")

@@ -1,0 +1,86 @@
+"""The commands of ``starlette-wasm``, put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from ..exceptions import WasmError
+from . import canary, check, compile, lock, nodes, output, pull, push, sync, verify
+
+PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Look": {"check": check.check, "nodes": nodes.nodes},
+    "Deploy": {
+        "compile": compile.compile_all,
+        "canary": canary.canary,
+        "push": push.push,
+        "pull": pull.pull,
+        "lock": lock.lock,
+        "sync": sync.sync,
+        "verify": verify.verify,
+    },
+}
+"""The commands by their names, in groups as the help shows them."""
+
+
+class _Commands(TyperGroup):
+    """Turns the errors of this package into a message and the exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WasmError as error:
+            output.fail(ctx.invoked_subcommand or "", error)
+            raise typer.Exit(1) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"starlette-wasm {version('starlette-wasm')}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", help="Show the version, and exit.", callback=_show_version, is_eager=True)
+]
+
+
+def _root(show_version: _Version = False) -> None:
+    """WebAssembly functions for Starlette and FastAPI apps.
+
+    Each command explains itself: starlette-wasm COMMAND --help. They print tables on a terminal, plain text elsewhere,
+    and JSON with --json. The exit code is 0 only on success.
+    """
+
+
+def build(*, rich: bool) -> typer.Typer:
+    """Return the app of all commands; ``rich``: with panels and colour in its help and its messages."""
+    app = typer.Typer(
+        cls=_Commands,
+        no_args_is_help=True,
+        rich_markup_mode="rich" if rich else None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for panel, commands in PANELS.items():
+        for name, command in commands.items():
+            app.command(name, rich_help_panel=panel)(command)
+    return app
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Return the exit code: 0 only on success, 2 for options that are not understood."""
+    command = get_command(build(rich=output.console().is_terminal))
+    try:
+        command(args=None if argv is None else list(argv), prog_name="starlette-wasm")
+    except SystemExit as ended:
+        sys.stdout.flush()
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0

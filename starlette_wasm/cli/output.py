@@ -1,0 +1,124 @@
+"""What the commands print: tables and colour on a terminal, plain text off it, JSON if it is asked for."""
+
+from __future__ import annotations
+
+import json as json_module
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..exceptions import WasmError
+from .lines import with_lines
+from .table import Row, plain_table
+
+_STYLES = {
+    "ok": "green",
+    "running": "green",
+    "promoted": "green",
+    "compiled": "green",
+    "warning": "yellow",
+    "paused": "yellow",
+    "error": "red",
+    "failed": "red",
+    "rolled-back": "red",
+}
+"""Of cells that hold one of these words."""
+
+
+def console() -> Console:
+    """Return the console of stdout, as it is at this moment."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def error_console() -> Console:
+    """Return the console of stderr, as it is at this moment."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_rows(rows: Sequence[Row], *, json: bool = False, empty: str = "nothing to list") -> None:
+    """Print rows of the same keys, or ``empty`` if there are none."""
+    if json:
+        show_json(rows)
+    elif not rows:
+        print(empty)
+    elif console().is_terminal:
+        console().print(_table(rows))
+    else:
+        print(plain_table(rows))
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json_module.dumps(value, indent=2, default=str))
+
+
+def show_text(text: str, style: str = "") -> None:
+    """Print text as it is; in a style on a terminal."""
+    out = console()
+    if out.is_terminal:
+        out.print(Text(text, style), soft_wrap=True)
+    else:
+        print(text)
+
+
+def fail(command: str, error: WasmError | str) -> None:
+    """Print an error on stderr, with the line of the file that it is about."""
+    text = f"starlette-wasm {command}: {with_lines(str(error))}"
+    out = error_console()
+    if out.is_terminal:
+        out.print(Text.assemble(("error ", "bold red"), text), soft_wrap=True)
+    else:
+        print(text, file=sys.stderr)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value), _STYLES.get(str(value), "")) for value in row.values()))
+    return table
+
+
+class _Loaded(logging.Handler):
+    """Moves a progress bar by the records of the loader."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        super().__init__()
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and str(record.msg).startswith("loaded %s"):
+            name, done, total, _ = record.args
+            self._progress.update(self._task, completed=int(str(done)), total=int(str(total)), description=str(name))
+
+
+@contextmanager
+def loading(title: str = "compiling") -> Iterator[None]:
+    """Show on a terminal how far the loading of functions is, for as long as the block takes."""
+    out = error_console()
+    if not out.is_terminal:
+        yield
+        return
+    logger = logging.getLogger("starlette_wasm.functions.loader")
+    level, propagate = logger.level, logger.propagate
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=out, transient=True) as progress:
+        handler = _Loaded(progress, title)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
