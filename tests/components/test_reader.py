@@ -1,0 +1,124 @@
+"""The reader of components: what toolchains make is read, and of what is damaged it says what and where."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from texts import COMPOSED, ECHO
+
+from starlette_wasm.components.cursor import MAX_NAME, Budget, Cursor
+from starlette_wasm.components.definitions import Component, CoreModule, Lift
+from starlette_wasm.components.errors import ComponentError
+from starlette_wasm.components.flat_plan import flatten
+from starlette_wasm.components.reader import MAX_MODULES, read
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.binary import COMPONENT_PREAMBLE, leb
+
+JS = Path(__file__).parents[1] / "guests" / "edge_js.wasm"
+
+
+def section(number: int, body: bytes) -> bytes:
+    return bytes([number]) + leb(len(body)) + body
+
+
+def test_reader_finds_modules_and_lifts() -> None:
+    items = read(capi.assemble(ECHO)).items
+    assert [type(item) for item in items if isinstance(item, CoreModule | Lift)] == [CoreModule, Lift]
+
+
+def test_reader_takes_what_quickjs_tools_make() -> None:
+    component = read(JS.read_bytes())
+    assert sum(isinstance(item, Component) for item in component.items) == 2
+
+
+@pytest.mark.parametrize("text", [ECHO, COMPOSED], ids=["echo", "composed"])
+def test_truncated_components_are_refused(text: str) -> None:
+    data = capi.assemble(text)
+    begin = time.monotonic()
+    for size in range(len(data)):
+        with suppress(ComponentError):
+            flatten(read(data[:size]))
+    assert time.monotonic() - begin < 30
+
+
+def test_mutations_raise_component_errors_only() -> None:
+    chance = random.Random(15)
+    seeds = [capi.assemble(ECHO), capi.assemble(COMPOSED)]
+    begin = time.monotonic()
+    refused = 0
+    for _ in range(3000):
+        data = bytearray(chance.choice(seeds))
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(8, len(data))
+            match chance.randrange(3):
+                case 0:
+                    data[at] = chance.randrange(256)
+                case 1:
+                    del data[at : at + chance.randint(1, 8)]
+                case 2:
+                    data[at:at] = chance.randbytes(chance.randint(1, 8))
+        try:
+            flatten(read(bytes(data)))
+        except ComponentError:
+            refused += 1
+    assert refused > 1000
+    assert time.monotonic() - begin < 60
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (section(7, b"\xff\xff\xff\xff\x0f"), "4294967295 items are announced, the most is"),
+        (section(7, b"\x90\x4e"), "10000 items are announced, 0 bytes are left"),
+        (section(7, b"\x01\x72\x01\xff\xff\x7f"), f"a name has 2097151 bytes, the most is {MAX_NAME}"),
+        (section(7, b"\x01\x72\x01\x05ab"), "5 bytes are announced, 2 are left"),
+        (section(7, b"\x01\x72\x01\x02\xff\xfe\x7f"), "a name is no UTF-8"),
+        (section(7, b"\x01\x39"), "unknown type 0x39 (type section, at byte 12)"),
+        (section(7, b"\x80\x80\x80\x80\x80\x00"), "a number has more than 5 bytes"),
+        (section(7, b"\x01\x7f\x7f"), "1 bytes are left over"),
+        (section(99, b""), "unknown section 99"),
+        (section(9, b""), "it has a start function"),
+        (b"\x01\xff\x01a", "core module of 255 bytes is announced, 1 are left"),
+        (section(8, b"\x01\x99"), "unknown built-in 0x99"),
+        (section(8, b"\x01\x01\x00\x00\x02\x00\x00"), "the option encoding is given twice"),
+    ],
+)  # fmt: skip
+def test_damage_is_named_with_its_place(body: bytes, problem: str) -> None:
+    with pytest.raises(ComponentError) as caught:
+        read(COMPONENT_PREAMBLE + body)
+    assert problem in str(caught.value)
+    assert "at byte" in str(caught.value)
+
+
+def test_nesting_is_bounded() -> None:
+    data = COMPONENT_PREAMBLE
+    for _ in range(200):
+        data = COMPONENT_PREAMBLE + section(4, data)
+    with pytest.raises(ComponentError, match="components are nested more than"):
+        read(data)
+
+
+def test_nested_instance_types_are_bounded() -> None:
+    kind = b"\x7f"
+    for _ in range(200):
+        kind = b"\x42\x01\x01" + kind
+    with pytest.raises(ComponentError, match="types are nested more than"):
+        read(COMPONENT_PREAMBLE + section(7, b"\x01" + kind))
+
+
+def test_core_modules_are_counted() -> None:
+    module = section(1, b"\0asm\1\0\0\0")
+    assert len(read(COMPONENT_PREAMBLE + module * MAX_MODULES).items) == MAX_MODULES
+    with pytest.raises(ComponentError, match="more than 200 core modules"):
+        read(COMPONENT_PREAMBLE + module * (MAX_MODULES + 1))
+
+
+def test_items_are_counted_across_sections() -> None:
+    cursor = Cursor(b"\x03abc\x03abc", budget=Budget(5))
+    assert len(cursor.vector(cursor.byte)) == 3
+    with pytest.raises(ComponentError, match="more than"):
+        cursor.vector(cursor.byte)
