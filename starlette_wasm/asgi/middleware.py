@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..binding.target import Target
 from ..config.router import Config, RouteRule, Stickiness
 from ..config.settings import WasmSettings
-from ..engine.fast_path import Started
+from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
 from ..exceptions import (
     ConfigError,
     FunctionNotFound,
@@ -27,6 +27,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..invocation.fast_path import COLD
 from ..messages import EdgeRequest
 from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
@@ -42,7 +43,6 @@ from .openapi import describe
 from .request_ids import adopt, fitted
 from .routes import each_function, find_functions, has_own_middleware
 from .serve import (
-    COLD,
     RUNTIME,
     asked_version,
     body_follows,
@@ -125,22 +125,19 @@ class WasmMiddleware:
                     route = rule_template(scope, route)
                 tell_route(scope, route)
                 exchange = runtime.telemetry.exchange(scope, route, since=cold)
-                short: Target | None = None
-                started: Started | None = None
-                if exchange is NO_TELEMETRY and not cold and (short := self._short(match, scope)) is not None:
-                    answer = runtime.try_fast_path(
-                        short, scope, path, match.params, b"", region_of(runtime, scope), exchange
-                    )
-                    if isinstance(answer, tuple):
-                        await send_in_one_write(receive, send, answer[0], fitted(scope, answer[1]), answer[2])
-                        return
-                    started = answer
                 with exchange:
-                    found = self._choose(match, scope, exchange) if short is None else (short, None, "")
+                    found = self._choose(match, scope, exchange)
                     if isinstance(found, Refusal):
                         await self._refuse(found, match, exchange, scope, send)
                         return
                     target, shadow, region = found
+                    tried: Completed | Started | NotTaken | None = None if shadow is None else NOT_TAKEN
+                    if tried is None and not _may_have_body(scope, target):
+                        tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
+                        if type(tried) is Completed:
+                            headers = fitted(scope, tried.headers)
+                            await send_in_one_write(receive, exchange.send(send), tried.status, headers, tried.body)
+                            return
                     request = await serve(
                         runtime,
                         target,
@@ -149,10 +146,9 @@ class WasmMiddleware:
                         send,
                         path=path,
                         params=match.params,
-                        cold=cold,
+                        region=region,
                         exchange=exchange,
-                        region=region if short is None and shadow is None and not cold else None,
-                        started=started,
+                        tried=tried,
                     )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
@@ -162,33 +158,24 @@ class WasmMiddleware:
                 return
         await self.app(scope, receive, send)
 
-    def _short(self, match: Match[RouteRule, Target | Pipeline], scope: Scope) -> Target | None:
-        """The only target that a request may get, if nothing has to be waited for before it can be run."""
-        only, runtime = match.group.only, self.runtime
-        if (
-            scope["method"] != "GET"
-            or only is None
-            or runtime.health.healthy is not None
-            or runtime.request_settings.allow_version_header
-        ):
-            return None
-        target = only.target
-        try:
-            return target if type(target) is Target and not body_follows(scope, target.max_body) else None
-        except RequestTooLarge:  # it comes again, if it is answered
-            return None
-
     def _choose(
         self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: RequestTelemetry
     ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
         """What serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
-        deployment = runtime.deployment
+        only, healthy, deployment = match.group.only, runtime.health.healthy, runtime.deployment
         stickiness = deployment.stickiness
+        if (
+            only is not None
+            and healthy is None
+            and not runtime.request_settings.allow_version_header
+            and (stickiness is None or exchange is NO_TELEMETRY)
+        ):
+            exchange.picked(PickedBy.WEIGHT, only.weight)
+            return only.target, None, region_of(runtime, scope)
         version = asked_version(runtime, scope)
         sticky_key = _sticky_key(scope, stickiness) if stickiness else None
         region = region_of(runtime, scope)
-        healthy = runtime.health.healthy
         choice = match.group.pick(
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
@@ -354,6 +341,14 @@ class WasmMiddleware:
             if ours:
                 await self.runtime.close()
                 self._stopped = True
+
+
+def _may_have_body(scope: Scope, target: Target | Pipeline) -> bool:
+    """Whether there may be a body, or the request is too large, which is said when it is asked again."""
+    try:
+        return body_follows(scope, target.max_body)
+    except RequestTooLarge:
+        return True
 
 
 def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:

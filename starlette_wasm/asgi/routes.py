@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..binding.target import Target
 from ..config.notation import foreign_pattern, misspelt_method
-from ..engine.fast_path import Started
+from ..engine.fast_path import Completed, Started
 from ..exceptions import (
     ConfigError,
     FunctionNotFound,
@@ -30,6 +30,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..invocation.fast_path import COLD
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import render
 from ..runtime.deployment import Deployment
@@ -40,7 +41,6 @@ from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
 from .request_ids import adopt, fitted
 from .serve import (
-    COLD,
     GONE,
     RUNTIME,
     body_follows,
@@ -103,7 +103,7 @@ class FunctionRef:
             )
         if self.runtime is None or runtime.is_open or runtime.state == "closed":
             return runtime, scope.get(COLD, 0)
-        since = time.time_ns()
+        since = scope[COLD] = time.time_ns()
         await runtime.start(for_request=True)
         return runtime, since
 
@@ -193,11 +193,10 @@ class _FunctionApp:
                 send,
                 path=get_route_path(scope),
                 params=params,
-                cold=cold,
+                region=region_of(runtime, scope),
                 exchange=exchange,
                 route=place.within,
                 raises=True,
-                region=None if cold else region_of(runtime, scope),
             )
 
 
@@ -341,13 +340,13 @@ async def _call(
     scope = given.scope
     within = get_route_path(scope) if scope.get("root_path") else scope["path"]
     started: Started | None = None
-    if given is outer and exchange.short and not cold and len(body) <= target.max_body:
+    if given is outer:  # what a handler has made may say nothing of its body
         params = scope.get("path_params") or {}  # none without a router
-        found = runtime.try_fast_path(target, scope, within, params, body, region_of(runtime, scope), exchange)
-        if isinstance(found, tuple):
-            scope[_REQUEST_ID] = found[1][-1][1]
-            return _Answer(found[0], fitted(scope, found[1]), found[2])
-        started = found
+        found = runtime.fast_path.run(target, scope, within, params, body, region_of(runtime, scope), exchange)
+        if type(found) is Completed:
+            scope[_REQUEST_ID] = found.request_id
+            return _Answer(found.status, fitted(scope, found.headers), found.body)
+        started = found if isinstance(found, Started) else None
     with started or nullcontext():
         request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
         return await _run(runtime, target, path, outer, request, cold, exchange, started=started)

@@ -13,9 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from ..binding.target import Target
-from ..engine.fast_path import Answer, Started
+from ..engine.fast_path import Completed, NotTaken, Started
 from ..engine.native.library import native
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
+from ..invocation.fast_path import COLD
 from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
 from ..protocols.headers import render
 from ..sync.cancel_scope import Interrupted, OnDisconnect
@@ -37,8 +38,6 @@ _ANNOUNCED = ("1.1", "1.0")
 """Of HTTP, in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
 _WITHOUT_BODY = ("GET", "HEAD")
 """Of which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
-COLD = "starlette_wasm.cold"
-"""Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 GONE = 499
 """The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
@@ -149,31 +148,33 @@ async def serve(
     *,
     path: str,
     params: dict[str, str],
-    cold: int,
+    region: str,
     exchange: RequestTelemetry,
     route: str = "",
     raises: bool = False,
-    region: str | None = None,
-    started: Started | None = None,
+    tried: Completed | Started | NotTaken | None = None,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
-    Faults become problem+json; with ``raises`` only those for which the app has no exception handler. With a
-    ``region`` the short way is tried, which gives no request; ``started`` is what it gave for one without a body.
+    Faults become problem+json; with ``raises`` only those for which the app has no exception handler. ``tried`` is
+    what the fast path gave for a request without a body, None if it was not asked. An answer that it gives leaves no
+    request.
     """
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
         limit = target.max_body
         body = b""
-        if started is None and body_follows(scope, limit):
-            body = await read_body(runtime, receive, limit)
-        answer: Answer | Started | None = started
-        if started is None and region is not None and exchange.short and type(target) is Target:
-            answer = runtime.try_fast_path(target, scope, path, params, body, region, exchange)
-        if not isinstance(answer, tuple):
+        found = tried
+        if tried is None:
+            if body_follows(scope, limit):
+                body = await read_body(runtime, receive, limit)
+            found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
+        if type(found) is Completed:
+            status, headers, content = found.status, found.headers, found.body
+        else:
             call: _Invoke = runtime.call if type(target) is Target else runtime.call_pipeline
-            started = answer
+            started = found if isinstance(found, Started) else None
             if started is not None:
                 call = partial(call, started=started)
             if route:
@@ -184,15 +185,13 @@ async def serve(
                     target,
                     request,
                     client=scope.get("client"),
-                    cold=cold,
+                    cold=scope.get(COLD, 0),
                     on_disconnect=gone_of(scope, receive, body),
                     exchange=exchange,
                 )
             assert request.context is not None
             status, headers, content = render(response, scope["method"], checked=True)
             headers = with_request_id(headers, request.context.request_id)
-        else:
-            status, headers, content = answer[:3]
     except WasmError as error:
         exchange.failed(error)
         if raises and has_handler(scope, error):

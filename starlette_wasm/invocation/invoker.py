@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import partial
 
 from opentelemetry.util.types import AttributeValue
-from starlette.types import Scope
 
 from ..binding.target import Target
 from ..capabilities import Capabilities, Session
@@ -19,7 +18,7 @@ from ..config.settings import RequestSettings, WasmSettings
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..engine.fast_path import Answer, Started
+from ..engine.fast_path import Started
 from ..engine.invocation import Invocation
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS
@@ -37,7 +36,8 @@ from ..protocols.cgi import cgi_arguments
 from ..sync.bulkhead import Full
 from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
 from ..sync.threads import FairThreads
-from ..telemetry import NO_TELEMETRY, CallTelemetry, RequestTelemetry, Telemetry, log_failure, log_guest, log_violations
+from ..telemetry import CallTelemetry, RequestTelemetry, Telemetry, log_failure, log_guest, log_violations
+from .fast_path import FastPathRunner
 from .faults import fault_of, host_lacks
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
@@ -64,6 +64,7 @@ class Invoker:
         self._counts: Counter[str] = Counter()
         self._next_overload_record = 0.0
         self.telemetry = Telemetry()
+        self.fast_path = FastPathRunner(self, self._counts)
 
     @property
     def state(self) -> str:
@@ -99,8 +100,7 @@ class Invoker:
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
         default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, if it
         is less than the policy's. ``attributes`` are more for the span of the call. ``started`` is what
-        try_fast_path() gave, at
-        once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
+        the fast path gave, at once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)
@@ -196,40 +196,6 @@ class Invoker:
             if target.tally is not None:
                 target.tally.answered(time.monotonic() - begin, response.status_code)
             return response
-
-    def try_fast_path(
-        self,
-        target: Target,
-        scope: Scope,
-        path: str,
-        params: dict[str, str],
-        body: bytes,
-        region: str,
-        exchange: RequestTelemetry,
-    ) -> Answer | Started | None:
-        """As call(), where ``exchange`` is short, as far as it goes without waiting and without objects.
-
-        Gives the answer for ASGI; or a guest that has begun, which call() must go on with at once; or None where
-        nothing was done.
-        """
-        fast_path, bulkhead = target.fast_path, target.bulkhead
-        if fast_path is None or bulkhead.active >= bulkhead.limit or self._state not in ACCEPTING:
-            return None  # a dead engine says so itself
-        tally = target.tally
-        if tally is None and exchange is NO_TELEMETRY:
-            found = fast_path.dispatch(scope, path, params, body, region)
-            if isinstance(found, tuple):
-                self._counts["ok"] += 1
-            return found
-        begin = time.monotonic()
-        found = fast_path.dispatch(scope, path, params, body, region)
-        if isinstance(found, tuple):
-            self._counts["ok"] += 1
-            took = time.monotonic() - begin
-            self.telemetry.record_fast(exchange, target, found, took)
-            if tally is not None:
-                tally.answered(took, found[0])
-        return found
 
     def guard(self, on_disconnect: OnDisconnect | None) -> CancelScope:
         """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from ..binding.target import Target
 from ..engine import layout
-from ..engine.fast_path import Answer
+from ..engine.fast_path import Completed
 from ..messages import EdgeRequest
 from . import access, prometheus
 from .call_telemetry import IDLE_WATCH, CallTelemetry, ListenedWatch
@@ -142,17 +142,17 @@ class Telemetry:
         if self.access_log:
             access.log(seen)
 
-    def record_fast(self, exchange: RequestTelemetry, target: Target, answer: Answer, duration: float) -> None:
-        """A call went the short way, and its last header is the request's id."""
+    def record_fast(self, exchange: RequestTelemetry, target: Target, completed: Completed, duration: float) -> None:
+        """A call took the fast path."""
         if exchange is NO_TELEMETRY:
             return
         assert isinstance(exchange, ListenedExchange)
         seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
         seen.variant, seen.reason, seen.attempt = exchange.variant.value, exchange.reason.value, exchange.failures + 1
-        seen.duration, seen.ran, seen.cpu = duration, True, answer[3] / 1e9
-        seen.memory = layout.PAGE * max(answer[4], target.function.module.min_pages)
-        seen.status = answer[0]
-        seen.request_id = answer[1][-1][1].decode("ascii")
+        seen.duration, seen.ran, seen.cpu = duration, True, completed.ran_ns / 1e9
+        seen.memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
+        seen.status = completed.status
+        seen.request_id = completed.request_id.decode("ascii")
         self.tell(seen)
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:

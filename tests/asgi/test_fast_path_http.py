@@ -22,7 +22,8 @@ from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime
 from starlette_wasm.asgi import serve as serving
 from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.engine import instance
-from starlette_wasm.engine.fast_path import FastPath
+from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
+from starlette_wasm.invocation.fast_path import FastPathRunner
 from starlette_wasm.telemetry import Telemetry
 from starlette_wasm.telemetry.observation import Observation
 
@@ -50,7 +51,7 @@ Kinds = Counter[str]
 
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
-    """What FastPath.dispatch() gave: ``tuple``, ``Started`` or ``NoneType``."""
+    """What FastPath.dispatch() gave: ``Completed``, ``Started`` or ``NotTaken``."""
     seen, ask = Kinds(), FastPath.dispatch
 
     def watched(self: FastPath, *given: Any) -> Any:
@@ -64,7 +65,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
 
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take away all that is compiled."""
-    patch.setattr(FastPath, "dispatch", lambda *given: None)
+    patch.setattr(FastPath, "dispatch", lambda *given: NOT_TAKEN)
     patch.setattr(instance, "native", None)
     patch.setattr(serving, "native", None)
 
@@ -120,7 +121,7 @@ def test_all_answers_are_the_same_without_it(
 
     async def main() -> None:
         short, counted = await answers(wasm, debug=True)
-        assert min(kinds["tuple"], kinds["Started"], kinds["NoneType"]) > 40, kinds
+        assert min(kinds["Completed"], kinds["Started"], kinds["NotTaken"]) > 40, kinds
         with monkeypatch.context() as patch:
             without(patch)
             long, counted_then = await answers(wasm, debug=True)
@@ -135,13 +136,13 @@ def test_all_answers_are_the_same_without_it(
 @pytest.mark.parametrize(
     ("method", "path", "kind"),
     [
-        ("GET", "/short/a", "tuple"),
-        ("POST", "/echo/a", "tuple"),
-        ("GET", "/environ/a", "tuple"),
-        ("GET", "/cookies/a", "tuple"),
-        ("GET", "/route/a", "tuple"),
-        ("HEAD", "/short/a", "NoneType"),
-        ("GET", "/short/%C3%A9", "NoneType"),
+        ("GET", "/short/a", "Completed"),
+        ("POST", "/echo/a", "Completed"),
+        ("GET", "/environ/a", "Completed"),
+        ("GET", "/cookies/a", "Completed"),
+        ("GET", "/route/a", "Completed"),
+        ("HEAD", "/short/a", "NotTaken"),
+        ("GET", "/short/%C3%A9", "NotTaken"),
         ("GET", "/none/a", "Started"),
         ("GET", "/reset/a", "Started"),
         ("GET", "/unchanged/a", "Started"),
@@ -200,7 +201,7 @@ def test_what_ends_meanwhile(tmp_path: Path, kinds: Kinds, end: str) -> None:
                 runtime.target("spin").function.module.close()
                 assert (await busy).status_code == 504
                 assert (await http.get("/spin/a")).json()["type"] == "wasm-trap"
-                assert kinds == {"Started": 1, "NoneType": 1}
+                assert kinds == {"Started": 1, "NotTaken": 1}
             elif end == "runtime":
                 await runtime.close()
                 assert (await busy).status_code == 503
@@ -221,7 +222,7 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
     async def main() -> None:
         async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
             statuses = Counter([(await http.get("/f")).status_code for _ in range(100)])
-            assert kinds == {"tuple": 100}
+            assert kinds == {"Completed": 100}
             await runtime.canaries._look_at_all(10)
             live: CanaryState = runtime.canaries.all["f"]
             assert (live.stable.samples, live.canary.samples) == (statuses[200], statuses[201])
@@ -261,7 +262,7 @@ def test_only_spans_turn_it_off(tmp_path: Path, kinds: Kinds, listener: str, mon
         meters.shutdown()
 
     run(main())
-    assert kinds == ({} if listener == "tracer" else {"tuple": 2})
+    assert kinds == ({} if listener == "tracer" else {"Completed": 2})
     assert len(told) == (0 if listener == "nobody" else 4)
     for seen in told:
         assert 0 < seen.duration < 5
@@ -321,7 +322,7 @@ def test_an_answer_begins_once_though_the_client_leaves(tmp_path: Path, kinds: K
             assert runtime.stats()["ok"] == 1
 
     run(go())
-    assert (messages, dict(kinds)) == (["http.response.start"], {"tuple": 1})
+    assert (messages, dict(kinds)) == (["http.response.start"], {"Completed": 1})
 
 
 def sent(into: list[Any]) -> Any:
@@ -334,14 +335,14 @@ def sent(into: list[Any]) -> Any:
 def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_goes_on(
     tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = WasmRuntime.try_fast_path
+    ask = FastPathRunner.run
 
-    def closing(self: WasmRuntime, *given: Any) -> Any:
+    def closing(self: FastPathRunner, *given: Any) -> Any:
         found = ask(self, *given)
-        self._state = "closed"  # by another thread's event loop
+        self._invoker._state = "closed"  # by another thread's event loop
         return found
 
-    monkeypatch.setattr(WasmRuntime, "try_fast_path", closing)
+    monkeypatch.setattr(FastPathRunner, "run", closing)
 
     async def go() -> None:
         async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:

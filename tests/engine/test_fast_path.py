@@ -21,7 +21,7 @@ from support import command
 from starlette_wasm.asgi import serve as serving
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, FastPath, Started, fits
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started, fits
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
@@ -51,7 +51,7 @@ def constant(stdout: str) -> str:
 HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "text/plain"}, "body": "hello\n"}))
 
 
-async def come(found: Answer | Started | None) -> Outcome:
+async def come(found: Completed | Started | NotTaken) -> Outcome:
     assert isinstance(found, Started)
     return await found.invocation.run(time.monotonic() + 5, nullcontext)
 
@@ -67,8 +67,8 @@ def printed(asked: FastPath, path: str = "/") -> bytes:
     return asyncio.run(main())
 
 
-def answered(asked: FastPath, body: bytes = b"") -> Answer | Started | None:
-    async def main() -> Answer | Started | None:
+def answered(asked: FastPath, body: bytes = b"") -> Completed | Started | NotTaken:
+    async def main() -> Completed | Started | NotTaken:
         return asked.dispatch(SCOPE, "/", {}, body, "")
 
     return asyncio.run(main())
@@ -111,23 +111,23 @@ def test_each_request_sees_the_time(wat: Wat) -> None:
 
 def test_ids_differ(wat: Wat) -> None:
     asked = fast_path(wat(HELLO))
-    ids = {dict(found[1])[b"x-request-id"] for _ in range(50) if isinstance(found := answered(asked), tuple)}
+    ids = {dict(found.headers)[b"x-request-id"] for _ in range(50) if isinstance(found := answered(asked), Completed)}
     assert len(ids) == 50
 
 
 def test_a_closed_module_is_left_to_python(engine: Engine) -> None:
     module = Module.compile(engine, capi.assemble(HELLO))
     asked = fast_path(module)
-    assert isinstance(answered(asked), tuple)
+    assert isinstance(answered(asked), Completed)
     module.close()
-    assert answered(asked) is None
+    assert answered(asked) is NOT_TAKEN
     assert engine.state.live == 0
 
 
 def test_where_there_is_no_room_it_is_left_to_python(engine: Engine, monkeypatch: pytest.MonkeyPatch, wat: Wat) -> None:
     asked = fast_path(wat(HELLO))
     monkeypatch.setattr(engine.state, "live", engine.config.max_instances)
-    assert answered(asked) is None
+    assert answered(asked) is NOT_TAKEN
 
 
 def test_outside_of_a_loop_nothing_is_held(wat: Wat) -> None:
@@ -299,16 +299,16 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
         for i in range(count):
             match i % 10:
                 case 0:
-                    assert good.dispatch(scope, "/", params, b"\xff", "eu") is None
+                    assert good.dispatch(scope, "/", params, b"\xff", "eu") is NOT_TAKEN
                 case 1:
-                    assert good.dispatch(scope, "/", {"a": 1}, body, "eu") is None
+                    assert good.dispatch(scope, "/", {"a": 1}, body, "eu") is NOT_TAKEN
                 case 2:
                     found = bad.dispatch(scope, "/", params, body, "eu")
                     assert isinstance(found, Started)
                     found.invocation.start()
                     found.invocation.close()
                 case 3:
-                    assert good.dispatch({}, "/", params, body, "eu") is None
+                    assert good.dispatch({}, "/", params, body, "eu") is NOT_TAKEN
                 case 4:
                     assert native is not None
                     assert native.follows(scope, 1, 100) is True
@@ -318,7 +318,7 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
                         found.invocation.close()
                         paused.append(i)
                     else:
-                        assert type(found) is tuple
+                        assert type(found) is Completed
 
     def level() -> tuple[list[int], int]:
         gc.collect()
@@ -353,8 +353,8 @@ def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
         for scope, large, found in ((SCOPE, text, True), (odd, text, False), (SCOPE, control, False)):
             resident = process.memory_info().rss
             started = asked.dispatch(scope, "/", {}, large, "")
-            assert (started is not None) == found
-            if started is not None:
+            assert (started is not NOT_TAKEN) == found
+            if started is not NOT_TAKEN:
                 await come(started)
             assert process.memory_info().rss - resident < 16 << 20  # its text has 48 or 96 MiB
 

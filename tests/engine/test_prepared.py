@@ -15,7 +15,7 @@ from support import command
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, FastPath, Started
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import PREPARED
 from starlette_wasm.engine.plan import Limits, Plan
@@ -49,13 +49,13 @@ def fast_path(engine: Engine, guest: str = COUNTS) -> FastPath:
     return FastPath(plan, EdgeProtocol().end("f", "1", 5000), ())
 
 
-def ask(asked: FastPath, body: bytes = b"", path: str = "/") -> Answer | Started | None:
+def ask(asked: FastPath, body: bytes = b"", path: str = "/") -> Completed | Started | NotTaken:
     return asked.dispatch(SCOPE, path, {}, body, "")
 
 
-def bodies(found: list[Answer | Started | None]) -> set[bytes]:
-    assert all(isinstance(each, tuple) for each in found)
-    return {each[2] for each in found if isinstance(each, tuple)}
+def bodies(found: list[Completed | Started | NotTaken]) -> set[bytes]:
+    assert all(isinstance(each, Completed) for each in found)
+    return {each.body for each in found if isinstance(each, Completed)}
 
 
 def run(main: Callable[[], Any]) -> Any:
@@ -125,7 +125,7 @@ def test_they_take_no_place_of_a_guest() -> None:
 
     async def main() -> None:
         for each in (*asked, *asked):
-            assert isinstance(ask(each), tuple)
+            assert isinstance(ask(each), Completed)
             await swept()
         assert engine.prepared == 3  # and one is yet to be deleted
         ask(asked[0])
@@ -171,7 +171,7 @@ def test_the_one_not_used_for_long_makes_room() -> None:
             await swept()
         for _ in range(2):
             for each in (*asked[4:], *more):
-                assert isinstance(ask(each), tuple)
+                assert isinstance(ask(each), Completed)
                 await swept()
         assert engine.prepared == PREPARED
         slots = [each._memory.slot for each in more]
@@ -195,7 +195,7 @@ def test_they_go_with_what_they_are_of(end: str) -> None:
         ask(first)  # it is about to be swept
         if end == "close":
             assert first._plan.module.close()
-            assert ask(first) is None
+            assert ask(first) is NOT_TAKEN
         elif end == "forget":
             del first, each
             gc.collect()
@@ -214,7 +214,7 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     asked = fast_path(engine)
     loop = asyncio.new_event_loop()
 
-    async def stop() -> Answer | Started | None:
+    async def stop() -> Completed | Started | NotTaken:
         loop.stop()
         return ask(asked)
 
@@ -225,7 +225,7 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     assert engine.state.cleanup_scheduled
 
     async def main() -> None:
-        engine.ticker.touch()
+        engine.ticker.ensure_armed()
         ask(asked)
         await swept()
         assert engine.prepared == 1
@@ -245,7 +245,7 @@ def test_a_forked_child_leaves_them_alone() -> None:
         if not pid:
             try:
                 await swept()
-                os._exit(0 if engine.state.dead and engine.prepared == 0 and ask(asked) is None else 1)
+                os._exit(0 if engine.state.dead and engine.prepared == 0 and ask(asked) is NOT_TAKEN else 1)
             finally:
                 os._exit(2)
         assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222

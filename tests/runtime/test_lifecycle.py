@@ -118,7 +118,7 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
     code = """
         import asyncio, os
         from apps import app, client, settings
-        from starlette_wasm.engine.fast_path import FastPath
+        from starlette_wasm.engine.fast_path import Completed, FastPath
 
         asks, ask = [], FastPath.dispatch
         def watched(*given):
@@ -136,7 +136,7 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         print(*before, *asyncio.run(ids(4)))
-        assert all(type(each) is tuple for each in asks[1:]), asks
+        assert all(type(each) is Completed for each in asks[1:]), asks
     """
     done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from starlette_wasm.asgi.serve import with_request_id
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Answer, FastPath, Started
+from starlette_wasm.engine.fast_path import Completed, FastPath, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
@@ -111,6 +111,13 @@ class _Target:
     function = SimpleNamespace(source=SimpleNamespace(manifest=FunctionManifest()))
 
 
+def rested(guest: str) -> FastPath:
+    """The fast path of a guest, of which no invocation before counts as slow: the machine may be busy elsewhere."""
+    found, plan = fast_path(guest)
+    plan.memory.cpu_score = 0
+    return found
+
+
 async def ended(started: Started) -> Outcome:
     """What comes of a guest that was left to Python."""
     return await started.invocation.run(time.monotonic() + TIMEOUT_MS / 1000, nullcontext)
@@ -148,9 +155,9 @@ def compare_request(
 async def _seen(
     scope: Any, body: Any, path: str, params: Any, region: str, environ: bool
 ) -> tuple[str, Outcome] | None:
-    found = fast_path(ECHO_ENVIRON if environ else ECHO)[0].dispatch(scope, path, params, body, region)
-    assert not isinstance(found, tuple), "that was no answer"
-    return None if found is None else (found.request_id, await ended(found))
+    found = rested(ECHO_ENVIRON if environ else ECHO).dispatch(scope, path, params, body, region)
+    assert not isinstance(found, Completed), "that was no answer"
+    return (found.request_id, await ended(found)) if isinstance(found, Started) else None
 
 
 def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
@@ -168,16 +175,16 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1") -> bool:
     status, headers, content = render(response, "GET", checked=True)
     assert answer[:3] == (status, with_request_id(headers, request_id.decode()), content)
     assert [type(each) for each in answer] == [int, list, bytes, int, int, bool]
-    assert 0 < answer[3] < TIMEOUT_MS * 1_000_000
-    assert answer[4] < 100
+    assert 0 < answer.ran_ns < TIMEOUT_MS * 1_000_000
+    assert answer.pages < 100
     return True
 
 
-async def _said(stdout: bytes, request_id: bytes) -> tuple[Answer | None, Outcome | None]:
+async def _said(stdout: bytes, request_id: bytes) -> tuple[Completed | None, Outcome | None]:
     scope = {**PLAIN_SCOPE, "headers": [*PLAIN_SCOPE["headers"], (b"x-request-id", request_id)]}
-    found = fast_path(SAY)[0].dispatch(scope, stdout.hex(), {}, b"", "eu")
-    assert found is not None
+    found = rested(SAY).dispatch(scope, stdout.hex(), {}, b"", "eu")
     if isinstance(found, Started):
         assert found.request_id.encode() == request_id
         return None, await ended(found)
+    assert isinstance(found, Completed)
     return found, None

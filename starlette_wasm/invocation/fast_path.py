@@ -1,0 +1,63 @@
+"""``FastPathRunner``: whether a request may take the fast path, the call, and what is told of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from starlette.types import Scope
+
+from ..binding.target import Target
+from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
+from ..telemetry import NO_TELEMETRY, RequestTelemetry
+
+if TYPE_CHECKING:
+    from .invoker import Invoker
+
+COLD = "starlette_wasm.cold"
+"""Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
+
+
+class FastPathRunner:
+    """Runs requests of one runtime as far as that goes without waiting, and without objects made for each."""
+
+    def __init__(self, invoker: Invoker, counts: Counter[str]) -> None:
+        """``counts`` are the runtime's, of how invocations ended."""
+        self._invoker = invoker
+        self._counts = counts
+
+    def run(
+        self,
+        target: object,
+        scope: Scope,
+        path: str,
+        params: dict[str, str],
+        body: bytes,
+        region: str,
+        exchange: RequestTelemetry,
+    ) -> Completed | Started | NotTaken:
+        """Run one invocation of ``target`` for a request whose body is there.
+
+        A guest that has started must be handed to Invoker.call() at once.
+        """
+        if type(target) is not Target or target.fast_path is None or not exchange.short or COLD in scope:
+            return NOT_TAKEN
+        bulkhead = target.bulkhead
+        if bulkhead.active >= bulkhead.limit or not self._invoker.is_open or len(body) > target.max_body:
+            return NOT_TAKEN
+        tally = target.tally
+        if tally is None and exchange is NO_TELEMETRY:
+            found = target.fast_path.dispatch(scope, path, params, body, region)
+            if type(found) is Completed:
+                self._counts["ok"] += 1
+            return found
+        begin = time.monotonic()
+        found = target.fast_path.dispatch(scope, path, params, body, region)
+        if type(found) is Completed:
+            self._counts["ok"] += 1
+            took = time.monotonic() - begin
+            self._invoker.telemetry.record_fast(exchange, target, found, took)
+            if tally is not None:
+                tally.answered(took, found.status)
+        return found
