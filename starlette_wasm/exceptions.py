@@ -358,6 +358,10 @@ class FunctionError(WasmError):
         return f"{self.function} v{self.version}: {self.title}"
 
 
+_LARGE_STACK = 16
+"""Pages: linkers give a guest up to 1 MiB without being asked."""
+
+
 class MemoryLimitExceeded(FunctionError):
     """A guest asked for more memory than ``maxMemoryPages`` and ended abnormally, or needs more from the start."""
 
@@ -370,17 +374,19 @@ class MemoryLimitExceeded(FunctionError):
         *,
         limit_pages: int,
         asked_pages: int | None = None,
+        stack_pages: int = 0,
         where: str = "",
     ) -> None:
         self.limit_pages = limit_pages
         self.asked_pages = asked_pages
+        self.stack_pages = stack_pages
         asked = "" if asked_pages is None else f"asked for {asked_pages} pages of 64 KiB, "
-        super().__init__(
-            function,
-            version,
-            f"out of memory ({asked}limit {limit_pages}); raise maxMemoryPages of the policy, or use less memory",
-            where=where,
-        )
+        less = "use less memory"
+        if stack_pages > _LARGE_STACK:
+            asked += f"{stack_pages} of them for its stack, "
+            less = f"link it with a smaller stack than {stack_pages // 16} MiB (-z stack-size; --stack in Zig)"
+        problem = f"out of memory ({asked}limit {limit_pages}); raise maxMemoryPages of the policy, or {less}"
+        super().__init__(function, version, problem, where=where)
 
     @property
     def title(self) -> str:

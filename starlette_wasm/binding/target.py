@@ -122,6 +122,7 @@ def bind(
             source.version,
             limit_pages=policy.max_memory_pages,
             asked_pages=module.min_pages,
+            stack_pages=module.stack_pages,
             where=where,
         )
     environ = {name: os.environ[name] for name in policy.allowed_env_vars if name in os.environ}

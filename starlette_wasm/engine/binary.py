@@ -29,7 +29,11 @@ MAX_CUSTOM = 10_000
 
 
 class UnsupportedError(ValueError):
-    """The module has something that linking does not handle."""
+    """The module has something that linking does not handle; ``hint`` is what to do about it, if that is known."""
+
+    def __init__(self, problem: str, hint: str | None = None) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 def leb(value: int) -> bytes:
@@ -119,7 +123,7 @@ def split(module: bytes) -> tuple[dict[int, bytes], list[bytes]]:
         if kind == CUSTOM:
             custom.append(body)
             if len(custom) > MAX_CUSTOM:
-                raise UnsupportedError(f"it has more than {MAX_CUSTOM:,} custom sections; strip it")
+                raise UnsupportedError(f"it has more than {MAX_CUSTOM:,} custom sections", "strip it")
         elif kind in _ORDER:
             sections[kind] = body
         else:

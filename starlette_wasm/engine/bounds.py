@@ -61,7 +61,7 @@ def check(guest: bytes) -> None:
 
 def _at_most(count: int, most: int, what: str) -> None:
     if count > most:
-        raise UnsupportedError(f"it has {count:,} {what}; the most is {most:,}; build it for size, or split it")
+        raise UnsupportedError(f"it has {count:,} {what}; the most is {most:,}", "build it for size, or split it")
 
 
 def _tables(section: bytes) -> Iterator[int]:

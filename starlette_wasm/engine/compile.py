@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import bounds, capi
+from . import bounds, capi, remedies
 from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
-
-# What the engine says of features that are off; of damaged bytes it says other things.
-_LACKING = ("support", "enabled", "disabled", "proposal", "references required")
 
 
 class InvalidModuleError(Exception):
@@ -17,7 +14,15 @@ class InvalidModuleError(Exception):
 
 
 class UnsupportedModuleError(Exception):
-    """A valid module that uses what the engine lacks, that is no WASI command, or that is out of bounds."""
+    """A valid module that uses what the engine lacks, that is no WASI command, or that is out of bounds.
+
+    ``hint`` is how to build it instead.
+    """
+
+    def __init__(self, problem: str, hint: str | None = None) -> None:
+        self.problem = problem
+        self.hint = hint or remedies.WASI_COMMAND
+        super().__init__(f"{problem}; {self.hint}")
 
 
 def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
@@ -28,26 +33,27 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
     from . import dwarf, link  # for who has all code in the cache, it is not loaded
 
     if guest.startswith(COMPONENT_PREAMBLE):
-        raise UnsupportedModuleError("it is a component; build it as a core module (a WASI preview 1 command)")
+        raise UnsupportedModuleError("it is a component", "build it as a core module (a WASI preview 1 command)")
     if not guest.startswith(PREAMBLE):
         raise InvalidModuleError("it does not begin like a WebAssembly module")
     try:
         capi.check(capi.module_validate(engine, guest, len(guest)))
     except capi.EngineError as error:
-        text = str(error)
-        unsupported = any(word in text for word in _LACKING)
-        raise (UnsupportedModuleError if unsupported else InvalidModuleError)(one_line(text)) from None
+        text = one_line(str(error))
+        remedy = remedies.of_feature(text)
+        raise (InvalidModuleError(text) if remedy is None else UnsupportedModuleError(text, remedy)) from None
     try:
         bounds.check(guest)
         linked = link.link(guest, capi.assemble)
         ptr = capi.compile_module(engine, linked.wasm)
     except (UnsupportedError, capi.EngineError) as error:
-        raise UnsupportedModuleError(one_line(str(error))) from None
+        raise UnsupportedModuleError(one_line(str(error)), getattr(error, "hint", None)) from None
     lines, left_out = dwarf.read_lines(guest, linked.grown)
     facts = {
         "host": linked.host,
         "imports": linked.imports,
         "min_pages": linked.min_pages,
+        "stack_pages": linked.stack_pages,
         "lines": lines.facts() if len(lines) else None,
         "lines_left_out": left_out,
     }

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from . import binary, layout
+from . import binary, layout, remedies
 from .binary import (
     CODE,
     ELEMENT,
@@ -34,6 +34,7 @@ from .binary import (
     vector,
 )
 from .configuration import OPENERS, WASI
+from .stack import stack_pages
 
 IO, MAIN, HOST, GUEST_MEMORY = "edge:io", "edge:main", "edge:host", "memory"
 EDGE = "edge"
@@ -63,6 +64,8 @@ class Linked:
     imports: tuple[str, ...]
     min_pages: int
     """What the guest's memory has from the start, in pages of 64 KiB."""
+    stack_pages: int
+    """How many of them are its stack, as far as that is known."""
     grown: dict[int, list[tuple[int, int]]]
     """For each of the guest's own functions that had a ``memory.grow``: where in its body each began and ended."""
 
@@ -115,12 +118,12 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     custom = [body for body in custom if not Reader(body).name().startswith(".debug_")]
     types = _types(sections.get(TYPE, b"\0"))
     imports = _imports(sections.get(IMPORT, b"\0"), types)
-    min_pages = _one_memory(sections.get(MEMORY, b"\0"))
+    min_pages, stack = _one_memory(sections.get(MEMORY, b"\0")), stack_pages(sections)
     start, exported = _exports(sections.get(EXPORT, b"\0"))
     own, own_kinds = vector(sections.get(FUNCTION))
     kind_of_start = [*(kind for _, kind in imports), *_leb_items(own_kinds)][start]
     if types[kind_of_start] != ((), ()):
-        raise UnsupportedError("its _start takes parameters or gives results; build it as a WASI command")
+        raise UnsupportedError("its _start takes parameters or gives results", "build it as a WASI command")
     tables, own_tables = vector(sections.get(TABLE))
     first = Reader(sections[START]).u32() if START in sections else None
 
@@ -162,7 +165,8 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
         sections[ELEMENT] = leb(segments + 1) + own_segments + segment
     sections.pop(IMPORT, None)
     sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
-    return Linked(binary.join(sections, custom), tuple(host), tuple(name for name, _ in imports), min_pages, grown)
+    names = tuple(name for name, _ in imports)
+    return Linked(binary.join(sections, custom), tuple(host), names, min_pages, stack, grown)
 
 
 def _host_functions(imported: list[str], files: bool) -> list[str]:
@@ -228,16 +232,15 @@ def _imports(section: bytes, types: list[tuple[tuple[str, ...], tuple[str, ...]]
         module, imported, kind = reader.name(), reader.name(), reader.byte()
         if kind != 0:
             what = {1: "table", 2: "memory", 3: "global", 4: "tag"}.get(kind, "group in the compact form")
-            raise UnsupportedError(f"it imports a {what}, {module}.{imported}; a function imports WASI functions only")
+            raise UnsupportedError(f"it imports a {what}, {module}.{imported}", remedies.of_import(module, imported))
         index = reader.u32()
         name = _OURS.get((module, imported), imported if module == WASI else "")
         body = _bodies().get(name) if name not in _NOT_WASI or module == EDGE else None
         if body is None:
-            raise UnsupportedError(
-                f"it imports {module}.{imported}; known are the functions of {WASI}, and call and take of {EDGE}"
-            )
+            raise UnsupportedError(f"it imports {module}.{imported}", remedies.of_import(module, imported))
         if types[index] != (body.params, body.results):
-            raise UnsupportedError(f"it imports {module}.{imported} with the wrong type")
+            problem = f"it imports {module}.{imported} with the wrong type"
+            raise UnsupportedError(problem, remedies.of_wrong_type(imported))
         imports.append((name, index))
     return imports
 
@@ -247,11 +250,11 @@ def _one_memory(section: bytes) -> int:
     count = reader.u32()
     if count != 1:
         if not count:
-            raise UnsupportedError("it has no memory; build it with one, exported as 'memory', as WASI commands have")
-        raise UnsupportedError(f"it has {count} memories; a function has exactly one of its own")
+            raise UnsupportedError("it has no memory", "build it with one, exported as 'memory', as WASI commands have")
+        raise UnsupportedError(f"it has {count} memories", "build it with one: a function has exactly one of its own")
     flags, minimum, _ = reader.limits()
-    if flags & ~1:
-        raise UnsupportedError("its memory is shared, 64-bit, or has custom page sizes")
+    if flags & ~1:  # shared and 64-bit ones are refused by the engine before
+        raise UnsupportedError("its memory has custom page sizes", "build it with pages of 64 KiB, the default")
     return minimum
 
 
@@ -271,10 +274,11 @@ def _exports(section: bytes) -> tuple[int, set[int]]:
     start = starts.get("_start", starts.get("_initialize"))
     if start is None:
         raise UnsupportedError(
-            "it exports no function _start; build it as a WASI command, or as a reactor whose _initialize does the work"
+            "it exports no function _start",
+            "build it as a WASI command, or as a reactor whose _initialize does the work",
         )
     if not memory:
-        raise UnsupportedError("it does not export its memory as 'memory'")
+        raise UnsupportedError("it does not export its memory as 'memory'", "link it with --export-memory=memory")
     return start, functions
 
 

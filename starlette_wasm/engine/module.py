@@ -37,6 +37,7 @@ class Module:
         """What invoke.c knows of it."""
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
+        self.stack_pages: int = facts.get("stack_pages", 0)
         imports = frozenset(facts["imports"])
         self.reads_args = bool({"args_get", "args_sizes_get"} & imports)
         self.reads_environ = bool({"environ_get", "environ_sizes_get"} & imports)

@@ -64,10 +64,17 @@ def _compile(engine: int, guest: bytes) -> tuple[dict[str, Any], bytes]:
             capi.module_delete(module)
     except InvalidModuleError as error:
         return {"invalid": str(error)}, b""
-    except (UnsupportedModuleError, capi.EngineError) as error:
-        if _NO_MEMORY in str(error):
-            raise MemoryError from None
-        return {"unsupported": str(error)}, b""
+    except UnsupportedModuleError as error:
+        _check_memory(error)
+        return {"unsupported": [error.problem, error.hint]}, b""
+    except capi.EngineError as error:
+        _check_memory(error)
+        return {"unsupported": [str(error)]}, b""
+
+
+def _check_memory(error: Exception) -> None:
+    if _NO_MEMORY in str(error):
+        raise MemoryError from None
 
 
 def _limit(memory: int) -> None:

@@ -92,7 +92,7 @@ class Compiler:
         if "invalid" in meta:
             raise InvalidModuleError(meta["invalid"])
         if "unsupported" in meta:
-            raise UnsupportedModuleError(meta["unsupported"])
+            raise UnsupportedModuleError(*meta["unsupported"])
         return code, meta["facts"]
 
     def close(self) -> None:

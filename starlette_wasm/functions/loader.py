@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import logging
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,22 +24,6 @@ from .compiler import CompileLimits, Compiler, CompilerError
 from .recognise import recognise
 
 logger = logging.getLogger("starlette_wasm")
-
-_MEND = "build it as a WASI preview 1 command, without proposals beyond WebAssembly 2.0"
-_MENDS = (
-    (r"thread|shared", "build it without threads: no -pthread, and target wasm32-wasip1, not wasm32-wasip1-threads"),
-    (r"imports \S*(wbg|wbindgen)", "build it without wasm-bindgen, for the target wasm32-wasip1"),
-    (r"imports (gojs|go)\.", "build it with GOOS=wasip1, not GOOS=js"),
-    (r"imports wasi:", "build it for WASI preview 1 (wasm32-wasip1), not preview 2 (wasm32-wasip2)"),
-    (r"imports wasi_unstable\.", "build it with a newer WASI SDK, for wasi_snapshot_preview1"),
-    (
-        r"imports env\.",
-        "build it with a WASI SDK, not for a browser, and link all it calls (no --allow-undefined)",
-    ),
-    (r"memory64|64-bit", "build it for 32-bit memories (wasm32)"),
-    (r"exception", "build it without exceptions (-fno-exceptions; panic=abort in Rust)"),
-)
-"""By what the complaint says, how to build the module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +67,6 @@ def load(
     """
     with _Loader(engine, cache, limits, circuit, known) as loader:
         return loader.load(source)
-
-
-def _hint(problem: str) -> str | None:
-    """How to build a module that the engine takes, where what it says of one that it does not leaves that open."""
-    if "; build it" in problem:
-        return None
-    return next((hint for pattern, hint in _MENDS if re.search(pattern, problem)), _MEND)
 
 
 def load_all(
@@ -246,7 +222,7 @@ class _Loader:
             what, hint = recognise(guest)
             raise ModuleLoadError(f"{error}: {what}", file=file, hint=hint) from None
         except UnsupportedModuleError as error:
-            raise CompileError(str(error), file=file, hint=_hint(str(error))) from None
+            raise CompileError(error.problem, file=file, hint=error.hint) from None
         except CompilerError as error:
             raise CompileError(error.problem, file=file, hint=error.hint) from None
         finally:

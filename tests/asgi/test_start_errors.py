@@ -122,6 +122,27 @@ CASES = {
         lambda folder: broken_module(folder, capi.assemble('(module (memory (export "memory") i64 1))')),
         ["AOT compile failed", "{folder}/functions/echo/v1/echo.wasm: ", "memory64"],
     ),
+    "module imports what the host lacks": Case(
+        CompileError,
+        lambda folder: broken_module(
+            folder, capi.assemble('(module (import "wasi_ephemeral_nn" "load" (func)) (memory (export "memory") 1))')
+        ),
+        ["AOT compile failed", "{folder}/functions/echo/v1/echo.wasm: it imports wasi_ephemeral_nn.load; ", "wasi-nn"],
+    ),
+    "a stack of 16 MiB": Case(
+        MemoryLimitExceeded,
+        lambda folder: broken_module(
+            folder,
+            capi.assemble(
+                "(module (global (mut i32) (i32.const 16777216))"
+                ' (memory (export "memory") 260) (func (export "_start")))'
+            ),
+        ),
+        [
+            "echo v1: out of memory (asked for 260 pages of 64 KiB, 256 of them for its stack, limit 256)",
+            "-z stack-size",
+        ],
+    ),
     "manifest wrong": Case(
         ConfigError,
         lambda folder: [

@@ -64,7 +64,7 @@ def test_an_import_with_the_wrong_type_is_refused_by_its_name(wat, name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('(import "env" "x" (func))', "imports env.x; known are the functions of"),
+        ('(import "env" "x" (func))', "imports env.x; build it with a WASI SDK"),
         ('(import "wasi_unstable" "sched_yield" (func (result i32)))', "imports wasi_unstable.sched_yield"),
         (f'(import "{WASI}" "sock_open" (func (result i32)))', f"imports {WASI}.sock_open"),
         (f'(import "{WASI}" "memory_grow" (func (param i32) (result i32)))', f"imports {WASI}.memory_grow"),
@@ -90,7 +90,7 @@ def test_an_imported_memory_is_refused_by_its_name(wat):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"(module (memory 1) {MINIMAL})", "has 2 memories; a function has exactly one"),
+        (f"(module (memory 1) {MINIMAL})", "has 2 memories; build it with one"),
         ('(module (func (export "_start")))', "has no memory; build it with one, exported as 'memory'"),
         ('(module (memory (export "memory") 1))', "exports no function _start; build it as a WASI command"),
         (
