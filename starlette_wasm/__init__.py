@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         RequestTooLarge,
         RuntimeClosed,
+        UnsignedModule,
         WasmError,
     )
     from .messages import EdgeContext, EdgeRequest, EdgeResponse
@@ -67,6 +68,7 @@ __all__ = [
     "RouteRule",
     "RuntimeClosed",
     "SandboxPolicy",
+    "UnsignedModule",
     "WasmError",
     "WasmMiddleware",
     "WasmRoute",

@@ -6,7 +6,8 @@
     ├── ConfigError              a config, policy or setting is wrong
     │   └── GrantError           a directory that a policy grants cannot be had
     ├── ModuleLoadError          a module is missing, corrupt or for another architecture
-    │   └── CompileError         a module uses what the engine lacks
+    │   ├── CompileError         a module uses what the engine lacks
+    │   └── UnsignedModule       none of the keys of requireSignatures has signed it
     ├── FunctionNotFound         no such function, or no such version of it
     ├── FunctionUnavailable      a function that is left out of what is served
     ├── PolicyViolation          a function declares what its policy does not grant
@@ -142,6 +143,30 @@ class CompileError(ModuleLoadError):
     @property
     def title(self) -> str:
         return "AOT compile failed"
+
+
+class UnsignedModule(ModuleLoadError):
+    """None of the keys of ``requireSignatures`` has signed a version of a function as it is. ``keys`` names them."""
+
+    slug = "signature-refused"
+
+    def __init__(
+        self, function: str, version: str, reason: str, *, file: str | PathLike[str] | None = None, keys: str = ""
+    ) -> None:
+        self.function = function
+        self.version = version
+        self.reason = reason
+        self.keys = keys
+        hint = (
+            f"sign it with starlette-wasm sign {function}@{version} --key KEY, where KEY belongs to {keys}, "
+            "or sync what was pushed with --sign"
+        )
+        super().__init__(f"{function} v{version} is refused by requireSignatures: {reason}", file=file, hint=hint)
+
+    @property
+    def public(self) -> str:
+        where = f" {self.file}" if self.file else ""
+        return f"{self.title}{where}: {self.function} v{self.version} is not signed as requireSignatures asks"
 
 
 class FunctionNotFound(WasmError):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "starlette_wasm"
 FLOORS = (
-    "__init__", "__main__", "cli", "registry", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry",
-    "binding", "functions", "components", "capabilities", "traffic", "config", "protocols", "messages", "exceptions",
-    "engine", "sync",
+    "__init__", "__main__", "cli", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry",
+    "binding", "functions", "registry", "components", "capabilities", "traffic", "config", "protocols", "messages",
+    "exceptions", "engine", "sync",
 )  # fmt: skip
 """From top to bottom: a room imports only rooms behind it in this list."""
 

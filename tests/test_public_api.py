@@ -83,6 +83,7 @@ def test_slugs_are_stable() -> None:
         "ConfigError": "configuration",
         "ModuleLoadError": "module-load",
         "CompileError": "module-compile",
+        "UnsignedModule": "signature-refused",
         "FunctionNotFound": "function-not-found",
         "PolicyViolation": "policy-violation",
         "CanaryConflict": "canary-conflict",

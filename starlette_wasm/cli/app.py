@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..exceptions import WasmError
-from . import canary, check, compile, lock, nodes, output, pull, push, sync, verify
+from . import canary, check, compile, lock, nodes, output, pull, push, sign, sync, verify
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {"check": check.check, "nodes": nodes.nodes},
@@ -20,6 +20,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "compile": compile.compile_all,
         "canary": canary.canary,
         "push": push.push,
+        "sign": sign.sign,
         "pull": pull.pull,
         "lock": lock.lock,
         "sync": sync.sync,

@@ -59,7 +59,7 @@ async def _pull(
             name=name or None,
             version=version or None,
             component=component,
-            keys=public_keys(keys),
+            keys=public_keys(keys, config),
         )
     lockfile.write(lock_file, transfer.lock(directory, transfer.read_lock(lock_file), [entry]))
     source = f"{entry.source}@{entry.manifest}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +14,13 @@ import typer
 
 from ..config.loading import read_yaml
 from ..exceptions import ConfigError
+from ..functions.catalog import Catalog
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
     from ..registry.client import Client
-    from ..registry.signatures import PublicKey
+    from ..registry.keys import PublicKey
 
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 
@@ -26,7 +31,15 @@ Mirror = Annotated[
 ]
 Keys = Annotated[
     list[Path] | None,
-    typer.Option("--key", metavar="FILE", help="PEM file of a public key; one of them must have signed; repeatable."),
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="PEM file of a public key; one of them must have signed; repeatable.",
+        show_default="requireSignatures of the config",
+    ),
+]
+PasswordEnv = Annotated[
+    str | None, typer.Option("--password-env", metavar="NAME", help="Environment variable with the key's password.")
 ]
 
 
@@ -75,8 +88,31 @@ def places(config: Path) -> tuple[Path, Path]:
     return config.parent / given, config.parent / "functions.lock"
 
 
-def public_keys(files: Sequence[Path] | None) -> list[PublicKey]:
-    """Return the keys in PEM files. Raises ConfigError."""
-    from ..registry.signatures import load_public_key
+def version_of(directory: Path, function: str) -> tuple[str, str]:
+    """Return name and version of NAME or NAME@VERSION. Raises FunctionNotFound."""
+    name, _, version = function.partition("@")
+    return name, Catalog(directory).get(name, version or None).version
 
-    return [load_public_key(file) for file in files or ()]
+
+def public_keys(files: Sequence[Path], config: Path) -> list[PublicKey]:
+    """Return the keys in PEM files, by default those that the config requires. Raises RegistryError."""
+    from ..registry.keys import load_public_key
+
+    if not files:
+        named = read_yaml(config, "a config").get("requireSignatures")
+        files = [config.parent / str(each) for each in (named if isinstance(named, list) else [])]
+    return [load_public_key(file) for file in files]
+
+
+def private_key(file: Path, password_env: str | None) -> PrivateKeyTypes:
+    """Return the key in a PEM file, of which the password may be asked. Raises RegistryError."""
+    from ..registry.keys import load_private_key
+
+    password = os.environ.get(password_env) if password_env else None
+    return load_private_key(file, password or _ask_password(file))
+
+
+def _ask_password(file: Path) -> str | None:
+    """Ask for the password of an encrypted key, if somebody can answer."""
+    encrypted = file.is_file() and b"ENCRYPTED" in file.read_bytes()[:100]
+    return getpass.getpass(f"password of {file}: ") if encrypted and sys.stdin.isatty() else None

@@ -47,7 +47,7 @@ async def _sync(access: Access, config: Path, keys: Sequence[Path], *, prune: bo
     from ..registry import lockfile, transfer
     from ..registry.errors import RegistryError
 
-    trusted = public_keys(keys)
+    trusted = public_keys(keys, config)
     async with access.client() as client:
         while True:
             directory, lock_file = places(config)

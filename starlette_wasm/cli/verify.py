@@ -38,7 +38,7 @@ async def _verify(access: Access, config: Path, keys: Sequence[Path]) -> list[Ro
 
     directory, lock_file = places(config)
     async with access.client() as client:
-        results = await transfer.verify(client, directory, lockfile.read(lock_file), public_keys(keys))
+        results = await transfer.verify(client, directory, lockfile.read(lock_file), public_keys(keys, config))
     wrong = [f"{each.name} v{each.version}: {each.action}" for each in results if each.action != "ok"]
     if wrong:
         raise ConfigError("; ".join(wrong), file=lock_file, hint="run starlette-wasm sync, or lock what is meant")

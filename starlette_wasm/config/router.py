@@ -137,6 +137,9 @@ class EdgeRouterConfig(FileModel):
     """The whole of ``wasm.yaml``."""
 
     functions_dir: Directory = Field(default=Path("functions"), description="Folder of the functions.")
+    require_signatures: list[Directory] = Field(
+        default=[], description="PEM files of public keys: one of them must have signed every function. None: no check."
+    )
     policies_dir: Directory | None = Field(default=None, description="Folder of further policies.")
     rules: list[RouteRule] = Field(default=[])
     default_function: FunctionName | None = Field(
@@ -156,6 +159,13 @@ class EdgeRouterConfig(FileModel):
     )
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     stickiness: Stickiness | None = None
+
+    @field_validator("require_signatures")
+    @classmethod
+    def _names_a_key(cls, keys: list[Path]) -> list[Path]:
+        if not keys:
+            raise wrong("names no key, so that nothing could be required", "name a public key, or take it out")
+        return keys
 
     @field_validator("canaries")
     @classmethod
@@ -199,7 +209,8 @@ def load_config(source: Config) -> EdgeRouterConfig:
         folder = file.absolute().parent
     else:
         raise ConfigError(f"{show(source)} is no config", hint="give a path, a mapping or an EdgeRouterConfig")
-    dirs = {"functions_dir": folder / config.functions_dir}
+    dirs: dict[str, Any] = {"functions_dir": folder / config.functions_dir}
+    dirs["require_signatures"] = [folder / key for key in config.require_signatures]
     if config.policies_dir is not None:
         dirs["policies_dir"] = folder / config.policies_dir
     return config.model_copy(update=dirs)

@@ -18,7 +18,7 @@ from .router import Config, load_config
 Entry = tuple[str, *tuple[int, ...]]
 State = frozenset[Entry]
 
-_SUFFIXES = (".wasm", ".yaml", ".yml")
+_SUFFIXES = (".wasm", ".yaml", ".yml", "signatures.json")
 _SLICE = 64
 """Files that are looked at in one go."""
 _VERSIONS_BELOW = 2
@@ -33,6 +33,7 @@ class Files:
         self._file = Path(config).absolute() if isinstance(config, str | PathLike) else None
         self._read: Entry | None = None
         self._folders: tuple[tuple[Path, int], ...] = ()
+        self._keys: tuple[Path, ...] = ()
 
     def look(self, rest: Callable[[], None] | None = None) -> State:
         """What is there now; reads files, and raises nothing. ``rest`` is called now and then on the way."""
@@ -40,7 +41,7 @@ class Files:
         if own != self._read:
             self._read = own
             self._follow()
-        found = {own}
+        found = {own, *(_entry(str(key)) for key in self._keys)}
         for folder, below in self._folders:
             for entry in _below(str(folder), below):
                 found.add(entry)
@@ -57,7 +58,7 @@ class Files:
         folders = [(config.functions_dir, _VERSIONS_BELOW)]
         if config.policies_dir is not None:
             folders.append((config.policies_dir, 0))
-        self._folders = tuple(folders)
+        self._folders, self._keys = tuple(folders), tuple(config.require_signatures)
 
 
 def _entry(path: str) -> Entry:

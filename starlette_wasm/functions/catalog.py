@@ -6,9 +6,9 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
@@ -19,6 +19,9 @@ from ..config.notation import misspelt_method
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
 from .openapi import FunctionSchemas
 from .variables import Secret, Text
+
+if TYPE_CHECKING:
+    from .signed import RequiredSignatures
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -95,6 +98,13 @@ class FunctionSource:
     manifest: FunctionManifest
     root: Path | None = None
     """No link is followed out of it; None: the folder of the file."""
+    required: RequiredSignatures | None = field(default=None, compare=False, repr=False)
+    """Who must have signed it."""
+
+    def check_signature(self, digest: str) -> None:
+        """Raise UnsignedModule if nobody who must has signed the module with that digest."""
+        if self.required is not None:
+            self.required.check(self, digest)
 
     def open(self) -> BinaryIO:
         """The module. Raises OSError."""
@@ -111,8 +121,9 @@ class Catalog:
     has no module; with ``leave_out``, such a version is in ``bad`` instead.
     """
 
-    def __init__(self, directory: Path, *, leave_out: bool = False) -> None:
+    def __init__(self, directory: Path, *, leave_out: bool = False, required: RequiredSignatures | None = None) -> None:
         self.directory = directory
+        self._required = required
         self.leave_out = leave_out
         self.bad: dict[tuple[str, str], WasmError] = {}
         """What is left out, with the reason."""
@@ -132,7 +143,7 @@ class Catalog:
         except (ConfigError, ModuleLoadError) as error:
             self.refuse(name, version, error)
         else:
-            self._versions.setdefault(name, {})[version] = source
+            self._versions.setdefault(name, {})[version] = replace(source, required=self._required)
 
     def refuse(self, name: str, version: str, error: WasmError) -> None:
         """Leave a version out; raises ``error`` without ``leave_out``."""

@@ -171,6 +171,7 @@ class _Loader:
         engine, cache = self._engine, self._cache
         guest = self._read(source)
         digest = hashlib.sha256(guest).hexdigest()
+        source.check_signature(digest)
         same = self._known.get(digest)
         if same is not None:
             return same if same.source == source else replace(same, source=source)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .client import MANIFEST, digest_of
 from .errors import RegistryError
-from .reference import is_digest
+from .reference import digest_of, is_digest
 
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.wasm.config.v0+json"
 LAYER = "application/wasm"
 _LAYERS = (

@@ -18,11 +18,11 @@ from urllib.parse import urljoin
 
 import httpx
 
+from .artifact import MANIFEST
 from .auth import Authenticator
 from .errors import RegistryError
-from .reference import Reference
+from .reference import Reference, digest_of
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MAX_MANIFEST = 4 << 20
 _ACCEPT = ", ".join((
     MANIFEST,
@@ -37,11 +37,6 @@ _PIECE = 1 << 20
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called with a name, bytes done and bytes in all."""
-
-
-def digest_of(data: bytes) -> str:
-    """Return the digest of bytes as registries write it."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Client:

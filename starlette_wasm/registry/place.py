@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.names import is_function_name, is_version
+from . import seal
 from .errors import RegistryError
 
 MANIFEST = "function.yaml"
@@ -42,8 +43,12 @@ def installed(directory: Path) -> Iterator[tuple[str, str]]:
             yield name, version
 
 
-def place(directory: Path, name: str, version: str, part: Path, manifest: str | None) -> Path:
-    """Move a downloaded module, and its ``function.yaml`` if it has one, to where the app looks. Returns the module.
+def place(
+    directory: Path, name: str, version: str, part: Path, manifest: str | None, signatures: bytes | None = None
+) -> Path:
+    """Move a module, with its ``function.yaml`` and signatures if it has them, to where the app looks.
+
+    Returns the module.
 
     A new version appears by one rename of its folder. In a folder that is there already each file is replaced by a
     rename, the manifest first; a reload takes both in one look, since it waits until files rest.
@@ -55,10 +60,11 @@ def place(directory: Path, name: str, version: str, part: Path, manifest: str | 
             raise RegistryError("is a link, which is not followed", source=str(folder), hint="remove it")
         fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{os.getpid()}")
         fresh.mkdir(exist_ok=True)
-        if manifest is None:
-            (fresh / MANIFEST).unlink(missing_ok=True)
-        else:
-            _write(fresh / MANIFEST, manifest)
+        for file, content in ((MANIFEST, None if manifest is None else manifest.encode()), (seal.NAME, signatures)):
+            if content is None:
+                (fresh / file).unlink(missing_ok=True)
+            else:
+                write(fresh / file, content)
         os.replace(part, fresh / f"{name}.wasm")
         _sync(fresh)
         if fresh != folder:
@@ -71,6 +77,20 @@ def place(directory: Path, name: str, version: str, part: Path, manifest: str | 
     return folder / f"{name}.wasm"
 
 
+def has_beside(directory: Path, name: str, version: str, manifest: str | None, signatures: bytes | None) -> bool:
+    """Return whether a version has that ``function.yaml`` and those signatures beside its module."""
+    folder = module_file(directory, name, version).parent
+    wanted = {MANIFEST: None if manifest is None else manifest.encode(), seal.NAME: signatures}
+    return all(content == _content(folder / file) for file, content in wanted.items())
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
 def remove(directory: Path, name: str, version: str) -> None:
     """Remove a version: it disappears by one rename."""
     folder = module_file(directory, name, version).parent
@@ -81,10 +101,11 @@ def remove(directory: Path, name: str, version: str) -> None:
         folder.parent.rmdir()
 
 
-def _write(file: Path, text: str) -> None:
+def write(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+    with temporary.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _FORM = "write for example oci://registry.example.com/shop/greeter:1.2"
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest of bytes as registries write it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def is_digest(text: str) -> bool:

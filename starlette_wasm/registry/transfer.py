@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.names import is_function_name, is_version
-from . import artifact, lockfile, place, signatures
+from . import artifact, lockfile, place, seal, signatures
 from .client import Client, gather_bounded
 from .errors import RegistryError, SignatureRefused
 from .lockfile import Entry
+from .pack import pack
 from .reference import Reference, parse, to_tag
 
 if TYPE_CHECKING:
@@ -57,35 +56,19 @@ async def push(
     revision: str = "",
     key: PrivateKeyTypes | None = None,
 ) -> Entry:
-    """Push a version of a function, and sign it with ``key``. Returns its entry for the lock file."""
-    file = place.module_file(directory, name, version)
-    try:
-        module = file.read_bytes()
-        modified = file.stat().st_mtime
-    except OSError as error:
-        raise RegistryError(f"cannot be read: {error.strerror}", source=str(file), hint="build it first") from None
-    if len(module) > artifact.MAX_MODULE:
-        raise RegistryError(f"has more than {artifact.MAX_MODULE} bytes", source=str(file))
-    created = datetime.fromtimestamp(float(os.environ.get("SOURCE_DATE_EPOCH", int(modified))), UTC)
-    annotations = {
-        artifact.NAMESPACE + "name": name,
-        artifact.NAMESPACE + "version": version,
-        "org.opencontainers.image.title": f"{name}.wasm",
-        "org.opencontainers.image.version": version,
-    }
-    manifest = file.with_name(place.MANIFEST)
-    if manifest.is_file():
-        annotations[artifact.NAMESPACE + "function.yaml"] = manifest.read_text(encoding="utf-8")
-    if revision:
-        annotations["org.opencontainers.image.revision"] = revision
-    config, document = artifact.build(module, annotations, created.isoformat())
-    await client.push_blob(reference, config)
-    layer = await client.push_blob(reference, module, f"{name} v{version}")
+    """Push a version of a function, and sign it with ``key``. Returns its entry for the lock file.
+
+    The signature is put beside the module too, so that what was built here passes ``requireSignatures``.
+    """
+    packed = pack(directory, name, version, revision)
+    await client.push_blob(reference, packed.config)
+    layer = await client.push_blob(reference, packed.module, f"{name} v{version}")
     tagged = reference if reference.tag else reference.tagged(to_tag(version))
-    digest = await client.push_manifest(tagged, document)
+    digest = await client.push_manifest(tagged, packed.manifest)
     signer = ""
     if key is not None:
-        await signatures.sign(client, tagged, digest, key)
+        signed = await signatures.sign(client, tagged, digest, key)
+        packed.keep([signed])
         signer = signatures.PublicKey("", key.public_key()).fingerprint
     source = str(replace(reference, tag=None, digest=None))
     return Entry(name, version, layer, source, digest, signer)
@@ -107,7 +90,8 @@ async def pull(
     the artifact, else SignatureRefused is raised and nothing is placed.
     """
     document, digest = await client.manifest(reference)
-    signer = (await signatures.verify(client, reference, digest, keys)).fingerprint if keys else ""
+    signed = await signatures.fetch(client, reference, digest)
+    signer = signatures.require(signed, reference, digest, keys).fingerprint if keys else ""
     found = artifact.read(document, str(reference), component)
     name = name or found.ours("name")
     version = version or found.ours("version")
@@ -117,12 +101,22 @@ async def pull(
         )
     source = str(replace(reference, tag=None, digest=None))
     entry = Entry(name, version, found.layer.digest, source, digest, signer)
-    await _install(client, directory, reference, found, entry)
+    await _install(client, directory, reference, found, entry, _sealed(document, signed))
     return entry
 
 
+def _sealed(document: bytes, signed: Sequence[signatures.Signature]) -> bytes | None:
+    """Return what is put beside the module, if anybody has signed."""
+    return seal.Seal(document, tuple(signed)).dump() if signed else None
+
+
 async def _install(
-    client: Client, directory: Path, reference: Reference, found: artifact.Artifact, entry: Entry
+    client: Client,
+    directory: Path,
+    reference: Reference,
+    found: artifact.Artifact,
+    entry: Entry,
+    signed: bytes | None,
 ) -> None:
     """Download a module beside its place, check it, and move it there."""
     parts = directory / _PARTS
@@ -137,7 +131,7 @@ async def _install(
     manifest = found.ours("function.yaml")
     if manifest is not None and len(manifest.encode()) > _MOST_MANIFEST:
         raise RegistryError(f"its function.yaml has more than {_MOST_MANIFEST} bytes", source=str(reference))
-    place.place(directory, entry.name, entry.version, part, manifest)
+    place.place(directory, entry.name, entry.version, part, manifest, signed)
 
 
 def lock(directory: Path, entries: Sequence[Entry], given: Sequence[Entry] = ()) -> list[Entry]:
@@ -192,15 +186,19 @@ async def _sync_one(client: Client, directory: Path, entry: Entry, keys: Sequenc
             raise SignatureRefused(f"{entry} is local, so nobody has signed it", hint="push it with --sign KEY")
         return Change(entry.name, entry.version, entry.module, "unchanged", entry.source)
     reference = parse(entry.source).at(entry.manifest)
-    if keys:
-        await signatures.verify(client, reference, entry.manifest, keys)
-    if same:
+    if same and not keys:
         return Change(entry.name, entry.version, entry.module, "unchanged", entry.source)
+    signed = await signatures.fetch(client, reference, entry.manifest)
+    if keys:
+        signatures.require(signed, reference, entry.manifest, keys)
     document, _ = await client.manifest(reference)
+    sealed = _sealed(document, signed)
     found = artifact.read(document, str(reference))
     if found.layer.digest != entry.module:
         raise RegistryError(f"its module is {found.layer.digest}, not {entry.module} as locked", source=str(reference))
-    await _install(client, directory, reference, found, entry)
+    if same and place.has_beside(directory, entry.name, entry.version, found.ours("function.yaml"), sealed):
+        return Change(entry.name, entry.version, entry.module, "unchanged", entry.source)
+    await _install(client, directory, reference, found, entry, sealed)
     return Change(entry.name, entry.version, entry.module, "pulled", entry.source)
 
 

@@ -21,6 +21,7 @@ from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
 from ..functions.compiler import CompileLimits
 from ..functions.loader import LoadedFunction, load_all, open_cache
+from ..functions.signed import load_required
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
@@ -354,7 +355,11 @@ def deploy(
     config = load_config(given)
     source = str(given) if isinstance(given, str | PathLike) else None
     policies = load_policies(config.policies_dir, source)
-    catalog = Catalog(config.functions_dir, leave_out=config.bad_functions == "leave-out")
+    catalog = Catalog(
+        config.functions_dir,
+        leave_out=config.bad_functions == "leave-out",
+        required=load_required(config.require_signatures, source),
+    )
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(
         engine,

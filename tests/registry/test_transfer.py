@@ -253,3 +253,44 @@ def test_the_commands_carry_a_function_to_a_node(
     entries = lockfile.read(node / "functions.lock")
     assert [str(entry) for entry in entries] == ["hello v1"]
     assert parse(entries[0].source).host == registry
+
+
+def test_what_was_pushed_signed_is_loaded_where_it_is_synced(repository: Reference, tmp_path: Path) -> None:
+    """From the machine that builds to a node that requires signatures, without a key on the command line."""
+    private, public = keys(tmp_path)
+    for node in ("builder", "node"):
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "wasm.yaml").write_text(f"requireSignatures: [{public}]\nrules: []\n")
+    put(tmp_path / "builder/functions", "hello", "1", manifest="args: [one]\n")
+    at = ["--config", str(tmp_path / "builder/wasm.yaml")]
+    assert main(["push", "hello", str(repository), *at]) == 0
+    (tmp_path / "node/functions.lock").write_text((tmp_path / "builder/functions.lock").read_text())
+    to = ["--config", str(tmp_path / "node/wasm.yaml")]
+    assert main(["sync", *to]) == 1
+    assert not (tmp_path / "node/functions/hello").exists()
+    assert main(["push", "hello", str(repository), "--sign", str(private), *at]) == 0
+    (tmp_path / "node/functions.lock").write_text((tmp_path / "builder/functions.lock").read_text())
+    assert main(["sync", *to]) == 0
+    assert main(["check", str(tmp_path / "node/wasm.yaml")]) == 0
+    assert main(["check", str(tmp_path / "builder/wasm.yaml")]) == 0
+
+
+def test_sync_restores_what_lies_beside_a_module(repository: Reference, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    put(tmp_path / "one", "hello", "1", manifest="args: [one]\n")
+    key = signatures.load_private_key(private)
+    entry = run(lambda c: transfer.push(c, tmp_path / "one", "hello", "1", repository, key=key))
+    trusted = [signatures.load_public_key(public)]
+    run(lambda c: transfer.sync(c, tmp_path / "two", [entry], keys=trusted))
+    beside = tmp_path / "two/hello/v1"
+    sealed = (beside / "signatures.json").read_bytes()
+    (beside / "signatures.json").unlink()
+    (beside / "function.yaml").write_text("args: [--admin]\n")
+    assert [each.action for each in run(lambda c: transfer.sync(c, tmp_path / "two", [entry], keys=trusted))] == [
+        "pulled"
+    ]
+    assert (beside / "signatures.json").read_bytes() == sealed
+    assert (beside / "function.yaml").read_text() == "args: [one]\n"
+    assert [each.action for each in run(lambda c: transfer.sync(c, tmp_path / "two", [entry], keys=trusted))] == [
+        "unchanged"
+    ]
