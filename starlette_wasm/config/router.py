@@ -137,8 +137,8 @@ class EdgeRouterConfig(FileModel):
     """The whole of ``wasm.yaml``."""
 
     functions_dir: Directory = Field(default=Path("functions"), description="Folder of the functions.")
-    require_signatures: list[Directory] = Field(
-        default=[], description="PEM files of public keys: one of them must have signed every function. None: no check."
+    require_signatures: list[Directory] | None = Field(
+        default=None, description="PEM files of public keys: one of them must have signed every function. None: no check."
     )
     policies_dir: Directory | None = Field(default=None, description="Folder of further policies.")
     rules: list[RouteRule] = Field(default=[])
@@ -162,8 +162,8 @@ class EdgeRouterConfig(FileModel):
 
     @field_validator("require_signatures")
     @classmethod
-    def _names_a_key(cls, keys: list[Path]) -> list[Path]:
-        if not keys:
+    def _names_a_key(cls, keys: list[Path] | None) -> list[Path] | None:
+        if keys == []:
             raise wrong("names no key, so that nothing could be required", "name a public key, or take it out")
         return keys
 
@@ -210,7 +210,8 @@ def load_config(source: Config) -> EdgeRouterConfig:
     else:
         raise ConfigError(f"{show(source)} is no config", hint="give a path, a mapping or an EdgeRouterConfig")
     dirs: dict[str, Any] = {"functions_dir": folder / config.functions_dir}
-    dirs["require_signatures"] = [folder / key for key in config.require_signatures]
+    if config.require_signatures is not None:
+        dirs["require_signatures"] = [folder / key for key in config.require_signatures]
     if config.policies_dir is not None:
         dirs["policies_dir"] = folder / config.policies_dir
     return config.model_copy(update=dirs)

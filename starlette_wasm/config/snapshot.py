@@ -58,7 +58,7 @@ class Files:
         folders = [(config.functions_dir, _VERSIONS_BELOW)]
         if config.policies_dir is not None:
             folders.append((config.policies_dir, 0))
-        self._folders, self._keys = tuple(folders), tuple(config.require_signatures)
+        self._folders, self._keys = tuple(folders), tuple(config.require_signatures or ())
 
 
 def _entry(path: str) -> Entry:

@@ -358,7 +358,7 @@ def deploy(
     catalog = Catalog(
         config.functions_dir,
         leave_out=config.bad_functions == "leave-out",
-        required=load_required(config.require_signatures, source),
+        required=load_required(config.require_signatures or (), source),
     )
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(
