@@ -47,7 +47,7 @@ class FileModel(BaseModel):
 
 def wrong(problem: str, hint: str) -> PydanticCustomError:
     """An error for a validator to raise: the value is put in front of ``problem``, ``hint`` after it."""
-    return PydanticCustomError("starlette_wasm", "{problem}; {mend}", {"problem": problem, "hint": hint})
+    return PydanticCustomError("starlette_wasm", "{problem}; {hint}", {"problem": problem, "hint": hint})
 
 
 class _Plain:

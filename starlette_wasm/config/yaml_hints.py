@@ -10,13 +10,16 @@ _BRACES = re.compile(r"""([\w-]+):\s+(?!["'])([^\s,"'{\[][^\s,]*\{[^{}]*\}[^\s,}
 _UNQUOTED = re.compile(r"([\w-]+):\s+([*@`%][^\s,}\]]*)")
 _NO_SPACE = re.compile(r"\s*(?:-\s+)?([\w-]+):(?=[^\s/])(\S+)")
 
+_MOST_LINE = 1000
+"""Characters of a line that are looked at: these expressions try each word from each of its letters on."""
+
 Hint = tuple[str, str]
 
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> Hint | None:
     """The problem and the remedy in the user's terms; None where YAML's own words have to do."""
     mark = error.problem_mark or error.context_mark
-    lines = text.splitlines()
+    lines = [line[:_MOST_LINE] for line in text.splitlines()]
     if mark is None or not lines:
         return None
     line = lines[min(mark.line, len(lines) - 1)]
