@@ -138,7 +138,8 @@ class EdgeRouterConfig(FileModel):
 
     functions_dir: Directory = Field(default=Path("functions"), description="Folder of the functions.")
     require_signatures: list[Directory] | None = Field(
-        default=None, description="PEM files of public keys: one of them must have signed every function. None: no check."
+        default=None,
+        description="PEM files of public keys: one of them must have signed every function. None: no check.",
     )
     policies_dir: Directory | None = Field(default=None, description="Folder of further policies.")
     rules: list[RouteRule] = Field(default=[])
