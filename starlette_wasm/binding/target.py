@@ -86,7 +86,7 @@ class Target:
         source, plan = self.function.source, self.plan
         return replace(
             self,
-            plan=Plan(plan.module, plan.limits, plan.args),
+            plan=Plan(plan.module, plan.limits, plan.args, tenant=plan.tenant),
             environ=_environ(fixed(source.manifest.env) | _identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
@@ -146,6 +146,7 @@ def bind(
         ),
         layout.strings(_argv(source) if module.reads_args else []),
         tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
+        tenant=(source.name, policy.name),
     )
     told = source.manifest.edge_environment
     if told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import faulthandler
@@ -10,6 +11,7 @@ import logging
 import mmap
 import os
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import WASI, code_settings, fingerprint
 from .native.library import PREPARED, EngineState, FastPathState, native
+from .reclaim import Reclaimer
 from .ticker import Ticker
 from .workers import Workers
 
@@ -92,6 +95,7 @@ class Engine:
         """What invoke.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
+        self.reclaimer = Reclaimer(self, self.workers)
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
         self.scratches: list[capi.Scratch] = []
@@ -131,7 +135,12 @@ class Engine:
         return lent
 
     async def rest(self, grace: float) -> None:
-        """Stop what guests need, unless some are under way. Waits until ``grace``, on time.monotonic(), at most."""
+        """Stop what guests need, unless some are under way. Waits until ``grace``, on time.monotonic(), at most.
+
+        What ended guests have left is freed first.
+        """
+        while self.reclaimer.waiting and not self.dead and time.monotonic() < grace:
+            await asyncio.sleep(0.001)
         if not self.state.live and not self.dead:
             if native is not None:
                 native.forget_all(ctypes.addressof(self.state))

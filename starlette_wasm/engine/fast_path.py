@@ -12,13 +12,16 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import layout
 from .invocation import Invocation
+from .module import Module
 from .native import library as native
 from .native.library import FastPathState, NativeLibrary
 from .plan import Plan
+from .reclaim import SMALL
 
 _OFFSETS = 8
 """Where they begin in a block of layout.strings(), behind count and size."""
@@ -40,6 +43,8 @@ class Completed(NamedTuple):
     """Of its memory at the end, 0 if it has not grown."""
     cleanup_due: bool
     """Whether prepared.c is to be called once the answer is out."""
+    store: int
+    """What reclaim.py is to free, 0 if nothing is left."""
 
     @property
     def request_id(self) -> bytes:
@@ -95,7 +100,6 @@ class FastPath:
             *(len(plan.template), len(suffix), len(environ), len(block) - data),
             engine.config.clock_resolution_ns,
             *(module.reads_environ, module.reads_clock, module.reads_random),
-            module.min_pages,
         )
         self._dispatch = native.native.dispatcher(ctypes.addressof(self._memory))
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
@@ -120,7 +124,20 @@ class FastPath:
         completed = _new_tuple(Completed, found)  # Completed(*found) takes three times as long
         if completed.cleanup_due:
             get_running_loop().call_soon(self._clean_up)
+        if completed.store:
+            self._reclaim(completed.store)
         return completed
+
+    def _reclaim(self, store: int) -> None:
+        """Have a large store freed, which has a place among the guests of the engine until then."""
+        module = self._plan.module
+        module.live.add(store)
+        module.engine.reclaimer.free(store, None, SMALL + 1, partial(_reclaimed, module, store))
+
+
+def _reclaimed(module: Module, store: int) -> None:
+    module.live.discard(store)
+    module.engine.state.live -= 1
 
 
 def _forget(native: NativeLibrary, memory: FastPathState) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import time
+from functools import partial
 from typing import NoReturn, Self
 
 from . import capi, layout
@@ -25,7 +26,7 @@ class Instance:
     """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
     __slots__ = ("_args_at", "_base", "_begun", "_context", "_environ", "_future", "_scratch", "_settled", "_stdin",
-                 "_store", "_well", "cpu", "engine", "number", "plan")  # fmt: skip
+                 "_store", "_well", "_whole", "cpu", "engine", "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
         """``environ`` is a block of layout.strings(), and so is ``args``, if they are not those of the plan."""
@@ -38,6 +39,8 @@ class Instance:
         self._scratch: capi.Scratch | None = None
         self._store: int | None = None
         self._future: int | None = None
+        self._whole = False
+        """Whether the instance is there."""
         self._well = False
         self._begun: int | None = None
         self._settled: Outcome | None = None
@@ -49,8 +52,7 @@ class Instance:
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
-        if how != COMPLETED:  # or close() would leave it there
-            instance._store, instance._context, instance._future, instance._base = scratch.owned()
+        instance._own(scratch, how)  # or close() would leave it there
         plan.module.live.add(id(instance))
         return instance
 
@@ -65,24 +67,20 @@ class Instance:
         """Seconds of the first poll of invoke.c."""
         return self._made.said()[0] / 1e9
 
-    def start(self, poll: bool = True) -> bool:
+    def start(self) -> bool:
         """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
-
-        Without ``poll`` it is left to whoever polls it first.
 
         Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
         """
         started, self._begun = self._begun, None
-        scratch = self._reserve() if started is None else self._made
+        scratch = self.reserve() if started is None else self._made
         try:
             if started is not None:
                 return self._come_to(scratch, started)
-            if native is not None and poll:
+            if native is not None:
                 return self._go(native, scratch)
             self._make(scratch)
             self._enter(scratch)
-            if not poll:
-                return False
             begin = time.perf_counter()
             ended = self.poll()
             self.cpu = time.perf_counter() - begin
@@ -91,9 +89,19 @@ class Instance:
             self.close()
             raise
 
+    def begin(self) -> None:
+        """Make the guest in a place that reserve() has taken, in any thread, and leave it to whoever polls it."""
+        scratch = self._made
+        try:
+            self._make(scratch)
+            self._enter(scratch)
+        except BaseException:
+            self.close()
+            raise
+
     def make(self) -> None:
         """Make the guest and run nothing of it: close() is what is left. Raises as start() does."""
-        scratch = self._reserve()
+        scratch = self.reserve()
         try:
             self._make(scratch)
         except BaseException:
@@ -106,8 +114,8 @@ class Instance:
         else:
             self._begin(scratch)
 
-    def _reserve(self) -> capi.Scratch:
-        """A place among the guests of the engine."""
+    def reserve(self) -> capi.Scratch:
+        """Take a place among the guests of the engine. Raises OutOfInstances, and EngineError for a closed module."""
         module, engine = self.plan.module, self.engine
         state = engine.state
         if state.live >= state.most:
@@ -127,7 +135,7 @@ class Instance:
         plan = self.plan
         if plan.module.calls_host or plan.preopens:
             self._begin_hot(native, scratch)
-            how = native.go(scratch.at)
+            how = native.go(scratch.at, plan.at)
         else:
             stdin, environ = self._stdin, self._environ
             template = self._template()
@@ -136,11 +144,10 @@ class Instance:
 
     def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
         """Take over from invoke.c. True when the guest has ended. Raises as start()."""
+        self._own(scratch, how)
         if how == COMPLETED:
-            self._store = None
             self._well = True
             return True
-        self._store, self._context, self._future, self._base = scratch.owned()
         if how < 0:
             _not_begun(scratch, how == INSTANTIATE_FAILED)
         self.cpu = scratch.said()[0] / 1e9
@@ -152,10 +159,15 @@ class Instance:
         how = native.begin(
             scratch.at, self.plan.at, self.number, template, len(template), environ, len(environ), stdin, len(stdin)
         )
-        self._store, self._context, self._future, self._base = scratch.owned()
+        self._own(scratch, how)
         if how < 0:
             _not_begun(scratch, how == INSTANTIATE_FAILED)
         self._add_host()
+
+    def _own(self, scratch: capi.Scratch, how: int) -> None:
+        """Take over what invoke.c has left: no store, if that was small and its guest has ended well."""
+        self._store, self._context, self._future, self._base = scratch.owned()
+        self._whole = how != INSTANTIATE_FAILED
 
     def _begin(self, scratch: capi.Scratch) -> None:
         """What ``begin`` of invoke.c does, with what the host adds."""
@@ -169,6 +181,7 @@ class Instance:
         scratch.error.value = capi.pre_instantiate(plan.pre, context, instance_at, scratch.trap_at)
         if scratch.error.value or scratch.trap.value:
             _not_begun(scratch, True)
+        self._whole = True
         name_at, length_at = scratch.name_at, scratch.length_at
         capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
         capi.export_nth(context, instance_at, 1, name_at, length_at, main_at)
@@ -293,9 +306,14 @@ class Instance:
 
     def stop(self) -> Outcome:
         """The outcome of a guest that is ended where it is, for want of time; closes the instance."""
-        outcome = self.finish()
-        outcome.end = End.TIMEOUT
-        return outcome
+        try:
+            if not self._whole:
+                return Outcome(End.TIMEOUT)
+            outcome = self._outcome(stopped=True)
+            outcome.end = End.TIMEOUT
+            return outcome
+        finally:
+            self.close()
 
     def finish(self) -> Outcome:
         """The outcome of a guest that has ended; closes the instance."""
@@ -310,7 +328,7 @@ class Instance:
         """Work out the outcome and free the store, in any thread: both take long where memory is large."""
         if self._settled is None:
             self._settled = self._well_outcome() if self._well else self._outcome()
-            self._free()
+            self._release()
 
     def _well_outcome(self) -> Outcome:
         ran, pages, stdout = self._made.said()
@@ -324,7 +342,7 @@ class Instance:
         assert self._scratch is not None, "it is closed, or was not started"
         return self._scratch
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, *, stopped: bool = False) -> Outcome:
         scratch = self._made
         future, self._future = self._future, None  # first: a signal handler may raise between any two lines
         capi.future_delete(future)
@@ -336,7 +354,7 @@ class Instance:
         end = max(err_at + err_len if err_len else 0, out_at + out_len)
         if out_len > out_cap or err_len > err_cap or (end > layout.IO and end > self._io_size()):
             raise capi.EngineError("the io memory is inconsistent")
-        outcome = Outcome(End.OK, capi.string_at(base + out_at, out_len))
+        outcome = Outcome(End.OK, b"" if stopped else capi.string_at(base + out_at, out_len))
         outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
         if err_len or dropped:
             outcome.stderr = capi.string_at(base + err_at, err_len)
@@ -373,25 +391,36 @@ class Instance:
 
     def close(self) -> None:
         """Drop the guest wherever it is. Never while another thread polls it."""
-        scratch, self._scratch = self._scratch, None
+        scratch = self._scratch
         if scratch is None:
             return
         try:
             if (scratch.trap.value or scratch.error.value) and not self.engine.dead:  # nobody asked how it ended
                 capi.drop_failure(scratch)
-            self._free()
         finally:
-            self._leave(scratch)
+            self._release()
 
-    def _free(self) -> None:
+    def _release(self) -> None:
+        """Have the store freed, if there is one, and then give back the place. Does nothing the second time."""
+        scratch = self._scratch
+        if scratch is None:
+            return
+        size = self._size() if self._store else 0
         store, self._store = self._store, None
         future, self._future = self._future, None
-        if self.engine.dead:  # they are the parent's, of which a thread may have held a lock at the fork
-            return
-        if future:
-            capi.future_delete(future)
-        if store is not None:
-            capi.store_delete(store)
+        self._scratch = None
+        if store:
+            self.engine.reclaimer.free(store, future, size, partial(self._leave, scratch))
+        else:
+            self._leave(scratch)
+
+    def _size(self) -> int:
+        """Bytes of memory in the store."""
+        if self.engine.dead:
+            return 0
+        if not self._whole:
+            return self.plan.module.min_pages * layout.PAGE
+        return self.guest_size() + self._io_size()
 
     def _leave(self, scratch: capi.Scratch) -> None:
         """Give back the place among the guests of the engine."""

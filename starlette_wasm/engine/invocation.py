@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from . import layout
 from .capi import EngineError
+from .engine import OutOfInstances
 from .instance import Instance
 from .outcome import End, Outcome
 from .timed import Timed
@@ -22,8 +23,10 @@ _GRACE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 _LIGHT = 0.002
 """Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
-_LARGE_RESULT = 1 << 20
-"""Bytes of payload or result from which the copy is made in a thread."""
+_LARGE = 1 << 20
+"""Bytes of input, payload or result from which the copy is made in a thread."""
+_OF_BEGINNING = (OutOfInstances, EngineError, OSError, MemoryError)
+"""What begin() raises."""
 HostCall = Callable[[], Awaitable[int]]
 _LEAST_ROOM = 128 << 10
 """Bytes that a call may copy at least, above the bound of the guest's memory."""
@@ -53,7 +56,7 @@ class Invocation(Instance):
 
     __slots__ = (
         *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
-        *("_asked", "_failure", "calls", "host", "host_calls", "result"),
+        *("_asked", "_failure", "_unmade", "calls", "host", "host_calls", "result"),
     )
 
     def __str__(self) -> str:
@@ -63,8 +66,8 @@ class Invocation(Instance):
         """Drive the guest to its end; ``deadline`` is on time.monotonic(), ``host`` answers ``edge.call``.
 
         Most guests end in the first poll, in place. One that does not goes on in a worker thread, where those that
-        mostly come to that begin, and those that may wait for a disk; one that waits for the host leaves the loop
-        free; both under ``guard``. Cancelling drops the guest.
+        mostly come to that are made and begin, and those that may wait for a disk or have much memory; one that waits
+        for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
         """
         self._call: HostCall | None = None
         self._asked: tuple[int, int, int] | None = None
@@ -74,8 +77,13 @@ class Invocation(Instance):
         self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
+        self._unmade = self._begun is None and (self._in_thread_at_once or len(self._stdin) > _LARGE)
         self.engine.ticker.ensure_armed()
-        ended = self.start(poll=not self._in_thread_at_once)
+        if self._unmade:
+            self.reserve()
+            ended = False
+        else:
+            ended = self.start()
         if ended:
             self.plan.loop_time.add(self.cpu)
         else:
@@ -88,8 +96,13 @@ class Invocation(Instance):
             ended = await self._go_on(guard)
         outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
-        outcome.host_calls = self.host_calls
+        outcome.host_calls = self.host_calls + (self._asked is not None)  # one that came at its deadline
         return outcome
+
+    @property
+    def tenant(self) -> Hashable:
+        """Whose share of the threads it uses."""
+        return self.plan.tenant
 
     @property
     def _in_thread_at_once(self) -> bool:
@@ -141,7 +154,7 @@ class Invocation(Instance):
         if self._asked is None and self._result is None:  # it was at work as the epoch ticked
             return True
         size = self._asked[2] if self._asked is not None else len(self.result or b"")
-        return size > _LARGE_RESULT or self.cpu > _LIGHT or self._in_thread_at_once
+        return size > _LARGE or self.cpu > _LIGHT or self._in_thread_at_once
 
     def _poll_again(self) -> bool:
         self.set_clocks()
@@ -206,11 +219,15 @@ class Invocation(Instance):
         self._future_of_loop: asyncio.Future[bool] = self._loop.create_future()
         self._owner = _Owner.THREAD
         self.engine.workers.submit(self)
+        self.engine.workers.watch(self._loop)
         ended = await self._future_of_loop
         if self._error is not None:
-            raise EngineError(f"a guest thread failed: {self._error}") from self._error
-        if not ended and self._call is None and self._failure is None:
-            raise TimeoutError
+            error, self._error = self._error, None
+            if isinstance(error, _OF_BEGINNING):
+                raise error
+            raise EngineError(f"a guest thread failed: {error}") from error
+        if not ended and self._failure is None and time.monotonic() >= self._deadline:
+            raise TimeoutError  # a call that it waits for is not begun any more
         return ended
 
     def _abandon(self) -> None:
@@ -229,27 +246,32 @@ class Invocation(Instance):
     def work(self, turn_ends: float, workers: Workers) -> bool:
         """In a worker thread: poll until something is to be said. False when the turn is over."""
         self._ended = False
-        while True:
+        while self._owner is not _Owner.NOBODY and time.monotonic() < self._deadline:
+            begin = time.thread_time()
             try:
-                begin = time.thread_time()
-                if self._asked is not None:
-                    self._serve()
-                if self._call is None:
-                    self._ended = self._poll_again()
-                    if self._ended:
-                        self.settle()
-                self.cpu += time.thread_time() - begin
+                self._step()
             except Exception as error:
                 self._error = error
-                self._hand_back()
-                return True
-            now = time.monotonic()
-            waits = self._call is not None or self._failure is not None
-            if self._ended or waits or now >= self._deadline or self._owner is _Owner.NOBODY:
-                self._hand_back()
-                return True
-            if now >= turn_ends and workers.waiting:
+                break
+            self.cpu += time.thread_time() - begin
+            if self._ended or self._call is not None or self._failure is not None:
+                break
+            if time.monotonic() >= turn_ends and workers.waiting:
                 return False
+        self._hand_back()
+        return True
+
+    def _step(self) -> None:
+        """Go on until the next tick, in a worker thread."""
+        if self._unmade:
+            self._unmade = False
+            self.begin()
+        if self._asked is not None:
+            self._serve()
+        if self._call is None:
+            self._ended = self._poll_again()
+            if self._ended:
+                self.settle()
 
     def _hand_back(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from . import layout
@@ -55,13 +56,20 @@ class Plan:
 
     __slots__ = (
         *("args", "at", "bound", "dynamic", "environ_at", "limits", "loop_time", "memory", "module", "preopens"),
-        *("pre", "slow", "template"),
+        *("pre", "slow", "template", "tenant"),
     )
 
     def __init__(
-        self, module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
+        self,
+        module: Module,
+        limits: Limits,
+        args: bytes = NO_STRINGS,
+        preopens: tuple[Preopen, ...] = (),
+        tenant: Hashable = None,
     ) -> None:
         self.module = module
+        self.tenant = self if tenant is None else tenant
+        """Whose share of the threads and prepared instances its guests use; without one, that of this plan alone."""
         self.pre = module.pre
         """Valid for as long as the module counts a live guest, also once it is closed."""
         self.limits = limits
@@ -72,13 +80,13 @@ class Plan:
         self.bound = max(limits.memory_pages * layout.PAGE, 2 * layout.PAGE + limits.stdout + limits.stderr)
         self.dynamic = module.reads_clock or module.reads_random
         self.slow = bool(module.slow_files and preopens) or limits.memory_pages > _PAGES_ON_LOOP
-        """Whether guests may wait for a disk, or for one instruction on much memory."""
+        """Whether guests may wait for a disk, or for one instruction on much memory. Nothing of them is on the loop."""
         self.template = self.make_template(0, 0, NO_KEY)
         self.memory = PlanState(
             *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
-            *(self.environ_at, limits.stdout, limits.stderr),
+            *(self.environ_at, limits.stdout, limits.stderr, module.min_pages),
         )
-        """What invoke.c knows of it; its ``heavy`` is that of loop_time.py."""
+        """What invoke.c knows of it; its ``cpu_score`` is that of loop_time.py."""
         self.at = ctypes.addressof(self.memory)
         self.loop_time = LoopTime(self.memory)
 

@@ -1,7 +1,13 @@
 """The threads for guests that run longer than one epoch tick: as many as CPUs, at low priority, taking turns.
 
+Tenants share them: a free thread goes to the tenant that holds the fewest, and none holds more than there are CPUs.
+
 A guest sees at each tick that its time is over, but for one in a long instruction (``memory.copy`` of a gigabyte takes
-seconds). The thread of one that was given up and goes on is stuck: another takes its place, and it ends when it can.
+seconds) or in a read of a large directory. The thread of one that was given up and goes on is stuck, and so is one that
+does not leave its thread while a tenant waits that has none: another takes its place, and it ends when it can.
+
+They also free stores that are too large to be freed on the event loop (reclaim.py), before anything else: what a guest
+leaves takes less time than what it did, and its memory is wanted.
 """
 
 from __future__ import annotations
@@ -13,18 +19,60 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Protocol
+
+from ..sync.fair_scheduler import FairScheduler
 
 TURN = 0.01
 """Seconds a busy guest may run while others wait for a thread."""
 STUCK_AFTER = 0.1
 """Seconds after which a guest that was given up counts as stuck: many ticks, as threads may wait for a CPU."""
+OVERDUE_AFTER = 0.5
+"""Seconds after which a guest that does not leave its thread counts as stuck, while a tenant waits that has none."""
 logger = logging.getLogger("starlette_wasm.engine")
 
 
 class Job(Protocol):
+    """Hashed by identity."""
+
+    @property
+    def tenant(self) -> Hashable:
+        """Whose share of the threads it uses."""
+
     def work(self, turn_ends: float, workers: Workers) -> bool:
         """Run until there is something to say, or the turn is over and others wait: then give False."""
+
+
+class Task(Protocol):
+    """What is done at once, for no tenant."""
+
+    def run(self) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """A job in a thread."""
+
+    tenant: Hashable
+    job: Job
+    began: float
+    given_up: float | None = None
+    stuck: bool = False
+    replaced: bool = False
+
+    def overdue(self, now: float, starved: bool) -> bool:
+        if self.stuck:
+            return False
+        if self.given_up is not None and now - self.given_up >= STUCK_AFTER:
+            return True
+        return starved and now - self.began >= OVERDUE_AFTER
+
+    def told(self, now: float) -> str:
+        if self.given_up is not None:
+            return f"{self.job} was given up {now - self.given_up:.1f} s ago and does not end"
+        return f"{self.job} has had a thread for {now - self.began:.1f} s while others wait"
 
 
 class Workers:
@@ -33,82 +81,122 @@ class Workers:
     def __init__(self, count: int, nice: int) -> None:
         self.count = count
         self._nice = nice
-        self._queue: deque[Job] = deque()
+        self._queue: FairScheduler[Job] = FairScheduler(count)
+        self._tasks: deque[Task] = deque()
         self._wake = threading.Condition()
         self._threads = 0
         self._idle = 0
         self._resting = False
         self._leaving: list[int] = []  # as the kernel numbers them
-        self._given_up: dict[Job, float] = {}
-        self._stuck: dict[Job, bool] = {}  # and whether its thread was replaced
-        self.busy = 0
-        """Threads that run a guest, the stuck ones included."""
+        self._turns: set[_Turn] = set()
+        self._watching: asyncio.AbstractEventLoop | None = None
+        self._tasks_open = 0
         self.replaced = 0
         """How many threads were replaced since the start."""
 
     @property
+    def busy(self) -> int:
+        """Threads that run a guest, the stuck ones included."""
+        return len(self._turns)
+
+    @property
     def stuck(self) -> int:
-        """How many threads run a guest that was given up and does not end."""
-        return len(self._stuck)
+        """How many threads are held by a guest that does not leave them."""
+        with self._wake:
+            return sum(turn.stuck for turn in self._turns)
 
     @property
     def waiting(self) -> int:
         """How many jobs wait for a thread."""
         return len(self._queue)
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks are not done."""
+        return self._tasks_open
+
     def submit(self, job: Job) -> None:
-        if self._given_up:
-            self.relieve()
+        """Queue a job. Raises RuntimeError if no thread can be started, and none is there."""
         with self._wake:
-            self._resting = False
-            self._queue.append(job)
-            if self._idle:
-                self._wake.notify()
-            elif self._threads < self.count:
-                try:
-                    self._start_thread()
-                except RuntimeError:
-                    if not self._threads:  # or it waits for one that is there
-                        self._queue.remove(job)
-                        raise
-                else:
-                    self._threads += 1
+            self._queue.put(job.tenant, job)
+            try:
+                self._call_thread()
+            except RuntimeError:
+                self._queue.remove(job.tenant, job)
+                raise
+        if self.waiting:
+            self.relieve()
+
+    def submit_task(self, task: Task) -> None:
+        """Queue what is done before all jobs. Raises RuntimeError as submit()."""
+        with self._wake:
+            self._tasks.append(task)
+            try:
+                self._call_thread()
+            except RuntimeError:
+                self._tasks.remove(task)
+                raise
+            self._tasks_open += 1
+
+    def _call_thread(self) -> None:
+        self._resting = False
+        if self._idle:
+            self._wake.notify()
+        elif self._threads < self.count:
+            try:
+                self._start_thread()
+            except RuntimeError:
+                if not self._threads:  # else it waits for one that is there
+                    raise
+            else:
+                self._threads += 1
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that waits; False if a thread has it."""
         with self._wake:
-            try:
-                self._queue.remove(job)
-            except ValueError:
-                return False
-            return True
+            return self._queue.remove(job.tenant, job)
 
     def give_up(self, job: Job) -> None:
         """A thread still has that job, which nobody waits for any more. Call relieve() after STUCK_AFTER."""
         with self._wake:
-            self._given_up[job] = time.monotonic()
+            for turn in self._turns:
+                if turn.job is job:
+                    turn.given_up = time.monotonic()
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call relieve() from that loop, again and again, as long as a tenant waits that has no thread."""
+        with self._wake:
+            watched = self._watching is not None and self._watching.is_running()
+            if watched or not self._queue.starved:
+                return
+            self._watching = loop
+        loop.call_later(STUCK_AFTER, self._look_after, loop)
+
+    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = None
+        self.relieve()
+        self.watch(loop)
 
     def relieve(self) -> None:
-        """Replace the threads whose guests were given up and do not end: as many at once as there are in all."""
+        """Replace the threads whose guests do not leave them: as many at once as there are in all."""
         with self._wake:
-            now = time.monotonic()
-            for job, since in list(self._given_up.items()):
-                if now - since < STUCK_AFTER or job in self._queue:
-                    continue
-                del self._given_up[job]
-                self._stuck[job] = False
-                what = f"not replaced, as {self.count} are already"
-                if sum(self._stuck.values()) < self.count:
-                    try:
-                        self._start_thread()
-                        self._stuck[job] = True
-                        self.replaced += 1
-                        what = "replaced"
-                    except RuntimeError as error:
-                        what = f"not replaced: {error}"
-                logger.warning(
-                    "%s was given up %.1f s ago and does not end: its thread is stuck, and %s", job, now - since, what
-                )
+            now, starved = time.monotonic(), self._queue.starved
+            for turn in self._turns:
+                if turn.overdue(now, starved):
+                    self._replace(turn, now)
+
+    def _replace(self, turn: _Turn, now: float) -> None:
+        turn.stuck = True
+        what = f"not replaced, as {self.count} are already"
+        if sum(each.replaced for each in self._turns) < self.count:
+            try:
+                self._start_thread()
+                turn.replaced = True
+                self.replaced += 1
+                what = "replaced"
+            except RuntimeError as error:
+                what = f"not replaced: {error}"
+        logger.warning("%s: its thread is stuck, and %s", turn.told(now), what)
 
     async def rest(self, grace: float) -> None:
         """End the threads, and wait until they are gone, or until ``grace``, on time.monotonic(), is over.
@@ -138,32 +226,63 @@ class Workers:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
             except OSError as error:
                 logger.warning("guest threads keep the priority of the process: %s", error)
-        while True:
-            with self._wake:
-                self._idle += 1
-                while not self._queue and not self._resting:
-                    self._wake.wait()
-                self._idle -= 1
-                if not self._queue:
-                    self._threads -= 1
-                    self._leaving.append(threading.get_native_id())
-                    return
-                job = self._queue.popleft()
-                self.busy += 1
-            done = True
+        while self._work_on():
+            pass
+
+    def _work_on(self) -> bool:
+        """Do what is next, if anything. False if the thread is to end. Nothing is held when it returns."""
+        found = self._next()
+        if found is None:
+            return False
+        if not isinstance(found, _Turn):
+            self._do(found)
+            return True
+        done = True
+        try:
+            done = found.job.work(found.began + TURN, self)
+        except Exception:
+            logger.exception("a guest thread failed")
+        return self._leave(found, done)
+
+    def _do(self, task: Task) -> None:
+        try:
+            task.run()
+        except Exception:
+            logger.exception("a guest thread failed")
+        with self._wake:
+            self._tasks_open -= 1
+
+    def _next(self) -> Task | _Turn | None:
+        """Wait for something to do; None if the thread is to end."""
+        with self._wake:
+            self._idle += 1
             try:
-                done = job.work(time.monotonic() + TURN, self)
-            except Exception:
-                logger.exception("a guest thread failed")
-            with self._wake:
-                self.busy -= 1
-                if not done:
-                    self._queue.append(job)
-                else:
-                    self._given_up.pop(job, None)
-                    if self._stuck.pop(job, False):
-                        return
-            del job  # or its module would live until the next one comes
+                while True:
+                    if self._tasks:
+                        return self._tasks.popleft()
+                    found = self._queue.take()
+                    if found is not None:
+                        turn = _Turn(*found, time.monotonic())
+                        self._turns.add(turn)
+                        return turn
+                    if self._resting:
+                        self._threads -= 1
+                        self._leaving.append(threading.get_native_id())
+                        return None
+                    self._wake.wait()
+            finally:
+                self._idle -= 1
+
+    def _leave(self, turn: _Turn, done: bool) -> bool:
+        """A turn is over. False if its thread was replaced, and ends."""
+        with self._wake:
+            self._turns.discard(turn)
+            self._queue.release(turn.tenant)
+            if not done:
+                self._queue.put(turn.tenant, turn.job)
+            if turn.replaced:
+                self._wake.notify()  # this tenant may have a thread again
+            return not turn.replaced
 
 
 def _exists(thread: int) -> bool:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def instantiate(plan: Plan) -> str | None:
-    """Make an instance and drop it, without running anything of the guest; on the event loop, some 20 us.
+    """Make an instance and drop it, without running anything of the guest; on the event loop some 20 us.
 
-    Gives what is wrong, or None. Raises OutOfInstances, which says nothing of the function.
+    For a slow plan it may take long, and belongs in a thread. Gives what is wrong, or None. Raises OutOfInstances,
+    which says nothing of the function.
     """
     try:
         instance = Instance(plan, b"")

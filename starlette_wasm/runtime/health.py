@@ -8,12 +8,14 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
 from ..invocation.isolated import ask, instantiate
 from ..pipelines.plan import Pipeline
+from ..sync.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from ..binding.target import Target
@@ -54,6 +56,16 @@ class Subject:
         """Whether the guest itself is run."""
         return self.target is not None and self.function.source.manifest.health_check is not None
 
+    @property
+    def plan(self) -> Plan:
+        """What an instance is made from."""
+        return self.target.plan if self.target is not None else _bare(self.function)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the event loop has time for its probe."""
+        return not self.dispatcher and not self.plan.slow
+
 
 class Health:
     """Of one runtime. Probes are spread over ``healthCheckIntervalMs``."""
@@ -85,7 +97,7 @@ class Health:
             subject.function, subject.target = function, target
             self._subjects[key] = subject
         for subject in self._subjects.values():
-            if subject.healthy is None and not subject.dispatcher:
+            if subject.healthy is None and subject.in_place:
                 self._instantiate(subject)
         self._publish()
 
@@ -159,7 +171,7 @@ class Health:
         for number, subject in enumerate(self._subjects.values()):
             if subject.running or (subject.healthy is not None and number % ticks != tick % ticks):
                 continue
-            if subject.dispatcher:
+            if not subject.in_place:
                 subject.running = True
                 ask(subject)
             elif self._instantiate(subject):
@@ -168,9 +180,8 @@ class Health:
 
     def _instantiate(self, subject: Subject) -> bool:
         """Whether that has changed the verdict."""
-        plan = subject.target.plan if subject.target is not None else _bare(subject.function)
         try:
-            return _judge(subject, instantiate(plan))
+            return _judge(subject, instantiate(subject.plan))
         except OutOfInstances as error:
             logger.debug("no probe of %s: %s", subject, error)
             return False
@@ -179,10 +190,7 @@ class Health:
         changed = False
         try:
             async with room:
-                target, check = subject.target, subject.function.source.manifest.health_check
-                assert target is not None
-                assert check is not None
-                changed = _judge(subject, await ask(self._runtime, target, check))
+                changed = _judge(subject, await self._problem(subject))
         except OutOfInstances as error:
             logger.debug("no probe of %s: %s", subject, error)
         except Exception as error:
@@ -192,6 +200,13 @@ class Health:
             subject.running = False
         if changed and self._subjects.get(subject.key) is subject:  # else a reload came first, with another module
             self._publish()
+
+    async def _problem(self, subject: Subject) -> str | None:
+        """What is wrong, or None."""
+        target, check = subject.target, subject.function.source.manifest.health_check
+        if target is None or check is None:
+            return await in_own_thread(partial(instantiate, subject.plan))
+        return await ask(self._runtime, target, check)
 
     def _publish(self) -> None:
         self._settled = self._settled or all(subject.healthy is not None for subject in self._subjects.values())

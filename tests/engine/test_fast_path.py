@@ -56,6 +56,13 @@ async def come(found: Completed | Started | NotTaken) -> Outcome:
     return await found.invocation.run(time.monotonic() + 5, nullcontext)
 
 
+async def freed(engine: Engine) -> None:
+    """Until the memory of ended guests is given back."""
+    async with asyncio.timeout(60):
+        while engine.reclaimer.waiting:
+            await asyncio.sleep(0.002)
+
+
 def printed(asked: FastPath, path: str = "/") -> bytes:
     """By a guest that prints no answer."""
 
@@ -297,6 +304,7 @@ def test_nothing_is_kept_of_a_request(wat: Wat) -> None:
 
     async def many(count: int) -> None:
         for i in range(count):
+            good._plan.memory.cpu_score = 0  # where the machine is busy, the guest seems to take long
             match i % 10:
                 case 0:
                     assert good.dispatch(scope, "/", params, b"\xff", "eu") is NOT_TAKEN
@@ -356,6 +364,7 @@ def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
             assert (started is not NOT_TAKEN) == found
             if started is not NOT_TAKEN:
                 await come(started)
+            await freed(asked._plan.module.engine)
             assert process.memory_info().rss - resident < 16 << 20  # its text has 48 or 96 MiB
 
     asyncio.run(main())

@@ -45,7 +45,7 @@ def test_one_plan_does_not_spend_the_budget_of_another(wat):
 
 def test_the_c_library_has_the_same_budget():
     text = HEADER.read_text()
-    found = re.search(r"HEAVY = (\d+), FREE_NS = (\d+)", text)
+    found = re.search(r"CPU_THRESHOLD = (\d+), FREE_NS = (\d+)", text)
     assert found is not None
     assert [int(each) for each in found.groups()] == [BUDGET_US, FREE_US * 1000]
 

@@ -6,16 +6,18 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 
 import pytest
 from support import GUESTS, invoke
 
 from starlette_wasm.engine import capi, workers
 from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End
-from starlette_wasm.engine.plan import Limits
+from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.engine.workers import Workers
 
 STUCK = """(module
@@ -66,7 +68,8 @@ def test_a_guest_in_a_long_instruction_is_counted_reported_and_its_thread_replac
 class Job:
     """Runs until it is told to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: Hashable = None) -> None:
+        self.tenant = self if tenant is None else tenant
         self.started, self.end = threading.Event(), threading.Event()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
@@ -212,3 +215,141 @@ def test_a_job_that_comes_while_the_threads_rest_is_done():
         assert pool._threads == 0
 
     asyncio.run(main())
+
+
+class Slice:
+    """Needs some turns, and writes down each."""
+
+    def __init__(self, tenant: str, turns: int, seen: list[str], begin: threading.Event) -> None:
+        self.tenant, self.turns, self.seen, self.begin = tenant, turns, seen, begin
+
+    def work(self, turn_ends: float, workers: Workers) -> bool:
+        assert self.begin.wait(60)
+        self.seen.append(self.tenant)
+        self.turns -= 1
+        return self.turns <= 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_many_busy_guests_of_one_tenant_delay_no_other(count):
+    pool, seen, begin = Workers(count, 0), [], threading.Event()
+    for _ in range(64):
+        pool.submit(Slice("many", 50, seen, begin))
+    pool.submit(Slice("one", 20, seen, begin))
+    begin.set()
+    wait_for(lambda: seen.count("one") == 20)
+    # They take turns; what the other threads do in the time of one turn depends on the machine.
+    if count == 1:
+        first, last = seen.index("one"), len(seen) - seen[::-1].index("one")
+        assert seen[first:last].count("many") <= 20
+        assert seen[:first].count("many") <= 2
+    assert seen.count("many") < 64 * 50
+    wait_for(lambda: not pool.busy and not pool.waiting)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_spinning_function_leaves_another_its_turns(monkeypatch):
+    engine = Engine(EngineConfig(max_instances=100, workers=1, nice=0))
+    spin = Plan(Module.compile(engine, (GUESTS / "spin.wasm").read_bytes()), Limits(time=60))
+    count = """(module (memory (export "memory") 1) (func (export "_start") (local $i i32)
+      (loop $on (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $on (i32.lt_u (local.get $i) (i32.const 50000000))))))"""
+    other = Plan(Module.compile(engine, capi.assemble(count)), Limits(time=60))
+    turns: list[Plan] = []
+    work = Invocation.work
+
+    def watched(invocation: Invocation, turn_ends: float, workers: Workers) -> bool:
+        turns.append(invocation.plan)
+        return work(invocation, turn_ends, workers)
+
+    monkeypatch.setattr(Invocation, "work", watched)
+
+    async def run(plan: Plan):
+        return await Invocation(plan, b"").run(time.monotonic() + 60, nullcontext)
+
+    async def main() -> None:
+        spinning = [asyncio.create_task(run(spin)) for _ in range(64)]
+        await until(lambda: engine.workers.waiting > 50)
+        turns.clear()
+        assert (await run(other)).end is End.OK
+        assert turns.count(spin) <= turns.count(other) + 3
+        assert not any(task.done() for task in spinning)
+        for task in spinning:
+            task.cancel()
+        await asyncio.gather(*spinning, return_exceptions=True)
+        await until(lambda: not engine.state.live)
+
+    asyncio.run(main())
+
+
+def test_one_tenant_with_stuck_guests_leaves_threads_to_others(caplog):
+    """Nothing gives them up: they have time left."""
+    pool = Workers(2, 0)
+    hogs, other = [Job("hog") for _ in range(6)], Job("other")
+
+    async def main() -> None:
+        for job in hogs:
+            pool.submit(job)
+        assert hogs[0].started.wait(60)
+        assert hogs[1].started.wait(60)
+        pool.submit(other)
+        pool.watch(asyncio.get_running_loop())
+        await until(other.started.is_set)
+        assert not hogs[2].started.is_set()
+
+    asyncio.run(main())
+    assert "has had a thread for" in caplog.text
+    other.end.set()
+    for job in hogs:
+        job.end.set()
+    for job in hogs:
+        assert job.started.wait(60)
+    wait_for(lambda: not pool.busy)
+    assert (pool.stuck, pool._threads) == (0, 2)
+
+
+def test_withdrawing_takes_a_job_back_once():
+    pool = Workers(1, 0)
+    held, waiting = Job(), Job()
+    pool.submit(held)
+    assert held.started.wait(60)
+    pool.submit(waiting)
+    assert not pool.withdraw(held)
+    assert pool.withdraw(waiting)
+    assert not pool.withdraw(waiting)
+    assert pool.waiting == 0
+    held.end.set()
+
+
+class Sweep:
+    def __init__(self, done: threading.Event, fails: bool = False) -> None:
+        self.done, self.fails = done, fails
+
+    def run(self) -> None:
+        self.done.set()
+        if self.fails:
+            raise ValueError("it fails")
+
+
+def test_tasks_come_before_guests_and_are_done_at_rest(caplog):
+    pool, done = Workers(1, 0), [threading.Event() for _ in range(3)]
+    held, waiting = Job(), Job()
+    pool.submit(held)
+    assert held.started.wait(60)
+    pool.submit(waiting)
+    for number, each in enumerate(done):
+        pool.submit_task(Sweep(each, fails=number == 0))
+    assert pool.tasks == 3
+    held.end.set()
+    assert waiting.started.wait(60)
+    assert all(each.is_set() for each in done)
+    assert "a guest thread failed" in caplog.text
+    waiting.end.set()
+    rest(pool, 60)
+    assert (pool.tasks, pool._threads) == (0, 0)

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,9 +28,11 @@ from starlette_wasm.asgi.middleware import WasmMiddleware
 from starlette_wasm.binding.target import Target
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
+from starlette_wasm.engine.plan import Plan
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import Catalog, HealthCheck
 from starlette_wasm.invocation import isolated as probe
+from starlette_wasm.runtime import health
 
 SWITCHED = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -97,6 +100,27 @@ async def serving(folder: Path, rules: list[JSON], **keys: Any) -> AsyncIterator
         served = Served(folder, runtime, http)
         await served.ready(200)
         yield served
+
+
+def test_large_instances_are_probed_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[int, bool] = {}
+
+    def instantiate(plan: Plan) -> str | None:
+        threads[plan.limits.memory_pages] = threading.current_thread() is threading.main_thread()
+        return probe.instantiate(plan)
+
+    monkeypatch.setattr(health, "instantiate", instantiate)
+    policies = {"small": {"maxMemoryPages": 16}, "large": {"maxMemoryPages": 1024}}
+    wasm = config(tmp_path, functions=["hello"], policies=policies, exposeEndpoints=True)
+    wasm["rules"] = [{"pathPattern": f"/{name}", "functionName": "hello", "policy": name} for name in policies]
+
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            await eventually(lambda: not runtime.health.reasons())
+            assert runtime.health.verdicts() == {("hello", "1"): True}
+
+    asyncio.run(main())
+    assert threads == {16: True, 1024: False}
 
 
 BOTH = [{"version": "1", "weight": 50}, {"version": "2", "weight": 50}]

@@ -60,6 +60,7 @@ extern PyObject *PyTuple_Pack(ssize_t, ...);
 extern PyObject *PyBool_FromLong(long);
 extern PyObject *PyLong_FromLong(long);
 extern PyObject *PyLong_FromSsize_t(ssize_t);
+extern PyObject *PyLong_FromVoidPtr(void *);
 extern ssize_t PyLong_AsSsize_t(PyObject *);
 extern void *PyLong_AsVoidPtr(PyObject *);
 
@@ -589,13 +590,13 @@ static bool literal(struct reader *r, const char *word) {
 }
 
 /* Status, headers and body for ASGI, or NULL. The same as EdgeProtocol.decode(), render() and with_request_id(). */
-static PyObject *answer(struct scratch *s, struct span id, bool due) {
+static PyObject *answer(struct scratch *s, struct span id, bool due, void *left) {
   struct reader r = {(uint8_t *)s->out, (uint8_t *)s->out + s->out_len, true};
   struct span body = {r.at, 0};
   bool escaped = false, has_status = false, has_headers = false, has_body = false, has_flag = false;
   long status = 0;
   PyObject *headers = PyList_New(0), *content = NULL, *code = NULL, *ran = NULL, *pages = NULL, *late = NULL;
-  PyObject *found = NULL;
+  PyObject *found = NULL, *store = NULL;
   if (!headers || !eat(&r, '{'))
     goto end;
   do {
@@ -650,10 +651,11 @@ static PyObject *answer(struct scratch *s, struct span id, bool due) {
   ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
   pages = PyLong_FromSsize_t((ssize_t)s->pages);
   late = PyBool_FromLong(due);
-  if (code && content && ran && pages && late &&
+  store = PyLong_FromVoidPtr(left);
+  if (code && content && ran && pages && late && store &&
       append_to(headers, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)}) &&
       append_to(headers, names.request_id, id))
-    found = PyTuple_Pack(6, code, headers, content, ran, pages, late);
+    found = PyTuple_Pack(7, code, headers, content, ran, pages, late, store);
 end:
   drop(headers);
   drop(code);
@@ -661,6 +663,7 @@ end:
   drop(ran);
   drop(pages);
   drop(late);
+  drop(store);
   return found;
 }
 
@@ -672,9 +675,10 @@ static PyObject *none(void) {
 
 /* The functions of Python that are made with an address: of a struct fast_path, or a struct engine. */
 
-/* dispatch(scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages, due): the guest
-   has ended well, and with ``due`` clean_up() is to be called soon. (how, request id): it has started, and Python goes on
-   with the engine's scratch, which it replaces, and with the place among the engine's guests. */
+/* dispatch(scope, path, params, body, region). None: nothing was done. (status, headers, body, ns, pages, due, left): the
+   guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its store, if that is yet to be
+   freed. (how, request id): it has started, and Python goes on with the engine's scratch, which it replaces, and with
+   the place among the engine's guests. */
 static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
   struct span path, body, region;
   struct fast_path *q = PyLong_AsVoidPtr(self);
@@ -702,6 +706,7 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   e->starts_until_check--;
   delete_pending(e); /* the next one gets its memory, which is in the cache */
   size_t more = message.len + variables.len;
+  void *left = NULL;
   int how = 0;
   if (acquire_prepared(s, q))
     limit(s->store, q->plan, more);
@@ -725,8 +730,10 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
     q->module->live++;
     void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
     how = poll_guest(s);
-    bool later = how == COMPLETED && small(q, s);
-    if (how == COMPLETED && !later)
+    bool later = how == COMPLETED && small(s, q->plan);
+    if (how == COMPLETED && memory_of(s, q->plan) > LIGHT)
+      left = s->store; /* to be freed by reclaim.py */
+    else if (how == COMPLETED && !later)
       delete_store(s->store);
     PyEval_RestoreThread(thread);
     q->module->live--;
@@ -735,14 +742,14 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
       e->pending_delete = s->store;
     }
     if (how == COMPLETED)
-      s->store = NULL;
+      s->store = left;
   }
   PyObject *found = NULL;
   bool due = !e->cleanup_scheduled && !e->busy;
   e->busy -= e->busy > 0;
-  if (how == COMPLETED && (found = answer(s, (struct span){id, id_len}, due))) {
+  if (how == COMPLETED && (found = answer(s, (struct span){id, id_len}, due, left))) {
     e->cleanup_scheduled |= due;
-    e->live--;
+    e->live -= !left; /* it keeps its place until it is freed */
     if (s->ran_ns > FREE_NS && q->plan->cpu_score < CPU_THRESHOLD)
       q->plan->cpu_score += (uint32_t)((s->ran_ns - FREE_NS) / 1000);
     e->scratch = s;

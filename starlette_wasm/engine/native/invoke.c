@@ -60,14 +60,15 @@ const size_t swasm_layout[] = {
     AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
     AT(engine, cleanup_scheduled), AT(engine, asked_at_cleanup), AT(engine, busy),
     sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, bound), AT(plan, table_elements),
-    AT(plan, tables), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap), AT(plan, cpu_score),
+    AT(plan, tables), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),
+    AT(plan, pages), AT(plan, cpu_score),
     sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
     AT(instance, main),
     sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),
     AT(fast_path, template), AT(fast_path, suffix), AT(fast_path, offsets), AT(fast_path, environ),
     AT(fast_path, template_len), AT(fast_path, suffix_len), AT(fast_path, variables), AT(fast_path, environ_len),
     AT(fast_path, resolution), AT(fast_path, reads_environ), AT(fast_path, reads_clock), AT(fast_path, reads_random),
-    AT(fast_path, pages), AT(fast_path, asked), AT(fast_path, used), AT(fast_path, slot), AT(fast_path, ready),
+    AT(fast_path, asked), AT(fast_path, used), AT(fast_path, slot), AT(fast_path, ready),
 };
 const size_t swasm_layout_len = sizeof swasm_layout / sizeof *swasm_layout, swasm_functions_len = sizeof wasmtime / sizeof(void *);
 
@@ -79,7 +80,11 @@ void limit(void *store, const struct plan *plan, size_t more) {
 
 void delete_store(void *store) { wasmtime.store_delete(store); }
 
-size_t io_size(const struct scratch *s) { return wasmtime.memory_data_size(s->context, s->io.of); }
+/* Bytes of both memories of a guest that has ended well. */
+size_t memory_of(const struct scratch *s, const struct plan *plan) {
+  size_t pages = plan->pages > s->pages ? plan->pages : s->pages;
+  return pages * PAGE + wasmtime.memory_data_size(s->context, s->io.of);
+}
 
 void drop_failure(struct scratch *s) {
   if (s->error)
@@ -165,10 +170,10 @@ int poll_guest(struct scratch *s) {
   return COMPLETED;
 }
 
-/* As poll_guest(); if it is COMPLETED, the store is gone too. */
-int swasm_go(struct scratch *s) {
+/* As poll_guest(); if it is COMPLETED, the store is gone too, unless that takes long: see reclaim.py. */
+int swasm_go(struct scratch *s, const struct plan *plan) {
   int how = poll_guest(s);
-  if (how == COMPLETED) {
+  if (how == COMPLETED && memory_of(s, plan) <= LIGHT) {
     wasmtime.store_delete(s->store);
     s->store = NULL;
   }
@@ -178,7 +183,7 @@ int swasm_go(struct scratch *s) {
 int swasm_run(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
         size_t environ_len, const char *input, size_t input_len) {
   int failed = swasm_begin(s, plan, 0, template, template_len, environ, environ_len, input, input_len);
-  return failed ? failed : swasm_go(s);
+  return failed ? failed : swasm_go(s, plan);
 }
 
 struct ticker {

@@ -98,6 +98,7 @@ class PlanState(Structure):
         ("environ_at", c_uint32),
         ("out_cap", c_uint32),
         ("err_cap", c_uint32),
+        ("pages", c_uint32),
         ("cpu_score", c_uint32),
     )
 
@@ -133,7 +134,6 @@ class FastPathState(Structure):
         ("reads_environ", c_uint32),
         ("reads_clock", c_uint32),
         ("reads_random", c_uint32),
-        ("pages", c_uint32),
         ("asked", c_uint32),
         ("used", c_uint32),
         ("slot", c_uint32),
@@ -155,7 +155,7 @@ class NativeLibrary:
         loaded.swasm_bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
         self.run: Callable[..., int] = self._function("swasm_run", c_int, c_void_p, c_void_p, *_INPUT)
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
-        self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p)
+        self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
         for name in ("swasm_follows_function", "swasm_dispatch_function", "swasm_clean_up_function"):
             getattr(held, name).restype = py_object

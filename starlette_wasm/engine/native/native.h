@@ -54,6 +54,7 @@ struct plan {
   void *engine, *pre;
   int64_t bound, table_elements, tables;
   uint32_t environ_at, out_cap, err_cap;
+  uint32_t pages; /* of the guest's memory, at first */
   uint32_t cpu_score; /* microseconds, see loop_time.py */
 };
 
@@ -72,12 +73,12 @@ struct fast_path {
   uint32_t template_len, suffix_len, variables, environ_len;
   uint64_t resolution;
   uint32_t reads_environ, reads_clock, reads_random;
-  uint32_t pages;             /* of the guest's memory, at first */
   uint32_t asked, used, slot; /* when last; since ``clock_hand`` came by; in ``prepared``, from 1 on, or 0 */
   struct instance ready;          /* prepared, if its store is not NULL */
 };
 
 enum { NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
+enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
 
 /* What is not for Python is not to be found by the linker, nor mixed up with what others call so. */
@@ -90,12 +91,12 @@ int fill(struct scratch *s, const struct plan *plan, const char *template, uint3
 int poll_guest(struct scratch *s);
 void limit(void *store, const struct plan *plan, size_t more);
 void delete_store(void *store);
-size_t io_size(const struct scratch *s);
+size_t memory_of(const struct scratch *s, const struct plan *plan);
 void drop_failure(struct scratch *s);
 
 /* prepared.c */
 bool acquire_prepared(struct scratch *s, struct fast_path *q);
-bool small(const struct fast_path *q, const struct scratch *s);
+bool small(const struct scratch *s, const struct plan *plan);
 void delete_pending(struct engine *e);
 void clean_up(struct engine *e);
 

@@ -6,7 +6,7 @@
 
 #include "native.h"
 
-enum { OFTEN = 64, SMALL = 4 << 16 }; /* requests within which it is often; bytes that are cleared in no time */
+enum { OFTEN = 64, SMALL = 5 << 16 }; /* requests within which it is often; bytes that are cleared in no time */
 enum { BUSY = 32 }; /* requests in which not to look again whether the loop has time, once it had none */
 
 /* The instance that was prepared for a request, if there is one. */
@@ -33,10 +33,7 @@ bool acquire_prepared(struct scratch *s, struct fast_path *q) {
 }
 
 /* Whether a guest that has ended well is deleted in no time, so that it may be done later, with the GIL held. */
-bool small(const struct fast_path *q, const struct scratch *s) {
-  uint32_t pages = q->pages > s->pages ? q->pages : s->pages;
-  return pages <= SMALL >> 16 && io_size(s) <= SMALL;
-}
+bool small(const struct scratch *s, const struct plan *plan) { return memory_of(s, plan) <= SMALL; }
 
 /* Delete the store that is left. */
 void delete_pending(struct engine *e) {
