@@ -419,7 +419,7 @@ class Instance:
         if self.engine.dead:
             return 0
         if not self._whole:
-            return self.plan.module.min_pages * layout.PAGE
+            return min(self.plan.module.min_pages, self.plan.limits.memory_pages) * layout.PAGE
         return self.guest_size() + self._io_size()
 
     def _leave(self, scratch: capi.Scratch) -> None:
