@@ -19,6 +19,7 @@ from .serve import send_plain
 if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime
 
+_LONGEST_QUERY = 1024
 Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
@@ -79,7 +80,11 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
     """
     canaries = runtime.canaries.all
-    function = QueryParams(scope["query_string"]).get("function")
+    query: bytes = scope["query_string"]
+    if len(query) > _LONGEST_QUERY:
+        await _send_json(scope, send, 414, {"error": f"the query has more than {_LONGEST_QUERY} bytes"})
+        return
+    function = QueryParams(query).get("function")
     if function is not None:
         canaries = {name: live for name, live in canaries.items() if name == function}
     if not canaries:

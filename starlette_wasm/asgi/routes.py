@@ -31,8 +31,8 @@ from ..exceptions import (
     WasmError,
 )
 from ..invocation.fast_path import COLD
-from ..messages import EdgeRequest, EdgeResponse
-from ..protocols.headers import render
+from ..invocation.off_loop import check_size, rendered
+from ..messages import EdgeRequest
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
@@ -50,6 +50,7 @@ from .serve import (
     read_body,
     region_of,
     request_id_of,
+    request_of,
     send_problem,
     serve,
     with_request_id,
@@ -348,7 +349,7 @@ async def _call(
             return _Answer(found.status, fitted(scope, found.headers), found.body)
         started = found if isinstance(found, Started) else None
     with started or nullcontext():
-        request = EdgeRequest.from_scope(scope, body, path=within, params=given.path_params)
+        request = await request_of(target, scope, body, path=within, params=given.path_params, waits=started is None)
         return await _run(runtime, target, path, outer, request, cold, exchange, started=started)
 
 
@@ -365,7 +366,7 @@ async def _run(
     started: Started | None = None,
 ) -> Response:
     """The answer to ``request``, under the id that stays with ``outer``."""
-    target.check_size(request)
+    await check_size(target, request)
     try:
         response = await runtime.call(
             target,
@@ -382,7 +383,8 @@ async def _run(
         if request.context is not None:
             outer.scope[_REQUEST_ID] = request.context.request_id.encode("ascii")
     assert request.context is not None
-    return to_starlette(response, outer, request.context.request_id)
+    status, found, body = await rendered(target.tenant, response, outer.method)
+    return _Answer(status, fitted(outer.scope, with_request_id(found, request.context.request_id)), body)
 
 
 async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
@@ -391,7 +393,7 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
     if body is None:
         form = getattr(request, "_form", None)
         if form is not None:
-            body = await encode_form(form, request.headers.get("content-type", ""), target.max_body)
+            body = await encode_form(form, request.headers.get("content-type", ""), target.max_body, target.tenant)
             request.scope["headers"] = with_length(request.scope["headers"], len(body))
         elif request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
@@ -402,12 +404,6 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
             body = b""
         request._body = body
     return body
-
-
-def to_starlette(response: EdgeResponse, outer: Request, request_id: str) -> Response:
-    """A function's response as one of Starlette's."""
-    status, headers, body = render(response, outer.method, checked=True)
-    return _Answer(status, fitted(outer.scope, with_request_id(headers, request_id)), body)
 
 
 def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ from ..engine.fast_path import Completed, NotTaken, Started
 from ..engine.native.library import native
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
 from ..invocation.fast_path import COLD
+from ..invocation.off_loop import is_large_scope, off_loop, rendered
 from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
-from ..protocols.headers import render
 from ..sync.cancel_scope import Interrupted, OnDisconnect
 from ..sync.timeout import within
 from ..telemetry import RequestTelemetry
@@ -180,7 +180,7 @@ async def serve(
             if route:
                 call = partial(call, route=route)
             with started or nullcontext():
-                request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+                request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
                 response = await call(
                     target,
                     request,
@@ -190,7 +190,7 @@ async def serve(
                     exchange=exchange,
                 )
             assert request.context is not None
-            status, headers, content = render(response, scope["method"], checked=True)
+            status, headers, content = await rendered(target.tenant, response, scope["method"])
             headers = with_request_id(headers, request.context.request_id)
     except WasmError as error:
         exchange.failed(error)
@@ -205,6 +205,18 @@ async def serve(
         return None
     await send_in_one_write(receive, send, status, fitted(scope, headers), content)
     return request
+
+
+async def request_of(
+    target: Target | Pipeline, scope: Scope, body: bytes, *, path: str, params: Mapping[str, object], waits: bool
+) -> EdgeRequest:
+    """``EdgeRequest.from_scope()``, in a thread if the request is large.
+
+    Not if a guest has begun, which ``waits`` denies: it holds an instance, and fast_path.c only takes a head that is
+    cheap to read.
+    """
+    read = partial(EdgeRequest.from_scope, scope, body, path=path, params=params)
+    return await off_loop(target.tenant, read) if waits and is_large_scope(scope, body) else read()
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:

@@ -78,7 +78,7 @@ class Target:
         """Raises RequestTooLarge."""
         limit = self.max_body
         # Four characters at most, of base64 or of UTF-16 pairs, come to less than four bytes each.
-        if request.body and len(request.body) > limit // 4 and len(request.content) > limit:
+        if request.body and len(request.body) > limit // 4 and request.size > limit:
             raise RequestTooLarge(limit)
 
     def isolated(self) -> Target:

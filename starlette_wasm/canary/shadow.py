@@ -15,6 +15,7 @@ from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
 from ..exceptions import FunctionError, InvalidFunctionResponse, RequestTooLarge
 from ..invocation.isolated import run
+from ..invocation.off_loop import check_size
 from ..messages import EdgeRequest
 from ..protocols import ResponseError
 from ..sync.cancel_scope import Interrupted
@@ -69,7 +70,7 @@ class Shadows:
         assert tally is not None
         begin = time.monotonic()
         try:
-            target.check_size(request)
+            await check_size(target, request)
             response = await run(self._invoker, target, request, partial(self._invoker.guard, None), client=client)
         except FunctionError as error:
             tally.failed(time.monotonic() - begin, error)

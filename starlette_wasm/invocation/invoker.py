@@ -39,6 +39,7 @@ from ..sync.threads import FairThreads
 from ..telemetry import CallTelemetry, RequestTelemetry, Telemetry, log_failure, log_guest, log_violations
 from .fast_path import FastPathRunner
 from .faults import fault_of, host_lacks
+from .off_loop import TooBusy, is_large, off_loop
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
@@ -148,13 +149,12 @@ class Invoker:
                     if started is not None:
                         invocation = started.invocation
                     else:
-                        environ = NO_STRINGS
-                        if plan.module.reads_environ:
-                            environ = environ_of(target, request, context, route, client)
-                        args = b""
-                        if plan.module.reads_args and target.protocol.name == "cgi":
-                            args = args_of(target, request, route, client)
-                        invocation = Invocation(plan, target.protocol.encode(request), environ, args)
+                        inputs = partial(inputs_of, target, request, context, route, client)
+                        if is_large(request):
+                            async with guard():
+                                invocation = Invocation(plan, *await off_loop(target.tenant, inputs, limit))
+                        else:
+                            invocation = Invocation(plan, *inputs())
                     outcome = await invocation.run(deadline, guard, session)
                 finally:
                     bulkhead.leave()
@@ -167,7 +167,7 @@ class Invoker:
                     target.tally.failed(time.monotonic() - begin, error)
                 self._failed(error, context)
                 raise
-            except (Full, OutOfInstances) as error:
+            except (Full, OutOfInstances, TooBusy) as error:
                 overload = FunctionOverloaded(target.name, str(error), retry_after=_retry_after(target))
                 self._failed(overload, context)
                 raise overload from None
@@ -262,13 +262,25 @@ async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
 
 def _stray(stdout: bytes) -> str:
     """What to say of stdout that begins or ends with what looks like a line of a log; empty if it does not."""
-    lines = stdout.strip().splitlines()
-    strays = [
-        line for line in (lines[:1] + lines[-1:]) if not line.startswith((b"{", b"}")) and not line.endswith(b"}")
-    ]
+    text = stdout.strip()
+    ends = (text.partition(b"\n")[0].rstrip(), text.rpartition(b"\n")[2])
+    strays = [line for line in ends if line and not line.startswith((b"{", b"}")) and not line.endswith(b"}")]
     if not strays or b"{" not in stdout:
         return ""
     return f"; {strays[0][:80].decode('utf-8', 'replace')!a} is no part of the answer: logs belong on stderr"
+
+
+def inputs_of(
+    target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
+) -> tuple[bytes, bytes, bytes]:
+    """What the guest reads: stdin, environment and arguments."""
+    module = target.plan.module
+    environ, args = NO_STRINGS, b""
+    if module.reads_environ:
+        environ = environ_of(target, request, context, route, client)
+    if module.reads_args and target.protocol.name == "cgi":
+        args = args_of(target, request, route, client)
+    return target.protocol.encode(request), environ, args
 
 
 def environ_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..binding.target import NOTHING_GRANTED, Target
@@ -16,10 +17,11 @@ from ..engine.invocation import Guard, Invocation
 from ..engine.plan import NO_STRINGS, Plan
 from ..exceptions import FunctionError
 from ..functions.catalog import HealthCheck
-from ..messages import EdgeRequest, EdgeResponse
+from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..protocols import ResponseError
 from .faults import fault_of, host_lacks
 from .invoker import decoded, environ_of
+from .off_loop import is_large, off_loop
 
 if TYPE_CHECKING:
     from .invoker import Invoker
@@ -87,12 +89,18 @@ async def run(
     context.deadline_ms = round(limit * 1000)
     deadline = time.monotonic() + limit
     session = Session(invoker.capabilities, NOTHING_GRANTED, deadline=deadline) if target.grants is not None else None
-    outcome = await Invocation(
-        plan,
-        target.protocol.encode(request),
-        environ_of(target, request, context, "", client) if plan.module.reads_environ else NO_STRINGS,
-    ).run(deadline, guard, session)
+    inputs = partial(_inputs, target, request, context, client)
+    stdin, environ = await off_loop(target.tenant, inputs) if is_large(request) else inputs()
+    outcome = await Invocation(plan, stdin, environ).run(deadline, guard, session)
     fault = fault_of(target, outcome, limit)
     if fault is not None:
         raise fault
     return await decoded(target, outcome.stdout)
+
+
+def _inputs(
+    target: Target, request: EdgeRequest, context: EdgeContext, client: tuple[str, int] | None
+) -> tuple[bytes, bytes]:
+    reads = target.plan.module.reads_environ
+    environ = environ_of(target, request, context, "", client) if reads else NO_STRINGS
+    return target.protocol.encode(request), environ

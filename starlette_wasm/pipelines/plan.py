@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -128,6 +128,11 @@ class Pipeline:
     def first(self) -> Target:
         """What the first step runs, or its first branch."""
         return _calls(self.steps[0])[0].callee.target
+
+    @property
+    def tenant(self) -> Hashable:
+        """Whose share is used before and after its steps: that of the first one."""
+        return self.first.tenant
 
     @property
     def targets(self) -> list[Target]:

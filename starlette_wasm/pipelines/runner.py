@@ -20,6 +20,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..invocation.off_loop import check_size
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..sync.cancel_scope import Interrupted, OnDisconnect, Why
 from ..telemetry import PickedBy, RequestTelemetry, Role, error_type, log_failure
@@ -222,7 +223,7 @@ class _Run:
         self, call: Call, callee: Callee, given: EdgeRequest, number: int, role: Role | None = None, cause: str = ""
     ) -> EdgeResponse | Failure:
         target = callee.serving(self._canary_version(callee.target.name))
-        too_large = self._too_large(target, given)
+        too_large = await self._too_large(target, given)
         if too_large is not None:
             return too_large
         left = self._deadline - self._loop.time()
@@ -281,10 +282,10 @@ class _Run:
     def _count(self, metric: Metric, target: Target) -> None:
         self._invoker.telemetry.of_pipeline(metric, target.name, target.version)
 
-    def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
+    async def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
         """Raises RequestTooLarge if that is the client's fault."""
         try:
-            target.check_size(given)
+            await check_size(target, given)
         except RequestTooLarge as error:
             if given is self._request:
                 raise

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from opentelemetry import propagate
 from opentelemetry.trace import Span, Status, StatusCode, get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from ..exceptions import WasmError
 from ..messages import EdgeRequest
 from ..telemetry import Attribute, RequestTelemetry, Role, Telemetry, error_type, untraced
+from ..telemetry.propagation import extract
 from .breaker import Circuit
 from .plan import Call
 
@@ -75,7 +75,7 @@ def around(
         yield None
         return
     there = get_current_span().get_span_context().is_valid
-    parent = None if there else propagate.extract(request.headers)
+    parent = None if there else extract(request.headers)
     with telemetry.tracer.start_as_current_span(f"pipeline {route}", parent, record_exception=False) as span:
         try:
             yield span

@@ -26,6 +26,7 @@ from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
 from ..invocation.invoker import ACCEPTING, Invoker
+from ..invocation.off_loop import check_size
 from ..messages import EdgeRequest, EdgeResponse
 from ..pipelines.breaker import Circuit
 from ..pipelines.plan import Pipeline
@@ -280,7 +281,7 @@ class WasmRuntime(Invoker):
         target = self.target(name, version, policy, where="invoke")
         if request.body is not None and not isinstance(request.body, str):
             raise TypeError("EdgeRequest.body is a string or None; encode bytes and set is_base64_encoded")
-        target.check_size(request)
+        await check_size(target, request)
         return await self.call(target, request)
 
     async def call_pipeline(

@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_NOBODY: Hashable = object()
+
 
 class FairThreads:
     """Threads that tenants share: ``most`` in all, and ``each`` of one tenant.
@@ -55,8 +57,8 @@ class FairThreads:
         running = self._running[tenant]
         return running == 0 or (running < self._each and self._running.total() < self._most)
 
-    def _work(self, tenant: Hashable | None) -> None:
-        while tenant is not None:
+    def _work(self, tenant: Hashable) -> None:
+        while tenant is not _NOBODY:
             job = self._take(tenant)
             if job is not None:
                 job.run()
@@ -72,12 +74,12 @@ class FairThreads:
                 self._waiting[tenant] = jobs  # behind the others
             return job
 
-    def _next(self, tenant: Hashable) -> Hashable | None:
-        """For whom a thread that has done with ``tenant`` works on."""
+    def _next(self, tenant: Hashable) -> Hashable:
+        """For whom a thread that has done with ``tenant`` works on; _NOBODY if nothing waits."""
         with self._lock:
             self._leave(tenant)
-            found = next(filter(self._may_run, self._waiting), None)
-            if found is not None:
+            found = next(filter(self._may_run, self._waiting), _NOBODY)
+            if found is not _NOBODY:
                 self._running[found] += 1
             return found
 

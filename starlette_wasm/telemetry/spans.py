@@ -20,9 +20,7 @@ from contextvars import Token
 from copy import copy
 
 from opentelemetry import context as contexts
-from opentelemetry import propagate
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, get_current_span
 from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
@@ -34,25 +32,12 @@ from ..messages import EdgeContext, EdgeRequest
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
 from .exclusions import untraced
 from .guest_trace import GuestTrace
+from .propagation import extract, extract_scope
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _OWN_HEADERS = ("traceparent", "tracestate")
 _MOST_VIOLATIONS = 16
 _ERROR = StatusCode.ERROR
-
-
-class _Headers(Getter[Scope]):
-    """Reads propagation headers from an ASGI scope."""
-
-    def get(self, carrier: Scope, key: str) -> list[str] | None:
-        wanted = key.lower().encode("latin-1")
-        return [value.decode("latin-1") for name, value in carrier["headers"] if name.lower() == wanted] or None
-
-    def keys(self, carrier: Scope) -> list[str]:
-        return [name.decode("latin-1") for name, _ in carrier["headers"]]
-
-
-_headers = _Headers()
 
 
 class ServerSpan:
@@ -75,7 +60,7 @@ class ServerSpan:
                 if route:
                     current.update_name(f"{method} {route}")
             return
-        parent = contexts.get_current() if there.is_valid else propagate.extract(scope, getter=_headers)
+        parent = contexts.get_current() if there.is_valid else extract_scope(scope)
         span = tracer.start_span(
             f"{method} {route}".rstrip(),
             parent,
@@ -181,7 +166,7 @@ class CallSpans:
             return
         parent = contexts.get_current()
         if not there.is_valid and "traceparent" in request.headers:
-            parent = propagate.extract(request.headers)
+            parent = extract(request.headers)
         attributes |= alone
         span = tracer.start_span(target.name, parent, SpanKind.INTERNAL, attributes, start_time=since or None)
         self.context = span.get_span_context()

@@ -63,3 +63,10 @@ def test_an_error_is_raised_where_it_is_waited_for() -> None:
             await FairThreads("fair", most=1, each=1).run("a", fail)
 
     asyncio.run(main())
+
+
+def test_none_is_a_tenant_like_others() -> None:
+    async def main() -> int:
+        return await asyncio.wait_for(FairThreads("none", most=1, each=1).run(None, lambda: 1), 30)
+
+    assert asyncio.run(main()) == 1
