@@ -19,6 +19,8 @@ logger = logging.getLogger("starlette_wasm")
 
 
 _ASKED = "the gates are being asked"
+_SEEN_SECONDS = 1.0
+"""How often, at most, a record is written only to say that somebody looks."""
 
 
 class Coordinator:
@@ -52,14 +54,15 @@ class Coordinator:
         assert record is not None
         self._report(live, verdict.reason)
         held_by = "paused" if record.status is Status.PAUSED else None
-        if verdict.action is Action.ADVANCE and held_by is None:
+        if verdict.action is Action.ADVANCE and record.runs and held_by is None:
             held_by = self._held_by(live, record)
         else:
             self._forget(config.function_name)  # a yes of then says nothing of the next time
         live.held_by = held_by
         decided = follow(record, config, verdict, reading.now, live.stable, held=held_by is not None)
-        if decided == record:
+        if decided == record and abs(reading.now - record.seen) < _SEEN_SECONDS:
             return None
+        decided = replace(decided, seen=reading.now)
         if not await store.swap(config.function_name, reading.revision, decided.dump(), decided.epoch, token):
             return None
         if (decided.status, decided.percent) != (record.status, record.percent):

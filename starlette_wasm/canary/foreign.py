@@ -122,9 +122,15 @@ def _pair(value: object) -> tuple[object, ...]:
 
 
 def _looks(value: object) -> Looks:
-    if not isinstance(value, dict) or value.keys() != {"count", "samples"}:
+    if not isinstance(value, dict) or value.keys() - {"quarter"} != {"count", "samples"}:
         raise ValueError
-    return Looks(whole(value["count"], 0, MAX_COUNT), whole(value["samples"], 0, MAX_COUNT))
+    return Looks(**{name: whole(number, 0, MAX_COUNT) for name, number in value.items()})
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _baseline(value: object) -> tuple[object, ...] | None:
@@ -151,5 +157,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "past": lambda value: _list(value, _pair),
     "digest": _digest,
     "replaced": lambda value: _list(value, _digest),
+    "seen": _seconds,
+    "bakes": _flag,
 }
-_OPTIONAL = {"digest", "replaced"}
+_OPTIONAL = {"digest", "replaced", "seen", "bakes"}

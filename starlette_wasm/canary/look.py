@@ -19,6 +19,8 @@ logger = logging.getLogger("starlette_wasm")
 
 _LOOK_SECONDS = 10.0
 """What one look may take."""
+_LATE_SECONDS = 2.0
+"""How late a look may be, in addition to the time between two, before the time without one counts as not observed."""
 _ATTEMPTS = 10
 """How often a record is written anew because another worker was first."""
 
@@ -105,7 +107,7 @@ class Looker:
         stable, canary = (self._healthy(live.config.function_name, version) for version in live.versions)
         live.judge_probes(canary is False and stable is not False)
         self.note(live, superseded_by(record, live) if superseded else live.trouble(record, reading.now))
-        if record.runs and not superseded:
+        if record.is_judged and not superseded:
             await self._decide(store, live, reading)
 
     async def _read(self, store: Store, live: CanaryState) -> tuple[Reading, Record] | None:
@@ -114,7 +116,8 @@ class Looker:
         reading = await store.read(function)
         record = None if reading.record is None else Record.load(reading.record)
         first = first_percent(live.config, gated=self._coordinator.is_gated(live))
-        successor = succeed(live, record, reading.now, first)
+        patience = 2 * self.interval + _LATE_SECONDS
+        successor = succeed(live, record, reading.now, first, patience)
         if successor is None:
             assert record is not None
             return reading, record

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..config.router import CanaryConfig
 from ..exceptions import CanaryConflict
-from .record import Record, advance, begin, end, first_percent, next_percent, observe
+from .record import Record, advance, begin, end, first_percent, observe, promote
 from .status import Status
 from .store import Reading, Store
 from .window import Window
@@ -64,10 +64,9 @@ class ManualControl:
 
         def change(record: Record | None, reading: Reading) -> Record:
             record = replace(self._running(record), status=Status.RUNNING)
-            if full or next_percent(self._config, record.percent) is None:
-                return end(record, Status.PROMOTED, reading.now, "promoted by hand")
             stable = Window.of(reading.counts.get((record.epoch, record.stable), {}))
-            return advance(record, self._config, reading.now, stable, "promoted by hand")
+            move = promote if full else advance
+            return move(record, self._config, reading.now, stable, "promoted by hand")
 
         return await self._change(change)
 

@@ -40,6 +40,10 @@ class Record:
     """SHA-256 of the canary's module; empty if nobody has said it yet."""
     replaced: tuple[str, ...] = ()
     """Digests of modules that others took the place of, under the same version."""
+    seen: float = 0.0
+    """When the worker that decides last looked; 0 if none has."""
+    bakes: bool = False
+    """It is promoted, and goes back to stable if it does clearly worse within ``bakeSeconds``."""
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -48,6 +52,10 @@ class Record:
     @property
     def runs(self) -> bool:
         return self.status in RUNS
+
+    @property
+    def is_judged(self) -> bool:
+        return self.runs or self.bakes
 
     @classmethod
     def load(cls, text: str) -> Record:
@@ -75,6 +83,7 @@ def begin(config: CanaryConfig, now: float, before: Record | None, percent: int,
         changed=now,
         reason=reason,
         past=past,
+        seen=now,
     )
 
 
@@ -100,9 +109,26 @@ def advance(record: Record, config: CanaryConfig, now: float, stable: Window, re
     """The next step, or the end; ``stable`` is what stable did in this one."""
     percent = next_percent(config, record.percent)
     if percent is None:
-        return replace(record, status=Status.PROMOTED, percent=100, changed=now, reason=reason)
-    baseline = (stable.succeeded, stable.failed, stable.slow) if stable.samples else record.baseline
+        return promote(record, config, now, stable, reason)
+    baseline = _baseline(record, stable)
     return replace(observe(record, now), percent=percent, changed=now, reason=reason, baseline=baseline)
+
+
+def promote(record: Record, config: CanaryConfig, now: float, stable: Window, reason: str) -> Record:
+    """The end that was hoped for; with ``bakeSeconds`` it is still observed."""
+    promoted = replace(record, status=Status.PROMOTED, percent=100, changed=now, reason=reason)
+    if not config.bake_seconds:
+        return promoted
+    return replace(observe(promoted, now), baseline=_baseline(record, stable), bakes=True)
+
+
+def _baseline(record: Record, stable: Window) -> tuple[int, int, int] | None:
+    return (stable.succeeded, stable.failed, stable.slow) if stable.samples else record.baseline
+
+
+def postpone(record: Record, seconds: float, now: float) -> Record:
+    """The same record as if it had begun later: nothing ran for so long."""
+    return replace(record, since=record.since + seconds, changed=record.changed + seconds, seen=now)
 
 
 def observe(record: Record, now: float) -> Record:
@@ -122,8 +148,11 @@ def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, s
     """What a verdict makes of the record; the same one where it changes nothing. ``held``: nothing may advance."""
     looked = replace(record, looks=verdict.looks)
     if verdict.action is Action.ROLL_BACK:
-        return end(looked, Status.ROLLED_BACK, now, verdict.reason)
-    if held:
+        when = " after the promotion" if record.bakes else ""
+        return end(looked, Status.ROLLED_BACK, now, f"{verdict.reason}{when}")
+    if record.bakes and now - record.changed >= config.bake_seconds:
+        return replace(looked, bakes=False)
+    if held or record.bakes:
         # What was good for long must not hide what goes wrong today.
         too_long = not verdict.samples and now - record.since > 2 * config.step_seconds
         return observe(looked, now) if too_long else looked
@@ -135,4 +164,4 @@ def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, s
 def end(record: Record, status: Status, now: float, reason: str) -> Record:
     """Promoted, rolled back or aborted. The observation stays, so that its figures can be read."""
     percent = 100 if status is Status.PROMOTED else 0
-    return replace(record, status=status, percent=percent, changed=now, reason=reason)
+    return replace(record, status=status, percent=percent, changed=now, reason=reason, bakes=False)

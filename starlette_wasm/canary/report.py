@@ -62,8 +62,9 @@ def describe(function: str, live: CanaryState) -> dict[str, Any]:
         "reason": record.reason,
         "seconds_left": None,
         "samples_left": None,
+        "bakes": record.bakes,
     }
-    if verdict is not None and record.runs:
+    if verdict is not None and record.is_judged:
         described["verdict"] = verdict.action.value
         described["reason"] = live.held_by if live.held_by and verdict.action is Action.ADVANCE else verdict.reason
         described["seconds_left"] = round(verdict.seconds, 1)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ..config.router import CanaryConfig
+from .low_traffic import least_samples, rule
 from .record import Record, end, rival
 from .status import Status
 from .store import Batch, Reading
 from .tally import VersionTally
 from .traffic_split import Part
-from .verdict import MIN_TO_ADVANCE, Action, Looks, Verdict, judge
+from .verdict import Action, Looks, Verdict
 from .window import Window
 
 _MOST_SICK_SECONDS = 60.0
@@ -59,11 +60,15 @@ class CanaryState:
 
     @property
     def mine(self) -> Record | None:
-        """The record, if it is of the versions in the config and, while it runs, of the module that is here."""
+        """The record, if it is of the versions in the config and, if it serves, of the module that is here.
+
+        What is promoted is a module, not a version number: a node with other bytes goes on with stable.
+        """
         record = self.record
         if record is None or record.versions != self.versions:
             return None
-        return None if record.runs and self.has_other_module(record) else record
+        serves = record.runs or record.status is Status.PROMOTED
+        return None if serves and self.has_other_module(record) else record
 
     def has_other_module(self, record: Record) -> bool:
         return bool(self.digest and record.digest) and record.digest != self.digest
@@ -80,7 +85,7 @@ class CanaryState:
         if record is None:
             return Part(*self.versions, 0, out=self.record is not None)
         out = record.status in (Status.ROLLED_BACK, Status.ABORTED)
-        if not record.runs:
+        if not record.is_judged:
             return Part(*self.versions, record.percent, out)
         stable, canary = (self._tally(record.epoch, version) for version in self.versions)
         return Part(*self.versions, record.percent, out, (stable, canary), self.config.shadow and not record.percent)
@@ -101,6 +106,17 @@ class CanaryState:
         self.config = config
         for tally in self._tallies.values():
             tally.slow_after = self._slow_after
+
+    def unseen_seconds(self, record: Record, now: float) -> float:
+        """For how long nobody looked at a record, as far as this process can tell.
+
+        What this process has run since its last look is not part of that, so neither a store that was away counts,
+        nor a clock that was set.
+        """
+        if not record.seen:
+            return 0.0
+        own = 0.0 if self.record is None else time.monotonic() - self.seen_at
+        return now - record.seen - own
 
     def load(self, digest: str) -> None:
         """Go on with the module of that digest, which may be another one."""
@@ -134,7 +150,7 @@ class CanaryState:
             self.stable = Window.of(reading.counts.get((epoch, stable), {}))
             self.canary = Window.of(reading.counts.get((epoch, canary), {}))
             self.longer = Window.of(*(reading.counts.get((each, canary), {}) for each in (epoch - 1, epoch)))
-            if record.runs:
+            if record.is_judged:
                 self.verdict = self._judge(record, reading.now)
         return self.part_key != before
 
@@ -163,11 +179,12 @@ class CanaryState:
     def judge_alone(self) -> bool:
         """Roll back, without the store, what fails by the counts of this process. Says whether it did."""
         record = self.mine
-        if record is None or not record.runs:
+        if record is None or not record.is_judged:
             return False
         stable, canary = (self._untold(record.epoch, version) for version in self.versions)
         looks = self._alone_looks or Looks(record.looks.count)
-        verdict = judge(self.config, canary, rival(record, stable), 0.0, looks)
+        seconds = max(0.0, time.monotonic() - self.seen_at)
+        verdict = rule(self.config)(self.config, canary, rival(record, stable), seconds, looks)
         self._alone_looks = verdict.looks
         if verdict.action is not Action.ROLL_BACK:
             return False
@@ -185,13 +202,16 @@ class CanaryState:
     def part_key(self) -> tuple[object, ...]:
         """Differs where part() does."""
         record = self.record
-        return () if record is None else (record.versions, record.status, record.percent, record.epoch)
+        if record is None:
+            return ()
+        stage = record.versions, record.status, record.percent, record.epoch
+        return *stage, record.bakes, self.mine is None
 
     def _judge(self, record: Record, now: float) -> Verdict:
         if not record.percent and not self.config.shadow:
-            return Verdict(Action.ADVANCE, "not begun", 0, MIN_TO_ADVANCE, Looks(record.looks.count))
+            return Verdict(Action.ADVANCE, "not begun", 0, least_samples(self.config), Looks(record.looks.count))
         seconds = max(0.0, now - record.since)
-        return judge(self.config, self.canary, rival(record, self.stable), seconds, record.looks)
+        return rule(self.config)(self.config, self.canary, rival(record, self.stable), seconds, record.looks)
 
     @property
     def success_rate(self) -> float | None:
@@ -201,12 +221,13 @@ class CanaryState:
         """
         if self.mine is None:
             return None
-        if not self.mine.runs:
-            return self.canary.success_rate
-        window = self.canary if self.canary.samples >= MIN_TO_ADVANCE else self.longer
-        return window.success_rate if window.samples >= MIN_TO_ADVANCE else None
+        least = least_samples(self.config)
+        window = self.canary if self.canary.samples >= least else self.longer
+        if self.mine.runs:
+            return window.success_rate if window.samples >= least else None
+        return window.success_rate if self.mine.bakes else self.canary.success_rate
 
     @property
     def samples_missing(self) -> int:
         """Requests of the canary until there is a success rate."""
-        return max(0, MIN_TO_ADVANCE - max(self.canary.samples, self.longer.samples))
+        return max(0, least_samples(self.config) - max(self.canary.samples, self.longer.samples))

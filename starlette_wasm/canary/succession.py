@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .record import Record, begin, end, rebuild
+from .record import Record, begin, end, postpone, rebuild
 from .state import CanaryState
 from .status import Status
 
@@ -12,32 +12,45 @@ _CLOCK_SECONDS = 5.0
 """How far clocks may differ."""
 
 
-def succeed(live: CanaryState, record: Record | None, now: float, first: int) -> Record | None:
-    """Return the record to write, or None; ``first`` is the share that a rollout begins with."""
+def succeed(live: CanaryState, record: Record | None, now: float, first: int, patience: float) -> Record | None:
+    """Return the record to write, or None.
+
+    ``first`` is the share that a rollout begins with, ``patience`` for how many seconds nobody has to look.
+    """
     if record is None:
         # A store that lost its data gets it back from any worker that knows.
         return live.mine or replace(begin(live.config, now, None, first, "started"), digest=live.digest)
     if record.versions == live.versions:
         alone = live.alone
-        if alone is not None and record.runs and record.started == alone.started:
+        if alone is not None and record.is_judged and record.started == alone.started:
             return end(record, Status.ROLLED_BACK, now, alone.reason)
-        return _corrected(live, record, now, first)
+        return _retimed(live, record, now, patience) or _of_module(live, record, now, first)
     if live.versions in record.past:
         return None
     newer = begin(live.config, now, record, first, f"takes the place of v{record.canary}")
     return replace(newer, digest=live.digest)
 
 
-def _corrected(live: CanaryState, record: Record, now: float, first: int) -> Record | None:
-    """Return what is to be written of clock and module: what is known of another one says nothing of this one."""
-    if not record.runs:
+def _retimed(live: CanaryState, record: Record, now: float, patience: float) -> Record | None:
+    """Return a record that counts no time in which nothing was observed, if there was such a time."""
+    if not record.is_judged:
         return None
     if record.since > now + _CLOCK_SECONDS:  # the clock was ahead when that was written
-        return replace(record, since=now, changed=min(record.changed, now))
+        return replace(record, since=now, changed=min(record.changed, now), seen=now)
+    lost = live.unseen_seconds(record, now)
+    return postpone(record, lost, now) if lost > patience else None
+
+
+def _of_module(live: CanaryState, record: Record, now: float, first: int) -> Record | None:
+    """Return what is to be written of the module, if anything: what is known of another says nothing of this one."""
+    if not (record.runs or record.status is Status.PROMOTED):
+        return None
     if not record.digest:  # such as of a rollout that was started from a shell
         return replace(record, digest=live.digest)
     if record.digest == live.digest:
         live.newer = False
+        return None
+    if not record.runs:
         return None
     if live.digest in record.replaced and not live.newer:  # an old replica
         return None
@@ -46,6 +59,11 @@ def _corrected(live: CanaryState, record: Record, now: float, first: int) -> Rec
 
 def superseded_by(record: Record, live: CanaryState) -> str:
     """Say what has taken the place of the canary that is configured here."""
+    if record.versions == live.versions and record.status is Status.PROMOTED:
+        return (
+            f"v{record.canary} was promoted with another module (sha256:{record.digest[:12]}) than is here, and "
+            f"v{record.stable} serves: bring that module, or start the canary by hand"
+        )
     if record.versions == live.versions:
         return f"another module has taken the place of this one as v{record.canary}"
     return f"v{record.canary} has taken the place of v{live.config.canary_version}"

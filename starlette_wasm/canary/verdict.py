@@ -18,10 +18,10 @@ HARD_FLOOR = 0.8
 """The share of the threshold below which a success rate condemns by itself."""
 _ALIKE = 0.001
 """The p-value from which on such a canary and a stable version that fails as well are hurt alike."""
-_SLOW_SHARE = 0.01  # a p99 is at or below the threshold where no more than this share is above
+SLOW_SHARE = 0.01  # a p99 is at or below the threshold where no more than this share is above
 _MARGIN = 0.1
 """How much of what the threshold allows a canary may be worse than stable, however certain that is."""
-_RESTART_AFTER_STEPS = 4
+RESTART_AFTER_STEPS = 4
 """How many times the step's time an observation goes on below a threshold, gathering evidence, before another begins
 without what lies behind."""
 _GROWTH = 1.2
@@ -40,6 +40,8 @@ class Looks:
 
     count: int = 0
     samples: int = 0
+    quarter: int = 0
+    """With ``lowTraffic``: of which quarter of a step the last one was, from the begin of the observation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,16 @@ def judge(config: CanaryConfig, canary: Window, rival: Baseline, seconds: float,
     samples_left = max(0, MIN_TO_ADVANCE - samples)
 
     def verdict(action: Action, reason: str) -> Verdict:
-        again = action is Action.HOLD and not samples_left and seconds >= _RESTART_AFTER_STEPS * config.step_seconds
+        again = action is Action.HOLD and not samples_left and seconds >= RESTART_AFTER_STEPS * config.step_seconds
         return Verdict(action, reason, seconds_left, samples_left, looks, again)
 
     if samples >= MIN_TO_CONDEMN and rate is not None:
         if rate < HARD_FLOOR * threshold and not _hurt_alike(canary, rival):
-            reason = f"success rate {_percent(rate)}, below {_percent(HARD_FLOOR * threshold)} (0.8 of the threshold)"
+            reason = f"success rate {percent(rate)}, below {percent(HARD_FLOOR * threshold)} (0.8 of the threshold)"
             return verdict(Action.ROLL_BACK, reason)
         if stable.samples and samples >= looks.samples * _GROWTH:
             looks = Looks(looks.count + 1, samples)
-            worse = _clearly_worse(config, canary, rival, alpha_of_look(looks.count))
+            worse = clearly_worse(config, canary, rival, alpha_of_look(looks.count))
             if worse is not None:
                 return verdict(Action.ROLL_BACK, worse)
     if samples_left:
@@ -94,12 +96,12 @@ def judge(config: CanaryConfig, canary: Window, rival: Baseline, seconds: float,
         return verdict(Action.HOLD, "being observed")
     assert rate is not None
     if rate < threshold:
-        return verdict(Action.HOLD, f"success rate {_percent(rate)}, below the threshold {_percent(threshold)}")
-    if config.latency_p99_threshold_ms is not None and canary.slow > _SLOW_SHARE * samples:
+        return verdict(Action.HOLD, f"success rate {percent(rate)}, below the threshold {percent(threshold)}")
+    if config.latency_p99_threshold_ms is not None and canary.slow > SLOW_SHARE * samples:
         p99 = canary.quantile_ms(0.99) or math.nan
         reason = f"p99 {p99:.4g} ms, above the threshold {config.latency_p99_threshold_ms:g} ms"
         return verdict(Action.HOLD, reason)
-    return verdict(Action.ADVANCE, f"success rate {_percent(rate)} of {samples} requests")
+    return verdict(Action.ADVANCE, f"success rate {percent(rate)} of {samples} requests")
 
 
 def _hurt_alike(canary: Window, rival: Baseline) -> bool:
@@ -109,7 +111,7 @@ def _hurt_alike(canary: Window, rival: Baseline) -> bool:
     return p_value(canary.failed, canary.samples, stable.failed, stable.samples) >= _ALIKE
 
 
-def _clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha: float) -> str | None:
+def clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha: float) -> str | None:
     """How the canary is worse than its rival, if it is."""
     stable, allowed = rival.window, 1 - config.success_rate_threshold
     than = "stable" if rival.at_the_same_time else "stable was before"
@@ -119,21 +121,19 @@ def _clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha:
     if failing - stable_failing > _MARGIN * allowed and bad_enough:
         p = p_value(canary.failed, canary.samples, stable.failed, stable.samples)
         if p <= alpha:
-            return (
-                f"fails clearly more often than {than}: {_percent(failing)} to {_percent(stable_failing)} (p={p:.1g})"
-            )
+            return f"fails clearly more often than {than}: {percent(failing)} to {percent(stable_failing)} (p={p:.1g})"
     if config.latency_p99_threshold_ms is None:
         return None
     slow, stable_slow = canary.slow / canary.samples, stable.slow / stable.samples
-    if slow > _SLOW_SHARE and slow - stable_slow > _MARGIN * _SLOW_SHARE:
+    if slow > SLOW_SHARE and slow - stable_slow > _MARGIN * SLOW_SHARE:
         p = p_value(canary.slow, canary.samples, stable.slow, stable.samples)
         if p <= alpha:
             return (
                 f"exceeds {config.latency_p99_threshold_ms:g} ms clearly more often than {than}: "
-                f"{_percent(slow)} to {_percent(stable_slow)} (p={p:.1g})"
+                f"{percent(slow)} to {percent(stable_slow)} (p={p:.1g})"
             )
     return None
 
 
-def _percent(rate: float) -> str:
+def percent(rate: float) -> str:
     return f"{rate * 100:.4g} %"

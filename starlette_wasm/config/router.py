@@ -90,6 +90,16 @@ class CanaryConfig(FileModel):
         strict=True,
         description="Seconds without a step after which the log and /ready say so; None: never.",
     )
+    bake_seconds: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        strict=True,
+        description="Seconds after the promotion in which a clear worsening brings the stable version back.",
+    )
+    low_traffic: StrictBool = Field(
+        default=False, description="True: exact tests at fixed times, for functions of a few requests a minute."
+    )
     hooks: list[CanaryHook] = Field(default=[], description="Asked before each step, the first included.")
     shadow: StrictBool = Field(
         default=False, description="True: begins with copies of safe requests, whose answers nobody gets."

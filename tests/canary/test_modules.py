@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_a_replica_with_the_old_module_gives_it_nothing_until_it_has_the_new_one
     run(main())
 
 
-@pytest.mark.parametrize(("hand", "answer"), [("promote", "new"), ("abort", "v1"), ("pause", None)])
+@pytest.mark.parametrize(("hand", "answer"), [("promote", "v1"), ("abort", "v1"), ("pause", None)])
 def test_what_is_over_stays_over_and_what_is_paused_paused(tmp_path: Path, hand: str, answer: str | None) -> None:
     functions(tmp_path)
 
@@ -141,6 +142,34 @@ def test_what_is_over_stays_over_and_what_is_paused_paused(tmp_path: Path, hand:
                 await runtime.canaries._look_at_all(10)
             assert record(runtime).status is before.status
             assert await versions(ask, 10) == ({"v1": 9, "new": 1} if answer is None else {answer: 10})
+
+    run(main())
+
+
+def test_what_is_promoted_is_a_module_and_not_a_number(tmp_path: Path, url: str) -> None:
+    functions(tmp_path / "a")
+    functions(tmp_path / "b")
+
+    async def main() -> None:
+        async with two(tmp_path, url) as (first, ask_first, second, ask_second):
+            await first.canaries.promote("f", full=True)
+            await first.canaries._look_at_all(10)
+            await second.canaries._look_at_all(10)
+            assert (await versions(ask_first, 5), await versions(ask_second, 5)) == ({"v2": 5}, {"v2": 5})
+            promoted = record(first)
+            assert promoted.digest == first.deployment.functions["f", "2"].digest
+            build(tmp_path / "b", "other")
+            await second.reload()
+            await second.canaries._look_at_all(10)
+            assert (await versions(ask_first, 5), await versions(ask_second, 5)) == ({"v2": 5}, {"v1": 5})
+            assert second.canaries.version("f") == "1"
+            [note] = second.canaries.notes
+            assert f"promoted with another module (sha256:{promoted.digest[:12]})" in note
+            assert record(second) == promoted
+            shutil.copy(tmp_path / "a/functions/f/v2/f.wasm", tmp_path / "b/functions/f/v2/f.wasm")
+            await second.reload()
+            await second.canaries._look_at_all(10)
+            assert (await versions(ask_second, 5), second.canaries.notes) == ({"v2": 5}, [])
 
     run(main())
 
