@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "starlette_wasm"
 FLOORS = (
-    "__init__", "__main__", "cli", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry",
+    "__init__", "__main__", "cli", "testing", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry",
     "binding", "functions", "registry", "components", "capabilities", "traffic", "config", "protocols", "messages",
     "exceptions", "engine", "sync",
 )  # fmt: skip

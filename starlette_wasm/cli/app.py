@@ -12,9 +12,10 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..exceptions import WasmError
-from . import canary, check, compile, lock, nodes, output, pull, push, sign, sync, verify
+from . import call, canary, check, compile, lock, nodes, output, pull, push, sign, sync, verify
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Try": {"call": call.call},
     "Look": {"check": check.check, "nodes": nodes.nodes},
     "Deploy": {
         "compile": compile.compile_all,

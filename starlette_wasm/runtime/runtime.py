@@ -196,7 +196,7 @@ class WasmRuntime(Invoker):
                 clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
             )
         )
-        self.capabilities = Capabilities(
+        self.capabilities = self.make_capabilities(
             CapabilitySettings(
                 kv_url=settings.kv_url,
                 queue_url=settings.queue_url,
@@ -209,6 +209,10 @@ class WasmRuntime(Invoker):
         )
         unmap_cold_pages()
         return deployment
+
+    def make_capabilities(self, settings: CapabilitySettings) -> Capabilities:
+        """Make what guests may use beyond WASI; a subclass may stub it. In a thread."""
+        return Capabilities(settings)
 
     def load(self, config: Config, binders: Iterable[Binder], stop: CancellationToken) -> Deployment:
         """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
