@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
-
-from starlette.types import Scope
 
 from ..binding.open_directory import OpenDirectory
 from ..binding.target import Target, bind
@@ -18,11 +16,11 @@ from ..capabilities.queue.actions import QueueActions
 from ..config.policy import SandboxPolicy
 from ..config.router import Config
 from ..config.settings import WasmSettings, load_settings
-from ..engine.fast_path import Answer, Started
+from ..engine.fast_path import NOT_TAKEN, NotTaken
 from ..engine.plan import Plan
+from ..invocation.fast_path import FastPathRunner
 from ..messages import EdgeRequest, EdgeResponse
 from ..runtime.runtime import WasmRuntime
-from ..telemetry import RequestTelemetry
 from .calls import Call
 from .hosts import Hosts, StubbedFetch
 from .recorder import RecordingTelemetry
@@ -70,6 +68,7 @@ class RecordingRuntime(WasmRuntime):
         """Record into ``surroundings`` from now on; before the start."""
         self.surroundings = surroundings
         self.telemetry = RecordingTelemetry(surroundings.calls)
+        self.fast_path = _NoFastPath(self, Counter())
         self._bound: dict[tuple[int, str], Target] = {}
         self._opened: list[OpenDirectory] = []
 
@@ -84,18 +83,6 @@ class RecordingRuntime(WasmRuntime):
         if around.queues is not None:
             capabilities.queue = QueueActions(MemoryQueues(around.queues))
         return capabilities
-
-    def try_fast_path(
-        self,
-        target: Target,
-        scope: Scope,
-        path: str,
-        params: dict[str, str],
-        body: bytes,
-        region: str,
-        exchange: RequestTelemetry,
-    ) -> Answer | Started | None:
-        return None  # it makes no objects that could be recorded
 
     async def call(self, target: Target, request: EdgeRequest, **more: Any) -> EdgeResponse:
         response = await super().call(self._surrounded(target), request, **more)
@@ -128,6 +115,13 @@ class RecordingRuntime(WasmRuntime):
         plan = target.plan
         fixed = FixedPlan(plan, _nanoseconds(around.clock), _key(around.seed))
         return replace(target, plan=fixed, fast_path=None)
+
+
+class _NoFastPath(FastPathRunner):
+    """Takes no call: on the fast path there are no objects that could be recorded."""
+
+    def run(self, *given: Any, **more: Any) -> NotTaken:
+        return NOT_TAKEN
 
 
 def _nanoseconds(clock: datetime | None) -> int | None:

@@ -61,14 +61,14 @@ def _recorded(runtime: WasmRuntime, surroundings: Surroundings) -> Iterator[None
     """Make a runtime that others hold a recording one. Raises ConfigError if it is open."""
     if runtime.is_open:
         raise ConfigError("a runtime of the app is open already", hint="enter client() before it is started")
-    telemetry, kind = runtime.telemetry, type(runtime)
+    kind, telemetry, fast_path = type(runtime), runtime.telemetry, runtime.fast_path
     setattr(runtime, "__class__", RecordingRuntime)  # noqa: B010
     assert isinstance(runtime, RecordingRuntime)
     runtime.surround(surroundings)
     try:
         yield
     finally:
-        runtime.telemetry = telemetry
+        runtime.telemetry, runtime.fast_path = telemetry, fast_path
         setattr(runtime, "__class__", kind)  # noqa: B010
 
 
