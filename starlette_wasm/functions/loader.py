@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +150,7 @@ class _Loader:
         self._limits = limits or CompileLimits()
         self._circuit = Backoff() if circuit is None else circuit
         self._idle: list[Compiler] = []
+        self._turns: dict[str, threading.Lock] = {}
         self._compiled = False
 
     def __enter__(self) -> _Loader:
@@ -168,13 +170,17 @@ class _Loader:
 
     def _load(self, source: FunctionSource) -> LoadedFunction:
         self._stop.check()
-        engine, cache = self._engine, self._cache
         guest = self._read(source)
         digest = hashlib.sha256(guest).hexdigest()
         source.check_signature(digest)
         same = self._known.get(digest)
         if same is not None:
             return same if same.source == source else replace(same, source=source)
+        with self._turns.setdefault(digest, threading.Lock()):  # the same bytes are compiled once, if there is a cache
+            return self._from_cache_or_compiled(source, guest, digest)
+
+    def _from_cache_or_compiled(self, source: FunctionSource, guest: bytes, digest: str) -> LoadedFunction:
+        engine, cache = self._engine, self._cache
         key = cache.key(digest, engine.fingerprint) if cache else ""
         stored = cache.load(key) if cache else None
         if stored is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import SERVED, Server
+from processes import PLAIN, SERVED, Server
 
 
 @pytest.fixture(scope="session")
@@ -20,14 +20,20 @@ def serve(tmp_path_factory: pytest.TempPathFactory, aot_cache: Path) -> Iterator
     servers: list[Server] = []
 
     def start(
-        folder: Path, app: str = "served:app", *arguments: str, kind: type[Server] = Server, **environ: str
+        folder: Path,
+        app: str = "served:app",
+        *arguments: str,
+        kind: type[Server] = Server,
+        within: float = 60,
+        **environ: str,
     ) -> Server:
-        if app == "served:app":
-            (folder / "served.py").write_text(SERVED)
+        for name, source in (("served", SERVED), ("plain", PLAIN)):
+            if app == f"{name}:app":
+                (folder / f"{name}.py").write_text(source)
         log = tmp_path_factory.mktemp("log") / "uvicorn.log"
         server = kind(folder, log, app, *arguments, **{"STARLETTE_WASM_CACHE_DIR": str(aot_cache), **environ})
         servers.append(server)
-        server.wait_until_ready()
+        server.wait_until_ready(within)
         return server
 
     yield start

@@ -59,6 +59,15 @@ app = Starlette(
 )
 """
 
+PLAIN = """\
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from starlette_wasm import WasmMiddleware
+
+app = Starlette(middleware=[Middleware(WasmMiddleware, config="wasm.yaml")])
+"""
+
 
 class Server:
     """A uvicorn process that serves ``app``, with ``folder`` as its working directory."""
@@ -86,8 +95,8 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
-    def wait_until_ready(self) -> None:
-        self.wait(lambda: self._answers() or self.process.poll() is not None, 60)
+    def wait_until_ready(self, within: float = 60) -> None:
+        self.wait(lambda: self._answers() or self.process.poll() is not None, within)
         assert self.process.poll() is None, self.log
 
     def _answers(self) -> bool:
@@ -106,6 +115,9 @@ class Server:
 
     def get(self, path: str, **kwargs: Any) -> httpx.Response:
         return httpx.get(self.url + path, timeout=30, **kwargs)
+
+    def post(self, path: str, **kwargs: Any) -> httpx.Response:
+        return httpx.post(self.url + path, timeout=30, **kwargs)
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = self.get("/stats").json()

@@ -56,6 +56,15 @@ def test_a_module_is_compiled_once_and_then_comes_from_the_cache(engine, cache):
         function.module.close()
 
 
+def test_the_same_bytes_are_compiled_once(engine, cache):
+    names = ("a", "b", "c")
+    loaded = load_all(engine, [source(GUESTS / "hello.wasm", name) for name in names], cache, threads=3)
+    assert sorted(function.cached for function in loaded.values()) == [False, True, True]
+    for function in loaded.values():
+        assert greets(function)
+        function.module.close()
+
+
 def test_a_changed_module_and_another_engine_are_compiled_again(engine, cache, tmp_path, monkeypatch):
     file = tmp_path / "f.wasm"
     file.write_bytes((GUESTS / "hello.wasm").read_bytes())
