@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 NATIVE = Path(__file__).resolve().parent.parent / "starlette_wasm" / "engine" / "native"
+HEADERS = ("native.h", "text.h", "python_abi.h")
+SOURCES = ("invoke.c", "prepared.c", "text.c", "request.c", "answer.c", "fast_path.c")
 FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
 
 
@@ -28,9 +30,9 @@ def compiler() -> list[str] | None:
 
 def compile_library(cc: list[str], library: Path, *, darwin: bool) -> None:
     """Compile the library for the compiler's target. Raises OSError and subprocess.SubprocessError."""
-    sources = [NATIVE / name for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c")]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *map(str, sources[1:]), "-o", str(library)]
+    digest = hashlib.sha256(b"".join((NATIVE / name).read_bytes() for name in HEADERS + SOURCES)).hexdigest()
+    sources = [str(NATIVE / name) for name in SOURCES]
+    command = [*cc, *FLAGS, f'-DSOURCE="{digest}"', *sources, "-o", str(library)]
     if darwin:  # the interpreter's functions are found when it is loaded
         command += ["-undefined", "dynamic_lookup"]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)

@@ -153,7 +153,9 @@ def bind(
         environ = {name: value for name, value in environ.items() if name not in OF_REQUEST}
     variables = _environ(environ)
     fast_path: FastPath | None = None
-    if isinstance(protocol, EdgeProtocol) and fits(plan) and (told or not module.reads_environ):
+    # What else a guest reads in its environment may depend on the request: the fast path adds, and replaces nothing.
+    same_environ = not module.reads_environ or (told and "TRACEPARENT" not in environ)
+    if isinstance(protocol, EdgeProtocol) and fits(plan) and same_environ:
         fast_path = FastPath(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
     return Target(
         name=source.name,

@@ -106,16 +106,26 @@ class FastPath:
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 
     def dispatch(
-        self, scope: Mapping[str, Any], path: str, params: dict[str, str], body: bytes, region: str
+        self,
+        scope: Mapping[str, Any],
+        path: str,
+        params: Mapping[str, object],
+        body: bytes,
+        region: str,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Completed | Started | NotTaken:
-        """Run a guest for a request, on the event loop. A well-formed ``x-request-id`` of a client is taken over."""
-        found = self._dispatch(scope, path, params, body, region)
+        """Run a guest for a request, on the event loop. A well-formed ``x-request-id`` of a client is taken over.
+
+        The guest is told the given trace, or the client's.
+        """
+        found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         if found is None:
             engine = self._plan.module.engine
             if engine.state.starts_until_check or engine.dead:
                 return NOT_TAKEN
             engine.ticker.ensure_armed()
-            found = self._dispatch(scope, path, params, body, region)
+            found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
             if found is None:
                 return NOT_TAKEN
         if len(found) == 2:

@@ -201,9 +201,7 @@ class CallSpans:
 
     def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
         """The request for the guest, which is told of its own span in place of the one that the client sent."""
-        here = self.context
-        context.traceparent = f"00-{here.trace_id:032x}-{here.span_id:016x}-{here.trace_flags:02x}"
-        context.tracestate = here.trace_state.to_header() or None
+        context.traceparent, context.tracestate = header_of(self.context)
         # A copy: the caller may use its request again.
         request = copy(request)
         request.headers = {**request.headers, "traceparent": context.traceparent}
@@ -254,6 +252,12 @@ class CallSpans:
         if self._function_token is not None:
             contexts.detach(self._function_token)
             self._function_token = None
+
+
+def header_of(span: SpanContext) -> tuple[str, str | None]:
+    """The ``traceparent`` and ``tracestate`` that tell of a span (W3C Trace Context)."""
+    traceparent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    return traceparent, span.trace_state.to_header() or None if span.trace_state else None
 
 
 def _fail(span: Span, error: ErrorType, why: str = "") -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import http
 import json
+from base64 import b64encode
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote, unquote
+from uuid import UUID
 
 import pytest
 from fuzz_targets.responses import TOKENS
 from fuzz_targets.ways import PLAIN_SCOPE, compare_answer, compare_request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
+SPAN = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, False, TraceFlags(1))
+STATED = SpanContext(SPAN.trace_id, SPAN.span_id, False, TraceFlags(0), TraceState([("a", "b"), ("c", "d")]))
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _thorough = settings(
     max_examples=250, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -40,41 +46,55 @@ _TEXT = st.text(_CHARACTERS, max_size=8)
 _LATIN = st.text(st.characters(max_codepoint=255), max_size=8).map(lambda text: text.encode("latin-1"))
 _WORDS = st.text("abcxyz019-", min_size=1, max_size=6)
 _PLAIN_NAME = st.sampled_from(
-    [b"accept", b"cookie", b"x-a", b"x-b", b"user-agent", b"x-region", b"tracestate", b"a|b~"]
+    [b"accept", b"cookie", b"x-a", b"x-b", b"user-agent", b"x-region", b"traceparent", b"tracestate", b"a|b~"]
 )
+_PLAIN_VALUE = _LATIN | st.just(TRACEPARENT)
+_ESCAPED = st.sampled_from(["%41", "%20", "+", "%C3%A9", "%e2%82%ac", "%", "%4", "%zz", "%2B%26%3D", '"', "\\", "%00"])
 _PLAIN_HOST = st.sampled_from([b"a.org", b"localhost:8000", b"127.0.0.1:1", b"a_b:64999", b"A.Org:0001", b"a:0"])
-_QUERY = st.lists(st.tuples(_WORDS, _WORDS), max_size=3, unique_by=lambda pair: pair[0]).map(
+_PART = st.lists(_WORDS | _ESCAPED, max_size=3).map("".join)
+_QUERY = st.lists(st.tuples(st.sampled_from(["a", "b"]) | _PART, _PART), max_size=5).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs).encode()
 )
 _BODY = st.binary(max_size=30) | _TEXT.map(str.encode) | st.just(b"")
+_PATH = st.text("aZ0/._~!$&'()*+,;=:@-", max_size=8) | st.text('aé€ %"+?', max_size=6)
+_PARAM = _TEXT | st.integers() | st.floats()
+
+
+def quote_plainly(path: str) -> str:
+    """Escape as little as a client may."""
+    return quote(path, safe="/!$&'()*+,;=:@")
 
 
 @st.composite
 def plain_requests(draw: st.DrawFn) -> dict[str, Any]:
     """Arguments of compare_request()."""
-    headers = draw(st.lists(st.tuples(_PLAIN_NAME, _LATIN), max_size=5, unique_by=lambda pair: pair[0]))
+    headers = draw(st.lists(st.tuples(_PLAIN_NAME, _PLAIN_VALUE), max_size=6))
     if draw(st.booleans()):
-        headers.append(
-            (b"x-request-id", draw(st.sampled_from([b"a", b"A.b:c-d_e", b"a" * 128, b"", b".a", b"a" * 129])))
-        )
+        ids = st.sampled_from([b"a", b"A.b:c-d_e", b"a" * 128, b"", b".a", b"a" * 129])
+        headers += [(b"x-request-id", each) for each in draw(st.lists(ids, min_size=1, max_size=2))]
     headers.insert(draw(st.integers(0, len(headers))), (b"host", draw(_PLAIN_HOST)))
+    sent = "/" + draw(_PATH)
     scope = {
         "type": "http",
-        "method": draw(st.sampled_from(["GET", "POST", "X-Y", "get", "é"])),
-        "path": "/" + draw(st.text("aZ0/._~!$&'()*+,;=:@-", max_size=8)),
+        "method": draw(st.sampled_from(["GET", "HEAD", "POST", "X-Y", "get", "é"])),
+        "path": sent,
+        "raw_path": draw(st.sampled_from([quote, quote_plainly, str]))(sent).encode(),
         "query_string": draw(_QUERY | st.sampled_from([b"", b"&", b"a", b"=", b"=a", b"a=&&b==;#/?@{}", b"a&b&"])),
         "headers": headers,
         "scheme": draw(st.sampled_from(["http", "https"])),
     }
+    if not scope["raw_path"].isascii() or b"?" in scope["raw_path"] or unquote(scope["raw_path"].decode()) != sent:
+        scope["raw_path"] = quote(sent).encode()
     for name in draw(st.sampled_from([(), ("scheme",), ("query_string",)])):
         del scope[name]
     return {
         "scope": scope,
-        "body": draw(_TEXT.map(str.encode) | st.just(b"")),
+        "body": draw(_BODY),
         "path": draw(_TEXT),
-        "params": draw(st.dictionaries(_TEXT, _TEXT, max_size=3)),
+        "params": draw(st.dictionaries(_TEXT, _PARAM, max_size=3)),
         "region": draw(st.sampled_from(["", "eu-north-1", 'é"\\'])),
         "environ": draw(st.booleans()),
+        "span": draw(st.sampled_from([None, None, SPAN, STATED])),
     }
 
 
@@ -90,7 +110,7 @@ def _given(**keys: Any) -> Callable[[dict[str, Any]], None]:
     return lambda request: request.update(keys)
 
 
-_ODD_QUERIES = [b"a=%41", b"a+b=c", b"a=1&a=2", b'a="', b"a=\\", b"a=\xe9", b"a=\0", b"a= b", b"%", b"A=1&a=2"]
+_ODD_QUERIES = [b"a=%FF", b"%ED%A0%80=c", b"a=%C3", b"a=\xe9", b"a=%F4%90%80%80", b"a=%C0%80", b"a=%e9&a=\xe9"]
 _ODD_HOSTS = [
     b"[::1]",
     b"[::1]:80",
@@ -123,7 +143,10 @@ _oddities = st.one_of(
             _scope(headers=[(b"n-%d" % i, b"") for i in range(100)]),
             _scope(scheme='"'),
             _scope(scheme=""),
-            _scope(method="HEAD"),
+            _scope(raw_path=None),
+            _scope(raw_path=b"/b"),
+            _scope(raw_path=b"/%FF", path="/\ufffd"),
+            _scope(raw_path=b"/a?b"),
             _scope(method='G"\n'),
             _scope(path="/é/ü"),
             _scope(path="/a b%\n"),
@@ -132,7 +155,8 @@ _oddities = st.one_of(
             _scope(path="/\ud800"),
             _given(path="/\ud800"),
             _given(params={"a": "\udfff"}),
-            _given(params={"a": 1}),
+            _given(params={"a": True}),
+            _given(params={"a": UUID(int=1)}),
             _given(params={}),
             _given(body=b"\xff"),
             _given(body=b"\xed\xa0\x80"),
@@ -189,6 +213,12 @@ class Missing(dict[str, Any]):
         {**PLAIN_SCOPE, "headers": [HOST, (b"x-a", bytes(range(256)))]},
         {**PLAIN_SCOPE, "headers": [HOST, *((b"n-%d" % i, b"") for i in range(63))]},
         {**PLAIN_SCOPE, "headers": [HOST, (b"", b"no name")]},
+        {**PLAIN_SCOPE, "headers": [HOST, (b"traceparent", TRACEPARENT)]},
+        {**PLAIN_SCOPE, "headers": [(b"tracestate", b"a=b"), HOST, *[(b"traceparent", TRACEPARENT)] * 2]},
+        {**PLAIN_SCOPE, "headers": [HOST, (b"cookie", b"a"), (b"x", b"b"), (b"cookie", b"c"), (b"x", b"d")]},
+        {**PLAIN_SCOPE, "method": "HEAD"},
+        {**PLAIN_SCOPE, "path": "/é ü/%", "raw_path": b"/%C3%A9%20%c3%bc/%"},
+        {**PLAIN_SCOPE, "query_string": b"a=1&b=%C3%A9+%2B&a=2&&a&%=&b=%zz&c=%4"},
         {**PLAIN_SCOPE, "headers": [Pair(b"host", b"a.org")]},
         {**PLAIN_SCOPE, "headers": [(b"host", b"a.org:64999")]},
         {**PLAIN_SCOPE, "method": http.HTTPMethod.GET},
@@ -200,8 +230,33 @@ class Missing(dict[str, Any]):
     ],
 )
 def test_the_short_way_takes(scope: Any) -> None:
-    assert compare_request(scope, b"{}", "/a", {"x": "1"})
-    assert compare_request(scope, b"{}", "/a", {"x": "1"}, environ=True)
+    for span in (None, SPAN, STATED):
+        assert compare_request(scope, b"{}", "/a", {"x": "1"}, span=span)
+        assert compare_request(scope, b"{}", "/a", {"x": "1"}, environ=True, span=span)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"\xff\xfe",
+        b"\xed\xa0\x80",
+        "é€😀".encode(),
+        b'{"a":"b\\"}' * 200,
+        b'"' * 9 + b"aaaaaaaa" * 3 + b"\n" * 9,
+        b"\0" * 65_536,
+        b"\0" * 65_537,
+        "\0\0😀".encode() * 30_000,
+        "\0ééééé".encode() * 20_000,
+        b'"\\\x00' * 20_000,
+    ],
+)
+def test_the_short_way_takes_a_body(body: bytes) -> None:
+    assert compare_request(PLAIN_SCOPE, body, "/", {})
+
+
+def test_the_short_way_takes_numbers_of_convertors() -> None:
+    assert compare_request(PLAIN_SCOPE, b"", "/", {"a": 1, "b": 2.5, "c": "d", "e": 10**30})
 
 
 class OtherDict:
@@ -227,12 +282,17 @@ class OtherDict:
         ),
         ({**PLAIN_SCOPE, "method": None}, {}),
         ({**PLAIN_SCOPE, "method": b"GET"}, {}),
-        ({**PLAIN_SCOPE, "method": "HEAD"}, {}),
         ({**PLAIN_SCOPE, "path": b"/"}, {}),
         ({**PLAIN_SCOPE, "scheme": None}, {}),
         ({**PLAIN_SCOPE, "scheme": b"http"}, {}),
         ({**PLAIN_SCOPE, "query_string": None}, {}),
         ({**PLAIN_SCOPE, "query_string": "a=b"}, {}),
+        ({**PLAIN_SCOPE, "query_string": b"a=%FF"}, {}),
+        ({**PLAIN_SCOPE, "query_string": b"a=%ED%A0%80"}, {}),
+        ({**PLAIN_SCOPE, "query_string": b"a=\xe9"}, {}),
+        ({**PLAIN_SCOPE, "path": "/é"}, {}),
+        ({**PLAIN_SCOPE, "path": "/a", "raw_path": b"/%62"}, {}),
+        ({**PLAIN_SCOPE, "path": "/\ufffd", "raw_path": b"/%FF"}, {}),
         ({**PLAIN_SCOPE, "query_string": b"&".join(b"n%d" % i for i in range(65))}, {}),
         ({**PLAIN_SCOPE, "headers": None}, {}),
         ({**PLAIN_SCOPE, "headers": (HOST,)}, {}),
@@ -244,7 +304,6 @@ class OtherDict:
         ({**PLAIN_SCOPE, "headers": [HOST, (b"a", bytearray(b"b"))]}, {}),
         ({**PLAIN_SCOPE, "headers": [HOST, HOST]}, {}),
         ({**PLAIN_SCOPE, "headers": [HOST, (b"Accept", b"")]}, {}),
-        ({**PLAIN_SCOPE, "headers": [HOST, (b"traceparent", TRACEPARENT)]}, {}),
         ({**PLAIN_SCOPE, "headers": [HOST, *((b"n-%d" % i, b"") for i in range(64))]}, {}),
         (OtherDict(**PLAIN_SCOPE), {}),
         (None, {}),
@@ -252,13 +311,11 @@ class OtherDict:
         (PLAIN_SCOPE, {"body": None}),
         (PLAIN_SCOPE, {"body": bytearray(b"a")}),
         (PLAIN_SCOPE, {"body": memoryview(b"a")}),
-        (PLAIN_SCOPE, {"body": b"\xff"}),
-        (PLAIN_SCOPE, {"body": b"\0" * 80_000}),
-        (PLAIN_SCOPE, {"body": "\0\0😀".encode() * 30_000}),
         (PLAIN_SCOPE, {"path": b"/"}),
         (PLAIN_SCOPE, {"path": "\ud800"}),
         (PLAIN_SCOPE, {"params": None}),
-        (PLAIN_SCOPE, {"params": {"a": 1}}),
+        (PLAIN_SCOPE, {"params": {"a": True}}),
+        (PLAIN_SCOPE, {"params": {"a": None}}),
         (PLAIN_SCOPE, {"params": {1: "a"}}),
         (PLAIN_SCOPE, {"params": [("a", "b")]}),
         (PLAIN_SCOPE, {"region": "\ud800"}),
@@ -271,15 +328,15 @@ def test_the_short_way_leaves_to_python(scope: Any, more: dict[str, Any]) -> Non
 
 # Answers
 
-_STATUS = st.sampled_from([200, 201, 302, 404, 500, 599])
-_ODD_STATUS = st.sampled_from([204, 205, 304, 199, 600, 100, 99, 0, -200, 2000, 200.0, 2e2, True, None, "200", 10**20])
+_STATUS = st.sampled_from([200, 201, 204, 205, 302, 304, 404, 500, 599])
+_ODD_STATUS = st.sampled_from([199, 600, 100, 99, 0, -200, 2000, 200.0, 2e2, True, None, "200", 10**20])
 _ASCII = st.text('abz 019"\\/\n\t', max_size=12)
 _NAME = st.sampled_from(["content-type", "Content-Type", "x-a", "X-A", "x_b", "set-cookie", "location", "x-request-id"])
 _DROPPED = st.sampled_from(
     ["te", "Upgrade", "trailer", "keep-alive", "content-length", "transfer-encoding", "proxy-connection"]
 )
-_VALUE = st.text("abz /;=,\t", max_size=12)
-_ODD_VALUE = st.sampled_from(["a\tb", "é", "\u0100", "a\r\nb", "\0", "\x7f", '"', "\\", None, 1, ["a", 1], [["a"]], {}])
+_VALUE = st.text('abz /;=,\té\xff"\\', max_size=12)
+_ODD_VALUE = st.sampled_from(["\u0100", "a\r\nb", "\0", "\x7f", "😀", None, 1, ["a", 1], [["a"]], {}])
 _MANY = st.integers(0, 120).map(lambda count: ["v"] * count)
 
 
@@ -295,10 +352,16 @@ def answers(draw: st.DrawFn) -> bytes:
     headers = draw(st.dictionaries(names, values, max_size=4))
     if draw(st.booleans()):
         parts["headers"] = headers
+        if draw(st.booleans()):
+            parts["headers"]["Content-Length"] = draw(st.sampled_from(["12", " 007 ", "x", "", "9" * 18, "9" * 19]))
+    is_base64 = draw(st.booleans())
     if draw(st.booleans()):
-        parts["body"] = draw(_ASCII | st.text(max_size=8))
-    if draw(st.booleans()):
-        parts["is_base64_encoded"] = rarely and draw(st.booleans())
+        encoded = st.binary(max_size=8).map(lambda data: b64encode(data).decode())
+        parts["body"] = draw(encoded if is_base64 and not rarely else _ASCII | encoded | st.text(max_size=8))
+    if is_base64 or draw(st.booleans()):
+        parts["is_base64_encoded"] = is_base64
+    if draw(st.integers(0, 9)) == 0:
+        parts |= draw(st.sampled_from([{"body": None}, {"headers": None}, {"is_base64_encoded": None}]))
     parts = dict(draw(st.permutations(list(parts.items()))))
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", "\r: ")]))
     text = json.dumps(parts, ensure_ascii=draw(st.integers(0, 4)) == 0, separators=separators)
@@ -332,8 +395,9 @@ def mutated(draw: st.DrawFn) -> bytes:
     return data
 
 
-def test_an_answer_is_the_same_and_mostly_takes_the_short_way() -> None:
-    assert 0.4 < share(compare_answer, answers()) < 0.9
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_is_the_same_and_mostly_takes_the_short_way(method: str) -> None:
+    assert 0.6 < share(lambda stdout: compare_answer(stdout, method=method), answers()) < 0.99
 
 
 def test_a_broken_answer_is_the_same_or_left_to_python() -> None:
@@ -365,10 +429,22 @@ def _answer(**parts: Any) -> bytes:
         _answer(is_base64_encoded=False),
         b'{"body":"b","status_code":599,"headers":{"a":"b"},"is_base64_encoded":false}',
         _answer(body="x" * (8192 - len(_answer(body="")))),
+        _answer(body="x" * 20_000),
+        b'{"status_code":200,"body":"\\u0041\\u00e9\\u20AC\\uD83d\\ude00\\u0000"}',
+        b'{"status_code":200,"headers":{"a":"\\u00e9 \\"","b":["\\u0020c\\t"]}}',
+        *(_answer(status_code=status, body="x", headers={"a": "b"}) for status in (204, 205, 304)),
+        *(_answer(headers={"a": value}) for value in ("a\tb", "é", '"', "\tÿ ")),
+        *(_answer(body=body, is_base64_encoded=True) for body in ("", "AP8=", "AP//", "AA==", "aGVsbG8gdGhlcmU=")),
+        b'{"status_code":200,"is_base64_encoded":true,"body":"AP\\/\\/"}',
+        b'{"status_code":200,"body":null,"headers":null,"is_base64_encoded":null}',
+        _answer(headers={"content-length": " 012 "}),
+        _answer(headers={"content-length": "1x"}, body="a"),
+        _answer(headers={"content-length": ["12"]}, body="a"),
     ],
 )
 def test_an_answer_takes_the_short_way(stdout: bytes) -> None:
     assert compare_answer(stdout)
+    assert compare_answer(stdout, method="HEAD")
 
 
 @pytest.mark.parametrize(
@@ -389,18 +465,24 @@ def test_an_answer_takes_the_short_way(stdout: bytes) -> None:
         b'{"status_code":200,"body":"a","body":"a"}',
         b'{"status_code":200,"body":"\xff"}',
         b'{"status_code":200,"body":"\xed\xa0\x80"}',
-        b'{"status_code":200,"body":"\\u0041"}',
+        b'{"status_code":200,"body":"\\ud800"}',
+        b'{"status_code":200,"body":"\\ud800\\u0041"}',
+        b'{"status_code":200,"body":"\\udc00"}',
+        b'{"status_code":200,"body":"\\u00g0"}',
+        b'{"status_code":200,"body":"\\u12',
         b'{"status_code":200,"body":"\\x"}',
         b'{"status_code":200,"body":"\\',
         b'{"status_code":200,"body":"\n"}',
-        b'{"status_code":200,"body":null}',
         b'{"status_code":200,"headers":{"a":"b",}}',
         b'{"status_code":200,"headers":{"a":["b",]}}',
         b'{"status_code":200,"headers":[]}',
         b'{"status_code":200,"headers":{"\\u0061":"b"}}',
-        *(_answer(status_code=status) for status in (199, 204, 205, 304, 600)),
+        *(_answer(status_code=status) for status in (199, 600, None)),
+        *(_answer(body=body, is_base64_encoded=True) for body in ("A", "AP8", "AP8=A", "=", "A===", "AP 8", "AP-_")),
+        _answer(headers={"a": "é" * 20_000}),
+        _answer(headers={"a": "b" * 40_000}),
         *(_answer(headers={name: "x"}) for name in ("", "a b", "é", "connection", "Connection", "a" * 65)),
-        *(_answer(headers={"a": value}) for value in ("a\tb", "é", "\x7f", "\r\n", '"', None, 1, [1], [["a"]])),
+        *(_answer(headers={"a": value}) for value in ("Ā", "\x7f", "\r\n", None, 1, [1], [["a"]])),
         _answer(headers={"a": "1", "A": "2"}),
         _answer(headers={"te": "1", "TE": "2"}),
         _answer(headers={f"n-{i}": "v" for i in range(65)}),
@@ -408,10 +490,8 @@ def test_an_answer_takes_the_short_way(stdout: bytes) -> None:
         _answer(headers={name: ["v"] * 16 for name in ("te", "upgrade", "trailer", "keep-alive", "x-request-id",
                                                       "content-length", "proxy-connection")}),
         _answer(headers={f"n-{i}": "v" for i in range(60)} | {name: ["v"] * 25 for name in ("te", "trailer")}),
-        _answer(is_base64_encoded=True),
         _answer(is_base64_encoded=0),
         _answer(other=1),
-        _answer(body="x" * (8193 - len(_answer(body="")))),
     ],
 )  # fmt: skip
 def test_an_answer_is_left_to_python(stdout: bytes) -> None:

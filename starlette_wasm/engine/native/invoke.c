@@ -137,7 +137,29 @@ int swasm_begin(struct scratch *s, const struct plan *plan, uintptr_t data, cons
   return failed ? failed : fill(s, plan, template, template_len, environ, environ_len, input, input_len);
 }
 
-/* PAUSED, EXITED, or COMPLETED: then out, out_len and pages say what came of it, and only the store is left. */
+/* What a guest that has ended well printed, as long as its store is there. */
+const uint8_t *output(const struct scratch *s) {
+  struct results said;
+  memcpy(&said, s->base, sizeof said);
+  return s->base + said.out_ptr;
+}
+
+void drop_future(struct scratch *s) {
+  if (s->future)
+    wasmtime.future_delete(s->future);
+  s->future = NULL;
+}
+
+/* Copy what it printed, if there is room for it; then only the store is left. */
+bool take(struct scratch *s) {
+  if (s->out_len > SPARE)
+    return false;
+  memcpy(s->out, output(s), s->out_len);
+  drop_future(s);
+  return true;
+}
+
+/* PAUSED, EXITED, or COMPLETED: then out_len and pages say what came of it, and take() or output() what it printed. */
 int poll_guest(struct scratch *s) {
   struct timespec from, to;
   wasmtime.yield_on_epoch(s->context, 1);
@@ -156,23 +178,22 @@ int poll_guest(struct scratch *s) {
   s->base = wasmtime.memory_data(s->context, s->io.of);
   struct results said;
   memcpy(&said, s->base, sizeof said);
-  if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > SPARE ||
-      said.out_len > said.out_cap)
+  if (said.err_len || said.dropped || said.denials || said.refused || said.out_len > said.out_cap)
     return EXITED;
   uint64_t end = (uint64_t)said.out_ptr + said.out_len;
   if (end > IO && end > wasmtime.memory_data_size(s->context, s->io.of))
     return EXITED;
-  memcpy(s->out, s->base + said.out_ptr, said.out_len);
   s->out_len = said.out_len;
   s->pages = said.pages;
-  wasmtime.future_delete(s->future);
-  s->future = NULL;
   return COMPLETED;
 }
 
-/* As poll_guest(); if it is COMPLETED, the store is gone too, unless that takes long: see reclaim.py. */
+/* As poll_guest(); if it is COMPLETED, ``out`` has what it printed, and the store is gone too, unless that takes long:
+   see reclaim.py. */
 int swasm_go(struct scratch *s, const struct plan *plan) {
   int how = poll_guest(s);
+  if (how == COMPLETED && !take(s))
+    how = EXITED;
   if (how == COMPLETED && memory_of(s, plan) <= LIGHT) {
     wasmtime.store_delete(s->store);
     s->store = NULL;

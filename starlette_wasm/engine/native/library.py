@@ -32,7 +32,13 @@ from ..library import address
 logger = logging.getLogger("starlette_wasm.engine")
 
 INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -1, 0, 1, 2
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.h", "invoke.c", "prepared.c", "fast_path.c"))
+SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in (
+        *("native.h", "text.h", "python_abi.h"),
+        *("invoke.c", "prepared.c", "text.c", "request.c", "answer.c", "fast_path.c"),
+    )
+)
 LIBRARY = Path(__file__).with_name("_native.so")
 _FUNCTIONS = (
     "wasmtime_store_new",

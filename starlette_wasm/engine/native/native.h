@@ -89,6 +89,9 @@ int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);
 int poll_guest(struct scratch *s);
+const uint8_t *output(const struct scratch *s);
+bool take(struct scratch *s);
+void drop_future(struct scratch *s);
 void limit(void *store, const struct plan *plan, size_t more);
 void delete_store(void *store);
 size_t memory_of(const struct scratch *s, const struct plan *plan);

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
+
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from .source import Source
 from .ways import compare_request
 
+_TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_SPANS = (
+    None,
+    SpanContext(1, 2, False, TraceFlags(1)),
+    SpanContext(1 << 127, 1 << 63, False, TraceFlags(0), TraceState([("a", "b")])),
+)
 TOKENS = (b"host", b"a.org:80", b"[::1]", b"cookie", b"x-request-id", b"traceparent", b"x-a", b"X-A", b"a=1&b=2", b"&=",
-          b"%2F", b"+", b'"', b"\\", b"\xc3\xa9", b"\xed\xa0\x80")  # fmt: skip
-_NAMES = (b"host", b"Host", b"cookie", b"x-request-id", b"traceparent", b"x-region", b"x-a", b"accept")
+          b"%2F", b"%C3%A9", b"%e9", b"&a=2", b"tracestate",
+          _TRACEPARENT, b"+", b'"', b"\\", b"\xc3\xa9", b"\xed\xa0\x80")  # fmt: skip
+_NAMES = (b"host", b"Host", b"cookie", b"x-request-id", b"traceparent", b"tracestate", b"x-region", b"x-a", b"accept")
 _ODD: tuple[Any, ...] = (None, b"", "", 1, (), [], {}, bytearray(b"a"), "\ud800")
 
 
@@ -25,15 +35,19 @@ def check(data: bytes) -> None:
     }
     if source.flag():
         scope["scheme"] = source.pick(["https", source.text()])
+    if source.flag():
+        scope["raw_path"] = source.pick([source.bytes(), quote(scope["path"], errors="replace").encode()])
     for _ in range(source.integer(0, 6)):
         name = source.bytes().lower() if source.flag() else source.pick(_NAMES)
         scope["headers"].append((name, source.bytes()))
     if source.integer(0, 15) == 15:
         scope["headers"] += [(b"n-%d" % number, b"") for number in range(source.integer(0, 70))]
-    params: Any = {source.text(): source.text() for _ in range(source.integer(0, 3))}
+    params: Any = {
+        source.text(): source.pick([source.text(), source.integer(0, 1 << 40)]) for _ in range(source.integer(0, 3))
+    }
     given: dict[str, Any] = {"body": body * source.pick([1, 1, 1, 1000]), "path": path, "params": params}
     given["region"] = source.pick(["eu", source.text().encode(errors="replace").decode()])
-    environ = source.flag()
+    environ, span = source.flag(), source.pick(_SPANS)
     while source.more():  # what no server gives
         odd = source.pick(_ODD)
         match source.integer(0, 3):
@@ -49,4 +63,4 @@ def check(data: bytes) -> None:
                 )
         if not scope:
             break
-    compare_request(scope, **given, environ=environ)
+    compare_request(scope, **given, environ=environ, span=span)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from .responses import TOKENS as _TOKENS
 from .ways import compare_answer
 
-TOKENS = (*_TOKENS, b'"te":["a"]', b'"x-request-id":"a"', b'["', b'","', b'":"', b'"},"', b'":["', b"\\/", b'\\"')
+TOKENS = (*_TOKENS, b'"te":["a"]', b'"x-request-id":"a"', b'["', b'","', b'":"', b'"},"', b'":["', b"\\/", b'\\"',
+          b"\\u00e9", b"\\ud83d\\ude00", b'"is_base64_encoded":true', b"AP8=", b'"content-length":"12"',
+          b"null", b"204")  # fmt: skip
 
 
 def check(data: bytes) -> None:
     compare_answer(data)
+    compare_answer(data, method="HEAD")

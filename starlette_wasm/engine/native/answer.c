@@ -1,0 +1,392 @@
+/* From what the guest printed to status, headers and body for ASGI. The same as EdgeProtocol.decode(), render() and
+   with_request_id(), or it is left to them. What was printed is read where it is, and not changed. */
+
+#include "text.h"
+
+enum { MAX_HEADER_BYTES = 32 << 10 }; /* headers.MAX_HEADER_BYTES */
+
+/* A cursor, and whether all that it has seen in strings is ASCII. */
+struct reader {
+  const uint8_t *at, *end;
+  bool ascii;
+};
+
+/* A JSON string: what is between its quotes, and how long it is without escapes. */
+struct string {
+  struct span raw;
+  size_t len;
+};
+
+/* Values of headers that are not sent as they were printed. */
+static uint8_t header_bytes[MAX_HEADER_BYTES];
+
+/* What an answer's headers come to. */
+struct headers {
+  PyObject *list;
+  struct fields fields;
+  size_t values, size, used; /* those that are dropped count as well */
+  ssize_t declared;          /* a content-length of its own, or -1 */
+};
+
+static uint8_t next(struct reader *r) {
+  while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
+    r->at++;
+  return r->at < r->end ? *r->at : 0;
+}
+
+static bool eat(struct reader *r, uint8_t wanted) {
+  if (next(r) != wanted)
+    return false;
+  r->at++;
+  return true;
+}
+
+static bool literal(struct reader *r, const char *word) {
+  size_t len = strlen(word);
+  if ((size_t)(r->end - r->at) < len || memcmp(r->at, word, len))
+    return false;
+  r->at += len;
+  return true;
+}
+
+/* The four digits of an escape, or -1. */
+static int32_t code_unit(const uint8_t *at, const uint8_t *end) {
+  int32_t code = 0;
+  if (end - at < 4)
+    return -1;
+  for (int i = 0; i < 4; i++) {
+    int digit = hex_digit(at[i]);
+    if (digit < 0)
+      return -1;
+    code = code << 4 | digit;
+  }
+  return code;
+}
+
+/* What an escape stands for; ``at`` is behind the backslash, and is moved behind the escape. -1 for what is none. */
+static int32_t escaped(const uint8_t **at, const uint8_t *end) {
+  static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+  if (*at == end)
+    return -1;
+  uint8_t c = *(*at)++;
+  if (c != 'u') {
+    const char *found = c ? strchr(plain, c) : NULL;
+    return found ? meant[found - plain] : -1;
+  }
+  int32_t code = code_unit(*at, end);
+  if (code < 0 || (code >= 0xdc00 && code < 0xe000))
+    return -1;
+  *at += 4;
+  if (code < 0xd800 || code >= 0xe000)
+    return code;
+  if (end - *at < 6 || (*at)[0] != '\\' || (*at)[1] != 'u')
+    return -1;
+  int32_t low = code_unit(*at + 2, end);
+  if (low < 0xdc00 || low >= 0xe000)
+    return -1;
+  *at += 6;
+  return 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+}
+
+static size_t utf8_length(int32_t code) { return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; }
+
+static bool string(struct reader *r, struct string *found) {
+  if (!eat(r, '"'))
+    return false;
+  found->raw.at = r->at;
+  found->len = 0;
+  for (;;) {
+    size_t len = plain_bytes(r->at, r->end);
+    r->ascii = r->ascii && is_ascii((struct span){r->at, len});
+    found->len += len;
+    r->at += len;
+    if (r->at == r->end || *r->at < 0x20)
+      return false;
+    if (*r->at++ == '"') {
+      found->raw.len = (size_t)(r->at - 1 - found->raw.at);
+      return true;
+    }
+    int32_t code = escaped(&r->at, r->end);
+    if (code < 0)
+      return false;
+    found->len += utf8_length(code);
+  }
+}
+
+static bool has_escapes(const struct string *text) { return text->len != text->raw.len; }
+
+/* Into room for ``len`` bytes. */
+static void unescape(uint8_t *to, struct span raw) {
+  const uint8_t *from = raw.at, *end = from + raw.len;
+  while (from < end) {
+    const uint8_t *slash = memchr(from, '\\', (size_t)(end - from));
+    size_t len = (size_t)((slash ? slash : end) - from);
+    memcpy(to, from, len);
+    to += len;
+    from += len;
+    if (from == end)
+      return;
+    from++;
+    int32_t code = escaped(&from, end);
+    size_t size = utf8_length(code);
+    static const uint8_t marks[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = size - 1; i; i--, code >>= 6)
+      to[i] = (uint8_t)(0x80 | (code & 0x3f));
+    to[0] = (uint8_t)(marks[size] | code);
+    to += size;
+  }
+}
+
+static bool append_to(PyObject *list, PyObject *a, struct span value) {
+  PyObject *b = PyBytes_FromStringAndSize((const char *)value.at, (ssize_t)value.len);
+  PyObject *pair = a && b ? PyTuple_Pack(2, a, b) : NULL;
+  bool ok = pair && !PyList_Append(list, pair);
+  drop(b);
+  drop(pair);
+  return ok;
+}
+
+static bool append(PyObject *list, struct span name, struct span value) {
+  if (IS(name, "content-type"))
+    return append_to(list, names.content_type, value);
+  PyObject *a = PyBytes_FromStringAndSize((const char *)name.at, (ssize_t)name.len);
+  bool ok = append_to(list, a, value);
+  drop(a);
+  return ok;
+}
+
+/* As Latin-1, if all of it is. */
+static bool to_latin1(struct headers *h, struct span *value, const struct string *text) {
+  uint8_t *at = header_bytes + h->used, *to = at;
+  if (text->len > sizeof header_bytes - h->used)
+    return false;
+  unescape(at, text->raw);
+  for (size_t i = 0; i < text->len; i++) {
+    uint8_t c = at[i];
+    if (c >= 0x80) {
+      if (c < 0xc2 || c > 0xc3 || i + 1 == text->len || (at[i + 1] & 0xc0) != 0x80)
+        return false;
+      c = (uint8_t)(c << 6 | (at[++i] & 0x3f));
+    }
+    *to++ = c;
+  }
+  *value = (struct span){at, (size_t)(to - at)};
+  h->used += value->len;
+  return true;
+}
+
+static bool header_value(struct reader *r, struct headers *h, struct span name, struct span *value) {
+  struct string text;
+  if (h->values++ == MAX_FIELDS || !string(r, &text))
+    return false;
+  *value = text.raw;
+  if ((has_escapes(&text) || !is_ascii(text.raw)) && !to_latin1(h, value, &text))
+    return false;
+  while (value->len && (*value->at == ' ' || *value->at == '\t'))
+    value->at++, value->len--;
+  while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
+    value->len--;
+  h->size += name.len + value->len + 4;
+  return h->size <= MAX_HEADER_BYTES && all(*value, IN_VALUE);
+}
+
+/* What headers.py drops without a look at the value, and what the host says itself. */
+static bool dropped(struct span name) {
+  return IS(name, "content-length") || IS(name, "date") || IS(name, "server") || IS(name, "keep-alive") ||
+         IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
+         IS(name, "te") || IS(name, "trailer") || IS(name, "transfer-encoding") || IS(name, "upgrade") ||
+         IS(name, "x-request-id");
+}
+
+/* As headers.declared_length(). */
+static ssize_t length_of(struct span value) {
+  ssize_t length = 0;
+  if (!value.len || value.len > 18)
+    return -1;
+  for (size_t i = 0; i < value.len; i++) {
+    if (value.at[i] < '0' || value.at[i] > '9')
+      return -1;
+    length = length * 10 + value.at[i] - '0';
+  }
+  return length;
+}
+
+static bool read_header(struct reader *r, struct headers *h) {
+  static uint8_t lower[MAX_FIELDS][64]; /* of the names, which must be told apart in whatever case */
+  struct string text;
+  struct span value;
+  if (h->fields.count == MAX_FIELDS || !string(r, &text) || has_escapes(&text) || !text.len || text.len > 64 ||
+      !all(text.raw, TOKEN) || !eat(r, ':'))
+    return false;
+  struct span name = {lower[h->fields.count], text.len};
+  for (size_t i = 0; i < name.len; i++)
+    lower[h->fields.count][i] = (uint8_t)(text.raw.at[i] | (kinds[text.raw.at[i]] & UPPER ? 0x20 : 0));
+  if (IS(name, "connection") || !add_field(&h->fields, name, name) || h->fields.repeats)
+    return false;
+  bool drop = dropped(name);
+  if (next(r) != '[') {
+    if (!header_value(r, h, name, &value))
+      return false;
+    if (IS(name, "content-length"))
+      h->declared = length_of(value);
+    return drop || append(h->list, name, value);
+  }
+  r->at++;
+  for (bool more = next(r) != ']'; more; more = eat(r, ','))
+    if (!header_value(r, h, name, &value) || (!drop && !append(h->list, name, value)))
+      return false;
+  return eat(r, ']');
+}
+
+static bool read_headers(struct reader *r, struct headers *h) {
+  if (next(r) == 'n')
+    return literal(r, "null");
+  if (!eat(r, '{'))
+    return false;
+  if (next(r) == '}')
+    return eat(r, '}');
+  do {
+    if (!read_header(r, h))
+      return false;
+  } while (eat(r, ','));
+  return eat(r, '}');
+}
+
+static bool read_status(struct reader *r, long *status) {
+  next(r);
+  for (int i = 0; i < 3; i++, r->at++) {
+    if (r->at == r->end || *r->at < '0' || *r->at > '9')
+      return false;
+    *status = *status * 10 + *r->at - '0';
+  }
+  uint8_t after = next(r);
+  return *status >= 200 && *status <= 599 && (after == ',' || after == '}');
+}
+
+/* The parts of an answer. */
+struct parts {
+  long status;
+  struct string body;
+  bool base64;
+  struct headers headers;
+};
+
+static bool read_flag(struct reader *r, bool *flag) {
+  *flag = next(r) == 't';
+  return literal(r, *flag ? "true" : next(r) == 'n' ? "null" : "false");
+}
+
+static bool read_parts(struct reader *r, struct parts *p) {
+  enum { STATUS = 1, HEADERS = 2, BODY = 4, FLAG = 8 };
+  int seen = 0;
+  if (!eat(r, '{'))
+    return false;
+  do {
+    struct string key;
+    if (!string(r, &key) || has_escapes(&key) || !eat(r, ':'))
+      return false;
+    int kind = IS(key.raw, "status_code")         ? STATUS
+               : IS(key.raw, "headers")           ? HEADERS
+               : IS(key.raw, "body")              ? BODY
+               : IS(key.raw, "is_base64_encoded") ? FLAG
+                                                  : 0;
+    if (!kind || seen & kind)
+      return false;
+    seen |= kind;
+    if (!(kind == STATUS                      ? read_status(r, &p->status)
+          : kind == HEADERS                   ? read_headers(r, &p->headers)
+          : kind == FLAG                      ? read_flag(r, &p->base64)
+          : next(r) == 'n'                    ? literal(r, "null")
+                                              : string(r, &p->body)))
+      return false;
+  } while (eat(r, ','));
+  return eat(r, '}') && !next(r) && r->at == r->end && seen & STATUS;
+}
+
+/* The body as bytes. NULL for base64 that is none. */
+static PyObject *content_of(const struct parts *p) {
+  PyObject *text = PyBytes_FromStringAndSize(has_escapes(&p->body) ? NULL : (const char *)p->body.raw.at,
+                                             (ssize_t)p->body.len);
+  if (!text)
+    return NULL;
+  struct span of_text = {(const uint8_t *)PyBytes_AsString(text), p->body.len};
+  if (has_escapes(&p->body))
+    unescape((uint8_t *)of_text.at, p->body.raw);
+  if (!p->base64)
+    return text;
+  size_t padding = 0;
+  while (padding < 2 && padding < of_text.len && of_text.at[of_text.len - 1 - padding] == '=')
+    padding++;
+  PyObject *content = PyBytes_FromStringAndSize(NULL, (ssize_t)(of_text.len / 4 * 3 - (of_text.len ? padding : 0)));
+  if (content && unbase64((uint8_t *)PyBytes_AsString(content), of_text) < 0) {
+    Py_DecRef(content);
+    content = NULL;
+  }
+  Py_DecRef(text);
+  return content;
+}
+
+/* What render() makes of the length: -1 for none, which 204, 304 and an empty answer to HEAD have not. */
+static ssize_t announced(const struct parts *p, size_t size, bool head) {
+  if (p->status == 204 || p->status == 304)
+    return -1;
+  if (p->status == 205)
+    size = 0;
+  if (!head)
+    return (ssize_t)size;
+  return p->headers.declared >= 0 ? p->headers.declared : size ? (ssize_t)size : -1;
+}
+
+static bool append_length(PyObject *list, ssize_t length) {
+  uint8_t digits[24], *digit = digits + sizeof digits;
+  if (length < 0)
+    return true;
+  do
+    *--digit = (uint8_t)('0' + length % 10);
+  while (length /= 10);
+  return append_to(list, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)});
+}
+
+static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content, bool due, void *left) {
+  PyObject *code = PyLong_FromLong(p->status), *ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
+  PyObject *pages = PyLong_FromSsize_t((ssize_t)s->pages), *late = PyBool_FromLong(due);
+  PyObject *store = PyLong_FromVoidPtr(left), *found = NULL;
+  if (code && ran && pages && late && store)
+    found = PyTuple_Pack(7, code, p->headers.list, content, ran, pages, late, store);
+  drop(code);
+  drop(ran);
+  drop(pages);
+  drop(late);
+  drop(store);
+  return found;
+}
+
+/* (status, headers, body, ns, pages, due, left), or NULL. */
+PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
+                 void *left) {
+  static struct parts p;
+  struct reader r = {printed.at, printed.at + printed.len, true};
+  p.status = 0;
+  p.body = (struct string){{r.at, 0}, 0};
+  p.base64 = false;
+  p.headers.fields.count = p.headers.fields.repeats = p.headers.values = p.headers.size = p.headers.used = 0;
+  p.headers.declared = -1;
+  p.headers.list = PyList_New(0);
+  PyObject *content = NULL, *found = NULL;
+  if (p.headers.list && read_parts(&r, &p) && (r.ascii || is_utf8(printed)) && (content = content_of(&p))) {
+    bool empty = request->head || p.status == 204 || p.status == 205 || p.status == 304;
+    ssize_t size = 0;
+    char *bytes;
+    PyBytes_AsStringAndSize(content, &bytes, &size);
+    if (empty) {
+      Py_DecRef(content);
+      content = PyBytes_FromStringAndSize(NULL, 0);
+    }
+    if (content && append_length(p.headers.list, announced(&p, (size_t)size, request->head)) &&
+        append_to(p.headers.list, names.request_id, (struct span){request->id, request->id_len}))
+      found = packed(s, &p, content, due, left);
+  }
+  drop(content);
+  drop(p.headers.list);
+  return found;
+}

@@ -1,0 +1,408 @@
+/* From the ASGI scope to what the guest reads: the message on stdin, and its environment. The same as
+   EdgeRequest.from_scope(), EdgeProtocol.encode() and environ_of(), or it is left to them. */
+
+#include "text.h"
+
+static struct text decoded_query, decoded_path; /* what escapes stand for */
+
+static bool of_header(PyObject *headers, ssize_t number, struct span *name, struct span *value) {
+  PyObject *pair = PyList_GetItem(headers, number);
+  return PyTuple_Size(pair) == 2 && of_bytes(PyTuple_GetItem(pair, 0), name) &&
+         of_bytes(PyTuple_GetItem(pair, 1), value);
+}
+
+/* With names in lower case. */
+static bool read_headers(PyObject *headers, struct fields *fields) {
+  ssize_t count = PyList_Size(headers);
+  if (count < 0)
+    return false;
+  for (ssize_t i = 0; i < count; i++) {
+    struct span name, value;
+    if (!of_header(headers, i, &name, &value) || !add_field(fields, name, value))
+      return false;
+    for (size_t j = 0; j < name.len; j++)
+      if ((kinds[name.at[j]] & (TOKEN | UPPER)) != TOKEN)
+        return false;
+  }
+  return true;
+}
+
+/* The value of a header, if it is there once; false if it is there more often. */
+static bool one_value(const struct fields *fields, const char *name, struct span *value) {
+  struct span wanted = {(const uint8_t *)name, strlen(name)};
+  for (size_t i = 0; i < fields->count; i++)
+    if (same(fields->at[i].name, wanted)) {
+      *value = fields->at[i].value;
+      return fields->at[i].count == 1;
+    }
+  return true;
+}
+
+/* All values of a header in one, as a JSON string. */
+static bool put_joined(struct text *t, const struct fields *fields, size_t first) {
+  const struct field *field = &fields->at[first];
+  if (!PUT(t, "\"") || !put_latin1(t, field->value))
+    return false;
+  for (size_t i = first + 1; i <= field->last; i++)
+    if (fields->at[i].first == first &&
+        !((IS(field->name, "cookie") ? PUT(t, "; ") : PUT(t, ", ")) && put_latin1(t, fields->at[i].value)))
+      return false;
+  return PUT(t, "\"");
+}
+
+static bool is_traceparent(struct span text) {
+  if (text.len != 55)
+    return false;
+  bool trace = false, parent = false;
+  for (size_t i = 0; i < 55; i++) {
+    uint8_t c = text.at[i];
+    bool dash = i == 2 || i == 35 || i == 52;
+    if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+      return false;
+    trace = trace || (i > 2 && i < 35 && c != '0');
+    parent = parent || (i > 35 && i < 52 && c != '0');
+  }
+  return trace && parent && !(text.at[0] == 'f' && text.at[1] == 'f');
+}
+
+static bool is_own(struct span name) { return IS(name, "traceparent") || IS(name, "tracestate"); }
+
+/* With the trace of the host's span, if there is one, in place of the client's. */
+static bool put_headers(struct text *t, const struct fields *fields, const struct request *request) {
+  bool ours = request->traceparent.len, said = false;
+  const char *comma = "";
+  if (!PUT(t, "\"headers\":{"))
+    return false;
+  for (size_t i = 0; i < fields->count; i++) {
+    const struct field *field = &fields->at[i];
+    bool replaced = ours && is_own(field->name), parent = replaced && IS(field->name, "traceparent");
+    if (field->first != i || (replaced && !parent))
+      continue;
+    said = said || parent;
+    if (!put(t, comma, strlen(comma)) || !quote(t, field->name) || !PUT(t, ":") ||
+        !(parent ? quote(t, request->traceparent) : put_joined(t, fields, i)))
+      return false;
+    comma = ",";
+  }
+  if (ours && !said) {
+    if (!put(t, comma, strlen(comma)) || !PUT(t, "\"traceparent\":") || !quote(t, request->traceparent))
+      return false;
+    comma = ",";
+  }
+  if (ours && request->tracestate.len &&
+      (!put(t, comma, strlen(comma)) || !PUT(t, "\"tracestate\":") || !quote(t, request->tracestate)))
+    return false;
+  return PUT(t, "},");
+}
+
+/* All values of what is there more than once; of headers, without those that the host has replaced. */
+static bool put_repeated(struct text *t, const struct fields *fields, bool latin1, bool ours) {
+  bool some = false;
+  for (size_t i = 0; i < fields->repeats; i++) {
+    size_t first = fields->repeated[i];
+    const struct field *field = &fields->at[first];
+    if (ours && is_own(field->name))
+      continue;
+    if (!some && !(latin1 ? PUT(t, "\"multi_value_headers\":{") : PUT(t, "\"multi_value_query\":{")))
+      return false;
+    if ((some && !PUT(t, ",")) || !quote(t, field->name) || !PUT(t, ":["))
+      return false;
+    some = true;
+    for (size_t j = first; j <= field->last; j++) {
+      const struct field *each = &fields->at[j];
+      if (each->first == first && ((j > first && !PUT(t, ",")) || !PUT(t, "\"") ||
+                                   !(latin1 ? put_latin1(t, each->value) : put_escaped(t, each->value)) ||
+                                   !PUT(t, "\"")))
+        return false;
+    }
+    if (!PUT(t, "]"))
+      return false;
+  }
+  return !some || PUT(t, "},");
+}
+
+/* What escapes stand for, into ``decoded``, which has room for it. False for what is no UTF-8 then. */
+static bool unquote(struct text *decoded, struct span *text, bool plus) {
+  size_t i = 0;
+  while (i < text->len && text->at[i] != '%' && !(plus && text->at[i] == '+'))
+    i++;
+  if (i == text->len)
+    return true;
+  uint8_t *from = decoded->at + decoded->len, *to = from;
+  for (i = 0; i < text->len; i++) {
+    uint8_t c = text->at[i];
+    int high = -1, low = -1;
+    if (c == '%' && i + 2 < text->len) {
+      high = hex_digit(text->at[i + 1]);
+      low = hex_digit(text->at[i + 2]);
+    }
+    if (high >= 0 && low >= 0) {
+      *to++ = (uint8_t)(high << 4 | low);
+      i += 2;
+    } else
+      *to++ = plus && c == '+' ? ' ' : c; /* an escape that is none stays as it is */
+  }
+  *text = (struct span){from, (size_t)(to - from)};
+  decoded->len += text->len;
+  return is_ascii(*text) || is_utf8(*text);
+}
+
+static bool read_query(struct span query, struct fields *fields) {
+  decoded_query.len = 0;
+  if (!is_ascii(query) || !room(&decoded_query, query.len))
+    return false;
+  for (size_t i = 0; i < query.len;) {
+    const uint8_t *from = query.at + i, *end = memchr(from, '&', query.len - i);
+    size_t len = end ? (size_t)(end - from) : query.len - i;
+    i += len + 1;
+    if (!len)
+      continue;
+    const uint8_t *is = memchr(from, '=', len);
+    struct span name = {from, is ? (size_t)(is - from) : len};
+    struct span value = {from + name.len + 1, is ? len - name.len - 1 : 0};
+    if (!unquote(&decoded_query, &name, true) || !unquote(&decoded_query, &value, true) || !add_field(fields, name, value))
+      return false;
+  }
+  return true;
+}
+
+static bool put_query(struct text *t, const struct fields *fields) {
+  bool some = false;
+  if (!PUT(t, "\"query\":{"))
+    return false;
+  for (size_t i = 0; i < fields->count; i++) {
+    const struct field *field = &fields->at[i];
+    if (field->first != i)
+      continue;
+    if ((some && !PUT(t, ",")) || !quote(t, field->name) || !PUT(t, ":") ||
+        !quote(t, fields->at[field->last].value))
+      return false;
+    some = true;
+  }
+  return PUT(t, "},");
+}
+
+/* Of a route: text, or a number that a convertor has made. */
+static bool put_param(struct text *t, PyObject *value) {
+  struct span text;
+  PyObject *type = PyObject_Type(value);
+  bool number = type == &PyLong_Type || type == &PyFloat_Type;
+  Py_DecRef(type);
+  if (!number)
+    return of_str(value, &text) && quote(t, text);
+  PyObject *made = PyObject_Str(value);
+  bool ok = made && of_str(made, &text) && quote(t, text);
+  drop(made);
+  return ok;
+}
+
+static bool put_params(struct text *t, PyObject *params) {
+  ssize_t at = 0;
+  PyObject *key, *value;
+  if (PyDict_Size(params) < 0 || !PUT(t, "\"params\":{"))
+    return false;
+  for (bool more = false; PyDict_Next(params, &at, &key, &value); more = true) {
+    struct span name;
+    if (!of_str(key, &name) || (more && !PUT(t, ",")) || !quote(t, name) || !PUT(t, ":") || !put_param(t, value))
+      return false;
+  }
+  return PUT(t, "},");
+}
+
+/* A name or IPv4 address, and perhaps a port up to 64999. */
+static bool plain_host(struct span host) {
+  const uint8_t *colon = memchr(host.at, ':', host.len);
+  struct span name = {host.at, colon ? (size_t)(colon - host.at) : host.len};
+  if (!name.len || !all(name, IN_HOST))
+    return false;
+  if (!colon)
+    return true;
+  size_t digits = host.len - name.len - 1;
+  long port = 0;
+  for (size_t i = 1; i <= digits; i++) {
+    if (digits > 5 || colon[i] < '0' || colon[i] > '9')
+      return false;
+    port = port * 10 + colon[i] - '0';
+  }
+  return digits && port < 65000 && (digits < 5 || colon[1] != '0');
+}
+
+/* The path as it was sent. */
+static bool read_raw_path(PyObject *scope, struct span *raw) {
+  struct span path, meant;
+  PyObject *path_is = PyDict_GetItemWithError(scope, keys.path);
+  if (!path_is || !of_str(path_is, &path) || !path.len || path.at[0] != '/')
+    return false;
+  PyObject *raw_is = PyDict_GetItemWithError(scope, keys.raw_path);
+  if (PyErr_Occurred() || (raw_is && raw_is != Py_None && !of_bytes(raw_is, raw)))
+    return false;
+  if (!raw_is || raw_is == Py_None || !raw->len) {
+    *raw = path;
+    return all(path, IN_PATH);
+  }
+  if (raw->at[0] != '/' || !is_ascii(*raw) || memchr(raw->at, '?', raw->len))
+    return false;
+  meant = *raw;
+  decoded_path.len = 0;
+  return same(*raw, path) ||
+         (room(&decoded_path, raw->len) && unquote(&decoded_path, &meant, false) && same(meant, path));
+}
+
+static bool put_url(struct text *t, PyObject *scope, struct span host, struct span query) {
+  PyObject *scheme_is = PyDict_GetItemWithError(scope, keys.scheme);
+  struct span scheme = {(const uint8_t *)"http", 4}, raw;
+  if (PyErr_Occurred() || (scheme_is && !of_str(scheme_is, &scheme)))
+    return false;
+  if (!read_raw_path(scope, &raw) || !host.at || !plain_host(host) || !all(scheme, IN_HOST))
+    return false;
+  return PUT(t, "\"url\":\"") && put(t, scheme.at, scheme.len) && PUT(t, "://") && put(t, host.at, host.len) &&
+         put_escaped(t, raw) && (!query.len || (PUT(t, "?") && put_escaped(t, query))) && PUT(t, "\",");
+}
+
+static size_t characters(struct span text) {
+  size_t count = 0;
+  for (size_t i = 0; i < text.len; i++)
+    count += (text.at[i] & 0xc0) != 0x80;
+  return count;
+}
+
+/* At most LARGEST bytes, which takes a few milliseconds at worst; more are read in a thread. */
+static bool put_body(struct text *t, struct span body) {
+  if (body.len > LARGEST)
+    return false;
+  if (!body.len)
+    return PUT(t, "\"body\":null,\"is_base64_encoded\":false,");
+  size_t before = t->len;
+  if (is_ascii(body) || is_utf8(body)) {
+    if (!PUT(t, "\"body\":") || !quote(t, body))
+      return false;
+    size_t escapes = t->len - before - sizeof "\"body\":" - 1 - body.len;
+    /* EdgeProtocol.encode(): base64 is shorter. */
+    if (body.len <= LARGE || escapes <= LARGE || characters(body) <= LARGE || escapes <= characters(body))
+      return PUT(t, ",\"is_base64_encoded\":false,");
+    t->len = before;
+  }
+  return PUT(t, "\"body\":\"") && put_base64(t, body) && PUT(t, "\",\"is_base64_encoded\":true,");
+}
+
+static bool make_id(struct request *request, struct span given) {
+  if (given.len && given.len <= MAX_ID && all(given, IN_ID) && !strchr("._:-", given.at[0])) {
+    memcpy(request->id, given.at, request->id_len = given.len);
+    return true;
+  }
+  uint8_t random[16];
+  if (!draw(random, sizeof random))
+    return false;
+  for (int i = 0; i < 16; i++) {
+    request->id[2 * i] = (uint8_t)"0123456789abcdef"[random[i] >> 4];
+    request->id[2 * i + 1] = (uint8_t)"0123456789abcdef"[random[i] & 15];
+  }
+  request->id_len = 32;
+  return true;
+}
+
+/* The end of the message. The suffix says that there is no trace. */
+static bool put_context(struct text *t, const struct fast_path *q, struct request *request,
+                        const struct fields *headers) {
+  static const char none[] = "\"traceparent\":null,\"tracestate\":null}}";
+  if (!PUT(t, "\"context\":{\"request_id\":\"") || !put(t, request->id, request->id_len) ||
+      !PUT(t, "\",\"region\":") || !quote(t, request->region))
+    return false;
+  bool ours = request->traceparent.len;
+  struct span trace = request->traceparent;
+  if (!ours && (!one_value(headers, "traceparent", &trace) || !is_traceparent(trace)))
+    return put(t, q->suffix, q->suffix_len);
+  request->told = trace;
+  if (!put(t, q->suffix, q->suffix_len - (sizeof none - 1)) || !PUT(t, "\"traceparent\":") || !quote(t, trace) ||
+      !PUT(t, ",\"tracestate\":"))
+    return false;
+  size_t state = 0;
+  while (state < headers->count && !IS(headers->at[state].name, "tracestate"))
+    state++;
+  bool some = ours ? request->tracestate.len : state < headers->count;
+  return (some ? ours ? quote(t, request->tracestate) : put_joined(t, headers, state) : PUT(t, "null")) && PUT(t, "}}");
+}
+
+/* What the guest reads on stdin. */
+bool put_message(struct text *t, const struct fast_path *q, struct request *request) {
+  struct span method, query = {NULL, 0}, host = {NULL, 0}, given = {NULL, 0};
+  static struct fields headers, keys_of_query;
+  headers.count = headers.repeats = keys_of_query.count = keys_of_query.repeats = 0;
+  PyObject *method_is = PyDict_GetItemWithError(request->scope, keys.method);
+  PyObject *headers_are = PyDict_GetItemWithError(request->scope, keys.headers);
+  PyObject *query_is = PyDict_GetItemWithError(request->scope, keys.query_string);
+  if (!method_is || !headers_are || !of_str(method_is, &method) || (query_is && !of_bytes(query_is, &query)) ||
+      !read_headers(headers_are, &headers) || !one_value(&headers, "host", &host))
+    return false;
+  if (!one_value(&headers, "x-request-id", &given))
+    given.len = 0;
+  request->told.len = 0;
+  request->head = IS(method, "HEAD");
+  bool ours = request->traceparent.len;
+  return PUT(t, "{\"path\":") && quote(t, request->path) && PUT(t, ",\"method\":") && quote(t, method) &&
+         PUT(t, ",") && put_headers(t, &headers, request) && read_query(query, &keys_of_query) &&
+         put_query(t, &keys_of_query) && put_body(t, request->body) && put_params(t, request->params) &&
+         put_url(t, request->scope, host, query) && put_repeated(t, &headers, true, ours) &&
+         put_repeated(t, &keys_of_query, false, false) && make_id(request, given) &&
+         put_context(t, q, request, &headers);
+}
+
+/* layout.strings() of what is the same for all requests, and of the two or three that are not. */
+bool put_environ(struct text *t, const struct fast_path *q, const struct request *request) {
+  static const char id[] = "EDGE_REQUEST_ID=", place[] = "EDGE_REGION=", trace[] = "TRACEPARENT=";
+  bool traced = request->told.len;
+  uint32_t second = q->environ_len + (uint32_t)(sizeof id + request->id_len);
+  uint32_t third = second + (uint32_t)(sizeof place + request->region.len);
+  uint32_t end = third + (traced ? (uint32_t)(sizeof trace + request->told.len) : 0);
+  uint32_t head[] = {q->variables + 2 + traced, end}, more[] = {q->environ_len, second, third};
+  return put(t, head, sizeof head) && put(t, q->offsets, q->variables * sizeof(uint32_t)) &&
+         put(t, more, (2 + traced) * sizeof *more) && put(t, q->environ, q->environ_len) &&
+         put(t, id, sizeof id - 1) && put(t, request->id, request->id_len) && put(t, "", 1) &&
+         put(t, place, sizeof place - 1) && put(t, request->region.at, request->region.len) && put(t, "", 1) &&
+         (!traced || (put(t, trace, sizeof trace - 1) && put(t, request->told.at, request->told.len) && put(t, "", 1)));
+}
+
+/* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */
+PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
+  (void)self;
+  if (count != 3 || !ready())
+    return none();
+  ssize_t limit = PyLong_AsSsize_t(args[1]), most = PyLong_AsSsize_t(args[2]);
+  PyObject *headers = PyDict_GetItemWithError(args[0], keys.headers);
+  PyObject *path = PyDict_GetItemWithError(args[0], keys.path);
+  PyObject *query_is = PyDict_GetItemWithError(args[0], keys.query_string);
+  PyObject *version_is = PyDict_GetItemWithError(args[0], keys.http_version);
+  PyObject *method_is = PyDict_GetItemWithError(args[0], keys.method);
+  struct span query = {NULL, 0}, version = {NULL, 0}, method;
+  if (!headers || !method_is || !of_str(method_is, &method) || !path ||
+      (query_is && !of_bytes(query_is, &query)) || (version_is && !of_str(version_is, &version)))
+    return none();
+  ssize_t fields = PyList_Size(headers), total = PyUnicode_GetLength(path);
+  if (fields < 0 || total < 0 || limit < 0)
+    return none();
+  total += (ssize_t)query.len;
+  bool announced = IS(version, "1.1") || IS(version, "1.0");
+  bool found = !announced || !(IS(method, "GET") || IS(method, "HEAD"));
+  for (ssize_t i = 0; i < fields; i++) {
+    struct span name, value;
+    if (!of_header(headers, i, &name, &value))
+      return none();
+    total += (ssize_t)(name.len + value.len);
+    if (IS(name, "transfer-encoding"))
+      found = true;
+    if (IS(name, "content-length")) {
+      ssize_t size = 0;
+      if (!value.len || value.len > 18)
+        return none();
+      for (size_t j = 0; j < value.len; j++) {
+        if (value.at[j] < '0' || value.at[j] > '9')
+          return none();
+        size = size * 10 + value.at[j] - '0';
+      }
+      if (size > limit)
+        return none();
+      found = found || size;
+    }
+  }
+  return total > most ? none() : PyBool_FromLong(found);
+}

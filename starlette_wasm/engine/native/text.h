@@ -1,0 +1,165 @@
+/* Text as fast_path.c, request.c and answer.c read and write it. All of it with the GIL held. */
+
+#ifndef TEXT_H
+#define TEXT_H
+
+#include "native.h"
+#include "python_abi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 1 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
+
+struct span {
+  const uint8_t *at;
+  size_t len;
+};
+
+#define IS(span, text) ((span).len == sizeof(text) - 1 && !memcmp((span).at, text, sizeof(text) - 1))
+
+/* Text that is being written. */
+struct text {
+  uint8_t *at;
+  size_t len, cap;
+};
+
+/* Names, values and how often each is there: headers, or keys of a query. */
+struct field {
+  struct span name, value;
+  uint8_t first, last, count; /* the first of this name, and of that one the last and how many */
+};
+struct fields {
+  struct field at[MAX_FIELDS];
+  uint8_t repeated[MAX_FIELDS]; /* the first of each name that is there more than once, by where its second one is */
+  size_t count, repeats;
+};
+
+enum { TOKEN = 1, IN_PATH = 2, IN_HOST = 4, IN_ID = 8, IN_VALUE = 16, UPPER = 32 };
+
+#pragma GCC visibility push(hidden)
+
+extern uint8_t kinds[256]; /* bits for each byte, filled in by the first ready() */
+
+struct keys {
+  PyObject *method, *headers, *path, *query_string, *http_version, *raw_path, *scheme;
+};
+extern struct keys keys;
+struct names {
+  PyObject *content_type, *content_length, *request_id;
+};
+extern struct names names;
+
+bool ready(void);
+bool grow(struct text *t, size_t more);
+void let_go(struct text *t);
+bool put_escaped(struct text *t, struct span text);
+bool put_latin1(struct text *t, struct span text);
+bool put_base64(struct text *t, struct span data);
+ssize_t unbase64(uint8_t *to, struct span text);
+int hex_digit(uint8_t c);
+bool is_ascii(struct span text);
+bool is_utf8(struct span text);
+bool add_field(struct fields *f, struct span name, struct span value);
+bool draw(uint8_t *to, size_t len);
+
+/* request.c */
+struct request {
+  struct span path, body, region;
+  struct span traceparent, tracestate; /* of a span of the host, or empty */
+  struct span told;                    /* the traceparent that the guest gets, or empty */
+  PyObject *scope, *params;
+  bool head;          /* whether the method is HEAD */
+  uint8_t id[MAX_ID]; /* of the request */
+  size_t id_len;
+};
+bool put_message(struct text *t, const struct fast_path *q, struct request *request);
+bool put_environ(struct text *t, const struct fast_path *q, const struct request *request);
+PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
+
+/* answer.c */
+PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
+                 void *left);
+
+#pragma GCC visibility pop
+
+static inline bool all(struct span text, uint8_t kind) {
+  for (size_t i = 0; i < text.len; i++)
+    if (!(kinds[text.at[i]] & kind))
+      return false;
+  return true;
+}
+
+static inline bool same(struct span a, struct span b) { return a.len == b.len && !memcmp(a.at, b.at, a.len); }
+
+static inline bool room(struct text *t, size_t more) { return t->cap - t->len >= more || grow(t, more); }
+
+static inline bool put(struct text *t, const void *at, size_t len) {
+  if (!len)
+    return true;
+  if (!room(t, len))
+    return false;
+  memcpy(t->at + t->len, at, len);
+  t->len += len;
+  return true;
+}
+#define PUT(t, text) put(t, text, sizeof(text) - 1)
+
+/* A JSON string of what is valid UTF-8. */
+static inline bool quote(struct text *t, struct span text) {
+  return PUT(t, "\"") && put_escaped(t, text) && PUT(t, "\"");
+}
+
+static inline bool of_str(PyObject *object, struct span *found) {
+  ssize_t size = 0;
+  found->at = (const uint8_t *)PyUnicode_AsUTF8AndSize(object, &size); /* NULL for None, lone surrogates, no string */
+  found->len = (size_t)size;
+  return found->at != NULL;
+}
+
+static inline bool of_bytes(PyObject *object, struct span *found) {
+  char *at;
+  ssize_t size = 0;
+  if (!object || PyBytes_AsStringAndSize(object, &at, &size))
+    return false;
+  *found = (struct span){(uint8_t *)at, (size_t)size};
+  return true;
+}
+
+static inline void drop(PyObject *object) {
+  if (object)
+    Py_DecRef(object);
+}
+
+static inline PyObject *none(void) {
+  PyErr_Clear();
+  Py_IncRef(Py_None);
+  return Py_None;
+}
+
+/* Eight bytes at once: a bit for each byte that a JSON string cannot have as it is. The lowest bit is right, one above
+   it may be set by a borrow. */
+static inline uint64_t odd_bytes(uint64_t w) {
+  const uint64_t ones = 0x0101010101010101u, tops = ones << 7;
+  uint64_t quotes = w ^ ones * '"', slashes = w ^ ones * '\\';
+  return (((w - ones * 0x20) & ~w) | ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes)) & tops;
+}
+
+static inline bool is_odd(uint8_t c) { return c < 0x20 || c == '"' || c == '\\'; }
+
+/* How many bytes from ``at`` on a JSON string may have as they are. */
+static inline size_t plain_bytes(const uint8_t *at, const uint8_t *end) {
+  const uint8_t *from = at;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  for (uint64_t w; end - at >= 8; at += 8) {
+    memcpy(&w, at, 8);
+    if ((w = odd_bytes(w)))
+      return (size_t)(at - from) + (size_t)__builtin_ctzll(w) / 8;
+  }
+#endif
+  while (at < end && !is_odd(*at))
+    at++;
+  return (size_t)(at - from);
+}
+
+#endif
