@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +24,9 @@ from ..exceptions import CanaryConflict, ConfigError
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
+from .promoted import promoted
 
-Action = Literal["status", "start", "pause", "resume", "promote", "abort"]
+Action = Literal["status", "start", "pause", "resume", "promote", "abort", "promoted"]
 _COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")
 _WHOSE = "Whose canary; may be left out if the config has one."
 
@@ -33,10 +36,14 @@ def canary(
     function: Annotated[str | None, typer.Argument(help=_WHOSE, show_default=False)] = None,
     named: Annotated[list[str] | None, typer.Option("--function", help="The same.", show_default=False)] = None,
     full: Annotated[bool, typer.Option("--full", help="With promote: all steps at once.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="With promoted: write it into the wasm.yaml.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
     """Show canaries, or move one by hand.
+
+    promoted lists what was promoted, and what the wasm.yaml is to say of it; with --write that is written: the rules
+    name the promoted version, the canary is taken out, and everything else stays as it is, comments too.
 
     What is done goes through the store of canary_url (STARLETTE_WASM_CANARY_URL), as the app's own workers do it: they
     follow within a second.
@@ -46,7 +53,14 @@ def canary(
     names = dict.fromkeys([*([] if function is None else [function]), *(named or ())])
     if len(names) > 1:
         raise typer.BadParameter(f"one function at a time: {' or '.join(names)}")
-    rows = asyncio.run(_run(action, config, next(iter(names), None), full=full))
+    wanted = next(iter(names), None)
+    if action == "promoted":
+        if wanted and wanted.endswith((".yaml", ".yml")):  # no name of a function has a dot
+            config, wanted = Path(wanted), None
+        rows = asyncio.run(_promoted(config, wanted, write=write))
+        output.show_rows(rows, json=json, empty=f"no canary of {config} is promoted")
+        return
+    rows = asyncio.run(_run(action, config, wanted, full=full))
     if not json:
         rows = [{column: row.get(column, "") for column in _COLUMNS} for row in rows]
     output.show_rows(rows, json=json, empty=in_order(config, "canaries"))
@@ -55,15 +69,31 @@ def canary(
 async def _run(action: Action, config: Path, function: str | None, *, full: bool) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
     canaries = load_config(config).canaries
-    url = load_settings().canary_url
-    # To look makes no file. Nothing but the start of a rollout can be done if there is none.
-    store = open_store(url if action == "start" else without_making(url, KEY))
-    await store.open()
-    try:
+    async with _opened(making=action == "start") as (store, url):
         if action != "status":
             await _act(ManualControl(store, _one(canaries, config, function)), action, full=full)
         wanted = (canary for canary in canaries if function in (None, canary.function_name))
-        return [await _row(store, canary, without_secrets(url)) for canary in wanted]
+        return [await _row(store, canary, url) for canary in wanted]
+
+
+async def _promoted(config: Path, function: str | None, *, write: bool) -> list[dict[str, Any]]:
+    """Raises ConfigError and CanaryConflict."""
+    loaded = load_config(config)
+    if function is not None:
+        _one(loaded.canaries, config, function)
+    async with _opened(making=False) as (store, _):
+        return await promoted(store, config, loaded, function, write=write)
+
+
+@asynccontextmanager
+async def _opened(*, making: bool) -> AsyncIterator[tuple[Store, str]]:
+    """Give the store of canary_url, and the URL to show; ``making``: a file that is not there is made."""
+    url = load_settings().canary_url
+    # To look makes no file. Nothing but the start of a rollout can be done if there is none.
+    store = open_store(url if making else without_making(url, KEY))
+    await store.open()
+    try:
+        yield store, without_secrets(url)
     except CanaryConflict as error:
         hint = f"{error.hint}; this is by {without_secrets(url)}, STARLETTE_WASM_CANARY_URL names another store"
         raise CanaryConflict(error.function, error.problem, hint) from None

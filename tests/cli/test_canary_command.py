@@ -14,6 +14,7 @@ from apps import add_constant, config_file, eventually, run, settings
 from starlette_wasm import WasmRuntime
 from starlette_wasm.capabilities.backends import without_secrets
 from starlette_wasm.cli.main import main
+from starlette_wasm.config.router import load_config
 
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 1.0}
 
@@ -134,3 +135,57 @@ def test_a_store_that_cannot_be_reached_names_the_setting(
     monkeypatch.setenv("STARLETTE_WASM_CANARY_URL", "redis://127.0.0.1:1/0")
     assert main(["canary", "--config", str(file)]) == 1
     assert "canary_url: canary store is not available" in capsys.readouterr().err
+
+
+def test_what_was_promoted_is_written_into_the_config(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"# the shop\n{file.read_text()}# the end\n"
+    file.write_text(text)
+
+    async def app() -> None:
+        async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:
+            await runtime.canaries.promote("f")
+
+    run(app())
+    assert main(["canary", "promoted", "--config", str(file)]) == 0
+    assert f"no canary of {file} is promoted" in capsys.readouterr().out
+    assert main(["canary", "promoted", "f", "--config", str(file)]) == 1
+    assert "it is running, and not promoted" in capsys.readouterr().err
+    canary(capsys, file, "promote", "--full")
+    assert canary(capsys, file, "promoted")["written"] is False
+    assert file.read_text() == text
+    assert main(["canary", "promoted", "--write", str(file), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["function"], row["version"], row["written"]) == ("f", "2", True)
+    written = file.read_text()
+    assert written.startswith("# the shop\n")
+    assert written.endswith("# the end\n")
+    assert load_config(file).canaries == []
+
+
+def test_another_module_than_the_promoted_one_is_not_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def app() -> None:
+        async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:
+            await runtime.canaries.promote("f", full=True)
+
+    run(app())
+    module = file.parent / "functions/f/v2/f.wasm"
+    module.write_bytes(module.read_bytes() + b"\0\1\0")
+    assert main(["canary", "promoted", "--write", "--config", str(file)]) == 1
+    assert "has another module as f v2" in capsys.readouterr().err
+    assert load_config(file).canaries
+
+
+def test_the_config_is_written_only_if_it_may_be(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def app() -> None:
+        async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:
+            await runtime.canaries.promote("f", full=True)
+
+    def refuse(*given: Any, **more: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    run(app())
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    assert main(["canary", "promoted", "--write", "--config", str(file)]) == 1
+    assert "cannot be written: Read-only file system" in capsys.readouterr().err
