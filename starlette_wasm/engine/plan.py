@@ -83,7 +83,7 @@ class Plan:
         """Whether guests may wait for a disk, or for one instruction on much memory. Nothing of them is on the loop."""
         self.template = self.make_template(0, 0, NO_KEY)
         self.memory = PlanState(
-            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES),
+            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES, hash(self.tenant)),
             *(self.environ_at, limits.stdout, limits.stderr, module.min_pages),
         )
         """What invoke.c knows of it; its ``cpu_score`` is that of loop_time.py."""

@@ -14,6 +14,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 from typing import Any, BinaryIO, TypedDict
 
 from ..engine import capi
@@ -47,8 +48,9 @@ def serve(engine: int, cpu_s: int, requests: BinaryIO, answers: BinaryIO) -> Non
     while head := requests.read(REQUEST.size):
         (size,) = REQUEST.unpack(head)
         _limit_cpu(cpu_s)
+        begin = time.process_time()
         meta, code = _compile(engine, requests.read(size))
-        text = json.dumps(meta).encode()
+        text = json.dumps({**meta, "cpu_s": time.process_time() - begin}).encode()
         answers.write(ANSWER.pack(len(text), len(code)))
         answers.write(text)
         answers.write(code)

@@ -47,6 +47,11 @@ class CompileLimits:
     module: int = 64 << 20
     """Bytes of the module."""
 
+    @property
+    def function_cpu_s(self) -> int:
+        """Seconds of CPU time for all versions of one function together, in one load."""
+        return 10 * self.cpu_s
+
 
 class CompilerError(Exception):
     """A module was not compiled, though nothing is known to be wrong with it. ``hint`` is what to do."""
@@ -66,12 +71,15 @@ class Compiler:
         self._stop = stop or CancellationToken()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
+        self.cpu_s = 0.0
+        """Seconds of CPU time that the last module took; the limit, if its process has not told."""
 
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
         """Code for an engine with this ``pooled``, and what the host must know of the module.
 
         Raises InvalidModuleError, UnsupportedModuleError, CompilerError and Stopped.
         """
+        self.cpu_s = 0.0
         self._stop.check()
         process = self._process = self._process or self._start()
         self._late = False
@@ -81,12 +89,14 @@ class Compiler:
         try:
             meta, code = self._exchange(process, guest)
         except (OSError, EOFError):
+            self.cpu_s = float(self._limits.cpu_s)
             failure = self._failure(process)
             self._stop.check()
             raise failure from None
         finally:
             timer.cancel()
             timer.join()
+        self.cpu_s = meta["cpu_s"]
         if self._late:  # it was killed just as it had answered
             self.close()
         if "invalid" in meta:

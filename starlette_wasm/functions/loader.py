@@ -21,6 +21,7 @@ from ..sync.backoff import Backoff
 from .aot import MOST_BYTES, AotCache, CacheError
 from .cancellation import CancellationToken
 from .catalog import Catalog, FunctionSource
+from .compile_shares import CompileQueue, CpuBudget
 from .compiler import CompileLimits, Compiler, CompilerError
 from .recognise import recognise
 
@@ -82,13 +83,14 @@ def load_all(
 ) -> dict[tuple[str, str], LoadedFunction]:
     """All of them side by side, with progress in the log; the first error is raised when all have ended.
 
+    Functions share the threads, each of which has one compile process, and each has a budget of CPU time.
     ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The
     modules of ``known``, which are functions of the same engine by their digest, are not compiled again. ``stop`` ends
     it early, with Stopped. What is wrong in a catalog that leaves out what is bad, is left out there.
     """
     known = known or {}
     catalog = sources if isinstance(sources, Catalog) and sources.leave_out else None
-    sources = in_turn(sources)
+    sources = tuple(sources)
     loaded: dict[tuple[str, str], LoadedFunction] = {}
     errors: list[tuple[FunctionSource, ModuleLoadError]] = []
     count = itertools.count(1)
@@ -110,7 +112,9 @@ def load_all(
         _Loader(engine, cache, limits, circuit, known, stop) as loader,
         ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
     ):
-        list(pool.map(one, sources))
+        queue = CompileQueue(sources, most)
+        for thread in [pool.submit(queue.work, one) for _ in range(most)]:
+            thread.result()
     if errors and catalog is None:
         for function in loaded.values():
             if function.digest not in known:
@@ -121,14 +125,6 @@ def load_all(
             catalog.refuse(source.name, source.version, error)
     logger.info("%d functions ready in %.0f ms", len(loaded), (time.perf_counter() - begin) * 1e3)
     return loaded
-
-
-def in_turn(sources: Iterable[FunctionSource]) -> list[FunctionSource]:
-    """One version of each function, then another of each: slow versions of one wait behind those of all others."""
-    queues: dict[str, list[FunctionSource]] = {}
-    for source in sources:
-        queues.setdefault(source.name, []).append(source)
-    return [source for turn in itertools.zip_longest(*queues.values()) for source in turn if source is not None]
 
 
 class _Loader:
@@ -149,6 +145,7 @@ class _Loader:
         self._cache = cache
         self._limits = limits or CompileLimits()
         self._circuit = Backoff() if circuit is None else circuit
+        self._budget = CpuBudget(self._limits.function_cpu_s)
         self._idle: list[Compiler] = []
         self._turns: dict[str, threading.Lock] = {}
         self._compiled = False
@@ -188,10 +185,11 @@ class _Loader:
                 return LoadedFunction(source, Module.load(engine, *stored), digest, len(guest), True)
             except (InvalidModuleError, UnsupportedModuleError) as error:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
+        self._budget.check(source)
         begin = time.time_ns()
         self._circuit.check(source.file, digest)
         try:
-            module, code = self._compile(source.file, guest)
+            module, code = self._compile(source, guest)
         except ModuleLoadError as error:
             pause = self._circuit.failed(source.file, error, digest)
             logger.info("%s is not compiled again within %.0f s", source, pause)
@@ -218,7 +216,8 @@ class _Loader:
             )
         return guest
 
-    def _compile(self, file: Path, guest: bytes) -> tuple[Module, bytes]:
+    def _compile(self, source: FunctionSource, guest: bytes) -> tuple[Module, bytes]:
+        file = source.file
         compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits, self._stop)
         try:
             code, facts = compiler.compile(guest)
@@ -233,4 +232,5 @@ class _Loader:
         except CompilerError as error:
             raise CompileError(error.problem, file=file, hint=error.hint) from None
         finally:
+            self._budget.spend(source, compiler.cpu_s)
             self._idle.append(compiler)

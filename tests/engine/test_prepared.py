@@ -7,7 +7,7 @@ import gc
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
@@ -44,8 +44,8 @@ def fresh_engine(max_instances: int = 3) -> Engine:
     return Engine.shared(EngineConfig(max_instances=max_instances, clock_resolution_ns=1_000_000 + next(_numbers)))
 
 
-def fast_path(engine: Engine, guest: str = COUNTS) -> FastPath:
-    plan = Plan(Module.compile(engine, capi.assemble(guest)), Limits())
+def fast_path(engine: Engine, guest: str = COUNTS, tenant: Hashable = None) -> FastPath:
+    plan = Plan(Module.compile(engine, capi.assemble(guest)), Limits(), tenant=tenant)
     return FastPath(plan, EdgeProtocol().end("f", "1", 5000), ())
 
 
@@ -177,6 +177,62 @@ def test_the_one_not_used_for_long_makes_room() -> None:
         slots = [each._memory.slot for each in more]
         assert all(slots)
         assert all(each._memory.slot for each in asked[8:])
+
+    run(main)
+
+
+def slots(asked: list[FastPath]) -> int:
+    return sum(bool(each._memory.slot) for each in asked)
+
+
+async def in_turn(*asked: FastPath) -> None:
+    for each in asked:
+        ask(each)
+        await swept()
+
+
+def test_one_tenant_takes_no_places_from_another() -> None:
+    engine = fresh_engine(PREPARED)
+    many = [fast_path(engine, tenant=("many", "p")) for _ in range(2 * PREPARED)]
+    one = fast_path(engine, tenant=("one", "p"))
+
+    async def main() -> None:
+        await in_turn(*many)
+        assert slots(many) == PREPARED  # as long as nobody else wants them
+        ask(one)
+        await in_turn(one)
+        for _ in range(4):
+            await in_turn(*many)
+            assert one._memory.slot
+            assert one._memory.ready.store
+        assert slots(many) == PREPARED - 1
+        ask(one)
+
+    run(main)
+
+
+def test_tenants_come_to_have_equally_many_places() -> None:
+    engine = fresh_engine(PREPARED)
+    tenants = [[fast_path(engine, tenant=name) for _ in range(PREPARED // 2)] for name in "abcd"]
+
+    async def main() -> None:
+        for _ in range(6):
+            for asked in tenants:
+                await in_turn(*asked)
+        assert [slots(asked) for asked in tenants] == [PREPARED // 4] * 4
+
+    run(main)
+
+
+def test_more_tenants_than_places_take_turns() -> None:
+    engine = fresh_engine(PREPARED)
+    tenants = [fast_path(engine, tenant=number) for number in range(PREPARED + 2)]
+
+    async def main() -> None:
+        for _ in range(3):
+            await in_turn(*tenants)
+        assert slots(tenants) == PREPARED
+        assert tenants[-1]._memory.slot
 
     run(main)
 

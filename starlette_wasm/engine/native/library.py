@@ -101,6 +101,7 @@ class PlanState(Structure):
         ("bound", c_int64),
         ("table_elements", c_int64),
         ("tables", c_int64),
+        ("tenant", c_uint64),
         ("environ_at", c_uint32),
         ("out_cap", c_uint32),
         ("err_cap", c_uint32),

@@ -53,6 +53,7 @@ struct engine {
 struct plan {
   void *engine, *pre;
   int64_t bound, table_elements, tables;
+  uint64_t tenant; /* a hash of Plan.tenant */
   uint32_t environ_at, out_cap, err_cap;
   uint32_t pages; /* of the guest's memory, at first */
   uint32_t cpu_score; /* microseconds, see loop_time.py */

@@ -1,8 +1,8 @@
 /* Instances that are made before the request that they are for comes, and stores that are deleted after its answer has
    gone out: both while the event loop has nothing else to do. Each is used for one request, as ever.
 
-   What asked last has one prepared, if it asks often; PREPARED functions have one, or as many as guests may be
-   alive. All of it with the GIL held. The pool has room for them beside the guests. */
+   What asked last has one prepared, if it asks often; PREPARED targets have one, or as many as guests may be alive,
+   and tenants share those. All of it with the GIL held. The pool has room for them beside the guests. */
 
 #include "native.h"
 
@@ -50,21 +50,49 @@ static void empty(struct fast_path *q) {
     delete_store(store);
 }
 
-/* A place among the prepared, of one that was not used for the longest time, or nearly. */
-static void find_slot(struct engine *e, struct fast_path *q) {
+static uint32_t held(const struct engine *e, uint64_t tenant) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < e->slots; i++)
+    count += e->prepared[i] && e->prepared[i]->plan->tenant == tenant;
+  return count;
+}
+
+/* How many places a tenant must have for one of them to go to ``q``: as many as the one with the most, if that is two
+   more than q's has, or q's has none. Else 0: then one of q's own goes. So none is taken from who has less. */
+static uint32_t givers(const struct engine *e, const struct fast_path *q) {
+  uint32_t most = 0, own = held(e, q->plan->tenant);
+  for (uint32_t i = 0; i < e->slots; i++) {
+    uint32_t count = held(e, e->prepared[i]->plan->tenant);
+    most = count > most ? count : most;
+  }
+  return own && most < own + 2 ? 0 : most;
+}
+
+/* Which place ``q`` gets: one that is free, or of a giver that was not used for the longest time, or nearly. */
+static uint32_t choose_slot(struct engine *e, const struct fast_path *q) {
+  for (uint32_t i = 0; i < e->slots; i++)
+    if (!e->prepared[i])
+      return i;
+  uint32_t most = givers(e, q);
   for (;;) {
     uint32_t at = e->clock_hand++ % e->slots;
     struct fast_path *other = e->prepared[at];
-    if (other && other->used) {
-      other->used = false;
+    uint64_t tenant = other->plan->tenant;
+    if (most ? held(e, tenant) < most : tenant != q->plan->tenant)
       continue;
-    }
-    if (other)
-      swasm_forget_fast_path(other);
-    e->prepared[at] = q;
-    q->slot = at + 1;
-    return;
+    if (!other->used)
+      return at;
+    other->used = false;
   }
+}
+
+/* A place among the prepared. Tenants share them: see givers(). */
+static void find_slot(struct engine *e, struct fast_path *q) {
+  uint32_t at = choose_slot(e, q);
+  if (e->prepared[at])
+    swasm_forget_fast_path(e->prepared[at]);
+  e->prepared[at] = q;
+  q->slot = at + 1;
 }
 
 /* While nothing else is to be done. */
