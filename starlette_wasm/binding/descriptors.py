@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import resource
 
+from ..capabilities.http.sockets import SOCKETS_PART
+
 _MOST_OF_GUEST = 64
 _LEAST_OF_GUEST = 4
 _RESERVE = 4
 """One part in so many is the app's own: its sockets, and those of clients."""
 _TENANTS = 2
-"""Of the rest, one tenant may have one part in so many."""
+"""Of what outbound connections leave of the rest, one tenant may have one part in so many."""
 
 
 def raise_limit(most: int) -> int:
@@ -32,5 +34,5 @@ def of_guest(concurrency: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_OF_GUEST
-    share = (soft - soft // _RESERVE) // _TENANTS
+    share = (soft - soft // _RESERVE - soft // SOCKETS_PART) // _TENANTS
     return max(_LEAST_OF_GUEST, min(_MOST_OF_GUEST, share // concurrency))

@@ -88,7 +88,7 @@ class RedisStore:
     """Its clock is that of the Redis server."""
 
     def __init__(self, url: str) -> None:
-        self._client = RedisClient(url, what="canary store")
+        self._client = RedisClient(url, what="canary store", waiting=1 << 16)
 
     async def open(self) -> None:
         """Ask whether it lets this client in; Redis may come up later than the app."""

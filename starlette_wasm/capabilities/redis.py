@@ -8,19 +8,22 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, OutOfMemoryError, RedisError
 
 from ..exceptions import ConfigError
+from ..sync.fair_queue import NoRoom
 from ..sync.per_loop import PerLoop
 from .backends import redis_url
 from .errors import CapabilityError, Code
+from .tenant import MAX_WAITING, busy, store_slots, tenant
 
 logger = logging.getLogger("starlette_wasm")
 
-_CONNECTIONS = 50
+_CONNECTIONS = 1 << 16
+"""No bound: there are as many as slots."""
 _SECONDS = 5.0
 _CHECK_SECONDS = 2.0
 
@@ -36,16 +39,17 @@ class Script:
 class RedisClient:
     """Raises CapabilityError. A command is never sent twice, since the first may have been carried out."""
 
-    def __init__(self, url: str, *, what: str) -> None:
+    def __init__(self, url: str, *, what: str, waiting: int = MAX_WAITING) -> None:
+        """``waiting``: how many commands of one tenant may wait."""
         self._url = url
         self._what = what
+        self._slots = store_slots(waiting)
         self._clients = PerLoop(self._make, Redis.aclose)
 
     def _make(self) -> Redis:
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             redis_url(self._url),
             max_connections=_CONNECTIONS,
-            timeout=None,
             socket_timeout=_SECONDS,
             socket_connect_timeout=_SECONDS,
             retry=Retry(NoBackoff(), 0),
@@ -84,7 +88,10 @@ class RedisClient:
         client = await self._clients.get()
         execute: Callable[..., Awaitable[Any]] = client.execute_command
         try:
-            return await execute(*arguments)
+            async with self._slots.slot(tenant.get()):
+                return await execute(*arguments)
+        except NoRoom as error:
+            raise busy(self._what) from error
         except NoScriptError:
             raise
         except OutOfMemoryError as error:

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from ..exceptions import ConfigError
 from ..sync.fair_queue import FairQueue, NoRoom
 from .errors import CapabilityError, Code
-from .tenant import MAX_WAITING, tenant
+from .tenant import MAX_WAITING, busy, tenant
 
 T = TypeVar("T")
 
@@ -140,8 +140,7 @@ class Database:
         try:
             return await self._submit(work)
         except NoRoom as error:
-            message = f"{self._what} is busy: {MAX_WAITING} calls of this function wait for it"
-            raise CapabilityError(Code.UNAVAILABLE, message) from error
+            raise busy(self._what) from error
         except (sqlite3.Error, OSError) as error:
             detail = f"{self._path}: {error}; {_remedy(error)}"
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:

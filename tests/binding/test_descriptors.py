@@ -28,7 +28,7 @@ def test_the_soft_limit_is_raised_and_never_lowered(limit: int) -> None:
 def test_a_tenant_leaves_files_to_others_and_the_app(limit: int) -> None:
     for concurrency in (1, 4, 16, 48):
         assert 4 <= of_guest(concurrency) <= 64
-        assert concurrency * of_guest(concurrency) <= 1024 * 3 // 8
+        assert concurrency * of_guest(concurrency) <= 1024 // 4
     raise_limit(65_536)
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 11_000:
         assert of_guest(64) == 64

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import h11
 import httpx
 
+from ...sync.fair_queue import NoRoom
 from ...sync.own_thread import in_own_thread
 from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
@@ -20,6 +21,7 @@ from .exchange import RequestTelemetry
 from .messages import Request
 from .pace import Pace
 from .pool import Origin, Pool
+from .sockets import sockets
 from .url import Url
 from .wire import Wire
 
@@ -87,7 +89,7 @@ class Client:
                 return origin, wire
             try:
                 async with asyncio.timeout(None if last else _NEXT_ADDRESS_SECONDS):
-                    return origin, await self._open(url, address)
+                    return origin, await self._open(pool, tenant, url, address)
             except ssl.SSLError as error:
                 raise _no_tls(url, error) from None
             except OSError as error:  # TimeoutError is one
@@ -95,8 +97,20 @@ class Client:
                     raise _no_connection(url, error) from None
         raise AssertionError("no address")
 
-    async def _open(self, url: Url, address: str) -> Wire:
-        return await Wire.open(address, url.port, self._ssl_context if url.scheme == "https" else None, url.host)
+    async def _open(self, pool: Pool, tenant: Hashable, url: Url, address: str) -> Wire:
+        pool.make_room(tenant)
+        try:
+            release = await sockets.take(tenant)
+        except NoRoom as error:
+            raise CapabilityError(Code.CONNECT_FAILED, f"cannot connect to {url.host}: {error}") from None
+        tls = self._ssl_context if url.scheme == "https" else None
+        try:
+            wire = await Wire.open(address, url.port, tls, url.host)
+        except BaseException:
+            release()
+            raise
+        wire.on_close = release
+        return wire
 
 
 def _no_tls(url: Url, error: ssl.SSLError) -> CapabilityError:

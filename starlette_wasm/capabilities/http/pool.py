@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 
+from .sockets import sockets
 from .wire import Wire
 
 MOST_IDLE = 256
@@ -46,6 +47,13 @@ class Pool:
             self._evict(tenant)
         elif len(self) > MOST_IDLE:
             self._evict(max(self._idle, key=lambda each: len(self._idle[each])))
+
+    def make_room(self, tenant: Hashable) -> None:
+        """Close an idle connection if the tenant's next one would have to wait for a descriptor."""
+        if sockets.is_free(tenant) or not self._idle:
+            return
+        own = tenant in self._idle and not sockets.has_share_left(tenant)
+        self._evict(tenant if own else max(self._idle, key=lambda each: len(self._idle[each])))
 
     def keep(self, tenants: Collection[Hashable]) -> None:
         """Close the connections of all others."""

@@ -26,6 +26,8 @@ class Wire(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._gone: Callable[[Wire], None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self.on_close: Callable[[], None] | None = None
+        """Called once, when it is closed."""
 
     @classmethod
     async def open(cls, address: str, port: int, tls: ssl.SSLContext | None, name: str) -> Wire:
@@ -124,6 +126,9 @@ class Wire(asyncio.Protocol):
         self.wake()
         self._ended = True
         self._transport.abort()
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None
         if on_disconnect is not None:
             on_disconnect(self)
 

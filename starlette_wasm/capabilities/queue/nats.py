@@ -14,10 +14,12 @@ from collections.abc import Mapping
 import nats
 from nats.aio.client import Client
 from nats.errors import Error
-from nats.js.api import StreamConfig
+from nats.js.api import PubAck, StreamConfig
 
+from ...sync.fair_queue import NoRoom
 from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
+from ..tenant import busy, store_slots, tenant
 
 ATTRIBUTES = "Starlette-Wasm-Attributes"
 _SECONDS = 5
@@ -77,6 +79,7 @@ class NatsQueue:
     def __init__(self, url: str, *, prefix: str, max_length: int) -> None:
         self._prefix = f"{prefix}.queue."
         self._stream = f"{prefix}-queue"
+        self._slots = store_slots()
         stream = StreamConfig(name=self._stream, subjects=[f"{self._prefix}>"], max_msgs_per_subject=max_length)
         self._connections = PerLoop(lambda: _Connection(url, stream), _Connection.close)
 
@@ -90,12 +93,16 @@ class NatsQueue:
         subject = self._prefix + _EMPTY_TOKEN.sub("%2E", queue)
         headers = {ATTRIBUTES: json.dumps(dict(attributes))}
         try:
-            client = await (await self._connections.get()).get()
-            if len(body) + len(headers[ATTRIBUTES]) + _HEAD > client.max_payload:
-                raise CapabilityError(Code.TOO_LARGE, "message too large for the queue's server (max_payload)")
-            acknowledged = await client.jetstream(timeout=_SECONDS).publish(
-                subject, body, stream=self._stream, headers=headers
-            )
+            async with self._slots.slot(tenant.get()):
+                acknowledged = await self._send(subject, body, headers)
+        except NoRoom as error:
+            raise busy("queue") from error
         except (Error, OSError, TimeoutError) as error:
             raise CapabilityError(Code.UNAVAILABLE, "queue is not available", detail=str(error)) from error
         return str(acknowledged.seq)
+
+    async def _send(self, subject: str, body: bytes, headers: dict[str, str]) -> PubAck:
+        client = await (await self._connections.get()).get()
+        if len(body) + len(headers[ATTRIBUTES]) + _HEAD > client.max_payload:
+            raise CapabilityError(Code.TOO_LARGE, "message too large for the queue's server (max_payload)")
+        return await client.jetstream(timeout=_SECONDS).publish(subject, body, stream=self._stream, headers=headers)
