@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..exceptions import WasmError
-from . import call, canary, check, compile, lock, nodes, output, pull, push, sign, sync, verify
+from . import call, canary, check, compile, gc, lock, nodes, output, pull, push, sign, sync, verify
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Try": {"call": call.call},
@@ -26,6 +26,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "lock": lock.lock,
         "sync": sync.sync,
         "verify": verify.verify,
+        "gc": gc.gc,
     },
 }
 """The commands by their names, in groups as the help shows them."""

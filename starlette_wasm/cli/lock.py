@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,13 +13,29 @@ from ..exceptions import ConfigError
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Ca, Mirror, PlainHttp, places
+from .registry import Access, Ca, Mirror, PasswordEnv, PlainHttp, places, private_key
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+    from ..registry.lockfile import Entry
+
+Push = Annotated[
+    str | None,
+    typer.Option("--push", metavar="REFERENCE", help="Publish it, for functionsSource: oci://HOST/REPOSITORY:TAG."),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option("--sign", metavar="KEY", help="With --push: PEM file of a private key; see --password-env."),
+]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing; fail if the file is not up to date.")]
 
 
 def lock(
     check: Check = False,
+    push: Push = None,
+    sign: Sign = None,
+    password_env: PasswordEnv = None,
     config: ConfigOption = DEFAULT_CONFIG,
     ca: Ca = None,
     plain_http: PlainHttp = False,
@@ -25,10 +44,10 @@ def lock(
 ) -> None:
     """Write functions.lock: every version in functionsDir, by its digest.
 
-    Commit the file: sync brings another node to it, verify compares. --ca, --plain-http and --mirror change nothing
-    here.
+    Commit the file: sync brings another node to it, verify compares. With --push it is published too, under a tag that
+    functionsSource of wasm.yaml names: nodes that run then follow it.
 
-    Example: starlette-wasm lock --check
+    Example: starlette-wasm lock --push oci://registry.example.com/shop/fleet:live
     """
     from ..registry import lockfile, transfer
 
@@ -38,5 +57,16 @@ def lock(
         lockfile.write(lock_file, entries)
     elif not lock_file.exists() or lockfile.render(entries) != lock_file.read_text(encoding="utf-8"):
         raise ConfigError("is not up to date", file=lock_file, hint="run starlette-wasm lock")
+    if push is not None:
+        key = None if sign is None else private_key(sign, password_env)
+        asyncio.run(_publish(Access(ca, plain_http, mirror or ()), push, entries, key))
     changes = [transfer.Change(entry.name, entry.version, entry.module, "locked", entry.source) for entry in entries]
     output.show_rows([change.row() for change in changes], json=json, empty=in_order(config, "functions"))
+
+
+async def _publish(access: Access, reference: str, entries: Sequence[Entry], key: PrivateKeyTypes | None) -> None:
+    from ..registry import source
+    from ..registry.reference import parse
+
+    async with access.client() as client:
+        await source.publish(client, parse(reference), entries, key)

@@ -15,7 +15,21 @@ from .table import Row, plain_table
 
 INSTALL = "python -m pip install 'starlette-wasm[cli]'"
 OTHERS = (
-    *("bench", "build", "call", "canary", "dev", "doctor", "inspect", "lock", "new", "nodes", "pipeline", "policy"),
+    *(
+        "bench",
+        "build",
+        "call",
+        "canary",
+        "dev",
+        "doctor",
+        "gc",
+        "inspect",
+        "lock",
+        "new",
+        "nodes",
+        "pipeline",
+        "policy",
+    ),
     *("pull", "push", "routes", "sign", "sync", "test", "verify"),
 )
 """The commands of the extra."""

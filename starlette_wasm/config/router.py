@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     StrictBool,
     StrictInt,
@@ -34,6 +35,21 @@ def _http_url(url: str) -> str:
     except ValueError:  # half an IPv6 address, for instance
         pass
     raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
+
+
+def _source(url: str) -> str:
+    if not url.startswith("oci://") or not url.removeprefix("oci://").partition("/")[2]:
+        raise wrong("is no place in a registry", "write such as oci://registry.example.com/shop/fleet:live")
+    return url
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+FunctionsSource = Annotated[
+    list[Annotated[StrictStr, AfterValidator(_source)]], BeforeValidator(_listed), Field(min_length=1)
+]
 
 
 class RouteRule(FileModel):
@@ -150,6 +166,15 @@ class EdgeRouterConfig(FileModel):
     require_signatures: list[Directory] | None = Field(
         default=None,
         description="PEM files of public keys: one of them must have signed every function. None: no check.",
+    )
+    functions_source: FunctionsSource | None = Field(
+        default=None, description="Where functions come from: oci://HOST/REPOSITORY[:TAG], or a list. None: nowhere."
+    )
+    functions_poll_seconds: float = Field(
+        default=30, ge=1, le=86_400, allow_inf_nan=False, strict=True, description="How often functionsSource is asked."
+    )
+    keep_versions: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
+        default=3, description="Of a repository in functionsSource, how many of the highest versions are kept."
     )
     policies_dir: Directory | None = Field(default=None, description="Folder of further policies.")
     rules: list[RouteRule] = Field(default=[])

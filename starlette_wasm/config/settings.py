@@ -172,6 +172,12 @@ class WasmSettings(BaseSettings):
         le=1 << 20,
         description="How far the soft limit on open files is raised at start, where the hard one allows it. 0: not.",
     )
+    registry_plain_http: bool = Field(
+        default=False, description="Whether functionsSource may be read without TLS from other machines."
+    )
+    registry_ca: Path | None = Field(
+        default=None, description="File of certificates that functionsSource is checked by, beside the system's."
+    )
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     def __init__(self, **given: Any) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 from ..config.names import is_function_name, is_version, version_key
 from .errors import RegistryError
-from .reference import is_digest, parse
+from .reference import is_digest
+from .reference import parse as parse_reference
 
 NAME = "functions.lock"
-_MOST_BYTES = 4 << 20
+MOST_BYTES = 4 << 20
 _HEADER = "# Written by starlette-wasm lock. Which versions of functions a node serves, by digest.\nversion = 1\n"
 _KEYS = {"name", "version", "module", "source", "manifest", "signed-by"}
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
@@ -49,29 +50,35 @@ def read(file: Path) -> list[Entry]:
     """Read a lock file. Raises RegistryError, which names the file, the entry and the key."""
     try:
         with file.open("rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise RegistryError(f"has more than {_MOST_BYTES} bytes", source=str(file))
-        document = tomllib.loads(data.decode())
+            data = stream.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise RegistryError("does not exist", source=str(file), hint="make it with starlette-wasm lock") from None
     except OSError as error:
         raise RegistryError(f"cannot be read: {error.strerror}", source=str(file)) from None
+    return parse(data, str(file))
+
+
+def parse(data: bytes, source: str) -> list[Entry]:
+    """Read the content of a lock file. Raises RegistryError, as read()."""
+    if len(data) > MOST_BYTES:
+        raise RegistryError(f"has more than {MOST_BYTES} bytes", source=source)
+    try:
+        document = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RegistryError(f"is not valid TOML: {error}", source=str(file)) from None
+        raise RegistryError(f"is not valid TOML: {error}", source=source) from None
     if document.get("version") != 1:
         raise RegistryError(
             f"version is {document.get('version')!r}, not 1",
-            source=str(file),
+            source=source,
             hint="make it anew with starlette-wasm lock",
         )
     blocks = document.get("function", [])
     if not isinstance(blocks, list):
-        raise RegistryError("'function' is not a list of blocks", source=str(file), hint="write [[function]]")
-    entries = [_entry(block, f"{file}: [[function]] {number}") for number, block in enumerate(blocks, 1)]
+        raise RegistryError("'function' is not a list of blocks", source=source, hint="write [[function]]")
+    entries = [_entry(block, f"{source}: [[function]] {number}") for number, block in enumerate(blocks, 1)]
     twice = next((entry for entry in entries if sum(other.key == entry.key for other in entries) > 1), None)
     if twice is not None:
-        raise RegistryError(f"{twice} stands there twice", source=str(file), hint="keep one block of it")
+        raise RegistryError(f"{twice} stands there twice", source=source, hint="keep one block of it")
     return entries
 
 
@@ -97,7 +104,7 @@ def _entry(block: Any, source: str) -> Entry:
     if values["signed-by"] and not _HEX.match(values["signed-by"]):
         raise wrong("signed-by", "write 64 hexadecimal digits")
     if values["source"] != "local":
-        parse(values["source"])
+        parse_reference(values["source"])
         if not is_digest(values["manifest"]):
             raise wrong("manifest", "write sha256: and 64 hexadecimal digits")
     return Entry(

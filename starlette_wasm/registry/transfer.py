@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 4
 _MOST_MANIFEST = 64 << 10
 _PARTS = ".parts"
+Admit = Callable[[Entry, Path, str | None], Awaitable[None]]
+"""Gets an entry, its module before it is put in place, and its ``function.yaml``; raises to keep it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ async def _install(
     found: artifact.Artifact,
     entry: Entry,
     signed: bytes | None,
+    admit: Admit | None = None,
 ) -> None:
     """Download a module beside its place, check it, and move it there."""
     parts = directory / _PARTS
@@ -131,6 +134,8 @@ async def _install(
     manifest = found.ours("function.yaml")
     if manifest is not None and len(manifest.encode()) > _MOST_MANIFEST:
         raise RegistryError(f"its function.yaml has more than {_MOST_MANIFEST} bytes", source=str(reference))
+    if admit is not None:
+        await admit(entry, part, manifest)
     place.place(directory, entry.name, entry.version, part, manifest, signed)
 
 
@@ -156,15 +161,17 @@ async def sync(
     *,
     keys: Sequence[signatures.PublicKey] = (),
     prune: bool = False,
+    admit: Admit | None = None,
 ) -> list[Change]:
     """Bring ``directory`` to what a lock file says; with ``prune`` other versions are removed.
 
-    Each version is placed once its bytes are checked. Nothing is removed unless all of them are in place.
+    Each version is placed once its bytes are checked, and ``admit`` has not raised. Nothing is removed unless all of
+    them are in place.
     """
     changes: list[Change] = []
 
     async def one(entry: Entry) -> None:
-        changes.append(await _sync_one(client, directory, entry, keys))
+        changes.append(await _sync_one(client, directory, entry, keys, admit))
 
     await gather_bounded([partial(one, entry) for entry in entries], _AT_ONCE)
     wanted = {entry.key for entry in entries}
@@ -175,7 +182,13 @@ async def sync(
     return sorted(changes, key=lambda change: (change.name, change.version))
 
 
-async def _sync_one(client: Client, directory: Path, entry: Entry, keys: Sequence[signatures.PublicKey]) -> Change:
+async def _sync_one(
+    client: Client,
+    directory: Path,
+    entry: Entry,
+    keys: Sequence[signatures.PublicKey],
+    admit: Admit | None = None,
+) -> Change:
     digest = place.digest_of_file(place.module_file(directory, entry.name, entry.version))
     same = digest == entry.module
     if entry.source == "local":
@@ -198,7 +211,7 @@ async def _sync_one(client: Client, directory: Path, entry: Entry, keys: Sequenc
         raise RegistryError(f"its module is {found.layer.digest}, not {entry.module} as locked", source=str(reference))
     if same and place.has_beside(directory, entry.name, entry.version, found.ours("function.yaml"), sealed):
         return Change(entry.name, entry.version, entry.module, "unchanged", entry.source)
-    await _install(client, directory, reference, found, entry, sealed)
+    await _install(client, directory, reference, found, entry, sealed, admit)
     return Change(entry.name, entry.version, entry.module, "pulled", entry.source)
 
 

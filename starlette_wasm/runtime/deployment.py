@@ -17,9 +17,9 @@ from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
 from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
+from ..functions.admission import compile_limits
 from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
-from ..functions.compiler import CompileLimits
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.signed import load_required
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
@@ -366,12 +366,7 @@ def deploy(
         catalog,
         open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20),
         1 if previous else settings.compile_threads,
-        CompileLimits(
-            cpu_s=settings.compile_cpu_s,
-            wall_s=settings.compile_timeout_s,
-            memory=settings.compile_memory_mb << 20,
-            module=settings.max_module_mb << 20,
-        ),
+        compile_limits(settings),
         circuit,
         known,
         stop,

@@ -70,6 +70,11 @@ class Reloader:
         self.last: Reload | None = None
         """None before the first."""
 
+    @property
+    def config(self) -> Config:
+        """What is loaded at a start and, unless it is given another, by a reload."""
+        return self._config
+
     def first(self, load: Callable[[Config], Deployment]) -> Deployment:
         """What ``load`` makes of the config, at start, in a thread."""
         self._asked, self._turn = asyncio.Event(), asyncio.Lock()  # of the event loop that starts the runtime

@@ -39,6 +39,7 @@ from .background_tasks import BackgroundTasks
 from .deployment import Deployment, deploy
 from .event_loop import require_asyncio
 from .health import Health
+from .poller import RegistryPoller
 from .reload import Reloader
 
 logger = logging.getLogger("starlette_wasm")
@@ -75,6 +76,7 @@ class WasmRuntime(Invoker):
         """What else the body of ``/ready`` is to say, by topic; it does not change its status."""
         self.health = Health(self)
         self.reloader = Reloader(self, config)
+        self.poller = RegistryPoller(self)
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
         self.canaries = Canaries(
@@ -154,6 +156,8 @@ class WasmRuntime(Invoker):
         if self._deployment is not None and self.engine.dead:
             self._forget()
         if self._deployment is None:  # else a drain has closed it, and nobody has freed it
+            self.settings = self._given_settings or load_settings()
+            await self.poller.first(self.reloader.config, self.settings)
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
         await self.canaries.open(self.deployment, self.settings.canary_url)
@@ -164,7 +168,11 @@ class WasmRuntime(Invoker):
         # In a context of its own: the first request may be what starts the runtime, inside its span.
         self._background = [
             loop.create_task(work, context=Context())
-            for work in (self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000))
+            for work in (
+                self.health.run(),
+                self.reloader.run(self.settings.reload_interval_ms / 1000),
+                self.poller.run(),
+            )
         ]
         for task in self._background:
             task.add_done_callback(_tell_of_failure)
@@ -183,7 +191,7 @@ class WasmRuntime(Invoker):
         self.canaries.forget()
 
     def _deploy(self, stop: CancellationToken) -> Deployment:
-        self.settings = settings = self._given_settings or load_settings()
+        settings = self.settings
         show_logs(settings.log)
         warn_if_missing()
         raise_limit(settings.max_open_files)  # before anything is bound: guests have a share of it

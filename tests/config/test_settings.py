@@ -57,6 +57,8 @@ def test_defaults() -> None:
         "untraced_paths": "",
         "reload_interval_ms": 1000,
         "max_open_files": 65536,
+        "registry_plain_http": False,
+        "registry_ca": None,
         "guest_nice": 10,
         "max_namespace_mb": 64,
         "max_queue_mb": 64,

@@ -1,0 +1,191 @@
+"""``RegistryPoller``: brings functionsDir to what ``functionsSource`` says, from within the app."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.named import named_versions
+from ..config.router import Config, EdgeRouterConfig, load_config
+from ..config.settings import WasmSettings
+from ..exceptions import ConfigError, WasmError
+from ..functions.admission import admit
+from ..functions.signed import load_required
+from ..registry import lockfile, place
+from ..registry.lockfile import Entry
+from ..registry.reference import parse
+from ..sync.own_thread import in_own_thread
+
+if TYPE_CHECKING:
+    from ..registry.client import Client
+    from ..registry.keys import PublicKey
+    from .runtime import WasmRuntime
+
+logger = logging.getLogger("starlette_wasm")
+
+_PLACED = ".source.lock"
+"""What this has put into functionsDir: nothing else is ever removed."""
+_LOCK = ".source.busy"
+_TURN_SECONDS = 0.1
+_INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
+TOPIC = "functionsSource"
+"""Of the note in ``/ready``."""
+
+
+class RegistryPoller:
+    """Of one runtime. Of several processes with one functionsDir one works at a time."""
+
+    def __init__(self, runtime: WasmRuntime) -> None:
+        self._runtime = runtime
+        self._said: str | None = None
+        self._wanted: Sequence[Entry] = ()
+
+    async def first(self, given: Config, settings: WasmSettings) -> None:
+        """Fill functionsDir before the first load. Raises WasmError if it is empty and nothing can be had.
+
+        With what was pulled before, a registry that is away keeps nobody from starting.
+        """
+        config = await in_own_thread(lambda: load_config(given))
+        if config.functions_source is None:
+            return
+        try:
+            async with _turn(config.functions_dir):
+                await self._sync(config, settings, first=True)
+        except WasmError as error:
+            if isinstance(error, ConfigError) or not _placed(config.functions_dir):
+                raise
+            self._tell(error)
+
+    async def run(self) -> None:
+        """Ask the registry for ever; what has changed is compiled, put in place, and taken by a reload."""
+        while True:
+            seconds = self._runtime.deployment.config.functions_poll_seconds
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # not all nodes at the same moment
+            if self._runtime.deployment.config.functions_source is None:
+                continue
+            try:
+                await self._poll()
+                self._tell(None)
+            except WasmError as error:
+                self._tell(error)
+            except Exception:
+                logger.exception("functionsSource: what is served is served on")
+
+    async def _poll(self) -> None:
+        """Look once, by the config as it is now: a reload to it may wait for what is pulled. Raises WasmError."""
+        runtime = self._runtime
+        config = await in_own_thread(lambda: load_config(runtime.reloader.config))
+        if config.functions_source is None:
+            return
+        async with _turn(config.functions_dir):
+            pulled = await self._sync(config, runtime.settings)
+            if self._collect(config) or pulled:
+                await runtime.reload()
+
+    def _tell(self, error: WasmError | None) -> None:
+        """Say what is wrong once, in the log and, without values, in the body of ``/ready``."""
+        text = None if error is None else str(error)
+        if text != self._said and text is not None:
+            logger.error("functionsSource: what is served is served on: %s", text)
+        elif self._said is not None and text is None:
+            logger.info("functionsSource: as it should be again")
+        self._said = text
+        if error is None:
+            self._runtime.notes.pop(TOPIC, None)
+        else:
+            self._runtime.notes[TOPIC] = f"the last look failed ({error.slug})"
+
+    async def _sync(self, config: EdgeRouterConfig, settings: WasmSettings, *, first: bool = False) -> bool:
+        """Pull what is missing or differs. Says whether anything has changed."""
+        from ..registry import source, transfer
+
+        required = load_required(config.require_signatures or (), None)
+        keys: Sequence[PublicKey] = required.keys if required else ()
+        references = [parse(each) for each in config.functions_source or ()]
+        async with _client(settings) as client:
+            entries = await source.resolve(client, references, named_versions(config), config.keep_versions, keys)
+            config.functions_dir.mkdir(parents=True, exist_ok=True)
+            _remember(config.functions_dir, [*_placed(config.functions_dir), *entries])
+            changes = await transfer.sync(
+                client, config.functions_dir, entries, keys=keys, admit=None if first else self._admit
+            )
+        self._wanted = entries
+        pulled = [change for change in changes if change.action == "pulled"]
+        for change in pulled:
+            logger.info("functionsSource: %s v%s is %s", change.name, change.version, change.module)
+        return bool(pulled)
+
+    async def _admit(self, entry: Entry, part: Path, manifest: str | None) -> None:
+        """Compile a module before it is put in place. Raises ModuleLoadError and ConfigError."""
+        engine, settings = self._runtime.engine, self._runtime.settings
+        await in_own_thread(lambda: admit(engine, settings, entry.name, entry.version, part, manifest))
+
+    def _collect(self, config: EdgeRouterConfig) -> bool:
+        """Remove what this has placed, and neither the source nor anything here names any more. Says whether it did."""
+        directory = config.functions_dir
+        kept = {entry.key for entry in self._wanted} | self._named(config)
+        placed = _placed(directory)
+        left = [entry for entry in placed if entry.key in kept]
+        for entry in placed:
+            if entry.key not in kept and place.module_file(directory, *entry.key).exists():
+                place.remove(directory, *entry.key)
+                logger.info("functionsSource: removed %s, which nothing names any more", entry)
+        _remember(directory, left)
+        return len(left) < len(placed)
+
+    def _named(self, config: EdgeRouterConfig) -> set[tuple[str, str]]:
+        """The versions that rules, canaries, pipelines, routes, calls and the records of rollouts name."""
+        named = {(name, version) for name, versions in named_versions(config).items() for version in versions}
+        named |= {(name, version) for name, version, *_ in self._runtime.deployment.targets if version is not None}
+        for function, live in self._runtime.canaries.all.items():
+            if live.record is not None:
+                named |= {(function, version) for version in live.record.versions}
+        return named
+
+
+def _placed(directory: Path) -> list[Entry]:
+    file = directory / _PLACED
+    return lockfile.read(file) if file.exists() else []
+
+
+def _remember(directory: Path, entries: Sequence[Entry]) -> None:
+    lockfile.write(directory / _PLACED, {entry.key: entry for entry in entries}.values())
+
+
+def _client(settings: WasmSettings) -> Client:
+    try:
+        from ..registry.client import Client
+    except ImportError:
+        raise ConfigError("needs httpx and cryptography", key="functionsSource", hint=_INSTALL) from None
+    return Client(plain_http=settings.registry_plain_http, ca=settings.registry_ca)
+
+
+@asynccontextmanager
+async def _turn(directory: Path) -> AsyncIterator[None]:
+    """Wait until no other process works on a directory."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        hint = "make it writable for the user that runs the app"
+        raise ConfigError(f"cannot be written: {error.strerror}", file=directory, hint=hint) from None
+    try:
+        while not _locked(descriptor):
+            await asyncio.sleep(_TURN_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
