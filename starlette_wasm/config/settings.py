@@ -154,7 +154,7 @@ class WasmSettings(BaseSettings):
     )
     log: Literal["text", "json"] | None = Field(
         default=None,
-        description="text or json: log lines on stderr, guests' included, where the app has no handler. None: none.",
+        description="text or json: log lines on stderr, guests' included, if the app has no handler. None: none.",
     )
     untraced_paths: str = Field(
         default="",
