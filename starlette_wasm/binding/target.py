@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..capabilities import Capabilities, Grants
+from ..components.bound import plan_for
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import FastPath, fits
@@ -86,7 +87,7 @@ class Target:
         source, plan = self.function.source, self.plan
         return replace(
             self,
-            plan=Plan(plan.module, plan.limits, plan.args, tenant=plan.tenant),
+            plan=plan_for(plan.module, plan.limits, plan.args, tenant=plan.tenant),
             environ=_environ(fixed(source.manifest.env) | _identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
@@ -135,7 +136,7 @@ def bind(
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
     directories += [directory for directory, _ in opened]
     protocol = get_protocol(source.manifest.protocol)
-    plan = Plan(
+    plan = plan_for(
         module,
         Limits(
             memory_pages=policy.max_memory_pages,

@@ -83,6 +83,12 @@ module_validate = function("wasmtime_module_validate", c_void_p, c_void_p, c_cha
 module_serialize = function("wasmtime_module_serialize", c_void_p, c_void_p, c_void_p)
 module_deserialize = function("wasmtime_module_deserialize", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
 module_delete = function("wasmtime_module_delete", None, c_void_p)
+instance_new = function("wasmtime_instance_new", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
+export_get = function("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+global_get = function("wasmtime_global_get", None, *[c_void_p] * 3)
+global_set = function("wasmtime_global_set", c_void_p, *[c_void_p] * 3)
+component_new = function("wasmtime_component_new", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+component_delete = function("wasmtime_component_delete", None, c_void_p)
 linker_new = function("wasmtime_linker_new", c_void_p, c_void_p)
 linker_delete = function("wasmtime_linker_delete", None, c_void_p)
 linker_instantiate_pre = function("wasmtime_linker_instantiate_pre", c_void_p, *[c_void_p] * 3)
@@ -320,6 +326,14 @@ def _printable(text: str) -> str:
 def compile_module(engine: int, wasm: bytes) -> int:
     out = c_void_p()
     check(module_new(engine, wasm, len(wasm), ctypes.addressof(out)))
+    assert out.value is not None
+    return out.value
+
+
+def new_component(engine: int, component: bytes) -> int:
+    """A component, validated and compiled by wasmtime."""
+    out = c_void_p()
+    check(component_new(engine, component, len(component), ctypes.addressof(out)))
     assert out.value is not None
     return out.value
 

@@ -31,7 +31,7 @@ _CODE: dict[str, int | bool] = {
     "wasm_multi_value": True,
     "wasm_reference_types": True,  # for the host table
     "wasm_threads": False,
-    "wasm_tail_call": False,
+    "wasm_tail_call": True,  # what componentize-qjs makes has them
     "wasm_relaxed_simd": False,
     "wasm_memory64": False,
     "wasm_gc": False,

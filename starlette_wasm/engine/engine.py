@@ -31,6 +31,8 @@ logger = logging.getLogger("starlette_wasm.engine")
 _WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20
+_CORE_INSTANCES = 50
+"""Core instances that a component may have when all have as many."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
         return settings, None
     n = config.slots
     return settings, {
-        "total_core_instances": n,
+        "total_core_instances": _CORE_INSTANCES * n,  # only counted: memories and tables take the room
         "total_memories": 2 * n,
         "total_tables": min(TABLES, 4) * n,
         "total_stacks": n,

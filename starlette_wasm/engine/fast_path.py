@@ -162,6 +162,7 @@ def fits(plan: Plan) -> bool:
         native.native is not None
         and _ONE_AT_A_TIME
         and ticks
+        and module.one_instance
         and not module.calls_host
         and not plan.preopens
         and not plan.slow

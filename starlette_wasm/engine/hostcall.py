@@ -47,6 +47,10 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
     def edge_take(data: int, context: int, arguments: Sequence[int]) -> int | None:
         return _edge_take(live[data], arguments[0] & 0xFFFFFFFF)
 
+    def component_step(data: int, context: int, arguments: Sequence[int]) -> int | None:
+        live[data].wait_for_host(arguments[0], arguments[1] & 0xFFFFFFFF, 0)
+        return None
+
     def paced(host: AsyncHost) -> AsyncHost:
         def call(data: int, context: int, arguments: Sequence[int]) -> int | None:
             invocation = live[data]
@@ -66,6 +70,7 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
             ("poll_oneoff", 4, poll_oneoff),
             ("edge_call", 3, edge_call),
             ("edge_take", 1, edge_take),
+            ("component_step", 2, component_step),
         )
     ]
 

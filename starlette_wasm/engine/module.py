@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from . import capi
@@ -21,6 +22,9 @@ _SLOW = frozenset({"fd_readdir", "fd_sync", "fd_datasync"})
 
 class Module:
     """Owns the compiled code, until close() or until nobody holds this; instances under way keep the code alive."""
+
+    one_instance = True
+    """Whether it is one core instance, as invoke.c and fast_path.c make them; a component is many."""
 
     def __init__(self, engine: Engine, ptr: int, facts: dict[str, Any]) -> None:
         self.engine = engine
@@ -54,8 +58,9 @@ class Module:
         except capi.EngineError as error:
             capi.module_delete(ptr)
             raise UnsupportedModuleError(str(error)) from None
-        self._free = weakref.finalize(self, _free, engine, self.state, self.pre, ptr)
-        self._free.atexit = False  # the process frees it with everything else
+        free = weakref.finalize(self, _free, engine, self.state, self.pre, ptr)
+        free.atexit = False  # the process frees it with everything else
+        self._free: Callable[[], object] = free
 
     @classmethod
     def compile(cls, engine: Engine, guest: bytes) -> Module:

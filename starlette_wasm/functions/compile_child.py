@@ -18,6 +18,7 @@ import time
 from typing import Any, BinaryIO, TypedDict
 
 from ..engine import capi
+from ..engine.binary import COMPONENT_PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, compile_guest
 from ..engine.configuration import compiling_engine
 
@@ -59,6 +60,11 @@ def serve(engine: int, cpu_s: int, requests: BinaryIO, answers: BinaryIO) -> Non
 
 def _compile(engine: int, guest: bytes) -> tuple[dict[str, Any], bytes]:
     try:
+        if guest.startswith(COMPONENT_PREAMBLE):
+            from ..components.compile import compile_component  # if there is none, it is not loaded
+
+            code, facts = compile_component(engine, guest)
+            return {"facts": facts}, code
         module, facts = compile_guest(engine, guest)
         try:
             return {"facts": facts}, capi.serialize_module(module)

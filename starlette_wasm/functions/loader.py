@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..components.module import component_digest, load_module
+from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.module import Module
@@ -178,11 +180,14 @@ class _Loader:
 
     def _from_cache_or_compiled(self, source: FunctionSource, guest: bytes, digest: str) -> LoadedFunction:
         engine, cache = self._engine, self._cache
-        key = cache.key(digest, engine.fingerprint) if cache else ""
+        fingerprint = engine.fingerprint
+        if guest.startswith(COMPONENT_PREAMBLE):
+            fingerprint += f" components {component_digest()}"
+        key = cache.key(digest, fingerprint) if cache else ""
         stored = cache.load(key) if cache else None
         if stored is not None:
             try:
-                return LoadedFunction(source, Module.load(engine, *stored), digest, len(guest), True)
+                return LoadedFunction(source, load_module(engine, *stored), digest, len(guest), True)
             except (InvalidModuleError, UnsupportedModuleError) as error:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
         self._budget.check(source)
@@ -221,9 +226,9 @@ class _Loader:
         compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits, self._stop)
         try:
             code, facts = compiler.compile(guest)
-            return Module.load(self._engine, code, facts), code
+            return load_module(self._engine, code, facts), code
         except InvalidModuleError as error:
-            if guest.startswith(b"\0asm\x01"):
+            if guest.startswith((PREAMBLE, COMPONENT_PREAMBLE)):
                 raise ModuleLoadError(str(error), file=file, hint="build or copy it again") from None
             what, hint = recognise(guest)
             raise ModuleLoadError(f"{error}: {what}", file=file, hint=hint) from None

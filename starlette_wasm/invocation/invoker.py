@@ -14,12 +14,12 @@ from opentelemetry.util.types import AttributeValue
 
 from ..binding.target import Target
 from ..capabilities import Capabilities, Session
+from ..components.invocation import begin as begin_invocation
 from ..config.settings import RequestSettings, WasmSettings
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
 from ..engine.fast_path import Started
-from ..engine.invocation import Invocation
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS
 from ..exceptions import (
@@ -152,9 +152,9 @@ class Invoker:
                         inputs = partial(inputs_of, target, request, context, route, client)
                         if is_large(request):
                             async with guard():
-                                invocation = Invocation(plan, *await off_loop(target.tenant, inputs, limit))
+                                invocation = begin_invocation(plan, *await off_loop(target.tenant, inputs, limit))
                         else:
-                            invocation = Invocation(plan, *inputs())
+                            invocation = begin_invocation(plan, *inputs())
                     outcome = await invocation.run(deadline, guard, session)
                 finally:
                     bulkhead.leave()

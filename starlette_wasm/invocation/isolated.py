@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from ..binding.target import NOTHING_GRANTED, Target
 from ..capabilities import Session
+from ..components.invocation import begin
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..engine.instance import Instance
-from ..engine.invocation import Guard, Invocation
+from ..engine.invocation import Guard
 from ..engine.plan import NO_STRINGS, Plan
 from ..exceptions import FunctionError
 from ..functions.catalog import HealthCheck
@@ -34,7 +34,7 @@ def instantiate(plan: Plan) -> str | None:
     which says nothing of the function.
     """
     try:
-        instance = Instance(plan, b"")
+        instance = begin(plan, b"")
         instance.make()
         instance.close()
     except (EngineError, OSError, MemoryError) as error:
@@ -91,7 +91,7 @@ async def run(
     session = Session(invoker.capabilities, NOTHING_GRANTED, deadline=deadline) if target.grants is not None else None
     inputs = partial(_inputs, target, request, context, client)
     stdin, environ = await off_loop(target.tenant, inputs) if is_large(request) else inputs()
-    outcome = await Invocation(plan, stdin, environ).run(deadline, guard, session)
+    outcome = await begin(plan, stdin, environ).run(deadline, guard, session)
     fault = fault_of(target, outcome, limit)
     if fault is not None:
         raise fault

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..components.bound import plan_for
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
 from ..invocation.isolated import ask, instantiate
@@ -278,4 +279,4 @@ def _same(subject: Subject, function: LoadedFunction, target: Target | None) -> 
 
 def _bare(function: LoadedFunction) -> Plan:
     """For what nothing has bound yet: memory as it asks for, and no grants."""
-    return Plan(function.module, Limits(memory_pages=max(function.module.min_pages, Limits().memory_pages)))
+    return plan_for(function.module, Limits(memory_pages=max(function.module.min_pages, Limits().memory_pages)))

@@ -1,0 +1,41 @@
+"""What of an invocation of a component does not depend on the request: bounds and grants of one policy."""
+
+from __future__ import annotations
+
+from ..engine import layout
+from ..engine.module import Module
+from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
+from .module import ComponentModule
+
+
+class ComponentPlan(Plan):
+    """As Plan, for a component."""
+
+    __slots__ = ("component", "page_limits")
+
+    def __init__(
+        self, module: ComponentModule, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
+    ) -> None:
+        super().__init__(module, limits, args, preopens)
+        self.component = module
+        self.bound = limits.memory_pages * layout.PAGE
+        self.page_limits = _share(module, limits.memory_pages)
+        """How far each memory may grow, by the step that defines it: no more than the policy's bound together."""
+
+
+def _share(module: ComponentModule, most: int) -> dict[int, int]:
+    """The largest memory gets seven eighths of what may be grown by, the others divide the rest."""
+    spare = max(most - module.min_pages, 0)
+    main = max(module.memories, key=lambda each: each[1], default=(0, 0))[0]
+    others = len(module.memories) - 1
+    small = spare // 8 // others if others > 0 else 0
+    return {
+        step: pages + (spare - small * others if step == main else small) for step, pages in module.memories
+    }  # what is left over goes to the largest
+
+
+def plan_for(module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()) -> Plan:
+    """The plan of a module, or of a component."""
+    if isinstance(module, ComponentModule):
+        return ComponentPlan(module, limits, args, preopens)
+    return Plan(module, limits, args, preopens)

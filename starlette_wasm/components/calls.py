@@ -1,0 +1,154 @@
+"""Calls between component instances, and between them and the host, as generators.
+
+A generator yields what only the engine can do: a GuestCall, of which it is sent the flat results, or an Await, of
+which it is sent the value. Whoever runs it may be the entry of a request, or the glue in the middle of a guest's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from . import glue
+from .errors import CanonicalTrap
+from .flat_plan import CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
+from .glue import GuestCall
+from .handles import CallScope, Handle, HandleTable
+from .lifting import lift_params, lift_result
+from .lowering import Lowering, lower_params, lower_result
+from .side import Memory, NoMemory, Side
+from .types import Resource, signature
+from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Something of the host that the guest waits for."""
+
+    what: Awaitable[Value]
+
+
+Request = GuestCall | Await
+Calling = Generator[Request, Any, Value]
+HostCalling = Generator[Request, Any, list[int]]
+
+
+@dataclass(slots=True, eq=False)
+class InstanceState:
+    """What the canonical ABI keeps of a component instance."""
+
+    handles: HandleTable = field(default_factory=HandleTable)
+    entered: bool = False
+    may_leave: bool = True
+
+
+class Imports(Protocol):
+    """What the host gives to one invocation."""
+
+    def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
+        """The result, or what to wait for. Raises CanonicalTrap to end the guest."""
+
+    def drop(self, resource: Resource, rep: Any) -> None:
+        """The guest has dropped a resource of the host's."""
+
+
+class Calls:
+    """The calls of one invocation. ``memory`` gives a core memory of its place in the plan."""
+
+    def __init__(self, instances: int, memory_of: Any, imports: Imports) -> None:
+        self._states = [InstanceState() for _ in range(instances)]
+        self._memory_of = memory_of
+        self._imports = imports
+
+    def handles(self) -> int:
+        """How many handles there are."""
+        return sum(len(state.handles) for state in self._states)
+
+    def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
+        """Call a function that a component exports."""
+        state = self._states[function.instance]
+        if state.entered:
+            raise CanonicalTrap("cannot enter component instance")
+        state.entered = True
+        scope = CallScope()
+        side = self._side(function.instance, function.options, scope)
+        form = signature(function.type, lowered=False)
+        flat = yield from self._allocating(
+            lower_params(side, function.type, values), function.options, state, glue.CALLEE_REALLOC
+        )
+        results: list[int] = yield GuestCall(glue.CALL, function.core, flat, form)
+        value = lift_result(side, function.type, results)
+        if scope.borrows:
+            raise CanonicalTrap("borrow handles still remain at the end of the call")
+        post_return = function.options.post_return
+        if post_return is not None:
+            state.may_leave = False
+            yield GuestCall(glue.POST_RETURN, post_return, results, glue.post_return_form(form))
+            state.may_leave = True
+        state.entered = False
+        return value
+
+    def host(self, host: HostFunction, flat: list[int]) -> HostCalling:
+        """Carry out a function that the host makes: what a guest has called, and with what."""
+        state = self._states[host.instance]
+        if not state.may_leave:
+            raise CanonicalTrap("cannot leave component instance")
+        if isinstance(host.of, Resource):
+            return (yield from self._resource(host, host.of, state, flat[0] & 0xFFFFFFFF))
+        side = self._side(host.instance, host.options, None)
+        kind = host.of.type
+        values = lift_params(side, kind, flat)
+        if isinstance(host.of, LiftedFunction):
+            result = yield from self.lifted(host.of, values)
+        else:
+            result = self._imports.call(host.of, values)
+            if isinstance(result, Await):
+                result = yield result
+        side.end_call()
+        at = flat[-1] if signature(kind, lowered=True).result_spilled else None
+        lowering = lower_result(side, kind, result, at)
+        return (yield from self._allocating(lowering, host.options, state, glue.REALLOC))
+
+    def _side(self, instance: int, options: CanonOptions, scope: CallScope | None) -> Side:
+        memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)
+        return Side(instance, self._states[instance].handles, memory, options.encoding, scope)
+
+    def _allocating(
+        self, lowering: Lowering, options: CanonOptions, state: InstanceState, kind: int
+    ) -> Generator[Request, Any, list[int]]:
+        """Lower, with the realloc of the options, which may call nothing outside of its instance."""
+        try:
+            asked = next(lowering)
+            while True:
+                assert options.realloc is not None  # the plan was refused otherwise
+                state.may_leave = False
+                (at,) = yield glue.realloc_call(kind, options.realloc, asked.alignment, asked.size)
+                state.may_leave = True
+                asked = lowering.send(at)
+        except StopIteration as done:
+            flat: list[int] = done.value
+            return flat
+
+    def _resource(self, host: HostFunction, resource: Resource, state: InstanceState, given: int) -> HostCalling:
+        if host.kind == "new":
+            return [state.handles.add(Handle(resource, given))]
+        if host.kind == "rep":
+            return [state.handles.get(given, resource).rep]
+        handle = state.handles.remove(given, resource)
+        if handle.scope is not None:
+            handle.scope.borrows -= 1
+        elif resource.instance is None:
+            self._imports.drop(resource, handle.rep)
+        elif isinstance(resource.destructor, CoreExport | HostFunction):
+            yield from self._destroy(resource.destructor, self._states[resource.instance], state, handle.rep)
+        return []
+
+    def _destroy(
+        self, destructor: CoreExport | HostFunction, owner: InstanceState, caller: InstanceState, rep: int
+    ) -> Generator[Request, Any, None]:
+        if owner is not caller and owner.entered:
+            raise CanonicalTrap("cannot enter component instance")
+        before, owner.entered = owner.entered, True
+        yield glue.destroy_call(destructor, rep)
+        owner.entered = before

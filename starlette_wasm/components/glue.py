@@ -1,0 +1,153 @@
+"""The core module that stands between a component's core instances and the host.
+
+For each function that the host makes it has one of the right type. That puts its arguments into a frame, and calls
+``step`` of the host with the number of the function, again and again, until that says 0: each other answer is a call
+of the guest's that the host needs made (a realloc, the function behind an adapter, a destructor). So the host never
+calls into a guest from within a call, and Python runs while the guest waits, not on its stack. The functions to call
+are in a table that the host fills as their instances are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .flat_plan import CoreExport, CoreItem, FlatPlan, HostFunction, LiftedFunction
+from .types import Resource, Signature, signature
+
+FRAMES, TABLE = "frames", "functions"
+"""Exports: the memory with the frames, and the table."""
+SLOT = 8
+ARGUMENTS, RESULT = 18, 36
+"""Slots of a frame, of 8 bytes each: from 0 what the function was given, then what it calls with, then a result."""
+FRAME = 38 * SLOT
+_PAGES = 1
+DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY = range(6)
+"""What ``step`` says: what to call next."""
+TRAP = -1
+_REALLOC = Signature(("i32",) * 4, ("i32",), False, False)
+_NOTHING = Signature(("i32",), (), False, False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GuestCall:
+    """A function of the guest that the host wants called. ``arguments`` are flat values."""
+
+    kind: int
+    item: CoreItem
+    arguments: list[int]
+    form: Signature
+
+
+def realloc_call(kind: int, item: CoreItem, alignment: int, size: int) -> GuestCall:
+    return GuestCall(kind, item, [0, 0, alignment, size], _REALLOC)
+
+
+def destroy_call(item: CoreItem, rep: int) -> GuestCall:
+    return GuestCall(DESTROY, item, [rep], _NOTHING)
+
+
+def post_return_form(form: Signature) -> Signature:
+    return Signature(form.results, (), False, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Glue:
+    """The text of the module, and what belongs into each slot of its table."""
+
+    text: str
+    slots: tuple[CoreItem, ...]
+
+
+def form_of(host: HostFunction) -> Signature:
+    """The core type of a function that the host makes."""
+    if isinstance(host.of, Resource):
+        return Signature(("i32",), () if host.kind == "drop" else ("i32",), False, False)
+    return signature(host.of.type, lowered=True)
+
+
+def callees(host: HostFunction) -> list[tuple[int, CoreItem, Signature]]:
+    """What a function of the host may call of the guest."""
+    found: list[tuple[int, CoreItem, Signature]] = []
+    if host.options.realloc is not None:
+        found.append((REALLOC, host.options.realloc, _REALLOC))
+    match host.of:
+        case LiftedFunction(core=core, options=options, type=kind):
+            form = signature(kind, lowered=False)
+            found.append((CALL, core, form))
+            if options.realloc is not None:
+                found.append((CALLEE_REALLOC, options.realloc, _REALLOC))
+            if options.post_return is not None:
+                found.append((POST_RETURN, options.post_return, post_return_form(form)))
+        case Resource(destructor=CoreExport() | HostFunction() as destructor) if host.kind == "drop":
+            found.append((DESTROY, destructor, _NOTHING))
+    return found
+
+
+def make(plan: FlatPlan) -> Glue:
+    slots: dict[CoreItem, int] = {}
+    functions = [_function(host, slots) for host in plan.hosts]
+    size = max(len(slots), 1)
+    text = "\n".join(
+        [
+            "(module",
+            '(import "host" "step" (func $step (param i32 i32) (result i32)))',
+            f'(memory (export "{FRAMES}") {_PAGES} {_PAGES})',
+            f'(table (export "{TABLE}") {size} {size} funcref)',
+            "(global $sp (mut i32) (i32.const 0))",
+            *functions,
+            ")",
+        ]
+    )
+    return Glue(text, tuple(slots))
+
+
+def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
+    form = form_of(host)
+    store = "\n".join(
+        f"(i64.store offset={index * SLOT} (local.get $f) {_to_bits(kind, f'(local.get {index})')})"
+        for index, kind in enumerate(form.params)
+    )
+    calls = "\n".join(_call(kind, slots.setdefault(item, len(slots)), to) for kind, item, to in callees(host))
+    load = "".join(_from_bits(kind, RESULT) for kind in form.results)
+    return f"""(func (export "h{host.number}") {_type(form)} (local $f i32) (local $a i32)
+     (local.set $f (global.get $sp))
+     (global.set $sp (i32.add (local.get $f) (i32.const {FRAME})))
+     {store}
+     (block $done (loop $again
+      (local.set $a (call $step (i32.const {host.number}) (local.get $f)))
+      (br_if $done (i32.eqz (local.get $a)))
+      {calls}
+      (unreachable)))
+     (global.set $sp (local.get $f))
+     {load})"""
+
+
+def _call(kind: int, slot: int, to: Signature) -> str:
+    arguments = " ".join(_from_bits(each, ARGUMENTS + index) for index, each in enumerate(to.params))
+    call = f"(call_indirect {_type(to)} {arguments} (i32.const {slot}))"
+    if to.results:
+        call = f"(i64.store offset={RESULT * SLOT} (local.get $f) {_to_bits(to.results[0], call)})"
+    return f"(if (i32.eq (local.get $a) (i32.const {kind})) (then {call} (br $again)))"
+
+
+def _type(form: Signature) -> str:
+    return "".join(f" (param {kind})" for kind in form.params) + "".join(f" (result {kind})" for kind in form.results)
+
+
+def _to_bits(kind: str, value: str) -> str:
+    return {
+        "i32": f"(i64.extend_i32_u {value})",
+        "i64": value,
+        "f32": f"(i64.extend_i32_u (i32.reinterpret_f32 {value}))",
+        "f64": f"(i64.reinterpret_f64 {value})",
+    }[kind]
+
+
+def _from_bits(kind: str, slot: int) -> str:
+    load = f"(i64.load offset={slot * SLOT} (local.get $f))"
+    return {
+        "i32": f"(i32.wrap_i64 {load})",
+        "i64": load,
+        "f32": f"(f32.reinterpret_i32 (i32.wrap_i64 {load}))",
+        "f64": f"(f64.reinterpret_i64 {load})",
+    }[kind]

@@ -1,0 +1,158 @@
+"""The core instances of one component, in one store: made in the order of its plan."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from ..engine import capi, layout
+from ..engine.bounds import TABLE_ELEMENTS
+from .bound import ComponentPlan
+from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT
+from .errors import CanonicalTrap
+from .flat_plan import CoreExport, CoreItem
+from .glue import FRAMES, TABLE
+from .module import EXTERN_SIZE, GLUE, Source, externs
+
+_NO_DEADLINE = 1 << 40
+_INSTANCE_SIZE = ctypes.sizeof(capi.Instance)
+_STEP = b"component_step"
+
+
+class CoreInstances:
+    """All core instances of a component. What is asked for by name is kept."""
+
+    def __init__(self, plan: ComponentPlan, store: int, scratch: capi.Scratch) -> None:
+        """Make them; nothing of the guest runs. Raises EngineError."""
+        self._plan = plan
+        self._scratch = scratch
+        self.context = capi.store_context(store)
+        module = plan.component
+        count = len(module.steps)
+        self._instances = (capi.Instance * (count + 1))()
+        self._at = ctypes.addressof(self._instances)
+        self._found: dict[Source, Any] = {}
+        capi.store_limiter(
+            store, plan.bound + layout.PAGE, TABLE_ELEMENTS, count + 1, module.tables + 1, len(module.memories) + 1
+        )
+        capi.set_epoch_deadline(self.context, _NO_DEADLINE)  # instantiation runs none of the guest's code
+        self._make_glue()
+        for step, (number, sources) in enumerate(module.steps):
+            self._make(step, module.modules[number], sources)
+            for slot, source in module.slots_after[step]:
+                self._fill(slot, source)
+        for step in module.growers:
+            self._set_limit(step)
+
+    def _make_glue(self) -> None:
+        given = externs(1)
+        self._plan.module.engine.host_function(self.context, _STEP, ctypes.addressof(given))
+        self._instantiate(len(self._instances) - 1, self._plan.component.glue_module, given, 1)
+        self.frames = capi.memory_data(self.context, self.address((GLUE, FRAMES.encode())) + capi.EXTERN_OF)
+        """Where the glue's memory is: it never grows, and never moves."""
+
+    def _make(self, step: int, module: int, sources: tuple[Source, ...]) -> None:
+        given = externs(len(sources))
+        at = ctypes.addressof(given)
+        for index, source in enumerate(sources):
+            self._get(source, at + index * EXTERN_SIZE)
+        self._instantiate(step, module, given, len(sources))
+
+    def _instantiate(self, step: int, module: int, given: Any, count: int) -> None:
+        scratch = self._scratch
+        scratch.trap.value = None
+        scratch.error.value = capi.instance_new(
+            self.context, module, ctypes.addressof(given), count, self._at + step * _INSTANCE_SIZE, scratch.trap_at
+        )
+        if scratch.error.value or scratch.trap.value:
+            trap, error = scratch.take_failure()
+            raise capi.EngineError(capi.take_error(error) if error else capi.take_trap(trap or 0)[0])
+
+    def _get(self, source: Source, into: int) -> None:
+        step, name = source
+        place = len(self._instances) - 1 if step == GLUE else step
+        if not capi.export_get(self.context, self._at + place * _INSTANCE_SIZE, name, len(name), into):
+            raise capi.EngineError(f"a core instance has no export {name.decode()!r:.100}")
+
+    def address(self, source: Source) -> int:
+        """Where the extern of an export is."""
+        found = self._found.get(source)
+        if found is None:
+            found = self._found[source] = capi.Extern()
+            self._get(source, ctypes.addressof(found))
+        return ctypes.addressof(found)
+
+    def item(self, item: CoreItem) -> int:
+        """Where the extern of an item of the plan is."""
+        source = (item.step, item.name.encode()) if isinstance(item, CoreExport) else (GLUE, b"h%d" % item.number)
+        return self.address(source)
+
+    def _fill(self, slot: int, source: Source) -> None:
+        table = self.address((GLUE, TABLE.encode())) + capi.EXTERN_OF
+        self._get(source, self._scratch.extern_at)
+        self._scratch.set_funcref()
+        capi.check(capi.table_set(self.context, table, slot, self._scratch.value_at))
+
+    def _set_limit(self, step: int) -> None:
+        of = self._plan.component.memory_of(step)
+        limit = 0 if of is None else self._plan.page_limits[of]
+        value = capi.Value(kind=capi.I32)
+        value.of.i32 = min(limit, 0x7FFFFFFF)
+        at = self.address((step, LIMIT.encode())) + capi.EXTERN_OF
+        capi.check(capi.global_set(self.context, at, ctypes.addressof(value)))
+
+    def refused_pages(self) -> int:
+        """Pages of a ``memory.grow`` that was refused; 0 if none was."""
+        return max((self._global(step, REFUSED) for step in self._plan.component.growers), default=0)
+
+    def _global(self, step: int, name: str) -> int:
+        value = capi.Value()
+        at = self.address((step, name.encode())) + capi.EXTERN_OF
+        capi.global_get(self.context, at, ctypes.addressof(value))
+        return int(value.of.i32) & 0xFFFFFFFF
+
+    def sizes(self) -> list[int]:
+        """Bytes of each memory of the guest."""
+        return [memory.size() for memory in self._memories()]
+
+    def _memories(self) -> list[LiveMemory]:
+        return [
+            LiveMemory(self.context, self.address((step, MEMORY.encode())) + capi.EXTERN_OF)
+            for step, _ in self._plan.component.memories
+        ]
+
+    def start_function(self, step: int) -> int:
+        return self.address((step, START_EXPORT.encode()))
+
+    def memory(self, item: CoreItem) -> LiveMemory:
+        return LiveMemory(self.context, self.item(item) + capi.EXTERN_OF)
+
+
+class LiveMemory:
+    """A core memory as it is now. Valid as long as its instance."""
+
+    __slots__ = ("_at", "_context")
+
+    def __init__(self, context: int, at: int) -> None:
+        self._context = context
+        self._at = at
+
+    def size(self) -> int:
+        size: int = capi.memory_size(self._context, self._at)
+        return size
+
+    def _place(self, at: int, size: int) -> int:
+        if at + size > capi.memory_size(self._context, self._at):
+            raise CanonicalTrap("out of bounds memory access")
+        base: int = capi.memory_data(self._context, self._at)
+        return base + at
+
+    def read(self, at: int, size: int) -> bytes:
+        return capi.string_at(self._place(at, size), size) if size else self._nothing(at)
+
+    def _nothing(self, at: int) -> bytes:
+        self._place(at, 0)
+        return b""
+
+    def write(self, at: int, data: bytes) -> None:
+        capi.memmove(self._place(at, len(data)), data, len(data))

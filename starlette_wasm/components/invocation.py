@@ -1,0 +1,251 @@
+"""One invocation of a component: the calls of its entry, and what its guests call meanwhile.
+
+Driven as any invocation (engine/invocation.py). In a poll the guest runs; what it calls of the host is noted by the
+glue's ``step`` and carried out when the guest has been left, on the event loop or in a worker thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import time
+from collections.abc import Awaitable, Generator, Sequence
+from functools import partial
+from typing import Any
+
+from ..engine import capi
+from ..engine.invocation import Invocation
+from ..engine.outcome import End, Outcome
+from ..engine.plan import NO_STRINGS, Plan
+from . import glue
+from .bound import ComponentPlan
+from .calls import Await, Calls, Request
+from .errors import CanonicalTrap
+from .flat_plan import ImportedFunction
+from .instance import CoreInstances
+from .types import Resource, Signature
+from .values import Value, ValueMismatchError
+
+_FIRST_POLL = 2  # ticks, as in engine/instance.py
+_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+_BITS = {"i32": struct.Struct("<Ixxxx"), "i64": struct.Struct("<Q"), "f32": struct.Struct("<Ixxxx"),
+         "f64": struct.Struct("<Q")}  # fmt: skip
+_VALUE_OF = capi.Value.of.offset
+_VALUE_SIZE = ctypes.sizeof(capi.Value)
+_NO_FORM = Signature((), (), False, False)
+
+
+class _NoImports:
+    """For components that import nothing."""
+
+    def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
+        raise CanonicalTrap(f"{function} is not offered")
+
+    def drop(self, resource: Resource, rep: Any) -> None:
+        raise CanonicalTrap(f"{resource.name} is not offered")
+
+
+class ComponentInvocation(Invocation):
+    """As Invocation: bytes in, bytes out."""
+
+    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_form", "_overflow", "_script", "_stack", "_trapped")
+
+    plan: ComponentPlan
+
+    def __init__(self, plan: ComponentPlan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
+        super().__init__(plan, stdin, environ, args)
+        self._script: Generator[Request | None, Any, bytes] | None = None
+        self._stack: list[tuple[int, Generator[Request, Any, list[int]]]] = []
+        self._answer = b""
+        self._trapped = ""
+        self._overflow = False
+        self._cores: CoreInstances | None = None
+
+    def start(self, poll: bool = True) -> bool:
+        scratch = self._reserve()
+        try:
+            self._make(scratch)
+            capi.yield_on_epoch(self._context, 1)
+            self._script = self._run_entry()
+            ended = self._go_on_with(None)
+            if ended or not poll:
+                return ended
+            begin = time.perf_counter()
+            ended = self.poll()
+            self.cpu = time.perf_counter() - begin
+            return ended
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, scratch: capi.Scratch) -> None:
+        self._store = capi.store_new(self.engine.ptr, self.number, None)
+        self._cores = cores = CoreInstances(self.plan, self._store, scratch)
+        self._context = cores.context
+        self._calls = Calls(self.plan.component.flat.instances, cores.memory, _NoImports())
+
+    @property
+    def _there(self) -> CoreInstances:
+        assert self._cores is not None, "it is closed, or was not started"
+        return self._cores
+
+    def _run_entry(self) -> Generator[Request | None, Any, bytes]:
+        """What is called for a request: start functions, then the entry."""
+        for step in self.plan.component.starts:
+            self._begin_call(self._there.start_function(step), [], _NO_FORM)
+            yield None
+        answer = yield from self._calls.lifted(self.plan.component.entry.function, [self._stdin.decode()])
+        assert isinstance(answer, str)
+        stdout = answer.encode()
+        self._overflow = len(stdout) > self.plan.limits.stdout
+        return stdout
+
+    def poll(self) -> bool:
+        while True:
+            if not capi.future_poll(self._future):
+                return False
+            future, self._future = self._future, None
+            capi.future_delete(future)
+            scratch = self._made
+            if scratch.trap.value or scratch.error.value or self._trapped:
+                return True
+            if self._go_on_with(self._results()):
+                return True
+
+    def _go_on_with(self, sent: list[int] | None) -> bool:
+        """Let the entry's script go on to its next call. True if there is none."""
+        assert self._script is not None
+        try:
+            request = self._script.send(sent)
+        except StopIteration as done:
+            self._answer = done.value
+            return True
+        except CanonicalTrap as trap:
+            self._trapped = str(trap)
+            return True
+        if isinstance(request, glue.GuestCall):
+            self._begin_call(self._there.item(request.item), request.arguments, request.form)
+        return False
+
+    def _begin_call(self, function: int, flat: list[int], form: Signature) -> None:
+        count, results = len(form.params), len(form.results)
+        self._arguments = values = ctypes.create_string_buffer((count + results) * _VALUE_SIZE or 1)
+        for index, (kind, bits) in enumerate(zip(form.params, flat, strict=True)):
+            at = index * _VALUE_SIZE
+            values[at] = bytes([_KINDS[kind]])
+            _BITS[kind].pack_into(values, at + _VALUE_OF, bits)
+        self._form = form
+        at = ctypes.addressof(values)
+        scratch = self._made
+        capi.set_epoch_deadline(self._context, _FIRST_POLL)
+        self._future = capi.func_call_async(
+            self._context, function + capi.EXTERN_OF, at, count, at + count * _VALUE_SIZE, results, scratch.trap_at,
+            scratch.error_at,
+        )  # fmt: skip
+
+    def _results(self) -> list[int]:
+        first = len(self._form.params) * _VALUE_SIZE + _VALUE_OF
+        return [
+            _BITS[kind].unpack_from(self._arguments, first + index * _VALUE_SIZE)[0]
+            for index, kind in enumerate(self._form.results)
+        ]
+
+    def set_clocks(self) -> None:
+        """There is no io memory."""
+
+    def _serve(self) -> None:
+        """Carry out what the glue's ``step`` noted. Not on the guest's stack."""
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        number, frame, _ = asked
+        self.host_calls += 1
+        host = self.plan.component.flat.hosts[number]
+        sent: Any = None
+        if self._stack and self._stack[-1][0] == frame:
+            sent = self._result_of_call(frame)
+        else:
+            flat = self._read(frame, 0, len(glue.form_of(host).params))
+            self._stack.append((frame, self._calls.host(host, flat)))
+        self._advance(sent)
+
+    def _result_of_call(self, frame: int) -> list[int]:
+        return self._read(frame, glue.RESULT, 1)
+
+    def _read(self, frame: int, slot: int, count: int) -> list[int]:
+        data = capi.string_at(self._there.frames + frame + slot * glue.SLOT, count * glue.SLOT)
+        return list(struct.unpack(f"<{count}Q", data))
+
+    def _write(self, frame: int, slot: int, flat: Sequence[int]) -> None:
+        data = struct.pack(f"<{len(flat)}Q", *flat)
+        capi.memmove(self._there.frames + frame + slot * glue.SLOT, data, len(data))
+
+    def _advance(self, sent: Any) -> None:
+        """Let the innermost call of the host go on, and tell the glue what to do next."""
+        frame, calling = self._stack[-1]
+        try:
+            request = calling.send(sent)
+        except StopIteration as done:
+            self._stack.pop()
+            self._write(frame, glue.RESULT, done.value)
+            self._result = glue.DONE
+            return
+        except CanonicalTrap as trap:
+            self._trap(str(trap))
+            return
+        except (ValueMismatchError, UnicodeEncodeError) as error:
+            raise capi.EngineError(f"the host gave what does not fit: {error}") from error
+        if isinstance(request, Await):
+            self._call = partial(self._wait, request.what)
+            return
+        self._write(frame, glue.ARGUMENTS, request.arguments)
+        self._result = request.kind
+
+    async def _wait(self, what: Awaitable[Value]) -> int:
+        """Answer the glue once the host has what the guest waits for."""
+        self._advance(await what)
+        while self._call is not None:
+            call, self._call = self._call, None
+            await call()
+        assert self._result is not None
+        return self._result
+
+    def _trap(self, reason: str) -> None:
+        self._trapped = reason
+        self._stack.clear()
+        self._result = glue.TRAP
+
+    def _outcome(self) -> Outcome:
+        scratch = self._made
+        future, self._future = self._future, None
+        if future:
+            capi.future_delete(future)
+        outcome = Outcome(End.OK, self._answer)
+        cores = self._there
+        outcome.memory_bytes = sum(cores.sizes())
+        refused = cores.refused_pages()
+        trap, error = scratch.take_failure()
+        if error:
+            outcome.end, outcome.reason = End.TRAP, capi.take_failure(error)
+        if trap:
+            outcome.end = End.TRAP
+            outcome.reason, outcome.frames, _ = capi.take_trap(trap)
+        if self._trapped:
+            outcome.end, outcome.reason = End.TRAP, self._trapped
+        if self._overflow:
+            outcome.end = End.OUTPUT
+        if refused and outcome.end is End.TRAP:
+            outcome.end, outcome.refused_pages = End.MEMORY, refused
+        return outcome
+
+    def _free(self) -> None:
+        self._script = None
+        self._stack.clear()
+        super()._free()
+        self._cores = None
+
+
+def begin(plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> Invocation:
+    """An invocation of a module, or of a component."""
+    if isinstance(plan, ComponentPlan):
+        return ComponentInvocation(plan, stdin, environ, args)
+    return Invocation(plan, stdin, environ, args)

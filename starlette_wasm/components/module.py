@@ -1,0 +1,169 @@
+"""A component, compiled: its core modules, and where each of their imports comes from."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import weakref
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..engine import capi
+from ..engine.compile import InvalidModuleError, UnsupportedModuleError
+from ..engine.engine import Engine
+from ..engine.line_table import LineTable
+from ..engine.module import Module
+from ..engine.native.library import ModuleState
+from . import glue
+from .compile import unpack
+from .core_module import CoreFacts
+from .errors import ComponentError
+from .flat_plan import CoreExport, CoreItem
+from .worlds import find_entry
+
+Source = tuple[int, bytes]
+"""The step whose core instance exports it, and its name; the step is GLUE for what the host makes."""
+GLUE = -1
+
+
+class ComponentModule(Module):
+    """Owns the code of all core modules, as Module does of one."""
+
+    one_instance = False
+
+    def __init__(self, engine: Engine, code: bytes, facts: dict[str, Any]) -> None:
+        """From what compile_component() gave, which must be trusted: it is native code.
+
+        Raises InvalidModuleError and UnsupportedModuleError.
+        """
+        self.engine = engine
+        self._facts = facts
+        self._code = code
+        try:
+            self.flat = unpack(facts)
+            self.entry = find_entry(self.flat)
+        except ComponentError as error:  # it was made by another version of this package
+            raise InvalidModuleError(str(error)) from None
+        self.glue = glue.make(self.flat)
+        self.lines = LineTable.from_facts(None)
+        self.lines_left_out = None
+        self.label = "an unnamed component"
+        self.live = set()
+        self.state = ModuleState()
+        self.host = ()
+        self._facts_of = [CoreFacts.load(each) for each in facts["modules"]]
+        self._lay_out()
+        self.reads_args = self.reads_environ = self.reads_random = self.reads_clock = False
+        self.uses_edge = self.uses_files = self.slow_files = False
+        self.calls_host = bool(self.flat.hosts)
+        self.host_names = self.host_call_names = ()
+        self._load(code, facts["codes"])
+
+    def _load(self, code: bytes, sizes: list[int]) -> None:
+        pointers: list[int] = []
+        at = 0
+        try:
+            for size in sizes:
+                pointers.append(capi.deserialize_module(self.engine.ptr, code[at : at + size]))
+                at += size
+        except capi.EngineError as error:
+            for each in pointers:
+                capi.module_delete(each)
+            raise InvalidModuleError(str(error)) from None
+        *self.modules, self.glue_module = pointers
+        self.pre = self.glue_module
+        free = weakref.finalize(self, _free, self.engine, pointers)
+        free.atexit = False  # the process frees it with everything else
+        self._free = free
+
+    def _lay_out(self) -> None:
+        """Where each import comes from, what belongs into the glue's table, and how large all memories are."""
+        flat = self.flat
+        modules = list(dict.fromkeys(step.module for step in flat.steps))
+        self.steps: list[tuple[int, tuple[Source, ...]]] = []
+        """For each core instance: the number of its module, and the source of each import."""
+        self.slots_after: list[list[tuple[int, Source]]] = [[] for _ in flat.steps]
+        """What is put into the glue's table once a step is done."""
+        for step in flat.steps:
+            number = modules.index(step.module)
+            facts = self._facts_of[number]
+            self.steps.append((number, tuple(_source(step.item(*each)) for each in facts.imports)))
+        for slot, item in enumerate(self.glue.slots):
+            source = _source(item)
+            if source[0] != GLUE:
+                self.slots_after[source[0]].append((slot, source))
+            elif self.slots_after:
+                self.slots_after[0].append((slot, source))
+        facts_of = [self._facts_of[number] for number, _ in self.steps]
+        self.starts = [index for index, facts in enumerate(facts_of) if facts.starts]
+        self.growers = [index for index, facts in enumerate(facts_of) if facts.grows]
+        self.globals = [(index, facts.state) for index, facts in enumerate(facts_of) if facts.state]
+        self.memories = [(index, pages) for index, facts in enumerate(facts_of) for pages in facts.memories]
+        """The step and the pages of each memory."""
+        self.tables = sum(facts.tables for facts in facts_of)
+        self.min_pages = sum(pages for _, pages in self.memories)
+        if any(len(facts.memories) > 1 for facts in facts_of):
+            raise UnsupportedModuleError("a core module of it has more than one memory")
+
+    def memory_of(self, step: int) -> int | None:
+        """The step that defines the memory which a core instance works on; None if it has none."""
+        seen = set()
+        while step not in seen:
+            seen.add(step)
+            number, sources = self.steps[step]
+            facts = self._facts_of[number]
+            if facts.memories:
+                return step
+            found = [source for source, each in zip(sources, facts.imports, strict=True) if each[2] == "memory"]
+            if not found:
+                return None
+            step = found[0][0]
+        return None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._facts
+
+    def serialize(self) -> bytes:
+        return self._code
+
+    def close(self) -> bool:
+        self.pre = None
+        self.state.closed = True
+        if self.busy:
+            return False
+        self._free()
+        return True
+
+
+def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
+    """A module or a component, as its facts say. Raises InvalidModuleError and UnsupportedModuleError."""
+    return ComponentModule(engine, code, facts) if "component" in facts else Module.load(engine, code, facts)
+
+
+@cache
+def component_digest() -> str:
+    """What the code of a component depends on, beside what that of a module does."""
+    parts = ("compile.py", "core_module.py", "glue.py", "flat_plan.py", "environment.py", "types.py")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)).hexdigest()
+
+
+def _source(item: CoreItem) -> Source:
+    if isinstance(item, CoreExport):
+        return item.step, item.name.encode()
+    return GLUE, b"h%d" % item.number
+
+
+def _free(engine: Engine, modules: list[int]) -> None:
+    if not engine.dead:  # in a forked child another thread may have held a lock of the engine, for ever
+        for each in modules:
+            capi.module_delete(each)
+
+
+def externs(count: int) -> Any:
+    """An array for the imports of a core instance."""
+    return (capi.Extern * max(count, 1))()
+
+
+EXTERN_SIZE = ctypes.sizeof(capi.Extern)
