@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,5 +44,23 @@ def go_guest() -> Path:
         }
         command = [str(tool), "build", "-ldflags=-s -w", "-o", str(made), "."]
         subprocess.run(command, cwd=SOURCES / "go", env=environ, check=True, timeout=600)
+        made.replace(module)
+    return module
+
+
+def python_component() -> Path:
+    """The component of ``tests/guests/src/edge_py``, built with the commands of docs/components.md."""
+    tool = shutil.which("componentize-py", path=str(Path(sys.executable).parent))
+    if tool is None:
+        pytest.fail("componentize-py is not installed; run scripts/setup")
+    source, world = SOURCES / "edge_py", Path(__file__).parents[1] / "sdk" / "wit"
+    parts = [*sorted(source.glob("*.py")), *sorted(world.iterdir())]
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in parts) + version("componentize-py").encode())
+    module = BUILT / f"py-{digest.hexdigest()[:16]}.wasm"
+    if not module.exists():
+        BUILT.mkdir(exist_ok=True)
+        made = module.with_suffix(f".{os.getpid()}")
+        command = [tool, "-d", str(world), "-w", "edge", "componentize", "--stub-wasi", "function", "-o", str(made)]
+        subprocess.run(command, cwd=source, check=True, timeout=600)
         made.replace(module)
     return module

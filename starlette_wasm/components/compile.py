@@ -21,7 +21,6 @@ from .definitions import CoreModule
 from .errors import ComponentError, UnsupportedComponentError
 from .flat_plan import FlatPlan, flatten
 from .reader import read
-from .worlds import find_entry
 
 _MAX_SKELETON = 4 << 20
 
@@ -30,7 +29,6 @@ def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]
     """Code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
     try:
         plan = flatten(read(guest))
-        find_entry(plan)
         modules = _modules(plan)
         for each in modules:
             _validate(engine, guest[each.start : each.end])

@@ -19,7 +19,7 @@ from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS, Plan
 from . import glue
 from .bound import ComponentPlan
-from .calls import Await, Calls, Request
+from .calls import Await, Calls, Imports, Request
 from .errors import CanonicalTrap
 from .flat_plan import ImportedFunction
 from .instance import CoreInstances
@@ -82,7 +82,7 @@ class ComponentInvocation(Invocation):
         self._store = capi.store_new(self.engine.ptr, self.number, None)
         self._cores = cores = CoreInstances(self.plan, self._store, scratch)
         self._context = cores.context
-        self._calls = Calls(self.plan.component.flat.instances, cores.memory, _NoImports())
+        self._calls = Calls(self.plan.component.flat.instances, cores.memory, self._imports())
 
     @property
     def _there(self) -> CoreInstances:
@@ -94,11 +94,19 @@ class ComponentInvocation(Invocation):
         for step in self.plan.component.starts:
             self._begin_call(self._there.start_function(step), [], _NO_FORM)
             yield None
-        answer = yield from self._calls.lifted(self.plan.component.entry.function, [self._stdin.decode()])
+        return (yield from self._answer_request())
+
+    def _answer_request(self) -> Generator[Request | None, Any, bytes]:
+        entry = self.plan.component.entry
+        assert entry is not None
+        answer = yield from self._calls.lifted(entry.function, [self._stdin.decode()])
         assert isinstance(answer, str)
         stdout = answer.encode()
         self._overflow = len(stdout) > self.plan.limits.stdout
         return stdout
+
+    def _imports(self) -> Imports:
+        return _NoImports()
 
     def poll(self) -> bool:
         while True:

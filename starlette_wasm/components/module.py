@@ -20,7 +20,7 @@ from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
 from .flat_plan import CoreExport, CoreItem
-from .worlds import find_entry
+from .worlds import find_entry, why_not_served
 
 Source = tuple[int, bytes]
 """The step whose core instance exports it, and its name; the step is GLUE for what the host makes."""
@@ -140,6 +140,13 @@ class ComponentModule(Module):
 def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
     """A module or a component, as its facts say. Raises InvalidModuleError and UnsupportedModuleError."""
     return ComponentModule(engine, code, facts) if "component" in facts else Module.load(engine, code, facts)
+
+
+def check_served(module: Module) -> None:
+    """Raises UnsupportedModuleError for a component that answers no requests, and frees it."""
+    if isinstance(module, ComponentModule) and module.entry is None:
+        module.close()
+        raise UnsupportedModuleError(why_not_served(module.flat))
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import UnsupportedComponentError
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 
 EDGE = "func(request: string) -> string"
@@ -18,18 +17,20 @@ class Entry:
     function: LiftedFunction
 
 
-def find_entry(plan: FlatPlan) -> Entry:
-    """Raises UnsupportedComponentError for a component that is no function of a kind that is known."""
+def find_entry(plan: FlatPlan) -> Entry | None:
+    """What answers requests; None for a component that has only functions of other types."""
     sort, handle = plan.exports.get("handle", ("", None))
-    if sort == "func" and isinstance(handle, LiftedFunction):
-        if handle.type.text == EDGE:
-            return Entry("edge", handle)
-        raise UnsupportedComponentError(
-            f"its export handle is {handle.type.text:.200}, not {EDGE}; build it for the world edge of sdk/wit"
-        )
-    raise UnsupportedComponentError(
-        f"it exports {_names(plan.exports)}; a function exports handle: {EDGE} (the world edge of sdk/wit)"
-    )
+    if sort == "func" and isinstance(handle, LiftedFunction) and handle.type.text == EDGE:
+        return Entry("edge", handle)
+    return None
+
+
+def why_not_served(plan: FlatPlan) -> str:
+    """Why a component without an entry answers no requests, and what one that does exports."""
+    _, handle = plan.exports.get("handle", ("", None))
+    if isinstance(handle, LiftedFunction):
+        return f"its export handle is {handle.type.text:.200}, not {EDGE}; build it for the world edge of sdk/wit"
+    return f"it exports {_names(plan.exports)}; build it for the world edge of sdk/wit, which exports handle: {EDGE}"
 
 
 def _names(exports: ExportTree) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..components.module import component_digest, load_module
+from ..components.module import check_served, component_digest, load_module
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
@@ -226,7 +226,9 @@ class _Loader:
         compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits, self._stop)
         try:
             code, facts = compiler.compile(guest)
-            return load_module(self._engine, code, facts), code
+            module = load_module(self._engine, code, facts)
+            check_served(module)
+            return module, code
         except InvalidModuleError as error:
             if guest.startswith((PREAMBLE, COMPONENT_PREAMBLE)):
                 raise ModuleLoadError(str(error), file=file, hint="build or copy it again") from None

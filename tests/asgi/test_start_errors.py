@@ -112,10 +112,10 @@ CASES = {
         lambda folder: broken_module(folder, b"\x7fELF" + bytes(100)),
         ["failed to load module", "{folder}/functions/echo/v1/echo.wasm: ", "does not begin like a WebAssembly module"],
     ),
-    "module is a component": Case(
+    "module is a component that answers nothing": Case(
         CompileError,
         lambda folder: broken_module(folder, b"\0asm\x0d\0\1\0"),
-        ["AOT compile failed", "{folder}/functions/echo/v1/echo.wasm: ", "component"],
+        ["AOT compile failed", "{folder}/functions/echo/v1/echo.wasm: ", "it exports nothing", "the world edge"],
     ),
     "module uses what the engine lacks": Case(
         CompileError,

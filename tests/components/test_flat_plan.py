@@ -15,7 +15,7 @@ from starlette_wasm.components.reader import read
 from starlette_wasm.components.types import Resource
 from starlette_wasm.engine.binary import COMPONENT_PREAMBLE, leb
 
-JS = Path(__file__).parents[1] / "guests" / "edge_js.wasm"
+JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"
 
 
 def _signed(index: int) -> bytes:

@@ -18,7 +18,7 @@ from starlette_wasm.components.reader import MAX_MODULES, read
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.binary import COMPONENT_PREAMBLE, leb
 
-JS = Path(__file__).parents[1] / "guests" / "edge_js.wasm"
+JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"
 
 
 def section(number: int, body: bytes) -> bytes:

@@ -123,7 +123,6 @@ def test_a_module_of_the_wrong_shape_is_refused_with_the_reason(wat, text, messa
         (f"(module (tag) {MINIMAL})", "exceptions"),
         (f"(module (type $f (func)) (func (param (ref $f))) {MINIMAL})", "function references"),
         (f"(module (type $f (func)) (type (cont $f)) {MINIMAL})", "stack switching"),
-        ('(module (memory (export "memory") 1) (func (export "_start") (return_call 0)))', "tail calls"),
         (
             '(module (memory (export "memory") 1)(func (export "_start") (drop (i32.atomic.load (i32.const 0)))))',
             "threads",
@@ -484,3 +483,9 @@ def test_memory_grow_behind_types_of_two_bytes_is_seen(engine, kind, before):
 def test_locals_of_two_byte_types_are_counted(engine):
     with pytest.raises(UnsupportedModuleError, match="49,001 locals"):
         Module.compile(engine, _with_locals(b"\2\1\x63\x70" + leb(49_000) + b"\x63\x70", b""))
+
+
+def test_tail_calls_run_and_end_at_the_deadline(wat):
+    start = '(module (memory (export "memory") 1) (func (export "_start") (return_call {})) {})'
+    assert run(wat(start.format(1, "(func)"))).end is End.OK
+    assert run(wat(start.format(0, "")), limits=Limits(time=0.2)).end is End.TIMEOUT

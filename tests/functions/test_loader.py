@@ -122,7 +122,13 @@ def test_a_cache_that_cannot_be_trusted_is_a_warning_and_everything_works(engine
         ),
         (b"\0asm\1\0\0\0\x01", ModuleLoadError, "failed to load module"),
         (b"\x7fELF", ModuleLoadError, "failed to load module"),
-        (b"\0asm\x0d\0\1\0", CompileError, "AOT compile failed .*f.wasm: it is a component"),
+        (b"\0asm\x0d\0\1\0", CompileError, "AOT compile failed .*f.wasm: it exports nothing; build it for the world"),
+        (b"\0asm\x0d\0\1\0\x07\x01", ModuleLoadError, "failed to load module .*f.wasm: .*at byte 10.*; build or copy"),
+        (
+            capi.assemble("(component (core func (canon waitable-set.new)))"),
+            CompileError,
+            "f.wasm: it uses waitable-set.new of the async ABI .*; build it without",
+        ),
         (
             capi.assemble(f'(module (import "env" "x" (func)) {MINIMAL})'),
             CompileError,

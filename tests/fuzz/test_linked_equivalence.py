@@ -98,7 +98,6 @@ def plain_engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     config.consume_fuel = True
     config.wasm_threads = False
-    config.wasm_tail_call = False
     config.wasm_relaxed_simd = False
     return wasmtime.Engine(config)
 

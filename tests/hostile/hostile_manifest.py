@@ -493,7 +493,6 @@ REFUSED += _texts(
     feature_gc=f"(type $s (struct (field i32))) {_START} (drop (struct.new_default $s)))",
     feature_gc_array=f"(type $a (array (mut i8))) {_START} (drop (array.new_default $a (i32.const 1000000000))))",
     feature_exceptions=f"(tag $e) {_START} (throw $e))",
-    feature_tail_call=f"{_START} (return_call 0))",
     feature_typed_references=f"(type $f (func)) {_START} (call_ref $f (ref.null $f)))",
     feature_relaxed_simd=f"{_START} (drop (i32x4.relaxed_trunc_f32x4_s (v128.const i32x4 0 0 0 0))))",
 )
