@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from ..engine import layout
 from ..engine.module import Module
 from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
@@ -14,9 +16,14 @@ class ComponentPlan(Plan):
     __slots__ = ("component", "page_limits")
 
     def __init__(
-        self, module: ComponentModule, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()
+        self,
+        module: ComponentModule,
+        limits: Limits,
+        args: bytes = NO_STRINGS,
+        preopens: tuple[Preopen, ...] = (),
+        tenant: Hashable = None,
     ) -> None:
-        super().__init__(module, limits, args, preopens)
+        super().__init__(module, limits, args, preopens, tenant)
         self.component = module
         self.bound = limits.memory_pages * layout.PAGE
         self.page_limits = _share(module, limits.memory_pages)
@@ -34,8 +41,14 @@ def _share(module: ComponentModule, most: int) -> dict[int, int]:
     }  # what is left over goes to the largest
 
 
-def plan_for(module: Module, limits: Limits, args: bytes = NO_STRINGS, preopens: tuple[Preopen, ...] = ()) -> Plan:
+def plan_for(
+    module: Module,
+    limits: Limits,
+    args: bytes = NO_STRINGS,
+    preopens: tuple[Preopen, ...] = (),
+    tenant: Hashable = None,
+) -> Plan:
     """The plan of a module, or of a component."""
     if isinstance(module, ComponentModule):
-        return ComponentPlan(module, limits, args, preopens)
-    return Plan(module, limits, args, preopens)
+        return ComponentPlan(module, limits, args, preopens, tenant)
+    return Plan(module, limits, args, preopens, tenant)

@@ -11,9 +11,9 @@ import zlib
 from dataclasses import asdict
 from typing import Any
 
-from ..engine import bounds, capi
+from ..engine import bounds, capi, remedies
 from ..engine.binary import UnsupportedError, leb
-from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line, unsupported
+from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
 from . import glue
 from .core_module import hollow, prepare
 from .cursor import Cursor
@@ -23,6 +23,7 @@ from .flat_plan import FlatPlan, flatten
 from .reader import read
 
 _MAX_SKELETON = 4 << 20
+_OTHER_TOOL = "build it with another version of its toolchain"
 
 
 def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -37,11 +38,11 @@ def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]
         codes, facts = _compile_modules(engine, guest, modules)
         codes.append(_compile(engine, capi.assemble(glue.make(plan).text)))
     except UnsupportedComponentError as error:
-        raise UnsupportedModuleError(one_line(str(error))) from None
+        raise UnsupportedModuleError(one_line(error.problem), error.hint) from None
     except ComponentError as error:
         raise InvalidModuleError(one_line(str(error))) from None
     except (UnsupportedError, capi.EngineError) as error:
-        raise UnsupportedModuleError(one_line(str(error))) from None
+        raise UnsupportedModuleError(one_line(str(error)), getattr(error, "hint", None) or _OTHER_TOOL) from None
     packed = base64.b64encode(zlib.compress(skeleton)).decode()
     return b"".join(codes), {"component": packed, "codes": [len(code) for code in codes], "modules": facts}
 
@@ -61,7 +62,8 @@ def _validate(engine: int, module: bytes) -> None:
         capi.check(capi.module_validate(engine, module, len(module)))
     except capi.EngineError as error:
         text = one_line(f"a core module: {error}")
-        raise (UnsupportedModuleError if unsupported(text) else InvalidModuleError)(text) from None
+        remedy = remedies.of_feature(text)
+        raise (InvalidModuleError(text) if remedy is None else UnsupportedModuleError(text, remedy)) from None
     bounds.check(module)
 
 
@@ -98,7 +100,9 @@ def _skeleton(cursor: Cursor) -> bytes:
         parts += bytes([number]), leb(len(body)), body
     made = b"".join(parts)
     if len(made) > _MAX_SKELETON:
-        raise UnsupportedComponentError(f"its types and tables take {len(made):,} bytes, the most is {_MAX_SKELETON:,}")
+        raise UnsupportedComponentError(
+            f"its types and tables take {len(made):,} bytes, the most is {_MAX_SKELETON:,}", "split it"
+        )
     return made
 
 

@@ -142,7 +142,7 @@ class Scope:
         if desc.sort == "instance":
             return "instance", _instance(self.get("type", desc.index, ScopeType), name, import_function)
         raise UnsupportedComponentError(
-            f"it imports the {desc.sort} {name!r}; build it in, with wac or wasm-tools compose"
+            f"it imports the {desc.sort} {name!r}", "build it in, with wac or wasm-tools compose"
         )
 
 

@@ -16,7 +16,11 @@ class ComponentError(Exception):
 
 
 class UnsupportedComponentError(ComponentError):
-    """A valid component, as far as was looked, that needs what this package lacks."""
+    """A valid component, as far as was looked, that needs what this package lacks. ``hint`` is what to do."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        self.hint = hint
+        super().__init__(problem)
 
 
 class CanonicalTrap(Exception):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from . import definitions as d
 from .environment import Environment
 from .errors import ComponentError, UnsupportedComponentError
-from .lifting_rules import check_lift, check_lower
+from .lifting_rules import NOT_ASYNC, check_lift, check_lower
 from .types import FuncType, Resource
 
 MAX_STEPS = 300
@@ -187,8 +187,7 @@ class _Maker:
                 env.add(item.sort, value)  # an export is one more item of its index space
             case d.AsyncBuiltin():
                 raise UnsupportedComponentError(
-                    f"it uses {item.name} of the async ABI (WASI 0.3), which is not run yet; build it without "
-                    "(componentize-qjs --sync, functions that are not async)"
+                    f"it uses {item.name} of the async ABI (WASI 0.3), which is not run yet", NOT_ASYNC
                 )
             case _:
                 self._canon(env, item)

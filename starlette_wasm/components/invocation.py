@@ -61,15 +61,10 @@ class ComponentInvocation(Invocation):
         self._overflow = False
         self._cores: CoreInstances | None = None
 
-    def start(self, poll: bool = True) -> bool:
-        scratch = self._reserve()
+    def start(self) -> bool:
+        self.reserve()
+        self.begin()
         try:
-            self._make(scratch)
-            capi.yield_on_epoch(self._context, 1)
-            self._script = self._run_entry()
-            ended = self._go_on_with(None)
-            if ended or not poll:
-                return ended
             begin = time.perf_counter()
             ended = self.poll()
             self.cpu = time.perf_counter() - begin
@@ -82,7 +77,13 @@ class ComponentInvocation(Invocation):
         self._store = capi.store_new(self.engine.ptr, self.number, None)
         self._cores = cores = CoreInstances(self.plan, self._store, scratch)
         self._context = cores.context
+        self._whole = True
         self._calls = Calls(self.plan.component.flat.instances, cores.memory, self._imports())
+
+    def _enter(self, scratch: capi.Scratch) -> None:
+        capi.yield_on_epoch(self._context, 1)
+        self._script = self._run_entry()
+        self._go_on_with(None)
 
     @property
     def _there(self) -> CoreInstances:
@@ -109,7 +110,7 @@ class ComponentInvocation(Invocation):
         return _NoImports()
 
     def poll(self) -> bool:
-        while True:
+        while self._future is not None:
             if not capi.future_poll(self._future):
                 return False
             future, self._future = self._future, None
@@ -117,23 +118,22 @@ class ComponentInvocation(Invocation):
             scratch = self._made
             if scratch.trap.value or scratch.error.value or self._trapped:
                 return True
-            if self._go_on_with(self._results()):
-                return True
+            self._go_on_with(self._results())
+        return True
 
-    def _go_on_with(self, sent: list[int] | None) -> bool:
-        """Let the entry's script go on to its next call. True if there is none."""
+    def _go_on_with(self, sent: list[int] | None) -> None:
+        """Let the entry's script go on to its next call, if there is one."""
         assert self._script is not None
         try:
             request = self._script.send(sent)
         except StopIteration as done:
             self._answer = done.value
-            return True
+            return
         except CanonicalTrap as trap:
             self._trapped = str(trap)
-            return True
+            return
         if isinstance(request, glue.GuestCall):
             self._begin_call(self._there.item(request.item), request.arguments, request.form)
-        return False
 
     def _begin_call(self, function: int, flat: list[int], form: Signature) -> None:
         count, results = len(form.params), len(form.results)
@@ -222,12 +222,12 @@ class ComponentInvocation(Invocation):
         self._stack.clear()
         self._result = glue.TRAP
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, *, stopped: bool = False) -> Outcome:
         scratch = self._made
         future, self._future = self._future, None
         if future:
             capi.future_delete(future)
-        outcome = Outcome(End.OK, self._answer)
+        outcome = Outcome(End.OK, b"" if stopped else self._answer)
         cores = self._there
         outcome.memory_bytes = sum(cores.sizes())
         refused = cores.refused_pages()
@@ -245,10 +245,13 @@ class ComponentInvocation(Invocation):
             outcome.end, outcome.refused_pages = End.MEMORY, refused
         return outcome
 
-    def _free(self) -> None:
+    def _size(self) -> int:
+        return 0 if self.engine.dead or self._cores is None else sum(self._cores.sizes())
+
+    def _release(self) -> None:
+        super()._release()
         self._script = None
         self._stack.clear()
-        super()._free()
         self._cores = None
 
 

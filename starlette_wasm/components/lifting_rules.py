@@ -6,6 +6,8 @@ from . import definitions as d
 from .errors import ComponentError, UnsupportedComponentError
 from .types import AsyncValueType, FuncType, ListType, RecordType, ValueType, VariantType, signature
 
+NOT_ASYNC = "build it for WASI 0.2, without async functions (componentize-qjs --sync)"
+
 
 def check_lift(kind: FuncType, options: d.Options) -> None:
     """Raises ComponentError."""
@@ -37,11 +39,13 @@ def _require(kind: FuncType, options: d.Options, *, memory: bool, realloc: bool)
 def _check_sync(kind: FuncType, options: d.Options) -> None:
     if kind.is_async or options.is_async or options.callback is not None:
         raise UnsupportedComponentError(
-            f"{kind} is lifted or lowered as async (WASI 0.3), which is not run yet; build it without async functions"
+            f"{kind} is lifted or lowered as async (WASI 0.3), which is not run yet", NOT_ASYNC
         )
     parts = [each for _, each in kind.params] + ([] if kind.result is None else [kind.result])
     if any(has_async(each) for each in parts):
-        raise UnsupportedComponentError(f"{kind} has streams, futures or error contexts, which are not run yet")
+        raise UnsupportedComponentError(
+            f"{kind} has streams, futures or error contexts, which are not run yet", NOT_ASYNC
+        )
 
 
 def has_async(kind: ValueType) -> bool:

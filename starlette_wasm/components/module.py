@@ -20,7 +20,7 @@ from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
 from .flat_plan import CoreExport, CoreItem
-from .worlds import find_entry, why_not_served
+from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
 Source = tuple[int, bytes]
 """The step whose core instance exports it, and its name; the step is GLUE for what the host makes."""
@@ -102,9 +102,10 @@ class ComponentModule(Module):
         self.memories = [(index, pages) for index, facts in enumerate(facts_of) for pages in facts.memories]
         """The step and the pages of each memory."""
         self.tables = sum(facts.tables for facts in facts_of)
+        self.stack_pages = 0
         self.min_pages = sum(pages for _, pages in self.memories)
         if any(len(facts.memories) > 1 for facts in facts_of):
-            raise UnsupportedModuleError("a core module of it has more than one memory")
+            raise UnsupportedModuleError("a core module of it has more than one memory", "split the module")
 
     def memory_of(self, step: int) -> int | None:
         """The step that defines the memory which a core instance works on; None if it has none."""
@@ -146,7 +147,7 @@ def check_served(module: Module) -> None:
     """Raises UnsupportedModuleError for a component that answers no requests, and frees it."""
     if isinstance(module, ComponentModule) and module.entry is None:
         module.close()
-        raise UnsupportedModuleError(why_not_served(module.flat))
+        raise UnsupportedModuleError(why_not_served(module.flat), FOR_A_WORLD)
 
 
 @cache

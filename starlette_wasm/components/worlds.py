@@ -9,6 +9,9 @@ from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 EDGE = "func(request: string) -> string"
 
 
+FOR_A_WORLD = f"build it for the world edge of sdk/wit, which exports handle: {EDGE}"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """The function that answers a request. ``world`` is ``edge``."""
@@ -29,8 +32,8 @@ def why_not_served(plan: FlatPlan) -> str:
     """Why a component without an entry answers no requests, and what one that does exports."""
     _, handle = plan.exports.get("handle", ("", None))
     if isinstance(handle, LiftedFunction):
-        return f"its export handle is {handle.type.text:.200}, not {EDGE}; build it for the world edge of sdk/wit"
-    return f"it exports {_names(plan.exports)}; build it for the world edge of sdk/wit, which exports handle: {EDGE}"
+        return f"its export handle is {handle.type.text:.200}, not {EDGE}"
+    return f"it exports {_names(plan.exports)}"
 
 
 def _names(exports: ExportTree) -> str:

@@ -33,7 +33,7 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
     from . import dwarf, link  # for who has all code in the cache, it is not loaded
 
     if guest.startswith(COMPONENT_PREAMBLE):
-        raise UnsupportedModuleError("it is a component", "build it as a core module (a WASI preview 1 command)")
+        raise UnsupportedModuleError("it is a component", "load it as one: see docs/components.md")
     if not guest.startswith(PREAMBLE):
         raise InvalidModuleError("it does not begin like a WebAssembly module")
     try:

@@ -105,7 +105,6 @@ _FEATURES: tuple[tuple[str, str], ...] = (
     (r"\bexceptions?\b", "build it without exceptions (-fno-exceptions; panic=abort in Rust) and setjmp"),
     (r"\bgc\b", _NO_GC),
     (r"\bfunction[- ]references\b", _NO_GC),
-    (r"\btail calls\b", "build it without tail calls (-mno-tail-call)"),
     (r"\brelaxed SIMD\b", "build it without relaxed SIMD (-mno-relaxed-simd)"),
     (r"\bstack switching\b", "build it without stack switching"),
 )

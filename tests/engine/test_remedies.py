@@ -110,7 +110,6 @@ def test_what_is_no_function_is_named_too(engine, imported: str, what: str, reme
         (f"{MINIMAL} (func (param anyref))", "does not need WebAssembly GC"),
         (f"(type $t (func)) {MINIMAL} (func (param (ref null $t)))", "does not need WebAssembly GC"),
         (f"{MINIMAL} (table 1 funcref (ref.null func))", "does not need WebAssembly GC"),
-        (f"{MINIMAL} (func $f (return_call $f))", "without tail calls"),
         (
             f"{MINIMAL} (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0))))",
             "without relaxed SIMD",
