@@ -104,7 +104,7 @@ def test_an_imported_memory_is_refused_by_its_name(wat):
             '(export "_start" (func 0)))',
             "_start takes parameters or gives results",
         ),
-        ("(component)", "is a component; build it as a core module"),
+        ("(component)", "is a component; load it as one"),
         (f"(module {imported('fd_write')} {'(table 1 funcref)' * 8} {MINIMAL})", "it has 8 tables; the most is 7"),
     ],
 )
