@@ -12,11 +12,34 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..exceptions import WasmError
-from . import call, canary, check, compile, gc, lock, nodes, output, pull, push, sign, sync, verify
+from . import (
+    call,
+    canary,
+    check,
+    compile,
+    doctor,
+    gc,
+    inspect,
+    lock,
+    nodes,
+    output,
+    pull,
+    push,
+    routes,
+    sign,
+    sync,
+    verify,
+)
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Try": {"call": call.call},
-    "Look": {"check": check.check, "nodes": nodes.nodes},
+    "Look": {
+        "check": check.check,
+        "doctor": doctor.doctor,
+        "inspect": inspect.inspect,
+        "routes": routes.routes,
+        "nodes": nodes.nodes,
+    },
     "Deploy": {
         "compile": compile.compile_all,
         "canary": canary.canary,

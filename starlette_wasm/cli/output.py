@@ -60,6 +60,23 @@ def show_json(value: Any) -> None:
     print(json_module.dumps(value, indent=2, default=str))
 
 
+def show_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """Print names with their values, which may have several lines."""
+    out = console()
+    width = max(len(name) for name, _ in fields) + 2
+    if out.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in fields:
+            table.add_row(name, Text(value))
+        out.print(table)
+        return
+    for name, value in fields:
+        for index, line in enumerate(value.splitlines() or [""]):
+            print(f"{'' if index else name:{width}}{line}".rstrip())
+
+
 def show_text(text: str, style: str = "") -> None:
     """Print text as it is; in a style on a terminal."""
     out = console()

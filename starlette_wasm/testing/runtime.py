@@ -67,6 +67,7 @@ class RecordingRuntime(WasmRuntime):
     def surround(self, surroundings: Surroundings) -> None:
         """Record into ``surroundings`` from now on; before the start."""
         self.surroundings = surroundings
+        self._given_settings = surroundings.settings(self._given_settings)
         self.telemetry = RecordingTelemetry(surroundings.calls)
         self.fast_path = _NoFastPath(self, Counter())
         self._bound: dict[tuple[int, str], Target] = {}

@@ -15,8 +15,8 @@ from .runtime import RecordingRuntime, Surroundings
 
 
 @contextmanager
-def substituted(app: Any, surroundings: Surroundings) -> Iterator[None]:
-    """For the block, put each runtime of a Starlette app into ``surroundings``.
+def substituted(app: Any, surroundings: Surroundings) -> Iterator[list[RecordingRuntime]]:
+    """For the block, put each runtime of a Starlette app into ``surroundings``, and give them.
 
     Those are the runtimes of each WasmMiddleware in its list, of each WasmRules among its routes, and of routes that
     have one of their own. Raises ConfigError if there is none.
@@ -29,52 +29,50 @@ def substituted(app: Any, surroundings: Surroundings) -> Iterator[None]:
             hint="give the Starlette or FastAPI app itself, not what is wrapped around it",
         )
     with ExitStack() as stack:
-        for runtime in dict.fromkeys(found):
-            stack.enter_context(_recorded(runtime, surroundings))
-        for each in listed:
-            if each.kwargs.get("runtime") is None:
-                stack.enter_context(_replaced(each, surroundings))
+        runtimes = [stack.enter_context(_recorded(runtime, surroundings)) for runtime in dict.fromkeys(found)]
+        made = [each for each in listed if each.kwargs.get("runtime") is None]
+        runtimes += [stack.enter_context(_replaced(each, surroundings)) for each in made]
         built, app.middleware_stack = app.middleware_stack, None  # it is built anew, with what was put there
         try:
-            yield
+            yield runtimes
         finally:
             app.middleware_stack = built
 
 
 @contextmanager
-def _replaced(listed: Any, surroundings: Surroundings) -> Iterator[None]:
+def _replaced(listed: Any, surroundings: Surroundings) -> Iterator[RecordingRuntime]:
     """Give a middleware that is yet to be made a runtime."""
     args, kwargs = listed.args, dict(listed.kwargs)
     config = kwargs.get("config", args[0] if args else None)
-    listed.args = ()
-    listed.kwargs = {
-        "runtime": RecordingRuntime(config or {}, surroundings.settings(kwargs.get("settings")), surroundings)
-    }
+    runtime = RecordingRuntime(config or {}, surroundings.settings(kwargs.get("settings")), surroundings)
+    listed.args, listed.kwargs = (), {"runtime": runtime}
     try:
-        yield
+        yield runtime
     finally:
         listed.args, listed.kwargs = args, kwargs
 
 
 @contextmanager
-def _recorded(runtime: WasmRuntime, surroundings: Surroundings) -> Iterator[None]:
+def _recorded(runtime: WasmRuntime, surroundings: Surroundings) -> Iterator[RecordingRuntime]:
     """Make a runtime that others hold a recording one. Raises ConfigError if it is open."""
     if runtime.is_open:
         raise ConfigError("a runtime of the app is open already", hint="enter client() before it is started")
-    kind, telemetry, fast_path = type(runtime), runtime.telemetry, runtime.fast_path
+    kind, before = type(runtime), dict(vars(runtime))
     setattr(runtime, "__class__", RecordingRuntime)  # noqa: B010
     assert isinstance(runtime, RecordingRuntime)
     runtime.surround(surroundings)
     try:
-        yield
+        yield runtime
     finally:
-        runtime.telemetry, runtime.fast_path = telemetry, fast_path
         setattr(runtime, "__class__", kind)  # noqa: B010
+        for name in ("telemetry", "fast_path", "_given_settings"):
+            vars(runtime)[name] = before[name]
 
 
 def _runtimes(app: Any) -> Iterator[WasmRuntime]:
     for route in each_route(routes_of(app)):
-        rules = getattr(getattr(route, "original_route", route), "rules_of", route)
+        kind = getattr(route, "original_route", route)
+        rules = getattr(kind, "rules_of", kind)
         endpoint = getattr(route, "endpoint", None)
         holder = rules if isinstance(rules, WasmRules) else getattr(endpoint, "wasm", None)
         runtime = getattr(holder, "runtime", None)

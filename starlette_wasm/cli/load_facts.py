@@ -1,0 +1,78 @@
+"""What loading a module with the engine shows: its time, whether it takes the fast path, or why it does not load."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.settings import load_settings
+from ..engine.engine import Engine, EngineConfig
+from ..engine.fast_path import fits
+from ..engine.native.library import native
+from ..engine.plan import Limits, Plan
+from ..exceptions import ModuleLoadError
+from ..functions.aot import AotCache
+from ..functions.catalog import FunctionManifest, FunctionSource
+from ..functions.loader import LoadedFunction, load, open_cache
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFacts:
+    """``error`` is why it does not load, and the rest then says nothing. Times are in seconds."""
+
+    error: str | None = None
+    compile_s: float = 0.0
+    load_s: float = 0.0
+    """From the AOT cache, as a start has it."""
+    pages: int = 0
+    slow: str | None = None
+    """Why it does not take the fast path; None if it does."""
+
+
+def load_facts(file: Path, manifest: FunctionManifest | None = None) -> LoadFacts:
+    """Load a module twice: compiled, and from the AOT cache, where it is afterwards if there is one."""
+    manifest = manifest or FunctionManifest()
+    settings = load_settings()
+    engine = Engine.shared(EngineConfig())
+    source = FunctionSource(file.stem, "1", file, manifest)
+    cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
+    try:
+        compile_s, function = _timed(engine, source, None)
+        slow, pages = _slow(function, manifest), function.module.min_pages
+        function.module.close()
+        load_s = _cached(engine, source, cache) if cache is not None else compile_s
+    except ModuleLoadError as error:
+        return LoadFacts(error=str(error))
+    return LoadFacts(None, compile_s, load_s, pages, slow)
+
+
+def _timed(engine: Engine, source: FunctionSource, cache: AotCache | None) -> tuple[float, LoadedFunction]:
+    begin = time.perf_counter()
+    function = load(engine, source, cache)
+    return time.perf_counter() - begin, function
+
+
+def _cached(engine: Engine, source: FunctionSource, cache: AotCache) -> float:
+    """Return how long it takes to load code from the cache, where it is put first."""
+    _timed(engine, source, cache)[1].module.close()
+    seconds, function = _timed(engine, source, cache)
+    function.module.close()
+    return seconds
+
+
+def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:
+    module = function.module
+    if manifest.protocol != "edge":
+        return f"its protocol is {manifest.protocol}, not edge"
+    if native is None:
+        return "the C library of this package is missing: doctor has the remedy"
+    if module.uses_edge:
+        return "it imports edge.call: what waits for the host goes the long way"
+    if module.calls_host:
+        return "it imports poll_oneoff, to sleep: what waits goes the long way"
+    if not fits(Plan(module, Limits())):
+        return "this Python has no way for it"
+    if module.uses_files:
+        return None if not module.slow_files else "it may wait for a disk, if its policy grants a directory"
+    return None

@@ -1,0 +1,117 @@
+"""``starlette-wasm inspect``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import GUESTS, add_function, config_file
+
+from starlette_wasm.cli.main import main
+from starlette_wasm.cli.module_facts import facts_of, protocol_of, toolchain_of
+from starlette_wasm.engine import capi
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
+
+
+def inspected(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    assert main(["inspect", *arguments, "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_module_tells_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = inspected(capsys, str(GUESTS / "edge_rust.wasm"))
+    assert (found["kind"], found["protocol"], found["error"]) == ("core module", "edge", None)
+    assert {"module": "edge", "name": "call", "kind": "function"} in found["imports"]
+    assert {"name": "_start", "kind": "function"} in found["exports"]
+    assert any(grant.startswith("allowedHosts") for grant in found["grants"])
+    assert not found["fastPath"]
+    assert "edge.call" in found["slowBecause"]
+    assert sum(found["sections"].values()) <= found["size"]
+
+
+def test_a_function_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config_file(tmp_path, {"/hello": "hello"})
+    add_function(tmp_path, "env", "cgi_env")
+    found = inspected(capsys, "hello@1", "--config", str(file))
+    assert found["fastPath"]
+    assert found["loadMs"] > 0
+    assert inspected(capsys, "env", "--config", str(file))["slowBecause"] == "its protocol is cgi, not edge"
+
+
+def test_the_table_is_for_humans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(GUESTS / "hello.wasm")]) == 0
+    told = capsys.readouterr().out
+    for title in (
+        "kind ",
+        "toolchain ",
+        "protocol ",
+        "imports ",
+        "exports ",
+        "memory ",
+        "sections ",
+        "policy ",
+        "fast path",
+    ):
+        assert f"\n{title}" in told
+    assert "fast path  yes" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x7fELF...", "ELF"),
+        (b"\0asm\1\0\0\0\x01\x7f", "failed to load module"),
+        (b"", "the file is empty"),
+        (capi.assemble('(module (import "env" "gone" (func)) (func (export "_start")))'), "env.gone"),
+    ],
+)
+def test_why_it_would_not_load_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    file = tmp_path / "f.wasm"
+    file.write_bytes(content)
+    assert main(["inspect", str(file)]) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_what_is_not_there_has_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "nope.wasm"]) == 1
+    assert "no such file: 'nope.wasm'; give the path of a module" in capsys.readouterr().err
+    assert main(["inspect", "nope", "--config", str(config_file(tmp_path, {"/hello": "hello"}))]) == 1
+    assert "function not found: nope; known functions: hello" in capsys.readouterr().err
+
+
+def test_producers_name_the_toolchain() -> None:
+    field = b"\x01" + b"\x08language" + b"\x01" + b"\x04Rust" + b"\x041.63"
+    section = b"\x09producers" + field
+    module = b"\0asm\1\0\0\0" + bytes([0, len(section)]) + section
+    assert toolchain_of(facts_of(module)) == "Rust 1.63"
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("wws", "wws"), ("cgi_env", "cgi"), ("hello", "edge"), ("edge_zig", "edge")]
+)
+def test_the_protocol_is_guessed(name: str, protocol: str) -> None:
+    data = (GUESTS / f"{name}.wasm").read_bytes()
+    assert protocol_of(facts_of(data), data)[0] == protocol
+
+
+def test_damaged_bytes_end_in_a_problem() -> None:
+    data = (GUESTS / "edge_c.wasm").read_bytes()
+    for end in range(8, 600, 7):
+        facts_of(data[:end])
+    assert facts_of(data[:200]).problem == "it ends in the middle of a section"
+
+
+def test_every_guest_can_be_read() -> None:
+    for file in sorted(GUESTS.glob("*.wasm")):
+        facts = facts_of(file.read_bytes())
+        assert facts.problem is None, file
+        assert facts.exports, file
