@@ -1,8 +1,12 @@
-"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served where the config says ``exposeEndpoints``."""
+"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served if the config says ``exposeEndpoints``.
+
+They stand below ``endpointsPrefix``, and require the token of the settings if there is one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +16,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
 from ..canary.report import describe, samples_missing, success_rate
+from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
 from ..telemetry.prometheus import text
 from .serve import send_plain
@@ -130,7 +135,36 @@ async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]
     await send_plain(scope, send, status, b"application/json", json.dumps(body).encode(), headers)
 
 
-ENDPOINTS: dict[str, Endpoint] = {
+def find_endpoint(config: EdgeRouterConfig, path: str) -> Endpoint | None:
+    """What answers ``path``, if the config exposes it."""
+    if not config.expose_endpoints or not path.startswith(config.endpoints_prefix):
+        return None
+    return _ENDPOINTS.get(path[len(config.endpoints_prefix) :])
+
+
+def exposed(config: EdgeRouterConfig) -> list[str]:
+    """The paths of all endpoints that the config exposes."""
+    return [config.endpoints_prefix + path for path in _ENDPOINTS] if config.expose_endpoints else []
+
+
+async def answer(endpoint: Endpoint, runtime: WasmRuntime, scope: Scope, send: Send) -> None:
+    """Answer by ``endpoint``, or 401 without the token of the settings."""
+    token = runtime.settings.endpoints_token
+    if token is not None and not _has_token(scope, token.get_secret_value()):
+        headers = [(b"www-authenticate", b"Bearer"), (b"cache-control", b"no-store")]
+        await send_plain(scope, send, 401, b"text/plain", b"Unauthorized", headers)
+        return
+    await endpoint(runtime, scope, send)
+
+
+def _has_token(scope: Scope, token: str) -> bool:
+    """Whether the request has the token, compared in a time that does not tell how much of it was right."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    scheme, _, credentials = (given[0] if len(given) == 1 else b"").partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(credentials.strip(b" "), token.encode())
+
+
+_ENDPOINTS: dict[str, Endpoint] = {
     "/health": health,
     "/ready": ready,
     "/metrics": metrics,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from starlette._utils import get_route_path
-from starlette.routing import BaseRoute, Host, Mount, Route
+from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..binding.target import Target
@@ -37,9 +36,10 @@ from ..telemetry import NO_TELEMETRY, PickedBy, RequestTelemetry, Variant
 from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_in_one_write
-from .endpoints import ENDPOINTS, Endpoint
+from .endpoints import Endpoint, answer, find_endpoint
 from .guards import patterns_of, seams
 from .openapi import describe
+from .overlaps import overlaps
 from .request_ids import adopt, fitted
 from .routes import each_function, find_functions, has_own_middleware
 from .serve import (
@@ -58,7 +58,6 @@ from .templates import each_route, routes_of, rule_template, tell_route
 logger = logging.getLogger("starlette_wasm")
 
 _SAFE = ("GET", "HEAD")
-_PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
 class WasmMiddleware:
@@ -153,8 +152,8 @@ class WasmMiddleware:
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
                 return
-            if path in ENDPOINTS and runtime.deployment.config.expose_endpoints:
-                await ENDPOINTS[path](runtime, scope, send)
+            if (endpoint := find_endpoint(runtime.deployment.config, path)) is not None:
+                await answer(endpoint, runtime, scope, send)
                 return
         await self.app(scope, receive, send)
 
@@ -270,15 +269,14 @@ class WasmMiddleware:
                     describe(route, target.function.source.manifest.openapi)
         if runtime is self.runtime:
             self._behind = any(_takes_rules(route) for route in _all_routes(routes))
-            self._warn_of_guards(deployment)
-            for path in () if self._behind else _native_paths(routes):
-                match = deployment.router.match(_PARAMETER.sub("x", path))
-                if match is not None:
-                    logger.warning("the rule for %s shadows the route %s of the app", match.pattern, path)
+            self._warn(deployment)
 
-    def _warn_of_guards(self, deployment: Deployment) -> None:
+    def _warn(self, deployment: Deployment) -> None:
         """Name what does not guard, and what cannot be reached; again after a reload that changes it."""
-        texts = seams(self.app, patterns_of(deployment.config), behind=self._behind)
+        texts = [
+            *seams(self.app, patterns_of(deployment.config), behind=self._behind),
+            *overlaps(self.app, deployment, behind=self._behind),
+        ]
         if self._said != (said := "\n".join(texts)):
             self._said = said
             for text in texts:
@@ -297,9 +295,8 @@ class WasmMiddleware:
                 self._stopped = True
 
     def endpoint(self, path: str) -> Endpoint | None:
-        """What answers ``path`` where the config says ``exposeEndpoints``."""
-        deployment = self.runtime.deployment if self.runtime.is_open else None
-        return ENDPOINTS.get(path) if deployment is not None and deployment.config.expose_endpoints else None
+        """What answers ``path``, if the config says ``exposeEndpoints``."""
+        return find_endpoint(self.runtime.deployment.config, path) if self.runtime.is_open else None
 
     def _check_start(self) -> None:
         for runtime in {
@@ -359,15 +356,6 @@ def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
         cookies = header(scope, b"cookie")
         key = cookie_value(cookies, stickiness.cookie or "") if cookies else None
     return key if key and key.strip(' \t,"') else None
-
-
-def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str]:
-    for route in each_route(routes):
-        kind = getattr(route, "original_route", route)  # FastAPI's, behind what stands in for it
-        if isinstance(kind, Mount) and not has_own_middleware(route.app):
-            yield from _native_paths(route.routes, prefix + route.path)
-        elif isinstance(kind, Route) and not hasattr(route.endpoint, "wasm"):
-            yield prefix + route.path
 
 
 def _takes_rules(route: object) -> bool:

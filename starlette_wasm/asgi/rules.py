@@ -21,6 +21,7 @@ from ..exceptions import ConfigError
 from ..runtime.runtime import WasmRuntime
 from .guards import patterns_of, seams
 from .middleware import WasmMiddleware
+from .overlaps import overlaps
 from .serve import RUNTIME, replayed
 from .signals import ServerSignals
 
@@ -101,7 +102,11 @@ class WasmRules(BaseRoute):
             yield
             return
         async with server.opened():
-            for text in seams(app, patterns_of(server.runtime.deployment.config), behind=True):
+            deployment = server.runtime.deployment
+            for text in [
+                *seams(app, patterns_of(deployment.config), behind=True),
+                *overlaps(app, deployment, behind=True),
+            ]:
                 logger.warning("%s", text)
             signals = ServerSignals(server.runtime)
             signals.install()

@@ -24,6 +24,10 @@ _FORM = "write for example http://10.0.0.7:8000"
 
 def nodes(
     urls: Annotated[list[str], typer.Argument(metavar="URL...", help=f"Address of a node; /ready is added: {_FORM}.")],
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="STARLETTE_WASM_ENDPOINTS_TOKEN", show_envvar=True, help="Token that /ready requires."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare the functions of several nodes by their /ready, and name the ones that differ.
@@ -33,11 +37,11 @@ def nodes(
 
     Example: starlette-wasm nodes http://10.0.0.7:8000 http://10.0.0.8:8000
     """
-    output.show_rows(asyncio.run(_nodes(urls)), json=json)
+    output.show_rows(asyncio.run(_nodes(urls, token)), json=json)
 
 
-async def _nodes(urls: Sequence[str]) -> list[dict[str, Any]]:
-    found = await asyncio.gather(*(_look(url) for url in urls))
+async def _nodes(urls: Sequence[str], token: str | None) -> list[dict[str, Any]]:
+    found = await asyncio.gather(*(_look(url, token) for url in urls))
     rows = compare(dict(zip(urls, found, strict=True)))
     odd = [f"{row['node']}: {row['differs']}" for row in rows if row["differs"]]
     if odd:
@@ -104,7 +108,7 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-async def _look(url: str) -> dict[str, Any] | str:
+async def _look(url: str, token: str | None) -> dict[str, Any] | str:
     """Return the body of a node's ``/ready``, or why there is none. Raises ConfigError for what is not a URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -113,7 +117,7 @@ async def _look(url: str) -> dict[str, Any] | str:
     result: list[dict[str, Any] | str] = []
 
     def read() -> None:
-        result.append(_read(url))
+        result.append(_read(url, token))
         loop.call_soon_threadsafe(answer.set)
 
     threading.Thread(target=read, daemon=True).start()
@@ -125,14 +129,18 @@ async def _look(url: str) -> dict[str, Any] | str:
     return result[0]
 
 
-def _read(url: str) -> dict[str, Any] | str:
+def _read(url: str, token: str | None) -> dict[str, Any] | str:
     parts = urlsplit(url)
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
         connection = kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)
-        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready")
-        data = connection.getresponse().read(_MOST_BYTES)
+        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready", headers=headers)
+        answer = connection.getresponse()
+        data = answer.read(_MOST_BYTES)
         connection.close()
+        if answer.status == 401:
+            return "requires a token: give it with --token"
         body = json.loads(data)
     except (OSError, http.client.HTTPException) as error:
         return f"cannot be reached: {error}"

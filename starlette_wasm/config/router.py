@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import combinations, pairwise, product
 from os import PathLike
@@ -25,6 +26,8 @@ from ..exceptions import ConfigError
 from .loading import FileModel, read_yaml, show, validate, wrong
 from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
 from .types import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 def _http_url(url: str) -> str:
@@ -194,7 +197,15 @@ class EdgeRouterConfig(FileModel):
         default="refuse", description="Whether one bad function refuses the whole config, or is left out alone."
     )
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
+    endpoints_prefix: StrictStr = Field(default="", description="Path in front of them, such as /internal.")
     stickiness: Stickiness | None = None
+
+    @field_validator("endpoints_prefix")
+    @classmethod
+    def _plain_path(cls, prefix: str) -> str:
+        if not _PREFIX.fullmatch(prefix):
+            raise wrong("is no plain path", "write such as /internal, without a slash at the end")
+        return prefix
 
     @field_validator("require_signatures")
     @classmethod

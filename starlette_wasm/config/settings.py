@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..exceptions import ConfigError
@@ -156,6 +156,11 @@ class WasmSettings(BaseSettings):
         default=None,
         description="text or json: log lines on stderr, guests' included, if the app has no handler. None: none.",
     )
+    endpoints_token: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Token that the endpoints require, as authorization: Bearer TOKEN. None: they require none.",
+    )
     untraced_paths: str = Field(
         default="",
         description="Paths whose requests get no spans: patterns as in rules, separated by commas.",
@@ -170,7 +175,7 @@ class WasmSettings(BaseSettings):
         default=65_536,
         ge=0,
         le=1 << 20,
-        description="How far the soft limit on open files is raised at start, where the hard one allows it. 0: not.",
+        description="How far the soft limit on open files is raised at start, if the hard one allows it. 0: not.",
     )
     registry_plain_http: bool = Field(
         default=False, description="Whether functionsSource may be read without TLS from other machines."
@@ -186,6 +191,8 @@ class WasmSettings(BaseSettings):
             if name not in _accepted() and not name.startswith("_"):
                 hint = nearest(name, WasmSettings.model_fields)
                 raise ConfigError(f"unknown setting, with the value {show(value)}", key=name, hint=hint)
+        if "endpoints_token" not in given:
+            _refuse_empty("endpoints_token")
         super().__init__(**given)
 
     @field_validator("cache_dir")
@@ -285,6 +292,14 @@ def _warn_of_typos() -> None:
             if name.upper().startswith(_PREFIX) and name.upper() not in names:
                 hint = nearest(name.upper(), names, _PREFIX)
                 logger.warning("%s%s is no setting, and has no effect; %s", place, name, hint)
+
+
+def _refuse_empty(field: str) -> None:
+    """An empty variable is like none, but for a token: what should be guarded would be open."""
+    for file, variables in ((None, os.environ), (_ENV_FILE, _env_file())):
+        for name in sorted(variables):
+            if name.upper() in env_names(field) and not variables[name]:
+                raise ConfigError("is empty", file=file, key=name, hint="give a token, or take the variable out")
 
 
 def _env_file() -> Mapping[str, str | None]:

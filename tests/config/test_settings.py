@@ -54,6 +54,7 @@ def test_defaults() -> None:
         "cache_max_mb": 1024,
         "access_log": False,
         "log": None,
+        "endpoints_token": None,
         "untraced_paths": "",
         "reload_interval_ms": 1000,
         "max_open_files": 65536,
@@ -76,6 +77,7 @@ def rows() -> list[tuple[str, str, str, str]]:
     wanted = []
     for name, field in WasmSettings.model_fields.items():
         kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("pathlib._local.", "")
+        kind = kind.replace("pydantic.types.", "")
         kind = kind.replace("pathlib.", "").replace(" | None", "").removeprefix("Optional")
         if literals := [each for each in get_args(field.annotation) if get_origin(each) is Literal]:
             kind = " or ".join(get_args(literals[0]))

@@ -96,12 +96,13 @@ class Server:
         return self._log.read_text()
 
     def wait_until_ready(self, within: float = 60) -> None:
-        self.wait(lambda: self._answers() or self.process.poll() is not None, within)
+        self.wait(lambda: self.answers() or self.process.poll() is not None, within)
         assert self.process.poll() is None, self.log
 
-    def _answers(self) -> bool:
+    def answers(self, path: str = "/health", status: int = 200) -> bool:
+        """Whether it serves."""
         try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=5).status_code == status
         except httpx.TransportError:
             return False
 

@@ -22,15 +22,15 @@ app = Starlette(middleware=[Middleware(WasmMiddleware, config="wasm.yaml")])
 """
 
 
-def node(folder: Path, extra: bytes = b"") -> Server:
+def node(folder: Path, extra: bytes = b"", prefix: str = "", **environ: str) -> Server:
     folder.mkdir()
-    config_file(folder, {"/hello": "hello"}, exposeEndpoints=True)
+    config_file(folder, {"/hello": "hello"}, exposeEndpoints=True, endpointsPrefix=prefix)
     module = folder / "functions" / "hello" / "v1" / "hello.wasm"
     data = module.read_bytes() + extra
     module.unlink()
     module.write_bytes(data)
     (folder / "app.py").write_text(APP)
-    return Server(folder, folder / "log", "app:app")
+    return Server(folder, folder / "log", "app:app", **environ)
 
 
 def test_a_node_with_other_bytes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +49,23 @@ def test_a_node_with_other_bytes_is_named(tmp_path: Path, capsys: pytest.Capture
     finally:
         for server in servers:
             server.close()
+
+
+def test_a_node_may_require_a_token(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, token = "STARLETTE_WASM_ENDPOINTS_TOKEN", "s3cret"
+    server = node(tmp_path / "a", prefix="/internal", **{name: token})
+    url = f"{server.url}/internal"
+    try:
+        server.wait(lambda: server.answers("/internal/health", 401), 60)
+        assert main(["nodes", url]) == 1
+        assert f"{url}: requires a token: give it with --token" in capsys.readouterr().err
+        assert main(["nodes", url, "--token", token]) == 0
+        monkeypatch.setenv(name, token)
+        assert main(["nodes", url]) == 0
+    finally:
+        server.close()
 
 
 def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
