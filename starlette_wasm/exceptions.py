@@ -22,10 +22,10 @@
         ├── ExecutionTimeout         longer than executionTimeoutMs
         ├── FunctionTrapped          a WebAssembly trap
         ├── FunctionExited           a non-zero exit code
-        └── InvalidFunctionResponse  stdout is no valid response
+        └── InvalidFunctionResponse  stdout is not a valid response
 
 Each carries its data; the text is derived from it. ``status``, ``slug`` and ``title`` are what an HTTP caller
-gets (``application/problem+json``, RFC 9457); ``str(error)`` is for the operator and may say more.
+gets (``application/problem+json``, RFC 9457); ``str(error)`` is for the operator and may hold more.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class FunctionNotFound(WasmError):
 
 
 class FunctionUnavailable(WasmError):
-    """A version of a function is left out of what is served, since it is bad; ``reason`` says why.
+    """A version of a function is left out of what is served, since it is bad; ``reason`` is the cause.
 
     ``version`` is empty if that is so of the whole function.
     """
@@ -334,7 +334,7 @@ class RequestTimeout(WasmError):
 class FunctionOverloaded(WasmError):
     """The bulkhead of a route is full, its queue timed out, no instance is free, or a pipeline's circuit is open.
 
-    ``retry_after`` is in whole seconds, as the ``Retry-After`` header says it.
+    ``retry_after`` is in whole seconds, as in the ``Retry-After`` header.
     """
 
     status = 503
@@ -369,7 +369,7 @@ class PipelineTimeout(WasmError):
 
 
 class FunctionError(WasmError):
-    """An invocation that went wrong. ``function`` and ``version`` say whose."""
+    """An invocation that went wrong. ``function`` and ``version`` name it."""
 
     slug = "function-error"
 
@@ -464,7 +464,7 @@ class FunctionExited(FunctionError):
 
 
 class InvalidFunctionResponse(FunctionError):
-    """What the guest printed is no valid response. ``offset`` is the byte at which it went wrong, where known."""
+    """What the guest printed is not a valid response. ``offset`` is the byte at which it went wrong, where known."""
 
     status = 502
     slug = "invalid-function-response"

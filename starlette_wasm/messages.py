@@ -64,7 +64,7 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class EdgeContext:
-    """What the host tells a function about its invocation.
+    """The host's facts for a function about its invocation.
 
     ``deadline_ms`` is the time left, in milliseconds, when the function starts. ``traceparent`` and
     ``tracestate`` (W3C Trace Context) are those of the function's own span, None without tracing.

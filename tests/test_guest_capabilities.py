@@ -158,7 +158,7 @@ def test_increments_at_once_are_all_counted(tmp_path: Path, guest: str) -> None:
             least = -(1 << 63)
             assert (await ask(guest, "kv.increment", namespace="a", key="m", by=least))["value"] == least
             code, message = failure(await ask(guest, "kv.increment", namespace="a", key="m", by=-1))
-            assert (code, message) == ("not-a-number", "the sum is no integer of 64 bits")
+            assert (code, message) == ("not-a-number", "the sum is not an integer of 64 bits")
 
     run(main())
 
@@ -611,15 +611,15 @@ def test_an_unknown_operation_is_an_error_value(tmp_path: Path) -> None:
     [
         (b"", "shorter than the length of its header"),
         (b"\0\0\0", "shorter than the length of its header"),
-        (b"\0\0\0\0", "the header is no JSON"),
+        (b"\0\0\0\0", "the header is not JSON"),
         (struct.pack("<I", 3) + b"{}", "shorter than its header"),
         (struct.pack("<I", 0xFFFFFFFF) + b"{}", "a header of more than 65536 bytes"),
-        (struct.pack("<I", 2) + b"[]", "the header is no JSON object"),
-        (struct.pack("<I", 4) + b"\xff\xff\xff\xff", "the header is no JSON"),
-        (struct.pack("<I", 9) + b'{"a":NaN}', "the header is no JSON"),
+        (struct.pack("<I", 2) + b"[]", "the header is not a JSON object"),
+        (struct.pack("<I", 4) + b"\xff\xff\xff\xff", "the header is not JSON"),
+        (struct.pack("<I", 9) + b'{"a":NaN}', "the header is not JSON"),
         (struct.pack("<I", 6000) + b"[" * 6000, "the header is nested more than 32 deep"),
         (struct.pack("<I", 2) + b"{}", "namespace is missing"),
-        (frame.encode({"namespace": 1}), "namespace is no string"),
+        (frame.encode({"namespace": 1}), "namespace is not a string"),
         (frame.encode({"namespace": "a", "key": ""}), "key is not from 1 to 512 bytes"),
         (frame.encode({"namespace": "a", "key": "k", "kay": ""}), "kay is not known here"),
         (frame.encode({"namespace": "a", "key": "k"}, b"x"), "no body belongs here"),

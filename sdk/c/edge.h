@@ -275,7 +275,7 @@ EDGE_FN uint32_t edge_unescape_code(const char **at, const char *end) {
     return 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
 }
 
-/* A string value decoded; `data` is NULL where the value is no string. */
+/* A string value decoded; `data` is NULL if the value is not a string. */
 EDGE_FN edge_text edge_string(edge_json value) {
     edge_text text = {0};
     if (!value.at || *value.at != '"') return text;
@@ -426,7 +426,7 @@ EDGE_FN int edge_respond_json(int status, const char *json) {
     return edge_respond(status, EDGE_JSON, edge_literal(json));
 }
 
-/* What the host, or a server it asked, says when a call fails; both NULL where it did not. */
+/* The message of the host, or of a server it asked, if a call fails; else both are NULL. */
 typedef struct {
     const char *code, *message;
 } edge_error;
@@ -621,7 +621,7 @@ EDGE_FN edge_change edge_kv_delete(const char *name_space, edge_text key) {
     return edge_kv_change(EDGE_KV_DELETE, edge_kv_fields(name_space, "key", key), (edge_text){0}, "deleted");
 }
 
-/* Sets where the value still has the etag, or if there is no value for an empty one. */
+/* Sets the value if it still has the etag, or if there is no value for an empty one. */
 EDGE_FN edge_change edge_kv_cas(
     const char *name_space, edge_text key, edge_text etag, edge_text value, int64_t ttl_ms) {
     edge_text fields = edge_kv_fields(name_space, "key", key);

@@ -1,7 +1,7 @@
 """An answer in one write to the socket, where uvicorn would make two.
 
 uvicorn writes the head when ``http.response.start`` comes, and the body with the next message: two system calls, and
-two packets of which the client wakes up for the first. Nothing in ASGI says that the body is there already. So the
+two packets of which the client wakes up for the first. ASGI cannot announce that the body is there already. So the
 transport is held while both messages go through ``send``, and is written to once. What is around this app sees both
 messages as ever; with another server, or a middleware that has put its own function in the place of ``receive``,
 nothing is held.

@@ -16,7 +16,7 @@ from .templates import mount_template, routes_of
 _PLUMBING = frozenset(
     ("ServerErrorMiddleware", "ExceptionMiddleware", "AsyncExitStackMiddleware", "OpenTelemetryMiddleware")
 )
-"""Of Starlette and FastAPI themselves; and of tracing, whose spans are joined from both sides."""
+"""Starlette's and FastAPI's own; and those of tracing, whose spans are joined from both sides."""
 _MOST_NAMED = 20
 _REMEDY = (
     "put middleware outside WasmMiddleware (before it in Starlette's list, added after it with add_middleware), or "

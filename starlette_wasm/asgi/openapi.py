@@ -13,7 +13,7 @@ _WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "TRACE"))
 
 
 def describe(route: Any, schemas: FunctionSchemas | None) -> None:
-    """Give a route of a function what the document says of it. A document that was made before stays as it is."""
+    """Add what the document declares for a function to its route. A document that was made before stays as it is."""
     original = getattr(route, "original_route", route)
     if not hasattr(original, "openapi_extra"):
         return  # Starlette's

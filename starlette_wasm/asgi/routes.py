@@ -158,11 +158,11 @@ def _check_notation(path: str, methods: Sequence[str] | None) -> None:
     if foreign is not None:
         raise ConfigError(f"the path {path!r} {foreign[0]}", key="path", hint=foreign[1])
     if isinstance(methods, str):
-        raise ConfigError(f"{methods!r} is no list", key="methods", hint=f"write [{methods!r}]")
+        raise ConfigError(f"{methods!r} is not a list", key="methods", hint=f"write [{methods!r}]")
     for method in methods or ():
         meant = misspelt_method(method.upper())
         if meant is not None:
-            raise ConfigError(f"{method!r} is no HTTP method", key="methods", hint=f"did you mean {meant}?")
+            raise ConfigError(f"{method!r} is not a valid HTTP method", key="methods", hint=f"did you mean {meant}?")
 
 
 class _FunctionApp:
@@ -397,7 +397,7 @@ async def _body(request: Request, outer: Request, target: Target, runtime: WasmR
             request.scope["headers"] = with_length(request.scope["headers"], len(body))
         elif request._stream_consumed:
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
-        # One that the handler has made may have a body of which its scope says nothing.
+        # One that the handler has made may have a body that its scope does not announce.
         elif body_follows(request.scope, target.max_body) or request is not outer:
             body = await read_body(runtime, request.receive, target.max_body)
         else:

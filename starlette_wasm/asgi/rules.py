@@ -51,7 +51,7 @@ class WasmRules(BaseRoute):
         self._server: WasmMiddleware | None = None
         self._lends: dict[int, WasmMiddleware] = {}
         self._known: WasmRuntime | None = None
-        """That of the last request: middleware outside of WasmMiddleware asks what matches, too."""
+        """The match of the last request: middleware outside of WasmMiddleware asks what matches, too."""
         self.endpoint = self
         self.__name__ = self.__qualname__ = "wasm_rules"
         if config is not None or runtime is not None or settings is not None:

@@ -35,11 +35,11 @@ MAX_HEAD = 64 << 10
 """Bytes of path, query and headers: no policy bounds them, and not every server does."""
 _REPLAY_PAUSE = 0.05
 _ANNOUNCED = ("1.1", "1.0")
-"""Of HTTP, in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
+"""HTTP versions in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
 _WITHOUT_BODY = ("GET", "HEAD")
-"""Of which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
+"""The versions for which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
 GONE = 499
-"""The status for who looks at the answers to clients that have gone away: other middleware, logs, traces."""
+"""The status of an answer to a client that has gone away, for those that look at it: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
 _Invoke = Callable[..., Awaitable[EdgeResponse]]
 
@@ -233,7 +233,7 @@ def asked_version(runtime: WasmRuntime, scope: Scope) -> str | None:
 
 
 def header(scope: Scope, wanted: bytes) -> str | None:
-    """The value of a header, as guests are told it."""
+    """Return the value of a header, as guests get it."""
     values = [value for name, value in scope["headers"] if name == wanted]
     return join(wanted.decode("latin-1"), [value.decode("latin-1") for value in values]) if values else None
 

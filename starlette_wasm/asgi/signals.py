@@ -1,4 +1,4 @@
-"""Starts the drain when the server is told to stop, and a reload on SIGHUP.
+"""Starts the drain when the server begins to stop, and a reload on SIGHUP.
 
 uvicorn waits for the requests in flight before it sends ``lifespan.shutdown``, so a guest that runs for ever
 would keep the process: the signal itself has to start the clock.

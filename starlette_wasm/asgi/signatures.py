@@ -1,4 +1,4 @@
-"""What an endpoint tells of itself: to FastAPI its path parameters, to rate limiters and error trackers a name."""
+"""What an endpoint declares: to FastAPI its path parameters, to rate limiters and error trackers a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def identifier(function: str) -> str:
 class Declared(inspect.Signature):
     """The signature of an endpoint ``async (request) -> Response`` that declares the path parameters of its route.
 
-    FastAPI asks for the signature while it knows the path, and tells the endpoint nothing of it: it is read there.
+    FastAPI asks for the signature while it knows the path, and does not hand it to the endpoint: it is read there.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Declared(inspect.Signature):
 
 
 def _path_parameters() -> list[str]:
-    """Those of the path for which FastAPI asks; none where something else does."""
+    """The parameters of the path for which FastAPI asks; none where something else does."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         frame = frame.f_back

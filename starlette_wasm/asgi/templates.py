@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
 
 _MOST_ROOTS = 16
-"""Root paths that are told apart. A server has one; what sets another for each request must not be seen in routes."""
+"""Root paths that are kept apart. A server has one; what sets another for each request must not be seen in routes."""
 _roots: set[str] = set()
 
 
@@ -44,7 +44,7 @@ def mount_template(mount: Any) -> str:
 
 
 def root_template(scope: Scope) -> str:
-    """The ``root_path`` that the app itself was given; empty if there are too many of them to tell apart."""
+    """The ``root_path`` that the app itself was given; empty if there are too many of them to keep apart."""
     root: str = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
     if root in _roots or not root:
         return root
@@ -98,7 +98,7 @@ class Whereabouts:
     """Tells where an endpoint is in an app: the template inside its mount, for the request at hand."""
 
     def __init__(self, endpoint: object, path: str = "") -> None:
-        """``path`` is what the route itself says, empty if that is not known yet."""
+        """``path`` is the route's own template, empty if that is not known yet."""
         self._endpoint = endpoint
         self._path = path
 

@@ -56,7 +56,7 @@ class Target:
     grants: Grants | None
     """What it may do through ``edge.call``; None if it does not import that."""
     directories: tuple[OpenDirectory, ...] = ()
-    """Those of the plan, held open as long as this target may be called."""
+    """The directories of the plan, held open as long as this target may be called."""
     tally: Tally | None = None
     """None if nobody counts."""
     fast_path: FastPath | None = None
@@ -109,7 +109,7 @@ def bind(
     """Bind a function to a policy. ``where`` names the rule or route for errors.
 
     The granted directories are opened once, and go into ``directories`` too, for a caller that closes them early.
-    Without ``warn`` nothing is said of those that are missing.
+    Without ``warn`` missing ones are not logged.
 
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
     """

@@ -1,1 +1,1 @@
-"""Versions that roll themselves out: what is counted, what it says, and who acts on it."""
+"""Versions that roll themselves out: what is counted, the verdict, and what acts on it."""

@@ -24,7 +24,7 @@ _SEEN_SECONDS = 1.0
 
 
 class Coordinator:
-    """Turns verdicts into records, asks the gates before each step, and says in the log what it sees."""
+    """Turns verdicts into records, asks the gates before each step, and logs what it sees."""
 
     def __init__(self) -> None:
         self._gates: dict[str, list[Gate]] = {}
@@ -57,7 +57,7 @@ class Coordinator:
         if verdict.action is Action.ADVANCE and record.runs and held_by is None:
             held_by = self._held_by(live, record)
         else:
-            self._forget(config.function_name)  # a yes of then says nothing of the next time
+            self._forget(config.function_name)  # a yes of then does not hold the next time
         live.held_by = held_by
         decided = follow(record, config, verdict, reading.now, live.stable, held=held_by is not None)
         if decided == record and abs(reading.now - record.seen) < _SEEN_SECONDS:
@@ -91,7 +91,7 @@ class Coordinator:
         return problem
 
     def _answer(self, live: CanaryState, epoch: int, step: Step) -> str | None:
-        """What the gates say to a step; nothing waits for them: a look asks, and a later one has the answer."""
+        """The gates' answers to a step; nothing waits for them: a look asks, and a later one has the answer."""
         function = step.function
         asked = self._asked.get(function)
         if asked is not None and asked[0] != epoch:

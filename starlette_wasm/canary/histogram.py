@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 RELATIVE_ERROR = 0.01
-"""Of a quantile, between LEAST and MOST seconds."""
+"""The greatest error of a quantile, between LEAST and MOST seconds."""
 LEAST = 1e-6
 MOST = 1e5
 _LOG_GROWTH = math.log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR))

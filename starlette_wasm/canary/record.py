@@ -23,7 +23,7 @@ class Record:
     canary: str
     status: Status
     percent: int
-    """Of the traffic of both versions that the canary gets."""
+    """The canary's part of the traffic of both versions, in percent."""
     epoch: int
     """Which observation this is, over all rollouts of the function. What is counted belongs to one of them."""
     since: float
@@ -37,7 +37,7 @@ class Record:
     past: tuple[tuple[str, str], ...] = ()
     """Versions, stable and canary, of rollouts that others took the place of."""
     digest: str = ""
-    """SHA-256 of the canary's module; empty if nobody has said it yet."""
+    """SHA-256 of the canary's module; empty if it is not known yet."""
     replaced: tuple[str, ...] = ()
     """Digests of modules that others took the place of, under the same version."""
     seen: float = 0.0

@@ -32,16 +32,16 @@ _LOG_SECONDS = 1.0
 
 
 class Shadows:
-    """Of one runtime. They take no place in a bulkhead, and have no part in traces, metrics or the access log."""
+    """The copies of one runtime. They take no place in a bulkhead, and are not in traces, metrics or the access log."""
 
     def __init__(self, invoker: Invoker) -> None:
         self._invoker = invoker
         self._next_line = 0.0
         self._running: Counter[str] = Counter()
         self.tasks: set[asyncio.Task[None]] = set()
-        """Those under way."""
+        """The copies under way."""
         self.dropped = 0
-        """Requests that were not copied as too many ran, and copies that say nothing of the canary."""
+        """Requests that were not copied as too many ran, and copies that are not evidence about the canary."""
 
     def copy(self, target: Target, request: EdgeRequest, client: tuple[str, int] | None) -> None:
         """Give ``target``, which is isolated and has a tally, a copy of a request that was answered.

@@ -22,11 +22,11 @@ _MOST_SICK_SECONDS = 60.0
 
 @dataclass
 class CanaryState:
-    """The record as last read, what was counted by all, and what was counted here and is not told yet."""
+    """The record as last read, what was counted by all, and what was counted here and not yet flushed."""
 
     config: CanaryConfig
     digest: str = ""
-    """Of the canary's module here; empty for who only looks."""
+    """SHA-256 of the canary's module here; empty for a runtime that only looks."""
     newer: bool = False
     """Whether the module has changed here since it was last the record's."""
     record: Record | None = None
@@ -51,7 +51,7 @@ class CanaryState:
     _tallies: dict[tuple[int, str], VersionTally] = field(default_factory=dict)
     _unsent: dict[tuple[int, str], Batch] = field(default_factory=dict)
     _alone_looks: Looks | None = None
-    """Those at what was counted here alone."""
+    """The looks at what was counted here alone."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -164,7 +164,7 @@ class CanaryState:
             self.verdict = replace(self.verdict, action=Action.ROLL_BACK, reason=reason)
 
     def trouble(self, record: Record, now: float) -> str | None:
-        """Say what keeps a running canary from its end and is no verdict, if anything does."""
+        """Return what keeps a running canary from its end besides the verdict, if anything does."""
         deadline = self.config.progress_deadline_seconds
         if not record.runs:
             return None
@@ -215,9 +215,9 @@ class CanaryState:
 
     @property
     def success_rate(self) -> float | None:
-        """Of this observation, or with the one before; None until there is the minimum of samples.
+        """The success rate of this observation, or with the one before; None until there is the minimum of samples.
 
-        What is over is told whatever the number of samples, or who waits for it would wait for ever.
+        The figures of an ended canary are given for any number of samples: a script may wait for them.
         """
         if self.mine is None:
             return None

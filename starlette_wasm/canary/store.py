@@ -29,7 +29,7 @@ class Reading:
 
     now: float
     revision: int = 0
-    """Of the record; 0 if there is none."""
+    """The version of the record; 0 if there is none."""
     record: str | None = None
     counts: Mapping[tuple[int, str], Counts] = field(default_factory=dict)
     """By epoch and version, for the record's epoch and the one before."""

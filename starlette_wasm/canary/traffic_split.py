@@ -23,7 +23,7 @@ class Part:
     out: bool = False
     """It gets nothing, not even if it serves alone."""
     tallies: tuple[Tally, Tally] | None = None
-    """Of stable and of the canary, while it runs."""
+    """The parts of stable and of the canary, while it runs."""
     shadows: bool = False
     """The canary gets copies of what stable gets."""
 

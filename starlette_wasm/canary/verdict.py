@@ -116,7 +116,7 @@ def clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha: 
     stable, allowed = rival.window, 1 - config.success_rate_threshold
     than = "stable" if rival.at_the_same_time else "stable was before"
     failing, stable_failing = canary.failed / canary.samples, stable.failed / stable.samples
-    # Stable's past says nothing of a dependency that fails now: within the threshold it does not count.
+    # Stable's past is not evidence about a dependency that fails now: within the threshold it does not count.
     bad_enough = rival.at_the_same_time or failing > allowed
     if failing - stable_failing > _MARGIN * allowed and bad_enough:
         p = p_value(canary.failed, canary.samples, stable.failed, stable.samples)

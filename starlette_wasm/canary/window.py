@@ -19,7 +19,7 @@ class Field(StrEnum):
     FAILED = "failed"
     """5xx, traps, non-zero exits, invalid responses, timeouts and memory limits."""
     SLOW = "slow"
-    """Of both, those longer than ``latencyP99ThresholdMs``."""
+    """Requests of both kinds that took longer than ``latencyP99ThresholdMs``."""
     TIMEOUTS = "timeouts"
     MEMORY = "memory"
 

@@ -51,7 +51,7 @@ def is_nats(url: str, key: str) -> bool:
     if find_spec("nats") is None:
         raise ConfigError("needs the NATS client", key=key, hint="run pip install 'starlette-wasm[nats]'")
     if not urlsplit(url).hostname:
-        raise ConfigError(f"{url!r} names no host", key=key, hint="write such as nats://host:4222")
+        raise ConfigError(f"{url!r} names no host", key=key, hint="use for example nats://host:4222")
     return True
 
 
@@ -61,7 +61,7 @@ def redis_url(url: str) -> str:
 
 
 def check_redis(url: str, key: str) -> None:
-    """Raises ConfigError for what is no URL of Redis, and if its client is missing."""
+    """Raises ConfigError for what is not a URL of Redis, and if its client is missing."""
     scheme = url.partition(":")[0]
     for kind in ("sentinel", "cluster"):
         if kind in scheme:
@@ -77,4 +77,4 @@ def check_redis(url: str, key: str) -> None:
     try:
         parse_url(redis_url(url))
     except ValueError as error:
-        raise ConfigError(f"is no URL of Redis: {error}", key=key, hint=_hint(key)) from None
+        raise ConfigError(f"is not a URL of Redis: {error}", key=key, hint=_hint(key)) from None

@@ -45,7 +45,7 @@ VIOLATIONS = frozenset(
         Code.TRACE_EXCEEDED,
     }
 )
-"""The codes that say a guest tried what its policy or the limits forbid."""
+"""The codes for a guest that tried what its policy or the limits forbid."""
 
 
 class CapabilityError(Exception):
@@ -60,7 +60,7 @@ class CapabilityError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One refusal, for logs and metrics. ``operation`` is its name, ``detail`` what the guest is not told."""
+    """One refusal, for logs and metrics. ``operation`` is its name, ``detail`` what the guest does not get."""
 
     operation: str
     code: Code

@@ -46,7 +46,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            raise bad_field(name, "is no integer")
+            raise bad_field(name, "is not an integer")
         if not low <= value <= high:
             raise bad_field(name, f"is not from {low} to {high}")
         return value
@@ -57,7 +57,7 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, dict):
-            raise bad_field(name, "is no object")
+            raise bad_field(name, "is not an object")
         pairs = []
         for key, values in value.items():
             for each in values if isinstance(values, list) else [values]:
@@ -70,7 +70,7 @@ class Fields:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise bad_field(name, "is no object")
+            raise bad_field(name, "is not an object")
         return {_text(name, key): _scalar(name, each) for key, each in value.items()}
 
     def done(self) -> None:
@@ -89,12 +89,12 @@ def _scalar(name: str, value: object) -> str | bool | int | float:
         return value
     if isinstance(value, str):
         return _text(name, value)
-    raise bad_field(name, "has a value that is no string, bool or number")
+    raise bad_field(name, "has a value that is not a string, bool or number")
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise bad_field(name, "is no string")
+        raise bad_field(name, "is not a string")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -20,7 +20,7 @@ from .errors import CapabilityError, Code
 MAX_HEADER_BYTES = 64 << 10
 
 MAX_DEPTH = 32
-"""Of a header. Some versions of Python end the process where a parser runs out of an unusual stack."""
+"""Nesting in a header. Some versions of Python end the process where a parser runs out of an unusual stack."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
@@ -56,9 +56,9 @@ def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:
             raise _bad(f"the header is nested more than {MAX_DEPTH} deep")
         header = json.loads(text.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise _bad("the header is no JSON") from None
+        raise _bad("the header is not JSON") from None
     if not isinstance(header, dict):
-        raise _bad("the header is no JSON object")
+        raise _bad("the header is not a JSON object")
     return header, memoryview(payload)[end:]
 
 

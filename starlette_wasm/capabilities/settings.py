@@ -16,7 +16,7 @@ class CapabilitySettings:
     kv_url: str = "sqlite:///starlette-wasm-kv.db"
     queue_url: str = "sqlite:///starlette-wasm-queue.db"
     redis_prefix: str = "starlette-wasm"
-    """Of names in Redis and NATS."""
+    """Prefix of names in Redis and NATS."""
     max_calls: int = 1000
     """Calls of one invocation, the refused ones included."""
     max_bytes: int = 64 << 20
@@ -25,8 +25,8 @@ class CapabilitySettings:
     max_store_bytes: int = 1 << 30
     """Size of each SQLite file, all namespaces or queues together."""
     max_namespace_bytes: int = 64 << 20
-    """Of each key/value namespace in SQLite: its values, its keys twice, and 128 for each key."""
+    """Quota of each key/value namespace in SQLite: its values, its keys twice, and 128 for each key."""
     max_queue_bytes: int = 64 << 20
-    """Of each queue in SQLite: its messages, their attributes, and 128 for each message."""
+    """Quota of each queue in SQLite: its messages, their attributes, and 128 for each message."""
     max_queue_length: int = 100_000
     """Messages that a queue in Redis (roughly) or NATS keeps; the oldest go first."""

@@ -28,11 +28,11 @@ logger = logging.getLogger("starlette_wasm")
 _BUSY_SECONDS = 2.0
 _PAGE_BYTES = 4096
 _LONGEST_SECONDS = 2.0
-"""Of a query: others wait for the thread."""
+"""Seconds that a query may take: others wait for the thread."""
 _LONGEST_VALUE = 8 << 20
 """Bytes of a value or row; larger ones, which others wrote, are refused before they are read."""
 _STEPS = 10_000
-"""Of SQLite's machine, between two looks at whether a query is to go on."""
+"""Instructions of SQLite's machine between two looks at whether a query is to go on."""
 
 
 class _Job(Generic[T]):

@@ -22,7 +22,7 @@ _FORBIDDEN = {
 
 
 class HostSyntaxError(ValueError):
-    """``problem`` says what is wrong with an entry, ``hint`` what to write instead."""
+    """``problem`` is the fault of an entry, ``hint`` what to write instead."""
 
     def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem
@@ -78,8 +78,8 @@ class HostPattern:
     def matches(self, scheme: str, host: str, port: int) -> bool:
         """Whether a request to ``scheme://host:port`` may go out; IPv6 with or without brackets.
 
-        ``host`` is compared as it is written: what it resolves to is for the caller to check. Whatever is no
-        valid host matches nothing.
+        ``host`` is compared as it is written: what it resolves to is for the caller to check. A host that
+        is not valid matches nothing.
         """
         if scheme not in DEFAULT_PORTS or self.scheme not in (None, scheme):
             return False
@@ -149,8 +149,8 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     except ValueError:
         network = None
     if network is None:
-        raise HostSyntaxError("is no network", "write a prefix length, such as 10.0.0.0/8")
-    raise HostSyntaxError("is no network: bits are set after the prefix", f"write {network}")
+        raise HostSyntaxError("is not a valid network", "write a prefix length, such as 10.0.0.0/8")
+    raise HostSyntaxError("is not a valid network: bits are set after the prefix", f"write {network}")
 
 
 def _host(name: str) -> str | IPv4Address | IPv6Address:
@@ -164,7 +164,7 @@ def _host(name: str) -> str | IPv4Address | IPv6Address:
                 return IPv6Address(name)
         except ValueError:
             pass
-        raise HostSyntaxError("is no IPv6 address", "write host:port, [2001:db8::1] or [2001:db8::1]:443")
+        raise HostSyntaxError("is not a valid IPv6 address", "write host:port, [2001:db8::1] or [2001:db8::1]:443")
     name = name.removesuffix(".")
     labels = name.split(".")
     if _NUMERIC.match(labels[-1]):
@@ -172,10 +172,10 @@ def _host(name: str) -> str | IPv4Address | IPv6Address:
             return IPv4Address(name)
         except ValueError:
             raise HostSyntaxError(
-                "ends in a number, but is no IPv4 address", "write four decimal numbers, such as 192.0.2.1"
+                "ends in a number, but is not a valid IPv4 address", "write four decimal numbers, such as 192.0.2.1"
             ) from None
     if "*" in name:
         raise HostSyntaxError("has a wildcard in the middle", "write *.example.com, or * alone")
     if len(name) > 253 or not all(map(_LABEL.match, labels)):
-        raise HostSyntaxError("is no host name", "write labels of letters, digits and hyphens, joined by dots")
+        raise HostSyntaxError("is not a valid host name", "write labels of letters, digits and hyphens, joined by dots")
     return name

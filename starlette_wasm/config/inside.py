@@ -46,7 +46,7 @@ def open_inside(root: Path, file: Path) -> int:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(code, os.strerror(code) if stat.S_ISDIR(mode) else "it is no regular file")
+        raise OSError(code, os.strerror(code) if stat.S_ISDIR(mode) else "it is not a regular file")
     return descriptor
 
 

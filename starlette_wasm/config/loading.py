@@ -23,7 +23,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z", re.ASCII)
 
 MOST_BYTES = 4 << 20
-"""Of a config."""
+"""The file of a config."""
 MOST_POLICY_BYTES = 256 << 10
 MOST_MANIFEST_BYTES = 64 << 10
 _MOST_DEPTH = 50
@@ -40,7 +40,7 @@ _repr.maxlevel = 3
 
 
 class FileModel(BaseModel):
-    """What a file says: keys camelCase there, snake_case in Python, both accepted; unknown ones are wrong."""
+    """The content of a file: keys camelCase there, snake_case in Python, both accepted; unknown ones are wrong."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
@@ -157,7 +157,7 @@ def show(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A part of a message that a file has a say in: one printable line, at most about 500 characters."""
+    """A part of a message that comes from a file: one printable line, at most about 500 characters."""
     shown = text[:_MOST_SHOWN]
     if not shown.isprintable():
         shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)[:_MOST_SHOWN]
@@ -230,7 +230,7 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
         raise ConfigError("has no content, as if it had been cut off", file=file, hint=hint, kind="has no content")
     if not isinstance(data, dict):
         hint = f"write {what}, as key: value"
-        raise ConfigError(f"{show(data)} is no mapping", file=file, hint=hint, kind="is no mapping")
+        raise ConfigError(f"{show(data)} is not a mapping", file=file, hint=hint, kind="is not a mapping")
     return data
 
 
@@ -292,7 +292,7 @@ def config_error(
 
 
 def _kind(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong, without the value, and without what a validator says of it."""
+    """What is wrong, without the value, and without a validator's text about it."""
     known = error["type"] in _WANTED or error["type"] in _SAYS_NO_MORE
     return _explain(error, model, "the value")[0] if known else "the value is wrong"
 
@@ -314,7 +314,7 @@ def _explain(error: ErrorDetails, model: type[BaseModel], value: str) -> tuple[s
         case "extra_forbidden":
             return f"unknown key, with the value {value}", nearest(str(error["loc"][-1]), _keys(model, error["loc"]))
         case "invalid_key":
-            return f"the key {show(error['loc'][-1])} is no string", "put the key in quotes"
+            return f"the key {show(error['loc'][-1])} is not a string", "put the key in quotes"
         case "greater_than_equal":
             return f"{value} is too small", f"the least is {context['ge']}"
         case "greater_than":
@@ -331,7 +331,7 @@ def _explain(error: ErrorDetails, model: type[BaseModel], value: str) -> tuple[s
             return f"{value} is too long", f"give at most {context['max_length']}"
     wanted = _WANTED.get(kind)
     if wanted is not None:
-        return f"{value} is no {wanted[0]}", wanted[1]
+        return f"{value} is not {wanted[0]}", wanted[1]
     return f"{value} is wrong: {error['msg']}", "correct it"
 
 
@@ -343,25 +343,25 @@ _SAYS_NO_MORE = frozenset(
 )
 """Types of errors of which the problem names nothing but the value."""
 
-_INT = ("whole number", "write a whole number, without quotes")
-_BOOL = ("boolean", "write true or false")
-_MAPPING = ("mapping", "write it as key: value")
+_INT = ("a whole number", "write a whole number, without quotes")
+_BOOL = ("a boolean", "write true or false")
+_MAPPING = ("a mapping", "write it as key: value")
 _WANTED = {
     "int_type": _INT,
     "int_parsing": _INT,
     "int_parsing_size": _INT,
     "int_from_float": _INT,
-    "float_type": ("number", "write a number, without quotes"),
-    "finite_number": ("finite number", "write a finite number"),
+    "float_type": ("a number", "write a number, without quotes"),
+    "finite_number": ("a finite number", "write a finite number"),
     "bool_type": _BOOL,
     "bool_parsing": _BOOL,
-    "string_type": ("string", "put it in quotes if it is meant as one"),
+    "string_type": ("a string", "put it in quotes if it is meant as one"),
     "string_unicode": ("valid text", "take out the lone surrogates"),
-    "list_type": ("list", "write a list, such as [a, b]; [] is the empty one"),
+    "list_type": ("a list", "write a list, such as [a, b]; [] is the empty one"),
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "dict_type": _MAPPING,
-    "path_type": ("path", "write a path"),
+    "path_type": ("a path", "write a path"),
 }
 
 

@@ -12,7 +12,7 @@ _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}\Z", re.ASCII)
 _DIGITS = re.compile(r"([0-9]*)(.*)\Z", re.ASCII)
 
 MAX_SEGMENTS = 100
-"""Of a path pattern: the search for a path recurses once for each."""
+"""Most segments of a path pattern: the search for a path recurses once for each."""
 
 VersionKey = tuple[object, ...]
 
@@ -43,7 +43,7 @@ def _parts(text: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 class PatternSyntaxError(ValueError):
-    """``problem`` says what is wrong with a path pattern, ``hint`` what to write instead."""
+    """``problem`` is the fault of a path pattern, ``hint`` what to write instead."""
 
     def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem

@@ -1,4 +1,4 @@
-"""What ``wasm.yaml`` says of pipelines."""
+"""The ``pipelines`` of ``wasm.yaml``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _status(status: int) -> int:
     try:
         return check_status(status)
     except ResponseError:
-        raise wrong("is no status of an answer", "give one from 200 to 599") from None
+        raise wrong("is not a status of an answer", "give one from 200 to 599") from None
 
 
 Status = Annotated[StrictInt, AfterValidator(_status)]
@@ -43,7 +43,7 @@ class FixedAnswer(FileModel):
             check_headers(dict(self.headers))
             check_base64(self.response())
         except ResponseError as error:
-            raise wrong(f"is no answer: {error.problem}", "correct it") from None
+            raise wrong(f"is not an answer: {error.problem}", "correct it") from None
         return self
 
     def response(self) -> EdgeResponse:

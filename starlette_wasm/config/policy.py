@@ -42,7 +42,7 @@ def _host(text: str) -> str:
 
 def _env_var(name: str) -> str:
     if not _ENV_VAR.match(name):
-        raise wrong("is no name of an environment variable", "write letters, digits and underscores, no value")
+        raise wrong("is not a name of an environment variable", "write letters, digits and underscores, no value")
     return name
 
 
@@ -54,7 +54,7 @@ def _secret(place: str) -> str:
 
 def _capability(name: str) -> str:
     if not _CAPABILITY.match(name):
-        raise wrong("is no valid name", "write at most 128 letters, digits and . _ : / -, a letter or digit first")
+        raise wrong("is not a valid name", "write at most 128 letters, digits and . _ : / -, a letter or digit first")
     return name
 
 
@@ -98,7 +98,7 @@ class SandboxPolicy(FileModel):
     """What a guest may use and do; what is not granted is denied.
 
     Sizes are in bytes, times in milliseconds of wall clock, pages are of 64 KiB. Files have the same keys in
-    camelCase. ``name`` is no key of a file: a loaded policy is named by its file.
+    camelCase. ``name`` is not a key of a file: a loaded policy is named by its file.
     """
 
     name: StrictStr = Field(default="custom", exclude=True, description="The policy's name, from its file.")
@@ -264,7 +264,7 @@ def _is_same(file: Path, config: str) -> bool:
 def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir]:
     """The directories of ``policy`` that can be granted now.
 
-    One that does not exist is logged as a warning and left out. ``GrantError`` for what is no directory, and
+    One that does not exist is logged as a warning and left out. ``GrantError`` for what is not a directory, and
     for a path with a symlink anywhere in it, since whoever may change that could choose what is granted.
     Symlinks directly in ``/`` or ``/var``, which the system ships (``/tmp`` of macOS, ``/var/run``), are
     followed.
@@ -296,7 +296,7 @@ def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | Non
             if step.is_symlink() and str(step.parent) not in _SYSTEM_DIRS:
                 raise error(f"goes through the symlink {step}", f"write {os.path.realpath(path)}")
         if not stat.S_ISDIR(path.stat().st_mode):
-            raise error("is no directory", "give a directory, and grant a file by the directory that holds it")
+            raise error("is not a directory", "give a directory, and grant a file by the directory that holds it")
         return _without_system_links(path)
     except FileNotFoundError:
         return None

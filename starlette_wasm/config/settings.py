@@ -1,4 +1,4 @@
-"""``WasmSettings``: what the process is told from outside."""
+"""``WasmSettings``: the settings of the process."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class WasmSettings(BaseSettings):
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     def __init__(self, **given: Any) -> None:
-        """Raises ConfigError for an argument that is no setting."""
+        """Raises ConfigError for an argument that is not a setting."""
         for name, value in given.items():
             if name not in _accepted() and not name.startswith("_"):
                 hint = nearest(name, WasmSettings.model_fields)
@@ -214,7 +214,7 @@ class WasmSettings(BaseSettings):
         if name in ("", "none"):
             return ""
         if not _HEADER_NAME(name):
-            raise wrong("is no name of a header", "give one such as x-request-id, or none")
+            raise wrong("is not a name of a header", "use for example x-request-id, or none")
         if name in _NOT_FOR_IDS:
             raise wrong("has a meaning of its own in HTTP", "give another, such as x-request-id, or none")
         return name
@@ -291,7 +291,7 @@ def _warn_of_typos() -> None:
         for name in sorted(variables):
             if name.upper().startswith(_PREFIX) and name.upper() not in names:
                 hint = nearest(name.upper(), names, _PREFIX)
-                logger.warning("%s%s is no setting, and has no effect; %s", place, name, hint)
+                logger.warning("%s%s is not a setting, and has no effect; %s", place, name, hint)
 
 
 def _refuse_empty(field: str) -> None:

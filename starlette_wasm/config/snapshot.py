@@ -50,7 +50,7 @@ class Files:
         return frozenset(found)
 
     def _follow(self) -> None:
-        """Find out which directories count; those from before where the file does not say."""
+        """Find out which directories count; those from before if the file does not name any."""
         try:
             config = load_config(self._config)
         except ConfigError:

@@ -19,7 +19,9 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
 
 def _function_name(name: str) -> str:
     if not is_function_name(name):
-        raise wrong("is no function name", "write at most 63 letters, digits and . _ -, a letter or digit first")
+        raise wrong(
+            "is not a valid function name", "write at most 63 letters, digits and . _ -, a letter or digit first"
+        )
     return name
 
 
@@ -36,7 +38,7 @@ def _version(version: str) -> str:
         bare = version[1:]
         raise wrong("begins with v, as the folder does", f'write "{bare}", for the folder v{bare}')
     if not is_version(version):
-        raise wrong("is no version", 'write letters, digits and . + -, such as "2" or "1.4.0"')
+        raise wrong("is not a valid version", 'write letters, digits and . + -, such as "2" or "1.4.0"')
     return version
 
 
@@ -50,10 +52,10 @@ def _path_pattern(pattern: str) -> str:
 
 def _method(method: str) -> str:
     if not TOKEN.match(method):
-        raise wrong("is no HTTP method", "write such as GET")
+        raise wrong("is not a valid HTTP method", "use for example GET")
     meant = misspelt_method(method.upper())
     if meant is not None:
-        raise wrong("is no HTTP method", f"did you mean {meant}?")
+        raise wrong("is not a valid HTTP method", f"did you mean {meant}?")
     return method.upper()
 
 
@@ -61,7 +63,7 @@ def _path(path: object) -> object:
     if isinstance(path, str | PathLike):
         text = os.fspath(path)
         if not text or "\0" in str(text):
-            raise wrong("is no path", "give the path of a directory")
+            raise wrong("is not a path", "give the path of a directory")
     return path
 
 

@@ -163,7 +163,7 @@ _MAYBE_REFERENCE = re.compile(rb"\xd2(?=([\x80-\xff]{0,4}[\0-\x7f]))")
 
 
 def referenced(code: bytes, functions: Container[int]) -> list[int]:
-    """Those of ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
+    """The ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
     return sorted(
         {index for found in _MAYBE_REFERENCE.finditer(code) if (index := Reader(found[1]).u32()) in functions}
     )

@@ -24,13 +24,13 @@ from .binary import (
 )
 
 LOCALS = 10_000
-"""Of one function, without its parameters."""
+"""Locals of one function, without its parameters."""
 BODY = 2 << 20
 """Bytes of one function."""
 TABLE_ELEMENTS = 100_000
-"""Of one table."""
+"""Elements of one table."""
 TABLES = 8
-"""Of one guest, the host's included."""
+"""Tables of one guest, the host's included."""
 _ELEMENT_BYTES = 4 << 20
 _COUNTS = {
     TYPE: (10_000, "types"),

@@ -239,7 +239,7 @@ def drop_failure(scratch: Scratch) -> None:
 
 
 class EngineError(Exception):
-    """What wasmtime said; only the message crosses over."""
+    """Return wasmtime's message; nothing else crosses over."""
 
 
 def take_error(error: int) -> str:

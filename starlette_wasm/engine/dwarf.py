@@ -17,10 +17,10 @@ from .line_table import LineTable
 from .link import length_of_grow_call
 
 MAX_BYTES = 4 << 20
-"""Of ``.debug_line``. What is behind them is not read."""
+"""Bytes of ``.debug_line``. What is behind them is not read."""
 MAX_STEPS = 2_000_000
 MAX_SECONDS = 3.0
-"""Of CPU."""
+"""Seconds of CPU time."""
 MAX_ROWS = 100_000
 _MAX_NAMES = 20_000
 _MAX_CHARACTERS = 256 << 10  # of the names that are kept
@@ -33,7 +33,7 @@ _PATH, _DIRECTORY = 1, 2  # DW_LNCT_
 _Sections = dict[str, bytes]
 _Row = tuple[int, int, int]
 Grown = Mapping[int, Sequence[tuple[int, int]]]
-"""Of a function of the guest's own, by its index among them: where each of its ``memory.grow`` begins and ends."""
+"""For each function of the guest's own, by its index among them: where each of its ``memory.grow`` begins and ends."""
 
 
 class _BudgetSpentError(Exception):
@@ -224,7 +224,7 @@ class _Unit:
         for entry in self._entries(reader):
             folder = entry.get(_DIRECTORY, 0)
             if not isinstance(folder, int):
-                raise UnsupportedError("a directory that is no number")
+                raise UnsupportedError("a directory that is not a number")
             names.append(_shown(folders[folder], str(entry.get(_PATH, "?"))))
         return names
 
@@ -256,7 +256,7 @@ class _Unit:
         return _fixed(reader, sizes[form])
 
     def rows(self, code_size: int) -> Iterator[_Row]:
-        """The rows, without those that say the same as the one before."""
+        """The rows, without those that equal the one before."""
         last: tuple[int, int] | None = None
         for address, file, line in self._all_rows(code_size):
             if line and (file, line) == last:

@@ -46,7 +46,7 @@ class EngineConfig:
     nice: int = 10
     """Niceness of those threads, 0 to 19 (Linux)."""
     clock_resolution_ns: int = 1_000_000
-    """To which the guests' clocks are coarsened."""
+    """The step in ns to which the guests' clocks are coarsened."""
     keep_resident: int = 256 << 10
     """Bytes at the start of a memory that are cleared by writing rather than by unmapping, between guests."""
 
@@ -195,7 +195,7 @@ def _faulthandler_first() -> None:
     process, and end it. Once enabled it stays in its place.
     """
     if not faulthandler.is_enabled():
-        with contextlib.suppress(RuntimeError, ValueError, io.UnsupportedOperation):  # stderr is no file
+        with contextlib.suppress(RuntimeError, ValueError, io.UnsupportedOperation):  # stderr is not a file
             faulthandler.enable()
 
 

@@ -1,7 +1,7 @@
 """``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
 
 It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
-Python. What is unusual about a request or a response goes the long way, which says what is right.
+Python. What is unusual about a request or a response goes the long way, which decides what is right.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Completed(NamedTuple):
 
     @property
     def request_id(self) -> bytes:
-        """What the guest was told."""
+        """What the guest got."""
         return self.headers[-1][1]
 
 
@@ -68,7 +68,7 @@ class Started:
 
     invocation: Invocation
     request_id: str
-    """What the guest was told."""
+    """What the guest got."""
 
     def __enter__(self) -> None:
         pass

@@ -48,7 +48,7 @@ class Instance:
 
     @classmethod
     def started(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
-        """One made and polled by fast_path.c; start() says what came of it. It is among the engine's live ones."""
+        """One made and polled by fast_path.c; start() returns what came of it. It is among the engine's live ones."""
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
@@ -297,8 +297,8 @@ class Instance:
         return max(fields[1] - fields[2], 0)
 
     def descriptors(self) -> tuple[tuple[int, ...], int]:
-        """Those of stdin, stdout and stderr, -1 and below if they are closed; and a bit for each subscription of
-        poll_oneoff whose descriptor is not open."""
+        """The descriptors of stdin, stdout and stderr, -1 and below if they are closed; and a bit for each subscription
+        of poll_oneoff whose descriptor is not open."""
         base = self._io()
         streams = layout.STREAMS.unpack(capi.string_at(base + layout.FIELDS["streams"], layout.STREAMS.size))
         missing = capi.string_at(base + layout.FIELDS["missing"], 8)

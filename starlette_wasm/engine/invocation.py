@@ -195,7 +195,7 @@ class Invocation(Instance):
         return len(answer)
 
     async def _late(self) -> Outcome:
-        """The outcome of a guest whose time is over, with what it has said so far.
+        """The outcome of a guest whose time is over, with its output so far.
 
         A thread sees at the next tick that it is over; one that does not is left to close the guest when it does.
         """
@@ -244,7 +244,7 @@ class Invocation(Instance):
         self.close()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        """In a worker thread: poll until something is to be said. False when the turn is over."""
+        """In a worker thread: poll until there is something to report. False when the turn is over."""
         self._ended = False
         while self._owner is not _Owner.NOBODY and time.monotonic() < self._deadline:
             begin = time.thread_time()

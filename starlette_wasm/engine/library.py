@@ -54,8 +54,8 @@ def _load(file: Path) -> ctypes.CDLL:
 _library = _load(_file())
 
 
-# Of the file as it is: code, and the segment of the file's head, tables and constants. Another that cannot be written
-# has been, by the loader.
+# Segments that are mapped from the file: code, and the segment of the file's head, tables and constants. Another
+# that cannot be written has been, by the loader.
 _CLEAN = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (?:r-xp [0-9a-f]+|r--p 0+) \S+ \d+ +(.+)")
 _DONTNEED = 4
 

@@ -3,7 +3,7 @@
 Function imports come first in a module's index space. Each is replaced by a definition, in front of the guest's
 own functions and in the same order, so no index in the guest changes. The io memory, the host table, a few types
 and helpers are appended behind the guest's own. The one instruction that is replaced is ``memory.grow``: a call
-checks the policy's bound there and notes what was refused, which the engine does not tell otherwise.
+checks the policy's bound there and notes what was refused, which the engine does not report otherwise.
 
 The guest is validated alone before (it cannot name the io memory or the host table), and what comes out is
 validated by wasmtime like any module: a mistake here can break a guest, not the sandbox.
@@ -114,7 +114,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     preview 1 command, or does not fit.
     """
     sections, custom = binary.split(guest)
-    # DWARF says where things were before linking: the engine could only be misled. See dwarf.py for what reads it.
+    # DWARF describes the module before linking: the engine could only be misled. See dwarf.py for what reads it.
     custom = [body for body in custom if not Reader(body).name().startswith(".debug_")]
     types = _types(sections.get(TYPE, b"\0"))
     imports = _imports(sections.get(IMPORT, b"\0"), types)
@@ -170,7 +170,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
 
 
 def _host_functions(imported: list[str], files: bool) -> list[str]:
-    """What the bodies of the imported functions call of the host; ``files`` says whether directories may be granted."""
+    """What the bodies of the imported functions call of the host; ``files``: whether directories may be granted."""
     calls = r"@(host|granted)\b" if files else r"@host\b"
     called = [name for name in imported if re.search(calls, _bodies()[name].text)]
     if files:
@@ -216,7 +216,7 @@ def _types(section: bytes) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     reader, types = Reader(section), []
     for _ in range(reader.u32()):
         if reader.byte() != 0x60:
-            raise UnsupportedError("it has a type that is no function type")
+            raise UnsupportedError("it has a type that is not a function type")
         kinds = [[reader.value_type() for _ in range(reader.u32())] for _ in range(2)]
         try:
             params, results = (tuple(binary.VALUE_TYPES[kind] for kind in part) for part in kinds)

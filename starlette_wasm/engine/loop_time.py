@@ -7,9 +7,9 @@ import time
 from .native.library import PlanState
 
 FREE_US = 250
-"""Of each invocation: a thread would cost no less. Also in native.h."""
+"""Microseconds of each invocation that are not counted: a thread would cost no less. Also in native.h."""
 BUDGET_US = 10_000
-"""From which sum on guests begin in a thread. Also in native.h."""
+"""The sum from which on guests begin in a thread. Also in native.h."""
 HALF_LIFE = 2.0
 """Seconds in which half of the sum is forgotten."""
 _MOST = 1 << 30

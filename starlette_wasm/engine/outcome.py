@@ -38,9 +38,9 @@ class Outcome:
     frames: tuple[str, ...] = ()
     """The guest's functions at a trap, innermost first."""
     places: tuple[tuple[int, int], ...] = ()
-    """Of the frames: function of the linked module, and byte in it."""
+    """The frames' trap locations: function of the linked module, and byte in it."""
     refused_pages: int = 0
-    """Of the last refused ``memory.grow``, 0 where none was."""
+    """Pages of the last refused ``memory.grow``, 0 where none was."""
     memory_bytes: int = 0
     """The guest's memory at the end, which is its peak: memories do not shrink."""
     denials: tuple[Denial, ...] = ()

@@ -31,7 +31,7 @@ _IMPORTS: tuple[tuple[str, str, str], ...] = (
     (
         "wasi_snapshot_preview1",
         r".*",
-        "this function is no part of WASI preview 1: build it with an SDK for preview 1 alone",
+        "this function is not part of WASI preview 1: build it with an SDK for preview 1 alone",
     ),
     ("wasi_unstable", r".*", "build it with a newer WASI SDK, for wasi_snapshot_preview1"),
     (

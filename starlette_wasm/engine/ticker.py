@@ -134,7 +134,7 @@ class Ticker:
     """Armed by touch(), at rest after a while without one."""
 
     def __init__(self, engine: int, state: EngineState) -> None:
-        """Of ``state`` the number of guests under way is read, and ``turns`` written."""
+        """The number of guests under way is read from ``state``, and ``turns`` written."""
         self._timer = _timer(engine)
         self._state = state
         self._sweep = None if native is None else native.cleaner(ctypes.addressof(state))

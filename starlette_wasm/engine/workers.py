@@ -42,7 +42,7 @@ class Job(Protocol):
         """Whose share of the threads it uses."""
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        """Run until there is something to say, or the turn is over and others wait: then give False."""
+        """Run until there is something to report, or the turn is over and others wait: then give False."""
 
 
 class Task(Protocol):

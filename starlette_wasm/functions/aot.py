@@ -37,11 +37,11 @@ _ABANDONED_AFTER = 60.0
 _UNUSED_AFTER = 30 * 86400.0
 _TOUCH_AFTER = 3600.0
 MOST_BYTES = 1 << 30
-"""Of all files of a cache together, unless it is told otherwise."""
+"""Default bound of all files of a cache together, in MB."""
 
 
 class CacheError(Exception):
-    """The directory cannot be trusted or used; the text says why."""
+    """The directory cannot be trusted or used; the text is the reason."""
 
 
 @cache

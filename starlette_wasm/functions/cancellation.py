@@ -11,7 +11,7 @@ class Cancelled(Exception):
 
 
 class CancellationToken:
-    """Of one load; for good."""
+    """Cancels one load, for good."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

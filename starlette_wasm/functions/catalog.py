@@ -31,27 +31,27 @@ _ENV_VAR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII).fullmatch
 
 def _check_path(path: str) -> str:
     if not path.startswith("/") or any(char <= " " or char in "?#\\\x7f" for char in path):
-        raise wrong("is no path", "write such as /healthz, without a query")
+        raise wrong("is not a path", "use for example /healthz, without a query")
     return path
 
 
 def _check_method(method: str) -> str:
     if not (method.isascii() and method.isalpha()):
-        raise wrong("is no HTTP method", "write such as GET")
+        raise wrong("is not a valid HTTP method", "use for example GET")
     meant = misspelt_method(method.upper())
     if meant is not None:
-        raise wrong("is no HTTP method", f"did you mean {meant}?")
+        raise wrong("is not a valid HTTP method", f"did you mean {meant}?")
     return method.upper()
 
 
 def _check_env_var(name: str) -> str:
     if not _ENV_VAR(name):
-        raise wrong("is no name of an environment variable", "write letters, digits and underscores, no value")
+        raise wrong("is not a name of an environment variable", "write letters, digits and underscores, no value")
     return name
 
 
 class HealthCheck(FileModel):
-    """A request that tells whether a function works, sent every ``healthCheckIntervalMs``."""
+    """A request that checks whether a function works, sent every ``healthCheckIntervalMs``."""
 
     path: Annotated[StrictStr, AfterValidator(_check_path)] = Field(description="Path of the request.")
     method: Annotated[StrictStr, AfterValidator(_check_method)] = Field(default="GET", description="Its method.")
@@ -62,7 +62,7 @@ class HealthCheck(FileModel):
 
 
 class FunctionManifest(FileModel):
-    """``function.yaml``: what a version of a function says of itself."""
+    """``function.yaml``: the manifest of a version of a function."""
 
     protocol: Literal["edge", "wws", "cgi"] = Field(default="edge", description="How it reads and answers.")
     env_vars: list[Annotated[StrictStr, AfterValidator(_check_env_var)]] = Field(

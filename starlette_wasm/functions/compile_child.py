@@ -24,7 +24,7 @@ from ..engine.configuration import compiling_engine
 
 REQUEST = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQ")
-_NO_MEMORY = "os error 12"  # ENOMEM, as Rust says it
+_NO_MEMORY = "os error 12"  # ENOMEM, in Rust's words
 
 
 class Settings(TypedDict):

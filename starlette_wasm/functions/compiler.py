@@ -124,7 +124,7 @@ class Compiler:
         executable = get_executable()
         if getattr(sys, "frozen", False) or not executable:
             raise CompilerError(
-                "no process can be started to compile in: sys.executable is no Python",
+                "no process can be started to compile in: sys.executable is not a Python",
                 "name one with multiprocessing.set_executable(), or fill the AOT cache with starlette-wasm compile",
             )
         try:
@@ -143,7 +143,7 @@ class Compiler:
         paths = [*sys.path, str(Path(__file__).parents[2])]  # last: this package, however the parent has found it
         settings = {"pooled": self._pooled, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
         lines = (json.dumps(each, default=str).encode() + b"\n" for each in (paths, settings))
-        with contextlib.suppress(OSError):  # it has ended: the first module will tell
+        with contextlib.suppress(OSError):  # it has ended: the first module will show it
             _there(process.stdin).write(b"".join(lines))
         return process
 

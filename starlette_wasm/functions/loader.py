@@ -39,7 +39,7 @@ class LoadedFunction:
     digest: str
     """SHA-256 of the file, hexadecimal."""
     size: int
-    """Of the file, in bytes."""
+    """Size of the file, in bytes."""
     cached: bool
     """Whether the code came from the AOT cache."""
     compiled: tuple[int, int] | None = None

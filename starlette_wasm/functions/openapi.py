@@ -82,7 +82,7 @@ def _plain_faults(key: str, value: object, place: str) -> Iterator[tuple[str, ob
 def _check_schema(schema: Any) -> Any:
     for place, value, wanted in _faults(schema, ""):
         at = f"at {place} " if place else ""
-        raise wrong(f"is no JSON Schema: {at}there is {show(value)}", f"give {wanted}")
+        raise wrong(f"is not a JSON Schema: {at}there is {show(value)}", f"give {wanted}")
     return schema
 
 
@@ -95,7 +95,7 @@ def _as_text(responses: object) -> object:
 
 def _check_status(status: str) -> str:
     if not (len(status) == 3 and status.isascii() and status.isdigit() and "200" <= status <= "599"):
-        raise wrong("is no status of an answer", "give one from 200 to 599")
+        raise wrong("is not a status of an answer", "give one from 200 to 599")
     return status
 
 
@@ -103,7 +103,7 @@ Schema = Annotated[Any, AfterValidator(_check_schema)]
 
 
 class FunctionSchemas(FileModel):
-    """What the OpenAPI document says of a function."""
+    """The part of the OpenAPI document about a function."""
 
     summary: StrictStr = Field(default="", description="The operation in a few words.")
     request: Schema = Field(default=None, validate_default=False, description="JSON Schema of the request's body.")

@@ -14,7 +14,7 @@ from ..config.policy import SandboxPolicy
 from ..exceptions import ConfigError
 
 MAX_BYTES = 64 << 10
-"""Of one value."""
+"""Most bytes of one value."""
 
 
 def _no_nul(text: str) -> str:
@@ -25,7 +25,7 @@ def _no_nul(text: str) -> str:
 
 def _absolute(path: str) -> str:
     if not path.startswith("/") or "\0" in path:
-        raise wrong("is no absolute path", "write such as /run/secrets/token")
+        raise wrong("is not an absolute path", "use for example /run/secrets/token")
     return path
 
 
@@ -55,7 +55,7 @@ def values_of(env: Mapping[str, str | Secret], policy: SandboxPolicy, file: Path
 
 
 def fixed(env: Mapping[str, str | Secret]) -> dict[str, str]:
-    """Those that are no secrets."""
+    """The variables that are not secrets."""
     return {name: value for name, value in env.items() if isinstance(value, str)}
 
 

@@ -29,7 +29,7 @@ _SAYS = re.compile(r"[Cc]annot allocate memory|[Oo]ut of memory|os error 12\b|[F
 
 
 def host_lacks(error: BaseException | None) -> str | None:
-    """What the host has too little of, if that is what an error says; then it is no fault of the function."""
+    """What the host has too little of, if an error means that; the function is then not at fault."""
     while error is not None:
         lack = _lack(error)
         if lack is not None:

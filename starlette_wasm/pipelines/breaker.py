@@ -31,8 +31,8 @@ class Circuit(StrEnum):
 class Breaker:
     """For one version of a function under one policy.
 
-    Each call is admitted first, and told afterwards with the number that admit() gave: as succeeded(), failed() or
-    dropped(), which is one that says nothing about the function. What was admitted before the state changed no
+    Each call is admitted first, and reported afterwards with the number that admit() gave: as succeeded(), failed() or
+    dropped(), which is not evidence about the function. What was admitted before the state changed no
     longer counts.
     """
 
@@ -134,7 +134,7 @@ class Breakers:
         before: Breakers | None = None,
         same: Collection[tuple[str, str]] = (),
     ) -> None:
-        """Those of ``before`` are kept for the ``same`` versions of functions, if the config is the same."""
+        """The circuits of ``before`` are kept for the ``same`` versions of functions, if the config is the same."""
         if not config.enabled:
             config = config.model_copy(update={"minimum_calls": sys.maxsize})
         self._config = config
@@ -151,7 +151,7 @@ class Breakers:
         return breaker
 
     def keep(self, used: Collection[tuple[str, str]]) -> None:
-        """Of functions and circuits; the others are forgotten: nobody would ever find out whether they work again."""
+        """Keep the circuits of these functions, and forget the others: nobody would find out if they work again."""
         self._breakers = {key: breaker for key, breaker in self._breakers.items() if (key[0], key[2]) in used}
 
     def states(self) -> dict[str, Circuit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..messages import EdgeRequest, EdgeResponse, join
 
-# What a response says to a client or a cache, and means nothing, or something else, in a request. Hop-by-hop headers
+# Headers for a client or a cache that mean nothing, or something else, in a request. Hop-by-hop headers
 # and content-length have been dropped when the response was decoded.
 _NOT_PASSED = frozenset(
     {

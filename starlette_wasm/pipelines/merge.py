@@ -14,7 +14,7 @@ Answers = Mapping[str, EdgeResponse | None]
 
 
 def as_object(step: Parallel, answers: Answers) -> EdgeResponse:
-    """A JSON object with each branch's body: as it is if it is said to be JSON, else as a string.
+    """A JSON object with each branch's body: as it is if its content type is JSON, else as a string.
 
     What is not JSON counts as the failure of its branch. Raises InvalidFunctionResponse.
     """
@@ -49,7 +49,7 @@ def _member(branch: Call, answer: EdgeResponse | None) -> str:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no value there")
+    raise ValueError(f"{name} is not a value there")
 
 
 def _fields(answer: EdgeResponse) -> dict[str, object]:

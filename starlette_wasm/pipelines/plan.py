@@ -31,7 +31,7 @@ class Callee:
 
     target: Target
     timeout: float
-    """Of an attempt, in seconds, once it has a place."""
+    """Time limit of an attempt, in seconds, once it has a place."""
     canary: Target | None
     """What runs instead once the canary of the function is promoted; None if it has none, or a version is named."""
     circuit: str
@@ -62,7 +62,7 @@ class Call:
 
     name: str
     index: int
-    """Of the step in the config; the branches of a step share it."""
+    """Index of the step in the config; the branches of a step share it."""
     callee: Callee
     attempts: int
     unsafe: bool
@@ -114,9 +114,9 @@ class Pipeline:
     methods: Sequence[str] | None
     steps: tuple[Step, ...]
     timeout: float
-    """Of the whole, in seconds."""
+    """Time limit of the whole, in seconds."""
     policy: SandboxPolicy
-    """Of the first step: that bounds the body of the request."""
+    """Policy of the first step: that bounds the body of the request."""
     budget: RetryBudget
     owner: Pipelines
 
@@ -145,7 +145,7 @@ class Pipeline:
 
     def rule(self) -> RouteRule:
         """What stands for it among the rules: the only one of its pattern and methods."""
-        # Its name is that of no function, so that nothing that is said of a function's rules touches it.
+        # Its name is that of no function, so that no setting for a function's rules touches it.
         name = f"pipeline {self.route}"
         return RouteRule.model_construct(path_pattern=self.route, function_name=name, methods=self.methods)
 
@@ -155,7 +155,7 @@ class Pipeline:
 
 @dataclass(slots=True)
 class Counts:
-    """Of a runtime, over all that it has served: what is replaced goes on to count here."""
+    """Counts of a runtime, over all that it has served: what is replaced goes on to count here."""
 
     running: int = 0
     """Runs under way, those between two calls included."""
@@ -172,7 +172,7 @@ class Pipelines:
     counts: Counts = field(default_factory=Counts)
     all: list[Pipeline] = field(default_factory=list)
     absent: list[tuple[PipelineConfig, FunctionUnavailable]] = field(default_factory=list)
-    """Those of which a function is left out."""
+    """The pipelines of which a function is left out."""
 
     def stats(self) -> dict[str, int]:
         """Nothing if there are no pipelines."""

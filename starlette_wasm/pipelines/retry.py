@@ -37,7 +37,7 @@ class Refused(StrEnum):
     HOPELESS = "hopeless"
     """The same would come of it: out of memory, too large a request, a 501 or 505."""
     NOT_IDEMPOTENT = "not-idempotent"
-    """It may have had effects, and nobody said that it may have them twice."""
+    """It may have had effects, and nobody allowed it to have them twice."""
     CIRCUIT_OPEN = "circuit-open"
     DEADLINE = "deadline"
     """There is no time left for the wait."""
@@ -78,7 +78,7 @@ def leaves_nothing(target: Target) -> bool:
 
 
 def may_repeat(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether the client has said that the same request may be carried out twice."""
+    """Whether the client has declared that the same request may be carried out twice."""
     return method in IDEMPOTENT or "idempotency-key" in headers
 
 

@@ -117,7 +117,7 @@ class _Run:
         self._pipeline = pipeline
         self._request = request
         self._request_id = context.request_id
-        # Of the client, for the context of every step; one id, also if the client has sent none.
+        # The client's request id, for the context of every step; one id, also if the client has sent none.
         self._headers = {**request.headers, "x-request-id": context.request_id}
         self._may_repeat = may_repeat(request.method, request.headers)
         self._trace = trace
@@ -237,7 +237,7 @@ class _Run:
             self._trace.mark(target.name, number, attributes, refused)
             return Failure(target, refused, _CIRCUIT_OPEN)
         limit = min(callee.timeout, left)
-        # A call that had little time says nothing about the function.
+        # A call that had little time is not evidence about the function.
         blamed = limit >= callee.timeout / 2
         cold, self._cold = self._cold, 0
         tell: Callable[[int], bool | None] = breaker.dropped

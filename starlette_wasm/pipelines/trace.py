@@ -1,4 +1,4 @@
-"""What the trace of a request tells of its pipeline."""
+"""The pipeline's part of the trace of a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .plan import Call
 
 
 class Trace:
-    """Of one run. Says nothing if nobody listens."""
+    """The trace of one run. Does nothing if nobody listens."""
 
     def __init__(self, telemetry: Telemetry, exchange: RequestTelemetry | None, whole: Span | None) -> None:
         self._tracer = telemetry.tracer if telemetry.active and not untraced() else None

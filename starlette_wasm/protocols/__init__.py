@@ -29,7 +29,7 @@ class Protocol(typing.Protocol):
         """What the guest printed, validated.
 
         Raises:
-            ResponseError: It is no response.
+            ResponseError: It is not a response.
             LongAnswerError: It has more JSON tokens of no use than ``tokens``, which is less than MAX_TOKENS.
         """
 

@@ -23,7 +23,7 @@ from starlette_wasm.protocols.headers import (
 )
 from starlette_wasm.protocols.jsonscan import MAX_TOKENS
 
-# Credentials, and what other variables say (RFC 3875, section 4.1.18); what belongs to the connection; and
+# Credentials, and what other variables hold (RFC 3875, section 4.1.18); what belongs to the connection; and
 # Proxy, as HTTP_PROXY has a meaning to HTTP clients (https://httpoxy.org).
 _HIDDEN = frozenset(
     {
@@ -42,7 +42,7 @@ _HIDDEN = frozenset(
     }
 )
 
-# "x_a" and "x-a" would be one variable: only names that can be told apart get in.
+# "x_a" and "x-a" would be one variable: only names that stay distinct get in.
 _is_plain_name = re.compile(r"[a-z0-9-]+").fullmatch
 _origin = re.compile(r"([a-z]+)://(\[[^\]/?#]*\]|[^:/?#]*)(?::([0-9]{1,5}))?").match
 _variables = re.compile(r"\$\{([A-Z0-9_]+)\}").sub

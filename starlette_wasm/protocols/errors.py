@@ -2,7 +2,7 @@ from __future__ import annotations
 
 
 class ResponseError(ValueError):
-    """What a guest printed, or what a caller put together, is no valid response.
+    """What a guest printed, or what a caller put together, is not a valid response.
 
     ``offset`` is the byte of stdout at which it went wrong, None if there is no such byte. The protocols
     know no function names: the runtime turns this into an `InvalidFunctionResponse`.

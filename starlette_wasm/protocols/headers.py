@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
     """The header name in lower case, or an empty string where the host drops it.
 
     Raises:
-        ResponseError: It is no token.
+        ResponseError: It is not a token.
     """
     if not isinstance(name, str) or not _is_token(name):
         raise ResponseError(f"illegal header name {shorten(str(name))}")
@@ -71,7 +71,7 @@ def check_value(name: str, value: object) -> str:
     """The header value without white space around it.
 
     Raises:
-        ResponseError: It is no string, or has a character that no header value may have.
+        ResponseError: It is not a string, or has a character that no header value may have.
     """
     if not isinstance(value, str):
         raise ResponseError(f"value of header {shorten(name)} must be a string, or a list of strings")
@@ -129,7 +129,7 @@ def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[s
 
 
 def declared_length(headers: Mapping[str, str | list[str]]) -> int | None:
-    """What a guest says in ``Content-Length``, which only an answer to HEAD takes over; None if it says nothing."""
+    """The guest's ``Content-Length``, which only an answer to HEAD takes over; None if it gave none."""
     for name, value in headers.items():
         if len(name) == 14 and name.lower() == "content-length" and isinstance(value, str):
             value = value.strip(" \t")
@@ -141,7 +141,7 @@ def check_status(status: object) -> int:
     """The status code.
 
     Raises:
-        ResponseError: It is no integer from 200 to 599; a bool is none.
+        ResponseError: It is not an integer from 200 to 599; a bool is not one.
     """
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
         raise ResponseError("status must be an integer from 200 to 599")
@@ -161,7 +161,7 @@ def render(
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
-    ``checked`` says that nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
+    ``checked``: nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
     the guest's own, else that of the body which is left out, and there is none if there is no body either. 204 and
     304 have neither (RFC 9110, section 8.6), 205 has an empty body.
 

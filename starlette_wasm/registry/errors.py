@@ -6,7 +6,7 @@ from ..exceptions import WasmError
 
 
 class RegistryError(WasmError):
-    """A registry, an artifact or a lock file is not as it must be. ``hint`` says what to do."""
+    """A registry, an artifact or a lock file is not as it must be. ``hint`` is what to do."""
 
     slug = "registry"
 

@@ -163,7 +163,7 @@ async def sync(
     prune: bool = False,
     admit: Admit | None = None,
 ) -> list[Change]:
-    """Bring ``directory`` to what a lock file says; with ``prune`` other versions are removed.
+    """Bring ``directory`` to the state of a lock file; with ``prune`` other versions are removed.
 
     Each version is placed once its bytes are checked, and ``admit`` has not raised. Nothing is removed unless all of
     them are in place.

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BackgroundTasks:
-    """Those under way."""
+    """The tasks under way."""
 
     def __init__(self) -> None:
         self._stops: set[CancellationToken] = set()

@@ -61,16 +61,16 @@ class Deployment:
         self.bound: list[Target] = []
         """All targets that were made, of rules, routes and calls."""
         self.targets: dict[tuple[str, str | None, str | None, str], Target] = {}
-        """Those of routes and calls, by the arguments of target()."""
+        """Targets of routes and calls, by the arguments of target()."""
         self._directories: list[OpenDirectory] = []
         self._warned: set[str] = set()
-        """The policies of which it was said what is missing."""
+        """The policies whose missing directories were logged."""
         self.left_out = {
             (name, version): FunctionUnavailable(name, version, error) for (name, version), error in catalog.bad.items()
         }
         """The versions that are bad; a version is empty where all of the function are."""
         self.unserved: set[tuple[str, str]] = set()
-        """Those of them that a rule with a weight names, if nothing else serves its path."""
+        """The ones that a rule with a weight names, if nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
         self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
@@ -310,7 +310,7 @@ class Deployment:
         return self._bulkheads[key]
 
     def bulkheads(self) -> dict[tuple[str, str], Bulkhead]:
-        """Those of this deployment, and those before it in which something still runs."""
+        """The functions of this deployment, and of those before it in which something still runs."""
         busy = {key: bulkhead for key, bulkhead in self._inherited.items() if bulkhead.active}
         return busy | self._bulkheads
 

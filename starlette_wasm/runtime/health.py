@@ -45,7 +45,7 @@ class Subject:
     healthy: bool | None = None
     """None as long as nobody knows."""
     reason: str = ""
-    """Of the last failure."""
+    """The cause of the last failure."""
     failures: int = 0
     running: bool = False
 
@@ -69,7 +69,7 @@ class Subject:
 
 
 class Health:
-    """Of one runtime. Probes are spread over ``healthCheckIntervalMs``."""
+    """The probes of one runtime. They are spread over ``healthCheckIntervalMs``."""
 
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime

@@ -29,7 +29,7 @@ _MOST_REST = 1.5
 
 
 class Rests:
-    """Of one look, in its thread: as long as it has worked, by CPU time, times ``_REST``."""
+    """The rest after one look, in its thread: as long as it has worked, by CPU time, times ``_REST``."""
 
     def __init__(self) -> None:
         self._left = _MOST_REST
@@ -58,7 +58,7 @@ class Reload:
 
 
 class Reloader:
-    """Of one runtime: reloads one at a time, when asked and when files change."""
+    """The reloads of one runtime: one at a time, when asked and when files change."""
 
     def __init__(self, runtime: WasmRuntime, config: Config) -> None:
         self._runtime = runtime
@@ -90,7 +90,7 @@ class Reloader:
             try:
                 deployment = await self._swap(config)
             except Exception as error:
-                # What is no error of ours has no message that says enough.
+                # Errors of others have messages that do not suffice.
                 text = str(error) if isinstance(error, WasmError) else f"{type(error).__name__}: {error}"
                 public = error.public if isinstance(error, WasmError) else type(error).__name__
                 self.last = Reload(datetime.now(UTC), public)

@@ -71,9 +71,9 @@ class WasmRuntime(Invoker):
         self.router: Router[RouteRule, Target | Pipeline] | None = None
         """The rules in force; after close() those that were, until the next start()."""
         self.binders: WeakSet[Binder] = WeakSet()
-        """Whoever has a say in whether a reload is taken."""
+        """The functions that may refuse a reload."""
         self.notes: dict[str, str] = {}
-        """What else the body of ``/ready`` is to say, by topic; it does not change its status."""
+        """Further notes in the body of ``/ready``, by topic; it does not change its status."""
         self.health = Health(self)
         self.reloader = Reloader(self, config)
         self.poller = RegistryPoller(self)
@@ -86,7 +86,7 @@ class WasmRuntime(Invoker):
         self.loads = BackgroundTasks()
         self._closes = 0
         self._turns = FairLock()
-        """Of start() and close(), which may come at once, and on several event loops."""
+        """The lock of start() and close(), which may come at once, and on several event loops."""
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
         self._failed_starts = Backoff()
@@ -108,7 +108,7 @@ class WasmRuntime(Invoker):
 
     @property
     def debug(self) -> bool:
-        """Whether callers are told the cause of a fault."""
+        """Whether callers get the cause of a fault."""
         return self.settings.debug
 
     @property
@@ -254,7 +254,7 @@ class WasmRuntime(Invoker):
         one at a time. Settings stay as they are.
 
         Raises what start() does, and RuntimeClosed where the runtime is not open; what was served is then served on,
-        and the log and the body of ``/ready`` say why.
+        and the log and the body of ``/ready`` give the reason.
         """
         await self.reloader.reload(config)
 
@@ -280,7 +280,7 @@ class WasmRuntime(Invoker):
     async def invoke(
         self, name: str, request: EdgeRequest, *, version: str | None = None, policy: str | None = None
     ) -> EdgeResponse:
-        """Call a function without HTTP: under ``edge-none``, if nothing else is said.
+        """Call a function without HTTP: under ``edge-none``, by default.
 
         Without ``version`` it is the highest; if the function has a canary, the stable one until it is promoted.
         ``request.context`` is filled in.

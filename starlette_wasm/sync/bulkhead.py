@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Full(Exception):
-    """No place, and no room to wait for one; the text says which."""
+    """No place, and no room to wait for one; the text names which."""
 
 
 class Bulkhead:

@@ -49,7 +49,7 @@ class CancelScopes:
 class CancelScope:
     """``async with``: cancels the body when ``on_disconnect`` returns, or when the group is interrupted.
 
-    ``on_disconnect`` runs in ``context``: what a traced ``receive`` adds to a trace is no part of the body's span.
+    ``on_disconnect`` runs in ``context``: what a traced ``receive`` adds to a trace is not part of the body's span.
     """
 
     def __init__(self, group: CancelScopes, on_disconnect: OnDisconnect | None, context: Context | None = None) -> None:

@@ -34,7 +34,7 @@ class PerLoop(Generic[T]):
         return held[0]
 
     def here(self) -> T | None:
-        """That of this event loop, where it was made."""
+        """Return the one of this event loop, if it was made."""
         held = self._held.get(asyncio.get_running_loop())
         return None if held is None else held[0]
 

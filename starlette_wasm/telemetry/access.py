@@ -29,7 +29,7 @@ def log(seen: Observation) -> None:
 
 
 def fields(seen: Observation) -> dict[str, Any]:
-    """What a line says. Null is what is not known, such as the status where the client went away."""
+    """The fields of a line. Null is what is not known, such as the status where the client went away."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "request_id": seen.request_id,

@@ -47,7 +47,7 @@ class CallTelemetry:
         """There is no place at once: the wait begins."""
 
     def executing(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
-        """There is a place: the request as the guest is to have it, with ``context`` told of the guest's span."""
+        """There is a place: the request as the guest is to have it, with the guest's span in ``context``."""
         return request
 
     def executed(self, outcome: Outcome, fault: WasmError | None) -> None:

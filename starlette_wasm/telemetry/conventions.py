@@ -96,7 +96,7 @@ VIOLATION_KINDS = (FS_ACCESS, FS_WRITE, *sorted(code.value for code in VIOLATION
 class ErrorType(StrEnum):
     """All values of ``error.type``, beside status codes on a server span.
 
-    The slugs of ``exceptions.py``, what is no fault of a function, and what the conventions have for the rest.
+    The slugs of ``exceptions.py``, what a function is not at fault for, and what the conventions have for the rest.
     """
 
     WASM_ERROR = "wasm-error"

@@ -16,7 +16,7 @@ def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None 
 
     The template is the same for all failures of one kind of one function, so that error trackers group them. The
     record has the error, and the attributes of an exception in the semantic conventions. There is no Python traceback:
-    it would only say where the host found out. The guest's frames are in the message.
+    it would only show where the host found out. The guest's frames are in the message.
     """
     kind = type(error)
     extra = {

@@ -1,7 +1,7 @@
-"""What a guest says on stderr, and what the file system refused it, as log records.
+"""A guest's lines on stderr, and what the file system refused it, as log records.
 
-Of stdlib logging: a handler of OpenTelemetry takes trace and span from the context, which is that of the guest's
-span. A guest may write what it likes, so that lines are escaped and cut, and a chatty function is slowed down.
+Records of stdlib logging: a handler of OpenTelemetry takes trace and span from the context, which is that of the
+guest's span. A guest may write what it likes, so that lines are escaped and cut, and a chatty function is slowed down.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Allowance:
         self._at = now
 
     def report(self) -> int:
-        """How many were dropped since the last report, at most once a second; 0 if there is nothing to say."""
+        """How many were dropped since the last report, at most once a second; 0 if there is nothing to report."""
         if not self.dropped or self._at - self._reported < _REPORT_EVERY:
             return 0
         self._reported = self._at

@@ -40,7 +40,7 @@ class GuestTrace(Recorder):
 
     @property
     def context(self) -> Context:
-        """Of the span that was opened last, of those that are open; else of the execute span."""
+        """Context of the span that was opened last, of those that are open; else of the execute span."""
         return next(reversed(self._open.values()))[1] if self._open else self._outer
 
     def start(self, name: str, attributes: Attributes) -> int:

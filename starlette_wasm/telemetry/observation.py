@@ -27,7 +27,7 @@ class Observation:
     """In the queue; None if there was a place at once."""
     duration: float = 0.0
     ran: bool = False
-    """Whether the guest ran, so that ``cpu``, ``memory`` and ``host_calls`` say something."""
+    """Whether the guest ran, so that ``cpu``, ``memory`` and ``host_calls`` are set."""
     cpu: float = 0.0
     memory: int = 0
     """Peak, in bytes."""

@@ -31,7 +31,7 @@ def name_of(metric: Metric) -> str:
 
 @cache
 def recorder() -> Recorder | None:
-    """That of the process, as is the registry; None without prometheus-client."""
+    """The collector of the process, as is the registry; None without prometheus-client."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
@@ -166,7 +166,7 @@ def text(accept: str) -> tuple[bytes, str]:
 
 
 def _bury(directory: str) -> None:
-    """Take away what dead workers were running; no hook of uvicorn tells of their end."""
+    """Take away what dead workers were running; uvicorn has no hook for their end."""
     from prometheus_client.multiprocess import mark_process_dead
 
     for name in os.listdir(directory):

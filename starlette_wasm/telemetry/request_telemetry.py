@@ -34,7 +34,7 @@ class RequestTelemetry:
         """Tell the server span more."""
 
     def send(self, send: Send) -> Send:
-        """``send``, watched for the status. The span may end with the last part of the body, so it is told before."""
+        """``send``, watched for the status. The span may end with the last part of the body, so it gets that before."""
         return send
 
     def failed(self, error: BaseException) -> None:
@@ -75,7 +75,7 @@ class ListenedExchange(RequestTelemetry):
         self.weight = weight
 
     def describe(self, target: Target, cold: bool) -> dict[str, AttributeValue]:
-        """Tell the server span what serves it; what could not be told is returned."""
+        """Set what serves the request on the server span; return what could not be set."""
         attributes: dict[str, AttributeValue] = {
             Attribute.TRIGGER.value: "http",
             Attribute.NAME.value: target.name,

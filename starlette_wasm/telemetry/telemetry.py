@@ -1,4 +1,4 @@
-"""``Telemetry``: who listens to a runtime, and what they are told of each request and call.
+"""``Telemetry``: the observers of a runtime, and what they get of each request and call.
 
 The path of a request if nobody listens is a check and a few empty calls; a benchmark holds it.
 """
@@ -46,7 +46,7 @@ class Telemetry:
     ) -> None:
         self._given = tracer_provider, meter_provider
         self._probed: set[tuple[str, str]] = set()
-        """The versions of functions of whose probes something was said."""
+        """The versions of functions whose probes have figures."""
         self._tracers: object = self
         self._meters: object = self
         self._active = False
@@ -60,7 +60,7 @@ class Telemetry:
         self.metrics: Metrics | None = None
 
     def configure(self, *, access_log: bool, prometheus_text: bool) -> None:
-        """What settings and config say; ``prometheus_text`` has no effect without the extra."""
+        """From settings and config; ``prometheus_text`` has no effect without the extra."""
         self.access_log = access_log
         if access_log:
             access.install()
@@ -98,7 +98,7 @@ class Telemetry:
     def exchange(self, scope: Scope, route: str, *, since: int = 0) -> RequestTelemetry:
         """An HTTP request that is served here, to be used with ``with``.
 
-        ``route`` is the whole template, empty if it is not known. ``since`` says when a cold start began to hold it up,
+        ``route`` is the whole template, empty if it is not known. ``since`` is when a cold start began to hold it up,
         in ns since the epoch, 0 where none did.
         """
         # As in ``active``, without the call, which would be a tenth of what a request costs if nobody listens.
@@ -181,7 +181,7 @@ class Telemetry:
             self._probed.add((function, version))
 
     def function_gone(self, function: str, version: str) -> None:
-        """A version of a function is no longer served: nothing is said of its probes any more."""
+        """A version of a function is no longer served: its probes have no figures any more."""
         if (function, version) not in self._probed:
             return
         self._probed.remove((function, version))

@@ -181,7 +181,7 @@ class Group(Generic[R, T]):
         """
         self.take(self.weighed(weigh))
         self.match: Match[R, T] = Match(pattern, {}, self)
-        """Of a path without parameters."""
+        """The match of a path without parameters."""
 
     def take(self, pools: _Pools[R, T]) -> None:
         """Serve these from now on."""
@@ -252,7 +252,7 @@ class _Pool(Generic[R, T]):
         self._choices = choices
         self._weighted = tuple(index for index, choice in enumerate(choices) if choice.weight)
         self.only = choices[self._weighted[0]] if len(self._weighted) == 1 else None
-        """That gets each request, if all versions are healthy and none is asked for."""
+        """The only choice, if all versions are healthy and no version is asked for."""
         self._versioned = any(choice.rule.version is not None for choice in choices)
         self._phase = phase
         self._cycle = Cycle([choice.weight for choice in choices], phase)

@@ -15,7 +15,7 @@ def interleave(weights: Sequence[int]) -> tuple[int, ...]:
     """One cycle of smooth weighted round-robin: indices of `weights`, sum / gcd of them long.
 
     Repeated without end, any window as long as the sum of the weights holds each index exactly as
-    often as its weight says, and the picks of one index are spread, not bunched: (80, 20) gives
+    often as its weight, and the picks of one index are spread, not bunched: (80, 20) gives
     0 0 1 0 0. An index of weight 0 never appears; if all are 0, the cycle is empty.
 
     The algorithm is that of nginx's upstream module: in each round every index gains its weight, and
@@ -72,6 +72,6 @@ def process_phase() -> float:
 
     Were all to begin at 0, the first requests of each would go to the same rule, and with many workers and few
     requests the split would not hold in the whole. Multiples of the golden ratio spread evenly (Weyl); the name of
-    the machine tells apart containers in which each worker has the same id.
+    the machine separates containers in which each worker has the same id.
     """
     return (os.getpid() * _GOLDEN + zlib.crc32(platform.node().encode()) / (1 << 32)) % 1.0

@@ -235,4 +235,4 @@ def test_a_log_line_on_stdout_is_shown(tmp_path: Path, caplog: pytest.LogCapture
         assert http.get("/chatty").status_code == 502
     (record,) = (each for each in caplog.records if each.levelno == logging.ERROR)
     line = "starting up" if stdout.startswith(b"s") else "all done"
-    assert f"'{line}' is no part of the answer: logs belong on stderr" in record.getMessage()
+    assert f"'{line}' is not part of the answer: logs belong on stderr" in record.getMessage()

@@ -118,7 +118,7 @@ def test_what_is_wrong_with_rules_stops_the_start(tmp_path: Path) -> None:
         pass
     app = FastAPI()
     app.include_router(WasmRules({"rules": 1}).router())
-    with pytest.raises(ConfigError, match="is no list"), TestClient(app):
+    with pytest.raises(ConfigError, match="is not a list"), TestClient(app):
         pass
 
 

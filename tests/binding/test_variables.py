@@ -120,7 +120,7 @@ def test_a_secret_reaches_the_guest_and_is_shown_nowhere(
         ({"fromFile": "/etc/hostname"}, ["/etc"], "/etc/hostname is not granted by the policy p"),
         ({"fromEnv": "NOT_SET_HERE"}, ["NOT_SET_HERE"], "NOT_SET_HERE is not set"),
         ({"fromFile": "/no/such"}, ["/no/such"], "/no/such cannot be read: No such file"),
-        ({"fromFile": "relative"}, [], "is no absolute path"),
+        ({"fromFile": "relative"}, [], "is not an absolute path"),
         ({}, [], "names no place, or two"),
         ({"fromEnv": "A", "fromFile": "/b"}, ["A", "/b"], "names no place, or two"),
     ],

@@ -205,34 +205,34 @@ def canary(**changes: Any) -> dict[str, Any]:
 
 
 BAD: list[tuple[Any, str | None, str, str]] = [
-    ({"rules": None}, "rules", "null is no list", "[a, b]"),
-    ({"rules": {}}, "rules", "{} is no list", "[a, b]"),
-    ({"rules": ["/a"]}, "rules[0]", "'/a' is no mapping", "key: value"),
+    ({"rules": None}, "rules", "null is not a list", "[a, b]"),
+    ({"rules": {}}, "rules", "{} is not a list", "[a, b]"),
+    ({"rules": ["/a"]}, "rules[0]", "'/a' is not a mapping", "key: value"),
     ({"rule": []}, "rule", "unknown key, with the value []", "did you mean rules?"),
     ({"rules": [{"pathPattern": "/a"}]}, "rules[0].functionName", "is missing", "add it"),
     ({"rules": [{"pathPatern": "/a", "functionName": "f"}]}, "rules[0].pathPatern", "'/a'", "pathPattern?"),
     (rule(wieght=1), "rules[1].wieght", "unknown key, with the value 1", "did you mean weight?"),
     (rule(weight=-1), "rules[1].weight", "-1 is too small", "the least is 0"),
     (rule(weight=100001), "rules[1].weight", "100001 is too large", "the most is 100000"),
-    (rule(weight="80"), "rules[1].weight", "'80' is no whole number", "without quotes"),
-    (rule(weight=0.5), "rules[1].weight", "0.5 is no whole number", "write a whole number"),
+    (rule(weight="80"), "rules[1].weight", "'80' is not a whole number", "without quotes"),
+    (rule(weight=0.5), "rules[1].weight", "0.5 is not a whole number", "write a whole number"),
     (rule(version=1.10), "rules[1].version", "1.1 is a number to YAML", 'such as "1.10"'),
-    (rule(version=True), "rules[1].version", "true is no string", "in quotes"),
-    (rule(version="../1"), "rules[1].version", "'../1' is no version", "letters"),
-    (rule(version="1..2"), "rules[1].version", "'1..2' is no version", "letters"),
-    (rule(version="v 1"), "rules[1].version", "'v 1' is no version", "letters"),
-    (rule(version=-1), "rules[1].version", "is no version", "letters"),
-    (rule(regions="eu"), "rules[1].regions", "'eu' is no list", "[a, b]"),
-    (rule(regions=[False]), "rules[1].regions[0]", "false is no string", "in quotes"),
+    (rule(version=True), "rules[1].version", "true is not a string", "in quotes"),
+    (rule(version="../1"), "rules[1].version", "'../1' is not a valid version", "letters"),
+    (rule(version="1..2"), "rules[1].version", "'1..2' is not a valid version", "letters"),
+    (rule(version="v 1"), "rules[1].version", "'v 1' is not a valid version", "letters"),
+    (rule(version=-1), "rules[1].version", "is not a valid version", "letters"),
+    (rule(regions="eu"), "rules[1].regions", "'eu' is not a list", "[a, b]"),
+    (rule(regions=[False]), "rules[1].regions[0]", "false is not a string", "in quotes"),
     (rule(regions=[""]), "rules[1].regions[0]", "'' is too short", "at least 1"),
     (rule(policy=""), "rules[1].policy", "'' is too short", "at least 1"),
     (rule(methods=[]), "rules[1].methods", "[] is too short", "at least 1"),
-    (rule(methods=["GET "]), "rules[1].methods[0]", "'GET ' is no HTTP method", "GET"),
-    (rule(functionName="../x"), "rules[1].functionName", "'../x' is no function name", "letters"),
-    (rule(functionName="a..b"), "rules[1].functionName", "'a..b' is no function name", "letters"),
-    (rule(functionName="a" * 64), "rules[1].functionName", "is no function name", "at most 63"),
-    (rule(functionName="é"), "rules[1].functionName", "'é' is no function name", "letters"),
-    (rule(functionName="a\n"), "rules[1].functionName", "is no function name", "letters"),
+    (rule(methods=["GET "]), "rules[1].methods[0]", "'GET ' is not a valid HTTP method", "GET"),
+    (rule(functionName="../x"), "rules[1].functionName", "'../x' is not a valid function name", "letters"),
+    (rule(functionName="a..b"), "rules[1].functionName", "'a..b' is not a valid function name", "letters"),
+    (rule(functionName="a" * 64), "rules[1].functionName", "is not a valid function name", "at most 63"),
+    (rule(functionName="é"), "rules[1].functionName", "'é' is not a valid function name", "letters"),
+    (rule(functionName="a\n"), "rules[1].functionName", "is not a valid function name", "letters"),
     (rule(pathPattern="a"), "rules[1].pathPattern", "'a' does not start with /", "write /a"),
     (rule(pathPattern=""), "rules[1].pathPattern", "'' does not start with /", "write /"),
     (rule(pathPattern="/a//b"), "rules[1].pathPattern", "has an empty", "without it"),
@@ -256,14 +256,19 @@ BAD: list[tuple[Any, str | None, str, str]] = [
     (canary(steps=[10, 200]), "canaries[0].steps[1]", "200 is too large", "the most is 100"),
     (canary(canaryWeightPercent=0), "canaries[0].canaryWeightPercent", "0 is too small", "the least is 1"),
     (canary(stepSeconds=0), "canaries[0].stepSeconds", "0 is too small", "more than 0"),
-    (canary(stepSeconds=float("nan")), "canaries[0].stepSeconds", "nan is no finite number", "finite"),
-    (canary(stepSeconds="300"), "canaries[0].stepSeconds", "'300' is no number", "without quotes"),
+    (canary(stepSeconds=float("nan")), "canaries[0].stepSeconds", "nan is not a finite number", "finite"),
+    (canary(stepSeconds="300"), "canaries[0].stepSeconds", "'300' is not a number", "without quotes"),
     (canary(successRateThreshold=99), "canaries[0].successRateThreshold", "99 is too large", "the most is 1"),
     (canary(latencyP99ThresholdMs=0), "canaries[0].latencyP99ThresholdMs", "0 is too small", "more than 0"),
-    (canary(hooks=[{"url": "ftp://x"}]), "canaries[0].hooks[0].url", "'ftp://x' is no http or https URL", "http://"),
-    (canary(hooks=[{"url": "http://"}]), "canaries[0].hooks[0].url", "is no http or https URL", "http://"),
-    (canary(hooks=[{"url": "http://[x"}]), "canaries[0].hooks[0].url", "is no http or https URL", "http://"),
-    (canary(autoPromote="no"), "canaries[0].autoPromote", "'no' is no boolean", "true or false"),
+    (
+        canary(hooks=[{"url": "ftp://x"}]),
+        "canaries[0].hooks[0].url",
+        "'ftp://x' is not an http or https URL",
+        "http://",
+    ),
+    (canary(hooks=[{"url": "http://"}]), "canaries[0].hooks[0].url", "is not an http or https URL", "http://"),
+    (canary(hooks=[{"url": "http://[x"}]), "canaries[0].hooks[0].url", "is not an http or https URL", "http://"),
+    (canary(autoPromote="no"), "canaries[0].autoPromote", "'no' is not a boolean", "true or false"),
     ({"canaries": [CANARY, CANARY]}, "canaries", "has two canaries of f", "keep one"),
     ({"pipelines": [{"path": "/p", "steps": []}]}, "pipelines[0].steps", "[] is too short", "at least 1"),
     (
@@ -321,7 +326,7 @@ BAD: list[tuple[Any, str | None, str, str]] = [
         "did you mean optional?",
     ),
     (steps({"function": "f", "retry": 1}), f"{STEP}.retry", "unknown key", "did you mean retries?"),
-    (steps({"function": "f", "retryUnsafe": "yes"}), f"{STEP}.retryUnsafe", "'yes' is no boolean", "true or false"),
+    (steps({"function": "f", "retryUnsafe": "yes"}), f"{STEP}.retryUnsafe", "'yes' is not a boolean", "true or false"),
     (steps({"function": "f", "backoffMs": -1}), f"{STEP}.backoffMs", "-1 is too small", "the least is 0"),
     (fallback(), f"{STEP}.fallback", "names neither of function and answer", "give one"),
     (
@@ -340,13 +345,13 @@ BAD: list[tuple[Any, str | None, str, str]] = [
     (
         fallback(answer={"headers": {"a b": "c"}}),
         f"{STEP}.fallback.answer",
-        "is no answer: illegal header name 'a b'",
+        "is not an answer: illegal header name 'a b'",
         "correct it",
     ),
     (
         fallback(answer={"body": "?", "isBase64Encoded": True}),
         f"{STEP}.fallback.answer",
-        "is no answer: body is not valid base64",
+        "is not an answer: body is not valid base64",
         "correct it",
     ),
     (
@@ -360,12 +365,12 @@ BAD: list[tuple[Any, str | None, str, str]] = [
     ({"stickiness": {}}, "stickiness", "{} does not name one", "{header: x-user-id}"),
     ({"stickiness": {"header": "a", "cookie": "b"}}, "stickiness", "does not name one", "header"),
     ({"stickiness": {"cookie": "a b"}}, "stickiness.cookie", "'a b' is no name", "such as"),
-    ({"functionsDir": ""}, "functionsDir", "'' is no path", "directory"),
-    ({"functionsDir": "a\0b"}, "functionsDir", "is no path", "directory"),
-    ({"policiesDir": 3}, "policiesDir", "3 is no path", "path"),
-    ({"defaultFunction": "a b"}, "defaultFunction", "'a b' is no function name", "letters"),
+    ({"functionsDir": ""}, "functionsDir", "'' is not a path", "directory"),
+    ({"functionsDir": "a\0b"}, "functionsDir", "is not a path", "directory"),
+    ({"policiesDir": 3}, "policiesDir", "3 is not a path", "path"),
+    ({"defaultFunction": "a b"}, "defaultFunction", "'a b' is not a valid function name", "letters"),
     ({"healthCheckIntervalMs": 0}, "healthCheckIntervalMs", "0 is too small", "the least is 1"),
-    ({"exposeEndpoints": "true"}, "exposeEndpoints", "'true' is no boolean", "true or false"),
+    ({"exposeEndpoints": "true"}, "exposeEndpoints", "'true' is not a boolean", "true or false"),
 ]
 
 
@@ -387,7 +392,7 @@ def test_a_wrong_config_is_one_error_with_key_value_and_hint(
 @pytest.mark.parametrize(
     ("text", "problem", "hint"),
     [
-        ("[a]", "['a'] is no mapping", "keys such as rules"),
+        ("[a]", "['a'] is not a mapping", "keys such as rules"),
         ("rules: [", "line 1, column 9", "correct the YAML"),
         ("rules: []\nrules: []", "line 2, column 1: the key 'rules' is there twice", "correct the YAML"),
         ("rules: [{weight: 1, weight: 2}]", "line 1, column 21: the key 'weight'", "correct the YAML"),
@@ -459,7 +464,7 @@ def test_what_is_no_config_at_all(tmp_path: Path) -> None:
         load_config(tmp_path)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config("a\0b")
-    with pytest.raises(ConfigError, match="3 is no config; give a path"):
+    with pytest.raises(ConfigError, match="3 is not a config; give a path"):
         load_config(3)  # type: ignore[arg-type]
 
 

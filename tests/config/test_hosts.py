@@ -132,8 +132,8 @@ def test_a_pattern_matches_exactly_what_it_says(
         ("2001:db8::g", "no IPv6 address", "[2001:db8::1]"),
         ("a:80:90", "no IPv6 address", "host:port"),
         ("10.0.0.1/8", "bits are set", "10.0.0.0/8"),
-        ("10.0.0.0/33", "is no network", "prefix length"),
-        ("10.0.0.0/255.0.0.0", "is no network", "prefix length"),
+        ("10.0.0.0/33", "is not a valid network", "prefix length"),
+        ("10.0.0.0/255.0.0.0", "is not a valid network", "prefix length"),
     ],
 )
 def test_what_is_no_pattern_is_refused_with_a_hint(text: str, problem: str, hint: str) -> None:

@@ -120,5 +120,5 @@ def test_a_typo_in_the_env_file_is_warned_of(
     (tmp_path / ".env").write_text("STARLETTE_WASM_DEBG=1\nOTHER=2\nstarlette_wasm_workers=1\n")
     assert load_settings().workers == 1
     assert caplog.messages == [
-        ".env: STARLETTE_WASM_DEBG is no setting, and has no effect; did you mean STARLETTE_WASM_DEBUG?"
+        ".env: STARLETTE_WASM_DEBG is not a setting, and has no effect; did you mean STARLETTE_WASM_DEBUG?"
     ]

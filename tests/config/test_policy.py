@@ -177,33 +177,33 @@ def test_allows_host_asks_every_entry() -> None:
 BAD = [
     ("maxMemoryPages: 0", "maxMemoryPages", "0 is too small", "the least is 1"),
     ("maxMemoryPages: 65537", "maxMemoryPages", "65537 is too large", "the most is 65536"),
-    ("maxMemoryPages: true", "maxMemoryPages", "true is no whole number", "write a whole number"),
-    ("maxMemoryPages: 1.5", "maxMemoryPages", "1.5 is no whole number", "write a whole number"),
-    ("maxMemoryPages: '256'", "maxMemoryPages", "'256' is no whole number", "without quotes"),
-    ("maxMemoryPages: 0400", "maxMemoryPages", "'0400' is no whole number", "write a whole number"),
-    ("maxMemoryPages:", "maxMemoryPages", "null is no whole number", "write a whole number"),
+    ("maxMemoryPages: true", "maxMemoryPages", "true is not a whole number", "write a whole number"),
+    ("maxMemoryPages: 1.5", "maxMemoryPages", "1.5 is not a whole number", "write a whole number"),
+    ("maxMemoryPages: '256'", "maxMemoryPages", "'256' is not a whole number", "without quotes"),
+    ("maxMemoryPages: 0400", "maxMemoryPages", "'0400' is not a whole number", "write a whole number"),
+    ("maxMemoryPages:", "maxMemoryPages", "null is not a whole number", "write a whole number"),
     ("max_memory_pages: 0", "max_memory_pages", "0 is too small", "the least is 1"),
     ("executionTimeoutMs: 0", "executionTimeoutMs", "0 is too small", "the least is 1"),
     ("maxNetworkRequests: -1", "maxNetworkRequests", "-1 is too small", "the least is 0"),
     ("maxResponseBytes: 0", "maxResponseBytes", "0 is too small", "the least is 1"),
     ("maxConcurrency: 0", "maxConcurrency", "0 is too small", "the least is 1"),
-    ("allowPrivateNetworks: 1", "allowPrivateNetworks", "1 is no boolean", "true or false"),
+    ("allowPrivateNetworks: 1", "allowPrivateNetworks", "1 is not a boolean", "true or false"),
     ("maxMemoryPage: 1", "maxMemoryPage", "unknown key, with the value 1", "did you mean maxMemoryPages?"),
     ("ALLOWEDHOSTS: [a]", "ALLOWEDHOSTS", "unknown key", "did you mean allowedHosts?"),
     ("zzz: 1", "zzz", "unknown key, with the value 1", "known are allowPrivateNetworks"),
     ("name: x", "name", "unknown key, with the value 'x'", "named mine by its file"),
     ("max_memory_pages: 1\nmaxMemoryPages: 2", "max_memory_pages", "unknown key", "maxMemoryPages"),
-    ("1: 2", "[1]", "the key 1 is no string", "in quotes"),
-    ("allowedHosts: api.example.com", "allowedHosts", "'api.example.com' is no list", "[a, b]"),
-    ("allowedHosts: [a, 10]", "allowedHosts[1]", "10 is no string", "in quotes"),
+    ("1: 2", "[1]", "the key 1 is not a string", "in quotes"),
+    ("allowedHosts: api.example.com", "allowedHosts", "'api.example.com' is not a list", "[a, b]"),
+    ("allowedHosts: [a, 10]", "allowedHosts[1]", "10 is not a string", "in quotes"),
     ("allowedHosts: ['a/b']", "allowedHosts[0]", "'a/b' has a path", "write a alone"),
-    ("allowedHosts: [127.1]", "allowedHosts[0]", "127.1 is no string", "in quotes"),
+    ("allowedHosts: [127.1]", "allowedHosts[0]", "127.1 is not a string", "in quotes"),
     ("allowedEnvVars: [A=B]", "allowedEnvVars[0]", "'A=B' is no name", "no value"),
     ("allowedEnvVars: [1A]", "allowedEnvVars[0]", "'1A' is no name", "letters"),
     ('allowedEnvVars: ["A\\0"]', "allowedEnvVars[0]", "is no name", "letters"),
-    ("kvNamespaces: ['a b']", "kvNamespaces[0]", "'a b' is no valid name", "letters"),
-    ("queues: ['']", "queues[0]", "'' is no valid name", "letters"),
-    ("allowedDirs: [/tmp]", "allowedDirs[0]", "'/tmp' is no mapping", "key: value"),
+    ("kvNamespaces: ['a b']", "kvNamespaces[0]", "'a b' is not a valid name", "letters"),
+    ("queues: ['']", "queues[0]", "'' is not a valid name", "letters"),
+    ("allowedDirs: [/tmp]", "allowedDirs[0]", "'/tmp' is not a mapping", "key: value"),
     ("allowedDirs: [{hostPath: /a}]", "allowedDirs[0].guestPath", "is missing", "add it"),
     (
         "allowedDirs: [{hostPath: /a, guestpath: /b}]",
@@ -247,8 +247,8 @@ BAD = [
         "maps the guestPath /b twice",
         "its own guestPath",
     ),
-    ("- a", None, "['a'] is no mapping", "keys such as maxMemoryPages"),
-    ("text", None, "'text' is no mapping", "keys such as maxMemoryPages"),
+    ("- a", None, "['a'] is not a mapping", "keys such as maxMemoryPages"),
+    ("text", None, "'text' is not a mapping", "keys such as maxMemoryPages"),
     ("queues: [a\n", None, "line 2, column 1: the [ of line 1 is not closed", "close it with ]"),
     ("a: 1\nb: 2\na: 3\n", None, "line 3, column 1: the key 'a' is there twice", "correct the YAML"),
     ("x: !!python/name:os.system", None, "line 1, column 4", "correct the YAML"),
@@ -364,7 +364,7 @@ def test_a_directory_that_does_not_exist_is_a_warning(tmp_path: Path, caplog: py
 
 def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:
     file = write(tmp_path, f"allowedDirs: [{{hostPath: {tmp_path / 'mine.yaml'}, guestPath: /data}}]")
-    with pytest.raises(ConfigError, match="is no directory; give a directory") as caught:
+    with pytest.raises(ConfigError, match="is not a directory; give a directory") as caught:
         resolve_dirs(load_policy_file(file))
     assert (caught.value.file, caught.value.key) == (str(file), "allowedDirs[0].hostPath")
     with pytest.raises(ConfigError, match="cannot be used: Not a directory"):

@@ -136,17 +136,17 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 BAD = [
     ("max_instances", "0", "too small", "the least is 1"),
     ("max_instances", "10001", "too large", "the most is 10000"),
-    ("max_instances", "many", "is no whole number", "whole number"),
+    ("max_instances", "many", "is not a whole number", "whole number"),
     ("workers", "0", "too small", "the least is 1"),
-    ("workers", "1.5", "is no whole number", "whole number"),
+    ("workers", "1.5", "is not a whole number", "whole number"),
     ("guest_nice", "20", "too large", "the most is 19"),
     ("guest_nice", "-1", "too small", "the least is 0"),
     ("drain_timeout_ms", "-1", "too small", "the least is 0"),
     ("clock_resolution_ms", "0", "too small", "the least is 1"),
-    ("compile_threads", "x", "is no whole number", "whole number"),
-    ("debug", "maybe", "is no boolean", "true or false"),
-    ("aot_cache", "2", "is no boolean", "true or false"),
-    ("trust_region_header", "x", "is no boolean", "true or false"),
+    ("compile_threads", "x", "is not a whole number", "whole number"),
+    ("debug", "maybe", "is not a boolean", "true or false"),
+    ("aot_cache", "2", "is not a boolean", "true or false"),
+    ("trust_region_header", "x", "is not a boolean", "true or false"),
     ("cache_dir", "~nobody-of-this-name/x", "a home that is not known", "absolute path"),
 ]
 
@@ -192,7 +192,7 @@ def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(
     load_settings()
     (record,) = caplog.records
     assert record.getMessage() == (
-        "STARLETTE_WASM_WORKER is no setting, and has no effect; did you mean STARLETTE_WASM_WORKERS?"
+        "STARLETTE_WASM_WORKER is not a setting, and has no effect; did you mean STARLETTE_WASM_WORKERS?"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_variable_that_is_like_none_is_not_taken_for_another(
     monkeypatch.setenv("STARLETTE_WASM_FROBNICATE", "1")
     load_settings()
     (message,) = (record.getMessage() for record in caplog.records)
-    assert message.startswith("STARLETTE_WASM_FROBNICATE is no setting, and has no effect; known are APP_MODE, ")
+    assert message.startswith("STARLETTE_WASM_FROBNICATE is not a setting, and has no effect; known are APP_MODE, ")
 
 
 def test_an_env_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -118,9 +118,9 @@ def test_a_manifest_says_what_a_version_needs(functions):
         ("protocl: edge", "protocl", "did you mean protocol"),
         ("protocol: http", "protocol", "'http'"),
         ("envVars: [1A]", r"envVars\[0\]", "'1A'"),
-        ("envVars: API_KEY", "envVars", "is no list"),
-        ("description: 3", "description", "is no string"),
-        ("- a", "", "is no mapping"),
+        ("envVars: API_KEY", "envVars", "is not a list"),
+        ("description: 3", "description", "is not a string"),
+        ("- a", "", "is not a mapping"),
         ("a: [", "", "line 1"),
     ],
 )

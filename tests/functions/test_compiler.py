@@ -180,7 +180,7 @@ def test_an_executable_that_is_no_python_is_not_run(compilers, monkeypatch, froz
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     else:
         monkeypatch.setattr(compiler, "get_executable", lambda: "")
-    with pytest.raises(CompilerError, match=r"is no Python; name one with multiprocessing.set_executable\(\)"):
+    with pytest.raises(CompilerError, match=r"is not a Python; name one with multiprocessing.set_executable\(\)"):
         compilers().compile(HELLO)
 
 

@@ -366,9 +366,9 @@ def test_health_tells_how_late_the_loop_is_and_whether_the_ticker_lives(tmp_path
 
 WRONG = {
     "{}": "healthCheck.path: is missing; add it",
-    "{path: healthz}": "healthCheck.path: 'healthz' is no path; write such as /healthz, without a query",
-    "{path: '/a?b'}": "healthCheck.path: '/a?b' is no path",
-    "{path: /a, method: 'G E T'}": "healthCheck.method: 'G E T' is no HTTP method; write such as GET",
+    "{path: healthz}": "healthCheck.path: 'healthz' is not a path; use for example /healthz, without a query",
+    "{path: '/a?b'}": "healthCheck.path: '/a?b' is not a path",
+    "{path: /a, method: 'G E T'}": "healthCheck.method: 'G E T' is not a valid HTTP method; use for example GET",
     "{path: /a, timeoutMs: 0}": "healthCheck.timeoutMs: 0 is too small; the least is 1",
     "{path: /a, status: 99}": "healthCheck.status: 99 is too small; the least is 200",
     "{path: /a, timeout: 9}": "healthCheck.timeout: unknown key, with the value 9; did you mean timeoutMs?",

@@ -236,10 +236,10 @@ def test_attributes_are_bounded_so_that_those_of_the_host_stay(make: Make, colle
     [
         ({"op": "trace.start", "name": ""}, "name is empty"),
         ({"op": "trace.event", "name": ""}, "name is empty"),
-        (start("a", list=[1]), "attributes has a value that is no string, bool or number"),
-        (start("a", null=None), "attributes has a value that is no string, bool or number"),
-        (start("a", big=1 << 63), "attributes has a value that is no string, bool or number"),
-        ({"op": "trace.set", "attributes": [1]}, "attributes is no object"),
+        (start("a", list=[1]), "attributes has a value that is not a string, bool or number"),
+        (start("a", null=None), "attributes has a value that is not a string, bool or number"),
+        (start("a", big=1 << 63), "attributes has a value that is not a string, bool or number"),
+        ({"op": "trace.set", "attributes": [1]}, "attributes is not an object"),
         ({"op": "trace.end"}, "span is missing"),
     ],
 )

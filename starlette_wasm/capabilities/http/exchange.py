@@ -19,9 +19,9 @@ from .wire import Wire
 
 MAX_INFORMATIONAL = 5
 MAX_EVENTS = 16_384
-"""Of one answer: pieces of it that came one by one, be it as chunks or as packets."""
+"""Pieces of one answer that came one by one, be it as chunks or as packets."""
 _MAX_LINES = MAX_HEADERS + 28
-"""Of a head, or of trailers, that is not yet whole."""
+"""Bytes of a head, or of trailers, that is not yet whole."""
 _SMALL, _LARGE = 8 << 10, 64 << 10
 """Bytes that are parsed at once: what may hold many lines or chunks, and a body of which all is body."""
 _SMALL_BODY = 64 << 10

@@ -13,7 +13,7 @@ from .url import Url
 
 @dataclass(frozen=True, slots=True)
 class HttpGrant:
-    """Of one tenant: a function under a policy. Nothing that is kept between requests is used under another grant."""
+    """What one tenant (a function under a policy) may reach. Nothing kept is used under another grant."""
 
     patterns: tuple[HostPattern, ...]
     max_requests: int
@@ -31,7 +31,7 @@ class HttpGrant:
     def check_addresses(self, url: Url, addresses: list[str]) -> None:
         """What the host resolves to, all of it. Raises CapabilityError.
 
-        The guest cannot tell it from a host off the list, and so learns nothing about the inner network.
+        The guest cannot distinguish it from a host off the list, and so learns nothing about the inner network.
         """
         allowed = is_unicast if self.allow_private else is_public
         for address in addresses:

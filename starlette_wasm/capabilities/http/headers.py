@@ -36,7 +36,7 @@ def of_guest(pairs: Iterable[tuple[str, str]]) -> Headers:
     for name, value in pairs:
         value = value.strip(" \t")
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise bad_field("headers", "has a name that is no token, or a value with a character that none may have")
+            raise bad_field("headers", "has a name that is not a token, or a value with a character that none may have")
         headers.append((name.lower(), value))
     if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         raise bad_field("headers", f"has more than {MAX_HEADERS}, or more than {MAX_HEADER_BYTES} bytes")

@@ -23,7 +23,7 @@ _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 
 
 class UrlError(ValueError):
-    """The text says what is wrong, and holds nothing of the URL."""
+    """The text describes the fault, and holds nothing of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,11 @@ def _name(name: str) -> str:
         try:
             return str(IPv4Address(name))
         except ValueError:
-            raise UrlError("has a host that ends in a number, but is no IPv4 address of four decimals") from None
+            raise UrlError(
+                "has a host that ends in a number, but is not a valid IPv4 address of four decimals"
+            ) from None
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        raise UrlError("has a host that is no name of letters, digits and hyphens between single dots")
+        raise UrlError("has a host that is not a name of letters, digits and hyphens between single dots")
     return name
 
 

@@ -38,8 +38,10 @@ class Wire(asyncio.Protocol):
         return wire
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
-        self._transport.set_write_buffer_limits(high=0)  # pause_writing() then says that something is yet to be sent
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
+        self._transport.set_write_buffer_limits(
+            high=0
+        )  # pause_writing() is then called while something is yet to be sent
 
     def data_received(self, data: bytes) -> None:
         if self._gone is not None:
@@ -99,7 +101,7 @@ class Wire(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Returns when the system has taken it, or when nobody will: what the upstream said of it is still to read."""
+        """Returns when the system has taken it, or when nobody will: the upstream's answer is still to be read."""
         for at in range(0, len(data), _PIECE):
             if self._ended:
                 return

@@ -140,7 +140,7 @@ class RedisStore:
     async def increment(self, namespace: str, key: bytes, by: int) -> int:
         total = await self._run(_INCREMENT, namespace, key, by)
         if total is None:
-            raise CapabilityError(Code.NOT_A_NUMBER, "the value or the sum is no integer of 64 bits")
+            raise CapabilityError(Code.NOT_A_NUMBER, "the value or the sum is not an integer of 64 bits")
         return int(total)
 
     async def compare_and_set(

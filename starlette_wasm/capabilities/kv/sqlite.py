@@ -103,10 +103,10 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> int:
             value, expires = connection.execute(_COUNTER, (namespace, key, _now())).fetchone() or (b"0", None)
             if not _NUMBER.fullmatch(value):
-                raise CapabilityError(Code.NOT_A_NUMBER, "the value is no integer of 64 bits")
+                raise CapabilityError(Code.NOT_A_NUMBER, "the value is not an integer of 64 bits")
             total = int(value) + by
             if int(value) not in INT64 or total not in INT64:
-                raise CapabilityError(Code.NOT_A_NUMBER, "the sum is no integer of 64 bits")
+                raise CapabilityError(Code.NOT_A_NUMBER, "the sum is not an integer of 64 bits")
             self._put(connection, namespace, key, b"%d" % total, expires)
             return total
 

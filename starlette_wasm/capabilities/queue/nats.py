@@ -1,7 +1,7 @@
 """A queue as a subject of NATS JetStream: ``starlette-wasm.queue.NAME``, attributes as JSON in a header.
 
 The stream is made if it is missing; consumers make theirs on it. A dot of the name that a subject cannot hold is
-written ``%2E``. A server takes 1 MB in a message, header and body together, unless its ``max_payload`` says more.
+written ``%2E``. A server takes 1 MB in a message, header and body together, unless its ``max_payload`` is greater.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def _expected_layout() -> list[int]:
 
 
 def digest() -> str:
-    """Of the sources, in the order in which scripts/build_native.py takes them."""
+    """SHA-256 of the sources, in the order in which scripts/build_native.py takes them."""
     return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
 
 
@@ -216,7 +216,7 @@ _why_missing: list[str] = []
 
 
 def load() -> NativeLibrary | None:
-    """The functions, or None; warn_if_missing() then says why."""
+    """The functions, or None; warn_if_missing() then logs why."""
     try:
         return NativeLibrary()
     except (OSError, ValueError, AttributeError) as error:

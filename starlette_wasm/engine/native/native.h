@@ -59,7 +59,7 @@ struct plan {
   uint32_t cpu_score; /* microseconds, see loop_time.py */
 };
 
-/* Of a scratch, what there is before a request comes. */
+/* The part of a scratch that exists before a request comes. */
 struct instance {
   void *store, *context;
   uint64_t instance[2];

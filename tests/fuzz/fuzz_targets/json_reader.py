@@ -66,7 +66,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _depth(data: bytes) -> int:
-    """The deepest nesting, strings left out; more or less, if it is no JSON."""
+    """The deepest nesting, strings left out; more or less, if it is not JSON."""
     depth = deepest = 0
     quoted = escaped = False
     for byte in data:

@@ -46,7 +46,7 @@ _WRITE = "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.c
 _MEMORY = '(memory (export "memory") 8)'
 
 ECHO = f'(module {_IMPORTS} {_MEMORY} (func (export "_start") {_READ} {_WRITE}))'
-"""Prints its stdin, which is no answer."""
+"""Prints its stdin, which is not an answer."""
 ECHO_ENVIRON = f"""(module {_IMPORTS} {_ENVIRON} {_MEMORY} (func (export "_start")
     (drop (call $environ_sizes_get (i32.const 16) (i32.const 20)))
     (drop (call $environ_get (i32.const 1024) (i32.const 16384)))
