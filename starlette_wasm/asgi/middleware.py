@@ -341,7 +341,7 @@ class WasmMiddleware:
 
 
 def _may_have_body(scope: Scope, target: Target | Pipeline) -> bool:
-    """Whether there may be a body, or the request is too large, which is said when it is asked again."""
+    """Whether there may be a body, or the request is too large, which shows when it is asked again."""
     try:
         return body_follows(scope, target.max_body)
     except RequestTooLarge:

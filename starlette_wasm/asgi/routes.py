@@ -341,7 +341,7 @@ async def _call(
     scope = given.scope
     within = get_route_path(scope) if scope.get("root_path") else scope["path"]
     started: Started | None = None
-    if given is outer:  # what a handler has made may say nothing of its body
+    if given is outer:  # what a handler has made may not announce its body
         params = scope.get("path_params") or {}  # none without a router
         found = runtime.fast_path.run(target, scope, within, params, body, region_of(runtime, scope), exchange)
         if type(found) is Completed:

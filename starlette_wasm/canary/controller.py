@@ -256,7 +256,7 @@ class Canaries:
             opening.cancel()
 
     def unavailable(self, live: CanaryState) -> str | None:
-        """Say why the figures of a canary are not today's, if so."""
+        """Return why the figures of a canary are not today's, if so."""
         if live.away is not None:
             return live.away
         if live.record is None:

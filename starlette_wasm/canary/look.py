@@ -1,4 +1,4 @@
-"""One look of a worker at one canary: tells what was counted, reads the record, and decides under the lease."""
+"""One look of a worker at one canary: flushes the counts, reads the record, and decides under the lease."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ATTEMPTS = 10
 
 
 class Looker:
-    """Looks for one worker. ``changed`` is told whose shares the router is to have anew."""
+    """Looks for one worker. ``changed`` gets the functions whose shares the router is to have anew."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Looker:
         healthy: Callable[[str, str], bool | None],
         changed: Callable[[str], None],
     ) -> None:
-        """``current`` says whether a state is still that of what is served; ``healthy`` what the probes say."""
+        """``current``: whether a state is still that of what is served; ``healthy``: whether the probes pass."""
         self.worker = ""
         self.interval = 0.0
         self._coordinator = coordinator

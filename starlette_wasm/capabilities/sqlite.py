@@ -204,7 +204,7 @@ class Database:
         return self._connection
 
     def _is_gone(self) -> bool:
-        """Say whether the path leads to another file than the open one, or to none."""
+        """Return whether the path leads to another file than the open one, or to none."""
         if self._path is None:
             return False
         try:

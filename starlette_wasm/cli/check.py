@@ -1,4 +1,4 @@
-"""``check``: says what is wrong with a config."""
+"""``check``: finds what is wrong with a config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .options import ConfigArgument, ConfigToo, Json, config_of
 
 
 def check(config: ConfigArgument = None, given: ConfigToo = None, json: Json = False) -> None:
-    """Load a config as an app would at start, and say what is wrong with it.
+    """Load a config as an app would at start, and print what is wrong with it.
 
     All functions are compiled, bound to their policies and probed, but none is run, and no file is made. What is wrong
     is told with the file, the line, the key, the value and the remedy, and the exit code is 1. What is right is listed:

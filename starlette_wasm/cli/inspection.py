@@ -20,7 +20,7 @@ def without_files(**given: Any) -> WasmSettings:
 
 
 def in_order(config: str | Path, of: str) -> str:
-    """Return what to say of a config that has nothing to list."""
+    """Return the text for a config that has nothing to list."""
     return f"{config} is in order, and has no {of} to list"
 
 

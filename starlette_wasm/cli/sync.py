@@ -1,4 +1,4 @@
-"""``sync``: brings functionsDir to what functions.lock says."""
+"""``sync``: brings functionsDir to the state of functions.lock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sync(
     mirror: Mirror = None,
     json: Json = False,
 ) -> None:
-    """Bring functionsDir to what functions.lock says.
+    """Bring functionsDir to the state of functions.lock.
 
     What is missing or differs is pulled, checked by its digest, and put in place; an app that runs takes it. With
     --watch it goes on until it is stopped, and says what it changes.

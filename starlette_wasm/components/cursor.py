@@ -1,4 +1,4 @@
-"""A cursor over bytes that a stranger has written: every read has a bound, and every error says what and where."""
+"""A cursor over bytes that a stranger has written: every read has a bound, and every error names what and where."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Health:
         self._publish()
 
     def reasons(self) -> list[str]:
-        """Say why traffic must stay away: only what ``readyRequires`` names counts."""
+        """Return why traffic must stay away: only what ``readyRequires`` names counts."""
         needed = self._needed()
         sick = {
             f"{subject} is unhealthy: {subject.reason}"
@@ -117,7 +117,7 @@ class Health:
         return sorted(sick)
 
     def notes(self) -> list[str]:
-        """Say what is unhealthy without being a reason to stay away."""
+        """Return what is unhealthy without being a reason to stay away."""
         spared = self._out - self._needed()
         idle = (subject for subject in self._subjects.values() if subject.key in spared)
         told = {f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle}

@@ -83,7 +83,7 @@ class ServerSpan:
             self._span.set_attributes(dict(attributes))
 
     def answered(self, status: int, error: ErrorType | None) -> None:
-        """Say how the request ended; the instrumentation knows the status, but not the error."""
+        """Return how the request ended; the instrumentation knows the status, but not the error."""
         if self._span is None:
             return
         if self._ours:
