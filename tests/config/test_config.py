@@ -341,7 +341,7 @@ BAD: list[tuple[Any, str | None, str, str]] = [
         "has timeoutMs beside answer",
         "belongs to a function",
     ),
-    (fallback(answer={"status": 99}), f"{STEP}.fallback.answer.status", "99 is no status", "from 200 to 599"),
+    (fallback(answer={"status": 99}), f"{STEP}.fallback.answer.status", "99 is not a status", "from 200 to 599"),
     (
         fallback(answer={"headers": {"a b": "c"}}),
         f"{STEP}.fallback.answer",
@@ -364,7 +364,7 @@ BAD: list[tuple[Any, str | None, str, str]] = [
     ({"circuitBreaker": {"openSecond": 1}}, "circuitBreaker.openSecond", "unknown key", "did you mean openSeconds?"),
     ({"stickiness": {}}, "stickiness", "{} does not name one", "{header: x-user-id}"),
     ({"stickiness": {"header": "a", "cookie": "b"}}, "stickiness", "does not name one", "header"),
-    ({"stickiness": {"cookie": "a b"}}, "stickiness.cookie", "'a b' is no name", "such as"),
+    ({"stickiness": {"cookie": "a b"}}, "stickiness.cookie", "'a b' is not a name", "for example"),
     ({"functionsDir": ""}, "functionsDir", "'' is not a path", "directory"),
     ({"functionsDir": "a\0b"}, "functionsDir", "is not a path", "directory"),
     ({"policiesDir": 3}, "policiesDir", "3 is not a path", "path"),
