@@ -186,7 +186,7 @@ class WasmMiddleware:
             if trial is None:
                 exchange.picked(by, choice.weight)
             else:
-                if by is not PickedBy.FORCED:  # who asks for a version is no sample
+                if by is not PickedBy.FORCED:  # a request for a forced version does not count as a sample
                     target, shadow = trial.target, trial.shadow
                 by = PickedBy.STEP if by is PickedBy.WEIGHT else by
                 exchange.picked(by, trial.percent, Variant.CANARY if trial.is_canary else Variant.STABLE)

@@ -70,7 +70,7 @@ def judge_few(config: CanaryConfig, canary: Window, rival: Baseline, seconds: fl
 
 
 def _condemned(config: CanaryConfig, canary: Window, rival: Baseline, alpha: float) -> str | None:
-    """Say why the canary is to be rolled back, if it is."""
+    """Return why the canary is to be rolled back, if it is."""
     floor = HARD_FLOOR * config.success_rate_threshold
     p = binomial_tail(canary.failed, canary.samples, 1 - floor)
     if p <= alpha and not _hurt_alike(canary, rival):

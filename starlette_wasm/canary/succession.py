@@ -58,7 +58,7 @@ def _of_module(live: CanaryState, record: Record, now: float, first: int) -> Rec
 
 
 def superseded_by(record: Record, live: CanaryState) -> str:
-    """Say what has taken the place of the canary that is configured here."""
+    """Return what has taken the place of the canary that is configured here."""
     if record.versions == live.versions and record.status is Status.PROMOTED:
         return (
             f"v{record.canary} was promoted with another module (sha256:{record.digest[:12]}) than is here, and "

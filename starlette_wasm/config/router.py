@@ -37,12 +37,12 @@ def _http_url(url: str) -> str:
             return url
     except ValueError:  # half an IPv6 address, for instance
         pass
-    raise wrong("is no http or https URL", "write such as http://gate.internal/canary")
+    raise wrong("is not an http or https URL", "use for example http://gate.internal/canary")
 
 
 def _source(url: str) -> str:
     if not url.startswith("oci://") or not url.removeprefix("oci://").partition("/")[2]:
-        raise wrong("is no place in a registry", "write such as oci://registry.example.com/shop/fleet:live")
+        raise wrong("is no place in a registry", "use for example oci://registry.example.com/shop/fleet:live")
     return url
 
 
@@ -135,7 +135,7 @@ class CanaryConfig(FileModel):
     @classmethod
     def _rising(cls, steps: list[int], info: ValidationInfo) -> list[int]:
         if any(step >= after for step, after in pairwise(steps)) or steps[-1] != 100:
-            raise wrong("does not rise step by step to 100", "write such as [10, 30, 50, 100]")
+            raise wrong("does not rise step by step to 100", "use for example [10, 30, 50, 100]")
         first = info.data.get("canary_weight_percent")
         if first is None or first == 100:
             return steps if first is None else [100]
@@ -152,13 +152,13 @@ class Stickiness(FileModel):
     @classmethod
     def _token(cls, name: str | None) -> str | None:
         if name is not None and not TOKEN.match(name):
-            raise wrong("is no name of a header or cookie", "write such as x-user-id")
+            raise wrong("is not a name of a header or cookie", "use for example x-user-id")
         return name
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Stickiness:
         if (self.header is None) == (self.cookie is None):
-            raise wrong("does not name one header or cookie", "write such as {header: x-user-id}")
+            raise wrong("does not name one header or cookie", "use for example {header: x-user-id}")
         return self
 
 
@@ -204,7 +204,7 @@ class EdgeRouterConfig(FileModel):
     @classmethod
     def _plain_path(cls, prefix: str) -> str:
         if not _PREFIX.fullmatch(prefix):
-            raise wrong("is no plain path", "write such as /internal, without a slash at the end")
+            raise wrong("is no plain path", "use for example /internal, without a slash at the end")
         return prefix
 
     @field_validator("require_signatures")
@@ -255,7 +255,7 @@ def load_config(source: Config) -> EdgeRouterConfig:
         config = validate(EdgeRouterConfig, read_yaml(file, "a config, with keys such as rules"), file)
         folder = file.absolute().parent
     else:
-        raise ConfigError(f"{show(source)} is no config", hint="give a path, a mapping or an EdgeRouterConfig")
+        raise ConfigError(f"{show(source)} is not a config", hint="give a path, a mapping or an EdgeRouterConfig")
     dirs: dict[str, Any] = {"functions_dir": folder / config.functions_dir}
     if config.require_signatures is not None:
         dirs["require_signatures"] = [folder / key for key in config.require_signatures]

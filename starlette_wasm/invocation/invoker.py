@@ -1,4 +1,4 @@
-"""Runs invocations of what is bound, for a runtime that says when."""
+"""Runs invocations of what is bound, for a runtime that decides when."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 
 
 class Invoker:
-    """One call at a time from a place in the queue to the response, with all that is told of it."""
+    """One call at a time from a place in the queue to the response, with all its telemetry."""
 
     settings: WasmSettings
     request_settings: RequestSettings
@@ -95,7 +95,7 @@ class Invoker:
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
-        ``cold`` says when the wait for a start began, in ns since the epoch, 0 if there was none.
+        ``cold`` is when the wait for a start began, in ns since the epoch, 0 if there was none.
         ``on_disconnect`` ends
         it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
@@ -261,13 +261,13 @@ async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
 
 
 def _stray(stdout: bytes) -> str:
-    """What to say of stdout that begins or ends with what looks like a line of a log; empty if it does not."""
+    """The remark about stdout that begins or ends with what looks like a line of a log; empty if it does not."""
     text = stdout.strip()
     ends = (text.partition(b"\n")[0].rstrip(), text.rpartition(b"\n")[2])
     strays = [line for line in ends if line and not line.startswith((b"{", b"}")) and not line.endswith(b"}")]
     if not strays or b"{" not in stdout:
         return ""
-    return f"; {strays[0][:80].decode('utf-8', 'replace')!a} is no part of the answer: logs belong on stderr"
+    return f"; {strays[0][:80].decode('utf-8', 'replace')!a} is not part of the answer: logs belong on stderr"
 
 
 def inputs_of(

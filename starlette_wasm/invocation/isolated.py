@@ -1,4 +1,4 @@
-"""Invocations with ``edge.call`` denied that nobody is told of: no log, metrics, tally, or place in a bulkhead."""
+"""Invocations with ``edge.call`` denied without any telemetry: no log, metrics, tally, or place in a bulkhead."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _fault(error: Exception) -> str:
 async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | None:
     """Send a function its health check; its policy holds, but for ``edge.call``.
 
-    Gives what is wrong, or None. Raises OutOfInstances, which says nothing of the function.
+    Return what is wrong, or None. Raises OutOfInstances, which is not the function's fault.
     """
     request = EdgeRequest(path=check.path, method=check.method, url=f"http://localhost{check.path}")
     try:
@@ -61,7 +61,7 @@ async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | Non
     except FunctionError as error:
         return str(error).removeprefix(f"{target}: ").partition("\n")[0]
     except ResponseError as error:
-        return f"its answer is no response: {error.problem}"
+        return f"its answer is not a response: {error.problem}"
     except (EngineError, OSError, MemoryError) as error:
         return _fault(error)
     status = response.status_code

@@ -9,7 +9,7 @@ The tree::
       └ INTERNAL "wasm execute"         what the guest knows as its own span
         └ CLIENT "GET"                  one for each outbound attempt, see ``outbound``
 
-Nothing is built under a span that does not record: the sampler has said no.
+Nothing is built under a span that does not record: the sampler has refused it.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class CallSpans:
         self._function_token: Token[Context] | None = None
         current = get_current_span()
         self.context: SpanContext = current.get_span_context()
-        """Of the innermost span: that of the guest, once it executes."""
+        """Context of the innermost span: that of the guest, once it executes."""
         there = self.context
         if untraced() or (there.is_valid and not there.is_remote and not current.is_recording()):
             return
@@ -200,7 +200,7 @@ class CallSpans:
         return self._guest
 
     def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
-        """The request for the guest, which is told of its own span in place of the one that the client sent."""
+        """The request for the guest, which gets its own span in place of the one that the client sent."""
         context.traceparent, context.tracestate = header_of(self.context)
         # A copy: the caller may use its request again.
         request = copy(request)

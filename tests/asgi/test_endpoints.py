@@ -41,7 +41,7 @@ def test_endpoints_stand_below_their_prefix(wasm: JSON) -> None:
 
 @pytest.mark.parametrize("prefix", ["/", "internal", "/internal/", "/{x}", "//x", "/a b"])
 def test_a_wrong_prefix_of_endpoints_is_refused(wasm: JSON, prefix: str) -> None:
-    with pytest.raises(ConfigError, match=r"endpointsPrefix: .* is no plain path; write such as /internal"):
+    with pytest.raises(ConfigError, match=r"endpointsPrefix: .* is no plain path; use for example /internal"):
         load_config({**wasm, "endpointsPrefix": prefix})
 
 

@@ -176,7 +176,7 @@ def test_a_new_key_is_taken_by_a_reload(tmp_path: Path) -> None:
         (["absent.pub"], "requireSignatures[0]: {folder}/absent.pub cannot be read: No such file or directory"),
         (["ours.pem"], "requireSignatures[0]: {folder}/ours.pem is not a public key"),
         ([], "requireSignatures: [] names no key"),
-        ([1], "requireSignatures[0]: 1 is no path"),
+        ([1], "requireSignatures[0]: 1 is not a path"),
     ],
 )
 def test_keys_that_cannot_be_used_are_named(tmp_path: Path, keys: list, problem: str) -> None:

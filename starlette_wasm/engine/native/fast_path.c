@@ -1,6 +1,6 @@
 /* A request from the ASGI scope to the guest's stdin, and what it printed to ASGI's headers and body, in one call, for
    what is common: request.c writes the one, answer.c reads the other. It never refuses anything: what is unusual, right
-   or wrong, is left to Python, whose messages.py, edge.py, jsonscan.py and headers.py say what is right. A test holds
+   or wrong, is left to Python, whose messages.py, edge.py, jsonscan.py and headers.py decide what is right. A test holds
    the two together.
 
    The GIL is held but while the guest runs, so that what is static, and is read before that, needs no lock. A guest

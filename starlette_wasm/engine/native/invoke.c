@@ -1,5 +1,5 @@
 /* What instance.py does for each request, in one call instead of eighteen: make a store and an instance, put the
-   input in place, run the guest to its end or first pause, take what it said, drop the store. The same steps in the
+   input in place, run the guest to its end or first pause, take its output, drop the store. The same steps in the
    same order; if a guest ends in any other way than well, Python goes on from where this stops. And the thread of
    ticker.py, which needs no GIL here.
 
