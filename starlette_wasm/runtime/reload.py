@@ -16,6 +16,7 @@ from ..config.router import Config
 from ..config.snapshot import Files, State
 from ..exceptions import RuntimeClosed, WasmError
 from ..sync.own_thread import in_own_thread
+from .reminder import Reminder
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -67,6 +68,7 @@ class Reloader:
         self._tried: State = frozenset()
         self._asked: asyncio.Event
         self._turn: asyncio.Lock
+        self._reminder = Reminder()
         self.last: Reload | None = None
         """None before the first."""
 
@@ -99,8 +101,13 @@ class Reloader:
                     text,
                     exc_info=None if isinstance(error, WasmError) else error,
                 )
+                if not isinstance(error, RuntimeClosed):
+                    self._reminder.start(text)
+                    self._runtime.telemetry.reload_refused(True)
                 raise
             self.last = Reload(datetime.now(UTC), None)
+            self._reminder.stop()
+            self._runtime.telemetry.reload_refused(False)
             logger.info(
                 "reloaded in %.0f ms: %d functions, %d rules",
                 (time.perf_counter() - begin) * 1e3,
@@ -141,6 +148,12 @@ class Reloader:
         A change is taken when two looks in a row find the same, so that no half of a copy is loaded; what was refused
         is tried again at the next change.
         """
+        try:
+            await self._watch(interval)
+        finally:
+            self._reminder.stop()
+
+    async def _watch(self, interval: float) -> None:
         before = self._tried
         while True:
             asked = await self._pause(interval)

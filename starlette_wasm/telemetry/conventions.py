@@ -217,6 +217,12 @@ FUNCTION_HEALTHY = Metric(
     "Whether a version passes its probes, 1 or 0.",
     attributes=(Attribute.NAME, Attribute.VERSION),
 )
+RELOAD_REFUSED = Metric(
+    "starlette_wasm.reload.refused",
+    "gauge",
+    "1",
+    "Whether the last reload was refused, 1 or 0.",
+)
 PIPELINE_RETRIES = Metric(
     "starlette_wasm.pipeline.retries",
     "counter",
@@ -253,5 +259,6 @@ METRICS = (
     POLICY_VIOLATIONS,
     CANARY_WEIGHT,
     FUNCTION_HEALTHY,
+    RELOAD_REFUSED,
     *PIPELINES,
 )

@@ -34,6 +34,8 @@ class Metrics:
         self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
         metric = names.FUNCTION_HEALTHY
         self._healthy = meter.create_gauge(metric.name, metric.unit, metric.description)
+        metric = names.RELOAD_REFUSED
+        self._reload_refused = meter.create_gauge(metric.name, metric.unit, metric.description)
         # The same dict for the same series: building one costs more than to look it up.
         self._attributes: dict[tuple[str, ...], Attributes] = {}
 
@@ -79,6 +81,9 @@ class Metrics:
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.set(int(healthy), {Attribute.NAME.value: function, Attribute.VERSION.value: version})
+
+    def reload_refused(self, refused: bool) -> None:
+        self._reload_refused.set(int(refused))
 
     def function_gone(self, function: str, version: str) -> None:
         # OpenTelemetry has no way to end a series. That of a version which failed would alarm for ever.

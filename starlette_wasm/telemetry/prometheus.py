@@ -78,6 +78,9 @@ class Recorder:
             name_of(names.FUNCTION_HEALTHY), names.FUNCTION_HEALTHY.description, ["faas_name", "faas_version"],
             multiprocess_mode="livemin",
         )  # fmt: skip
+        self._refused = Gauge(
+            name_of(names.RELOAD_REFUSED), names.RELOAD_REFUSED.description, multiprocess_mode="livemax"
+        )
         self._series: dict[tuple[str, ...], _Series] = {}
         self._gauges: dict[str, Any] = {}
 
@@ -127,6 +130,9 @@ class Recorder:
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.labels(function, version).set(int(healthy))
+
+    def reload_refused(self, refused: bool) -> None:
+        self._refused.set(int(refused))
 
     def function_gone(self, function: str, version: str) -> None:
         if _DIRECTORY in os.environ:  # the files of several workers cannot lose a series

@@ -180,6 +180,11 @@ class Telemetry:
             each.function_healthy(function, version, healthy)
             self._probed.add((function, version))
 
+    def reload_refused(self, refused: bool) -> None:
+        """A reload was taken, or refused."""
+        for each in self._figures():
+            each.reload_refused(refused)
+
     def function_gone(self, function: str, version: str) -> None:
         """A version of a function is no longer served: its probes have no figures any more."""
         if (function, version) not in self._probed:

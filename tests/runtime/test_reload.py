@@ -24,6 +24,7 @@ from starlette_wasm import ConfigError, EdgeRequest, FunctionNotFound, RuntimeCl
 from starlette_wasm.asgi.middleware import WasmMiddleware
 from starlette_wasm.config import snapshot
 from starlette_wasm.config.snapshot import Files
+from starlette_wasm.runtime import reminder
 from starlette_wasm.runtime.reload import Rests
 
 LONG: dict[str, JSON] = {"long": {"executionTimeoutMs": 600_000}}
@@ -147,6 +148,44 @@ def test_what_is_broken_is_refused_and_changes_nothing(
             assert part in str(caught.value)
             (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
             assert str(caught.value) in record.getMessage()
+
+    run(main())
+
+
+def test_a_refused_reload_is_said_again_until_one_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reminder, "FIRST", 0.02)
+    monkeypatch.setattr(reminder, "MOST", 0.05)
+    file = config_file(tmp_path, {"/a": "hello"}, exposeEndpoints=True)
+    whole = file.read_text()
+
+    def said() -> int:
+        return sum("a reload was refused 0 min ago" in message for message in caplog.messages)
+
+    async def main() -> None:
+        async with (
+            WasmRuntime(file, settings(reload_interval_ms=0)) as runtime,
+            client(WasmMiddleware(Starlette(), runtime=runtime)) as http,
+        ):
+            file.write_text("rules: 7")
+            with pytest.raises(ConfigError):
+                await runtime.reload()
+            await eventually(lambda: said() >= 3, 30)
+            assert "rules: 7 is no list" in caplog.messages[-1]
+            assert "\nstarlette_wasm_reload_refused 1.0" in (await http.get("/metrics")).text
+            file.write_text(whole)
+            await runtime.reload()
+            before = said()
+            assert "\nstarlette_wasm_reload_refused 0.0" in (await http.get("/metrics")).text
+            await asyncio.sleep(0.2)
+            assert said() == before
+            file.write_text("rules: 7")
+            with pytest.raises(ConfigError):
+                await runtime.reload()
+        before = said()
+        await asyncio.sleep(0.2)
+        assert said() == before
 
     run(main())
 

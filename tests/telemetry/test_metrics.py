@@ -118,6 +118,7 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
             telemetry.violation("echo", conventions.FS_WRITE)
             telemetry.canary_weight("echo", "1", 30)
             telemetry.function_healthy("echo", "1", False)
+            telemetry.reload_refused(True)
             for metric in conventions.PIPELINES:
                 telemetry.of_pipeline(metric, "echo", "1")
         metrics = collector.metrics()
