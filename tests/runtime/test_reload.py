@@ -619,7 +619,7 @@ def test_many_reloads_leave_memory_files_and_modules_as_they_were(tmp_path: Path
             assert process.num_fds() <= files + 1
             assert process.memory_info().rss - memory < 16 << 20
 
-    run(main())
+    run(main(), 300)
 
 
 def test_a_replaced_deployment_needs_no_garbage_collector(tmp_path: Path) -> None:
