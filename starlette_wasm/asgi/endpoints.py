@@ -10,6 +10,7 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import QueryParams
@@ -18,6 +19,7 @@ from starlette.types import Scope, Send
 from ..canary.report import describe, samples_missing, success_rate
 from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
+from ..sync.threads import FairThreads
 from ..telemetry.prometheus import text
 from .serve import send_plain
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime
 
 _LONGEST_QUERY = 1024
+_metrics = FairThreads("starlette-wasm-metrics", most=1, each=1)
+"""The event loop's own threads may all be busy with the app's work, or wait for what it waits for."""
 Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
@@ -119,7 +123,7 @@ async def metrics(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         return
     accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
     try:
-        body, content_type = await asyncio.to_thread(text, accept)
+        body, content_type = await _metrics.run("metrics", partial(text, accept))
     except ImportError:
         hint = b"metrics need prometheus-client: pip install 'starlette-wasm[prometheus]'\n"
         await send_plain(scope, send, 501, kind, hint)

@@ -20,7 +20,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
-from ..invocation.off_loop import check_size
+from ..invocation.off_loop import check_size, off_loop
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..sync.cancel_scope import Interrupted, OnDisconnect, Why
 from ..telemetry import PickedBy, RequestTelemetry, Role, error_type, log_failure
@@ -154,7 +154,7 @@ class _Run:
         answers = {name: task.result() for name, task in tasks.items()}
         merge = partial(as_object, step, answers) if step.merge is None else partial(as_collection, answers)
         large = sum(len(answer.body) for answer in answers.values() if answer is not None) > _LARGE
-        merged = await asyncio.to_thread(merge) if large else merge()
+        merged = await off_loop(self._pipeline.tenant, merge) if large else merge()
         if step.merge is None:
             return merged
         self.at = step.merge.name

@@ -148,7 +148,7 @@ class ListenedWatch(CallTelemetry):
             return request
         spans.executing()
         if self._target.grants is not None and telemetry.tracer is not None and telemetry.guest_tracer is not None:
-            self.recorder = guest = spans.guest(telemetry.guest_tracer)
+            self.recorder = guest = spans.guest(telemetry.guest_tracer, self._target.name)
             self.observer = observer(telemetry.tracer, guest)
         return spans.hand_over(request, context) if spans.context.is_valid else request
 

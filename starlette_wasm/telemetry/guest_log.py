@@ -33,6 +33,10 @@ BYTES_PER_SECOND = 1 << 20
 """Bytes of the lines of one function, as they are written, over all its invocations."""
 BYTES_BURST = 4 << 20
 """Bytes that a function may save up."""
+TRACE_PER_SECOND = 500
+"""Spans and events that the guests of one function add to traces, over all its invocations."""
+TRACE_BURST = 2000
+"""Spans and events that a function may save up."""
 _REPORT_EVERY = 1.0
 _MOST_SHARES = 4096
 
@@ -151,11 +155,13 @@ class Allowance:
 class Share:
     """What one function may have of the log."""
 
-    __slots__ = ("lines", "octets")
+    __slots__ = ("lines", "octets", "trace")
 
     def __init__(self) -> None:
         self.lines = Allowance()
         self.octets = Allowance(BYTES_PER_SECOND, BYTES_BURST)
+        self.trace = Allowance(TRACE_PER_SECOND, TRACE_BURST)
+        """For the spans and events that its guests add to traces."""
 
 
 _shares: dict[str, Share] = {}
@@ -163,7 +169,7 @@ _shares: dict[str, Share] = {}
 _lock = threading.Lock()
 
 
-def _share(function: str) -> Share:
+def share_of(function: str) -> Share:
     with _lock:
         share = _shares.pop(function, None)
         if share is None:
@@ -203,7 +209,7 @@ def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
     """How many of the refusals may be logged: they are from the same share as the lines of the function."""
     if not wanted:
         return 0
-    share = _share(target.name)
+    share = share_of(target.name)
     given = share.lines.take(wanted)
     _report(target, share, extra)
     return given
@@ -211,7 +217,7 @@ def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
 
 def _write(target: Target, level: int, text: str, extra: dict[str, str]) -> None:
     """Log a line that a guest chose, if the bytes of its function's share allow it."""
-    if _share(target.name).octets.take_whole(len(text.encode("utf-8", "replace"))):
+    if share_of(target.name).octets.take_whole(len(text.encode("utf-8", "replace"))):
         logger.log(level, "%s: %s", target, text, extra=extra)
 
 
@@ -235,7 +241,7 @@ def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
     count = len(lines)
     if not count:
         return
-    share = _share(target.name)
+    share = share_of(target.name)
     given = share.lines.take(min(count, MAX_LINES))
     # Only LF ends a line: what else some viewer may take for an end is escaped.
     for raw in lines[:given]:

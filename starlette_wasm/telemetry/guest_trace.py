@@ -6,6 +6,8 @@ calls them, they are neither spans nor attributes of the host.
 
 from __future__ import annotations
 
+import logging
+
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
 from opentelemetry.trace import set_span_in_context as in_context
@@ -13,7 +15,10 @@ from opentelemetry.util.types import AttributeValue
 
 from ..capabilities.trace import Attributes, Recorder
 from .conventions import GUEST_PREFIX
+from .guest_log import TRACE_PER_SECOND, share_of
 from .text import bounded
+
+logger = logging.getLogger("starlette_wasm.guest")
 
 MAX_NAME = 128
 """Characters of the name of a span, an event or an attribute; the rest is cut off."""
@@ -27,11 +32,13 @@ class GuestTrace(Recorder):
     Used where the guest runs, which may be a thread: it has nothing to do with the current context there.
     """
 
-    __slots__ = ("_closed", "_execute", "_last", "_open", "_outer", "_tracer")
+    __slots__ = ("_closed", "_execute", "_function", "_last", "_open", "_outer", "_share", "_tracer")
 
-    def __init__(self, tracer: Tracer, execute: Span, outer: Context) -> None:
-        """``outer`` is the context of the execute span."""
+    def __init__(self, tracer: Tracer, execute: Span, outer: Context, function: str) -> None:
+        """``outer`` is the context of the execute span, ``function`` whose share of spans and events is used."""
         self._tracer = tracer
+        self._function = function
+        self._share = share_of(function).trace
         self._execute = execute
         self._outer = outer
         self._open: dict[int, tuple[Span, Context]] = {}
@@ -44,7 +51,7 @@ class GuestTrace(Recorder):
         return next(reversed(self._open.values()))[1] if self._open else self._outer
 
     def start(self, name: str, attributes: Attributes) -> int:
-        if self._closed:
+        if self._closed or not self._share.take(1):
             return 0
         parent = self.context
         span = self._tracer.start_span(bounded(name, MAX_NAME), parent, attributes=_prefixed(attributes))
@@ -69,13 +76,17 @@ class GuestTrace(Recorder):
 
     def event(self, span: int | None, name: str, attributes: Attributes) -> bool:
         found = self._find(span)
-        if found is not None:
+        if found is not None and self._share.take(1):
             found.add_event(bounded(name, MAX_NAME), _prefixed(attributes))
         return found is not None
 
     def close(self) -> None:
         """End what the guest left open, the innermost first. One that runs on in its thread adds nothing any more."""
         self._closed = True
+        if dropped := self._share.report():
+            logger.warning(
+                "%s: %d spans and events not recorded (%d a second)", self._function, dropped, TRACE_PER_SECOND
+            )
         while self._open:
             self._open.popitem()[1][0].end()
 

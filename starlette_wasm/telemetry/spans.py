@@ -193,10 +193,10 @@ class CallSpans:
             self.context = span.get_span_context()
             self._token = contexts.attach(in_context(span, self._parent))
 
-    def guest(self, tracer: Tracer) -> GuestTrace | None:
+    def guest(self, tracer: Tracer, function: str) -> GuestTrace | None:
         """What takes the guest's own additions, if the execute span is recorded; ended with it."""
         if self._execute is not None and self._execute.is_recording():
-            self._guest = GuestTrace(tracer, self._execute, contexts.get_current())
+            self._guest = GuestTrace(tracer, self._execute, contexts.get_current(), function)
         return self._guest
 
     def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:

@@ -26,6 +26,7 @@ from .flush import flush
 from .metrics import Metrics
 from .observation import Observation
 from .request_telemetry import NO_TELEMETRY, ListenedExchange, RequestTelemetry
+from .versions import Versions
 
 _SCOPE = "starlette_wasm"
 
@@ -47,6 +48,7 @@ class Telemetry:
         self._given = tracer_provider, meter_provider
         self._probed: set[tuple[str, str]] = set()
         """The versions of functions whose probes have figures."""
+        self._versions = Versions()
         self._tracers: object = self
         self._meters: object = self
         self._active = False
@@ -135,12 +137,13 @@ class Telemetry:
 
     def tell(self, seen: Observation) -> None:
         """An invocation is over, and all is known of it."""
+        if self.access_log:
+            access.log(seen)
+        seen.version = self._versions.label(seen.function, seen.version)
         if self.metrics is not None:
             self.metrics.record(seen)
         if self.prometheus is not None:
             self.prometheus.record(seen)
-        if self.access_log:
-            access.log(seen)
 
     def record_fast(self, exchange: RequestTelemetry, target: Target, completed: Completed, duration: float) -> None:
         """A call took the fast path."""
@@ -166,16 +169,20 @@ class Telemetry:
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         """One more of a counter of ``conventions.PIPELINES``, for the function that failed."""
+        version = self._versions.label(function, version)
         for each in self._figures():
             each.of_pipeline(metric, function, version)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         """A canary has a new share; 0 when it is over."""
+        version = self._versions.label(function, version)
         for each in self._figures():
             each.canary_weight(function, version, percent)
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         """The probes of a version of a function have another result than before."""
+        if self._versions.label(function, version) != version:
+            return  # one figure cannot say it of several
         for each in self._figures():
             each.function_healthy(function, version, healthy)
             self._probed.add((function, version))

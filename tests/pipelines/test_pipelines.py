@@ -333,6 +333,29 @@ def test_a_storm_of_retries_stays_within_the_budget(tmp_path: Path) -> None:
     run(main())
 
 
+def test_one_pipeline_leaves_retries_to_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        add_function(tmp_path, "a", "stage")
+        steps = [{"function": "a", "retries": 10, "backoffMs": 0, "retryUnsafe": True}]
+        budget = {"percent": 20, "perSecond": 0}
+        pipelines = [{"path": path, "steps": steps, "retryBudget": budget} for path in ("/greedy", "/modest")]
+        made = config(tmp_path, pipelines=pipelines, circuitBreaker={"enabled": False})
+        async with WasmRuntime(made, settings()) as runtime:
+
+            async def retries(path: str, calls: int) -> int:
+                before = runtime.stats()["retries"]
+                for _ in range(calls):
+                    with pytest.raises(FunctionTrapped):
+                        await runtime.run_pipeline(path, EdgeRequest(query={"a": "trap"}))
+                return runtime.stats()["retries"] - before
+
+            assert await retries("/greedy", 20) == 4
+            assert not runtime.deployment.pipelines.find("/greedy", "GET").budget.take()
+            assert await retries("/modest", 10) == 2
+
+    run(main())
+
+
 def test_a_call_without_a_version_is_of_the_one_that_its_canary_serves(tmp_path: Path) -> None:
     """Stable while it runs, though there are higher versions; once it is promoted, the canary, until that is undone."""
 

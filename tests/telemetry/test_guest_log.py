@@ -297,7 +297,7 @@ def test_bytes_of_the_log_are_shared_out(caplog: pytest.LogCaptureFixture) -> No
     assert any("bytes dropped" in message for message in caplog.messages)
     caplog.clear()
     log_guest(named("quiet"), Outcome(End.OK, stderr=b"heard\n"), CONTEXT)
-    assert [message.split(": ", 1)[1] for message in caplog.messages] == ["request_settings"]
+    assert [message.split(": ", 1)[1] for message in caplog.messages] == ["heard"]
 
 
 def test_bytes_of_refusals_are_of_the_same_share(caplog: pytest.LogCaptureFixture) -> None:
@@ -308,9 +308,9 @@ def test_bytes_of_refusals_are_of_the_same_share(caplog: pytest.LogCaptureFixtur
 
 def test_the_longest_unused_share_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_log, "_MOST_SHARES", 2)
-    used_up = guest_log._share("a")
-    guest_log._share("b")
-    guest_log._share("a")
-    guest_log._share("c")
+    used_up = guest_log.share_of("a")
+    guest_log.share_of("b")
+    guest_log.share_of("a")
+    guest_log.share_of("c")
     assert list(guest_log._shares) == ["a", "c"]
-    assert guest_log._share("a") is used_up
+    assert guest_log.share_of("a") is used_up

@@ -1,0 +1,26 @@
+"""Which versions of a function have series of their own in the metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+MOST_VERSIONS = 100
+"""Of one function. Whoever may deploy it makes as many as they like, and a series is never given up."""
+OTHER = "other"
+
+
+class Versions:
+    """The first versions that are seen of each function; what comes after them is counted together."""
+
+    def __init__(self) -> None:
+        self._known: defaultdict[str, set[str]] = defaultdict(set)
+
+    def label(self, function: str, version: str) -> str:
+        """The version as it is told in metrics."""
+        known = self._known[function]
+        if version in known:
+            return version
+        if len(known) >= MOST_VERSIONS:
+            return OTHER
+        known.add(version)
+        return version
