@@ -9,9 +9,6 @@ import yaml
 _BRACES = re.compile(r"""(?<![\w-])([\w-]+):\s+(?!["'])([^\s,"'{\[][^\s,]*\{[^{}]*\}[^\s,}\]]*)""")
 _UNQUOTED = re.compile(r"(?<![\w-])([\w-]+):\s+([*@`%][^\s,}\]]*)")
 _NO_SPACE = re.compile(r"\s*(?:-\s+)?([\w-]+):(?=[^\s/])(\S+)")
-_LONGEST = 2000
-"""Characters of a line that are searched for what is meant."""
-
 _MOST_LINE = 1000
 """Characters of a line that are looked at: these expressions try each word from each of its letters on."""
 
@@ -24,7 +21,7 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> Hint | None:
     lines = [line[:_MOST_LINE] for line in text.splitlines()]
     if mark is None or not lines:
         return None
-    line = lines[min(mark.line, len(lines) - 1)][:_LONGEST]
+    line = lines[min(mark.line, len(lines) - 1)]
     problem = error.problem or ""
     return (
         _tab(line, mark.column, problem)
@@ -101,7 +98,7 @@ def _colon(lines: list[str], mark: yaml.Mark, problem: str) -> Hint | None:
     keyless = "expected ':'" in problem
     if not keyless and "mapping values are not allowed" not in problem:
         return None
-    before = lines[mark.line - 1][:_LONGEST] if mark.line else ""
+    before = lines[mark.line - 1] if mark.line else ""
     if found := _NO_SPACE.match(before):
         return f"no space behind {found[1]}: in the line above", f"write {found[1]}: {found[2]}"
     if re.match(r"\s*-\w", before):
