@@ -13,21 +13,15 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-# HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
-_UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
-_holdable: dict[type, bool] = {}
+from .._compat import uvicorn_cycle
 
 
 async def send_in_one_write(
     receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """Send an answer to the client of ``receive``."""
-    cycle: Any = getattr(receive, "__self__", None)
-    kind = type(cycle)
-    known = _holdable.get(kind)
-    if known is None:
-        known = _holdable[kind] = kind.__module__ in _UVICORN and hasattr(cycle, "on_response")
-    held = _CorkedTransport(cycle) if known else None
+    cycle = uvicorn_cycle(receive)
+    held = None if cycle is None else _CorkedTransport(cycle)
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

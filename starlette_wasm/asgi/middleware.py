@@ -9,10 +9,10 @@ import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from starlette._utils import get_route_path
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .._compat import get_route_path
 from ..binding.target import Target
 from ..config.router import Config, RouteRule, Stickiness
 from ..config.settings import WasmSettings

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from starlette._utils import get_route_path
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +17,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from .. import _compat
+from .._compat import get_route_path
 from ..binding.target import Target
 from ..config.notation import foreign_pattern, misspelt_method
 from ..engine.fast_path import Completed, Started
@@ -329,12 +330,12 @@ async def _call(
     target = runtime.target(wasm.function, wasm.version, wasm.policy, route=place.route or wasm.function)
     path = place.within
     if isinstance(given, EdgeRequest):
-        if not outer._stream_consumed:
+        if not _compat.is_stream_consumed(outer):
             await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
         return await _run(runtime, target, path, outer, given, cold, exchange, headers=Headers(scope=scope))
     body: bytes | None = getattr(given, "_body", None)
     if body is None:
-        if given is outer and not given._stream_consumed and not body_follows(scope, target.max_body):
+        if given is outer and not _compat.is_stream_consumed(given) and not body_follows(scope, target.max_body):
             given._body = body = b""
         else:
             body = await _body(given, outer, target, runtime)
@@ -389,20 +390,20 @@ async def _run(
 
 async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
     """The body, which is left where Starlette keeps it once it was read."""
-    body: bytes | None = getattr(request, "_body", None)
+    body = _compat.read_body(request)
     if body is None:
-        form = getattr(request, "_form", None)
+        form = _compat.read_form(request)
         if form is not None:
             body = await encode_form(form, request.headers.get("content-type", ""), target.max_body, target.tenant)
             request.scope["headers"] = with_length(request.scope["headers"], len(body))
-        elif request._stream_consumed:
+        elif _compat.is_stream_consumed(request):
             raise RuntimeError("the handler has consumed the request's stream; read it with request.body()")
         # One that the handler has made may have a body that its scope does not announce.
         elif body_follows(request.scope, target.max_body) or request is not outer:
             body = await read_body(runtime, request.receive, target.max_body)
         else:
             body = b""
-        request._body = body
+        _compat.keep_body(request, body)
     return body
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from types import MappingProxyType
 from typing import Annotated
 
@@ -12,8 +11,9 @@ from pydantic import BeforeValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .._compat import fastapi_path
+
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::\w+)?\}")
-_FASTAPI = "fastapi.dependencies.utils"
 _Text = Annotated[str, BeforeValidator(str)]
 """Guests get strings, whatever convertor the route has."""
 
@@ -42,9 +42,4 @@ class Declared(inspect.Signature):
 
 def _path_parameters() -> list[str]:
     """The parameters of the path for which FastAPI asks; none where something else does."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_globals.get("__name__") == _FASTAPI and isinstance(path := frame.f_locals.get("path"), str):
-            return list(dict.fromkeys(_PARAMETER.findall(path)))
-    return []
+    return list(dict.fromkeys(_PARAMETER.findall(fastapi_path() or "")))

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from starlette._utils import get_route_path
 from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
+
+from .._compat import get_route_path
 
 _MOST_ROOTS = 16
 """Root paths that are kept apart. A server has one; what sets another for each request must not be seen in routes."""

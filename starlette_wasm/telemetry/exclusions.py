@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from types import FrameType
 from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 from opentelemetry.trace import get_current_span
 from starlette.types import Scope
 
+from .._compat import calling_apps
 from ..traffic.paths import PathTree
 
 logger = logging.getLogger("starlette_wasm")
@@ -66,7 +65,7 @@ class Exclusions:
 
     def remember(self, app: object) -> None:
         """Keep the lists of the middleware inside ``app``, and of what is around this call."""
-        for found in [*_lists(_inside(app)), *_lists(_callers())]:
+        for found in [*_lists(_inside(app)), *_lists(calling_apps(_DEEPEST))]:
             if not any(found is each for each in self._around):
                 self._around.append(found)
 
@@ -83,7 +82,7 @@ class Exclusions:
         return self._is_excluded(_url(scope))
 
     def _is_excluded(self, url: str) -> bool:
-        return any(each.url_disabled(url) for each in (*self._around, *_lists(_callers())))
+        return any(each.url_disabled(url) for each in (*self._around, *_lists(calling_apps(_DEEPEST))))
 
 
 def _of_environment() -> list[UrlList]:
@@ -96,17 +95,6 @@ def _of_environment() -> list[UrlList]:
             except re.error as error:
                 logger.warning("%s excludes nothing: %s; write regular expressions, with commas", variable, error)
     return []
-
-
-def _callers() -> Iterator[object]:
-    """The ASGI apps that have called this one, the nearest first; those in another task are not seen."""
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(_DEEPEST):
-        if frame is None:
-            return
-        if frame.f_code.co_name == "__call__":
-            yield frame.f_locals.get("self")
-        frame = frame.f_back
 
 
 def _inside(app: object) -> Iterator[object]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import MeterProvider, NoOpMeter
-from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from .._compat import METRICS_GLOBALS, TRACE_GLOBALS, is_placeholder
 from ..binding.target import Target
 from ..engine import layout
 from ..engine.fast_path import Completed
@@ -29,11 +29,6 @@ from .request_telemetry import NO_TELEMETRY, ListenedExchange, RequestTelemetry
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
-
-# The public getters of the global providers cost 0.8 us each, on every request, as long as none is set. If these
-# names are gone, the getters are asked.
-_trace_globals = vars(trace)
-_metrics_globals = vars(metrics_internal)
 
 
 class Telemetry:
@@ -73,8 +68,8 @@ class Telemetry:
     def active(self) -> bool:
         """Whether anybody listens."""
         if (
-            _trace_globals.get("_TRACER_PROVIDER") is self._tracers
-            and _metrics_globals.get("_METER_PROVIDER") is self._meters
+            TRACE_GLOBALS.get("_TRACER_PROVIDER") is self._tracers
+            and METRICS_GLOBALS.get("_METER_PROVIDER") is self._meters
         ):
             return self._active
         self._look()
@@ -87,10 +82,9 @@ class Telemetry:
         meter = (given_meters or metrics.get_meter_provider()).get_meter(_SCOPE)
         self.tracer = None if isinstance(tracer, NoOpTracer | ProxyTracer) else tracer
         self.guest_tracer = None if self.tracer is None else tracers.get_tracer(GUEST_SCOPE)
-        no_meter = isinstance(meter, NoOpMeter) or type(meter).__module__ == metrics_internal.__name__
-        self.metrics = None if no_meter else Metrics(meter)
-        self._tracers = _trace_globals.get("_TRACER_PROVIDER", self)
-        self._meters = _metrics_globals.get("_METER_PROVIDER", self)
+        self.metrics = None if is_placeholder(meter) else Metrics(meter)
+        self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
+        self._meters = METRICS_GLOBALS.get("_METER_PROVIDER", self)
         self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log)
 
     async def flush(self, limit_ms: int) -> None:
@@ -105,8 +99,8 @@ class Telemetry:
         """
         # As in ``active``, without the call, which would be a tenth of what a request costs if nobody listens.
         if (
-            _trace_globals.get("_TRACER_PROVIDER") is not self._tracers
-            or _metrics_globals.get("_METER_PROVIDER") is not self._meters
+            TRACE_GLOBALS.get("_TRACER_PROVIDER") is not self._tracers
+            or METRICS_GLOBALS.get("_METER_PROVIDER") is not self._meters
         ):
             self._look()
         if not self._active:

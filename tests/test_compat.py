@@ -1,0 +1,154 @@
+"""What starlette_wasm/_compat.py assumes of Starlette, FastAPI, uvicorn and OpenTelemetry, and what it does without."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from starlette import _utils
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+
+from starlette_wasm import _compat
+
+SCOPE: Scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+
+
+def request_of(body: bytes) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(dict(SCOPE), receive)
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [("/a/b", ""), ("/a/b", "/a"), ("/a", "/a"), ("/ab", "/a"), ("/b", "/a"), ("/a//b", "/a"), ("/", "/"), ("", "")],
+)
+def test_route_paths_are_those_of_starlette(path: str, root: str) -> None:
+    scope = {"path": path, "root_path": root}
+    assert _compat.get_route_path(scope) == _utils.get_route_path(scope)
+
+
+def test_starlette_keeps_a_body_that_was_read() -> None:
+    async def main() -> None:
+        request = request_of(b"x")
+        assert _compat.read_body(request) is None
+        assert not _compat.is_stream_consumed(request)
+        assert await request.body() == b"x"
+        assert _compat.read_body(request) == b"x"
+
+    asyncio.run(main())
+
+
+def test_starlette_finds_a_body_that_was_kept() -> None:
+    async def main() -> None:
+        request = request_of(b"never read")
+        _compat.keep_body(request, b"kept")
+        assert await request.body() == b"kept"
+
+    asyncio.run(main())
+
+
+def test_starlette_notes_a_consumed_stream_and_a_form() -> None:
+    async def main() -> None:
+        request = request_of(b"x")
+        assert [part async for part in request.stream()] == [b"x", b""]
+        assert _compat.is_stream_consumed(request)
+        form = request_of(b"a=1")
+        form.scope["headers"] = [(b"content-type", b"application/x-www-form-urlencoded")]
+        assert _compat.read_form(form) is None
+        assert (await form.form())["a"] == "1"
+        assert _compat.read_form(form) is not None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["httptools_impl", "h11_impl"])
+def test_uvicorn_cycles_have_what_is_replaced(name: str) -> None:
+    kind: Any = importlib.import_module(f"uvicorn.protocols.http.{name}").RequestResponseCycle
+    assert {"transport", "on_response"} <= set(inspect.signature(kind.__init__).parameters)
+    cycle = kind.__new__(kind)
+    cycle.transport = cycle.on_response = None
+    assert _compat.uvicorn_cycle(cycle.receive) is cycle
+
+
+def test_another_server_has_no_cycle() -> None:
+    class Server:
+        transport = on_response = None
+
+        async def receive(self) -> Message:
+            return {}
+
+    async def receive() -> Message:
+        return {}
+
+    assert _compat.uvicorn_cycle(Server().receive) is None
+    assert _compat.uvicorn_cycle(receive) is None
+
+
+def test_opentelemetry_keeps_its_providers_where_they_are_read() -> None:
+    assert "_TRACER_PROVIDER" in _compat.TRACE_GLOBALS
+    assert "_METER_PROVIDER" in _compat.METRICS_GLOBALS
+    assert _compat.TRACE_GLOBALS is vars(trace)
+
+
+def test_a_meter_that_nobody_configured_is_a_placeholder() -> None:
+    assert _compat.is_placeholder(metrics.NoOpMeter("x"))
+    assert _compat.is_placeholder(metrics.get_meter_provider().get_meter("x"))
+    assert not _compat.is_placeholder(MeterProvider().get_meter("x"))
+
+
+def test_fastapi_asks_for_a_signature_with_the_path_at_hand() -> None:
+    paths: list[str | None] = []
+
+    class Signature(inspect.Signature):
+        @property
+        def parameters(self) -> Any:
+            paths.append(_compat.fastapi_path())
+            return super().parameters
+
+    async def endpoint() -> Response:
+        return PlainTextResponse("")
+
+    endpoint.__signature__ = Signature()  # type: ignore[attr-defined]
+    FastAPI().add_api_route("/shops/{shop}", endpoint, response_model=None)
+    assert "/shops/{shop}" in paths
+    assert _compat.fastapi_path() is None
+
+
+def test_the_apps_around_a_call_are_found_nearest_first() -> None:
+    seen: list[object] = []
+
+    class Outer:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self.app(scope, receive, send)
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(_compat.calling_apps(50))
+        await PlainTextResponse("")(scope, receive, send)
+
+    near, far = Outer(inner), None
+    far = Outer(near)
+    TestClient(far).get("/")
+    assert [app for app in seen if isinstance(app, Outer)] == [near, far]
+    assert len(list(_compat.calling_apps(0))) == 0
+
+
+def test_no_other_module_uses_private_parts() -> None:
+    package = Path(_compat.__file__).parent
+    private = (" starlette._", "sys._getframe", "._stream_consumed", "metrics import _internal")
+    users = {file.name for file in package.rglob("*.py") if any(each in file.read_text() for each in private)}
+    assert users <= {"_compat.py"}
