@@ -41,6 +41,8 @@ class Completed(NamedTuple):
     """How long the guest ran."""
     pages: int
     """Of its memory at the end, 0 if it has not grown."""
+    traceparent: str | None
+    """The trace that the guest was told of."""
     cleanup_due: bool
     """Whether prepared.c is to be called once the answer is out."""
     store: int

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from ..binding.target import Target
 from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
-from ..telemetry import NO_TELEMETRY, RequestTelemetry
+from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
 
 if TYPE_CHECKING:
     from .invoker import Invoker
@@ -41,10 +41,12 @@ class FastPathRunner:
 
         A guest that has started must be handed to Invoker.call() at once.
         """
-        if type(target) is not Target or target.fast_path is None or not exchange.short or COLD in scope:
+        if type(target) is not Target or target.fast_path is None or COLD in scope:
             return NOT_TAKEN
         bulkhead = target.bulkhead
         if bulkhead.active >= bulkhead.limit or not self._invoker.is_open or len(body) > target.max_body:
+            return NOT_TAKEN
+        if exchange.is_retry:  # it has spans of its own
             return NOT_TAKEN
         tally = target.tally
         if tally is None and exchange is NO_TELEMETRY:
@@ -53,11 +55,15 @@ class FastPathRunner:
                 self._counts["ok"] += 1
             return found
         begin = time.monotonic()
-        found = target.fast_path.dispatch(scope, path, params, body, region)
+        span = exchange.begin_warm(target)
+        trace = header_of(span) if span is not None else (None, None)
+        found = target.fast_path.dispatch(scope, path, params, body, region, *trace)
         if type(found) is Completed:
             self._counts["ok"] += 1
             took = time.monotonic() - begin
             self._invoker.telemetry.record_fast(exchange, target, found, took)
             if tally is not None:
                 tally.answered(took, found.status)
+        elif isinstance(found, Started):
+            exchange.told_warm()
         return found

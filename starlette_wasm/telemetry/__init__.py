@@ -7,6 +7,7 @@ from .failures import log_failure
 from .guest_log import log_guest, log_violations
 from .request_telemetry import NO_TELEMETRY, RequestTelemetry
 from .shown import install as show_logs
+from .spans import header_of
 from .telemetry import Telemetry
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Telemetry",
     "Variant",
     "error_type",
+    "header_of",
     "log_failure",
     "log_guest",
     "log_violations",

@@ -20,7 +20,7 @@ from .observation import Observation
 from .outbound import observer
 from .prometheus import Recorder as PrometheusRecorder
 from .request_telemetry import ListenedExchange
-from .spans import CallSpans, now
+from .spans import CallSpans, WarmSpan, now
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
@@ -127,8 +127,11 @@ class ListenedWatch(CallTelemetry):
                     Attribute.NAME.value: target.name,
                     Attribute.COLDSTART.value: seen.cold,
                 }
+            begun: WarmSpan | None = None
+            if self._exchange is not None:
+                begun, self._exchange.warm = self._exchange.warm, None
             self.outside = copy_context()
-            self._spans = CallSpans(telemetry.tracer, target, self._request, self._since, attributes, alone)
+            self._spans = CallSpans(telemetry.tracer, target, self._request, self._since, attributes, alone, begun)
         return self
 
     def queued(self) -> None:

@@ -85,10 +85,13 @@ class Recorder:
         self._gauges: dict[str, Any] = {}
 
     def enter(self, function: str) -> None:
+        self._gauge(function).inc()
+
+    def _gauge(self, function: str) -> Any:
         gauge = self._gauges.get(function)
         if gauge is None:
             gauge = self._gauges[function] = self._running.labels(function)
-        gauge.inc()
+        return gauge
 
     def leave(self, function: str) -> None:
         self._gauges[function].dec()
@@ -100,6 +103,7 @@ class Recorder:
             if len(self._series) >= _MOST_SERIES:
                 self._series.clear()
             series = self._series[labels] = _Series(self, labels)
+            self._gauge(seen.function)  # 0 for a function of which no invocation lasts
         exemplar = None
         if seen.sampled and seen.trace_id and seen.span_id:
             exemplar = {"trace_id": seen.trace_id, "span_id": seen.span_id}

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from opentelemetry import context as contexts
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, SpanKind, Tracer, get_current_span
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Message, Scope, Send
 
 from ..binding.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
-from .spans import ServerSpan
+from .spans import ServerSpan, WarmSpan
 
 
 class RequestTelemetry:
@@ -21,8 +21,8 @@ class RequestTelemetry:
 
     __slots__ = ()
 
-    short = True
-    """Whether the short way may be taken, as there are no spans."""
+    trace: SpanContext | None = None
+    """What the guest of a call without spans of its own is told of, in place of the client's trace."""
 
     def __enter__(self) -> RequestTelemetry:
         return self
@@ -43,6 +43,18 @@ class RequestTelemetry:
     def answered(self, status: int) -> None:
         """The status of the answer."""
 
+    def begin_warm(self, target: Target) -> SpanContext | None:
+        """Begin a call on the fast path. Gives the span that its guest is told of, None for the client's trace."""
+        return self.trace
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether a call for this request has failed."""
+        return False
+
+    def told_warm(self) -> None:
+        """A guest on the fast path has started and not ended: it knows the span of the call as its own."""
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -52,11 +64,22 @@ class RequestTelemetry:
 class ListenedExchange(RequestTelemetry):
     """One that somebody listens to."""
 
-    __slots__ = ("_described", "_error", "_span", "_token",
-                 "failures", "method", "reason", "route", "short", "variant", "weight")  # fmt: skip
+    __slots__ = ("_described", "_error", "_span", "_token", "_tracer",
+                 "failures", "method", "reason", "route", "trace", "variant", "warm", "weight")  # fmt: skip
 
-    def __init__(self, tracer: Tracer | None, scope: Scope, route: str, since: int, untraced: bool = False) -> None:
-        """``untraced`` keeps the calls of this request from starting traces of their own."""
+    def __init__(
+        self,
+        tracer: Tracer | None,
+        scope: Scope,
+        route: str,
+        since: int,
+        *,
+        current: Span = INVALID_SPAN,
+        untraced: bool = False,
+    ) -> None:
+        """Without a ``tracer`` there are no spans. ``current`` is the span around the request, if there is one.
+        ``untraced`` keeps the calls of this request from starting traces of their own.
+        """
         self._error: ErrorType | None = None
         self.method: str = scope["method"]
         self.route = route
@@ -65,9 +88,15 @@ class ListenedExchange(RequestTelemetry):
         self.reason = PickedBy.ROUTE
         self.weight: int | None = None
         self._described = False
-        self._span = ServerSpan(tracer, scope, self.route, since) if tracer is not None else None
-        self.short = tracer is None
+        self.warm: WarmSpan | None = None
+        self._span: ServerSpan | None = None
         self._token = contexts.attach(contexts.set_value(UNTRACED, True)) if untraced else None
+        if tracer is not None:
+            self._span = ServerSpan(tracer, current, scope, route, since)
+            current = get_current_span()  # ours, if there was none
+        self._tracer = tracer if current.is_recording() else None
+        there = current.get_span_context()
+        self.trace = there if there.is_valid else None
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
         self.variant = variant
@@ -95,6 +124,26 @@ class ListenedExchange(RequestTelemetry):
             span.set(attributes)
         return {}
 
+    def begin_warm(self, target: Target) -> SpanContext | None:
+        if self._tracer is None:
+            return self.trace
+        attributes: dict[str, AttributeValue] = {
+            Attribute.VERSION.value: target.version,
+            Attribute.ATTEMPT.value: self.failures + 1,
+            **self.describe(target, cold=False),
+        }
+        span = self._tracer.start_span(target.name, None, SpanKind.INTERNAL, attributes)
+        self.warm = WarmSpan(span)
+        return span.get_span_context()
+
+    @property
+    def is_retry(self) -> bool:
+        return self.failures > 0
+
+    def told_warm(self) -> None:
+        if self.warm is not None:
+            self.warm.told = True
+
     def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
         if self._span is not None:
             self._span.set(attributes)
@@ -120,6 +169,8 @@ class ListenedExchange(RequestTelemetry):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.warm is not None:  # the runtime was closed before the slow path could take it over
+            self.warm.span.end()
         if self._span is not None:
             if error is not None:
                 self._span.raised(error_type(error))

@@ -9,7 +9,8 @@ The tree::
       └ INTERNAL "wasm execute"         what the guest knows as its own span
         └ CLIENT "GET"                  one for each outbound attempt, see ``outbound``
 
-Nothing is built under a span that does not record: the sampler has refused it.
+A call on the fast path, in which nothing else can happen, has one span, with the attributes of both. Nothing is built
+under a span that does not record: the sampler has refused it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
 from ..binding.target import Target
+from ..engine.fast_path import Completed
 from ..engine.outcome import Outcome
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
@@ -45,9 +47,10 @@ class ServerSpan:
 
     __slots__ = ("_ours", "_span", "_token")
 
-    def __init__(self, tracer: Tracer, scope: Scope, route: str, since: int) -> None:
-        """``route`` is the whole template, empty if it is not known; ``since`` the start in ns, 0 for now."""
-        current = get_current_span()
+    def __init__(self, tracer: Tracer, current: Span, scope: Scope, route: str, since: int) -> None:
+        """``current`` is the span around the request, if there is one; ``route`` the whole template, empty if it is not
+        known; ``since`` the start in ns, 0 for now.
+        """
         there = current.get_span_context()
         self._token: Token[Context] | None = None
         self._span: Span | None = None
@@ -133,11 +136,35 @@ def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
     return attributes
 
 
+class WarmSpan:
+    """The one span of a call on the fast path: that of the function, with what the execute span would say.
+
+    The call was neither queued nor cold, and its guest can call nothing.
+    """
+
+    __slots__ = ("span", "told")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.told = False
+        """Whether a guest knows it as its own."""
+
+    def end(self, completed: Completed, memory: int) -> None:
+        attributes: dict[str, AttributeValue] = {
+            Attribute.INVOCATION_ID.value: completed.request_id.decode("ascii"),
+            Attribute.CPU.value: completed.ran_ns / 1e9,
+            Attribute.MEMORY.value: memory,
+            Attribute.HOST_CALLS.value: 0,
+        }
+        self.span.set_attributes(attributes)
+        self.span.end()
+
+
 class CallSpans:
     """The spans of one call of a function. Made in the task that runs it, and ended there."""
 
     __slots__ = (
-        *("_execute", "_function", "_function_token", "_guest", "_parent", "_token", "_tracer", "_violations"),
+        *("_execute", "_function", "_function_token", "_guest", "_one", "_parent", "_token", "_tracer", "_violations"),
         "context",
     )
 
@@ -149,8 +176,11 @@ class CallSpans:
         since: int,
         attributes: dict[str, AttributeValue],
         alone: dict[str, AttributeValue],
+        begun: WarmSpan | None = None,
     ) -> None:
-        """``alone`` are the attributes that a server span would have, where none is within reach."""
+        """``alone`` are the attributes that a server span would have, where none is within reach. ``begun`` is what the
+        fast path has made for this call.
+        """
         self._tracer = tracer
         self._violations: list[str] = []
         self._function: Span | None = None
@@ -158,6 +188,7 @@ class CallSpans:
         self._guest: GuestTrace | None = None
         self._token: Token[Context] | None = None
         self._function_token: Token[Context] | None = None
+        self._one = begun is not None and begun.told
         current = get_current_span()
         self.context: SpanContext = current.get_span_context()
         """Context of the innermost span: that of the guest, once it executes."""
@@ -168,7 +199,11 @@ class CallSpans:
         if not there.is_valid and "traceparent" in request.headers:
             parent = extract(request.headers)
         attributes |= alone
-        span = tracer.start_span(target.name, parent, SpanKind.INTERNAL, attributes, start_time=since or None)
+        if begun is None:
+            span = tracer.start_span(target.name, parent, SpanKind.INTERNAL, attributes, start_time=since or None)
+        else:
+            span = begun.span
+            span.set_attributes(attributes)
         self.context = span.get_span_context()
         self._parent = in_context(span, parent)
         self._function_token = contexts.attach(self._parent)
@@ -188,7 +223,9 @@ class CallSpans:
         span.end()
 
     def executing(self) -> None:
-        if self._function is not None:
+        if self._one:
+            self._execute = self._function
+        elif self._function is not None:
             self._execute = span = self._tracer.start_span(EXECUTE, self._parent)
             self.context = span.get_span_context()
             self._token = contexts.attach(in_context(span, self._parent))
@@ -236,9 +273,10 @@ class CallSpans:
         if span is not None:
             if self._guest is not None:
                 self._guest.close()
-            if error is not None:
-                _fail(span, error, why)
-            span.end()
+            if span is not self._function:
+                if error is not None:
+                    _fail(span, error, why)
+                span.end()
         if self._token is not None:
             contexts.detach(self._token)
             self._token = None

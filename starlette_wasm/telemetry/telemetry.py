@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import NoOpTracer, ProxyTracer, Tracer, TracerProvider
+from opentelemetry.trace import (
+    NoOpTracer,
+    ProxyTracer,
+    Tracer,
+    TracerProvider,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
@@ -105,8 +113,15 @@ class Telemetry:
             self._look()
         if not self._active:
             return NO_TELEMETRY
-        untraced = self.tracer is not None and self.exclusions(scope)
-        return ListenedExchange(None if untraced else self.tracer, scope, route, since, untraced)
+        tracer = self.tracer
+        if tracer is None:
+            return ListenedExchange(None, scope, route, since)
+        current = get_current_span()
+        there = current.get_span_context()
+        if there.is_valid and not there.is_remote and not current.is_recording():
+            return ListenedExchange(None, scope, route, since, current=current)  # the sampler has said no
+        untraced = self.exclusions(scope)
+        return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
 
     def watch(
         self,
@@ -144,13 +159,31 @@ class Telemetry:
         if exchange is NO_TELEMETRY:
             return
         assert isinstance(exchange, ListenedExchange)
+        warm, exchange.warm = exchange.warm, None
+        memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
+        if self.metrics is not None or self.prometheus is not None or self.access_log:
+            token = None if warm is None else contexts.attach(set_span_in_context(warm.span))
+            try:  # while the function's span is current: exemplars, and the access line, belong to it
+                self.tell(self._seen_fast(exchange, target, completed, duration, memory))
+            finally:
+                if token is not None:
+                    contexts.detach(token)
+        if warm is not None:
+            warm.end(completed, memory)
+
+    def _seen_fast(
+        self, exchange: ListenedExchange, target: Target, completed: Completed, duration: float, memory: int
+    ) -> Observation:
         seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
         seen.variant, seen.reason, seen.attempt = exchange.variant.value, exchange.reason.value, exchange.failures + 1
         seen.duration, seen.ran, seen.cpu = duration, True, completed.ran_ns / 1e9
-        seen.memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
+        seen.memory = memory
         seen.status = completed.status
         seen.request_id = completed.request_id.decode("ascii")
-        self.tell(seen)
+        if completed.traceparent is not None:
+            seen.trace_id, seen.span_id = completed.traceparent[3:35], completed.traceparent[36:52]
+            seen.sampled = exchange.trace is not None and int(completed.traceparent[53:], 16) & 1 == 1
+        return seen
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
         """Who takes figures; nobody if nobody listens."""

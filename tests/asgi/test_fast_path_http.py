@@ -163,7 +163,11 @@ def test_which_way_a_request_goes(tmp_path: Path, kinds: Kinds, method: str, pat
 
     async def main() -> None:
         async with WasmRuntime(wasm, settings()) as runtime, served(runtime, *ROUTES) as http:
-            await http.request(method, path)
+            for _ in range(20):
+                kinds.clear()
+                await http.request(method, path)
+                if kinds[kind] or not kinds["Started"]:  # else the machine was busy elsewhere for two milliseconds
+                    break
             assert kinds == {kind: 1}
             assert runtime.stats()["live"] == 0
 
@@ -237,7 +241,9 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
 
 
 @pytest.mark.parametrize("listener", ["tracer", "meter", "prometheus", "access log", "nobody"])
-def test_only_spans_turn_it_off(tmp_path: Path, kinds: Kinds, listener: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_who_listens_turns_it_off(
+    tmp_path: Path, kinds: Kinds, listener: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_constant(tmp_path, "short", CONSTANTS["short"])
     wasm = config(tmp_path, {"/short": "short"}, exposeEndpoints=listener == "prometheus")
     told: list[Observation] = []
@@ -266,8 +272,9 @@ def test_only_spans_turn_it_off(tmp_path: Path, kinds: Kinds, listener: str, mon
         meters.shutdown()
 
     run(main())
-    assert kinds == ({} if listener == "tracer" else {"Completed": 2})
-    assert len(told) == (0 if listener == "nobody" else 4)
+    assert kinds == {"Completed": 2}
+    # An observation of the slow path is told even where only spans are wanted.
+    assert len(told) == {"nobody": 0, "tracer": 2}.get(listener, 4)
     for seen in told:
         assert 0 < seen.duration < 5
         assert 0 < seen.cpu < 5

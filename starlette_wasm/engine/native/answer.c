@@ -347,21 +347,27 @@ static bool append_length(PyObject *list, ssize_t length) {
   return append_to(list, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)});
 }
 
-static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content, bool due, void *left) {
+static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content, struct span told, bool due,
+                        void *left) {
   PyObject *code = PyLong_FromLong(p->status), *ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
   PyObject *pages = PyLong_FromSsize_t((ssize_t)s->pages), *late = PyBool_FromLong(due);
-  PyObject *store = PyLong_FromVoidPtr(left), *found = NULL;
-  if (code && ran && pages && late && store)
-    found = PyTuple_Pack(7, code, p->headers.list, content, ran, pages, late, store);
+  PyObject *store = PyLong_FromVoidPtr(left), *found = NULL, *trace = Py_None;
+  if (told.len)
+    trace = PyUnicode_FromStringAndSize((const char *)told.at, (ssize_t)told.len);
+  else
+    Py_IncRef(trace);
+  if (code && ran && pages && trace && late && store)
+    found = PyTuple_Pack(8, code, p->headers.list, content, ran, pages, trace, late, store);
   drop(code);
   drop(ran);
   drop(pages);
+  drop(trace);
   drop(late);
   drop(store);
   return found;
 }
 
-/* (status, headers, body, ns, pages, due, left), or NULL. */
+/* (status, headers, body, ns, pages, traceparent, due, left), or NULL. */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
                  void *left) {
   static struct parts p;
@@ -384,7 +390,7 @@ PyObject *answer(const struct scratch *s, struct span printed, const struct requ
     }
     if (content && append_length(p.headers.list, announced(&p, (size_t)size, request->head)) &&
         append_to(p.headers.list, names.request_id, (struct span){request->id, request->id_len}))
-      found = packed(s, &p, content, due, left);
+      found = packed(s, &p, content, request->told, due, left);
   }
   drop(content);
   drop(p.headers.list);

@@ -97,7 +97,7 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
 /* The functions of Python that are made with an address: of a struct fast_path, or a struct engine. */
 
 /* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
-   ns, pages, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
+   ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
    store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
    which it replaces, and with the place among the engine's guests. */
 static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {

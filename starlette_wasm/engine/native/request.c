@@ -310,9 +310,12 @@ static bool put_context(struct text *t, const struct fast_path *q, struct reques
     return false;
   bool ours = request->traceparent.len;
   struct span trace = request->traceparent;
+  if (ours && trace.len != sizeof request->trace)
+    return false;
   if (!ours && (!one_value(headers, "traceparent", &trace) || !is_traceparent(trace)))
     return put(t, q->suffix, q->suffix_len);
-  request->told = trace;
+  request->told = (struct span){request->trace, sizeof request->trace};
+  memcpy(request->trace, trace.at, sizeof request->trace);
   if (!put(t, q->suffix, q->suffix_len - (sizeof none - 1)) || !PUT(t, "\"traceparent\":") || !quote(t, trace) ||
       !PUT(t, ",\"tracestate\":"))
     return false;

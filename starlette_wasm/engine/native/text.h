@@ -68,6 +68,7 @@ struct request {
   struct span path, body, region;
   struct span traceparent, tracestate; /* of a span of the host, or empty */
   struct span told;                    /* the traceparent that the guest gets, or empty */
+  uint8_t trace[55];                   /* of which this is a copy, since the scope may change while the guest runs */
   PyObject *scope, *params;
   bool head;          /* whether the method is HEAD */
   uint8_t id[MAX_ID]; /* of the request */

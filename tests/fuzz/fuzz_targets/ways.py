@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import nullcontext
 from functools import cache
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 from opentelemetry.trace import SpanContext
@@ -190,7 +190,7 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
         raise AssertionError(f"fast_path.c took what is refused: {error}") from None
     status, headers, content = render(response, method, checked=True)
     assert answer[:3] == (status, with_request_id(headers, request_id.decode()), content)
-    assert [type(each) for each in answer] == [int, list, bytes, int, int, bool, int]
+    assert [type(each) for each in answer] == [int, list, bytes, int, int, NoneType, bool, int]
     assert 0 < answer.ran_ns < TIMEOUT_MS * 1_000_000
     assert answer.pages < 100
     return True
