@@ -85,6 +85,10 @@ class WasmSettings(BaseSettings):
     cache_dir: Path | None = Field(
         default=None, description="Folder of the AOT cache. None: starlette-wasm in the XDG cache folder."
     )
+    cache_volume: bool = Field(
+        default=False,
+        description="Whether cache_dir is a pod's volume, which others may write to: a folder of this user is made in it.",
+    )
     aot_cache: bool = Field(default=True, description="Whether compiled code is kept on disk.")
     max_instances: int = Field(
         default=1000, ge=1, le=10_000, description="Guests alive at once in the process; sizes the pool."

@@ -30,7 +30,7 @@ def admit(engine: Engine, settings: WasmSettings, name: str, version: str, file:
     what = f"function.yaml of {name} v{version}"
     given = None if manifest is None else validate(FunctionManifest, parse_yaml(manifest, "a manifest", what), what)
     source = FunctionSource(name, version, file, given or FunctionManifest())
-    cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
+    cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20, volume=settings.cache_volume)
     function = load(engine, source, cache, compile_limits(settings))
     function.module.close()
     return function.digest

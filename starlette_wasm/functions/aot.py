@@ -59,12 +59,19 @@ class AotCache:
     Several processes may share it: files appear whole, and whoever reads one has read all of it before it goes.
     """
 
-    def __init__(self, directory: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, directory: Path, most_bytes: int = MOST_BYTES, *, volume: bool = False) -> None:
+        """With ``volume`` the directory is one that others may write to, such as the root of a pod's volume.
+
+        The files then lie in a directory of this user alone inside of it. Whoever replaces that directory gains
+        nothing: each file, the key included, must belong to this user, be closed to others, and fit its checksum.
+        """
+        if volume:
+            directory = directory / f"uid-{os.geteuid()}"
         self.directory = directory
         self._most_bytes = most_bytes
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_directory(directory)
+            _check_directory(directory, parents=not volume)
             self._key = self._read_key()
             _clear(directory)
         except OSError as error:
@@ -138,8 +145,8 @@ class AotCache:
         raise CacheError(f"{file} cannot be read back")
 
 
-def _check_directory(directory: Path) -> None:
-    """Nobody else may be able to change what is in it, nor to put another in its place."""
+def _check_directory(directory: Path, *, parents: bool) -> None:
+    """Nobody else may be able to change what is in it; with ``parents``, nor to put another in its place."""
     me = os.geteuid()
     path = Path(os.path.abspath(directory))
     info = path.lstat()
@@ -149,7 +156,7 @@ def _check_directory(directory: Path) -> None:
         raise CacheError(f"{path} belongs to another user")
     if info.st_mode & 0o022:
         raise CacheError(f"others may write to {path}; chmod 700 it")
-    for parent in path.resolve().parents:
+    for parent in path.resolve().parents if parents else ():
         info = parent.stat()
         if info.st_uid not in (0, me) or (info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX):
             raise CacheError(f"others may replace {path}: they may write to {parent}")

@@ -46,12 +46,12 @@ class LoadedFunction:
     """From when to when it was compiled, in ns since the epoch; None if it came from the cache."""
 
 
-def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES) -> AotCache | None:
+def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES, *, volume: bool = False) -> AotCache | None:
     """The cache, or None with a warning where it cannot be used: modules are then compiled at each start."""
     if directory is None:
         return None
     try:
-        return AotCache(directory, most_bytes)
+        return AotCache(directory, most_bytes, volume=volume)
     except CacheError as error:
         logger.warning("AOT cache not used: %s; modules are compiled at each start", error)
         return None

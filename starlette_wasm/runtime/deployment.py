@@ -364,7 +364,7 @@ def deploy(
     functions = load_all(
         engine,
         catalog,
-        open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20),
+        open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20, volume=settings.cache_volume),
         1 if previous else settings.compile_threads,
         compile_limits(settings),
         circuit,

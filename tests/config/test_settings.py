@@ -35,6 +35,7 @@ def test_defaults() -> None:
         "request_id_header": "x-request-id",
         "debug": False,
         "cache_dir": None,
+        "cache_volume": False,
         "aot_cache": True,
         "max_instances": 1000,
         "workers": None,

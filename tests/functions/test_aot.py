@@ -376,3 +376,39 @@ def test_a_living_writers_file_is_not_cleared_away(cache, place):
         assert file.exists()
     AotCache(place)
     assert not file.exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o2777], ids=["emptyDir", "emptyDir with fsGroup"])
+def test_a_volume_of_the_pod_is_used_by_a_folder_of_ones_own(tmp_path, mode):
+    """As Kubernetes makes them: the root belongs to root, and others may write to it."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(mode)
+    with pytest.raises(CacheError):
+        AotCache(volume)
+    cache = AotCache(volume, volume=True)
+    cache.store("a", b"code", {"n": 1})
+    assert AotCache(volume, volume=True).load("a") == (b"code", {"n": 1})
+    assert stat.S_IMODE(cache.directory.stat().st_mode) & 0o777 == 0o700
+    assert cache.directory.parent == volume
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["folder", "key", "code"])
+def test_what_others_put_into_a_volume_is_not_trusted(tmp_path, what):
+    cache = AotCache(tmp_path, volume=True)
+    cache.store("a", b"code", {})
+    os.chown({"folder": cache.directory, "key": cache.directory / "key", "code": cache._file("a")}[what], 12345, 12345)
+    if what == "code":
+        assert AotCache(tmp_path, volume=True).load("a") is None
+    else:
+        with pytest.raises(CacheError):
+            AotCache(tmp_path, volume=True)
+
+
+def test_a_symlink_in_a_volume_is_refused(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (tmp_path / f"uid-{os.geteuid()}").symlink_to(elsewhere)
+    with pytest.raises(CacheError, match="symlink"):
+        AotCache(tmp_path, volume=True)
