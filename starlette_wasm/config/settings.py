@@ -87,7 +87,7 @@ class WasmSettings(BaseSettings):
     )
     cache_volume: bool = Field(
         default=False,
-        description="Whether cache_dir is a pod's volume, which others may write to: a folder of this user is made in it.",
+        description="Whether cache_dir is a pod's volume, open to others: a folder of this user is made in it.",
     )
     aot_cache: bool = Field(default=True, description="Whether compiled code is kept on disk.")
     max_instances: int = Field(
