@@ -78,6 +78,7 @@ def _notes(runtime: WasmRuntime) -> Iterator[str]:
     if runtime.state == "open":
         yield from runtime.health.notes()
     yield from runtime.canaries.notes
+    yield from runtime.events.notes
     for name, state in runtime.circuits.items():
         if state is not Circuit.CLOSED:
             yield f"circuit of {name}: {state}"

@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Set
+from collections.abc import Set
 from contextlib import suppress
 
 from ..capabilities.errors import CapabilityError
@@ -19,7 +19,7 @@ from .gates import Gate
 from .look import Looker
 from .manual import ManualControl
 from .record import Record
-from .served import Deployment
+from .served import Deployment, Surroundings
 from .state import CanaryState
 from .store import Store
 from .traffic_split import TrafficSplit
@@ -39,17 +39,12 @@ _LEAST_LOOK = 1.0
 class Canaries:
     """The canaries of one runtime. One task; none if the config has no canary."""
 
-    def __init__(
-        self,
-        weighed: Callable[[str, str, float], None],
-        healthy: Callable[[str, str], bool | None] = lambda function, version: None,
-    ) -> None:
-        """Tell ``weighed`` each new share (function, canary's version, per cent); ask ``healthy`` about the probes."""
-        self._weighed = weighed
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._weighed = surroundings.weighed
         self._deployment: Deployment | None = None
         self._live: dict[str, CanaryState] = {}
         self._coordinator = Coordinator()
-        self._looker = Looker(self._coordinator, self._is_current, healthy, lambda function: self._apply({function}))
+        self._looker = Looker(self._coordinator, self._is_current, surroundings, self._apply_one)
         self._store: Store | None = None
         self._url = ""
         self._task: asyncio.Task[None] | None = None
@@ -263,6 +258,9 @@ class Canaries:
             return "the canary store was not read yet"
         age = time.monotonic() - live.seen_at
         return f"the last look was {age:.0f} s ago" if age > 2 * self._interval() + _LEAST_LOOK else None
+
+    def _apply_one(self, function: str) -> None:
+        self._apply({function})
 
     def _apply(self, functions: Set[str]) -> None:
         """Give the router the shares of today."""

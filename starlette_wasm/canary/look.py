@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..capabilities.errors import CapabilityError, Code
+from .announcement import announce
 from .coordinator import Coordinator
 from .record import Record, first_percent
+from .served import Surroundings
 from .state import CanaryState
 from .status import Status
 from .store import Batch, Reading, Store
@@ -32,15 +34,15 @@ class Looker:
         self,
         coordinator: Coordinator,
         current: Callable[[CanaryState], bool],
-        healthy: Callable[[str, str], bool | None],
+        surroundings: Surroundings,
         changed: Callable[[str], None],
     ) -> None:
-        """``current``: whether a state is still that of what is served; ``healthy``: whether the probes pass."""
+        """``current``: whether a state is still that of what is served."""
         self.worker = ""
         self.interval = 0.0
         self._coordinator = coordinator
         self._current = current
-        self._healthy = healthy
+        self._surroundings = surroundings
         self._changed = changed
 
     async def look(self, store: Store, live: CanaryState) -> None:
@@ -104,11 +106,31 @@ class Looker:
             return
         self._see(live, reading, record)
         superseded = live.mine is None
-        stable, canary = (self._healthy(live.config.function_name, version) for version in live.versions)
+        stable, canary = (self._surroundings.healthy(live.config.function_name, version) for version in live.versions)
         live.judge_probes(canary is False and stable is not False)
         self.note(live, superseded_by(record, live) if superseded else live.trouble(record, reading.now))
-        if record.is_judged and not superseded:
-            await self._decide(store, live, reading)
+        if not superseded:
+            self._measure(live, record, reading.now)
+            if record.is_judged:
+                reading = await self._decide(store, live, reading)
+            await self._announce(store, live, reading)
+
+    def _measure(self, live: CanaryState, record: Record, now: float) -> None:
+        """Tell the metric of the progress deadline, if it changes."""
+        overdue = live.is_overdue(record, now)
+        if overdue is not live.overdue and (overdue or live.overdue or live.config.progress_deadline_seconds):
+            self._surroundings.overdue(live.config.function_name, record.canary, overdue)
+        live.overdue = overdue
+
+    async def _announce(self, store: Store, live: CanaryState, reading: Reading) -> None:
+        record = live.mine
+        if record is None:
+            return
+        announced = await announce(store, live, reading, record)
+        if announced is not None:
+            live.record, event = announced
+            live.revision = reading.revision + 1
+            self._surroundings.emit(event)
 
     async def _read(self, store: Store, live: CanaryState) -> tuple[Reading, Record] | None:
         """Read the record, or write the one that takes its place; None if another worker wrote first."""
@@ -125,13 +147,15 @@ class Looker:
             return None
         return replace(reading, revision=reading.revision + 1), successor
 
-    async def _decide(self, store: Store, live: CanaryState, reading: Reading) -> None:
-        """Decide, if this worker has the lease or gets it."""
+    async def _decide(self, store: Store, live: CanaryState, reading: Reading) -> Reading:
+        """Decide, if this worker has the lease or gets it; gives what is known then."""
         seconds = max(5 * self.interval, 1.0)
         token = await store.lease(live.config.function_name, self.worker, seconds)
         written = None if token is None else await self._coordinator.decide(store, live, reading, token)
-        if written is not None:
-            self._see(live, *written)
+        if written is None:
+            return reading
+        self._see(live, *written)
+        return written[0]
 
     def _see(self, live: CanaryState, reading: Reading, record: Record) -> None:
         before = live.record

@@ -42,6 +42,8 @@ class Record:
     """Digests of modules that others took the place of, under the same version."""
     seen: float = 0.0
     """When the worker that decides last looked; 0 if none has."""
+    told: str = ""
+    """The stage that was told as an event last."""
     bakes: bool = False
     """It is promoted, and goes back to stable if it does clearly worse within ``bakeSeconds``."""
 

@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Protocol
 
+from ..events.event import Event
 from .traffic_split import TrafficSplit
 
 if TYPE_CHECKING:
     from ..config.router import EdgeRouterConfig
+
+
+class Surroundings(Protocol):
+    """What canaries ask, and whom they tell what becomes of them."""
+
+    def healthy(self, function: str, version: str) -> bool | None:
+        """Say whether a version passes its probes; None as long as nobody knows."""
+
+    def weighed(self, function: str, version: str, percent: float) -> None:
+        """Take the new share of a canary's version."""
+
+    def overdue(self, function: str, version: str, overdue: bool) -> None:
+        """Take whether a canary has taken no step for too long."""
+
+    def emit(self, event: Event) -> None:
+        """Take what happened."""
 
 
 class Digested(Protocol):

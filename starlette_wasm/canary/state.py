@@ -35,6 +35,8 @@ class CanaryState:
     """What the operator should know."""
     seen_at: float = -math.inf
     """When the store was last read, on time.monotonic()."""
+    overdue: bool | None = None
+    """What was last said of the progress deadline."""
     away: str | None = None
     """Why the store could not be used at the last look."""
     alone: Record | None = None
@@ -165,16 +167,21 @@ class CanaryState:
 
     def trouble(self, record: Record, now: float) -> str | None:
         """Return what keeps a running canary from its end besides the verdict, if anything does."""
-        deadline = self.config.progress_deadline_seconds
         if not record.runs:
             return None
-        if deadline is not None and now - record.changed > deadline:
+        if self.is_overdue(record, now):
+            deadline = self.config.progress_deadline_seconds
             return f"no step was taken at {record.percent} % within progressDeadlineSeconds, {deadline:g} s"
         if self.sick_since is not None:
             return "fails its probes"
         if record.percent and not self.canary.samples and now - record.since > self.config.step_seconds:
             return f"no traffic at {record.percent} % for the time of a step: nothing can be judged"
         return None
+
+    def is_overdue(self, record: Record, now: float) -> bool:
+        """Whether a running canary has taken no step within ``progressDeadlineSeconds``."""
+        deadline = self.config.progress_deadline_seconds
+        return record.runs and deadline is not None and now - record.changed > deadline
 
     def judge_alone(self) -> bool:
         """Roll back, without the store, what fails by the counts of this process. Says whether it did."""

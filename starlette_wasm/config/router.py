@@ -8,7 +8,6 @@ from itertools import combinations, pairwise, product
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -23,21 +22,12 @@ from pydantic import (
 )
 
 from ..exceptions import ConfigError
+from .events import WebhookConfig, http_url
 from .loading import FileModel, read_yaml, show, validate, wrong
 from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
 from .types import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-
-
-def _http_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname:
-            return url
-    except ValueError:  # half an IPv6 address, for instance
-        pass
-    raise wrong("is not an http or https URL", "use for example http://gate.internal/canary")
 
 
 def _source(url: str) -> str:
@@ -74,7 +64,7 @@ class RouteRule(FileModel):
 class CanaryHook(FileModel):
     """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
 
-    url: Annotated[StrictStr, AfterValidator(_http_url)]
+    url: Annotated[StrictStr, AfterValidator(http_url)]
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
 
 
@@ -199,6 +189,7 @@ class EdgeRouterConfig(FileModel):
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     endpoints_prefix: StrictStr = Field(default="", description="Path in front of them, such as /internal.")
     stickiness: Stickiness | None = None
+    events: list[WebhookConfig] = Field(default=[], max_length=20, description="Webhooks that are told what happens.")
 
     @field_validator("endpoints_prefix")
     @classmethod

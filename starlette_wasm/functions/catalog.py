@@ -16,9 +16,10 @@ from ..config.inside import open_inside
 from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate, wrong
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
+from ..config.secrets import Secret
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
 from .openapi import FunctionSchemas
-from .variables import Secret, Text
+from .variables import Text
 
 if TYPE_CHECKING:
     from .signed import RequiredSignatures

@@ -16,6 +16,7 @@ from ..config.policy import SandboxPolicy, is_shipped, load_policies
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
+from ..events.events import check as check_events
 from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
 from ..functions.admission import compile_limits
 from ..functions.cancellation import CancellationToken
@@ -353,6 +354,7 @@ def deploy(
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
     config = load_config(given)
+    check_events(config.events)
     source = str(given) if isinstance(given, str | PathLike) else None
     policies = load_policies(config.policies_dir, source)
     catalog = Catalog(

@@ -17,6 +17,7 @@ from ..engine.plan import Limits, Plan
 from ..invocation.isolated import ask, instantiate
 from ..pipelines.plan import Pipeline
 from ..sync.own_thread import in_own_thread
+from .tell import health_changed
 
 if TYPE_CHECKING:
     from ..binding.target import Target
@@ -222,9 +223,16 @@ class Health:
         for (name, version), healthy in verdicts.items():
             if healthy is not None and self._told.get((name, version)) is not healthy:
                 telemetry.function_healthy(name, version, healthy)
+                if not healthy or self._told.get((name, version)) is False:
+                    event = health_changed(name, version, healthy=healthy, reason=self._reason(name, version))
+                    self._runtime.events.emit(event)
         for name, version in self._told.keys() - verdicts.keys():
             telemetry.function_gone(name, version)
         self._told = verdicts
+
+    def _reason(self, name: str, version: str) -> str:
+        subjects = (each for each in self._subjects.values() if each.key[:2] == (name, version))
+        return next((each.reason for each in subjects if each.healthy is False), "")
 
 
 def _judge(subject: Subject, problem: str | None) -> bool:

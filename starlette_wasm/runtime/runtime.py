@@ -23,6 +23,7 @@ from ..config.settings import RequestSettings, WasmSettings, load_settings, spli
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
+from ..events.events import Events
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
 from ..invocation.invoker import ACCEPTING, Invoker
@@ -41,6 +42,8 @@ from .event_loop import require_asyncio
 from .health import Health
 from .poller import RegistryPoller
 from .reload import Reloader
+from .surroundings import CanarySurroundings
+from .tell import tell_failed_start, tell_left_out
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -79,9 +82,8 @@ class WasmRuntime(Invoker):
         self.poller = RegistryPoller(self)
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
-        self.canaries = Canaries(
-            lambda *given: self.telemetry.canary_weight(*given), lambda *given: self.health.verdicts().get(given)
-        )
+        self.events = Events()
+        self.canaries = Canaries(CanarySurroundings(self))
         self.shadows = Shadows(self)
         self.loads = BackgroundTasks()
         self._closes = 0
@@ -145,6 +147,7 @@ class WasmRuntime(Invoker):
                 closed = isinstance(error, RuntimeClosed)
                 if isinstance(error, Exception) and not closed:
                     self._failed_starts.failed(_START, error)
+                    await tell_failed_start(self, error)
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
                     await self._free(deployment, time.monotonic() + _GRACE)
@@ -160,6 +163,7 @@ class WasmRuntime(Invoker):
             await self.poller.first(self.reloader.config, self.settings)
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
+        self.events.configure(self.deployment.config.events, self.settings.region)  # canaries tell of their start
         await self.canaries.open(self.deployment, self.settings.canary_url)
         self.telemetry.exclusions = Exclusions(split_paths(self.settings.untraced_paths))
         self.adopt(self.deployment)
@@ -189,6 +193,7 @@ class WasmRuntime(Invoker):
         self.loads = BackgroundTasks()
         self.shadows = Shadows(self)
         self.canaries.forget()
+        self.events.forget()
 
     def _deploy(self, stop: CancellationToken) -> Deployment:
         settings = self.settings
@@ -237,6 +242,8 @@ class WasmRuntime(Invoker):
         Calls under way end with the one that they began with, which frees its modules and directories with the
         last of them.
         """
+        self.events.configure(deployment.config.events, self.settings.region)
+        tell_left_out(self.events, deployment.left_out, self._deployment if self._state == "open" else None)
         if self._state == "open":
             self.canaries.attach(deployment)
         self._deployment = deployment
@@ -425,6 +432,7 @@ class WasmRuntime(Invoker):
         deployment.close()
         await self.capabilities.close()
         await self.engine.rest(grace)
+        await self.events.close()
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -210,6 +210,13 @@ CANARY_WEIGHT = Metric(
     "Share of requests that a running canary gets.",
     attributes=(Attribute.NAME, Attribute.VERSION),
 )
+CANARY_OVERDUE = Metric(
+    "starlette_wasm.canary.overdue",
+    "gauge",
+    "1",
+    "Whether a canary has taken no step within progressDeadlineSeconds, 1 or 0.",
+    attributes=(Attribute.NAME, Attribute.VERSION),
+)
 FUNCTION_HEALTHY = Metric(
     "starlette_wasm.function.healthy",
     "gauge",
@@ -258,6 +265,7 @@ METRICS = (
     QUEUE_WAIT,
     POLICY_VIOLATIONS,
     CANARY_WEIGHT,
+    CANARY_OVERDUE,
     FUNCTION_HEALTHY,
     RELOAD_REFUSED,
     *PIPELINES,

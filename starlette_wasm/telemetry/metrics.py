@@ -32,6 +32,8 @@ class Metrics:
         self._of_pipelines = {metric: _counter(meter, metric) for metric in names.PIPELINES}
         metric = names.CANARY_WEIGHT
         self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
+        metric = names.CANARY_OVERDUE
+        self._canary_overdue = meter.create_gauge(metric.name, metric.unit, metric.description)
         metric = names.FUNCTION_HEALTHY
         self._healthy = meter.create_gauge(metric.name, metric.unit, metric.description)
         metric = names.RELOAD_REFUSED
@@ -78,6 +80,9 @@ class Metrics:
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary_weight.set(percent, {Attribute.NAME.value: function, Attribute.VERSION.value: version})
+
+    def canary_overdue(self, function: str, version: str, overdue: bool) -> None:
+        self._canary_overdue.set(int(overdue), {Attribute.NAME.value: function, Attribute.VERSION.value: version})
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.set(int(healthy), {Attribute.NAME.value: function, Attribute.VERSION.value: version})

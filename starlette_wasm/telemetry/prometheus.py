@@ -74,6 +74,10 @@ class Recorder:
             name_of(names.CANARY_WEIGHT), names.CANARY_WEIGHT.description, ["faas_name", "faas_version"],
             multiprocess_mode="mostrecent",
         )  # fmt: skip
+        self._overdue = Gauge(
+            name_of(names.CANARY_OVERDUE), names.CANARY_OVERDUE.description, ["faas_name", "faas_version"],
+            multiprocess_mode="mostrecent",
+        )  # fmt: skip
         self._healthy = Gauge(
             name_of(names.FUNCTION_HEALTHY), names.FUNCTION_HEALTHY.description, ["faas_name", "faas_version"],
             multiprocess_mode="livemin",
@@ -131,6 +135,9 @@ class Recorder:
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary.labels(function, version).set(percent)
+
+    def canary_overdue(self, function: str, version: str, overdue: bool) -> None:
+        self._overdue.labels(function, version).set(int(overdue))
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         self._healthy.labels(function, version).set(int(healthy))

@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 _logger = logging.getLogger("starlette_wasm")
-_ATTRIBUTES = ("function", "version", "request_id", "error.type")
+_ATTRIBUTES = ("function", "version", "request_id", "error.type", "event.name", "event.id")
 _EXPORTERS = "opentelemetry."
 """Modules whose handlers send records away, and show nobody anything here."""
 

@@ -206,6 +206,11 @@ class Telemetry:
         for each in self._figures():
             each.canary_weight(function, version, percent)
 
+    def canary_overdue(self, function: str, version: str, overdue: bool) -> None:
+        """Whether a canary has taken no step for too long."""
+        for each in self._figures():
+            each.canary_overdue(function, version, overdue)
+
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         """The probes of a version of a function have another result than before."""
         if self._versions.label(function, version) != version:

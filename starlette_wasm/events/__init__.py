@@ -1,0 +1,1 @@
+"""What happened that somebody should know of, as log records and to webhooks."""

@@ -1,0 +1,117 @@
+"""What is told of a canary: each stage once, however many workers there are, and whoever moved it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import client, config, eventually, run, settings
+from starlette.applications import Starlette
+from test_controller import SLOW, functions, record, versions
+from webhooks import Receiver, receiving
+
+from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm.canary.manual import ManualControl
+from starlette_wasm.canary.record import Status
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as given:
+        yield given
+
+
+def worker(folder: Path, url: str, receiver: Receiver, **canary: Any) -> WasmRuntime:
+    wasm = config(folder, {"/f": {"functionName": "f"}}, canaries=[SLOW | canary], events=[{"url": receiver.url}])
+    return WasmRuntime(wasm, settings(canary_url=url, reload_interval_ms=0, region="ap"))
+
+
+async def look(*workers: WasmRuntime) -> None:
+    for _ in range(2):
+        for each in workers:
+            await each.canaries._look_at_all(10)
+
+
+def test_each_stage_is_told_once_by_all_workers(tmp_path: Path, url: str, receiver: Receiver) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        async with worker(tmp_path, url, receiver) as first, worker(tmp_path, url, receiver) as second:
+            hands = ManualControl(first.canaries._store, first.canaries.all["f"].config)  # type: ignore[arg-type]
+            for move in (hands.promote, hands.pause, hands.resume, hands.abort, hands.start):
+                await look(first, second)
+                await move()
+            await look(second, first)
+            await hands.promote(full=True)
+            await look(second, first)
+            await eventually(lambda: len(receiver.got) >= 7, within=30)
+
+    run(main())
+    assert receiver.types == [
+        *("canary.started", "canary.stepped", "canary.paused", "canary.resumed", "canary.aborted"),
+        *("canary.started", "canary.promoted"),
+    ]
+    started, stepped = receiver.documents[:2]
+    assert started["source"].startswith("/starlette-wasm/ap/")
+    assert stepped["subject"] == "f"
+    assert stepped["data"]["text"] == "canary of f, v2 over v1: running at 30 %: promoted by hand"
+    assert (stepped["data"]["percent"], stepped["data"]["canary_version"]) == (30, "2")
+    assert len({document["id"] for document in receiver.documents}) == 7
+
+
+def test_a_restart_tells_nothing_again(tmp_path: Path, receiver: Receiver) -> None:
+    functions(tmp_path)
+
+    async def main() -> None:
+        for _ in range(2):
+            async with worker(tmp_path, f"sqlite:///{tmp_path}/canary.db", receiver) as runtime:
+                await look(runtime)
+
+    run(main())
+    assert receiver.types == ["canary.started"]
+
+
+def test_a_roll_back_is_told(tmp_path: Path, receiver: Receiver) -> None:
+    functions(tmp_path, flaky=256)
+
+    async def main() -> None:
+        async with worker(tmp_path, "sqlite://", receiver, steps=[50, 100]) as runtime:
+            async with client(WasmMiddleware(Starlette(), runtime=runtime)) as http:
+                await versions(http, 120)
+            await look(runtime)
+            assert record(runtime).status is Status.ROLLED_BACK
+
+    run(main())
+    assert receiver.types == ["canary.started", "canary.rolled-back"]
+    assert "success rate 0 %" in receiver.documents[1]["data"]["reason"]
+
+
+def test_one_that_is_held_too_long_is_told_and_measured(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions(tmp_path)
+    measured: list[tuple[str, str, bool]] = []
+
+    async def main() -> None:
+        runtime = worker(tmp_path, "sqlite://", receiver, progressDeadlineSeconds=1800.0)
+        async with runtime:
+            monkeypatch.setattr(runtime.telemetry, "canary_overdue", lambda *given: measured.append(given))
+            await look(runtime)
+            store = runtime.canaries._store
+            assert store is not None
+            reading = await store.read("f")
+            late = replace(record(runtime), changed=record(runtime).changed - 1801)
+            assert await store.swap("f", reading.revision, late.dump(), late.epoch)
+            await look(runtime)
+            assert "within progressDeadlineSeconds, 1800 s" in runtime.canaries.notes[0]
+            await runtime.canaries.promote("f")
+            await look(runtime)
+            assert runtime.canaries.notes == []
+
+    run(main())
+    assert receiver.types == ["canary.started", "canary.held", "canary.stepped"]
+    assert receiver.documents[1]["data"]["reason"].startswith("no step was taken at 10 %")
+    assert measured[-2:] == [("f", "2", True), ("f", "2", False)]
