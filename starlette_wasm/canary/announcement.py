@@ -1,4 +1,4 @@
-"""What is told of a canary, once for all workers: each stage of a record, by the worker that marks it as told."""
+"""Announces each stage of a canary once for all workers: the worker does that marks it as announced."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _OVERDUE = "/overdue"
 
 
 async def announce(store: Store, live: CanaryState, reading: Reading, record: Record) -> tuple[Record, Event] | None:
-    """Return the record as it is now and what is to be told, if this worker is the one to tell it.
+    """Return the record as it is now and the event, if this worker is the one to send it.
 
-    At most one worker is: who writes first that the stage is told. Raises CapabilityError.
+    At most one worker is: the first to write that the stage is announced. Raises CapabilityError.
     """
     overdue = live.is_overdue(record, reading.now)
     stage = _stage(record) + (_OVERDUE if overdue else "")
-    if record.told == stage or (record.told == stage + _OVERDUE and not overdue):
+    if record.announced == stage or (record.announced == stage + _OVERDUE and not overdue):
         return None
-    told = replace(record, told=stage)
-    if not await store.swap(live.config.function_name, reading.revision, told.dump(), told.epoch):
+    announced = replace(record, announced=stage)
+    if not await store.swap(live.config.function_name, reading.revision, announced.dump(), announced.epoch):
         return None  # the next look sees what another worker wrote
-    return told, _event(live, record, _kind(record, overdue=overdue))
+    return announced, _event(live, record, _kind(record, overdue=overdue))
 
 
 def _stage(record: Record) -> str:
@@ -40,12 +40,12 @@ def _stage(record: Record) -> str:
 
 
 def _kind(record: Record, *, overdue: bool) -> Kind:
-    """By what was told last."""
+    """Return what happened since the stage that was announced last."""
     if overdue:
         return Kind.CANARY_HELD
     if record.status is not Status.RUNNING:
         return _ENDS[record.status]
-    started, _, before = record.told.partition("/")
+    started, _, before = record.announced.partition("/")
     if started != repr(record.started):
         return Kind.CANARY_STARTED
     return Kind.CANARY_RESUMED if before.startswith(Status.PAUSED) else Kind.CANARY_STEPPED

@@ -20,7 +20,7 @@ logger = logging.getLogger("starlette_wasm")
 
 _ASKED = "the gates are being asked"
 _SEEN_SECONDS = 1.0
-"""How often, at most, a record is written only to say that somebody looks."""
+"""How often, at most, a record is written only for the time of the last look."""
 
 
 class Coordinator:

@@ -158,7 +158,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "digest": _digest,
     "replaced": lambda value: _list(value, _digest),
     "seen": _seconds,
-    "told": lambda value: value and _text(value),
+    "announced": lambda value: value and _text(value),
     "bakes": _flag,
 }
-_OPTIONAL = {"digest", "replaced", "seen", "bakes", "told"}
+_OPTIONAL = {"digest", "replaced", "seen", "bakes", "announced"}

@@ -42,8 +42,8 @@ class Record:
     """Digests of modules that others took the place of, under the same version."""
     seen: float = 0.0
     """When the worker that decides last looked; 0 if none has."""
-    told: str = ""
-    """The stage that was told as an event last."""
+    announced: str = ""
+    """The stage of which there was an event last."""
     bakes: bool = False
     """It is promoted, and goes back to stable if it does clearly worse within ``bakeSeconds``."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Surroundings(Protocol):
-    """What canaries ask, and whom they tell what becomes of them."""
+    """What canaries ask of the runtime that they are in, and where they report to."""
 
     def healthy(self, function: str, version: str) -> bool | None:
         """Say whether a version passes its probes; None as long as nobody knows."""

@@ -36,7 +36,7 @@ class CanaryState:
     seen_at: float = -math.inf
     """When the store was last read, on time.monotonic()."""
     overdue: bool | None = None
-    """What was last said of the progress deadline."""
+    """The last value of the metric of the progress deadline."""
     away: str | None = None
     """Why the store could not be used at the last look."""
     alone: Record | None = None
@@ -110,7 +110,7 @@ class CanaryState:
             tally.slow_after = self._slow_after
 
     def unseen_seconds(self, record: Record, now: float) -> float:
-        """For how long nobody looked at a record, as far as this process can tell.
+        """Return for how long nobody looked at a record, as far as this process knows.
 
         What this process has run since its last look is not part of that, so neither a store that was away counts,
         nor a clock that was set.

@@ -42,7 +42,7 @@ def canary(
 ) -> None:
     """Show canaries, or move one by hand.
 
-    promoted lists what was promoted, and what the wasm.yaml is to say of it; with --write that is written: the rules
+    promoted lists what was promoted, and what that changes in the wasm.yaml; with --write it is changed: the rules
     name the promoted version, the canary is taken out, and everything else stays as it is, comments too.
 
     What is done goes through the store of canary_url (STARLETTE_WASM_CANARY_URL), as the app's own workers do it: they

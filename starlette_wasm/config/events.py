@@ -1,4 +1,4 @@
-"""``events:`` of ``wasm.yaml``: who is told of what happens."""
+"""``events:`` of ``wasm.yaml``: the webhooks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def _url_of(url: str | Secret, key: str) -> str:
     """Return a URL that may be a secret. Raises ConfigError."""
     found = _revealed(url, key).strip()
     if urlsplit(found).scheme not in ("http", "https"):
-        raise ConfigError("is not an http or https URL", key=key, hint="store for example https://hooks.example/services/T000")
+        raise ConfigError(
+            "is not an http or https URL", key=key, hint="store for example https://hooks.example/services/T000"
+        )
     return found
 
 

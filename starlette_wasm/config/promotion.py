@@ -28,7 +28,7 @@ class Promotion:
 def write_back(edit: YamlEdit, promotion: Promotion) -> list[str]:
     """Make the edits, and return what they are, one line each.
 
-    Of rules that serve both versions in a place the canary's keeps the weight of both. A rule of the stable version
+    If rules serve both versions in a place, the canary's keeps the weight of both. A rule of the stable version
     that serves where the canary does not, goes on. Raises ConfigError for what cannot be written without a hand.
     """
     config = validate(EdgeRouterConfig, parse_yaml(edit.text, "a config", edit.file), edit.file)

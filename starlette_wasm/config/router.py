@@ -189,7 +189,7 @@ class EdgeRouterConfig(FileModel):
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     endpoints_prefix: StrictStr = Field(default="", description="Path in front of them, such as /internal.")
     stickiness: Stickiness | None = None
-    events: list[WebhookConfig] = Field(default=[], max_length=20, description="Webhooks that are told what happens.")
+    events: list[WebhookConfig] = Field(default=[], max_length=20, description="Webhooks for what happens.")
 
     @field_validator("endpoints_prefix")
     @classmethod

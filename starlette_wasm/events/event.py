@@ -1,4 +1,4 @@
-"""``Event``: something that happened, and how it is told."""
+"""``Event``: something that happened, and its forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Events``: what one runtime tells, as log records and to the webhooks of its config."""
+"""``Events``: sends what happens in one runtime to the log and to the webhooks of its config."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Events:
         self._gone: set[asyncio.Task[None]] = set()
 
     def configure(self, configs: Sequence[WebhookConfig], region: str) -> None:
-        """Tell these from now on; what is the same as before goes on."""
+        """Send to these from now on; what is the same as before goes on."""
         source = f"/starlette-wasm/{region or '-'}/{platform.node()}"
         before, self._webhooks = self._webhooks, []
         for number, config in enumerate(configs):
@@ -51,9 +51,9 @@ class Events:
             task.add_done_callback(self._gone.discard)
 
     def emit(self, event: Event) -> None:
-        """Tell of an event. Raises nothing, and waits for nothing."""
-        told = {"event.name": event.kind.value, "event.id": event.id, "function": event.function}
-        logger.info("%s: %s", event.kind.value, event.text, extra={**told, "pid": os.getpid()})
+        """Send an event. Raises nothing, and waits for nothing."""
+        attributes = {"event.name": event.kind.value, "event.id": event.id, "function": event.function}
+        logger.info("%s: %s", event.kind.value, event.text, extra={**attributes, "pid": os.getpid()})
         for webhook in self._webhooks:
             if webhook.config.wants(event.kind):
                 webhook.put(event)

@@ -19,7 +19,7 @@ _MOST_THREADS = 3
 
 
 class PostFailed(Exception):
-    """The endpoint did not take it. ``again``: it may the next time, after ``pause`` seconds if it says so."""
+    """The endpoint did not take it. ``again``: it may the next time, after ``pause`` seconds if that is known."""
 
     def __init__(self, problem: str, *, again: bool = True, pause: float | None = None) -> None:
         super().__init__(problem)
@@ -33,7 +33,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Poster:
-    """Of one endpoint. The proxies of the environment are used."""
+    """Sends to one endpoint. The proxies of the environment are used."""
 
     def __init__(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
         self._url = url

@@ -24,7 +24,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
 class Webhook:
-    """Of one entry of ``events:``. An event that finds no place is dropped; functions take turns."""
+    """Sends for one entry of ``events:``. An event that finds no place is dropped; functions take turns."""
 
     def __init__(self, key: str, config: WebhookConfig, source: str) -> None:
         """Raises ConfigError for a secret that cannot be had. ``key`` names the entry."""

@@ -17,7 +17,7 @@ from ..engine.plan import Limits, Plan
 from ..invocation.isolated import ask, instantiate
 from ..pipelines.plan import Pipeline
 from ..sync.own_thread import in_own_thread
-from .tell import health_changed
+from .announcements import health_changed
 
 if TYPE_CHECKING:
     from ..binding.target import Target

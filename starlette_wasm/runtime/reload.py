@@ -16,8 +16,8 @@ from ..config.router import Config
 from ..config.snapshot import Files, State
 from ..exceptions import RuntimeClosed, WasmError
 from ..sync.own_thread import in_own_thread
+from .announcements import reload_refused
 from .reminder import Reminder
-from .tell import reload_refused
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -64,7 +64,7 @@ class Reloader:
 
     def __init__(self, runtime: WasmRuntime, config: Config) -> None:
         self._runtime = runtime
-        self.config = config
+        self._config = config
         self._files = Files(config)
         self._tried: State = frozenset()
         self._asked: asyncio.Event
@@ -82,7 +82,7 @@ class Reloader:
         """What ``load`` makes of the config, at start, in a thread."""
         self._asked, self._turn = asyncio.Event(), asyncio.Lock()  # of the event loop that starts the runtime
         self._tried = self._files.look()
-        return load(self.config)
+        return load(self._config)
 
     async def reload(self, config: Config | None = None) -> None:
         """As WasmRuntime.reload()."""
@@ -122,7 +122,7 @@ class Reloader:
         runtime = self._runtime
         before = runtime.deployment
         files = self._files if config is None else Files(config)
-        wanted = self.config if config is None else config
+        wanted = self._config if config is None else config
         # Before the load: what changes meanwhile is a change to the one who looks next.
         tried = await in_own_thread(files.look)
         if config is None:
@@ -132,7 +132,7 @@ class Reloader:
         self._check_open(before)
         await runtime.capabilities.open()
         self._check_open(before)
-        self.config, self._files, self._tried = wanted, files, tried
+        self._config, self._files, self._tried = wanted, files, tried
         runtime.adopt(deployment)
         return deployment
 

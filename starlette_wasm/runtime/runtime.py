@@ -36,6 +36,7 @@ from ..sync.cancel_scope import CancelScopes, OnDisconnect, Why
 from ..sync.fair_lock import FairLock
 from ..telemetry import Exclusions, RequestTelemetry, show_logs
 from ..traffic.router import Router
+from .announcements import announce_failed_start, announce_left_out
 from .background_tasks import BackgroundTasks
 from .deployment import Deployment, deploy
 from .event_loop import require_asyncio
@@ -43,7 +44,6 @@ from .health import Health
 from .poller import RegistryPoller
 from .reload import Reloader
 from .surroundings import CanarySurroundings
-from .tell import tell_failed_start, tell_left_out
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -147,7 +147,7 @@ class WasmRuntime(Invoker):
                 closed = isinstance(error, RuntimeClosed)
                 if isinstance(error, Exception) and not closed:
                     self._failed_starts.failed(_START, error)
-                    await tell_failed_start(self, error)
+                    await announce_failed_start(self, error)
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
                     await self._free(deployment, time.monotonic() + _GRACE)
@@ -163,7 +163,7 @@ class WasmRuntime(Invoker):
             await self.poller.first(self.reloader.config, self.settings)
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
-        self.events.configure(self.deployment.config.events, self.settings.region)  # canaries tell of their start
+        self.events.configure(self.deployment.config.events, self.settings.region)  # canaries announce their start
         await self.canaries.open(self.deployment, self.settings.canary_url)
         self.telemetry.exclusions = Exclusions(split_paths(self.settings.untraced_paths))
         self.adopt(self.deployment)
@@ -243,7 +243,7 @@ class WasmRuntime(Invoker):
         last of them.
         """
         self.events.configure(deployment.config.events, self.settings.region)
-        tell_left_out(self.events, deployment.left_out, self._deployment if self._state == "open" else None)
+        announce_left_out(self.events, deployment.left_out, self._deployment if self._state == "open" else None)
         if self._state == "open":
             self.canaries.attach(deployment)
         self._deployment = deployment

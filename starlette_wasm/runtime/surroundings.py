@@ -1,4 +1,4 @@
-"""What canaries ask of the runtime that they are in, and what they tell it."""
+"""What canaries ask of the runtime that they are in, and report to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events that a runtime tells, beside those of its canaries."""
+"""The events of a runtime, besides those of its canaries."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def reload_refused(error: Exception) -> Iterator[Event]:
     yield Event(Kind.RELOAD_REFUSED, f"reload refused, what was served is served on: {reason}", data={"reason": reason})
 
 
-def tell_left_out(
+def announce_left_out(
     events: Events, left_out: Mapping[tuple[str, str], FunctionUnavailable], before: Deployment | None
 ) -> None:
-    """Tell which functions are left out for want of a signature, and were not before."""
+    """Announce which functions are left out for want of a signature, and were not before."""
     known = {str(error) for error in before.left_out.values()} if before is not None else set()
     for error in left_out.values():
         if isinstance(error.reason, UnsignedModule) and str(error) not in known:
             events.emit(_signature_refused(error.reason))
 
 
-async def tell_failed_start(runtime: WasmRuntime, error: Exception) -> None:
-    """Tell of a signature that keeps the runtime from starting; within a second, as the process may end."""
+async def announce_failed_start(runtime: WasmRuntime, error: Exception) -> None:
+    """Announce a signature that keeps the runtime from starting; within a second, as the process may end."""
     if not isinstance(error, UnsignedModule):
         return
     try:
