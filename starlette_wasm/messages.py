@@ -104,6 +104,8 @@ class EdgeRequest:
     multi_value_query: dict[str, list[str]] = field(default_factory=dict)
     context: EdgeContext | None = None
     raw_path: str = ""
+    mount: str = ""
+    """The template of what the app is mounted at, such as ``/tenants/{tenant}``; also only for ``cgi``."""
 
     @property
     def content(self) -> bytes:

@@ -7,7 +7,7 @@ the app wants it otherwise, adopt() prepares the scope, and fitted() renames the
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
@@ -22,23 +22,42 @@ _NO_STATE: dict[str, Any] = {}
 
 def adopt(scope: Scope, request_settings: RequestSettings) -> None:
     """Give the request the id that middleware outside chose, or that its own header has."""
-    library = sys.modules.get("asgi_correlation_id.context")
-    outside = library.correlation_id.get() if library is not None else None
     name = request_settings.request_id_header
+    outside = _outside(scope, name)
     stated = (scope.get("state") or _NO_STATE).get("request_id")
     if outside is None and stated is None and name == REQUEST_ID_HEADER:
         return
     _rewrite(scope, name, outside, stated)
 
 
-def _rewrite(scope: Scope, name: bytes, outside: object, stated: object) -> None:
+class _Outside(NamedTuple):
+    """What a library's middleware outside chose."""
+
+    id: str
+    header: bytes
+    """The header that the library appends to the answer."""
+
+
+def _outside(scope: Scope, name: bytes) -> _Outside | None:
+    library = sys.modules.get("asgi_correlation_id.context")
+    if library is not None and (chosen := library.correlation_id.get()) is not None:
+        return _Outside(chosen, _header_of_library(scope))
+    library = sys.modules.get("starlette_context")
+    if library is None or not library.context.exists():
+        return None
+    ids = {str(key).lower().encode("latin-1", "replace"): value for key, value in library.context.data.items()}
+    header = name if name in ids else REQUEST_ID_HEADER
+    return _Outside(str(ids[header]), header) if ids.get(header) else None
+
+
+def _rewrite(scope: Scope, name: bytes, outside: _Outside | None, stated: object) -> None:
     sent_as = name
-    if outside and name == _header_of_library(scope):
+    if outside is not None and outside.id and name == outside.header:
         sent_as = b""  # the library appends its own
     if sent_as != REQUEST_ID_HEADER:
         scope[_SENT_AS] = sent_as
     given = [value.decode("latin-1") for each, value in scope["headers"] if each == (name or REQUEST_ID_HEADER)]
-    known = [str(each) for each in (outside, stated, *given[:1]) if each]
+    known = [str(each) for each in (outside and outside.id, stated, *given[:1]) if each]
     chosen = next(filter(is_request_id, known), None) or new_request_id()
     if given != [chosen] or name not in (b"", REQUEST_ID_HEADER):
         others = [header for header in scope["headers"] if header[0] != REQUEST_ID_HEADER]

@@ -24,6 +24,7 @@ from ..sync.timeout import within
 from ..telemetry import RequestTelemetry
 from .coalesce import send_in_one_write
 from .request_ids import fitted
+from .templates import rule_template
 
 if TYPE_CHECKING:
     from ..pipelines.plan import Pipeline
@@ -216,7 +217,10 @@ async def request_of(
     cheap to read.
     """
     read = partial(EdgeRequest.from_scope, scope, body, path=path, params=params)
-    return await off_loop(target.tenant, read) if waits and is_large_scope(scope, body) else read()
+    request = await off_loop(target.tenant, read) if waits and is_large_scope(scope, body) else read()
+    if scope.get("root_path") and (type(target) is not Target or target.protocol.name == "cgi"):
+        request.mount = rule_template(scope, "")
+    return request
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:

@@ -77,9 +77,27 @@ def _told(path: str) -> ToldRoute:
 
 
 def tell_route(scope: Scope, path: str) -> None:
-    """Leave the template in the scope, unless a framework has done so."""
-    if path and "route" not in scope:
+    """Leave the template in the scope, unless a framework has done so, and name the transaction of Sentry by it."""
+    if not path:
+        return
+    if "route" not in scope:
         scope["route"] = _told(path)
+    if hasattr(sentry := sys.modules.get("sentry_sdk"), "get_client"):  # not of Sentry before 2
+        _name_transaction(sentry, scope, path)
+
+
+def _name_transaction(sentry: Any, scope: Scope, path: str) -> None:
+    """Sentry knows the mounts neither of Starlette's routes nor of ours, and names a transaction by the last part."""
+    client = sentry.get_client()
+    if not client.is_active() or ("endpoint" in scope and _by_endpoint(client)):
+        return
+    sentry.get_current_scope().set_transaction_name(path, source="route")
+
+
+def _by_endpoint(client: Any) -> bool:
+    """Whether the user wants the names of endpoints."""
+    integrations = (client.get_integration(name) for name in ("starlette", "fastapi"))
+    return any(getattr(each, "transaction_style", "") == "endpoint" for each in integrations)
 
 
 class Place(NamedTuple):

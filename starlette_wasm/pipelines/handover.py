@@ -42,4 +42,5 @@ def hand_over(client: EdgeRequest, request_id: str, response: EdgeResponse) -> E
         multi_value_headers=repeated,
         multi_value_query=client.multi_value_query,
         raw_path=client.raw_path,
+        mount=client.mount,
     )

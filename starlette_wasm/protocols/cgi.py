@@ -96,7 +96,7 @@ class CgiProtocol:
             ("REMOTE_HOST", address),
             ("AUTH_TYPE", ""),
             ("REMOTE_USER", ""),
-            ("X_MATCHED_ROUTE", route),
+            ("X_MATCHED_ROUTE", request.mount + route),
             ("X_FULL_URL", url),
             ("X_RAW_PATH_INFO", _raw_path_info(request.raw_path, path_info)),
         ]

@@ -13,13 +13,15 @@ import trio
 from apps import JSON, add_constant, add_function, config, settings
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, UploadFile
 from openapi_spec_validator import validate
+from sentry_sdk.integrations.fastapi import FastApiIntegration
+from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.transport import Transport
 from slowapi import Limiter
 from slowapi.middleware import SlowAPIASGIMiddleware, SlowAPIMiddleware
 from slowapi.util import get_remote_address
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
@@ -129,6 +131,51 @@ def test_sentry_groups_failures_and_names_routes(wasm: JSON, sentry: Envelopes) 
         ["InvalidFunctionResponse", "FunctionExited"],
         ["/garbage", "/exit"],
     )
+
+
+@pytest.mark.parametrize("style", ["url", "endpoint"])
+def test_sentry_names_transactions_by_the_whole_template(wasm: JSON, sentry: Envelopes, style: str) -> None:
+    integrations = [StarletteIntegration(transaction_style=style), FastApiIntegration(transaction_style=style)]  # type: ignore[arg-type]
+    sentry_sdk.init(dsn="http://key@localhost/1", transport=sentry, traces_sample_rate=1.0, integrations=integrations)
+
+    def inside() -> list[BaseRoute]:
+        return [
+            WasmRoute("/route/{x}", function="echo"),
+            WasmRoute("/exit", function="exit3"),
+            Route("/endpoint/{x}", wasm_endpoint("echo")),
+        ]
+
+    api = FastAPI()
+    api.add_api_route("/api/{x}", wasm_endpoint("echo"))
+    own = Starlette(middleware=[Middleware(WasmMiddleware, config=wasm, settings=settings())])
+    app = Starlette(
+        routes=[
+            Mount("/t/{tenant}", routes=inside()),
+            Mount("/s/{tenant}", app=Starlette(routes=inside())),
+            Mount("/f/{tenant}", app=api),
+            Mount("/own/{tenant}", app=own),
+            Mount("/rules/{tenant}", routes=[WasmRules()]),
+        ],
+        middleware=[Middleware(WasmMiddleware, config=wasm, settings=settings())],
+    )
+    paths = ("/t/1/route/2", "/t/1/exit", "/t/1/endpoint/2", "/s/1/route/2", "/s/1/endpoint/2", "/f/1/api/2")
+    rules = ("/own/1/rule/2", "/rules/1/rule/2")
+    with TestClient(app) as http:
+        for path in (*paths, *rules):
+            http.get(path)
+    sentry_sdk.flush()
+    named = [each["transaction"] for kind, each in sentry.items if kind == "transaction"]
+    templates = [
+        *("/t/{tenant}/route/{x}", "/t/{tenant}/exit", "/t/{tenant}/endpoint/{x}"),
+        *("/s/{tenant}/route/{x}", "/s/{tenant}/endpoint/{x}", "/f/{tenant}/api/{x}"),
+        *("/own/{tenant}/rule/{name}", "/rules/{tenant}/rule/{name}"),
+    ]
+    if style == "url":
+        assert named == templates
+        assert [each["transaction"] for kind, each in sentry.items if kind == "event"] == ["/t/{tenant}/exit"]
+    else:
+        assert not any(character.isdigit() for name in named for character in name.removeprefix("exit3"))
+        assert not set(named[: len(paths)]) & set(templates)
 
 
 def test_a_failure_is_logged_with_its_error(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:

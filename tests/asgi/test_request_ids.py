@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette_context import plugins
+from starlette_context.middleware import RawContextMiddleware
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRules, wasm_endpoint, wasm_route
 
@@ -104,6 +106,23 @@ def test_correlation_ids_are_sent_once(wasm: JSON, path: str, behind: bool) -> N
     assert ids(app, path, **{"x-request-id": ID})[0] == [ID]
 
 
+@pytest.mark.parametrize("name", ["x-request-id", "x-correlation-id"])
+@pytest.mark.parametrize("path", PATHS)
+def test_ids_of_starlette_context_are_sent_once(wasm: JSON, path: str, name: str) -> None:
+    app = client(wasm, request_id_header=name)
+    context = (plugins.RequestIdPlugin(), plugins.CorrelationIdPlugin())
+    app.add_middleware(RawContextMiddleware, plugins=context)
+    (sent,), told = ids(app, path, name)
+    assert sent == told
+    assert ids(app, path, name, **{name: ID}) == ([ID], ID)
+
+
+def test_a_context_without_ids_changes_nothing(wasm: JSON) -> None:
+    app = client(wasm)
+    app.add_middleware(RawContextMiddleware, plugins=(plugins.UserAgentPlugin(),))
+    assert ids(app, "/rule", **{"x-request-id": ID}) == ([ID], ID)
+
+
 def test_a_correlation_header_may_have_another_name(wasm: JSON) -> None:
     app = client(wasm)
     app.add_middleware(CorrelationIdMiddleware, header_name="x-trace")
@@ -156,5 +175,5 @@ def test_a_405_carries_the_id(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "content-length", "x:y", "ü"])
 def test_a_wrong_name_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=r"give (one|another)"):
+    with pytest.raises(ValidationError, match=r"use for example|give another"):
         settings(request_id_header=name)

@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from apps import JSON, add_constant, app, client, config, run, settings
+from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
-from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime, wasm_endpoint
+from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRules, WasmRuntime, wasm_endpoint
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RULES: dict[str, str | JSON] = {
@@ -283,6 +285,35 @@ def test_a_cgi_module_runs_unchanged(http: TestClient) -> None:
         "X_RAW_PATH_INFO": "/a%20b",
         "EDGE_FUNCTION": "cgi_env",
     }.items() <= seen["env"].items()
+
+
+def test_the_matched_route_has_the_template_of_the_mounts(wasm: JSON) -> None:
+    def inside() -> list[BaseRoute]:
+        return [WasmRoute("/route/{x}", function="cgi_env"), Route("/end/{x}", wasm_endpoint("cgi_env")), WasmRules()]
+
+    fastapi = FastAPI()
+    router = APIRouter(prefix="/{version}")
+    router.add_api_route("/api/{x}", wasm_endpoint("cgi_env"))
+    fastapi.include_router(router, prefix="/v")
+    own = Starlette(middleware=[Middleware(WasmMiddleware, config=wasm, settings=settings())])
+    routes = [
+        Mount("/t/{tenant}", routes=[Mount("/shops/{shop:int}", routes=inside()), *inside()]),
+        Mount("/f/{tenant}", app=fastapi),
+        Mount("/own/{tenant}", app=own),
+    ]
+    app = Starlette(routes=routes, middleware=[Middleware(WasmMiddleware, config=wasm, settings=settings())])
+    with TestClient(app) as http:
+        for path, template in (
+            ("/t/1/route/2", "/t/{tenant}/route/{x}"),
+            ("/t/1/end/2", "/t/{tenant}/end/{x}"),
+            ("/t/1/shops/3/route/2", "/t/{tenant}/shops/{shop}/route/{x}"),
+            ("/t/1/cgi/2/3", "/t/{tenant}/cgi/{id}/{rest:path}"),
+            ("/f/1/v/2/api/3", "/f/{tenant}/v/{version}/api/{x}"),
+            ("/own/1/cgi/2/3", "/own/{tenant}/cgi/{id}/{rest:path}"),
+        ):
+            seen = http.get(path).json()["env"]
+            assert seen["X_MATCHED_ROUTE"] == template, path
+            assert seen["SCRIPT_NAME"] + seen["PATH_INFO"] == path
 
 
 def test_a_cgi_redirect_becomes_a_302(http: TestClient) -> None:

@@ -22,14 +22,15 @@ CLIENT = EdgeRequest(
     url="http://shop.example/p/7?a=1",
     multi_value_headers={"cookie": ["id=1", "id=2"]},
     multi_value_query={"a": ["0", "1"]},
-    raw_path="/p/7",
+    raw_path="/t/1/p/7",
+    mount="/t/{id}",
 )
 
 
 def test_body_and_headers_come_from_the_response_all_else_from_the_client() -> None:
     made = hand_over(CLIENT, "r-1", EdgeResponse(201, {"content-type": "image/png", "x-a": "1"}, "AA==", True))
     assert (made.body, made.is_base64_encoded) == ("AA==", True)
-    for name in ("path", "method", "query", "params", "url", "multi_value_query", "raw_path"):
+    for name in ("path", "method", "query", "params", "url", "multi_value_query", "raw_path", "mount"):
         assert getattr(made, name) == getattr(CLIENT, name)
     assert made.headers == {
         "x-request-id": "r-1",
