@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from ..exceptions import WasmError
 from . import (
+    build,
     call,
     canary,
     check,
@@ -21,6 +22,7 @@ from . import (
     gc,
     inspect,
     lock,
+    new,
     nodes,
     output,
     pull,
@@ -32,6 +34,7 @@ from . import (
 )
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Make": {"new": new.new, "build": build.build},
     "Try": {"call": call.call},
     "Look": {
         "check": check.check,
@@ -85,7 +88,7 @@ def _root(show_version: _Version = False) -> None:
     """
 
 
-def build(*, rich: bool) -> typer.Typer:
+def make_app(*, rich: bool) -> typer.Typer:
     """Return the app of all commands; ``rich``: with panels and colour in its help and its messages."""
     app = typer.Typer(
         cls=_Commands,
@@ -103,7 +106,7 @@ def build(*, rich: bool) -> typer.Typer:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command. Return the exit code: 0 only on success, 2 for options that are not understood."""
-    command = get_command(build(rich=output.console().is_terminal))
+    command = get_command(make_app(rich=output.console().is_terminal))
     try:
         command(args=None if argv is None else list(argv), prog_name="starlette-wasm")
     except SystemExit as ended:

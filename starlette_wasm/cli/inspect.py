@@ -78,9 +78,13 @@ def _fields(
         return [*fields, ("would not load", loaded.error)]
     return [
         *fields,
-        ("loads", f"in {loaded.load_s * 1000:.1f} ms from the AOT cache, compiled in {loaded.compile_s * 1000:.0f} ms"),
+        ("loads", f"in {loaded.load_s * 1000:.1f} ms{_compiled(loaded)}"),
         ("fast path", "yes" if loaded.slow is None else f"no: {loaded.slow}"),
     ]
+
+
+def _compiled(loaded: LoadFacts) -> str:
+    return "" if loaded.compile_s is None else f", compiled in {loaded.compile_s * 1000:.0f} ms"
 
 
 def _listed(names: list[str]) -> str:
@@ -109,7 +113,7 @@ def _json(file: Path, facts: ModuleFacts, loaded: LoadFacts, protocol: tuple[str
         "protocolBecause": protocol[1],
         "grants": grants_of(facts),
         "error": loaded.error,
-        "compileMs": loaded.compile_s * 1000,
+        "compileMs": None if loaded.compile_s is None else loaded.compile_s * 1000,
         "loadMs": loaded.load_s * 1000,
         "fastPath": loaded.error is None and loaded.slow is None,
         "slowBecause": loaded.slow,

@@ -22,43 +22,39 @@ class LoadFacts:
     """``error`` is why it does not load, and the rest then says nothing. Times are in seconds."""
 
     error: str | None = None
-    compile_s: float = 0.0
+    compile_s: float | None = None
+    """None if it was in the AOT cache already."""
     load_s: float = 0.0
-    """From the AOT cache, as a start has it."""
+    """As a start has it: from the AOT cache, if there is one."""
     pages: int = 0
     slow: str | None = None
     """Why it does not take the fast path; None if it does."""
 
 
 def load_facts(file: Path, manifest: FunctionManifest | None = None) -> LoadFacts:
-    """Load a module twice: compiled, and from the AOT cache, where it is afterwards if there is one."""
+    """Load a module as a start would, and once more from the AOT cache, where it is afterwards if there is one."""
     manifest = manifest or FunctionManifest()
     settings = load_settings()
     engine = Engine.shared(EngineConfig())
     source = FunctionSource(file.stem, "1", file, manifest)
     cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
     try:
-        compile_s, function = _timed(engine, source, None)
+        first, function = _timed(engine, source, cache)
         slow, pages = _slow(function, manifest), function.module.min_pages
         function.module.close()
-        load_s = _cached(engine, source, cache) if cache is not None else compile_s
+        compile_s = None if function.cached else first
+        if cache is not None and compile_s is not None:
+            first, function = _timed(engine, source, cache)
+            function.module.close()
     except ModuleLoadError as error:
         return LoadFacts(error=str(error))
-    return LoadFacts(None, compile_s, load_s, pages, slow)
+    return LoadFacts(None, compile_s, first, pages, slow)
 
 
 def _timed(engine: Engine, source: FunctionSource, cache: AotCache | None) -> tuple[float, LoadedFunction]:
     begin = time.perf_counter()
     function = load(engine, source, cache)
     return time.perf_counter() - begin, function
-
-
-def _cached(engine: Engine, source: FunctionSource, cache: AotCache) -> float:
-    """Return how long it takes to load code from the cache, where it is put first."""
-    _timed(engine, source, cache)[1].module.close()
-    seconds, function = _timed(engine, source, cache)
-    function.module.close()
-    return seconds
 
 
 def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:

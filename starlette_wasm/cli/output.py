@@ -120,6 +120,17 @@ class _Loaded(logging.Handler):
 
 
 @contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on a terminal that something is going on, for as long as the block takes."""
+    out = error_console()
+    if not out.is_terminal:
+        yield
+        return
+    with out.status(title):
+        yield
+
+
+@contextmanager
 def loading(title: str = "compiling") -> Iterator[None]:
     """Show on a terminal how far the loading of functions is, for as long as the block takes."""
     out = error_console()

@@ -18,6 +18,7 @@ from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
 from ..config.secrets import Secret
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
+from .build_spec import BuildSpec
 from .openapi import FunctionSchemas
 from .variables import Text
 
@@ -86,6 +87,9 @@ class FunctionManifest(FileModel):
     )
     openapi: FunctionSchemas | None = Field(
         default=None, description="Schemas of request and answers, for the document of FastAPI."
+    )
+    build: BuildSpec | None = Field(
+        default=None, description="How it is made from its sources; starlette-wasm build and dev read it."
     )
 
 

@@ -1,0 +1,63 @@
+"""``build``: functions from their sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config.router import load_config
+from ..exceptions import ConfigError
+from . import output
+from .build_runner import Built, buildables
+from .build_runner import build as build_one
+from .options import DEFAULT_CONFIG, ConfigOption, Json
+
+Function = Annotated[
+    str | None,
+    typer.Argument(help="NAME for its highest version, or NAME@VERSION; by default all.", metavar="FUNCTION"),
+]
+Check = Annotated[bool, typer.Option("--check", help="Build twice, and fail if the bytes differ.")]
+
+
+def build(
+    function: Function = None, check: Check = False, config: ConfigOption = DEFAULT_CONFIG, json: Json = False
+) -> None:
+    """Build functions from their sources, with the command in their function.yaml.
+
+    The toolchain is looked for, and its version is checked; if it is missing, the one line that installs it is printed,
+    and nothing is installed. The module takes its place only if it loads, so that an app that runs takes the new one
+    whole or keeps the old one.
+
+    Example: starlette-wasm build hello --check
+    """
+    found = buildables(_directory(config), function)
+    if not found:
+        raise ConfigError("no function has a build in its function.yaml", hint="begin with starlette-wasm new NAME")
+    rows = []
+    for each in found:
+        with output.working(f"building {each}"):
+            built = build_one(each, check=check)
+        rows.append(row(built))
+    output.show_rows(rows, json=json)
+
+
+def row(built: Built) -> dict[str, Any]:
+    """Return what came of a build, as a row."""
+    memory = max((least for least, _ in built.facts.memories), default=0)
+    return {
+        "function": built.buildable.name,
+        "version": built.buildable.version,
+        "bytes": built.facts.size,
+        "sha256": built.digest[:12],
+        "imports": ", ".join(sorted({module for module, _, _ in built.facts.imports})) or "none",
+        "memory": f"{memory * 64} KiB",
+        "load": f"{built.loaded.load_s * 1000:.1f} ms",
+        "fast path": "yes" if built.loaded.slow is None else f"no: {built.loaded.slow}",
+        "took": f"{built.seconds:.1f} s",
+    }
+
+
+def _directory(config: Path) -> Path:
+    return load_config(config).functions_dir

@@ -1,0 +1,209 @@
+"""``starlette-wasm new`` and ``build``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from apps import GUESTS
+from toolchains import BUILT
+
+from starlette_wasm.cli import toolchains
+from starlette_wasm.cli.languages import LANGUAGES, Lang
+from starlette_wasm.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GOCACHE", str(BUILT / "go"))
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def has(lang: Lang) -> bool:
+    return toolchains.find(toolchains.of_language(lang.value)).problem is None
+
+
+def test_an_app_is_made_tested_and_answers(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["new", "shop", "--app", "--lang", "c"]) == 0
+    assert "next: cd shop, then starlette-wasm dev, then python -m pytest" in capfd.readouterr().out
+    monkeypatch.chdir(project / "shop")
+    assert main(["build", "--check", "--json"]) == 0
+    [built] = json.loads(capfd.readouterr().out)
+    assert (built["function"], built["fast path"], built["imports"]) == ("hello", "yes", "wasi_snapshot_preview1")
+    assert main(["check"]) == 0
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    code = "from app import app; from starlette.testclient import TestClient as C\n" \
+           "with C(app) as c: print(c.get('/hello?name=Bo').text, c.get('/').text)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.splitlines()[0] == "Hello, Bo!"
+
+
+@pytest.mark.parametrize("lang", [lang for lang in (Lang.ZIG, Lang.RUST, Lang.GO) if has(lang)])
+def test_a_function_of_each_language_answers(lang: Lang, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "greet-er", "--lang", lang.value, "--path", "/hi"]) == 0
+    assert main(["build", "greet-er"]) == 0
+    capfd.readouterr()
+    assert main(["call", "greet-er", "--path", "/hi?name=Zoe"]) == 0
+    assert capfd.readouterr().out == "Hello, Zoe!\n"
+    [rule] = yaml.safe_load(Path("wasm.yaml").read_text())["rules"]
+    assert rule == {"pathPattern": "/hi", "functionName": "greet-er", "policy": "edge-none"}
+
+
+@pytest.mark.parametrize("lang", list(Lang))
+def test_each_language_has_its_files(lang: Lang, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "f", "--lang", lang.value, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert all(Path(file).exists() for file in made["files"])
+    sources = Path("functions/f/v1/src")
+    assert not [file for file in sources.rglob("*") if file.is_file() and "__" in file.read_text()[:200]]
+    assert yaml.safe_load(Path("functions/f/v1/function.yaml").read_text())["build"]["watch"] == ["src"]
+    assert LANGUAGES[lang].sdk.keys() <= {str(file.relative_to("functions/f/v1")) for file in sources.iterdir()}
+
+
+def test_a_module_is_taken_in(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wasm.yaml").write_text(
+        "# mine\nfunctionsDir: functions\nrules:\n  - {pathPattern: /a, functionName: a} # one\n"
+    )
+    shutil.copytree(GUESTS, "guests", ignore=lambda folder, names: [n for n in names if not n.endswith("cgi_env.wasm")])
+    assert main(["new", "a", "--from", "guests/cgi_env.wasm"]) == 0
+    told = capsys.readouterr().out
+    assert "protocol: cgi" in told
+    assert "policy: maxMemoryPages: at least " in told
+    assert Path("functions/a/v1/function.yaml").read_text() == "protocol: cgi\n"
+    text = Path("wasm.yaml").read_text()
+    assert "# mine" in text
+    assert "# one" in text
+    assert main(["check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "-x"], "No such option"),
+        (["new", "9x"], "'9x' is not a name for a function"),
+        (["new", "f", "--from", "nope.wasm"], "nope.wasm: cannot be read"),
+        (["new", "f", "--from", "text.wasm"], "would not load: failed to load module text.wasm"),
+        (["new", "f", "--lang", "cobol"], "cobol"),
+        (["build"], "no such file: 'wasm.yaml'"),
+    ],
+)
+def test_mistakes_have_a_remedy(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.wasm").write_text("hello")
+    assert main(arguments) != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_there_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "f"]) == 0
+    source = Path("functions/f/v1/src/f.c")
+    source.write_text("mine")
+    assert main(["new", "f"]) == 1
+    assert "functions/f/v1: is there already; choose another name" in capsys.readouterr().err
+    assert source.read_text() == "mine"
+
+
+class TestBuild:
+    """Builds whose commands are Python's, so that they take no compiler."""
+
+    @pytest.fixture(autouse=True)
+    def function(self, project: Path) -> Path:
+        folder = project / "functions/f/v1"
+        (folder / "src").mkdir(parents=True)
+        (project / "wasm.yaml").write_text("rules: [{pathPattern: /f, functionName: f}]\n")
+        shutil.copy(GUESTS / "hello.wasm", folder / "src/given.wasm")
+        return folder
+
+    def write(self, folder: Path, command: object, **more: object) -> None:
+        (folder / "function.yaml").write_text(yaml.safe_dump({"build": {"command": command, **more}}))
+
+    def test_the_module_takes_its_place(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write(function, "cp src/given.wasm {output}")
+        assert main(["build", "f@1"]) == 0
+        assert "wasi_snapshot_preview1" in capsys.readouterr().out
+        assert (function / "f.wasm").read_bytes() == (GUESTS / "hello.wasm").read_bytes()
+        assert not (function / ".build").exists()
+
+    def test_an_output_of_its_own_is_taken(self, function: Path) -> None:
+        self.write(function, ["cp src/given.wasm src/made.wasm", "true"], output="src/made.wasm")
+        assert main(["build"]) == 0
+        assert (function / "f.wasm").exists()
+
+    def test_a_module_that_would_not_load_is_kept_out(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (function / "f.wasm").write_bytes(b"before")
+        (function / "src/given.wasm").write_bytes(b"\0asm\1\0\0\0\x01\x7f")
+        self.write(function, "cp src/given.wasm {output}")
+        assert main(["build"]) == 1
+        assert f"failed to load module {function / 'f.wasm'}" in capsys.readouterr().err
+        assert (function / "f.wasm").read_bytes() == b"before"
+
+    def test_a_compiler_is_quoted(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write(function, "sh -c 'echo src/f.c:3:1: error: no >&2; exit 4'")
+        assert main(["build"]) == 1
+        told = capsys.readouterr().err
+        assert told == "starlette-wasm build: f v1: sh ended with exit code 4\nsrc/f.c:3:1: error: no\n"
+
+    def test_other_bytes_each_time_are_told(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        script = function / "src/make.py"
+        script.write_text(
+            "import os, sys\n"
+            "given = open('src/given.wasm', 'rb').read()\n"
+            "open(sys.argv[1], 'wb').write(given + bytes([0, 9, 1, 120]) + os.urandom(7))\n"
+        )
+        self.write(function, f"{sys.executable} src/make.py {{output}}")
+        assert main(["build"]) == 0
+        assert main(["build", "--check"]) == 1
+        assert "two builds of the same sources gave different bytes" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("command", "message"),
+        [
+            ("nonesuch {output}", "there is no program nonesuch; install it"),
+            ("true", "the command wrote no module; let it write {output}"),
+            ("A=b", "build.command names no program"),
+            ("cp 'x", "cannot be split into words"),
+        ],
+    )
+    def test_a_wrong_command_has_a_remedy(
+        self, function: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+    ) -> None:
+        self.write(function, command)
+        assert main(["build"]) == 1
+        assert message in capsys.readouterr().err
+
+    def test_a_missing_toolchain_names_its_line(
+        self, function: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(toolchains, "find", lambda each: toolchains.Found(each, problem="is not here"))
+        self.write(function, "zig cc -o {output}")
+        assert main(["build"]) == 1
+        told = capsys.readouterr().err
+        assert (
+            told
+            == "starlette-wasm build: f v1: zig is not here; to install it, run:\n  python -m pip install ziglang\n"
+        )
+
+    def test_what_has_no_build_is_told(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (function / "function.yaml").write_text("protocol: edge\n")
+        assert main(["build"]) == 1
+        assert "no function has a build in its function.yaml" in capsys.readouterr().err
+        assert main(["build", "f"]) == 1
+        assert "function.yaml: has no build; write build:" in capsys.readouterr().err
+        assert main(["build", "g"]) == 1
+        assert "function not found: g; known functions: f" in capsys.readouterr().err
+
+    def test_variables_stand_in_front(self, function: Path) -> None:
+        self.write(function, "TARGET=src/given.wasm sh -c 'cp $TARGET $0' {output}")
+        assert main(["build"]) == 0
+        assert os.environ.get("TARGET") is None
