@@ -48,7 +48,8 @@ class _NoImports:
 class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
-    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_form", "_overflow", "_script", "_stack", "_trapped")
+    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_form", "_mismatch", "_overflow", "_script", "_stack",
+                 "_trapped")  # fmt: skip
 
     plan: ComponentPlan
 
@@ -59,6 +60,7 @@ class ComponentInvocation(Invocation):
         self._answer = b""
         self._trapped = ""
         self._overflow = False
+        self._mismatch: ValueError | None = None
         self._cores: CoreInstances | None = None
 
     def start(self) -> bool:
@@ -131,6 +133,9 @@ class ComponentInvocation(Invocation):
             return
         except CanonicalTrap as trap:
             self._trapped = str(trap)
+            return
+        except (ValueMismatchError, UnicodeEncodeError) as error:
+            self._mismatch = error
             return
         if isinstance(request, glue.GuestCall):
             self._begin_call(self._there.item(request.item), request.arguments, request.form)
@@ -243,6 +248,13 @@ class ComponentInvocation(Invocation):
             outcome.end = End.OUTPUT
         if refused and outcome.end is End.TRAP:
             outcome.end, outcome.refused_pages = End.MEMORY, refused
+        return outcome
+
+    def finish(self) -> Outcome:
+        """As that of Instance. Raises ValueMismatchError for arguments that do not fit their types."""
+        outcome = super().finish()
+        if self._mismatch is not None:
+            raise self._mismatch
         return outcome
 
     def _size(self) -> int:

@@ -16,6 +16,8 @@ ALLOCATOR = """
   (block $enough
    (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
    (drop (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get 3) (i32.const 16))))))
+  (if (local.get 1) (then (memory.copy (local.get $at) (local.get 0)
+   (select (local.get 1) (local.get 3) (i32.lt_u (local.get 1) (local.get 3))))))
   (local.get $at))"""
 """A memory, and a realloc that never frees."""
 
