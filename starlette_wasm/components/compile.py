@@ -21,6 +21,8 @@ from .definitions import CoreModule
 from .errors import ComponentError, UnsupportedComponentError
 from .flat_plan import FlatPlan, flatten
 from .reader import read
+from .wasi import find_offers
+from .worlds import find_entry
 
 _MAX_SKELETON = 4 << 20
 _OTHER_TOOL = "build it with another version of its toolchain"
@@ -30,6 +32,8 @@ def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]
     """Code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
     try:
         plan = flatten(read(guest))
+        if find_entry(plan) is not None:
+            find_offers(plan)
         modules = _modules(plan)
         for each in modules:
             _validate(engine, guest[each.start : each.end])

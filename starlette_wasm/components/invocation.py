@@ -21,10 +21,11 @@ from . import glue
 from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
 from .errors import CanonicalTrap
-from .flat_plan import ImportedFunction
 from .instance import CoreInstances
-from .types import Resource, Signature
-from .values import Value, ValueMismatchError
+from .types import Signature
+from .values import Err, Value, ValueMismatchError
+from .wasi.host import GuestExit, OutputOverflow, WasiHost, strings_of
+from .wasi.http import IncomingRequest, ResponseOutparam
 
 _FIRST_POLL = 2  # ticks, as in engine/instance.py
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
@@ -35,21 +36,11 @@ _VALUE_SIZE = ctypes.sizeof(capi.Value)
 _NO_FORM = Signature((), (), False, False)
 
 
-class _NoImports:
-    """For components that import nothing."""
-
-    def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
-        raise CanonicalTrap(f"{function} is not offered")
-
-    def drop(self, resource: Resource, rep: Any) -> None:
-        raise CanonicalTrap(f"{resource.name} is not offered")
-
-
 class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
-    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_form", "_mismatch", "_overflow", "_script", "_stack",
-                 "_trapped")  # fmt: skip
+    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_mismatch", "_script", "_stack",
+                 "_wasi")  # fmt: skip
 
     plan: ComponentPlan
 
@@ -58,8 +49,7 @@ class ComponentInvocation(Invocation):
         self._script: Generator[Request | None, Any, bytes] | None = None
         self._stack: list[tuple[int, Generator[Request, Any, list[int]]]] = []
         self._answer = b""
-        self._trapped = ""
-        self._overflow = False
+        self._ended_by: CanonicalTrap | None = None
         self._mismatch: ValueError | None = None
         self._cores: CoreInstances | None = None
 
@@ -102,14 +92,31 @@ class ComponentInvocation(Invocation):
     def _answer_request(self) -> Generator[Request | None, Any, bytes]:
         entry = self.plan.component.entry
         assert entry is not None
-        answer = yield from self._calls.lifted(entry.function, [self._stdin.decode()])
-        assert isinstance(answer, str)
-        stdout = answer.encode()
-        self._overflow = len(stdout) > self.plan.limits.stdout
-        return stdout
+        if entry.world == "edge":
+            answer = yield from self._calls.lifted(entry.function, [self._stdin.decode()])
+            self._wasi.write_out(answer.encode())
+        elif entry.world == "http":
+            out = ResponseOutparam()
+            yield from self._calls.lifted(entry.function, [IncomingRequest(self._stdin), out])
+            return out.answer()
+        else:
+            result = yield from self._calls.lifted(entry.function, [])
+            if isinstance(result, Err):
+                raise GuestExit(1)
+        return bytes(self._wasi.stdout)
 
     def _imports(self) -> Imports:
-        return _NoImports()
+        limits = self.plan.limits
+        self._wasi = WasiHost(
+            self.plan.component.offers,
+            self._stdin,
+            most_out=limits.stdout,
+            most_err=limits.stderr,
+            clock_resolution_ns=self.engine.config.clock_resolution_ns,
+            args=strings_of(self.plan.args),
+            environ=[(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))],
+        )
+        return self._wasi
 
     def poll(self) -> bool:
         while self._future is not None:
@@ -118,7 +125,7 @@ class ComponentInvocation(Invocation):
             future, self._future = self._future, None
             capi.future_delete(future)
             scratch = self._made
-            if scratch.trap.value or scratch.error.value or self._trapped:
+            if scratch.trap.value or scratch.error.value or self._ended_by:
                 return True
             self._go_on_with(self._results())
         return True
@@ -132,7 +139,7 @@ class ComponentInvocation(Invocation):
             self._answer = done.value
             return
         except CanonicalTrap as trap:
-            self._trapped = str(trap)
+            self._ended_by = trap
             return
         except (ValueMismatchError, UnicodeEncodeError) as error:
             self._mismatch = error
@@ -203,10 +210,14 @@ class ComponentInvocation(Invocation):
             self._result = glue.DONE
             return
         except CanonicalTrap as trap:
-            self._trap(str(trap))
+            self._ended_by = trap
+            self._stack.clear()
+            self._result = glue.TRAP
             return
         except (ValueMismatchError, UnicodeEncodeError) as error:
             raise capi.EngineError(f"the host gave what does not fit: {error}") from error
+        except Exception as error:
+            raise capi.EngineError(f"a function of the host failed: {error!r}") from error
         if isinstance(request, Await):
             self._call = partial(self._wait, request.what)
             return
@@ -221,11 +232,6 @@ class ComponentInvocation(Invocation):
             await call()
         assert self._result is not None
         return self._result
-
-    def _trap(self, reason: str) -> None:
-        self._trapped = reason
-        self._stack.clear()
-        self._result = glue.TRAP
 
     def _outcome(self, *, stopped: bool = False) -> Outcome:
         scratch = self._made
@@ -242,13 +248,23 @@ class ComponentInvocation(Invocation):
         if trap:
             outcome.end = End.TRAP
             outcome.reason, outcome.frames, _ = capi.take_trap(trap)
-        if self._trapped:
-            outcome.end, outcome.reason = End.TRAP, self._trapped
-        if self._overflow:
-            outcome.end = End.OUTPUT
+        if self._ended_by is not None:
+            self._class_end(outcome, self._ended_by)
+        outcome.stderr, outcome.stderr_dropped = bytes(self._wasi.stderr), self._wasi.stderr_dropped
         if refused and outcome.end is End.TRAP:
             outcome.end, outcome.refused_pages = End.MEMORY, refused
         return outcome
+
+    def _class_end(self, outcome: Outcome, end: CanonicalTrap) -> None:
+        """Say how a guest ended that the host has ended."""
+        outcome.frames = ()
+        if isinstance(end, OutputOverflow):
+            outcome.end = End.OUTPUT
+        elif isinstance(end, GuestExit):
+            outcome.end, outcome.exit_code = (End.EXIT if end.code else End.OK), end.code
+            outcome.stdout = bytes(self._wasi.stdout)
+        else:
+            outcome.end, outcome.reason = End.TRAP, str(end)
 
     def finish(self) -> Outcome:
         """As that of Instance. Raises ValueMismatchError for arguments that do not fit their types."""

@@ -20,6 +20,7 @@ from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
 from .flat_plan import CoreExport, CoreItem
+from .wasi import find_offers
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
 Source = tuple[int, bytes]
@@ -43,6 +44,7 @@ class ComponentModule(Module):
         try:
             self.flat = unpack(facts)
             self.entry = find_entry(self.flat)
+            self.offers = {} if self.entry is None else find_offers(self.flat)
         except ComponentError as error:  # it was made by another version of this package
             raise InvalidModuleError(str(error)) from None
         self.glue = glue.make(self.flat)
@@ -54,7 +56,8 @@ class ComponentModule(Module):
         self.host = ()
         self._facts_of = [CoreFacts.load(each) for each in facts["modules"]]
         self._lay_out()
-        self.reads_args = self.reads_environ = self.reads_random = self.reads_clock = False
+        self.reads_random = self.reads_clock = False  # there is no io memory to put them into
+        self.reads_args = self.reads_environ = any("wasi:cli/environment@" in each.interface for each in self.offers)
         self.uses_edge = self.uses_files = self.slow_files = False
         self.calls_host = bool(self.flat.hosts)
         self.host_names = self.host_call_names = ()

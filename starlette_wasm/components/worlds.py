@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 
 EDGE = "func(request: string) -> string"
-
-
-FOR_A_WORLD = f"build it for the world edge of sdk/wit, which exports handle: {EDGE}"
+FOR_A_WORLD = (
+    f"build it for the world edge of sdk/wit, which exports handle: {EDGE}, for wasi:http/incoming-handler@0.2 or "
+    "for wasi:cli/run@0.2"
+)
+_INSTANCES = (
+    ("http", re.compile(r"wasi:http/incoming-handler@0\.2\.\d+.*"), "handle",
+     "func(request: incoming-request, response-out: response-outparam)"),
+    ("command", re.compile(r"wasi:cli/run@0\.2\.\d+.*"), "run", "func() -> result"),
+)  # fmt: skip
+"""World, name of the interface, function in it, and its type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The function that answers a request. ``world`` is ``edge``."""
+    """The function that answers a request. ``world`` is ``edge``, ``http`` or ``command``."""
 
     world: str
     function: LiftedFunction
@@ -25,6 +33,12 @@ def find_entry(plan: FlatPlan) -> Entry | None:
     sort, handle = plan.exports.get("handle", ("", None))
     if sort == "func" and isinstance(handle, LiftedFunction) and handle.type.text == EDGE:
         return Entry("edge", handle)
+    for world, interface, name, kind in _INSTANCES:
+        for exported, (_, instance) in plan.exports.items():
+            if interface.fullmatch(exported) and isinstance(instance, dict):
+                function = instance.get(name, ("", None))[1]
+                if isinstance(function, LiftedFunction) and function.type.text == kind:
+                    return Entry(world, function)
     return None
 
 

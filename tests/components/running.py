@@ -76,6 +76,7 @@ class Typed(ComponentInvocation):
         self.handles_left = 0
 
     def _imports(self) -> Imports:
+        super()._imports()
         return self._given
 
     def _answer_request(self) -> Generator[Request | None, Any, bytes]:

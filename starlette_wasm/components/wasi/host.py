@@ -1,0 +1,91 @@
+"""What one invocation has of WASI: its input and output, clocks, arguments and environment."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..calls import Await
+from ..errors import CanonicalTrap
+from ..flat_plan import ImportedFunction
+from ..types import Resource
+from ..values import Value
+from .offers import Offer
+
+
+class GuestExit(CanonicalTrap):
+    """The guest has called ``exit``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit {code}")
+        self.code = code
+
+
+class OutputOverflow(CanonicalTrap):
+    """The guest has written more than it may."""
+
+
+class WasiHost:
+    """Answers the imports of one invocation."""
+
+    def __init__(
+        self,
+        offers: Mapping[ImportedFunction, Offer],
+        stdin: bytes,
+        *,
+        most_out: int,
+        most_err: int,
+        clock_resolution_ns: int,
+        args: Sequence[str] = (),
+        environ: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._offers = offers
+        self._most_out = most_out
+        self._most_err = most_err
+        self._resolution = clock_resolution_ns
+        self.stdin = stdin
+        self.stdin_stream: object = None
+        self.args = args
+        self.environ = environ
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.stderr_dropped = 0
+
+    def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
+        return self._offers[function].call(self, *values)
+
+    def drop(self, resource: Resource, rep: Any) -> None:
+        """Nothing is held that is not freed with the invocation."""
+
+    def write_out(self, data: bytes) -> None:
+        """Raises OutputOverflow."""
+        if len(self.stdout) + len(data) > self._most_out:
+            raise OutputOverflow(f"more than {self._most_out} bytes of output")
+        self.stdout += data
+
+    def write_err(self, data: bytes) -> None:
+        room = max(self._most_err - len(self.stderr), 0)
+        self.stderr += data[:room]
+        self.stderr_dropped += len(data[room:])
+
+    @property
+    def resolution(self) -> int:
+        return self._resolution
+
+    def monotonic(self) -> int:
+        now = time.monotonic_ns()
+        return now - now % self._resolution
+
+    def realtime(self) -> int:
+        now = time.time_ns()
+        return now - now % self._resolution
+
+
+def strings_of(block: bytes) -> list[str]:
+    """What is in a block of layout.strings()."""
+    count, _ = struct.unpack_from("<II", block)
+    offsets = struct.unpack_from(f"<{count}I", block, 8)
+    data = block[8 + 4 * count :]
+    return [data[at : data.index(b"\0", at)].decode("utf-8", "replace") for at in offsets]

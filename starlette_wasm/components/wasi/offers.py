@@ -1,0 +1,80 @@
+"""Which functions of WASI 0.2 there are, and of what type.
+
+An import fits whatever the patch version of its interface is. Its type has to be the one that is written beside the
+function; in that, ``...`` stands for what nothing here looks at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CanonicalTrap, UnsupportedComponentError
+from ..flat_plan import FlatPlan, HostFunction, ImportedFunction
+
+_VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.2\.\d+(?:[-+].*)?")
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """``call`` gets the host of the invocation and the arguments, lifted."""
+
+    type: re.Pattern[str]
+    call: Call
+
+
+_offers: dict[str, dict[str, Offer]] = {}
+
+
+def offer(interface: str, name: str, type_text: str) -> Callable[[Call], Call]:
+    """Offer a function; to be put in front of it."""
+    pattern = ".*".join(map(re.escape, type_text.split("...")))
+
+    def keep(call: Call) -> Call:
+        _offers.setdefault(interface, {})[name] = Offer(re.compile(pattern), call)
+        return call
+
+    return keep
+
+
+def refuse(interface: str, names: Iterable[str], reason: str) -> None:
+    """Offer functions that end the guest: they need what it cannot have got. ``*`` is any name."""
+
+    def trap(*_: object) -> Any:
+        raise CanonicalTrap(reason)
+
+    for name in names:
+        offer(interface, name, "...")(trap)
+
+
+def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
+    """What answers each imported function that is used. Raises UnsupportedComponentError for one that is missing."""
+    found: dict[ImportedFunction, Offer] = {}
+    for host in plan.hosts:
+        if isinstance(host.of, ImportedFunction):
+            found[host.of] = _find(host, host.of)
+    return found
+
+
+def _find(host: HostFunction, function: ImportedFunction) -> Offer:
+    versioned = _VERSIONED.fullmatch(function.interface)
+    interface = versioned[1] if versioned else function.interface
+    known = _offers.get(interface)
+    if known is None:
+        raise UnsupportedComponentError(
+            f"it imports {function}, which is not offered", f"offered are, of version 0.2: {', '.join(sorted(_offers))}"
+        )
+    given = known.get(function.name) or known.get("*")
+    if given is None:
+        raise UnsupportedComponentError(
+            f"it imports {function}, which is not offered", f"offered of {interface} are: {', '.join(sorted(known))}"
+        )
+    if not given.type.fullmatch(function.type.text):
+        raise UnsupportedComponentError(
+            f"it imports {function} as {function.type.text:.300}",
+            f"the type of WASI 0.2 is {given.type.pattern.replace(chr(92), ''):.300}",
+        )
+    return given
