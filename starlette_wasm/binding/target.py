@@ -10,11 +10,12 @@ from typing import Protocol
 
 from ..capabilities import Capabilities, Grants
 from ..components.bound import plan_for
+from ..components.module import ComponentModule
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import FastPath, fits
 from ..engine.plan import Limits, Plan, Preopen
-from ..exceptions import FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from ..exceptions import ConfigError, FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
 from ..functions.catalog import MANIFEST, FunctionSource
 from ..functions.loader import LoadedFunction
 from ..functions.variables import fixed, values_of
@@ -136,6 +137,13 @@ def bind(
     opened = [(_open(each, policy), each) for each in granted if module.uses_files]
     directories += [directory for directory, _ in opened]
     protocol = get_protocol(source.manifest.protocol)
+    if isinstance(module, ComponentModule) and module.speaks_edge and protocol.name != "edge":
+        raise ConfigError(
+            f"{protocol.name!r} is for commands; {source} is a component that is called with its request",
+            file=source.file.with_name(MANIFEST),
+            key="protocol",
+            hint="take it out",
+        )
     plan = plan_for(
         module,
         Limits(

@@ -110,6 +110,11 @@ class ComponentModule(Module):
         if any(len(facts.memories) > 1 for facts in facts_of):
             raise UnsupportedModuleError("a core module of it has more than one memory", "split the module")
 
+    @property
+    def speaks_edge(self) -> bool:
+        """Whether its requests and answers are those of the ``edge`` protocol, whatever is configured."""
+        return self.entry is not None and self.entry.world != "command"
+
     def memory_of(self, step: int) -> int | None:
         """The step that defines the memory which a core instance works on; None if it has none."""
         seen = set()

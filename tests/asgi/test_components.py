@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from apps import JSON, add_function, app, config, run, settings
+from apps import GUESTS, JSON, add_function, app, config, run, settings
 from starlette.testclient import TestClient
 
-from starlette_wasm import CompileError, EdgeRequest, MemoryLimitExceeded, WasmRuntime
+from starlette_wasm import CompileError, ConfigError, EdgeRequest, MemoryLimitExceeded, WasmRuntime
 from starlette_wasm.engine import capi
 
 ECHO = """(component
@@ -64,6 +64,13 @@ def test_components_need_the_memory_that_they_begin_with(tmp_path: Path) -> None
         pass
 
 
+def test_protocols_are_for_commands(tmp_path: Path) -> None:
+    add_function(tmp_path, "edge_js", "components/edge_js", protocol="wws")
+    with pytest.raises(ConfigError, match="protocol: 'wws' is for commands; edge_js v1 is a component"):  # noqa: SIM117
+        with TestClient(app(config(tmp_path, {"/js": "edge_js"}))):
+            pass
+
+
 def test_components_of_other_worlds_are_refused(tmp_path: Path) -> None:
     file = add_function(tmp_path, "f", "echo")
     file.write_bytes(
@@ -79,3 +86,14 @@ def test_components_of_other_worlds_are_refused(tmp_path: Path) -> None:
         TestClient(app(wasm)),
     ):
         pass
+
+
+def test_commands_and_http_handlers_answer_over_http(tmp_path: Path) -> None:
+    add_function(tmp_path, "command", "components/echo_command")
+    job = GUESTS.parents[1] / "benchmarks" / "guests" / "wasi-http" / "job.component.wasm"
+    add_function(tmp_path, "handler", "echo").write_bytes(job.read_bytes())
+    with TestClient(app(config(tmp_path, {"/c/{rest:path}": "command", "/h": "handler"}))) as http:
+        assert http.post("/c/x?q=1", content="hello").json()["body"] == "hello"
+        answer = http.get("/h")
+        assert (answer.status_code, answer.json()) == (200, {"message": "hello"})
+        assert answer.headers["content-type"] == "application/json"
