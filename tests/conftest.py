@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from servers import server
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.module import Module
+from starlette_wasm.engine.native import library
 
 GUESTS = Path(__file__).parent / "guests"
 
@@ -38,6 +41,21 @@ def guest(engine: Engine) -> Callable[[str], Module]:
 def wat(engine: Engine) -> Callable[[str], Module]:
     """A compiled module, from its text."""
     return cache(lambda text: Module.compile(engine, capi.assemble(text)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests of the C library if it cannot have been compiled; else they fail without it."""
+    if library.native is None and not compilable():
+        left_out = pytest.mark.skip(reason="there is no C compiler, or STARLETTE_WASM_PURE is set")
+        for item in items:
+            if item.get_closest_marker("native"):
+                item.add_marker(left_out)
+
+
+def compilable() -> bool:
+    """Whether scripts/build_native.py compiles the C library on this machine."""
+    compilers = ("cc", "gcc", "clang")
+    return "STARLETTE_WASM_PURE" not in os.environ and ("CC" in os.environ or any(map(shutil.which, compilers)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import outputs
 import sanitized
+import variants
 from fuzz_targets import CORPUS, NAMES, checker, target
-from sanitized import WORK
+from variants import WORK
 
 HERE = Path(__file__).parent
 # Not in the lock: it has wheels for these only, and the test suite does not need it.
@@ -59,7 +60,7 @@ def main() -> int:
     if options.sanitize:
         if set(options.targets) - set(sanitized.TARGETS):
             parser.error(f"--sanitize is for {' and '.join(sanitized.TARGETS)}")
-        names, environment = options.targets or sanitized.TARGETS, sanitized.environment()
+        names, environment = options.targets or sanitized.TARGETS, variants.sanitized()
         with ThreadPoolExecutor(options.jobs) as pool:
             return not all(list(pool.map(lambda name: sanitized.fuzz(name, options.minutes, environment), names)))
     _need_atheris(parser)

@@ -4,50 +4,17 @@ on its corpus and on random changes of it. Under a sanitizer of its own atheris 
 from __future__ import annotations
 
 import logging
-import os
 import random
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from fuzz_targets import checker, corpus, target
+from variants import WORK
 
-ROOT = Path(__file__).parents[1]
-WORK = ROOT / ".fuzz"
 TARGETS = ("quick_requests", "quick_responses")
 """Those that come to the C."""
-_FLAGS = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
-# Wasmtime has signal handlers, and stacks, of its own. PyMalloc would hide what is wrong within its arenas.
-_ENVIRONMENT = {
-    "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:allow_user_segv_handler=1:use_sigaltstack=0",
-    "PYTHONMALLOC": "malloc",
-}
-
-
-def environment() -> dict[str, str]:
-    """For a process that takes the package from a copy whose C is sanitized, which is made here."""
-    copy, cc = WORK / "sanitized", shutil.which("gcc")
-    if cc is None:
-        raise FileNotFoundError("gcc, which has the sanitizers, is needed")
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / "starlette_wasm", copy / "starlette_wasm", ignore=shutil.ignore_patterns("_native.so"))
-    build = copy / "scripts" / "build_native.py"
-    build.parent.mkdir()
-    shutil.copy(ROOT / "scripts" / "build_native.py", build)
-    subprocess.run([sys.executable, build], env={**os.environ, "CC": f"{cc} {_FLAGS}"}, check=True)
-    libraries = [
-        subprocess.run([cc, f"-print-file-name={name}.so"], capture_output=True, text=True, check=True).stdout.strip()
-        for name in ("libasan", "libubsan")
-    ]
-    path = os.pathsep.join([str(copy), os.environ["PYTHONPATH"]])
-    return {
-        **os.environ,
-        **_ENVIRONMENT,
-        "PYTHONPATH": path,
-        "LD_PRELOAD": " ".join(libraries),
-    }
 
 
 def fuzz(name: str, minutes: float, environment: dict[str, str]) -> bool:
@@ -75,9 +42,9 @@ def main(name: str, seconds: float) -> None:
     while time.monotonic() < until:
         data = random.choice(inputs)
         for _ in range(random.randint(1, 4)):
-            at, on_disconnect = random.randint(0, len(data)), random.randint(0, 3)
+            at, length = random.randint(0, len(data)), random.randint(0, 3)
             piece = random.choice((b"", random.randbytes(random.randint(1, 3)), random.choice(tokens)))
-            data = data[:at] + piece + data[at + on_disconnect :]
+            data = data[:at] + piece + data[at + length :]
         left.write_bytes(data)
         check(data)
         runs += 1

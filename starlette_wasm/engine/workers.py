@@ -196,7 +196,8 @@ class Workers:
                 what = "replaced"
             except RuntimeError as error:
                 what = f"not replaced: {error}"
-        logger.warning("%s: its thread is stuck, and %s", turn.told(now), what)
+        level = logging.INFO if turn.given_up is None else logging.WARNING  # the machine may only be busy
+        logger.log(level, "%s: its thread is stuck, and %s", turn.told(now), what)
 
     async def rest(self, grace: float) -> None:
         """End the threads, and wait until they are gone, or until ``grace``, on time.monotonic(), is over.

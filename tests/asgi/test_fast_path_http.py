@@ -27,6 +27,7 @@ from starlette_wasm.invocation.fast_path import FastPathRunner
 from starlette_wasm.telemetry import Telemetry
 from starlette_wasm.telemetry.observation import Observation
 
+pytestmark = pytest.mark.native
 POLICIES: dict[str, JSON] = {
     "tight": {"executionTimeoutMs": 10_000, "maxResponseBytes": 20_000, "maxMemoryPages": 64},
     "brief": {"executionTimeoutMs": 300},

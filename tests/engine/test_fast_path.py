@@ -30,7 +30,7 @@ from starlette_wasm.engine.ticker import Ticker
 from starlette_wasm.exceptions import RequestTooLarge
 from starlette_wasm.protocols.edge import EdgeProtocol
 
-assert native is not None
+pytestmark = pytest.mark.native
 Wat = Callable[[str], Module]
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
 NOT_GROWN = -2

@@ -16,6 +16,7 @@ from starlette_wasm.engine.native.library import LIBRARY, SOURCES, NativeLibrary
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Preopen
 
+pytestmark = pytest.mark.native
 Guest = Callable[[str], Module]
 LIMITS = Limits(memory_pages=64, time=0.3, stdout=1 << 20, stderr=4096)
 # What they say differs from run to run.

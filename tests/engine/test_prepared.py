@@ -21,6 +21,7 @@ from starlette_wasm.engine.native.library import PREPARED
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.protocols.edge import EdgeProtocol
 
+pytestmark = pytest.mark.native
 SCOPE: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
 BUSY = 32  # of prepared.c
 ANSWER = json.dumps({"status_code": 200, "body": "A"})

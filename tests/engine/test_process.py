@@ -98,16 +98,23 @@ assert run(hello).end is End.OK and run(spin, limits=Limits(time=0.05)).end is E
 """
 
 
-WITHOUT_HOT = "import starlette_wasm.engine.native.library as hot; hot.hot = None"
+WITHOUT_NATIVE = "from starlette_wasm.engine.native import library; library.native = None"
+BOTH_TICKERS = pytest.mark.parametrize(
+    "prelude", [pytest.param("", marks=pytest.mark.native), WITHOUT_NATIVE], ids=["native", "posix"]
+)
 
 
-@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["native", "posix"])
+@pytest.mark.parametrize(
+    "prelude", [pytest.param("", marks=pytest.mark.native), WITHOUT_NATIVE], ids=["native", "posix"]
+)
 def test_a_forked_child_makes_an_engine_of_its_own(prelude):
     for _ in range(3):
         clean(python(FORK, prelude=prelude))
 
 
-@pytest.mark.parametrize("prelude", ["", WITHOUT_HOT], ids=["native", "posix"])
+@pytest.mark.parametrize(
+    "prelude", [pytest.param("", marks=pytest.mark.native), WITHOUT_NATIVE], ids=["native", "posix"]
+)
 def test_a_fork_while_guests_run_leaves_both_processes_able_to_run_more(prelude):
     running = "threading.Thread(target=run, args=(load('spin'),), daemon=True).start(); time.sleep(0.05)\n"
     clean(python(running + FORK, prelude=prelude))
@@ -147,7 +154,7 @@ def test_engines_with_the_same_configuration_are_one():
     assert Engine.shared(EngineConfig()) is Engine.shared(EngineConfig())
 
 
-def test_an_address_space_too_small_for_the_pool_means_instances_on_demand_with_a_warning():
+def test_a_small_address_space_means_instances_on_demand():
     code = """
 assert not engine.pooled and engine.fingerprint.endswith("pooled=False")
 for _ in range(5):
@@ -286,7 +293,12 @@ def test_the_ticker_does_not_rest_while_a_guest_is_alive(guest, engine):
 
 
 @pytest.mark.parametrize(
-    ("lacking", "kind"), [([], HotTimer), (["native"], NativeTimer), (["native", "posix"], ThreadTimer)]
+    ("lacking", "kind"),
+    [
+        pytest.param([], HotTimer, marks=pytest.mark.native),
+        (["native"], NativeTimer),
+        (["native", "posix"], ThreadTimer),
+    ],
 )
 def test_each_kind_of_timer_ends_what_spins_and_rests(monkeypatch, lacking, kind):
     class Missing:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
+pytestmark = pytest.mark.native
 SPAN = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, False, TraceFlags(1))
 STATED = SpanContext(SPAN.trace_id, SPAN.span_id, False, TraceFlags(0), TraceState([("a", "b"), ("c", "d")]))
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
