@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
 
 from ..config.router import CanaryHook
 
@@ -41,21 +42,23 @@ GATE_SECONDS = 5.0
 
 async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) -> str | None:
     """What is against the step; None where everybody lets it pass. A gate that fails, or takes too long, does not."""
-    for hook in hooks:
+    for number, hook in enumerate(hooks):
         try:
             async with asyncio.timeout(hook.timeout_ms / 1000 + _GRACE_SECONDS):
                 problem = await _in_thread(partial(_post, hook, step))
         except TimeoutError:  # it sends a byte from time to time, and urllib waits for the next one
             problem = "did not answer in time"
         if problem is not None:
-            return f"{hook.url} {problem}"
+            # Anybody may read the answer in /ready and /metrics/canary, and a URL may hold a token.
+            logger.warning("canary of %s: hooks[%d] (%s) %s", step.function, number, _host(hook.url), problem)
+            return f"hooks[{number}] {problem}"
     for gate in gates:
         try:
             async with asyncio.timeout(GATE_SECONDS):
                 answer = await _in_thread(partial(gate, step))
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            # Anybody may read the answer in /metrics/canary, and the text of an error may hold values.
+            # As above: the text of an error may hold values.
             logger.warning("canary of %s: the gate %s failed: %s", step.function, _name(gate), error)
             return f"the gate {_name(gate)} failed: {type(error).__name__}"
         if not passed:
@@ -102,7 +105,12 @@ def _post(hook: CanaryHook, step: Step) -> str | None:
         error.close()
         return f"answered {error.code}"
     except (OSError, ValueError) as error:
-        return f"did not answer: {error}"
+        return f"did not answer: {type(getattr(error, 'reason', error)).__name__}"
+
+
+def _host(url: str) -> str:
+    """What of a URL is no secret: not who logs in, and not always the path."""
+    return urlsplit(url).hostname or ""
 
 
 def _name(gate: Gate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,20 @@ if TYPE_CHECKING:
     from .invoker import Invoker
 
 
-def instantiate(plan: Plan) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a function. The text of an error may hold what the guest wrote, or values of the host."""
+
+    public: str
+    """For an endpoint without authentication: the kind of fault."""
+    detail: str
+    """For the log."""
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def instantiate(plan: Plan) -> Problem | None:
     """Make an instance and drop it, without running anything of the guest; on the event loop some 20 us.
 
     For a slow plan it may take long, and belongs in a thread. Gives what is wrong, or None. Raises OutOfInstances,
@@ -42,15 +56,15 @@ def instantiate(plan: Plan) -> str | None:
     return None
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: Exception) -> Problem:
     """What is wrong with the function. Raises OutOfInstances if it is the host that lacks something."""
     lack = host_lacks(error)
     if lack is not None:
         raise OutOfInstances(lack) from error
-    return str(error)
+    return Problem("no instance of it can be made", str(error))
 
 
-async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | None:
+async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> Problem | None:
     """Send a function its health check; its policy holds, but for ``edge.call``.
 
     Return what is wrong, or None. Raises OutOfInstances, which is not the function's fault.
@@ -59,15 +73,16 @@ async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> str | Non
     try:
         response = await run(invoker, target, request, nullcontext, timeout=check.timeout_ms / 1000)
     except FunctionError as error:
-        return str(error).removeprefix(f"{target}: ").partition("\n")[0]
+        return Problem(error.title, str(error).removeprefix(f"{target}: ").partition("\n")[0])
     except ResponseError as error:
-        return f"its answer is not a response: {error.problem}"
+        return Problem("its answer is not a response", f"its answer is not a response: {error.problem}")
     except (EngineError, OSError, MemoryError) as error:
         return _fault(error)
     status = response.status_code
     if status == check.status if check.status is not None else status < 400:
         return None
-    return f"it answered {status}, not {check.status or '200 to 399'}"
+    wrong = f"it answered {status}, not {check.status or '200 to 399'}"
+    return Problem(wrong, wrong)
 
 
 async def run(

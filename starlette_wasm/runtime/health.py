@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..components.bound import plan_for
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
-from ..invocation.isolated import ask, instantiate
+from ..invocation.isolated import Problem, ask, instantiate
 from ..pipelines.plan import Pipeline
 from ..sync.own_thread import in_own_thread
 from .announcements import health_changed
@@ -197,13 +197,14 @@ class Health:
             logger.debug("no probe of %s: %s", subject, error)
         except Exception as error:
             logger.exception("the probe of %s failed", subject)
-            changed = _judge(subject, f"the probe failed: {type(error).__name__}")
+            wrong = f"the probe failed: {type(error).__name__}"
+            changed = _judge(subject, Problem(wrong, wrong))
         finally:
             subject.running = False
         if changed and self._subjects.get(subject.key) is subject:  # else a reload came first, with another module
             self._publish()
 
-    async def _problem(self, subject: Subject) -> str | None:
+    async def _problem(self, subject: Subject) -> Problem | None:
         """What is wrong, or None."""
         target, check = subject.target, subject.function.source.manifest.health_check
         if target is None or check is None:
@@ -235,7 +236,7 @@ class Health:
         return next((each.reason for each in subjects if each.healthy is False), "")
 
 
-def _judge(subject: Subject, problem: str | None) -> bool:
+def _judge(subject: Subject, problem: Problem | None) -> bool:
     """Take the result of a probe into account. Whether that has changed the verdict."""
     before = subject.healthy
     if problem is None:
@@ -244,7 +245,7 @@ def _judge(subject: Subject, problem: str | None) -> bool:
             logger.info("%s is healthy again", subject)
     else:
         subject.failures += 1
-        subject.reason = problem
+        subject.reason = problem.public
         if subject.failures >= FAILURES and before is not False:
             subject.healthy = False
             logger.warning("%s is unhealthy and gets no requests by the rules until it is not: %s", subject, problem)

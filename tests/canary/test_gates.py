@@ -47,7 +47,9 @@ def endpoint() -> Iterator[Endpoint]:
         thread.join()
 
 
-@pytest.mark.parametrize(("status", "problem"), [(204, None), (200, None), (403, "answered 403"), (0, "timed out")])
+@pytest.mark.parametrize(
+    ("status", "problem"), [(204, None), (200, None), (403, "hooks[0] answered 403"), (0, "TimeoutError")]
+)
 def test_any_2xx_in_time_lets_pass(endpoint: Endpoint, status: int, problem: str | None) -> None:
     endpoint.status = status
     hook = CanaryHook(url=f"http://127.0.0.1:{endpoint.server_port}/gate", timeout_ms=5000 if status else 100)
@@ -63,7 +65,14 @@ def test_any_2xx_in_time_lets_pass(endpoint: Endpoint, status: int, problem: str
 
 
 def test_an_endpoint_that_is_not_there_holds() -> None:
-    assert "did not answer" in (asyncio.run(ask(STEP, [CanaryHook(url="http://127.0.0.1:1/")], [])) or "")
+    problem = asyncio.run(ask(STEP, [CanaryHook(url="http://127.0.0.1:1/")], []))
+    assert problem == "hooks[0] did not answer: ConnectionRefusedError"
+
+
+def test_the_url_of_an_endpoint_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    problem = asyncio.run(ask(STEP, [CanaryHook(url="http://u:s3cret@127.0.0.1:1/s3cret?token=s3cret")], []))
+    assert "s3cret" not in f"{problem} {caplog.text}"
+    assert "canary of f: hooks[0] (127.0.0.1) did not answer" in caplog.text
 
 
 async def yes(step: Step) -> bool:
