@@ -50,7 +50,7 @@ async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) ->
             problem = "did not answer in time"
         if problem is not None:
             # Anybody may read the answer in /ready and /metrics/canary, and a URL may hold a token.
-            logger.warning("canary of %s: hooks[%d] (%s) %s", step.function, number, _host(hook.url), problem)
+            logger.debug("canary of %s: hooks[%d] (%s) %s", step.function, number, _host(hook.url), problem)
             return f"hooks[{number}] {problem}"
     for gate in gates:
         try:

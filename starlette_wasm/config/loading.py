@@ -34,6 +34,8 @@ _MOST_MERGED = 10_000
 _MOST_SHOWN = 500
 _MOST_ERRORS = 10
 
+_LOGIN = re.compile(r"//[^/\s@'\"]*@")
+"""Who logs in, in a URL: a password has no place in a log."""
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 _repr.maxlevel = 3
@@ -153,7 +155,7 @@ def show(value: object) -> str:
     """``value`` as the user may recognise it, in at most about a hundred characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return _repr.repr(value)
+    return _LOGIN.sub("//...@", _repr.repr(value))
 
 
 def plain(text: str) -> str:

@@ -64,7 +64,7 @@ class RouteRule(FileModel):
 class CanaryHook(FileModel):
     """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
 
-    url: Annotated[StrictStr, AfterValidator(http_url)]
+    url: Annotated[StrictStr, AfterValidator(http_url)] = Field(repr=False)
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
 
 

@@ -101,14 +101,17 @@ class WasmSettings(BaseSettings):
     )
     kv_url: str = Field(
         default="sqlite:///starlette-wasm-kv.db",
+        repr=False,  # it may hold a password
         description="Key/value store of guests: sqlite:///relative.db, sqlite:////absolute.db, redis:// or rediss://.",
     )
     queue_url: str = Field(
         default="sqlite:///starlette-wasm-queue.db",
+        repr=False,  # it may hold a password
         description="Queues that guests publish to: sqlite:///relative.db, sqlite:////absolute.db, redis:// or nats://.",
     )
     canary_url: str = Field(
         default="sqlite:///starlette-wasm-canary.db",
+        repr=False,  # it may hold a password
         description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
     )
     max_namespace_mb: int = Field(

@@ -77,6 +77,7 @@ class FunctionManifest(FileModel):
     )
     env: dict[Annotated[StrictStr, AfterValidator(_check_env_var)], Text | Secret] = Field(
         default={},
+        repr=False,  # logs of apps may show the arguments of a record
         description="Environment variables with their values, or with {fromEnv: NAME} or {fromFile: PATH} for secrets,"
         " which the policy must grant.",
     )
