@@ -14,7 +14,7 @@ from .status import Status
 from .store import Batch, Reading
 from .tally import VersionTally
 from .traffic_split import Part
-from .verdict import Action, Looks, Verdict
+from .verdict import RESTART_AFTER_STEPS, Action, Looks, Verdict
 from .window import Window
 
 _MOST_SICK_SECONDS = 60.0
@@ -176,7 +176,17 @@ class CanaryState:
             return "fails its probes"
         if record.percent and not self.canary.samples and now - record.since > self.config.step_seconds:
             return f"no traffic at {record.percent} % for the time of a step: nothing can be judged"
+        if record.percent and now - record.since > RESTART_AFTER_STEPS * self.config.step_seconds:
+            return self._lacking(now - record.since)
         return None
+
+    def _lacking(self, seconds: float) -> str | None:
+        """Return how long the samples of an observation of that long take, if there are too few."""
+        samples, least = self.canary.samples, least_samples(self.config)
+        if samples >= least:
+            return None
+        hint = "" if self.config.low_traffic else "; with lowTraffic: true fewer are enough"
+        return f"{samples} canary requests in {seconds:.0f} s: {least} take {seconds * least / samples:.0f} s{hint}"
 
     def is_overdue(self, record: Record, now: float) -> bool:
         """Whether a running canary has taken no step within ``progressDeadlineSeconds``."""

@@ -7,6 +7,9 @@ from scipy import stats
 from test_verdict import ADVANCE, HOLD, ROLL_BACK, config, window
 
 from starlette_wasm.canary.low_traffic import binomial_tail, judge_few, least_samples, rule
+from starlette_wasm.canary.record import begin
+from starlette_wasm.canary.state import CanaryState
+from starlette_wasm.canary.store import Reading
 from starlette_wasm.canary.verdict import Action, Baseline, Looks, Verdict
 from starlette_wasm.canary.window import Window
 
@@ -65,3 +68,21 @@ def test_the_binomial_tail_is_that_of_scipy(least: int, total: int, share: float
     assert binomial_tail(least, total, share) == pytest.approx(stats.binom.sf(least - 1, total, share))
     assert binomial_tail(1, total, 0) == 0
     assert binomial_tail(1, total, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("low_traffic", "samples", "note"),
+    [
+        (False, 30, "30 canary requests in 1800 s: 100 take 6000 s; with lowTraffic: true fewer are enough"),
+        (False, 100, None),
+        (True, 15, "15 canary requests in 1800 s: 20 take 2400 s"),
+        (True, 20, None),
+    ],
+)
+def test_too_few_requests_are_noted(low_traffic: bool, samples: int, note: str | None) -> None:
+    given = config(low_traffic=low_traffic)
+    live, record = CanaryState(given), begin(given, 0.0, None, 10, "")
+    counts = {(1, "2"): {"ok": samples}}
+    live.see(Reading(1800.0, counts=counts), record, 1)
+    assert live.trouble(record, 1800.0) == note
+    assert live.trouble(record, 1200.0) is None
