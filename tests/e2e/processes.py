@@ -153,3 +153,10 @@ class Gunicorn(Server):
     def command(self, app: str) -> list[str]:
         bind = f"127.0.0.1:{self.port}"
         return ["gunicorn", app, "--worker-class", "uvicorn_worker.UvicornWorker", "--bind", bind]
+
+
+class Hypercorn(Server):
+    """The same under hypercorn."""
+
+    def command(self, app: str) -> list[str]:
+        return ["hypercorn", app, "--bind", f"127.0.0.1:{self.port}"]
