@@ -12,6 +12,10 @@ BUDGET_US = 10_000
 """The sum from which on guests begin in a thread. Also in native.h."""
 HALF_LIFE = 2.0
 """Seconds in which half of the sum is forgotten."""
+CALM = 64
+"""The number of invocations after which a long one counts as lone. Also in native.h."""
+LONE_US = 500
+"""What a lone one counts at most: the process may have waited for a CPU, which looks the same. Also in native.h."""
 _MOST = 1 << 30
 
 
@@ -26,10 +30,15 @@ class LoopTime:
 
     def add(self, seconds: float) -> None:
         """Book what one guest used at a stretch."""
-        used = int(seconds * 1e6)
-        if used > FREE_US:
-            self._decay()
-            self._memory.cpu_score = min(self._memory.cpu_score + used - FREE_US, _MOST)
+        memory, used = self._memory, int(seconds * 1e6) - FREE_US
+        if used <= 0:
+            memory.calm = min(memory.calm + 1, CALM)
+            return
+        if memory.calm == CALM:
+            used = min(used, LONE_US)
+        memory.calm = 0
+        self._decay()
+        memory.cpu_score = min(memory.cpu_score + used, _MOST)
 
     @property
     def spent(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from support import command
 
 from starlette_wasm.engine import loop_time
-from starlette_wasm.engine.loop_time import BUDGET_US, FREE_US, HALF_LIFE
+from starlette_wasm.engine.loop_time import BUDGET_US, CALM, FREE_US, HALF_LIFE, LONE_US
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.engine.timed import Timed
 
@@ -24,6 +24,17 @@ def test_short_stretches_are_free_and_long_ones_spend(wat):
     assert not plan.loop_time.spent
     for _ in range(10):
         plan.loop_time.add(0.002)
+    assert plan.loop_time.spent
+
+
+def test_a_lone_long_stretch_counts_little(wat):
+    plan = Plan(wat(command("")), Limits())
+    for _ in range(8):
+        for _ in range(CALM):
+            plan.loop_time.add(FREE_US / 2e6)
+        plan.loop_time.add(0.02)  # the process may have waited for a CPU
+    assert not plan.loop_time.spent
+    plan.loop_time.add(0.02)
     assert plan.loop_time.spent
 
 
@@ -48,6 +59,9 @@ def test_the_c_library_has_the_same_budget():
     found = re.search(r"CPU_THRESHOLD = (\d+), FREE_NS = (\d+)", text)
     assert found is not None
     assert [int(each) for each in found.groups()] == [BUDGET_US, FREE_US * 1000]
+    found = re.search(r"CALM = (\d+), LONE = (\d+)", text)
+    assert found is not None
+    assert [int(each) for each in found.groups()] == [CALM, LONE_US]
 
 
 def test_guests_with_much_memory_keep_off_the_loop(wat):

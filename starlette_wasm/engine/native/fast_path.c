@@ -94,6 +94,20 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
   return found;
 }
 
+/* As LoopTime.add(). */
+static void count_time(struct plan *plan, uint64_t ran_ns) {
+  if (ran_ns <= FREE_NS) {
+    plan->calm += plan->calm < CALM;
+    return;
+  }
+  uint64_t used = (ran_ns - FREE_NS) / 1000;
+  if (plan->calm == CALM && used > LONE)
+    used = LONE;
+  plan->calm = 0;
+  if (plan->cpu_score < CPU_THRESHOLD)
+    plan->cpu_score += (uint32_t)used;
+}
+
 /* The functions of Python that are made with an address: of a struct fast_path, or a struct engine. */
 
 /* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
@@ -139,8 +153,7 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   if (how == COMPLETED && (found = ended(e, q, s, &request, due, &how))) {
     e->cleanup_scheduled |= due;
     e->live -= !s->store; /* one that is yet to be freed keeps its place */
-    if (s->ran_ns > FREE_NS && q->plan->cpu_score < CPU_THRESHOLD)
-      q->plan->cpu_score += (uint32_t)((s->ran_ns - FREE_NS) / 1000);
+    count_time(q->plan, s->ran_ns);
     e->scratch = s;
     return found;
   }

@@ -61,7 +61,7 @@ const size_t swasm_layout[] = {
     AT(engine, cleanup_scheduled), AT(engine, asked_at_cleanup), AT(engine, busy),
     sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, bound), AT(plan, table_elements),
     AT(plan, tables), AT(plan, tenant), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),
-    AT(plan, pages), AT(plan, cpu_score),
+    AT(plan, pages), AT(plan, cpu_score), AT(plan, calm),
     sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
     AT(instance, main),
     sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),

@@ -107,6 +107,7 @@ class PlanState(Structure):
         ("err_cap", c_uint32),
         ("pages", c_uint32),
         ("cpu_score", c_uint32),
+        ("calm", c_uint32),
     )
 
 

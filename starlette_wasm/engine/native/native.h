@@ -57,6 +57,7 @@ struct plan {
   uint32_t environ_at, out_cap, err_cap;
   uint32_t pages; /* of the guest's memory, at first */
   uint32_t cpu_score; /* microseconds, see loop_time.py */
+  uint32_t calm;      /* invocations since one took longer than FREE_NS, up to CALM */
 };
 
 /* The part of a scratch that exists before a request comes. */
@@ -81,6 +82,7 @@ struct fast_path {
 enum { NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
 enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
+enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US */
 
 /* What is not for Python is not to be found by the linker, nor mixed up with what others call so. */
 #pragma GCC visibility push(hidden)
