@@ -131,7 +131,8 @@ class WasmMiddleware:
                         return
                     target, shadow, region = found
                     tried: Completed | Started | NotTaken | None = None if shadow is None else NOT_TAKEN
-                    if tried is None and not _may_have_body(scope, target):
+                    follows = _body_follows(scope, target) if tried is None else None
+                    if follows is False:
                         tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
                         if type(tried) is Completed:
                             headers = fitted(scope, tried.headers)
@@ -148,6 +149,7 @@ class WasmMiddleware:
                         region=region,
                         exchange=exchange,
                         tried=tried,
+                        follows=follows,
                     )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
@@ -340,12 +342,12 @@ class WasmMiddleware:
                 self._stopped = True
 
 
-def _may_have_body(scope: Scope, target: Target | Pipeline) -> bool:
-    """Whether there may be a body, or the request is too large, which shows when it is asked again."""
+def _body_follows(scope: Scope, target: Target | Pipeline) -> bool | None:
+    """Whether there may be a body; None if the request is too large, which is raised when it is asked again."""
     try:
         return body_follows(scope, target.max_body)
     except RequestTooLarge:
-        return True
+        return None
 
 
 def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:

@@ -47,6 +47,8 @@ _Invoke = Callable[..., Awaitable[EdgeResponse]]
 
 def body_follows(scope: Scope, limit: int) -> bool:
     """Whether there may be a body. Raises RequestTooLarge, of the head too, if that is known already."""
+    if native is not None and (found := native.follows(scope, limit, MAX_HEAD)) is not None:
+        return found
     return _may_follow(scope, limit) and not _expects_nothing(scope)
 
 
@@ -62,8 +64,6 @@ def _expects_nothing(scope: Scope) -> bool:
 
 
 def _may_follow(scope: Scope, limit: int) -> bool:
-    if native is not None and (found := native.follows(scope, limit, MAX_HEAD)) is not None:
-        return found
     size, follows = len(scope["path"]) + len(scope.get("query_string", b"")), False
     for name, value in scope["headers"]:
         size += len(name) + len(value)
@@ -153,12 +153,14 @@ async def serve(
     exchange: RequestTelemetry,
     route: str = "",
     raises: bool = False,
+    follows: bool | None = None,
     tried: Completed | Started | NotTaken | None = None,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler. ``tried`` is
-    what the fast path gave for a request without a body, None if it was not asked. An answer that it gives leaves no
+    what the fast path gave for a request without a body, None if it was not asked. ``follows`` is what body_follows()
+    gave, if it was asked. An answer that it gives leaves no
     request.
     """
     send = exchange.send(send)
@@ -168,7 +170,7 @@ async def serve(
         body = b""
         found = tried
         if tried is None:
-            if body_follows(scope, limit):
+            if body_follows(scope, limit) if follows is None else follows:
                 body = await read_body(runtime, receive, limit)
             found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
         if type(found) is Completed:

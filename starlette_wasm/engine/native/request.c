@@ -391,6 +391,8 @@ PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count) {
     if (!of_header(headers, i, &name, &value))
       return none();
     total += (ssize_t)(name.len + value.len);
+    if (IS(name, "expect")) /* 100 Continue: Python has the rules */
+      return none();
     if (IS(name, "transfer-encoding"))
       found = true;
     if (IS(name, "content-length")) {

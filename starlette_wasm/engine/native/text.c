@@ -13,6 +13,8 @@ uint8_t kinds[256];
 struct keys keys;
 struct names names;
 static uint8_t digits[256]; /* of base64; 0xff for what is none */
+/* How a JSON string has a byte: 0, as it is; 1, behind a backslash; 2, by its number. What is written then. */
+static uint8_t escapes[256], written[256];
 static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Random bytes for ids, of which one system call gives sixteen ids' worth. A forked child draws its own. */
@@ -39,7 +41,20 @@ static void mark(const char *bytes, uint8_t kind) {
     kinds[(uint8_t)*bytes] |= kind;
 }
 
+static void make_escapes(void) {
+  static const char plain[] = "\"\\\n\r\t\f\b", letters[] = "\"\\nrtfb";
+  for (int c = 0; c < 256; c++) {
+    written[c] = (uint8_t)c;
+    escapes[c] = c < 0x20 ? 2 : 0;
+  }
+  for (int i = 0; plain[i]; i++) {
+    escapes[(uint8_t)plain[i]] = 1;
+    written[(uint8_t)plain[i]] = (uint8_t)letters[i];
+  }
+}
+
 static void make_tables(void) {
+  make_escapes();
   const char *letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   mark(letters, TOKEN | IN_PATH | IN_HOST | IN_ID);
   mark(letters + 36, UPPER);
@@ -94,21 +109,18 @@ void let_go(struct text *t) {
   }
 }
 
-/* Six bytes at most. */
-static uint8_t *escape(uint8_t *to, uint8_t c) {
-  static const char shorts[32] = {['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't', ['\f'] = 'f', ['\b'] = 'b'};
-  *to++ = '\\';
-  if (c >= 0x20)
-    *to++ = c;
-  else if (shorts[c])
-    *to++ = (uint8_t)shorts[c];
-  else {
-    memcpy(to, "u00", 3);
-    to[3] = (uint8_t)('0' + (c >> 4));
-    to[4] = (uint8_t)"0123456789abcdef"[c & 15];
-    to += 5;
+/* One byte of a JSON string, escaped or not: six bytes at most. */
+static inline uint8_t *escape(uint8_t *to, uint8_t c) {
+  if (escapes[c] > 1) {
+    memcpy(to, "\\u00", 4);
+    to[4] = (uint8_t)('0' + (c >> 4));
+    to[5] = (uint8_t)"0123456789abcdef"[c & 15];
+    return to + 6;
   }
-  return to;
+  *to = '\\'; /* without a branch: where there are many quotes, none can be foreseen */
+  to += escapes[c];
+  *to = written[c];
+  return to + 1;
 }
 
 /* What is between the quotes of a JSON string of valid UTF-8. */
@@ -116,27 +128,31 @@ bool put_escaped(struct text *t, struct span text) {
   if (!text.len)
     return true;
   const uint8_t *from = text.at, *end = from + text.len;
-  if (!room(t, text.len + text.len / 4 + 16))
+  if (!room(t, text.len + text.len / 4 + 48))
     return false;
   uint8_t *to = t->at + t->len;
-  for (;;) {
-    size_t len = plain_bytes(from, end);
-    if (len <= 8 && end - from >= 8)
-      memcpy(to, from, 8); /* there is room for eight, and copying so many takes no call */
-    else
-      memcpy(to, from, len);
-    to += len;
-    from += len;
+  while (from < end) {
+    size_t many = end - from >= 8 ? 8 : (size_t)(end - from);
+    uint64_t w = 0;
+    memcpy(&w, from, many);
+    if (many == 8 && !odd_bytes(w)) {
+      memcpy(to, &w, 8);
+      to += 8;
+      from += 8;
+      continue;
+    }
     t->len = (size_t)(to - t->at);
-    if (from == end)
-      return true;
-    if (t->cap - t->len < (size_t)(end - from) + 16) {
-      if (!grow(t, (size_t)(end - from) + 16))
+    if (t->cap - t->len < (size_t)(end - from) + 48) { /* eight of them may become 48 */
+      if (!grow(t, (size_t)(end - from) + 48))
         return false;
       to = t->at + t->len;
     }
-    to = escape(to, *from++);
+    for (size_t i = 0; i < many; i++)
+      to = escape(to, from[i]);
+    from += many;
   }
+  t->len = (size_t)(to - t->at);
+  return true;
 }
 
 /* The same of Latin-1. */
@@ -151,10 +167,8 @@ bool put_latin1(struct text *t, struct span text) {
     if (c >= 0x80) {
       *to++ = (uint8_t)(0xc0 | c >> 6);
       *to++ = (uint8_t)(0x80 | (c & 0x3f));
-    } else if (is_odd(c))
+    } else
       to = escape(to, c);
-    else
-      *to++ = c;
   }
   t->len = (size_t)(to - t->at);
   return true;
