@@ -18,6 +18,7 @@ from . import (
     canary,
     check,
     compile,
+    dev,
     doctor,
     gc,
     inspect,
@@ -34,7 +35,7 @@ from . import (
 )
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
-    "Make": {"new": new.new, "build": build.build},
+    "Make": {"new": new.new, "build": build.build, "dev": dev.dev},
     "Try": {"call": call.call},
     "Look": {
         "check": check.check,

@@ -74,7 +74,8 @@ def call(
         _body(data),
         policy,
     )
-    answers = asyncio.run(_answers(request, config, region, stub_http, repeat))
+    with output.own_call_logs():
+        answers = asyncio.run(_answers(request, config, region, stub_http, repeat))
     answer = answers[-1]
     call_output.show(answer, json=json, include=include, verbose=verbose, trace=trace)
     if repeat > 1 and not json:

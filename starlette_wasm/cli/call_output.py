@@ -19,7 +19,7 @@ from ..testing.calls import Call, Span
 from ..testing.recorder import level_name
 from . import output
 
-_LEVELS = {"debug": "dim", "info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
+LEVELS = {"debug": "dim", "info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 def show(answer: Answer, *, json: bool, include: bool, verbose: bool, trace: bool) -> None:
@@ -82,7 +82,7 @@ def _about(call: Call) -> list[tuple[str, str]]:
     lines = [(f"* {call.function} v{call.version} under the policy {call.policy}", "bold")]
     lines += [(f"> {line}", "cyan") for line in _request(call).splitlines()]
     lines += [
-        (f"* {level_name(line.level):8} {escape(line.text)}", _LEVELS[level_name(line.level)]) for line in call.logs
+        (f"* {level_name(line.level):8} {escape(line.text)}", LEVELS[level_name(line.level)]) for line in call.logs
     ]
     lines += [
         (f"* refused by the policy: {escape(each.message)}{_detail(each.detail)}", "red") for each in call.violations

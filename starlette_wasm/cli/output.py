@@ -119,6 +119,25 @@ class _Loaded(logging.Handler):
             self._progress.update(self._task, completed=int(str(done)), total=int(str(total)), description=str(name))
 
 
+class _Warnings(logging.Handler):
+    """Prints warnings, but for those of single calls: a command shows them itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING and not hasattr(record, "function"):
+            print(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def own_call_logs() -> Iterator[None]:
+    """Keep what single calls log off stderr for the block, since the command shows it in its own form."""
+    logger, handler = logging.getLogger("starlette_wasm"), _Warnings()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 @contextmanager
 def working(title: str) -> Iterator[None]:
     """Show on a terminal that something is going on, for as long as the block takes."""

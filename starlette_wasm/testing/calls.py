@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..capabilities import Violation
 from ..exceptions import WasmError
@@ -64,6 +65,8 @@ class Call:
     violations: list[Violation] = field(default_factory=list)
     """What the policy refused: to ``edge.call``, and in the file system."""
     span: Span = field(default_factory=lambda: Span(""))
+    folder: Path | None = None
+    """Where the module lies."""
     asked: EdgeRequest | None = field(default=None, repr=False)
     """The request as it came, before it was told of the guest's span."""
 

@@ -29,6 +29,7 @@ class RecordingTelemetry(Telemetry):
 
     def watch(self, target: Target, request: EdgeRequest, **more: Any) -> CallTelemetry:
         call = Call(target.name, target.version, target.policy.name, request, asked=request)
+        call.folder = target.function.source.file.parent
         self._calls.append(call)
         return _RecordingWatch(super().watch(target, request, **more), call, target)
 

@@ -20,6 +20,7 @@ from ..engine.fast_path import NOT_TAKEN, NotTaken
 from ..engine.plan import Plan
 from ..invocation.fast_path import FastPathRunner
 from ..messages import EdgeRequest, EdgeResponse
+from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from .calls import Call
 from .hosts import Hosts, StubbedFetch
@@ -70,7 +71,7 @@ class RecordingRuntime(WasmRuntime):
         self._given_settings = surroundings.settings(self._given_settings)
         self.telemetry = RecordingTelemetry(surroundings.calls)
         self.fast_path = _NoFastPath(self, Counter())
-        self._bound: dict[tuple[int, str], Target] = {}
+        self._bound: dict[tuple[int, str], tuple[Target, Target]] = {}
         self._opened: list[OpenDirectory] = []
 
     def make_capabilities(self, settings: CapabilitySettings) -> Capabilities:
@@ -96,8 +97,12 @@ class RecordingRuntime(WasmRuntime):
         policy = around.policy(target.policy)
         key = (id(target), repr((policy, around.clock, around.seed)))
         if key not in self._bound:
-            self._bound[key] = self._bind(target, policy)
-        return self._bound[key]
+            self._bound[key] = target, self._bind(target, policy)  # kept both, so that the id stays its own
+        return self._bound[key][1]
+
+    def adopt(self, deployment: Deployment) -> None:
+        self._bound.clear()
+        super().adopt(deployment)
 
     def _bind(self, target: Target, policy: SandboxPolicy) -> Target:
         if policy != target.policy:

@@ -1,0 +1,236 @@
+"""``DevServer``: uvicorn, the watcher of sources and the keys, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from watchfiles import awatch
+
+from ..asgi.middleware import WasmMiddleware
+from ..config.router import load_config
+from ..exceptions import WasmError
+from ..testing.runtime import RecordingRuntime, Surroundings
+from ..testing.substitute import substituted
+from . import dev_output as told
+from .build_runner import Buildable, BuildError, build, buildables
+from .dev_app import DevApp, RequestCalls
+from .routes import load_app
+
+_DEBOUNCE_MS = 60
+_STEP_MS = 20
+_SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
+
+
+class DevServer:
+    """``run()`` returns whether the process is to start again, for a Python file that has changed."""
+
+    def __init__(self, app: str | None, config: Path, host: str, port: int) -> None:
+        self.port = port
+        self.failed = False
+        self._app = app
+        self._config = config
+        self._host = host
+        self._again = False
+        self._runtimes: list[RecordingRuntime] = []
+        self._server: uvicorn.Server | None = None
+        self._quit = asyncio.Event()
+        self._root = config.resolve().parent
+
+    async def run(self) -> bool:
+        """Serve until q, a signal, or a change that needs a new process."""
+        await self._build_all(only_stale=True)
+        watching = asyncio.create_task(self._watch())
+        try:
+            with _keys(self._key):
+                await self._serve()
+                if self.failed and not self._again:
+                    told.say("waiting for a change; q quits", "dim")
+                    await self._wait_for_change(watching)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        return self._again
+
+    async def _wait_for_change(self, watching: asyncio.Task[None]) -> None:
+        quitting = asyncio.create_task(self._quit.wait())
+        await asyncio.wait([quitting, watching], return_when=asyncio.FIRST_COMPLETED)
+        quitting.cancel()
+
+    async def _serve(self) -> None:
+        """Serve until the server ends. ``failed`` says that it could not start."""
+        around = Surroundings(calls=RequestCalls())
+        try:
+            with ExitStack() as stack:
+                server = self._server = uvicorn.Server(self._uvicorn(stack, around))
+                announcing = asyncio.create_task(self._announce(server))
+                try:
+                    await server.serve()
+                finally:
+                    announcing.cancel()
+                self.failed = not server.started
+        except WasmError as error:
+            told.fail(error)
+            self.failed = True
+        except SystemExit:  # uvicorn's, for a port that is taken
+            told.say(f"port {self.port} of {self._host} cannot be had; give another with --port", "red")
+            self.failed = True
+            self._quit.set()
+
+    def _uvicorn(self, stack: ExitStack, around: Surroundings) -> uvicorn.Config:
+        app: Any
+        if self._app is None:
+            runtime = RecordingRuntime(self._config, around.settings(), around)
+            self._runtimes = [runtime]
+            app = WasmMiddleware(_not_found, runtime=runtime)
+        else:
+            app = load_app(self._app)
+            self._runtimes = stack.enter_context(substituted(app, around))
+        return uvicorn.Config(
+            DevApp(app, told.request),
+            host=self._host,
+            port=self.port,
+            lifespan="on",
+            log_level="error",
+            access_log=False,
+        )
+
+    async def _announce(self, server: uvicorn.Server) -> None:
+        while not server.started:
+            await asyncio.sleep(0.02)
+        self.port = server.servers[0].sockets[0].getsockname()[1]
+        told.say(f"serving http://{self._host}:{self.port}   r rebuild, o open, q quit", "bold green")
+
+    async def _watch(self) -> None:
+        """Build what changes, and reload; end the server for a change of Python."""
+        async for changes in awatch(
+            self._root, debounce=_DEBOUNCE_MS, step=_STEP_MS, watch_filter=lambda _, path: _watched(path)
+        ):
+            files = {Path(path) for _, path in changes}
+            if any(file.suffix == ".py" and "tests" not in file.parts for file in files) or self._is_stopped(files):
+                self._restart("the app has changed: starting it again")
+                return
+            await self._rebuild([each for each in self._buildables() if _touches(each, files)])
+            if any(file.suffix in (".yaml", ".yml") for file in files):
+                await self._reload("the config has changed")
+
+    def _is_stopped(self, files: set[Path]) -> bool:
+        """Whether the app did not start, and something has changed that may let it."""
+        return self.failed and any(file.suffix in (".yaml", ".yml", ".wasm") for file in files)
+
+    def _restart(self, why: str) -> None:
+        told.say(why, "yellow")
+        self._again = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _buildables(self) -> list[Buildable]:
+        try:
+            return buildables(load_config(self._config).functions_dir)
+        except WasmError as error:
+            told.fail(error)
+            return []
+
+    async def _build_all(self, *, only_stale: bool) -> None:
+        await self._rebuild([each for each in self._buildables() if not only_stale or _is_stale(each)])
+
+    async def _rebuild(self, wanted: list[Buildable]) -> None:
+        for each in wanted:
+            begin = time.perf_counter()
+            try:
+                built = await asyncio.to_thread(build, each)
+            except BuildError as error:
+                told.compile_error(error)
+                continue
+            except WasmError as error:
+                told.fail(error)
+                continue
+            if built.changed:
+                await self._reload(f"{each}: built, {built.facts.size:,} bytes", begin)
+            else:
+                told.say(f"{each}: built, the same bytes as before", "dim")
+
+    async def _reload(self, what: str, begin: float | None = None) -> None:
+        """Swap in what was built, without dropping a request."""
+        begin = time.perf_counter() if begin is None else begin
+        for runtime in self._runtimes:
+            if runtime.is_open:
+                try:
+                    await runtime.reload()
+                except WasmError as error:
+                    told.fail(error)
+                    return
+        told.say(f"{what}, {(time.perf_counter() - begin) * 1000:.0f} ms", "green")
+
+    def _key(self, key: str) -> None:
+        if key == "q":
+            self._quit.set()
+            if self._server is not None:
+                self._server.should_exit = True
+        elif key == "o":
+            webbrowser.open(f"http://{self._host}:{self.port}/")
+        elif key == "r":
+            self._rebuilding = asyncio.get_running_loop().create_task(self._build_all(only_stale=False))
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"no rule serves this path\n"})
+
+
+def _watched(path: str) -> bool:
+    return not _SKIPPED & set(Path(path).parts)
+
+
+def _touches(buildable: Buildable, files: set[Path]) -> bool:
+    watched = [each.resolve() for each in (*buildable.watched, buildable.folder / "function.yaml")]
+    return any(file == each or each in file.parents for file in files for each in watched)
+
+
+def _is_stale(buildable: Buildable) -> bool:
+    """Whether a source is newer than the module, or there is none."""
+    if not buildable.module.exists():
+        return True
+    made = buildable.module.stat().st_mtime
+    return any(file.stat().st_mtime > made for each in buildable.watched for file in _files(each))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (each for each in path.rglob("*") if each.is_file() and _watched(str(each)))
+    elif path.is_file():
+        yield path
+
+
+@contextmanager
+def _keys(pressed: Any) -> Iterator[None]:
+    """Call ``pressed`` with each key, if stdin is a terminal."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+    import tty
+
+    loop, number = asyncio.get_running_loop(), sys.stdin.fileno()
+    before = termios.tcgetattr(number)
+    tty.setcbreak(number)
+    loop.add_reader(number, lambda: pressed(sys.stdin.read(1)))
+    try:
+        yield
+    finally:
+        loop.remove_reader(number)
+        termios.tcsetattr(number, termios.TCSADRAIN, before)

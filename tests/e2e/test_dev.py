@@ -1,0 +1,162 @@
+"""``starlette-wasm dev``, with builds that take no compiler."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from apps import GUESTS
+
+APP = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette_wasm import WasmRules
+
+rules = WasmRules("wasm.yaml")
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("one")), rules], lifespan=rules.lifespan)
+"""
+
+
+class Dev:
+    """The command, in a project of one function that copies its source."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.source = folder / "functions/f/v1/src/given.wasm"
+        self.source.parent.mkdir(parents=True)
+        command = {"build": {"command": "sh src/make.sh {output}"}}
+        (self.source.parent / "make.sh").write_text("cp src/given.wasm $1\n")
+        (self.source.parents[1] / "function.yaml").write_text(yaml.safe_dump(command))
+        (folder / "wasm.yaml").write_text("rules: [{pathPattern: /f, functionName: f}]\n")
+        self.put("hello")
+        self.log = folder.parent / f"{folder.name}.log"
+        self.output = self.log.open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "starlette_wasm", "dev", "--port", "0", *arguments],
+            cwd=folder,
+            env=os.environ | {"STARLETTE_WASM_CACHE_DIR": str(folder.parent / "aot"), "PYTHONUNBUFFERED": "1"},
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def put(self, guest: str) -> None:
+        shutil.copyfile(GUESTS / f"{guest}.wasm", self.source.with_name("new"))
+        self.source.with_name("new").replace(self.source)
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
+    def said(self, text: str, times: int = 1) -> None:
+        self.wait(lambda: self.log.read_text().count(text) >= times)
+
+    def url(self) -> str:
+        self.said("serving http://")
+        found = re.search(r"serving (http://\S+)", self.log.read_text())
+        assert found
+        return found[1]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(60)
+        self.output.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "project"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def dev(folder: Path) -> Iterator[Dev]:
+    (folder / "app.py").write_text(APP)
+    started = Dev(folder)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def test_a_change_is_built_and_swapped_in(dev: Dev) -> None:
+    with httpx.Client(base_url=dev.url()) as client:
+        first = client.get("/f").text
+        dev.put("echo")
+        answers = []
+
+        def changed() -> bool:
+            answers.append(client.get("/f"))
+            return answers[-1].text != first
+
+        dev.wait(changed)
+        assert {answer.status_code for answer in answers} == {200}
+        dev.said("f v1: built, ", 2)
+        assert re.search(r"GET    /f +200 +[\d.]+ ms +\d+ KiB  f v1", dev.log.read_text())
+
+        dev.source.with_name("make.sh").write_text("echo src/f.c:1:2: error: no >&2; exit 1\n")
+        dev.said("src/f.c:1:2: error: no")
+        assert client.get("/f").text.startswith('{"path":"/f"')
+    assert dev.stop() == 0
+
+
+def test_a_fault_is_a_page_in_a_browser(dev: Dev) -> None:
+    with httpx.Client(base_url=dev.url()) as client:
+        dev.put("trap")
+        dev.said("f v1: built, ", 2)
+        answer = client.get("/f?mode=div0", headers={"accept": "text/html,*/*"})
+        assert (answer.status_code, answer.headers["content-type"]) == (500, "text/html; charset=utf-8")
+        for part in (
+            "<h1>f v1: wasm trap: integer divide by zero</h1>",
+            "trap_div0",
+            "EdgeRequest",
+            "&quot;mode&quot;",
+        ):
+            assert part in answer.text
+        plain = client.get("/f?mode=div0")
+        assert plain.headers["content-type"] == "application/problem+json"
+        dev.said("       f v1: wasm trap: integer divide by zero", 2)
+
+
+def test_a_change_of_the_app_starts_it_again(dev: Dev, folder: Path) -> None:
+    url = dev.url()
+    (folder / "app.py").write_text(APP.replace('"one"', '"two"'))
+    dev.said("serving http://", 2)
+    assert httpx.get(url).text == "two"
+    assert httpx.get(f"{url}/f").status_code == 200
+    assert dev.stop() == 0
+
+
+def test_a_config_that_is_wrong_waits_for_its_change(folder: Path) -> None:
+    dev = Dev(folder)
+    try:
+        url = dev.url()
+        assert httpx.get(f"{url}/f").status_code == 200
+        assert httpx.get(f"{url}/nope").text == "no rule serves this path\n"
+        (folder / "wasm.yaml").write_text("rules: [{pathPattern: /f, functionName: g}]\n")
+        dev.said("wasm.yaml:1: rules[0].functionName: function not found: g")
+        assert httpx.get(f"{url}/f").status_code == 200
+        (folder / "wasm.yaml").write_text("rules: [{pathPattern: /g, functionName: f}]\n")
+        dev.said("the config has changed, ")
+        assert httpx.get(f"{url}/g").status_code == 200
+        assert dev.stop() == 0
+    finally:
+        dev.close()
