@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
 from pathlib import Path
 
 import pytest
 from capability_guest import Guest, capabilities
 from servers import server
 
-from starlette_wasm.capabilities.queue import MAX_MESSAGE_BYTES, SqliteOutbox
+from starlette_wasm.capabilities.queue import MAX_MESSAGE_BYTES, SqliteOutbox, sqlite
 from starlette_wasm.config.policy import SandboxPolicy
 
 POLICY = SandboxPolicy(queues=["mail", "audit"])
@@ -188,3 +189,28 @@ async def test_a_stream_of_others_is_refused(tmp_path: Path) -> None:
                 assert (await Guest(there, POLICY).error("queue.publish", queue="mail"))[0] == "capability-unavailable"
         assert (await client.jetstream().stream_info("others")).state.messages == 0
         await client.close()
+
+
+async def test_a_claim_survives_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = SqliteOutbox(tmp_path / "queue.db")
+    await outbox.publish("mail", b"one", {})
+    right = time.time_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: right() + 3600 * 10**9)
+        assert len(await outbox.claim("mail", lease=0.05)) == 1
+    await asyncio.sleep(0.06)
+    assert len(await outbox.claim("mail", lease=3600)) == 1
+    monkeypatch.setattr(time, "time_ns", lambda: right() + 7200 * 10**9)
+    assert await outbox.claim("mail") == []
+    await outbox.close()
+
+
+async def test_a_claim_ends_with_a_restart_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = SqliteOutbox(tmp_path / "queue.db")
+    await outbox.publish("mail", b"one", {})
+    assert len(await outbox.claim("mail", lease=3600)) == 1
+    assert await outbox.claim("mail") == []
+    monkeypatch.setattr(sqlite, "_boot", lambda: 7)
+    [again] = await outbox.claim("mail")
+    assert again.attempts == 2
+    await outbox.close()

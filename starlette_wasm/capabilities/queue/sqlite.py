@@ -8,7 +8,9 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from zlib import crc32
 
 from ..space import ROW_BYTES, Space
 from ..sqlite import Database
@@ -28,11 +30,14 @@ CREATE TABLE IF NOT EXISTS outbox (
 );
 CREATE INDEX IF NOT EXISTS outbox_queue ON outbox (queue, id);
 """
+_CLOCK_BITS = 42
+"""Bits of ``claimed_until`` that hold milliseconds of the machine's monotonic clock, which no clock that is set moves.
+Those above are of this start of the machine: claims from before another one are over."""
 _SIZE = f"length({{row}}.body) + length(CAST({{row}}.attributes AS BLOB)) + {ROW_BYTES}"
 # An attribute of text takes six bytes for one, escaped, and some between them.
 _FREE = f"""
 SELECT id, queue, body, attributes, created, attempts + 1 FROM outbox
-WHERE queue = ? AND claimed_until <= ?
+WHERE queue = ? AND (claimed_until >> {_CLOCK_BITS} <> ? OR claimed_until <= ?)
   AND typeof(body) = 'blob' AND length(body) <= {MAX_MESSAGE_BYTES}
   AND typeof(attributes) = 'text' AND length(attributes) <= {MAX_ATTRIBUTES * (6 * MAX_ATTRIBUTE_BYTES + 16)}
   AND typeof(created) = 'integer' AND typeof(attempts) = 'integer' AND typeof(claimed_until) = 'integer'
@@ -85,11 +90,12 @@ class SqliteOutbox:
         """The oldest messages that nobody has, for ``lease`` seconds."""
 
         def job(connection: sqlite3.Connection) -> list[tuple[int, str, bytes, str, int, int]]:
-            now = _now()
-            rows = connection.execute(_FREE, (queue, now, limit)).fetchall()
+            boot, now = _boot(), time.monotonic_ns() // 1_000_000
+            rows = connection.execute(_FREE, (queue, boot, boot << _CLOCK_BITS | now, limit)).fetchall()
+            until = boot << _CLOCK_BITS | now + round(lease * 1000)
             connection.executemany(
                 "UPDATE outbox SET claimed_until = ?, attempts = attempts + 1 WHERE id = ?",
-                [(now + round(lease * 1000), row[0]) for row in rows],
+                [(until, row[0]) for row in rows],
             )
             return rows
 
@@ -118,6 +124,16 @@ def _message(id: int, queue: str, body: bytes, attributes: str, created: int, at
         logger.warning("message %d of queue %s has attributes that are none, and is passed over", id, queue)
         return None
     return Message(id, queue, body, fields, created / 1000, attempts)
+
+
+@cache
+def _boot() -> int:
+    """Return a number of this start of the machine, from 1 to a million; always 1 if the system has no id of it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as stream:
+            return 1 + crc32(stream.read()) % 1_000_000
+    except OSError:
+        return 1
 
 
 def _now() -> int:
