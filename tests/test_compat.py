@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import NoOpHistogram
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from starlette import _utils
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -145,6 +147,28 @@ def test_the_apps_around_a_call_are_found_nearest_first() -> None:
     TestClient(far).get("/")
     assert [app for app in seen if isinstance(app, Outer)] == [near, far]
     assert len(list(_compat.calling_apps(0))) == 0
+
+
+def test_histograms_of_the_sdk_take_observations_in_bulk() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    histogram = provider.get_meter("test").create_histogram("h", explicit_bucket_boundaries_advisory=[1.0, 2.0])
+    with pytest.raises(LookupError):
+        _compat.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
+    histogram.record(0.5, {"a": "b"})
+    with pytest.raises(LookupError):
+        _compat.histogram_points(histogram, {"a": "b"}, (1.0, 3.0))
+    (point,) = _compat.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
+    point.add([0, 2, 1], 7.0, 1.5, 4.0)
+    data = reader.get_metrics_data()
+    assert data is not None
+    (found,) = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    assert isinstance(found, HistogramDataPoint)
+    assert (found.count, found.sum, found.min, found.max) == (4, 7.5, 0.5, 4.0)
+    assert found.bucket_counts == (1, 2, 1)
+    with pytest.raises(LookupError):
+        _compat.histogram_points(NoOpHistogram("h"), {"a": "b"}, (1.0, 2.0))
+    provider.shutdown()
 
 
 def test_no_other_module_uses_private_parts() -> None:

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from opentelemetry.metrics import Counter, Histogram, Meter
+from collections.abc import Iterable
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, MeterProvider
+from opentelemetry.metrics import Observation as Observed
 from opentelemetry.util.types import Attributes
 
 from . import conventions as names
+from .bulk import Series
 from .conventions import Attribute, ErrorType, Metric
 from .observation import Observation
 
 _MOST_KEYS = 4096
 
 
+_of_providers: WeakKeyDictionary[MeterProvider, Metrics] = WeakKeyDictionary()
+
+
 class Metrics:
     """Records observations on the instruments of one meter.
 
-    Exemplars are the SDK's: it takes the span that is current when an observation is recorded.
+    Exemplars are the SDK's: it takes the span that is current when an observation is recorded. What invocations that
+    succeed have to say comes to it when a reader collects: see bulk.py.
     """
 
+    @classmethod
+    def of(cls, provider: MeterProvider, scope: str) -> Metrics:
+        """The instruments of a provider, one set for all runtimes: none is lost with its runtime."""
+        found = _of_providers.get(provider)
+        if found is None:
+            found = _of_providers[provider] = cls(provider.get_meter(scope))
+        return found
+
     def __init__(self, meter: Meter) -> None:
+        self._lock = Lock()
+        self._series: dict[tuple[str, ...], Series | None] = {}
+        # It has no points: its callback is called before the histograms are collected, whatever the reader.
+        meter.create_observable_counter("starlette_wasm.bulk", [self._hand_over])
         self._invoke_duration = _histogram(meter, names.INVOKE_DURATION)
         self._init_duration = _histogram(meter, names.INIT_DURATION)
         self._cpu_usage = _histogram(meter, names.CPU_USAGE)
@@ -47,6 +69,12 @@ class Metrics:
         if attributes is None:
             attributes = self._remember(key)
         error = seen.error
+        if error is None and seen.ran:
+            with self._lock:
+                series = self._series.get(key)
+                if series is not None and series.takes(seen):
+                    series.add(seen)
+                    return
         if error is None:
             self._invocations.add(1, attributes)
             self._invoke_duration.record(seen.duration, attributes)
@@ -59,11 +87,40 @@ class Metrics:
         if seen.ran:
             self._cpu_usage.record(seen.cpu, attributes)
             self._mem_usage.record(seen.memory, attributes)
+            if error is None and key not in self._series:
+                self._begin_series(key, attributes)
         if seen.cold:
             self._coldstarts.add(1, attributes)
             self._init_duration.record(seen.init, attributes)
         if seen.waited is not None:
             self._queue_wait.record(seen.waited, attributes)
+
+    def _begin_series(self, key: tuple[str, ...], attributes: Attributes) -> None:
+        """Take what comes next together; the first observation has just been recorded."""
+        histograms = (
+            (self._invoke_duration, names.INVOKE_DURATION.buckets),
+            (self._cpu_usage, names.CPU_USAGE.buckets),
+            (self._mem_usage, names.MEM_USAGE.buckets),
+        )
+        try:
+            series = Series(attributes, self._invocations, histograms)
+        except LookupError:
+            series = None
+        with self._lock:
+            if len(self._series) >= _MOST_KEYS:
+                self._hand_over_all()
+                self._series.clear()
+            self._series[key] = series
+
+    def _hand_over(self, options: CallbackOptions) -> Iterable[Observed]:
+        with self._lock:
+            self._hand_over_all()
+        return ()
+
+    def _hand_over_all(self) -> None:
+        for series in self._series.values():
+            if series is not None:
+                series.hand_over()
 
     def _remember(self, key: tuple[str, ...]) -> Attributes:
         if len(self._attributes) >= _MOST_KEYS:

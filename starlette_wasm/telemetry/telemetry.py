@@ -87,10 +87,10 @@ class Telemetry:
         given_tracers, given_meters = self._given
         tracers = given_tracers or trace.get_tracer_provider()
         tracer = tracers.get_tracer(_SCOPE)
-        meter = (given_meters or metrics.get_meter_provider()).get_meter(_SCOPE)
+        meters = given_meters or metrics.get_meter_provider()
         self.tracer = None if isinstance(tracer, NoOpTracer | ProxyTracer) else tracer
         self.guest_tracer = None if self.tracer is None else tracers.get_tracer(GUEST_SCOPE)
-        self.metrics = None if is_placeholder(meter) else Metrics(meter)
+        self.metrics = None if is_placeholder(meters.get_meter(_SCOPE)) else Metrics.of(meters, _SCOPE)
         self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
         self._meters = METRICS_GLOBALS.get("_METER_PROVIDER", self)
         self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log)
