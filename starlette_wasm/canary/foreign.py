@@ -26,8 +26,10 @@ _DIGEST = re.compile(r"(?:[0-9a-f]{64})?")
 _FIELDS = frozenset(str(field) for field in Field) | {f"b{bucket}" for bucket in range(BUCKETS)}
 
 
-def unreadable(detail: str) -> CapabilityError:
-    return CapabilityError(Code.UNAVAILABLE, "the record cannot be read", detail=printable(detail, 200))
+def unreadable(detail: str, field: str = "") -> CapabilityError:
+    """For what others wrote. ``field`` is one of ours, and may be shown to anybody; ``detail`` may hold values."""
+    where = f" ({field})" if field else ""
+    return CapabilityError(Code.UNAVAILABLE, f"the record cannot be read{where}", detail=printable(detail, 200))
 
 
 def read_record(text: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def read_record(text: str) -> dict[str, Any]:
         raise unreadable("it has fields that this version does not know")
     missing = _CHECKS.keys() - given.keys() - _OPTIONAL
     if missing:
-        raise unreadable(f"it has no {min(missing)}")
+        raise unreadable(f"it has no {min(missing)}", min(missing))
     return {name: _field(name, value) for name, value in given.items()}
 
 
@@ -50,7 +52,7 @@ def _field(name: str, value: object) -> object:
     try:
         return _CHECKS[name](value)
     except (ValueError, TypeError, KeyError):
-        raise unreadable(f"{name} is {value!r:.80}") from None
+        raise unreadable(f"{name} is {value!r:.80}", name) from None
 
 
 def whole(value: object, least: int, most: int) -> int:
@@ -81,7 +83,7 @@ def _number(name: str, value: object, least: int, most: int) -> int:
     try:
         return whole(value, least, most)
     except ValueError:
-        raise unreadable(f"{name} is {value!r:.80}") from None
+        raise unreadable(f"{name} is {value!r:.80}", name) from None
 
 
 def _text(value: object) -> str:

@@ -148,8 +148,8 @@ class SqliteStore:
 
 def _decode(name: str, octets: bytes | None) -> str:
     if octets is None:
-        raise unreadable(f"its {name} is too long, or not text")
+        raise unreadable(f"its {name} is too long, or not text", name)
     try:
         return octets.decode()
     except UnicodeDecodeError:
-        raise unreadable(f"its {name} is not UTF-8") from None
+        raise unreadable(f"its {name} is not UTF-8", name) from None

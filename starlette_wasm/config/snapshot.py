@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from ..exceptions import ConfigError
+from .inside import check_inside
 from .router import Config, load_config
 
 Entry = tuple[str, *tuple[int, ...]]
@@ -43,7 +44,8 @@ class Files:
             self._follow()
         found = {own, *(_entry(str(key)) for key in self._keys)}
         for folder, below in self._folders:
-            for entry in _below(str(folder), below):
+            base = os.path.realpath(folder) if below else None
+            for entry in _below(str(folder), below, base):
                 found.add(entry)
                 if rest is not None and len(found) % _SLICE == 0:
                     rest()
@@ -61,16 +63,17 @@ class Files:
         self._folders, self._keys = tuple(folders), tuple(config.require_signatures or ())
 
 
-def _entry(path: str) -> Entry:
-    """What a file is known by, through symlinks."""
+def _entry(path: str, *, through_links: bool = True) -> Entry:
+    """What a file is known by."""
     try:
-        info = os.stat(path)
+        info = os.stat(path, follow_symlinks=through_links)
     except (OSError, ValueError):
         return (path,)
     return (path, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def _below(folder: str, levels: int) -> Iterator[Entry]:
+def _below(folder: str, levels: int, base: str | None) -> Iterator[Entry]:
+    """What is in a folder, and ``levels`` of folders below. A link that leads out of ``base`` is not followed."""
     try:
         entries = list(os.scandir(folder))
     except (OSError, ValueError):
@@ -79,8 +82,19 @@ def _below(folder: str, levels: int) -> Iterator[Entry]:
     for entry in entries:
         if entry.name[0] == ".":
             continue
-        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+        if base is not None and entry.is_symlink() and not _is_inside(base, entry.path):
+            yield _entry(entry.path, through_links=False)
+        elif os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             if levels:
-                yield from _below(entry.path, levels - 1)
+                yield from _below(entry.path, levels - 1, base)
         elif entry.name.endswith(_SUFFIXES):
             yield _entry(entry.path)
+
+
+def _is_inside(base: str, path: str) -> bool:
+    """Whether a link stays below ``base``, which has no links itself: whoever deploys may have made it."""
+    try:
+        check_inside(base, os.path.realpath(path))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -692,3 +692,26 @@ def test_ready_names_what_is_wrong_without_its_value(
             assert kind == "a name in YAML" or "0123456789" in caplog.text
 
     run(main())
+
+
+def test_a_link_out_of_the_functions_is_not_followed(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever deploys a function may link to a file that changes all the time, or that takes long to look at."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret.yaml").write_text("a: 1")
+    (outside / "v9").mkdir()
+    (outside / "v9" / "a.wasm").write_bytes(b"")
+    home = watched / "functions" / "a"
+    (home / "v1" / "function.yaml").symlink_to(outside / "secret.yaml")
+    (home / "v9").symlink_to(outside / "v9")
+    (home / "v8").symlink_to(home / "v1")
+    files = Files(watched / "wasm.yaml")
+    before = files.look()
+    named = {str(entry[0]) for entry in before}
+    assert str(home / "v1" / "function.yaml") in named
+    assert str(home / "v8" / "a.wasm") in named  # one that stays inside is followed
+    assert str(home / "v9" / "a.wasm") not in named
+    (outside / "secret.yaml").write_text("a: 22")
+    (outside / "v9" / "b.wasm").write_bytes(b"")
+    assert files.look() == before
+    (home / "v1" / "function.yaml").unlink()
+    assert files.look() != before

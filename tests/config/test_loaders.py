@@ -1,0 +1,59 @@
+"""Both loaders of YAML, that of libyaml and the one for a PyYAML without it, read the same, within the same bounds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from starlette_wasm.config import loading
+from starlette_wasm.config.loading import Loader, PureLoader, load
+from starlette_wasm.exceptions import ConfigError
+
+SAMPLES = Path(__file__).parents[2] / "sample_app"
+TEXTS = {
+    "words": "a: yes\nb: 010\nc: 0x1f\nd: 1e3\ne: 1.50\nf: 2026-01-01\ng: 1:30\nh: ~\ni: null\nj: 'x'\n",
+    "anchors": "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]\n",
+    "blocks": "a: |\n  one\n  two\nb: >-\n  one\n  two\nc: 'é😀'\n",
+}
+BAD = {
+    "nested": "a: " + "[" * 2000 + "]" * 2000,
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + number)}: &{chr(98 + number)} [{','.join([f'*{chr(97 + number)}'] * 9)}]\n" for number in range(9)
+    ),
+    "merges": "a: &a {x: 1}\n" + "b:\n" + "  <<: *a\n" * 1 + "c: [unclosed\n",
+    "two documents": "a: 1\n---\nb: 2\n",
+    "a tag": "a: !!python/object/apply:os.getcwd []\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_both_loaders_read_the_same(name: str) -> None:
+    assert load(TEXTS[name], PureLoader) == load(TEXTS[name], Loader)
+
+
+@pytest.mark.parametrize("file", sorted(SAMPLES.rglob("*.yaml")), ids=lambda file: file.name)
+def test_both_loaders_read_the_samples(file: Path) -> None:
+    text = file.read_text()
+    assert load(text, PureLoader) == load(text, Loader)
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("loader", [PureLoader, Loader])
+def test_both_loaders_refuse_the_same_at_once(loader: type, name: str) -> None:
+    begin = time.thread_time()
+    with pytest.raises(yaml.YAMLError):
+        load(BAD[name], loader)
+    assert time.thread_time() - begin < 5
+
+
+def test_a_manifest_is_bounded_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading.load, "__defaults__", (PureLoader,))
+    file = tmp_path / "function.yaml"
+    file.write_text("a: [" + "x, " * 40_000)
+    begin = time.thread_time()
+    with pytest.raises(ConfigError, match=r"function\.yaml"):
+        loading.parse_yaml(file.read_text(), "a function's manifest", file)
+    assert time.thread_time() - begin < 20
