@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .admin.access import AdminIdentity, AdminToken
+    from .admin.mount import wasm_admin
     from .asgi.middleware import WasmMiddleware
     from .asgi.routes import Call, Handler, WasmRoute, wasm_endpoint, wasm_route
     from .asgi.rules import WasmRules
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from .runtime.runtime import WasmRuntime
 
 __all__ = [
+    "AdminIdentity",
+    "AdminToken",
     "Call",
     "CanaryConfig",
     "CanaryConflict",
@@ -75,11 +79,14 @@ __all__ = [
     "WasmRules",
     "WasmRuntime",
     "WasmSettings",
+    "wasm_admin",
     "wasm_endpoint",
     "wasm_route",
 ]
 
 _MODULES = {
+    "admin.access": ("AdminIdentity", "AdminToken"),
+    "admin.mount": ("wasm_admin",),
     "asgi.middleware": ("WasmMiddleware",),
     "asgi.routes": ("Call", "Handler", "WasmRoute", "wasm_endpoint", "wasm_route"),
     "asgi.rules": ("WasmRules",),

@@ -301,6 +301,10 @@ class WasmMiddleware:
         return find_endpoint(self.runtime.deployment.config, path) if self.runtime.is_open else None
 
     def _check_start(self) -> None:
+        for route in _all_routes(routes_of(self.app)):
+            attach = getattr(getattr(route, "original_route", route), "attach", None)
+            if callable(attach):  # the admin API
+                attach(self.runtime)
         for runtime in {
             self.runtime,
             *(wasm.runtime or self.runtime for _, wasm in find_functions(routes_of(self.app))),

@@ -107,6 +107,12 @@ class Breaker:
                 return True
             return False
 
+    def reset(self) -> None:
+        """Close it, by hand."""
+        with self._lock:
+            logger.info("circuit of %s is closed: by hand", self._name)
+            self._enter(Circuit.CLOSED)
+
     def dropped(self, era: int) -> None:
         with self._lock:
             if era == self._era and self._state is Circuit.HALF_OPEN:
@@ -153,6 +159,13 @@ class Breakers:
     def keep(self, used: Collection[tuple[str, str]]) -> None:
         """Keep the circuits of these functions, and forget the others: nobody would find out if they work again."""
         self._breakers = {key: breaker for key, breaker in self._breakers.items() if (key[0], key[2]) in used}
+
+    def reset(self, name: str) -> bool:
+        """Close the circuit that states() calls ``name``. Says whether there is one."""
+        breaker = next((breaker for key, breaker in self._breakers.items() if _name(*key) == name), None)
+        if breaker is not None:
+            breaker.reset()
+        return breaker is not None
 
     def states(self) -> dict[str, Circuit]:
         """By ``name v1 (policy)``."""

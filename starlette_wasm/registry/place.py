@@ -84,6 +84,12 @@ def has_beside(directory: Path, name: str, version: str, manifest: str | None, s
     return all(content == _content(folder / file) for file, content in wanted.items())
 
 
+def has_manifest(directory: Path, name: str, version: str, manifest: str | None) -> bool:
+    """Return whether a version has that ``function.yaml`` beside its module."""
+    wanted = None if manifest is None else manifest.encode()
+    return _content(module_file(directory, name, version).with_name(MANIFEST)) == wanted
+
+
 def _content(file: Path) -> bytes | None:
     try:
         return file.read_bytes()

@@ -43,6 +43,7 @@ from .event_loop import require_asyncio
 from .health import Health
 from .poller import RegistryPoller
 from .reload import Reloader
+from .shifts import Shifts
 from .surroundings import CanarySurroundings
 
 logger = logging.getLogger("starlette_wasm")
@@ -80,6 +81,7 @@ class WasmRuntime(Invoker):
         self.health = Health(self)
         self.reloader = Reloader(self, config)
         self.poller = RegistryPoller(self)
+        self.shifts = Shifts(self)
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
         self.events = Events()
@@ -248,6 +250,7 @@ class WasmRuntime(Invoker):
             self.canaries.attach(deployment)
         self._deployment = deployment
         self.router = deployment.router
+        self.shifts.apply()
         self.telemetry.configure(
             access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints
         )
@@ -428,6 +431,7 @@ class WasmRuntime(Invoker):
 
     async def _free(self, deployment: Deployment, grace: float) -> None:
         """``grace`` is until when its threads are waited for, on time.monotonic()."""
+        self.shifts.close()
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()

@@ -60,6 +60,8 @@ def install(form: str | None) -> None:
 
 
 def _shows(handler: logging.Handler) -> bool:
+    if getattr(handler, "shows_nobody", False):
+        return False
     return handler not in _installed and not type(handler).__module__.startswith(_EXPORTERS)
 
 

@@ -5,7 +5,7 @@ The path of a request if nobody listens is a check and a few empty calls; a benc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
@@ -56,6 +56,8 @@ class Telemetry:
         self._meters: object = self
         self._active = False
         self.access_log = False
+        self.listeners: list[Callable[[Observation], None]] = []
+        """More that are told of each invocation."""
         self.exclusions = Exclusions()
         """The requests that get no spans."""
         self.prometheus: prometheus.Recorder | None = None
@@ -71,6 +73,12 @@ class Telemetry:
             access.install()
         self.prometheus = prometheus.recorder() if prometheus_text else None
         self._tracers = self._meters = self
+
+    def listen(self, listener: Callable[[Observation], None]) -> None:
+        """Tell ``listener`` of each invocation from now on."""
+        if listener not in self.listeners:
+            self.listeners.append(listener)
+            self._tracers = self._meters = self  # look again whether anybody listens
 
     @property
     def active(self) -> bool:
@@ -93,7 +101,7 @@ class Telemetry:
         self.metrics = None if is_placeholder(meters.get_meter(_SCOPE)) else Metrics.of(meters, _SCOPE)
         self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
         self._meters = METRICS_GLOBALS.get("_METER_PROVIDER", self)
-        self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log)
+        self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log or self.listeners)
 
     async def flush(self, limit_ms: int) -> None:
         """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
@@ -153,6 +161,8 @@ class Telemetry:
             self.metrics.record(seen)
         if self.prometheus is not None:
             self.prometheus.record(seen)
+        for listener in self.listeners:
+            listener(seen)
 
     def record_fast(self, exchange: RequestTelemetry, target: Target, completed: Completed, duration: float) -> None:
         """A call took the fast path."""
@@ -161,7 +171,7 @@ class Telemetry:
         assert isinstance(exchange, ListenedExchange)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
-        if self.metrics is not None or self.prometheus is not None or self.access_log:
+        if self.metrics is not None or self.prometheus is not None or self.access_log or self.listeners:
             token = None if warm is None else contexts.attach(set_span_in_context(warm.span))
             try:  # while the function's span is current: exemplars, and the access line, belong to it
                 self.tell(self._seen_fast(exchange, target, completed, duration, memory))

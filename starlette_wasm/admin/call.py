@@ -1,0 +1,58 @@
+"""``AdminCall``: one request to the admin API, with what its handler needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from ..runtime.runtime import WasmRuntime
+from .access import AdminIdentity, Refused
+from .audit import AuditLog
+from .figures import Figures, Recorder
+
+_MOST_BODY = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class AdminCall:
+    """Who asks for what, of which runtime."""
+
+    request: Request
+    runtime: WasmRuntime
+    identity: AdminIdentity
+    figures: Figures
+    recorder: Recorder
+    audit: AuditLog
+
+    @property
+    def function(self) -> str:
+        """The function in the path; empty if there is none."""
+        return str(self.request.path_params.get("name", ""))
+
+    async def read(self, most: int) -> bytes:
+        """Return the body. Raise Refused as soon as it is larger than ``most`` bytes."""
+        length = self.request.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:15]) > most:
+            raise Refused(413, f"the body may have {most} bytes")
+        data = bytearray()
+        async for piece in self.request.stream():
+            data += piece
+            if len(data) > most:
+                raise Refused(413, f"the body may have {most} bytes")
+        return bytes(data)
+
+    async def json(self, most: int = _MOST_BODY) -> dict[str, Any]:
+        """Return the JSON object in the body, an empty one if there is no body. Raise Refused."""
+        data = await self.read(most)
+        if not data:
+            return {}
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise Refused(422, "the body is not a JSON object")
+        return document

@@ -1,0 +1,137 @@
+"""What the admin API shows of what has happened: figures of each version, recent faults, and log lines as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from opentelemetry.trace import format_trace_id, get_current_span
+
+from ..telemetry.observation import Observation
+
+_SAMPLES = 512
+_MOST_VERSIONS = 1024
+_FAULTS = 200
+_LINES = 256
+_MOST_TEXT = 8192
+_LISTENERS = 32
+Line = dict[str, Any]
+
+
+@dataclass(slots=True)
+class VersionFigures:
+    """Of one version of a function, in this process."""
+
+    requests: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    cold_starts: int = 0
+    memory_peak: int = 0
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+
+    def describe(self) -> dict[str, Any]:
+        ordered = sorted(self.durations)
+        return {
+            "requests": self.requests,
+            "errors": dict(self.errors),
+            "cold_starts": self.cold_starts,
+            "memory_peak_bytes": self.memory_peak,
+            "p50_ms": _quantile_ms(ordered, 0.5),
+            "p99_ms": _quantile_ms(ordered, 0.99),
+        }
+
+
+def _quantile_ms(ordered: list[float], q: float) -> float | None:
+    if not ordered:
+        return None
+    return float(f"{ordered[min(len(ordered) - 1, math.ceil(q * len(ordered)) - 1)] * 1000:.3g}")
+
+
+class Figures:
+    """Fed with what telemetry sees; ``listener`` of a runtime's Telemetry."""
+
+    def __init__(self) -> None:
+        self._versions: dict[tuple[str, str], VersionFigures] = {}
+
+    def __call__(self, seen: Observation) -> None:
+        key = seen.function, seen.version
+        figures = self._versions.get(key)
+        if figures is None:
+            if len(self._versions) >= _MOST_VERSIONS:
+                self._versions.clear()
+            figures = self._versions[key] = VersionFigures()
+        figures.requests += 1
+        figures.cold_starts += seen.cold
+        figures.memory_peak = max(figures.memory_peak, seen.memory)
+        figures.durations.append(seen.duration)
+        if seen.error is not None:
+            figures.errors[seen.error.value] = figures.errors.get(seen.error.value, 0) + 1
+
+    def describe(self, function: str, version: str) -> dict[str, Any]:
+        """Return the figures of a version; zeros if it has served nothing yet."""
+        return self._versions.get((function, version), VersionFigures()).describe()
+
+
+class Recorder(logging.Handler):
+    """Keeps the last faults, and passes log lines of functions on to whoever listens."""
+
+    shows_nobody = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: deque[dict[str, Any]] = deque(maxlen=_FAULTS)
+        self._listeners: dict[asyncio.Queue[Line], tuple[str, asyncio.AbstractEventLoop]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; from any thread."""
+        fields = vars(record)
+        function = fields.get("function")
+        if not isinstance(function, str):
+            return
+        line = _describe(record, function)
+        if "exception.type" in fields:
+            self.faults.append(line | {"error": str(fields.get("error.type", ""))})
+        for queue, (wanted, loop) in list(self._listeners.items()):
+            if wanted == function:
+                with suppress(RuntimeError):  # its loop is closed
+                    loop.call_soon_threadsafe(_offer, queue, line)
+
+    def follow(self, function: str) -> asyncio.Queue[Line]:
+        """Return a queue that gets the log lines of a function, until leave(); a slow reader loses some."""
+        queue: asyncio.Queue[Line] = asyncio.Queue(_LINES)
+        self._listeners[queue] = function, asyncio.get_running_loop()
+        return queue
+
+    def leave(self, queue: asyncio.Queue[Line]) -> None:
+        """Put nothing more into a queue of follow()."""
+        self._listeners.pop(queue, None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody else may listen."""
+        return len(self._listeners) >= _LISTENERS
+
+
+def _offer(queue: asyncio.Queue[Line], line: Line) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(line)
+
+
+def _describe(record: logging.LogRecord, function: str) -> Line:
+    fields = vars(record)
+    span = get_current_span().get_span_context()
+    return {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname,
+        "function": function,
+        "version": str(fields.get("version", "")),
+        "request_id": str(fields.get("request_id", "")),
+        "trace_id": format_trace_id(span.trace_id) if span.is_valid else None,
+        "message": record.getMessage()[:_MOST_TEXT],
+    }

@@ -1,0 +1,252 @@
+"""``wasm_admin``: the admin API as a Mount."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from ..asgi.serve import RUNTIME
+from ..capabilities import CapabilityError
+from ..exceptions import CanaryConflict, ConfigError, FunctionNotFound, RuntimeClosed, WasmError
+from ..runtime.runtime import WasmRuntime
+from . import actions, reads
+from .access import AdminIdentity, AdminToken, Authorize, Gatekeeper, RateLimit, Refused
+from .audit import AuditEntry, AuditLog, now
+from .call import AdminCall
+from .figures import Figures, Recorder
+from .openapi import document
+from .upload import Uploads, refusal
+
+logger = logging.getLogger("starlette_wasm")
+
+Handler = Callable[[AdminCall], Awaitable[Response]]
+_FAILURES_A_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    scope: str
+    handler: Handler
+
+    @property
+    def name(self) -> str:
+        return self.handler.__name__
+
+    @property
+    def acts(self) -> bool:
+        return self.method != "GET"
+
+
+class AdminMount(Mount):
+    """The Mount that wasm_admin() gives."""
+
+    def __init__(self, path: str, admin: Admin) -> None:
+        self.admin = admin
+        super().__init__(path, routes=admin.routes, name="wasm_admin")
+
+    def attach(self, runtime: WasmRuntime) -> None:
+        """Count what ``runtime`` serves from now on; called by the WasmMiddleware around."""
+        self.admin.attach(self.admin.runtime or runtime)
+
+
+def wasm_admin(
+    path: str = "/admin",
+    *,
+    tokens: Sequence[AdminToken] = (),
+    authorize: Authorize | None = None,
+    runtime: WasmRuntime | None = None,
+    requests_per_minute: int = 600,
+    max_upload_bytes: int = 16 << 20,
+    upload_keys: Sequence[str | PathLike[str]] = (),
+) -> AdminMount:
+    """Return the admin API as a Mount, for ``routes=[...]`` of an app. There is none without it.
+
+    A request is let in by a bearer token of ``tokens``, or by ``authorize``, a callable of the app's own that says who
+    a request is from (``AdminIdentity``). ``runtime`` is that of the nearest WasmMiddleware by default. Versions that
+    are uploaded may have ``max_upload_bytes``, and must be signed by one of ``upload_keys`` if there are any, and as
+    ``requireSignatures`` asks.
+
+    Raises ConfigError without tokens and authorize: nobody could come in.
+    """
+    if not tokens and authorize is None:
+        hint = "give AdminToken.new(...) or a callable of the app"
+        raise ConfigError("wasm_admin has neither tokens nor authorize", key="tokens", hint=hint)
+    gate, uploads = Gatekeeper(tokens, authorize), Uploads(max_upload_bytes, [Path(key) for key in upload_keys])
+    return AdminMount(path, Admin(gate, RateLimit(requests_per_minute), uploads, runtime))
+
+
+class Admin:
+    """What stands behind the Mount."""
+
+    def __init__(
+        self, gate: Gatekeeper, limit: RateLimit, uploads: Uploads, runtime: WasmRuntime | None = None
+    ) -> None:
+        self.runtime = runtime
+        self._gate = gate
+        self._limit = limit
+        self._failures = RateLimit(_FAILURES_A_MINUTE)
+        self._figures, self._recorder, self._audit = Figures(), Recorder(), AuditLog()
+        self.operations = _operations(uploads)
+        self._document = document(self.operations)
+        self.routes = [
+            Route(each.path, self._endpoint(each), methods=[each.method], name=each.name) for each in self.operations
+        ]
+        self.routes.append(Route("/openapi.json", self._openapi, methods=["GET"]))
+        if runtime is not None:
+            self.attach(runtime)
+
+    def attach(self, runtime: WasmRuntime) -> None:
+        """Count what a runtime serves, and keep its faults, from now on."""
+        runtime.telemetry.listen(self._figures)
+        log = logging.getLogger("starlette_wasm")
+        if self._recorder not in log.handlers:
+            log.addHandler(self._recorder)
+
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(self._document | {"servers": [{"url": request.scope.get("root_path", "") or "/"}]})
+
+    def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            request_id = uuid.uuid4().hex
+            identity: AdminIdentity | None = None
+            try:
+                identity = await self._identify(request)
+                response = await self._serve(operation, request, identity)
+                self._record(operation, request, request_id, identity, response.status_code, "done")
+            except (Refused, WasmError, CapabilityError) as error:
+                status, detail = _told(error, operation)
+                response = _problem(status, detail, request_id, getattr(error, "retry_after", None))
+                if status != 429:  # or who is refused would fill the log
+                    self._record(operation, request, request_id, identity, status, "refused", detail)
+            response.headers["x-request-id"] = request_id
+            response.headers.setdefault("cache-control", "no-store")
+            return response
+
+        return endpoint
+
+    async def _identify(self, request: Request) -> AdminIdentity:
+        try:
+            identity = await self._gate.identify(request)
+        except Refused:
+            self._failures.take("" if request.client is None else request.client.host)
+            raise
+        self._limit.take(identity.name)
+        return identity
+
+    async def _serve(self, operation: Operation, request: Request, identity: AdminIdentity) -> Response:
+        function = request.path_params.get("name")
+        runtime = self.runtime or request.scope.get(RUNTIME)
+        # Lists show what is somebody's own; all else is about one function, or about the runtime as a whole.
+        of_all = (operation.acts and operation.name != "reset_circuit") or operation.name in ("audit", "stores")
+        allowed = identity.may(operation.scope, function) if function or of_all else operation.scope in identity.scopes
+        if not allowed:
+            what = f" for {function}" if function and operation.scope in identity.scopes else ""
+            raise Refused(403, f"the scope {operation.scope} is not granted{what}")
+        if not isinstance(runtime, WasmRuntime):
+            raise Refused(503, "there is no runtime: give wasm_admin(runtime=...) or mount it inside WasmMiddleware")
+        self.attach(runtime)
+        return await operation.handler(
+            AdminCall(request, runtime, identity, self._figures, self._recorder, self._audit)
+        )
+
+    def _record(
+        self,
+        operation: Operation,
+        request: Request,
+        request_id: str,
+        identity: AdminIdentity | None,
+        status: int,
+        outcome: str,
+        detail: str = "",
+    ) -> None:
+        if not operation.acts and status < 400:
+            return
+        given = request.path_params
+        what = " ".join([operation.name, *(str(given[key]) for key in ("action", "version") if key in given)])
+        self._audit.write(
+            AuditEntry(
+                time=now(),
+                who="" if identity is None else identity.name,
+                what=what,
+                function=str(given.get("name", "")),
+                source="" if request.client is None else request.client.host,
+                request_id=request_id,
+                status=status,
+                outcome=outcome,
+                detail=detail[:500],
+            )
+        )
+
+
+def _operations(uploads: Uploads) -> list[Operation]:
+    return [
+        Operation("GET", "/functions", "read", reads.functions),
+        Operation("GET", "/functions/{name}", "read", reads.function),
+        Operation("GET", "/functions/{name}/log", "read", reads.log),
+        Operation("GET", "/routes", "read", reads.routes),
+        Operation("GET", "/canaries", "read", reads.canaries),
+        Operation("GET", "/canaries/{name}", "read", reads.canary),
+        Operation("GET", "/pipelines", "read", reads.pipelines),
+        Operation("GET", "/circuits", "read", reads.circuits),
+        Operation("GET", "/stores", "read", reads.stores),
+        Operation("GET", "/faults", "read", reads.faults),
+        Operation("GET", "/audit", "read", reads.audit),
+        Operation("POST", "/canaries/{name}/{action}", "operate", actions.move_canary),
+        Operation("POST", "/functions/{name}/shift", "operate", actions.shift),
+        Operation("DELETE", "/functions/{name}/shift", "operate", actions.unshift),
+        Operation("POST", "/circuits/reset", "operate", actions.reset_circuit),
+        Operation("POST", "/reload", "operate", actions.reload),
+        Operation("POST", "/drain", "operate", actions.drain),
+        Operation("PUT", "/functions/{name}/versions/{version}", "deploy", uploads.put),
+    ]
+
+
+def _told(error: Exception, operation: Operation) -> tuple[int, str]:
+    """Return the status of an error, and what the caller, who is known, may read of it."""
+    if isinstance(error, Refused):
+        return error.status, error.reason
+    if isinstance(error, CapabilityError):
+        return 503, "the store cannot be reached"
+    assert isinstance(error, WasmError)
+    if isinstance(error, CanaryConflict | FunctionNotFound | RuntimeClosed):
+        return error.status, str(error)
+    if operation.name == "put":
+        return refusal(error), str(error)
+    return 422, str(error)
+
+
+def _problem(status: int, detail: str, request_id: str, retry_after: int | None) -> Response:
+    body = {"type": "about:blank", "title": _TITLES.get(status, "refused"), "status": status, "detail": detail}
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        json.dumps(body | {"request_id": request_id}), status, headers, media_type="application/problem+json"
+    )
+
+
+_TITLES = {
+    401: "nobody is known",
+    403: "not allowed",
+    404: "not found",
+    409: "not possible in this state",
+    413: "too large",
+    415: "of another kind",
+    422: "not accepted",
+    429: "too many requests",
+    503: "not available",
+    507: "not stored",
+}

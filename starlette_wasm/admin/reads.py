@@ -1,0 +1,170 @@
+"""What the admin API shows. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from ..canary.report import describe
+from ..capabilities.backends import without_secrets
+from ..exceptions import FunctionNotFound
+from .access import Refused
+from .call import AdminCall
+
+_COMMENT_SECONDS = 15.0
+_LOOK_SECONDS = 0.5
+
+
+async def functions(call: AdminCall) -> Response:
+    """List functions: versions, digests, policies, health, cold starts, memory, p50 and p99, errors."""
+    names = sorted({name for name, _ in call.runtime.deployment.functions if call.identity.sees(name)})
+    return JSONResponse({"functions": [_function(call, name) for name in names]})
+
+
+async def function(call: AdminCall) -> Response:
+    """Show one function."""
+    if not any(name == call.function for name, _ in call.runtime.deployment.functions):
+        raise FunctionNotFound(call.function)
+    return JSONResponse(_function(call, call.function))
+
+
+def _function(call: AdminCall, name: str) -> dict[str, Any]:
+    deployment, verdicts = call.runtime.deployment, call.runtime.health.verdicts()
+    versions = {}
+    for (each, version), loaded in sorted(deployment.functions.items()):
+        if each == name:
+            bound = {target.policy.name for target in deployment.bound if target.function is loaded}
+            versions[version] = {
+                "digest": f"sha256:{loaded.digest}",
+                "size": loaded.size,
+                "from_aot_cache": loaded.cached,
+                "healthy": verdicts.get((name, version)),
+                "policies": sorted(bound),
+                "protocol": loaded.source.manifest.protocol,
+                "description": loaded.source.manifest.description,
+                **call.figures.describe(name, version),
+            }
+    return {"name": name, "versions": versions}
+
+
+async def routes(call: AdminCall) -> Response:
+    """List the rules, with their weights, and what routes of the app name."""
+    deployment = call.runtime.deployment
+    rules = [
+        rule.model_dump(mode="json", by_alias=True)
+        for rule in deployment.config.rules
+        if call.identity.sees(rule.function_name)
+    ]
+    bound = [
+        {"route": route, "functionName": name, "version": version, "policy": policy}
+        for name, version, policy, route in deployment.targets
+        if route and call.identity.sees(name)
+    ]
+    return JSONResponse({"rules": rules, "routes": bound, "shifts": _shifts(call)})
+
+
+def _shifts(call: AdminCall) -> dict[str, Any]:
+    return {
+        name: {"from": part.stable, "to": part.canary, "percent": part.percent}
+        for name, part in call.runtime.shifts.all.items()
+        if call.identity.sees(name)
+    }
+
+
+async def canaries(call: AdminCall) -> Response:
+    """List the canaries, as the store knows them."""
+    found = [
+        describe(name, live) | {"unavailable": call.runtime.canaries.unavailable(live)}
+        for name, live in call.runtime.canaries.all.items()
+        if call.identity.sees(name)
+    ]
+    return JSONResponse({"canaries": found})
+
+
+async def canary(call: AdminCall) -> Response:
+    """Show one canary."""
+    live = call.runtime.canaries.all.get(call.function)
+    if live is None:
+        raise Refused(404, f"{call.function} has no canary")
+    return JSONResponse(describe(call.function, live))
+
+
+async def pipelines(call: AdminCall) -> Response:
+    """List the pipelines, with the functions of their steps."""
+    found = [
+        {
+            "path": pipeline.route,
+            "methods": pipeline.methods,
+            "steps": str(pipeline),
+            "functions": [{"name": target.name, "version": target.version} for target in pipeline.targets],
+        }
+        for pipeline in call.runtime.deployment.pipelines.all
+        if all(call.identity.sees(target.name) for target in pipeline.targets)
+    ]
+    return JSONResponse({"pipelines": found})
+
+
+async def circuits(call: AdminCall) -> Response:
+    """List the circuits of pipelines, with their states."""
+    states = {
+        name: str(state) for name, state in call.runtime.circuits.items() if call.identity.sees(name.partition(" ")[0])
+    }
+    return JSONResponse({"circuits": states})
+
+
+async def stores(call: AdminCall) -> Response:
+    """Show which stores are used, without secrets, the state of the runtime, and what is amiss."""
+    runtime, settings = call.runtime, call.runtime.settings
+    urls = {key: without_secrets(getattr(settings, key)) for key in ("canary_url", "kv_url", "queue_url")}
+    notes = [*runtime.canaries.notes, *(f"{topic}: {note}" for topic, note in runtime.notes.items())]
+    return JSONResponse({"stores": urls, "state": runtime.state, "stats": runtime.stats(), "notes": notes})
+
+
+async def faults(call: AdminCall) -> Response:
+    """List the last faults, the newest first, with the ids of their traces and requests."""
+    wanted = call.request.query_params.get("function")
+    found = [
+        fault
+        for fault in reversed(call.recorder.faults)
+        if call.identity.sees(fault["function"]) and wanted in (None, fault["function"])
+    ]
+    return JSONResponse({"faults": found})
+
+
+async def audit(call: AdminCall) -> Response:
+    """List the last entries of the audit log of this process, the newest first."""
+    return JSONResponse({"entries": [asdict(entry) for entry in reversed(call.audit.entries)]})
+
+
+async def log(call: AdminCall) -> Response:
+    """Send the log lines of a function as they come (server-sent events), until the client goes or the drain begins."""
+    if call.recorder.is_full:
+        raise Refused(503, "too many follow a log already", retry_after=5)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_events(call), 200, headers, "text/event-stream")
+
+
+async def _events(call: AdminCall) -> AsyncIterator[str]:
+    lines = call.recorder.follow(call.function)
+    number, silent = 0, 0.0
+    try:
+        yield ": the lines of this process follow\n\n"
+        while call.runtime.state == "open":
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    line = await lines.get()
+            except TimeoutError:
+                silent += _LOOK_SECONDS
+                if silent >= _COMMENT_SECONDS:
+                    silent = 0.0
+                    yield ": still here\n\n"
+                continue
+            number, silent = number + 1, 0.0
+            yield f"id: {number}\nevent: line\ndata: {json.dumps(line)}\n\n"
+    finally:
+        call.recorder.leave(lines)
