@@ -124,7 +124,7 @@ class Gatekeeper:
         raise Refused(401, "a bearer token is needed" if self._tokens else "nobody is logged in")
 
     def _token(self, given: str) -> AdminToken | None:
-        """Compare with every token, whether one has fitted or not: the time tells nothing."""
+        """Compare with every token, whether one has fitted or not, so that the time depends on no secret."""
         digest = hashlib.sha256(given[:_MOST_TOKEN].encode("utf-8", "replace")).hexdigest()
         found = None
         for each in self._tokens:

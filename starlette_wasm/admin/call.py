@@ -45,7 +45,7 @@ class AdminCall:
         return bytes(data)
 
     async def json(self, most: int = _MOST_BODY) -> dict[str, Any]:
-        """Return the JSON object in the body, an empty one if there is no body. Raise Refused."""
+        """Return the JSON object in the body, an empty one without a body. Raise Refused."""
         data = await self.read(most)
         if not data:
             return {}

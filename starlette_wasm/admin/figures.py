@@ -26,7 +26,7 @@ Line = dict[str, Any]
 
 @dataclass(slots=True)
 class VersionFigures:
-    """Of one version of a function, in this process."""
+    """Figures of one version of a function, in this process."""
 
     requests: int = 0
     errors: dict[str, int] = field(default_factory=dict)

@@ -74,8 +74,8 @@ def wasm_admin(
 ) -> AdminMount:
     """Return the admin API as a Mount, for ``routes=[...]`` of an app. There is none without it.
 
-    A request is let in by a bearer token of ``tokens``, or by ``authorize``, a callable of the app's own that says who
-    a request is from (``AdminIdentity``). ``runtime`` is that of the nearest WasmMiddleware by default. Versions that
+    A request is let in by a bearer token of ``tokens``, or by ``authorize``, a callable of the app's own that names
+    the caller (``AdminIdentity``). ``runtime`` is that of the nearest WasmMiddleware by default. Versions that
     are uploaded may have ``max_upload_bytes``, and must be signed by one of ``upload_keys`` if there are any, and as
     ``requireSignatures`` asks.
 

@@ -75,7 +75,7 @@ class Signature:
 
 
 def payload_of(digest: str, repository: str) -> bytes:
-    """Return the payload that says that ``digest`` is the manifest of an artifact in ``repository``."""
+    """Return the payload that names ``digest`` as the manifest of an artifact in ``repository``."""
     critical = {
         "identity": {"docker-reference": repository},
         "image": {"docker-manifest-digest": digest},

@@ -28,7 +28,7 @@ class Packed:
     manifest: bytes
 
     def keep(self, signatures: Sequence[Signature]) -> None:
-        """Put signatures beside the module, where the app looks for them. Raises RegistryError."""
+        """Put signatures beside the module, for the app to find. Raises RegistryError."""
         target = self.file.with_name(seal.NAME)
         try:
             place.write(target, seal.Seal(self.manifest, tuple(signatures)).dump())

@@ -1,4 +1,4 @@
-"""``signatures.json`` beside a module: what its signatures say, so that they are checked without the registry.
+"""``signatures.json`` beside a module: its signatures, so that they are checked without the registry.
 
 It holds the manifest of the artifact, which names the module by its digest, the function, the version and the text of
 ``function.yaml``; and the signatures of that manifest.
@@ -40,7 +40,7 @@ class Seal:
         return signer_of(self.signatures, digest_of(self.manifest), keys)
 
     def artifact(self, source: str) -> Artifact:
-        """Return what the manifest says. Raises RegistryError."""
+        """Return what the manifest holds. Raises RegistryError."""
         return artifact.read(self.manifest, source)
 
 

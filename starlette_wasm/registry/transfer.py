@@ -245,5 +245,5 @@ async def _signed(client: Client, entry: Entry, keys: Sequence[signatures.Public
 
 
 def read_lock(file: Path) -> list[Entry]:
-    """Return the entries of a lock file, none if there is no file yet."""
+    """Return the entries of a lock file, none before there is a file."""
     return lockfile.read(file) if file.exists() else []

@@ -1,4 +1,4 @@
-"""``RegistryPoller``: brings functionsDir to what ``functionsSource`` says, from within the app."""
+"""``RegistryPoller``: brings functionsDir to what ``functionsSource`` holds, from within the app."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _LOCK = ".source.busy"
 _TURN_SECONDS = 0.1
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 TOPIC = "functionsSource"
-"""Of the note in ``/ready``."""
+"""The topic of the note in ``/ready``."""
 
 
 class RegistryPoller:
-    """Of one runtime. Of several processes with one functionsDir one works at a time."""
+    """Belongs to one runtime. If several processes share one functionsDir, one works at a time."""
 
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime

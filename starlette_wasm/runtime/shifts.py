@@ -23,7 +23,7 @@ class _Shift:
 
 
 class Shifts:
-    """Of one runtime. The rules have their own weights again when the time is over; a reload keeps a shift."""
+    """Belongs to one runtime. The rules have their own weights again when the time is over; a reload keeps a shift."""
 
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime
@@ -72,5 +72,5 @@ class Shifts:
 
     @property
     def all(self) -> dict[str, Part]:
-        """Those in force, by function."""
+        """The shifts in force, by function."""
         return {name: shift.part for name, shift in self._shifts.items()}
