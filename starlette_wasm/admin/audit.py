@@ -1,4 +1,4 @@
-"""The audit log: the author, action, time, origin and outcome of each request. A line of JSON each, on a logger of its own.
+"""The audit log: the author, action, time, origin and outcome of each request, as lines of JSON on a logger of its own.
 
 Through the logging of OpenTelemetry, if the app has set that up, the same records go out as OTLP.
 """

@@ -40,7 +40,7 @@ TOPIC = "functionsSource"
 
 
 class RegistryPoller:
-    """Belongs to one runtime. If several processes share one functionsDir, one works at a time."""
+    """Belongs to one runtime. Processes that share a functionsDir take turns."""
 
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime
