@@ -93,6 +93,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _post(hook: CanaryHook, step: Step) -> str | None:
+    import http.client
     import urllib.error  # a third of a megabyte with what they import, for few
     import urllib.request
 
@@ -104,7 +105,7 @@ def _post(hook: CanaryHook, step: Step) -> str | None:
     except urllib.error.HTTPError as error:
         error.close()
         return f"answered {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"did not answer: {type(getattr(error, 'reason', error)).__name__}"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..exceptions import ConfigError
 from .loading import FileModel, nearest, wrong
@@ -45,6 +46,12 @@ def http_url(url: str) -> str:
     raise wrong("is not an http or https URL", "use for example http://gate.internal/canary")
 
 
+def _without_user(url: str) -> str:
+    if urlsplit(url).username is not None:
+        raise wrong("has a user or password, which cannot be sent", "use headers, such as authorization")
+    return url
+
+
 def _kind(name: str) -> str:
     known = {each.value for each in Kind} | {f"{each.partition('.')[0]}.*" for each in Kind}
     if name not in known:
@@ -61,7 +68,7 @@ def _sendable(text: str) -> str:
 class WebhookConfig(FileModel):
     """An HTTP endpoint that gets a POST for each event."""
 
-    url: Annotated[StrictStr, AfterValidator(http_url)] | Secret
+    url: Annotated[StrictStr, AfterValidator(http_url), AfterValidator(_without_user)] | Secret
     format: Literal["cloudevents", "slack"] = Field(
         default="cloudevents", description="CloudEvents in JSON, or {text: ...} as Slack and others take it."
     )
@@ -94,11 +101,18 @@ class WebhookConfig(FileModel):
 def _url_of(url: str | Secret, key: str) -> str:
     """Return a URL that may be a secret. Raises ConfigError."""
     found = _revealed(url, key).strip()
-    if urlsplit(found).scheme not in ("http", "https"):
+    if not _is_plain(found):
         raise ConfigError(
             "is not an http or https URL", key=key, hint="store for example https://hooks.example/services/T000"
         )
     return found
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        return _without_user(http_url(url)) == url
+    except PydanticCustomError:
+        return False
 
 
 def _revealed(value: str | Secret, key: str) -> str:

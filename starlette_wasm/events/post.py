@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import threading
 import urllib.error
@@ -62,7 +63,7 @@ class Poster:
             error.close()
             again = error.code in (408, 425, 429) or error.code >= 500
             raise PostFailed(f"answered {error.code}", again=again, pause=_pause(error)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise PostFailed(f"did not answer: {type(reason).__name__}") from None  # its text may have the URL
         finally:

@@ -79,7 +79,11 @@ class Webhook:
                 self._more.clear()
                 self._idle.set()
                 continue
-            await self._send(event)
+            try:
+                await self._send(event)
+            except Exception:  # the next one may do better
+                logger.exception("%s: an event is lost", self.name)
+                self._lost("an error of ours, see the log")
             self._size -= 1
 
     async def _send(self, event: Event) -> None:

@@ -115,3 +115,19 @@ def test_the_error_of_a_gate_goes_to_the_log_alone(caplog: pytest.LogCaptureFixt
     assert given is not None
     assert given.endswith("failed: ValueError")
     assert "hunter2" in caplog.text
+
+
+def test_an_endpoint_that_speaks_no_http_holds() -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"garbage\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        hook = CanaryHook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        assert (await ask(STEP, [hook], []) or "").endswith("did not answer: BadStatusLine")
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())

@@ -24,6 +24,7 @@ def test_types_may_be_groups() -> None:
     ("webhook", "key", "problem"),
     [
         ("{url: ftp://h/}", "events[0].url", "is not an http or https URL"),
+        ("{url: 'http://u:p@h/'}", "events[0].url", "has a user or password"),
         ("{url: {fromEnv: A, fromFile: /b}}", "events[0].url", "names no place, or two"),
         ("{url: http://h/, types: [canary.rolledback]}", "events[0].types[0]", "did you mean canary.rolled-back?"),
         ("{url: http://h/, format: teams}", "events[0].format", "'cloudevents' or 'slack'"),
@@ -49,6 +50,9 @@ def test_a_secret_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"events\[0\].url: is not an http or https URL") as caught:
         config.revealed("events[0]")
     assert "no url" not in str(caught.value)
+    (tmp_path / "url").write_text("https://user:pass@hooks.example/\n")
+    with pytest.raises(ConfigError, match=r"events\[0\].url: is not an http or https URL"):
+        config.revealed("events[0]")
     (tmp_path / "url").write_text("https://hooks.example/T0\n")
     with pytest.raises(ConfigError, match=r"headers.x-token: NO_SUCH_THING is not set"):
         config.revealed("events[0]")

@@ -165,3 +165,34 @@ def test_another_config_keeps_what_is_the_same(receiver: Receiver) -> None:
 
     run(main())
     assert receiver.types == ["canary.stepped"]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"garbage\r\n\r\n", b"HTTP/1.1 9\xff\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200]
+)
+def test_what_speaks_no_http_is_tried_and_given_up(answer: bytes) -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        made = Webhook("events[0]", WebhookConfig(url=f"http://127.0.0.1:{port}/"), "here")
+        made.first_pause = 0.01
+        await told(made, EVENT, EVENT)
+        assert made.dropped == 2
+        assert made.problem is not None
+        assert made.problem.startswith("did not answer: ")
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_an_error_of_ours_ends_no_webhook(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    made = webhook(receiver)
+    run(told(made, Event(Kind.CANARY_STEPPED, "text", "f", {"percent": object()}), EVENT))
+    assert (len(receiver.got), made.dropped) == (1, 1)
+    assert "events[0] (127.0.0.1): an event is lost" in caplog.text
