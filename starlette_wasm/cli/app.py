@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from ..exceptions import WasmError
 from . import (
+    bench,
     build,
     call,
     canary,
@@ -26,9 +27,12 @@ from . import (
     new,
     nodes,
     output,
+    pipeline,
+    policy,
     pull,
     push,
     routes,
+    run_tests,
     sign,
     sync,
     verify,
@@ -36,12 +40,14 @@ from . import (
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Make": {"new": new.new, "build": build.build, "dev": dev.dev},
-    "Try": {"call": call.call},
+    "Try": {"call": call.call, "test": run_tests.run_tests, "bench": bench.bench},
     "Look": {
         "check": check.check,
         "doctor": doctor.doctor,
         "inspect": inspect.inspect,
         "routes": routes.routes,
+        "policy": policy.policy,
+        "pipeline": pipeline.pipeline,
         "nodes": nodes.nodes,
     },
     "Deploy": {

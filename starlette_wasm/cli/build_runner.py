@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from .module_facts import ModuleFacts, facts_of
 _SECONDS = 1200
 _TOOLS = {"zig": toolchains.ZIG, "go": toolchains.GO, "rustc": toolchains.RUST, "npx": toolchains.NODE}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
 _PLACEHOLDER = re.compile(r"\{(output|build|rust_target)\}")
 
 
@@ -207,3 +208,23 @@ def _run(buildable: Buildable, words: list[str]) -> None:
             else ""
         )
         raise BuildError(str(buildable), f"{Path(words[0]).name} ended with exit code {done.returncode}{hint}", told)
+
+
+def is_stale(buildable: Buildable) -> bool:
+    """Whether a source is newer than the module, or there is none."""
+    if not buildable.module.exists():
+        return True
+    made = buildable.module.stat().st_mtime
+    return any(file.stat().st_mtime > made for each in buildable.watched for file in _files(each))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (each for each in path.rglob("*") if each.is_file() and is_watched(str(each)))
+    elif path.is_file():
+        yield path
+
+
+def is_watched(path: str) -> bool:
+    """Whether a change of a file may matter: what tools keep for themselves does not."""
+    return not _SKIPPED & set(Path(path).parts)

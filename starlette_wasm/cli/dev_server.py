@@ -21,13 +21,12 @@ from ..exceptions import WasmError
 from ..testing.runtime import RecordingRuntime, Surroundings
 from ..testing.substitute import substituted
 from . import dev_output as told
-from .build_runner import Buildable, BuildError, build, buildables
+from .build_runner import Buildable, BuildError, build, buildables, is_stale, is_watched
 from .dev_app import DevApp, RequestCalls
 from .routes import load_app
 
 _DEBOUNCE_MS = 60
 _STEP_MS = 20
-_SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
 
 
 class DevServer:
@@ -112,7 +111,7 @@ class DevServer:
     async def _watch(self) -> None:
         """Build what changes, and reload; end the server for a change of Python."""
         async for changes in awatch(
-            self._root, debounce=_DEBOUNCE_MS, step=_STEP_MS, watch_filter=lambda _, path: _watched(path)
+            self._root, debounce=_DEBOUNCE_MS, step=_STEP_MS, watch_filter=lambda _, path: is_watched(path)
         ):
             files = {Path(path) for _, path in changes}
             if any(file.suffix == ".py" and "tests" not in file.parts for file in files) or self._is_stopped(files):
@@ -140,7 +139,7 @@ class DevServer:
             return []
 
     async def _build_all(self, *, only_stale: bool) -> None:
-        await self._rebuild([each for each in self._buildables() if not only_stale or _is_stale(each)])
+        await self._rebuild([each for each in self._buildables() if not only_stale or is_stale(each)])
 
     async def _rebuild(self, wanted: list[Buildable]) -> None:
         for each in wanted:
@@ -192,28 +191,9 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"no rule serves this path\n"})
 
 
-def _watched(path: str) -> bool:
-    return not _SKIPPED & set(Path(path).parts)
-
-
 def _touches(buildable: Buildable, files: set[Path]) -> bool:
     watched = [each.resolve() for each in (*buildable.watched, buildable.folder / "function.yaml")]
     return any(file == each or each in file.parents for file in files for each in watched)
-
-
-def _is_stale(buildable: Buildable) -> bool:
-    """Whether a source is newer than the module, or there is none."""
-    if not buildable.module.exists():
-        return True
-    made = buildable.module.stat().st_mtime
-    return any(file.stat().st_mtime > made for each in buildable.watched for file in _files(each))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (each for each in path.rglob("*") if each.is_file() and _watched(str(each)))
-    elif path.is_file():
-        yield path
 
 
 @contextmanager
