@@ -151,6 +151,7 @@ def bind(
             time=policy.execution_timeout_ms / 1000,
             stdout=policy.max_response_bytes,
             stderr=policy.max_log_bytes,
+            restore=policy.instances == "restored",
             fds=of_guest(policy.max_concurrency),
         ),
         layout.strings(_argv(source) if module.reads_args else []),

@@ -8,12 +8,13 @@ from ..engine import layout
 from ..engine.module import Module
 from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
 from .module import ComponentModule
+from .restore import Snapshot
 
 
 class ComponentPlan(Plan):
     """As Plan, for a component."""
 
-    __slots__ = ("component", "page_limits")
+    __slots__ = ("component", "page_limits", "restores", "snapshot")
 
     def __init__(
         self,
@@ -26,6 +27,10 @@ class ComponentPlan(Plan):
         super().__init__(module, limits, args, preopens, tenant)
         self.component = module
         self.bound = limits.memory_pages * layout.PAGE
+        self.restores = module.restorable and limits.restore
+        """Whether instances are brought back to their first state, and used again."""
+        self.snapshot: Snapshot | None = None
+        """The memories after instantiation, once an instance was made; None if none is restored."""
         self.page_limits = _share(module, limits.memory_pages)
         """How far each memory may grow, by the step that defines it: no more than the policy's bound together."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine import binary
 from ..engine.binary import CODE, EXPORT, FUNCTION, GLOBAL, IMPORT, START, TABLE, TYPE, Reader, leb, vector
+from .changes import only_memory_changes
 
 START_EXPORT, MEMORY, LIMIT, REFUSED, STATE = "edge:start", "edge:memory", "edge:limit", "edge:refused", "edge:state"
 """Names that are added: the start function, the first memory of its own, the bound of ``memory.grow`` in pages, how
@@ -34,6 +35,8 @@ class CoreFacts:
     grows: bool
     state: int
     """How many mutable globals of its own it has."""
+    restorable: bool
+    """Whether all that it can change is its memory and those globals."""
 
     @classmethod
     def load(cls, facts: dict[str, Any]) -> CoreFacts:
@@ -45,9 +48,10 @@ def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
     """The module as it is compiled, and what is known of it. It was validated. Raises UnsupportedError."""
     sections, custom = binary.split(module)
     imports = _imports(sections.get(IMPORT, b"\0"))
-    own_globals = _global_mutability(sections.get(GLOBAL, b"\0"))
+    own_globals = _own_globals(sections.get(GLOBAL, b"\0"))
     first_global = sum(kind == "global" for _, _, kind in imports)
-    mutable = [first_global + index for index, changes in enumerate(own_globals) if changes]
+    mutable = [first_global + index for index, (_, changes) in enumerate(own_globals) if changes]
+    restorable = only_memory_changes(sections, [kind for kind, changes in own_globals if changes])
     added = [_export(f"{STATE}{number}", 3, index) for number, index in enumerate(mutable)]
     memories = _memories(sections.get(binary.MEMORY, b"\0"))
     if memories:
@@ -66,6 +70,7 @@ def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
         starts=any(START_EXPORT.encode() in each for each in added),
         grows=grows,
         state=len(mutable),
+        restorable=restorable,
     )
     return binary.join(sections, [each for each in custom if not Reader(each).name().startswith(".debug_")]), facts
 
@@ -121,29 +126,13 @@ def _exported_memories(count: int, items: bytes) -> dict[str, int]:
     return found
 
 
-def _global_mutability(section: bytes) -> list[bool]:
+def _own_globals(section: bytes) -> list[tuple[int, bool]]:
+    """The type of each global, and whether it can change."""
     reader, found = Reader(section), []
     for _ in range(reader.u32()):
-        reader.value_type()
-        found.append(bool(reader.byte()))
-        _skip_constant(reader)
+        found.append((reader.value_type(), bool(reader.byte())))
+        binary.skip_constant(reader)
     return found
-
-
-def _skip_constant(reader: Reader) -> None:
-    """Step over a constant expression, its end included."""
-    while (opcode := reader.byte()) != 0x0B:
-        if opcode in (0x41, 0x42, 0x23, 0xD2):
-            reader.skip_leb()
-        elif opcode in (0x43, 0x44):
-            reader.at += 4 if opcode == 0x43 else 8
-        elif opcode == 0xD0:
-            reader.byte()
-        elif opcode == 0xFD:
-            if reader.u32() == 12:
-                reader.at += 16
-        elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):
-            raise binary.UnsupportedError(f"a constant uses the instruction 0x{opcode:02x}")
 
 
 _I32 = b"\x7f"

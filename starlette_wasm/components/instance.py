@@ -8,7 +8,7 @@ from typing import Any
 from ..engine import capi, layout
 from ..engine.bounds import TABLE_ELEMENTS
 from .bound import ComponentPlan
-from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT
+from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT, STATE
 from .errors import CanonicalTrap
 from .flat_plan import CoreExport, CoreItem
 from .glue import FRAMES, TABLE
@@ -32,6 +32,7 @@ class CoreInstances:
         self._instances = (capi.Instance * (count + 1))()
         self._at = ctypes.addressof(self._instances)
         self._found: dict[Source, Any] = {}
+        self._saved: list[tuple[int, Any]] = []
         capi.store_limiter(
             store, plan.bound + layout.PAGE, TABLE_ELEMENTS, count + 1, module.tables + 1, len(module.memories) + 1
         )
@@ -121,6 +122,32 @@ class CoreInstances:
             for step, _ in self._plan.component.memories
         ]
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where each memory of the guest is, and its size."""
+        return [memory.range() for memory in self._memories()]
+
+    def save_globals(self) -> None:
+        """Remember the globals that can change, for reset_globals()."""
+        for step, count in self._plan.component.globals:
+            for number in range(count):
+                at = self.address((step, f"{STATE}{number}".encode())) + capi.EXTERN_OF
+                value = capi.Value()
+                capi.global_get(self.context, at, ctypes.addressof(value))
+                self._saved.append((at, value))
+
+    def reset_globals(self) -> None:
+        """Put back what save_globals() has found, and forget refused pages."""
+        for at, value in self._saved:
+            capi.check(capi.global_set(self.context, at, ctypes.addressof(value)))
+        nothing = capi.Value(kind=capi.I32)
+        for step in self._plan.component.growers:
+            at = self.address((step, REFUSED.encode())) + capi.EXTERN_OF
+            capi.check(capi.global_set(self.context, at, ctypes.addressof(nothing)))
+
+    def lend(self, scratch: capi.Scratch) -> None:
+        """Use that scratch from now on: each invocation has one."""
+        self._scratch = scratch
+
     def start_function(self, step: int) -> int:
         return self.address((step, START_EXPORT.encode()))
 
@@ -140,6 +167,11 @@ class LiveMemory:
     def size(self) -> int:
         size: int = capi.memory_size(self._context, self._at)
         return size
+
+    def range(self) -> tuple[int, int]:
+        """Where it is, and its size."""
+        base: int = capi.memory_data(self._context, self._at) or 0
+        return base, self.size()
 
     def _place(self, at: int, size: int) -> int:
         if at + size > capi.memory_size(self._context, self._at):

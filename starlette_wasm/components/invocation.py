@@ -6,6 +6,7 @@ glue's ``step`` and carried out when the guest has been left, on the event loop 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import struct
 import time
@@ -22,6 +23,7 @@ from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
 from .errors import CanonicalTrap
 from .instance import CoreInstances
+from .restore import Kept, Snapshot
 from .types import Signature
 from .values import Err, Value, ValueMismatchError
 from .wasi.host import GuestExit, OutputOverflow, WasiHost, strings_of
@@ -39,8 +41,8 @@ _NO_FORM = Signature((), (), False, False)
 class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
-    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_mismatch", "_script", "_stack",
-                 "_wasi")  # fmt: skip
+    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_script",
+                 "_stack", "_wasi", "_well_ended")  # fmt: skip
 
     plan: ComponentPlan
 
@@ -51,6 +53,8 @@ class ComponentInvocation(Invocation):
         self._answer = b""
         self._ended_by: CanonicalTrap | None = None
         self._mismatch: ValueError | None = None
+        self._kept: Kept | None = None
+        self._well_ended = False
         self._cores: CoreInstances | None = None
 
     def start(self) -> bool:
@@ -66,14 +70,29 @@ class ComponentInvocation(Invocation):
             raise
 
     def _make(self, scratch: capi.Scratch) -> None:
-        self._store = capi.store_new(self.engine.ptr, self.number, None)
-        self._cores = cores = CoreInstances(self.plan, self._store, scratch)
+        kept = self._kept = self.plan.component.keeper.take(self.plan)
+        if kept is None:
+            self._store = capi.store_new(self.engine.ptr, self.number, None)
+            self._cores = cores = CoreInstances(self.plan, self._store, scratch)
+        else:
+            self._adopt(kept)
+            self._cores = cores = kept.cores
+            cores.lend(scratch)
         self._context = cores.context
         self._whole = True
         self._calls = Calls(self.plan.component.flat.instances, cores.memory, self._imports())
 
+    def _adopt(self, kept: Kept) -> None:
+        """Go on with an instance that was restored, under the number that its store has."""
+        self._store = kept.store
+        if self.number:
+            self.engine.live.pop(self.number, None)
+            self.number = kept.number
+            self.engine.live[self.number] = self
+
     def _enter(self, scratch: capi.Scratch) -> None:
-        capi.yield_on_epoch(self._context, 1)
+        if self._kept is None:
+            capi.yield_on_epoch(self._context, 1)
         self._script = self._run_entry()
         self._go_on_with(None)
 
@@ -84,10 +103,22 @@ class ComponentInvocation(Invocation):
 
     def _run_entry(self) -> Generator[Request | None, Any, bytes]:
         """What is called for a request: start functions, then the entry."""
-        for step in self.plan.component.starts:
-            self._begin_call(self._there.start_function(step), [], _NO_FORM)
-            yield None
+        if self._kept is None:
+            for step in self.plan.component.starts:
+                self._begin_call(self._there.start_function(step), [], _NO_FORM)
+                yield None
+            self._remember()
         return (yield from self._answer_request())
+
+    def _remember(self) -> None:
+        """Take down the first state, if it does not depend on the host, for instances that are restored."""
+        if not self.plan.restores or self.host_calls:
+            return
+        if self.plan.snapshot is None:
+            self.plan.snapshot = Snapshot(self._there)
+        assert self._store is not None
+        self._there.save_globals()
+        self._kept = Kept(self.plan, self._store, self._there, self.number)
 
     def _answer_request(self) -> Generator[Request | None, Any, bytes]:
         entry = self.plan.component.entry
@@ -250,6 +281,7 @@ class ComponentInvocation(Invocation):
             outcome.reason, outcome.frames, _ = capi.take_trap(trap)
         if self._ended_by is not None:
             self._class_end(outcome, self._ended_by)
+        self._well_ended = outcome.end is End.OK and not stopped and self._ended_by is None
         outcome.stderr, outcome.stderr_dropped = bytes(self._wasi.stderr), self._wasi.stderr_dropped
         if refused and outcome.end is End.TRAP:
             outcome.end, outcome.refused_pages = End.MEMORY, refused
@@ -266,6 +298,24 @@ class ComponentInvocation(Invocation):
         else:
             outcome.end, outcome.reason = End.TRAP, str(end)
 
+    def _keep(self) -> None:
+        """Leave an instance that has ended well to the next request."""
+        kept, self._kept = self._kept, None
+        if kept is None or not self._well_ended or self._future is not None or not self._store or self.engine.dead:
+            return
+        keeper = self.plan.component.keeper
+        kept.dirty = True
+        if keeper.offer(kept):
+            self._store = None
+            loop = asyncio._get_running_loop()
+            if loop is not None:  # once the answer is out
+                loop.call_soon(keeper.clean)
+                return
+            try:
+                self._loop.call_soon_threadsafe(keeper.clean)
+            except RuntimeError:  # the loop was closed
+                keeper.clean()
+
     def finish(self) -> Outcome:
         """As that of Instance. Raises ValueMismatchError for arguments that do not fit their types."""
         outcome = super().finish()
@@ -277,6 +327,7 @@ class ComponentInvocation(Invocation):
         return 0 if self.engine.dead or self._cores is None else sum(self._cores.sizes())
 
     def _release(self) -> None:
+        self._keep()
         super()._release()
         self._script = None
         self._stack.clear()

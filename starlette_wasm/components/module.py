@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import weakref
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
 from .flat_plan import CoreExport, CoreItem
+from .pages import pages_of
+from .restore import MAX_MEMORIES, Keeper
 from .wasi import find_offers
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
@@ -104,6 +107,14 @@ class ComponentModule(Module):
         self.globals = [(index, facts.state) for index, facts in enumerate(facts_of) if facts.state]
         self.memories = [(index, pages) for index, facts in enumerate(facts_of) for pages in facts.memories]
         """The step and the pages of each memory."""
+        self.restorable = (
+            self.engine.pooled
+            and len(self.memories) <= MAX_MEMORIES
+            and all(facts.restorable for facts in facts_of)
+            and pages_of(os.getpid()) is not None
+        )
+        """Whether an instance can be brought back to its first state: see restore.py."""
+        self.keeper = Keeper(self.engine)
         self.tables = sum(facts.tables for facts in facts_of)
         self.stack_pages = 0
         self.min_pages = sum(pages for _, pages in self.memories)
@@ -140,6 +151,7 @@ class ComponentModule(Module):
     def close(self) -> bool:
         self.pre = None
         self.state.closed = True
+        self.keeper.close()
         if self.busy:
             return False
         self._free()

@@ -129,6 +129,10 @@ class SandboxPolicy(FileModel):
     max_request_bytes: _Bytes = Field(default=1 << 20, ge=0, description="Largest request body.")
     max_response_bytes: _Bytes = Field(default=8 << 20, ge=1, description="Largest output on stdout.")
     max_log_bytes: _Bytes = Field(default=64 << 10, ge=0, description="Bytes of stderr kept of one invocation.")
+    instances: Literal["restored", "fresh"] = Field(
+        default="restored",
+        description="Whether instances of components are brought back to their first state, or made anew each time.",
+    )
     max_concurrency: StrictInt = Field(default=64, ge=1, le=10_000, description="Invocations of a route at once.")
     max_queue: StrictInt = Field(default=256, ge=0, le=100_000, description="Requests that may wait for a place.")
     queue_timeout_ms: _Milliseconds = Field(default=1000, ge=0, description="How long a request may wait.")

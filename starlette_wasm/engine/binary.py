@@ -162,6 +162,22 @@ def bodies(code: bytes) -> Iterator[bytes]:
 _MAYBE_REFERENCE = re.compile(rb"\xd2(?=([\x80-\xff]{0,4}[\0-\x7f]))")
 
 
+def skip_constant(reader: Reader) -> None:
+    """Step over a constant expression, its end included."""
+    while (opcode := reader.byte()) != 0x0B:
+        if opcode in (0x41, 0x42, 0x23, 0xD2):
+            reader.skip_leb()
+        elif opcode in (0x43, 0x44):
+            reader.at += 4 if opcode == 0x43 else 8
+        elif opcode == 0xD0:
+            reader.byte()
+        elif opcode == 0xFD:
+            if reader.u32() == 12:
+                reader.at += 16
+        elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):
+            raise UnsupportedError(f"a constant uses the instruction 0x{opcode:02x}")
+
+
 def referenced(code: bytes, functions: Container[int]) -> list[int]:
     """The ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
     return sorted(
@@ -183,11 +199,12 @@ def _skip_memarg(reader: Reader) -> None:
     reader.skip_leb()
 
 
-def _skip_prefixed(reader: Reader, opcode: int) -> None:
+def _skip_prefixed(reader: Reader, opcode: int) -> int:
+    """Give the number behind the prefix."""
     sub = reader.u32()
     if opcode == 0xFC:
         if sub <= 7 or 19 <= sub <= 22:
-            return
+            return sub
         if sub > 17:
             raise UnsupportedError(f"it uses the instruction 0xfc {sub}")
         reader.skip_leb()
@@ -204,6 +221,7 @@ def _skip_prefixed(reader: Reader, opcode: int) -> None:
         reader.at += 1
     elif sub > 255:
         raise UnsupportedError(f"it uses the instruction 0xfd {sub}")
+    return sub
 
 
 def grows(body: bytes) -> list[tuple[int, int]]:
@@ -213,19 +231,24 @@ def grows(body: bytes) -> list[tuple[int, int]]:
     """
     if not _MAYBE_GROW.search(body):
         return []
+    return [(begin, end) for begin, opcode, end in instructions(body) if opcode == 0x40]
+
+
+def instructions(body: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where each instruction of a function body begins, its code, and where it ends.
+
+    Of one with a prefix the code is the prefix and the number behind it, as 0xfc0e for table.copy.
+    """
     reader = Reader(body)
     for _ in range(reader.u32()):  # the locals
         reader.skip_leb()
         reader.value_type()
-    found = []
     end = len(body)
     while reader.at < end:
         begin = reader.at
         opcode = reader.byte()
         if opcode in _ONE_LEB:
             reader.skip_leb()
-            if opcode == 0x40:
-                found.append((begin, reader.at))
         elif opcode in _NO_IMMEDIATE:
             pass
         elif opcode in _BLOCKS:
@@ -246,10 +269,10 @@ def grows(body: bytes) -> list[tuple[int, int]]:
         elif opcode == 0x44:
             reader.at += 8
         elif opcode in (0xFC, 0xFD):
-            _skip_prefixed(reader, opcode)
+            opcode = opcode << 8 | _skip_prefixed(reader, opcode)
         else:
             raise UnsupportedError(f"it uses the instruction 0x{opcode:02x}")
-    return found
+        yield begin, opcode, reader.at
 
 
 def replace_memory_grow(body: bytes, found: list[tuple[int, int]], function: int) -> bytes:

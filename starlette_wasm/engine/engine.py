@@ -31,6 +31,8 @@ logger = logging.getLogger("starlette_wasm.engine")
 _WASI = WASI.encode()
 _SLOT = (4 << 30) + (64 << 20)  # what the pool reserves of address space for a memory, guard pages included
 _STACK = 2 << 20
+KEPT, KEPT_MEMORIES = 16, 8
+"""Instances of components that are kept between requests, and how many memories, and tables, each may have."""
 _CORE_INSTANCES = 50
 """Core instances that a component may have when all have as many."""
 
@@ -175,8 +177,8 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
     n = config.slots
     return settings, {
         "total_core_instances": _CORE_INSTANCES * n,  # only counted: memories and tables take the room
-        "total_memories": 2 * n,
-        "total_tables": min(TABLES, 4) * n,
+        "total_memories": 2 * n + KEPT * KEPT_MEMORIES,
+        "total_tables": min(TABLES, 4) * n + KEPT * KEPT_MEMORIES,
         "total_stacks": n,
         "max_memories_per_module": 2,
         "max_tables_per_module": TABLES,
@@ -201,7 +203,7 @@ def _faulthandler_first() -> None:
 
 def _can_reserve(instances: int) -> bool:
     """Try the pool's reservation: wasmtime aborts the process where it fails."""
-    size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4)
+    size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4) + KEPT * KEPT_MEMORIES * _SLOT
     try:
         mmap.mmap(
             -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0), prot=0

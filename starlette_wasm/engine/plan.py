@@ -45,6 +45,8 @@ class Limits:
     """Bytes written to files, and how large one may get."""
     entries: int = 256
     """Files, directories and links created."""
+    restore: bool = True
+    """Whether instances of components may be restored, and used again."""
 
 
 class Plan:

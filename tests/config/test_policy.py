@@ -117,6 +117,7 @@ def test_the_defaults_grant_nothing() -> None:
         "maxRequestBytes": 1048576,
         "maxResponseBytes": 8388608,
         "maxLogBytes": 65536,
+        "instances": "restored",
         "maxConcurrency": 64,
         "maxQueue": 256,
         "queueTimeoutMs": 1000,

@@ -1,0 +1,161 @@
+"""Instances that are brought back to their first state after an answer, for the next request.
+
+A fresh instance of a component takes a millisecond and more, most of it to wire modules together. One that was used is
+as good as a fresh one if everything that its guest can have changed is put back:
+
+- each page of memory that was written, from a snapshot taken before any code of the guest ran;
+- each global that can change;
+- tables and segments, which cannot: a module with an instruction that changes them is never restored;
+- handles and streams of the host, which are new for each request.
+
+A memory that has grown cannot shrink, so such an instance is thrown away, and so is one that trapped, was interrupted,
+has written many pages, or was used often.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ..engine import capi
+from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
+from .pages import PAGE, Pages, pages_of
+
+if TYPE_CHECKING:
+    from .bound import ComponentPlan
+    from .instance import CoreInstances
+
+MAX_WRITTEN = 2048
+"""Pages of 4 KiB that an instance may have written; the set of them only grows."""
+MAX_USES = 10_000
+KEPT_OF_PLAN = 4
+"""Instances kept of one function under one policy."""
+MAX_MEMORIES = KEPT_MEMORIES - 1
+"""Of a component whose instances are kept; the glue has one more."""
+
+
+class Snapshot:
+    """The memories of a component as they are before any of its code has run: the same for all instances."""
+
+    def __init__(self, cores: CoreInstances) -> None:
+        self._memories = [capi.string_at(base, size) for base, size in cores.ranges()]
+        self._places = [ctypes.cast(ctypes.c_char_p(each), ctypes.c_void_p).value or 0 for each in self._memories]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(each) for each in self._memories]
+
+    def put_back(self, cores: CoreInstances, pages: Pages) -> bool:
+        """Make all memories what they were. False if one has grown, or too much was written."""
+        ranges = cores.ranges()
+        if [size for _, size in ranges] != self.sizes:
+            return False
+        written = [(place - base, region) for place, (base, size) in zip(self._places, ranges, strict=True)
+                   for region in pages.written(base, size)]  # fmt: skip
+        if sum(end - start for _, (start, end) in written) > MAX_WRITTEN * PAGE:
+            return False
+        for offset, (start, end) in written:
+            capi.memmove(start, start + offset, end - start)
+        return True
+
+
+class Kept:
+    """An instance between two requests. ``number`` is what its store is known by to functions of the host."""
+
+    __slots__ = ("cores", "dirty", "number", "plan", "store", "uses")
+
+    def __init__(self, plan: ComponentPlan, store: int, cores: CoreInstances, number: int) -> None:
+        self.plan = plan
+        self.store = store
+        self.cores = cores
+        self.number = number
+        self.uses = 0
+        self.dirty = True
+
+    def restore(self) -> bool:
+        """Bring it back. False if that cannot be done."""
+        pages, snapshot = pages_of(os.getpid()), self.plan.snapshot
+        self.uses += 1
+        if pages is None or snapshot is None or self.uses >= MAX_USES:
+            return False
+        try:
+            if not snapshot.put_back(self.cores, pages):
+                return False
+        except OSError:
+            return False
+        self.cores.reset_globals()
+        self.dirty = False
+        return True
+
+
+@dataclass(eq=False)
+class _Room:
+    """What the components of one engine share."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    taken: int = 0
+
+
+_rooms: WeakKeyDictionary[Engine, _Room] = WeakKeyDictionary()
+
+
+class Keeper:
+    """The instances that are kept of one component, under whatever policies."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._room = _rooms.setdefault(engine, _Room())
+        self._kept: list[Kept] = []
+        self.closed = False
+        self.restored = 0
+        """How many requests had an instance that was restored."""
+
+    def take(self, plan: ComponentPlan) -> Kept | None:
+        """An instance for that plan, as good as a fresh one."""
+        while (found := self._pop(lambda each: each.plan is plan)) is not None:
+            if not found.dirty or found.restore():
+                self.restored += 1
+                return found
+            capi.store_delete(found.store)
+        return None
+
+    def _pop(self, fits: Callable[[Kept], bool]) -> Kept | None:
+        with self._room.lock:
+            found = next((each for each in reversed(self._kept) if fits(each)), None)
+            if found is not None:
+                self._kept.remove(found)
+                self._room.taken -= 1
+            return found
+
+    def offer(self, kept: Kept) -> bool:
+        """Keep an instance whose guest has ended well. False if there is no room: it is left to the caller."""
+        with self._room.lock:
+            of_plan = sum(each.plan is kept.plan for each in self._kept)
+            if self.closed or of_plan >= KEPT_OF_PLAN or self._room.taken >= KEPT:
+                return False
+            self._kept.append(kept)
+            self._room.taken += 1
+        return True
+
+    def clean(self) -> None:
+        """Restore what is not yet: after an answer is out."""
+        if self._engine.dead:
+            return
+        while (found := self._pop(lambda each: each.dirty)) is not None:
+            if not (found.restore() and self.offer(found)):
+                capi.store_delete(found.store)
+
+    def close(self) -> None:
+        """Free all."""
+        with self._room.lock:
+            kept, self._kept = self._kept, []
+            self._room.taken -= len(kept)
+            self.closed = True
+        for each in kept:
+            if not self._engine.dead:  # in a forked child they are the parent's
+                capi.store_delete(each.store)

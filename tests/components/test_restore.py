@@ -1,0 +1,265 @@
+"""Instances that are restored are as good as fresh ones: in every place where a guest can leave something."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import mmap
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from running import compiled, engine
+from texts import ALLOCATOR
+
+from starlette_wasm.components import restore
+from starlette_wasm.components.bound import ComponentPlan
+from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.invocation import ComponentInvocation
+from starlette_wasm.components.module import ComponentModule
+from starlette_wasm.components.pages import PAGE, Pages
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.plan import Limits
+
+JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"
+
+
+def guest(body: str, more: str = "") -> str:
+    """A component of the world edge that answers the number which its body leaves, as one byte."""
+    return f"""(component
+     (core module $m {ALLOCATOR} {more}
+      (func (export "handle") (param i32 i32) (result i32)
+       (i32.store8 (i32.const 80) {body})
+       (i32.store (i32.const 16) (i32.const 80)) (i32.store (i32.const 20) (i32.const 1)) (i32.const 16)))
+     (core instance $i (instantiate $m))
+     (func (export "handle") (param "request" string) (result string)
+      (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))"""
+
+
+def load(text: str) -> ComponentModule:
+    """Compiled anew, with nothing kept."""
+    return ComponentModule(engine(), *compile_component(engine().ptr, capi.assemble(text)))
+
+
+def answers(module: ComponentModule, requests: Sequence[str], limits: Limits | None = None) -> list[Outcome]:
+    """One request after the other, under one plan."""
+    plan = ComponentPlan(module, limits or Limits())
+
+    async def go() -> list[Outcome]:
+        found = []
+        for request in requests:
+            invocation = ComponentInvocation(plan, request.encode())
+            found.append(await invocation.run(time.monotonic() + 30, nullcontext))
+            await asyncio.sleep(0)  # what is kept is restored now
+        return found
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        pytest.param("(block (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1)))"
+                     " (i32.add (i32.const 64) (global.get $n)))", "(global $n (mut i32) (i32.const 0))", id="i32"),
+        pytest.param("(block (result i32) (global.set $n (f64.add (global.get $n) (f64.const 1)))"
+                     " (i32.add (i32.const 64) (i32.trunc_f64_s (global.get $n))))",
+                     "(global $n (mut f64) (f64.const 0))", id="f64"),
+        pytest.param("(block (result i32) (global.set $n (i64x2.add (global.get $n) (v128.const i64x2 0 1)))"
+                     " (i32.add (i32.const 64) (i32.wrap_i64 (i64x2.extract_lane 1 (global.get $n)))))",
+                     "(global $n (mut v128) (v128.const i64x2 0 0))", id="v128"),
+        pytest.param("(block (result i32) (i32.store8 (i32.const 60000) (i32.add (i32.load8_u (i32.const 60000))"
+                     " (i32.const 1))) (i32.add (i32.const 64) (i32.load8_u (i32.const 60000))))", "", id="memory"),
+        pytest.param("(block (result i32) (i32.store8 (i32.const 9000) (i32.add (i32.load8_u (i32.const 9000))"
+                     " (i32.const 1))) (i32.load8_u (i32.const 9000)))", '(data (i32.const 9000) "@")', id="data"),
+    ],
+)  # fmt: skip
+def test_nothing_reaches_the_next_request(body: str, more: str) -> None:
+    module = load(guest(body, more))
+    found = answers(module, ["x"] * 20)
+    assert [outcome.stdout for outcome in found] == [b"A"] * 20
+    assert module.keeper.restored == 19
+
+
+def test_javascript_counts_from_one_each_time() -> None:
+    module = compiled(JS.read_bytes())
+    before = module.keeper.restored
+    found = answers(module, [json.dumps({"path": f"/{i}"}) for i in range(40)])
+    assert [json.loads(outcome.stdout)["body"] for outcome in found] == [f"hello /{i} 1 1 é" for i in range(40)]
+    assert module.keeper.restored - before == 39
+
+
+def test_memory_is_the_same_byte_for_byte() -> None:
+    module = compiled(JS.read_bytes())
+    plan = ComponentPlan(module, Limits())
+
+    async def go() -> None:
+        invocation = ComponentInvocation(plan, b'{"path": "/"}')
+        assert (await invocation.run(time.monotonic() + 30, nullcontext)).end is End.OK
+        await asyncio.sleep(0)
+        for _ in range(20):
+            kept = module.keeper.take(plan)
+            assert kept is not None
+            assert kept.plan.snapshot is not None
+            now = [capi.string_at(base, size) for base, size in kept.cores.ranges()]
+            assert now == kept.plan.snapshot._memories
+            assert module.keeper.offer(kept)
+            invocation = ComponentInvocation(plan, b'{"path": "/again"}')
+            assert (await invocation.run(time.monotonic() + 30, nullcontext)).end is End.OK
+            await asyncio.sleep(0)
+
+    asyncio.run(go())
+
+
+def test_instances_that_have_grown_are_thrown_away() -> None:
+    module = load(guest("(i32.add (i32.const 64) (memory.grow (i32.const 1)))"))
+    found = answers(module, ["x"] * 5)
+    assert [(outcome.stdout, outcome.memory_bytes) for outcome in found] == [(b"A", 2 * 65536)] * 5
+    assert not module.keeper.restored
+
+
+def test_refused_growth_is_forgotten() -> None:
+    body = """(block (result i32) (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 120)) (then unreachable))
+      (i32.add (i32.const 66) (memory.grow (i32.const 1000))))"""
+    module = load(guest(body))
+    first, second = answers(module, ["a", "x"])
+    assert first.stdout == b"A"
+    assert module.keeper.restored == 1
+    assert (second.end, second.refused_pages) == (End.TRAP, 0)
+
+
+def test_instances_that_trapped_are_thrown_away() -> None:
+    module = load(guest("(block (result i32) (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 120))"
+                        " (then unreachable)) (i32.const 65))"))  # fmt: skip
+    found = answers(module, ["x", "a", "x", "a"])
+    assert [outcome.end for outcome in found] == [End.TRAP, End.OK, End.TRAP, End.OK]
+    assert module.keeper.restored == 1
+
+
+def test_instances_that_wrote_much_are_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "MAX_WRITTEN", 3)
+    module = load(guest("(block (result i32) (memory.fill (i32.const 16384) (i32.const 1) (i32.const 40960))"
+                        " (i32.const 65))"))  # fmt: skip
+    assert [outcome.stdout for outcome in answers(module, ["x"] * 3)] == [b"A"] * 3
+    assert not module.keeper.restored
+
+
+def test_instances_are_used_so_often_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "MAX_USES", 3)
+    module = load(guest("(i32.const 65)"))
+    answers(module, ["x"] * 7)
+    assert module.keeper.restored == 4  # two after each of two fresh ones
+
+
+TABLE = (
+    '(table $t 2 funcref) (func $a (result i32) (i32.const 65)) (elem $e func $a) (elem declare func $a) (data $d "x")'
+)
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "(table.set $t (i32.const 0) (ref.func $a))",
+        "(drop (table.grow $t (ref.func $a) (i32.const 1)))",
+        "(table.fill $t (i32.const 0) (ref.func $a) (i32.const 1))",
+        "(table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 1))",
+        "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))",
+        "(elem.drop $e)",
+        "(data.drop $d)",
+    ],
+)
+def test_what_changes_tables_or_segments_is_not_restored(instruction: str) -> None:
+    module = load(guest(f"(block (result i32) {instruction} (i32.const 65))", TABLE))
+    assert not module.restorable
+    assert [outcome.stdout for outcome in answers(module, ["x"] * 3)] == [b"A"] * 3
+    assert not module.keeper.restored
+
+
+def test_reading_tables_and_segments_is_no_change() -> None:
+    body = """(block (result i32) (memory.init $d (i32.const 9000) (i32.const 0) (i32.const 1))
+      (drop (table.size $t)) (drop (table.get $t (i32.const 0))) (i32.const 65))"""
+    module = load(guest(body, TABLE))
+    assert module.restorable
+    answers(module, ["x"] * 3)
+    assert module.keeper.restored == 2
+
+
+def test_references_in_globals_are_not_restored() -> None:
+    more = "(global $f (mut funcref) (ref.null func)) (func $a) (elem declare func $a)"
+    assert not load(guest("(block (result i32) (global.set $f (ref.func $a)) (i32.const 65))", more)).restorable
+
+
+def test_start_functions_are_part_of_the_first_state() -> None:
+    more = "(func $s (i32.store8 (i32.const 9000) (i32.const 64))) (start $s)"
+    body = """(block (result i32) (i32.store8 (i32.const 9000) (i32.add (i32.load8_u (i32.const 9000)) (i32.const 1)))
+      (i32.load8_u (i32.const 9000)))"""
+    module = load(guest(body, more))
+    assert [outcome.stdout for outcome in answers(module, ["x"] * 5)] == [b"A"] * 5
+    assert module.keeper.restored == 4
+
+
+def test_policies_have_instances_of_their_own() -> None:
+    module = load(guest("(i32.const 65)"))
+    for pages in (5, 6):
+        answers(module, ["x"], Limits(memory_pages=pages))
+    assert not module.keeper.restored
+
+
+def test_policies_can_do_without() -> None:
+    module = load(guest("(i32.const 65)"))
+    answers(module, ["x"] * 3, Limits(restore=False))
+    assert not module.keeper.restored
+
+
+def test_closed_components_keep_nothing() -> None:
+    module = load(guest("(i32.const 65)"))
+    plan = ComponentPlan(module, Limits())
+
+    async def go() -> None:
+        await ComponentInvocation(plan, b"x").run(time.monotonic() + 30, nullcontext)
+
+    asyncio.run(go())
+    assert module.close()
+    assert module.keeper.take(plan) is None
+    assert not module.busy
+
+
+def test_instances_side_by_side_are_apart() -> None:
+    body = """(block (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1)))
+      (i32.add (i32.const 64) (global.get $n)))"""
+    module = load(guest(body, "(global $n (mut i32) (i32.const 0))"))
+    plan = ComponentPlan(module, Limits())
+
+    async def one() -> bytes:
+        outcome = await ComponentInvocation(plan, b"x").run(time.monotonic() + 30, nullcontext)
+        return outcome.stdout
+
+    async def go() -> None:
+        for _ in range(10):
+            assert await asyncio.gather(*(one() for _ in range(8))) == [b"A"] * 8
+            assert len(module.keeper._kept) <= restore.KEPT_OF_PLAN
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_written_pages_are_found(scan: bool, tmp_path: Path) -> None:
+    pages, size = Pages(scan=scan), 8 * PAGE
+    (tmp_path / "image").write_bytes(b"x" * size)
+    with (tmp_path / "image").open("rb") as file:
+        memory = mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    here = ctypes.c_char.from_buffer(memory)
+    start = ctypes.addressof(here)
+    try:
+        assert bytes(memory) == b"x" * size
+        assert pages.written(start, size) == []
+        for number in (1, 2, 5):
+            memory[number * PAGE] = 7
+        found = [(begin - start, end - start) for begin, end in pages.written(start, size)]
+        assert found == [(PAGE, 3 * PAGE), (5 * PAGE, 6 * PAGE)]
+    finally:
+        del here
+        memory.close()
