@@ -142,9 +142,9 @@ class FastPath:
 
     def _reclaim(self, store: int) -> None:
         """Have a large store freed, which has a place among the guests of the engine until then."""
-        module = self._plan.module
+        module, tenant = self._plan.module, self._plan.tenant
         module.live.add(store)
-        module.engine.reclaimer.free(store, None, SMALL + 1, partial(_reclaimed, module, store))
+        module.engine.reclaimer.free(store, None, SMALL + 1, tenant, partial(_reclaimed, module, store))
 
 
 def _reclaimed(module: Module, store: int) -> None:

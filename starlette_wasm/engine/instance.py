@@ -410,7 +410,7 @@ class Instance:
         future, self._future = self._future, None
         self._scratch = None
         if store:
-            self.engine.reclaimer.free(store, future, size, partial(self._leave, scratch))
+            self.engine.reclaimer.free(store, future, size, self.plan.tenant, partial(self._leave, scratch))
         else:
             self._leave(scratch)
 

@@ -112,7 +112,7 @@ class Invocation(Instance):
         wasmtime has called, that would end the process.
         """
         plan = self.plan
-        if plan.slow or plan.loop_time.spent:
+        if plan.slow or plan.loop_time.spent or self.engine.reclaimer.waits(plan.tenant):
             return True
         return plan.module.calls_host and threading.current_thread() is threading.main_thread()
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import capi
@@ -30,43 +33,67 @@ class Reclaimer:
     def __init__(self, engine: Engine, workers: Workers) -> None:
         self._engine = engine
         self._workers = workers
+        self._lock = threading.Lock()
+        self._late: Counter[Hashable] = Counter()
 
     @property
     def waiting(self) -> int:
         """How many stores are yet to be freed."""
         return self._workers.tasks
 
-    def free(self, store: int, future: int | None, size: int, done: Callable[[], None]) -> None:
+    def waits(self, tenant: Hashable) -> bool:
+        """Whether a store of that tenant is yet to be freed: its next guest does not begin on the event loop.
+
+        Else its guests might have more memory at once than its bulkhead and policy allow.
+        """
+        return tenant in self._late
+
+    def free(self, store: int, future: int | None, size: int, tenant: Hashable, done: Callable[[], None]) -> None:
         """Free a store with ``size`` bytes of memory, and the call in it, then call ``done``, which must not raise.
 
         At once, unless that would hold up an event loop.
         """
         left = _Left(self._engine, store, future, done)
-        if size <= SMALL or asyncio._get_running_loop() is None or not self._hand_over(left):
+        if size <= SMALL or asyncio._get_running_loop() is None or not self._hand_over(left, tenant):
             left.run()
 
-    def _hand_over(self, left: _Left) -> bool:
+    def _hand_over(self, left: _Left, tenant: Hashable) -> bool:
         """False if no thread can have it."""
         if self._engine.dead:
             return False
+        done, left.done = left.done, partial(self._freed, tenant, left.done)
+        with self._lock:
+            self._late[tenant] += 1
         try:
             self._workers.submit_task(left)
         except RuntimeError as error:
             logger.warning("a store is freed on the event loop: %s", error)
+            self._forget(tenant)
+            left.done = done
             return False
         return True
+
+    def _freed(self, tenant: Hashable, done: Callable[[], None]) -> None:
+        self._forget(tenant)
+        done()
+
+    def _forget(self, tenant: Hashable) -> None:
+        with self._lock:
+            self._late[tenant] -= 1
+            if not self._late[tenant]:
+                del self._late[tenant]
 
 
 class _Left:
     """What a guest has left."""
 
-    __slots__ = ("_done", "_engine", "_future", "_store")
+    __slots__ = ("_engine", "_future", "_store", "done")
 
     def __init__(self, engine: Engine, store: int, future: int | None, done: Callable[[], None]) -> None:
         self._engine = engine
         self._store = store
         self._future = future
-        self._done = done
+        self.done = done
 
     def run(self) -> None:
         try:
@@ -76,4 +103,4 @@ class _Left:
                 capi.future_delete(self._future)
             capi.store_delete(self._store)
         finally:
-            self._done()
+            self.done()

@@ -179,6 +179,22 @@ def test_a_guest_keeps_its_place_until_it_is_freed(engine: Engine, wat: Wat, see
     assert engine.reclaimer.waiting == 0
 
 
+def test_the_next_guest_of_a_tenant_begins_behind_what_is_freed(engine: Engine, wat: Wat, seen: Seen) -> None:
+    slow, other = sleeper(wat, 80), sleeper(wat, 79)
+
+    async def main() -> None:
+        seen.hold.clear()
+        await times_out(slow)
+        assert engine.reclaimer.waits(slow.tenant)
+        assert not engine.reclaimer.waits(other.tenant)
+        assert Invocation(slow, b"")._in_thread_at_once
+        seen.hold.set()
+        await until(lambda: not engine.state.live)
+        assert not engine.reclaimer.waits(slow.tenant)
+
+    asyncio.run(main())
+
+
 def test_rest_waits_for_what_is_freed(seen: Seen) -> None:
     engine = Engine(EngineConfig(max_instances=3, nice=0))
     module = Module.compile(engine, capi.assemble(command("(loop $on (br $on))", pages=80)))
