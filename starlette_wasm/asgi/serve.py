@@ -159,9 +159,8 @@ async def serve(
     """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler. ``tried`` is
-    what the fast path gave for a request without a body, None if it was not asked. ``follows`` is what body_follows()
-    gave, if it was asked. An answer that it gives leaves no
-    request.
+    what the fast path gave, and ``follows`` what body_follows() gave; None if they were not asked. An answer of the
+    fast path leaves no request.
     """
     send = exchange.send(send)
     request: EdgeRequest | None = None
@@ -169,9 +168,9 @@ async def serve(
         limit = target.max_body
         body = b""
         found = tried
+        if body_follows(scope, limit) if follows is None else follows:
+            body = await read_body(runtime, receive, limit)
         if tried is None:
-            if body_follows(scope, limit) if follows is None else follows:
-                body = await read_body(runtime, receive, limit)
             found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
         if type(found) is Completed:
             status, headers, content = found.status, found.headers, found.body
