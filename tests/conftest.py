@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from oci import Registry
 from servers import server
 
 from starlette_wasm.engine import capi
@@ -77,3 +78,10 @@ def flushed_redis(redis_url: str) -> str:
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     return redis_url
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The host and port of an empty registry that needs no login."""
+    with Registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host

@@ -91,7 +91,8 @@ async def canary(call: AdminCall) -> Response:
     live = call.runtime.canaries.all.get(call.function)
     if live is None:
         raise Refused(404, f"{call.function} has no canary")
-    return JSONResponse(describe(call.function, live))
+    record = None if live.record is None else live.record.dump()
+    return JSONResponse(describe(call.function, live) | {"record": record})
 
 
 async def pipelines(call: AdminCall) -> Response:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +24,25 @@ from ..config.router import CanaryConfig, load_config
 from ..config.settings import load_settings
 from ..exceptions import CanaryConflict, ConfigError
 from . import output
+from .admin_api import TOKEN, AdminApi
+from .canary_wait import finish
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
 from .promoted import promoted
 
-Action = Literal["status", "start", "pause", "resume", "promote", "abort", "promoted"]
+Action = Literal["status", "start", "pause", "resume", "promote", "abort", "promoted", "wait"]
 _COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")
+_Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="ADMIN", help=f"Through the admin API of an app; its token is in {TOKEN}."),
+]
+_Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="With wait: how long, in seconds.", min=0)
+]
+_CanaryVersion = Annotated[
+    str | None,
+    typer.Option("--canary-version", metavar="VERSION", help="With wait: pass over a canary of another version."),
+]
 _WHOSE = "Whose canary; may be left out if the config has one."
 
 
@@ -37,10 +52,16 @@ def canary(
     named: Annotated[list[str] | None, typer.Option("--function", help="The same.", show_default=False)] = None,
     full: Annotated[bool, typer.Option("--full", help="With promote: all steps at once.")] = False,
     write: Annotated[bool, typer.Option("--write", help="With promoted: write it into the wasm.yaml.")] = False,
+    url: _Url = None,
+    timeout: _Timeout = 3600,
+    canary_version: _CanaryVersion = None,
     config: ConfigOption = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Show canaries, or move one by hand.
+    """Show canaries, move one by hand, or wait until one is over.
+
+    wait prints a line whenever something has changed. The exit code is 0 for a canary that was promoted, 1 for one that
+    was rolled back or aborted, and 2 if neither has happened within --timeout, or nobody can be asked.
 
     promoted lists what was promoted, and what that changes in the wasm.yaml; with --write it is changed: the rules
     name the promoted version, the canary is taken out, and everything else stays as it is, comments too.
@@ -54,13 +75,17 @@ def canary(
     if len(names) > 1:
         raise typer.BadParameter(f"one function at a time: {' or '.join(names)}")
     wanted = next(iter(names), None)
+    api = None if url is None else AdminApi(url, os.environ.get(TOKEN))
+    if action == "wait":
+        look = partial(api.canaries, wanted) if api is not None else partial(_run, "status", config, wanted, full=False)
+        raise typer.Exit(finish(look, canary_version, timeout))
     if action == "promoted":
         if wanted and wanted.endswith((".yaml", ".yml")):  # no name of a function has a dot
             config, wanted = Path(wanted), None
-        rows = asyncio.run(_promoted(config, wanted, write=write))
+        rows = asyncio.run(_promoted(config, wanted, api, write=write))
         output.show_rows(rows, json=json, empty=f"no canary of {config} is promoted")
         return
-    rows = asyncio.run(_run(action, config, wanted, full=full))
+    rows = asyncio.run(_remote(api, action, wanted, full=full) if api else _run(action, config, wanted, full=full))
     if not json:
         rows = [{column: row.get(column, "") for column in _COLUMNS} for row in rows]
     output.show_rows(rows, json=json, empty=in_order(config, "canaries"))
@@ -76,11 +101,24 @@ async def _run(action: Action, config: Path, function: str | None, *, full: bool
         return [await _row(store, canary, url) for canary in wanted]
 
 
-async def _promoted(config: Path, function: str | None, *, write: bool) -> list[dict[str, Any]]:
+async def _remote(api: AdminApi, action: Action, function: str | None, *, full: bool) -> list[dict[str, Any]]:
+    """Raises ConfigError and CanaryConflict."""
+    if action != "status":
+        names = [str(row.get("function")) for row in await api.canaries()] if function is None else [function]
+        if len(names) != 1:
+            raise ConfigError(f"there are {len(names)} canaries", hint=f"name one of {', '.join(names) or 'none'}")
+        [function] = names
+        await api.act(action, function, full=full)
+    return await api.canaries(function)
+
+
+async def _promoted(config: Path, function: str | None, api: AdminApi | None, *, write: bool) -> list[dict[str, Any]]:
     """Raises ConfigError and CanaryConflict."""
     loaded = load_config(config)
     if function is not None:
         _one(loaded.canaries, config, function)
+    if api is not None:
+        return await promoted(api, config, loaded, function, write=write)
     async with _opened(making=False) as (store, _):
         return await promoted(store, config, loaded, function, write=write)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..canary.record import Record
 from ..canary.status import Status
-from ..canary.store import Store
+from ..canary.store import Reading
 from ..config.promotion import Promotion, write_back
 from ..config.router import CanaryConfig, EdgeRouterConfig
 from ..config.yaml_edit import YamlEdit
@@ -16,8 +16,14 @@ from ..exceptions import CanaryConflict, ConfigError
 from ..functions.catalog import Catalog
 
 
+class Records(Protocol):
+    """Where the records of canaries are: a store, or the admin API of an app."""
+
+    async def read(self, function: str) -> Reading: ...
+
+
 async def promoted(
-    store: Store, file: Path, config: EdgeRouterConfig, function: str | None, *, write: bool
+    store: Records, file: Path, config: EdgeRouterConfig, function: str | None, *, write: bool
 ) -> list[dict[str, Any]]:
     """Return a row for each canary that is promoted; with ``write`` the file has it from now on.
 
@@ -32,7 +38,7 @@ async def promoted(
 
 
 async def _one(
-    store: Store, file: Path, config: EdgeRouterConfig, canary: CanaryConfig, *, named: bool, write: bool
+    store: Records, file: Path, config: EdgeRouterConfig, canary: CanaryConfig, *, named: bool, write: bool
 ) -> dict[str, Any] | None:
     reading = await store.read(canary.function_name)
     record = None if reading.record is None else Record.load(reading.record)

@@ -8,20 +8,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The host and port of an empty registry that needs no login."""
-    with _Registry(tmp_path_factory.mktemp("registry")) as host:
-        yield host
+class Registry:
+    """An empty registry that needs no login; ``with`` gives its host and port."""
 
-
-class _Registry:
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
