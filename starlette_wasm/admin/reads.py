@@ -78,6 +78,7 @@ def _shifts(call: AdminCall) -> dict[str, Any]:
 
 async def canaries(call: AdminCall) -> Response:
     """List the canaries, as the store knows them."""
+    await call.runtime.canaries.look()
     found = [
         describe(name, live) | {"unavailable": call.runtime.canaries.unavailable(live)}
         for name, live in call.runtime.canaries.all.items()
@@ -88,6 +89,7 @@ async def canaries(call: AdminCall) -> Response:
 
 async def canary(call: AdminCall) -> Response:
     """Show one canary."""
+    await call.runtime.canaries.look()
     live = call.runtime.canaries.all.get(call.function)
     if live is None:
         raise Refused(404, f"{call.function} has no canary")

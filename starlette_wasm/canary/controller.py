@@ -154,6 +154,11 @@ class Canaries:
         """Take all traffic from the canary."""
         return await self._hands(function).abort()
 
+    async def look(self, seconds: float = _LEAST_LOOK) -> None:
+        """Read the store now, and wait that long at most: all else shows the last look."""
+        if self._opened and self._live and self._url:
+            await self._look_at_all(seconds)
+
     @property
     def all(self) -> dict[str, CanaryState]:
         """The canaries by function, as of the last look at the store."""
