@@ -26,6 +26,7 @@ def test_the_harness_names_what_ends_otherwise(tmp_path: Path) -> None:
     start = '(memory (export "memory") 1) (func (export "_start")'
     exits = f'(module (import "{WASI}" "proc_exit" (func $exit (param i32))) {start} (call $exit (i32.const 3))))'
     makes = f"""(module (import "{WASI}" "proc_exit" (func $exit (param i32)))
+        (import "{WASI}" "fd_prestat_get" (func (param i32 i32) (result i32)))
         (import "{WASI}" "path_create_directory" (func $make (param i32 i32 i32) (result i32)))
         (data (i32.const 0) "made") {start} (call $exit (call $make (i32.const 3) (i32.const 0) (i32.const 4)))))"""
     program(folder, "ends", f"(module {start}))")
