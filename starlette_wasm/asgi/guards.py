@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.routing import BaseRoute, Host, Match, Mount, Route
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 from starlette.types import Scope
 
 from ..config.router import EdgeRouterConfig
@@ -134,6 +134,10 @@ def _route(route: Route, prefix: str, depending: tuple[str, ...], guards: Guards
     own = _dependencies(route)
     path = prefix + route.path
     is_function = hasattr(route.endpoint, "wasm")
+    for name in _wrappers(route.app):
+        guards.miss(
+            f"{name} (of the route {path})", *(f"rule {each}" for each in guards.patterns if _serves(each, path))
+        )
     if not hasattr(route, "dependant"):  # no route of FastAPI's: no dependency runs
         if is_function:
             for name in depending:
@@ -172,9 +176,18 @@ def _middleware_inside(app: object) -> Iterator[str]:
         if hasattr(app, "routes"):
             for listed in getattr(app, "user_middleware", ()):
                 yield from _named(_listed_name(listed))
+            if isinstance(app, Router):
+                yield from _wrappers(app.middleware_stack)
             return
         yield from _named(_instance_name(app))
         app = getattr(app, "app", None)
+
+
+def _wrappers(app: object) -> Iterator[str]:
+    """The names of the middleware that was put around a router, or the endpoint of a route."""
+    while hasattr(app, "app"):
+        yield from _named(_instance_name(app))
+        app = app.app
 
 
 def _named(name: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
@@ -123,6 +123,16 @@ def test_guards_of_a_mount_that_rules_pass_are_named(wasm: JSON, caplog: pytest.
     (warning,) = (each for each in started(app, caplog) if "guards" in each)
     assert "Audit (of the mount at /files) misses the rule /files/{name}" in warning
     assert "Quota (of the mount at /echo) misses the rule /echo" in warning
+
+
+def test_middleware_of_routes_and_routers_is_named(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+    inner = Router([Route("/x", native)], middleware=[Middleware(Audit)])
+    guarded = [Route(path, native, middleware=[Middleware(Quota)]) for path in ("/files/{x}", "/native")]
+    app = Starlette(routes=[*guarded, Mount("/echo", app=inner)], middleware=[ours(wasm)])
+    (warning,) = (each for each in started(app, caplog) if "guards" in each)
+    assert "Quota (of the route /files/{x}) misses the rule /files/{name}" in warning
+    assert "Audit (of the mount at /echo) misses the rule /echo" in warning
+    assert "/native" not in warning
 
 
 def test_a_route_behind_a_mount_at_the_root_is_named(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
