@@ -368,7 +368,7 @@ async def test_a_redis_that_does_not_answer_ends_with_the_deadline(flushed_redis
         ("sqlite:kv.db", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite:///kv.db?mode=ro", "names no file"),
-        ("redis://127.0.0.1:port/", "no URL of Redis"),
+        ("redis://127.0.0.1:port/", "not a URL of Redis"),
         ("sqlite:////nowhere/at/all/kv.db", "cannot be used"),
     ],
 )

@@ -32,9 +32,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from starlette_wasm import Call, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_endpoint, wasm_route
-from starlette_wasm.asgi import forms
+from starlette_wasm.asgi import forms, serve
 from starlette_wasm.asgi.forms import encode_form
 from starlette_wasm.exceptions import RequestTooLarge
+from starlette_wasm.invocation import invoker
 from starlette_wasm.invocation.off_loop import TooBusy, off_loop
 from starlette_wasm.messages import pairs
 from starlette_wasm.protocols.cgi import CgiProtocol
@@ -351,3 +352,22 @@ def test_a_trace_is_joined_beside_bad_baggage(wasm: dict[str, Any]) -> None:
 
     asyncio.run(main())
     assert {span.context.trace_id for span in exporter.get_finished_spans()} == {int("a" * 32, 16)}
+
+
+def test_a_request_that_waits_too_long_to_be_read_is_refused(
+    wasm: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(tenant: object, work: Callable[[], object], limit: float | None = None) -> object:
+        if limit is None:
+            return work()
+        raise TooBusy("other large requests of the function were read for 1 s")
+
+    for module in (serve, invoker):
+        monkeypatch.setattr(module, "off_loop", busy)
+
+    async def main() -> tuple[int, bytes]:
+        async with serving(wasm) as app:
+            return await ask(app, KINDS["30,720 pairs"])
+
+    status, body = asyncio.run(main())
+    assert (status, json.loads(body)["type"]) == (503, "function-overloaded")
