@@ -31,6 +31,8 @@ _STYLES = {
     "rolled-back": "red",
 }
 """Of cells that hold one of these words."""
+_MOST_BELOW = 4
+"""Rows that are printed below each other if a table of them is too wide."""
 
 
 def console() -> Console:
@@ -50,7 +52,7 @@ def show_rows(rows: Sequence[Row], *, json: bool = False, empty: str = "nothing 
     elif not rows:
         print(empty)
     elif console().is_terminal:
-        console().print(_table(rows))
+        _show_styled(rows)
     else:
         print(plain_table(rows))
 
@@ -96,8 +98,21 @@ def fail(command: str, error: WasmError | str) -> None:
         print(text, file=sys.stderr)
 
 
+def _show_styled(rows: Sequence[Row]) -> None:
+    """Print a table, or a few rows that are too wide for one below each other."""
+    out = console()
+    widths = [max(len(key), *(len(str(row[key])) for row in rows)) + 2 for key in rows[0]]
+    if sum(widths) <= out.width or len(rows) > _MOST_BELOW:
+        out.print(_table(rows))
+        return
+    for index, row in enumerate(rows):
+        if index:
+            out.print()
+        show_fields([(key, str(value)) for key, value in row.items()])
+
+
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for key in rows[0]:
         table.add_column(key, overflow="fold")
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_rows_have_colour_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert "\x1b[32mok" in text
     assert "\x1b[31merror" in text
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_few_wide_rows_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_rows([{"function": "f", "report": "x" * 90}, {"function": "g", "report": "y"}])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "─" not in text
+    assert [line.split()[-1] for line in text.splitlines() if "function" in line] == ["f", "g"]
 
 
 @pytest.mark.usefixtures("terminal")
