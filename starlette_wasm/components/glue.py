@@ -3,7 +3,9 @@
 For each function that the host makes it has one of the right type. That puts its arguments into a frame, and calls
 ``step`` of the host with the number of the function, again and again, until that says 0: each other answer is a call
 of the guest's that the host needs made (a realloc, the function behind an adapter, a destructor). So the host never
-calls into a guest from within a call, and Python runs while the guest waits, not on its stack. The functions to call
+calls into a guest from within a call, and Python runs while the guest waits, not on its stack. While the host has set
+HOLD, a guest that wants to call it goes round in a loop instead, until the epoch ticks and it is taken from the event
+loop to a thread: no callback of Python is entered before. The functions to call
 are in a table that the host fills as their instances are made.
 """
 
@@ -21,6 +23,8 @@ ARGUMENTS, RESULT = 18, 36
 """Slots of a frame, of 8 bytes each: from 0 what the function was given, then what it calls with, then a result."""
 FRAME = 38 * SLOT
 _PAGES = 1
+HOLD = 65528
+"""Where the host says that ``step`` is not to be called yet."""
 DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY = range(6)
 """What ``step`` says: what to call next."""
 TRAP = -1
@@ -114,6 +118,7 @@ def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
      (global.set $sp (i32.add (local.get $f) (i32.const {FRAME})))
      {store}
      (block $done (loop $again
+      (loop $held (br_if $held (i32.load (i32.const {HOLD}))))
       (local.set $a (call $step (i32.const {host.number}) (local.get $f)))
       (br_if $done (i32.eqz (local.get $a)))
       {calls}

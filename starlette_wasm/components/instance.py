@@ -11,7 +11,7 @@ from .bound import ComponentPlan
 from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT, STATE
 from .errors import CanonicalTrap
 from .flat_plan import CoreExport, CoreItem
-from .glue import FRAMES, TABLE
+from .glue import FRAMES, HOLD, TABLE
 from .module import EXTERN_SIZE, GLUE, Source, externs
 
 _NO_DEADLINE = 1 << 40
@@ -143,6 +143,10 @@ class CoreInstances:
         for step in self._plan.component.growers:
             at = self.address((step, REFUSED.encode())) + capi.EXTERN_OF
             capi.check(capi.global_set(self.context, at, ctypes.addressof(nothing)))
+
+    def hold(self, held: bool) -> None:
+        """Whether a guest that wants to call the host is to wait until it is polled after the next tick."""
+        capi.memmove(self.frames + HOLD, held.to_bytes(4, "little"), 4)
 
     def lend(self, scratch: capi.Scratch) -> None:
         """Use that scratch from now on: each invocation has one."""

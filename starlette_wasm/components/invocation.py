@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import struct
+import threading
 import time
 from collections.abc import Awaitable, Generator, Sequence
 from functools import partial
@@ -41,8 +42,10 @@ _NO_FORM = Signature((), (), False, False)
 class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
-    __slots__ = ("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_script",
-                 "_stack", "_wasi", "_well_ended")  # fmt: skip
+    __slots__ = (
+        *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
+        *("_script", "_stack", "_wasi", "_well_ended"),
+    )
 
     plan: ComponentPlan
 
@@ -55,19 +58,34 @@ class ComponentInvocation(Invocation):
         self._mismatch: ValueError | None = None
         self._kept: Kept | None = None
         self._well_ended = False
+        entry = plan.component.entry
+        self._quiet = entry is not None and entry.world == "edge"
+        """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
         self._cores: CoreInstances | None = None
 
     def start(self) -> bool:
         self.reserve()
         self.begin()
         try:
+            main = threading.current_thread() is threading.main_thread()
+            self._there.hold(main and self.plan.module.calls_host)
             begin = time.perf_counter()
             ended = self.poll()
             self.cpu = time.perf_counter() - begin
+            if not ended:
+                self._there.hold(False)
+                self._quiet = False
             return ended
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _in_thread_at_once(self) -> bool:
+        """As in Invocation, but that one which seldom calls the host begins on the event loop, where it is held."""
+        if self._quiet:
+            return self.plan.slow or self.plan.loop_time.spent
+        return super()._in_thread_at_once
 
     def _make(self, scratch: capi.Scratch) -> None:
         kept = self._kept = self.plan.component.keeper.take(self.plan)
@@ -78,6 +96,7 @@ class ComponentInvocation(Invocation):
             self._adopt(kept)
             self._cores = cores = kept.cores
             cores.lend(scratch)
+            cores.hold(False)
         self._context = cores.context
         self._whole = True
         self._calls = Calls(self.plan.component.flat.instances, cores.memory, self._imports())

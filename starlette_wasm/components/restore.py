@@ -98,7 +98,8 @@ class _Room:
     """What the components of one engine share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    taken: int = 0
+    kept: list[Kept] = field(default_factory=list)
+    """The one that was used last comes last."""
 
 
 _rooms: WeakKeyDictionary[Engine, _Room] = WeakKeyDictionary()
@@ -110,10 +111,13 @@ class Keeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._room = _rooms.setdefault(engine, _Room())
-        self._kept: list[Kept] = []
         self.closed = False
         self.restored = 0
         """How many requests had an instance that was restored."""
+
+    @property
+    def kept(self) -> list[Kept]:
+        return [each for each in self._room.kept if each.plan.component.keeper is self]
 
     def take(self, plan: ComponentPlan) -> Kept | None:
         """An instance for that plan, as good as a fresh one."""
@@ -125,37 +129,42 @@ class Keeper:
         return None
 
     def _pop(self, fits: Callable[[Kept], bool]) -> Kept | None:
+        kept = self._room.kept
         with self._room.lock:
-            found = next((each for each in reversed(self._kept) if fits(each)), None)
+            found = next((each for each in reversed(kept) if fits(each)), None)
             if found is not None:
-                self._kept.remove(found)
-                self._room.taken -= 1
+                kept.remove(found)
             return found
 
-    def offer(self, kept: Kept) -> bool:
-        """Keep an instance whose guest has ended well. False if there is no room: it is left to the caller."""
+    def offer(self, new: Kept) -> bool:
+        """Keep an instance whose guest has ended well. False if it is left to the caller.
+
+        If there is no room for it, the one that was not used for longest goes.
+        """
+        kept, oldest = self._room.kept, None
         with self._room.lock:
-            of_plan = sum(each.plan is kept.plan for each in self._kept)
-            if self.closed or of_plan >= KEPT_OF_PLAN or self._room.taken >= KEPT:
+            if self.closed or sum(each.plan is new.plan for each in kept) >= KEPT_OF_PLAN:
                 return False
-            self._kept.append(kept)
-            self._room.taken += 1
+            kept.append(new)
+            if len(kept) > KEPT:
+                oldest = kept.pop(0)
+        if oldest is not None:
+            capi.store_delete(oldest.store)
         return True
 
     def clean(self) -> None:
         """Restore what is not yet: after an answer is out."""
         if self._engine.dead:
             return
-        while (found := self._pop(lambda each: each.dirty)) is not None:
+        while (found := self._pop(lambda each: each.dirty and each.plan.component.keeper is self)) is not None:
             if not (found.restore() and self.offer(found)):
                 capi.store_delete(found.store)
 
     def close(self) -> None:
         """Free all."""
         with self._room.lock:
-            kept, self._kept = self._kept, []
-            self._room.taken -= len(kept)
-            self.closed = True
-        for each in kept:
+            mine, self.closed = self.kept, True
+            self._room.kept[:] = [each for each in self._room.kept if each not in mine]
+        for each in mine:
             if not self._engine.dead:  # in a forked child they are the parent's
                 capi.store_delete(each.store)

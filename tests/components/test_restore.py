@@ -227,6 +227,16 @@ def test_closed_components_keep_nothing() -> None:
     assert not module.busy
 
 
+def test_what_was_used_last_is_kept() -> None:
+    modules = [load(guest("(i32.const 65)")) for _ in range(restore.KEPT + 2)]
+    for module in modules:
+        answers(module, ["x"])
+    assert [len(module.keeper.kept) for module in modules] == [0, 0] + [1] * restore.KEPT
+    for module in modules:
+        assert module.close()
+        assert not module.keeper.kept
+
+
 def test_instances_side_by_side_are_apart() -> None:
     body = """(block (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1)))
       (i32.add (i32.const 64) (global.get $n)))"""
@@ -240,7 +250,7 @@ def test_instances_side_by_side_are_apart() -> None:
     async def go() -> None:
         for _ in range(10):
             assert await asyncio.gather(*(one() for _ in range(8))) == [b"A"] * 8
-            assert len(module.keeper._kept) <= restore.KEPT_OF_PLAN
+            assert len(module.keeper.kept) <= restore.KEPT_OF_PLAN
 
     asyncio.run(go())
 

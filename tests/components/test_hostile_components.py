@@ -1,0 +1,164 @@
+"""Components that break the rules of the canonical ABI: each ends in a trap, here as in wasmtime."""
+
+from __future__ import annotations
+
+import pytest
+import wasmtime
+from running import Oracle, ask, assembled, call, compiled, engine
+from texts import ALLOCATOR
+
+from starlette_wasm.components.compile import compile_component
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.compile import InvalidModuleError
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits
+
+HANDLES = """(component
+ (component $A
+  (type $r (resource (rep i32)))
+  (export $re "thing" (type $r))
+  (core func $new (canon resource.new $r))
+  (core module $m (import "" "new" (func $new (param i32) (result i32)))
+   (func (export "make") (result i32) (call $new (i32.const 7))))
+  (core instance $i (instantiate $m (with "" (instance (export "new" (func $new))))))
+  (func (export "make") (result (own $re)) (canon lift (core func $i "make"))))
+ (instance $a (instantiate $A))
+ (alias export $a "thing" (type $t))
+ (component $B
+  (import "thing" (type $t (sub resource)))
+  (core func $drop (canon resource.drop $t))
+  (core module $m (import "" "drop" (func $drop (param i32)))
+   (func (export "keep") (param i32))
+   (func (export "give-back") (param i32) (call $drop (local.get 0)))
+   (func (export "give-back-twice") (param i32) (call $drop (local.get 0)) (call $drop (local.get 0)))
+   (func (export "take") (param i32)))
+  (core instance $i (instantiate $m (with "" (instance (export "drop" (func $drop))))))
+  (func (export "keep") (param "t" (borrow $t)) (canon lift (core func $i "keep")))
+  (func (export "give-back") (param "t" (borrow $t)) (canon lift (core func $i "give-back")))
+  (func (export "give-back-twice") (param "t" (borrow $t)) (canon lift (core func $i "give-back-twice")))
+  (func (export "take") (param "t" (own $t)) (canon lift (core func $i "take"))))
+ (instance $b (instantiate $B (with "thing" (type $t))))
+ (core func $make (canon lower (func $a "make")))
+ (core func $keep (canon lower (func $b "keep")))
+ (core func $give (canon lower (func $b "give-back")))
+ (core func $twice (canon lower (func $b "give-back-twice")))
+ (core func $take (canon lower (func $b "take")))
+ (core func $drop (canon resource.drop $t))
+ (core module $m
+  (import "" "make" (func $make (result i32)))
+  (import "" "keep" (func $keep (param i32)))
+  (import "" "give" (func $give (param i32)))
+  (import "" "twice" (func $twice (param i32)))
+  (import "" "take" (func $take (param i32)))
+  (import "" "drop" (func $drop (param i32)))
+  (func (export "run") (local $h i32) (local.set $h (call $make)) BODY))
+ (core instance $i (instantiate $m (with "" (instance (export "make" (func $make)) (export "keep" (func $keep))
+  (export "give" (func $give)) (export "twice" (func $twice)) (export "take" (func $take))
+  (export "drop" (func $drop))))))
+ (func (export "run") (canon lift (core func $i "run"))))"""
+H = "(local.get $h)"
+
+
+@pytest.mark.parametrize("body", ["", f"(call $give {H})", f"(call $give {H}) (call $drop {H})", f"(call $take {H})"])
+def test_handles_used_by_the_rules_pass(body: str) -> None:
+    component = capi.assemble(HANDLES.replace("BODY", body))
+    assert call(compiled(component), ("run", []))[0].end is End.OK
+    Oracle(component).call("run")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (f"(call $keep {H})", "borrow handles still remain at the end of the call"),
+        (f"(call $drop {H}) (call $drop {H})", "unknown handle index 1"),
+        (f"(call $take {H}) (call $take {H})", "unknown handle index 1"),
+        (f"(call $take {H}) (call $give {H})", "unknown handle index 1"),
+        (f"(call $twice {H})", "unknown handle index 1"),
+        ("(call $drop (i32.const 0))", "unknown handle index 0"),
+        ("(call $drop (i32.const -1))", "unknown handle index 4294967295"),
+        ("(call $give (i32.const 1000000))", "unknown handle index 1000000"),
+    ],
+)
+def test_handles_used_against_the_rules_are_traps(body: str, reason: str) -> None:
+    component = capi.assemble(HANDLES.replace("BODY", body))
+    outcome, _ = call(compiled(component), ("run", []))
+    assert (outcome.end, outcome.reason) == (End.TRAP, reason)
+    with pytest.raises((wasmtime.WasmtimeError, wasmtime.Trap)):
+        Oracle(component).call("run")
+
+
+LEAVING = f"""(component
+ (import "host" (func $host))
+ (core func $h (canon lower (func $host)))
+ (core module $m (import "" "h" (func $h)) {ALLOCATOR.replace("(local $at i32)", "(local $at i32) REALLOC", 1)}
+  (func (export "f") (param i32 i32) (result i32) BODY (i32.const 16))
+  (func (export "post") (param i32) POST))
+ (core instance $i (instantiate $m (with "" (instance (export "h" (func $h))))))
+ (func (export "f") (param "s" string) (result string)
+  (canon lift (core func $i "f") (memory (core memory $i "mem")) (realloc (core func $i "realloc"))
+   (post-return (core func $i "post")))))"""
+
+
+@pytest.mark.parametrize("where", ["REALLOC", "POST"])
+def test_leaving_from_realloc_or_post_return_is_a_trap(where: str) -> None:
+    def component(at: str) -> bytes:
+        text = LEAVING.replace(at, "(call $h)")
+        for each in ("REALLOC", "BODY", "POST"):
+            text = text.replace(each, "")
+        return capi.assemble(text)
+
+    functions = {"host": lambda: None}
+    assert call(compiled(component("BODY")), ("f", ["x"]), functions=functions)[0].end is End.OK
+    outcome, _ = call(compiled(component(where)), ("f", ["x"]), functions=functions)
+    assert (outcome.end, outcome.reason) == (End.TRAP, "cannot leave component instance")
+    with pytest.raises((wasmtime.WasmtimeError, wasmtime.Trap)):
+        Oracle(component(where), functions).call("f", "x")
+
+
+def test_functions_of_the_host_that_fail_are_no_traps_of_the_guest() -> None:
+    text = LEAVING.replace("BODY", "(call $h)").replace("REALLOC", "").replace("POST", "")
+
+    def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(capi.EngineError, match=r"a function of the host failed: KeyError\('x'\)"):
+        call(assembled(text), ("f", ["x"]), functions={"host": fail})
+
+
+def test_arguments_that_do_not_fit_their_import_are_refused() -> None:
+    text = """(component
+     (component $A (core module $m (func (export "f") (param i32 i32) (result i32) (i32.const 0)))
+      (core instance $i (instantiate $m))
+      (func (export "f") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "f"))))
+     (component $B (import "f" (func (param "a" u32) (result u32))))
+     (instance $a (instantiate $A))
+     (instance $b (instantiate $B (with "f" (func $a "f"))))
+     (export "f" (func $a "f")))"""
+    with pytest.raises(InvalidModuleError, match="not a valid component"):
+        compile_component(engine().ptr, capi.assemble(text))
+
+
+def test_large_lists_are_bounded_in_the_host() -> None:
+    text = f"""(component
+     (import "host" (func $host (param "l" (list (tuple u8 u8)))))
+     (core module $mem {ALLOCATOR.replace('"mem") 1', '"mem") 200')})
+     (core instance $l (instantiate $mem))
+     (core func $h (canon lower (func $host) (memory (core memory $l "mem"))))
+     (core module $m (import "" "h" (func $h (param i32 i32))) (func (export "f") (call $h (i32.const 0)
+      (i32.const 6000000))))
+     (core instance $i (instantiate $m (with "" (instance (export "h" (func $h))))))
+     (func (export "f") (canon lift (core func $i "f"))))"""
+    outcome, _ = call(assembled(text), ("f", []), functions={"host": lambda _: None})
+    assert (outcome.end, outcome.reason) == (End.TRAP, "values of more than 4000000 parts")
+
+
+def test_strings_of_a_guest_count_in_its_memory_only() -> None:
+    text = f"""(component
+     (core module $m {ALLOCATOR}
+      (func (export "handle") (param i32 i32) (result i32)
+       (i32.store (i32.const 16) (i32.const 0)) (i32.store (i32.const 20) (i32.const 0x0fffffff)) (i32.const 16)))
+     (core instance $i (instantiate $m))
+     (func (export "handle") (param "request" string) (result string)
+      (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))"""
+    outcome = ask(assembled(text), limits=Limits(memory_pages=5))
+    assert (outcome.end, outcome.reason) == (End.TRAP, "out of bounds memory access")
