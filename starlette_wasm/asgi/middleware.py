@@ -130,27 +130,34 @@ class WasmMiddleware:
                         await self._refuse(found, match, exchange, scope, send)
                         return
                     target, shadow, region = found
-                    tried: Completed | Started | NotTaken | None = None if shadow is None else NOT_TAKEN
-                    follows = _body_follows(scope, target) if tried is None else None
+                    tried: Completed | Started | NotTaken | None = None
+                    follows = _body_follows(scope, target)
                     if follows is False:
                         tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
-                        if type(tried) is Completed:
-                            headers = fitted(scope, tried.headers)
-                            await send_in_one_write(receive, exchange.send(send), tried.status, headers, tried.body)
+                    elif shadow is not None:
+                        tried = NOT_TAKEN  # the copy needs the body
+                    request: EdgeRequest | None
+                    if type(tried) is Completed:
+                        exchange.answered(tried.status)  # the span may end with the last part of the body
+                        headers = fitted(scope, tried.headers)
+                        await send_in_one_write(receive, send, tried.status, headers, tried.body)
+                        if shadow is None:
                             return
-                    request = await serve(
-                        runtime,
-                        target,
-                        scope,
-                        receive,
-                        send,
-                        path=path,
-                        params=match.params,
-                        region=region,
-                        exchange=exchange,
-                        tried=tried,
-                        follows=follows,
-                    )
+                        request = EdgeRequest.from_scope(scope, b"", path=path, params=match.params)
+                    else:
+                        request = await serve(
+                            runtime,
+                            target,
+                            scope,
+                            receive,
+                            send,
+                            path=path,
+                            params=match.params,
+                            region=region,
+                            exchange=exchange,
+                            tried=tried,
+                            follows=follows,
+                        )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
                 return

@@ -310,3 +310,20 @@ def test_a_canary_takes_no_copy_from_another(monkeypatch: pytest.MonkeyPatch) ->
         await eventually(lambda: not shadows.tasks)
 
     run(main())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_shadowed_request_keeps_its_body(tmp_path: Path, method: str) -> None:
+    """With a body the fast path is asked only where nothing is to be copied; without one, the copy comes after it."""
+    for version in ("1", "2"):
+        add_function(tmp_path, "f", "echo", version=version)
+
+    async def main() -> None:
+        runtime, http = serving(tmp_path, SLOW)
+        async with runtime, http:
+            assert (await http.request(method, "/f", content=b"abc")).json()["body"] == "abc"
+            assert (await http.request(method, "/f")).json()["body"] is None
+            stable, canary = await counted(runtime)
+            assert (stable, canary) == (2, 2 if method == "GET" else 0)
+
+    run(main())
