@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
 
 from opentelemetry import context as contexts
@@ -14,6 +15,25 @@ from ..binding.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
 from .spans import ServerSpan, WarmSpan
+
+
+@lru_cache(maxsize=4096)
+def _described(
+    function: str, cold: bool, variant: Variant, reason: PickedBy, route: str, weight: int | None
+) -> Mapping[str, AttributeValue]:
+    """What a server span says of what serves it: made once for all requests of which it is the same."""
+    attributes: dict[str, AttributeValue] = {
+        Attribute.TRIGGER.value: "http",
+        Attribute.NAME.value: function,
+        Attribute.COLDSTART.value: cold,
+        Attribute.VARIANT.value: variant.value,
+        Attribute.REASON.value: reason.value,
+    }
+    if route:
+        attributes[Attribute.HTTP_ROUTE.value] = route
+    if weight is not None:
+        attributes[Attribute.WEIGHT.value] = weight
+    return attributes
 
 
 class RequestTelemetry:
@@ -105,20 +125,10 @@ class ListenedExchange(RequestTelemetry):
 
     def describe(self, target: Target, cold: bool) -> dict[str, AttributeValue]:
         """Set what serves the request on the server span; return what could not be set."""
-        attributes: dict[str, AttributeValue] = {
-            Attribute.TRIGGER.value: "http",
-            Attribute.NAME.value: target.name,
-            Attribute.COLDSTART.value: cold,
-            Attribute.VARIANT.value: self.variant.value,
-            Attribute.REASON.value: self.reason.value,
-        }
-        if self.route:
-            attributes[Attribute.HTTP_ROUTE.value] = self.route
-        if self.weight is not None:
-            attributes[Attribute.WEIGHT.value] = self.weight
+        attributes = _described(target.name, cold, self.variant, self.reason, self.route, self.weight)
         span = self._span
         if span is None or not span.recording:
-            return attributes
+            return dict(attributes)
         if not self._described:
             self._described = True
             span.set(attributes)
