@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 from . import goals, machine, peers, plot, report, runs, wrk
-from .groups import bodies, cold, cpu, http, inprocess, instructions, limits, otel, scale
+from .groups import bodies, cold, cpu, http, inprocess, instructions, limits, otel, production, scale
 from .layout import lay_out
 from .measure import OutOfTime, Plan, Progress, Row
 from .processes import ROOT, Failed
@@ -29,6 +29,7 @@ GROUPS = {
     "scale": scale.run,
     "limits": limits.run,
     "otel": otel.run,
+    "production": production.run,
     "instructions": instructions.run,
 }
 HEADINGS = {
@@ -40,10 +41,11 @@ HEADINGS = {
     "scale": "Scale",
     "limits": "Limits",
     "otel": "OpenTelemetry",
+    "production": "What production sends",
     "instructions": "Instructions",
 }
-_NEED_WRK = ("http", "bodies")
-_FULL_ONLY = ("instructions",)
+_NEED_WRK = ("http", "bodies", "production")
+_FULL_ONLY = ("instructions", "production")
 BASELINE = Path(__file__).parent / "baseline.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks.svg"

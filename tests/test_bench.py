@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks import account, goals, measure, plot, report, runs, wrk
 from benchmarks.__main__ import BASELINE, GROUPS, HEADINGS
+from benchmarks.groups import production
 from benchmarks.layout import lay_out
 from benchmarks.measure import Row
 from benchmarks.processes import Failed, Process, Worker
@@ -279,3 +281,13 @@ def test_the_small_guest_is_measured_in_a_process_of_its_own(tmp_path: Path) -> 
         assert worker.call("answer") == '{"message":"hello"}'
         figures = worker.call("round", calls=50)
     assert 0 < figures["p50"] <= figures["p99"]
+
+
+def test_a_case_of_production_is_a_script_of_wrk() -> None:
+    script = production.CASES["post"].script()
+    assert 'wrk.headers["content-type"] = "application/json"' in script
+    assert 'string.rep("{\\"a\\":1}", 250)' in script
+    assert production.CASES["plain"].script() == ""
+    own = production.cpu_ns(os.getpid())
+    sum(range(2_000_000))
+    assert production.cpu_ns(os.getpid()) > own

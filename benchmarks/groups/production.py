@@ -1,0 +1,145 @@
+"""What production sends, against a native route with the same telemetry: CPU time of a request, and throughput.
+
+At 64 connections both servers are busy, and the two agree; with few, a native route waits for its client.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from .. import wrk
+from ..measure import Plan, Progress, Row, interleave, ratio
+from ..processes import Server, uvicorn
+
+CONNECTIONS = 64
+_BROWSER = {
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "accept-language": "en-US,en;q=0.5",
+    "accept-encoding": "gzip, deflate, br",
+    "cookie": "session=abc123; theme=dark",
+    "x-forwarded-for": "203.0.113.9",
+    "x-forwarded-proto": "https",
+}
+_UNSAMPLED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request; ``body`` is repeated ``times`` times, and answered as it is on ``/body``."""
+
+    title: str
+    telemetry: str = "none"
+    path: str = "/job"
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    times: int = 1
+    goal: float | None = None
+
+    def script(self) -> str:
+        """The request as a script of wrk. ``body`` is the inside of a Lua string."""
+        lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in self.headers.items()]
+        if self.body:
+            lines.append(f'wrk.method = "POST"\nwrk.body = string.rep("{self.body}", {self.times})')
+        return "\n".join(lines)
+
+
+_TYPE = {"content-type": "application/json"}
+_MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
+_PART = '--b\\r\\ncontent-disposition: form-data; name=\\"a\\"\\r\\n\\r\\n0123456789abcdef0123456789abcdef\\r\\n'
+CASES = {
+    "plain": Case("benchmark request", goal=1.1),
+    "browser": Case("a browser's headers", headers=_BROWSER, goal=1.1),
+    "escapes": Case("escapes in the query", query="?q=a%20b+c&q=%C3%A9", headers=_BROWSER, goal=1.05),
+    "traceparent": Case("`traceparent`, no SDK", headers=_UNSAMPLED, goal=1.05),
+    "post": Case("POST of 2 KB of JSON", headers=_TYPE, body='{\\"a\\":1}', times=250, goal=0.95),
+    "multipart": Case("16 KB of multipart, echoed", path="/body", headers=_MULTIPART, body=_PART, times=170),
+    "answer-12k": Case("answer of 12 KB, echoed", path="/body", body="0123456789ab", times=1024),
+    "answer-200k": Case("answer of 200 KB, echoed", path="/body", body="0123456789ab", times=17_000),
+    "binary": Case("2 KB of binary, echoed", path="/body", body="\\255\\254\\0a", times=512),
+    "sampled-10": Case("SDK that samples 10 %", "0.1", goal=1.0),
+    "unsampled": Case("SDK, unsampled parent", "0.1", headers=_UNSAMPLED, goal=1.0),
+    "sampled": Case("SDK that samples all", "1.0", goal=0.8),
+    "metrics": Case("SDK that samples all, metrics too", "metrics"),
+}
+
+
+def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
+    if plan.wrk is None:
+        return
+    for telemetry in dict.fromkeys(case.telemetry for case in CASES.values()):
+        with ExitStack() as stack:
+            servers = {
+                side: stack.enter_context(
+                    uvicorn(
+                        "production:app",
+                        work,
+                        path="/job",
+                        env={"BENCH_TELEMETRY": telemetry, "BENCH_SIDE": side},
+                    )
+                )
+                for side in ("wasm", "native")
+            }
+            for name, case in CASES.items():
+                if case.telemetry == telemetry:
+                    yield from _case(name, case, servers, plan, progress, work)
+
+
+def _case(
+    name: str, case: Case, servers: Mapping[str, Server], plan: Plan, progress: Progress, work: Path
+) -> Iterator[Row]:
+    script = work / f"production-{name}.lua"
+    script.write_text(case.script())
+    rates: dict[str, list[float]] = {"mapped": [], "route": [], "native": []}
+
+    def load(contender: str) -> float:
+        """CPU microseconds of the server for a request."""
+        server = servers["native" if contender == "native" else "wasm"]
+        prefix = "/route" if contender == "route" else ""
+        url = f"http://127.0.0.1:{server.port}{prefix}{case.path}{case.query}"
+        before = cpu_ns(server.pid)
+        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=1, script=script)
+        rates[contender].append(seen.rate)
+        return (cpu_ns(server.pid) - before) / seen.requests / 1e3
+
+    contenders = {contender: partial(load, contender) for contender in rates}
+    interleave(contenders, 1, progress, f"production, {case.title}, warm-up")
+    for each in rates.values():
+        each.clear()
+    times = interleave(contenders, plan.pick(1, 3), progress, f"production, {case.title}")
+    for contender, label in (("mapped", "mapped"), ("route", "`wasm_route` with a handler")):
+        yield Row(
+            f"production/{name}/{contender}/cpu",
+            f"{case.title}: CPU of a request, native / {label}",
+            ratio(times["native"], times[contender]),
+            "higher",
+            goal=case.goal if contender == "mapped" else None,
+            ours=statistics.median(times[contender]),
+            theirs=statistics.median(times["native"]),
+            measure="µs",
+            against="a native route",
+        )
+    yield Row(
+        f"production/{name}/mapped/throughput",
+        f"{case.title}: throughput, mapped / native",
+        ratio(rates["mapped"], rates["native"]),
+        "higher",
+        ours=statistics.median(rates["mapped"]),
+        theirs=statistics.median(rates["native"]),
+        measure="req/s",
+        against="a native route",
+        checked=False,
+    )
+
+
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds of CPU that all threads of a process have had."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks)
