@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_trusted_is_a_warning_and_everything_works(engine
         (
             capi.assemble("(component (core func (canon waitable-set.new)))"),
             CompileError,
-            "f.wasm: it uses waitable-set.new of the async ABI .*; build it without",
+            "f.wasm: it uses waitable-set.new of the async ABI .*; build it for WASI 0.2",
         ),
         (
             capi.assemble(f'(module (import "env" "x" (func)) {MINIMAL})'),
