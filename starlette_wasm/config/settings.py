@@ -136,9 +136,7 @@ class WasmSettings(BaseSettings):
     clock_resolution_ms: int = Field(
         default=1, ge=1, le=1000, description="Resolution of the clocks that guests see, in ms."
     )
-    default_policy: str = Field(
-        default="edge-none", min_length=1, description="Policy if a rule or route names none."
-    )
+    default_policy: str = Field(default="edge-none", min_length=1, description="Policy if a rule or route names none.")
     compile_threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads that compile modules. None: the number of CPUs."
     )
