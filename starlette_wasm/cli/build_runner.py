@@ -55,7 +55,7 @@ class Buildable:
 
     @property
     def module(self) -> Path:
-        """Where the module goes."""
+        """The file that the module is to be."""
         return self.folder / f"{self.name}.wasm"
 
     @property

@@ -65,7 +65,7 @@ class DevServer:
         quitting.cancel()
 
     async def _serve(self) -> None:
-        """Serve until the server ends. ``failed`` says that it could not start."""
+        """Serve until the server ends. ``failed`` is set if it could not start."""
         around = Surroundings(calls=RequestCalls())
         try:
             with ExitStack() as stack:

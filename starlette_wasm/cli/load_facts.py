@@ -19,7 +19,7 @@ from ..functions.loader import LoadedFunction, load, open_cache
 
 @dataclass(frozen=True, slots=True)
 class LoadFacts:
-    """``error`` is why it does not load, and the rest then says nothing. Times are in seconds."""
+    """``error`` is why it does not load, and the rest is then empty. Times are in seconds."""
 
     error: str | None = None
     compile_s: float | None = None
@@ -32,7 +32,7 @@ class LoadFacts:
 
 
 def load_facts(file: Path, manifest: FunctionManifest | None = None) -> LoadFacts:
-    """Load a module as a start would, and once more from the AOT cache, where it is afterwards if there is one."""
+    """Load a module as a start would, and once more from the AOT cache, if there is one."""
     manifest = manifest or FunctionManifest()
     settings = load_settings()
     engine = Engine.shared(EngineConfig())

@@ -1,4 +1,4 @@
-"""What a module or component says of itself, read from its bytes without compiling it."""
+"""What is in a module or component, read from its bytes without compiling it."""
 
 from __future__ import annotations
 

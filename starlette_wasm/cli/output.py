@@ -30,7 +30,7 @@ _STYLES = {
     "failed": "red",
     "rolled-back": "red",
 }
-"""Of cells that hold one of these words."""
+"""Styles of cells that hold one of these words."""
 _MOST_BELOW = 4
 """Rows that are printed below each other if a table of them is too wide."""
 

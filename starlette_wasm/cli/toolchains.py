@@ -1,4 +1,4 @@
-"""The toolchains that make functions: where they are, which version, and how they come here."""
+"""Finds the toolchains that make functions, and their versions; names what installs them."""
 
 from __future__ import annotations
 

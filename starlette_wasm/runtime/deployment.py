@@ -12,6 +12,7 @@ from ..binding.open_directory import OpenDirectory
 from ..binding.target import Target, bind
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
+from ..config.loading import nearest
 from ..config.policy import SandboxPolicy, is_shipped, load_policies
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
@@ -277,7 +278,7 @@ class Deployment:
                 f"no policy is called {wanted!r}",
                 file=self._source if policy_key else None,
                 key=policy_key or where or None,
-                hint=f"known are {', '.join(sorted(self.policies))}",
+                hint=nearest(wanted, self.policies),
             )
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]

@@ -66,9 +66,9 @@ class Call:
     """What the policy refused: to ``edge.call``, and in the file system."""
     span: Span = field(default_factory=lambda: Span(""))
     folder: Path | None = None
-    """Where the module lies."""
+    """The folder of the module."""
     asked: EdgeRequest | None = field(default=None, repr=False)
-    """The request as it came, before it was told of the guest's span."""
+    """The request as it came, before the context of the guest's span came into it."""
 
     @property
     def spans(self) -> list[Span]:

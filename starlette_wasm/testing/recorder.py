@@ -114,7 +114,7 @@ class _SpanRecorder(Recorder):
         self._open: dict[int, Span] = {}
         self._last = 0
         self._numbers: dict[int, int] = {}
-        """Of the inner recorder, by ours."""
+        """The numbers of the inner recorder, by ours."""
 
     @property
     def innermost(self) -> Span:

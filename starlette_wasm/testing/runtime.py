@@ -124,7 +124,7 @@ class RecordingRuntime(WasmRuntime):
 
 
 class _NoFastPath(FastPathRunner):
-    """Takes no call: on the fast path there are no objects that could be recorded."""
+    """Takes no call: the fast path makes nothing that could be recorded."""
 
     def run(self, *given: Any, **more: Any) -> NotTaken:
         return NOT_TAKEN
