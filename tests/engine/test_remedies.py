@@ -35,7 +35,7 @@ def refused(engine, text: str) -> UnsupportedModuleError:
         (PREVIEW_1, "sock_open", "WasmEdge's sockets"),
         (PREVIEW_1, "sock_getaddrinfo", "WasmEdge's sockets"),
         (PREVIEW_1, "sock_accept_v2", "WasmEdge's sockets"),
-        (PREVIEW_1, "fd_wirte", "no part of WASI preview 1"),
+        (PREVIEW_1, "fd_wirte", "not part of WASI preview 1"),
         ("wasi", "thread-spawn", "without threads"),
         ("wasi:cli/environment@0.2.0", "get-environment", "not preview 2"),
         ("wasi_unstable", "fd_write", "newer WASI SDK"),
