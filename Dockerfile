@@ -8,7 +8,8 @@ COPY starlette_wasm starlette_wasm
 COPY policies policies
 COPY sdk sdk
 COPY scripts/build_native.py scripts/
-RUN /venv/bin/pip install --no-cache-dir --constraint requirements-dev.lock ".[server,otel,fetch,redis]"
+RUN /venv/bin/pip install --no-cache-dir --constraint requirements-dev.lock \
+    ".[cli,fetch,otel,prometheus,redis,registry,server]"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /home/edge edge
