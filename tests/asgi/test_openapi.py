@@ -93,7 +93,7 @@ def test_a_reload_changes_the_document(tmp_path: Path) -> None:
         ({"request": {"type": "strin"}}, "openapi.request", "at type there is 'strin'; give a type of JSON Schema"),
         ({"response": {"properties": {"a": {"items": 7}}}}, "openapi.response", "at properties.a.items there is 7"),
         ({"responses": {404: {"required": "a"}}}, "openapi.responses.404", "give a list of names of properties"),
-        ({"responses": {99: {}}}, "openapi.responses", "no status of an answer; give one from 200 to 599"),
+        ({"responses": {99: {}}}, "openapi.responses", "not a status of an answer; give one from 200 to 599"),
         ({"request": {"$ref": "#/x"}}, "openapi.request", "the schema itself in place of a reference"),
         ({"request": {"anyOf": []}}, "openapi.request", "a list of schemas"),
         ({"request": {"minLength": -1}}, "openapi.request", "a whole number from 0"),

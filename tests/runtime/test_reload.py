@@ -172,7 +172,7 @@ def test_a_refused_reload_is_said_again_until_one_is_taken(
             with pytest.raises(ConfigError):
                 await runtime.reload()
             await eventually(lambda: said() >= 3, 30)
-            assert "rules: 7 is no list" in caplog.messages[-1]
+            assert "rules: 7 is not a list" in caplog.messages[-1]
             assert "\nstarlette_wasm_reload_refused 1.0" in (await http.get("/metrics")).text
             file.write_text(whole)
             await runtime.reload()
