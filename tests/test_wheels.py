@@ -24,7 +24,7 @@ RUN = """
 import asyncio, sys
 from pathlib import Path
 import starlette_wasm
-from starlette_wasm.engine.native.library import hot
+from starlette_wasm.engine.native.library import native
 from starlette_wasm import EdgeRequest, WasmRuntime
 
 async def main():
@@ -32,7 +32,7 @@ async def main():
     async with WasmRuntime(config) as runtime:
         return (await runtime.invoke("hello", EdgeRequest(path="/h", method="GET"))).status_code
 
-print(Path(starlette_wasm.__file__).parents[1], hot is not None, asyncio.run(main()))
+print(Path(starlette_wasm.__file__).parents[1], native is not None, asyncio.run(main()))
 """
 
 

@@ -117,6 +117,7 @@ class ErrorType(StrEnum):
     WASM_TRAP = "wasm-trap"
     FUNCTION_UNAVAILABLE = "function-unavailable"
     GRANT = "grant"
+    SIGNATURE_REFUSED = "signature-refused"
     FUNCTION_EXIT = "function-exit"
     INVALID_FUNCTION_RESPONSE = "invalid-function-response"
     CANCELLED = "cancelled"

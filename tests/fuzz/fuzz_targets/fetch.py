@@ -11,12 +11,14 @@ import atexit
 import json
 import ssl
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Session, frame
 from starlette_wasm.capabilities.http.client import Client
+from starlette_wasm.capabilities.http.pool import Pool
 from starlette_wasm.capabilities.http.url import Url
 from starlette_wasm.capabilities.http.wire import Wire
 from starlette_wasm.config.policy import SandboxPolicy
@@ -101,7 +103,7 @@ class _Transport(asyncio.Transport):
 class OfflineClient(Client):
     network: Network
 
-    async def _open(self, url: Url, address: str) -> Wire:
+    async def _open(self, pool: Pool, tenant: Hashable, url: Url, address: str) -> Wire:
         return self.network.connect(address, url.port)
 
 
