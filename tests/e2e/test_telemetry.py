@@ -263,7 +263,7 @@ def test_a_retry_is_a_second_call_and_no_error_of_the_request(server: Server, ba
         "GET /retried",
         "SERVER",
         serves("/retried", "trap", by="route"),
-        ["trap", "INTERNAL", call(asked) | RAN | trapped],
+        ["trap", "INTERNAL", call(asked) | trapped, ["wasm execute", "INTERNAL", RAN | trapped]],
         ["trap", "INTERNAL", call(asked) | {"starlette_wasm.attempt": 2}, ["wasm execute", "INTERNAL", RAN]],
     )
 
