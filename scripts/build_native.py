@@ -1,4 +1,4 @@
-"""Compiles the C of starlette_wasm/engine/native when the package is built or installed, where there is a C compiler.
+"""Compiles the C of starlette_wasm/engine/native when the package is built or installed, if there is a C compiler.
 
 As a build hook of hatchling, and by hand: python scripts/build_native.py. With STARLETTE_WASM_PURE set, the hook
 compiles nothing, and the wheel runs anywhere (scripts/build-wheels).

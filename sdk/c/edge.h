@@ -177,7 +177,7 @@ EDGE_FN const char *edge_skip_space(const char *at, const char *end) {
     return at;
 }
 
-/* Where the string that opens at `at` is over, NULL where it never is. */
+/* The end of the string that opens at `at`, NULL if it never ends. */
 EDGE_FN const char *edge_skip_string(const char *at, const char *end) {
     if (at >= end || *at != '"') return NULL;
     for (at++; at < end && (at += edge_plain(at, end - at)) < end; at++) {
@@ -192,7 +192,7 @@ EDGE_FN bool edge_is_scalar(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
 }
 
-/* Where the value at `at` is over, NULL if it is malformed or nested too deep. */
+/* The end of the value at `at`, NULL if it is malformed or nested too deep. */
 EDGE_FN const char *edge_skip(const char *at, const char *end, int depth) {
     if (at >= end || depth > EDGE_MAX_DEPTH) return NULL;
     if (*at == '"') return edge_skip_string(at, end);

@@ -163,7 +163,7 @@ async def answer(endpoint: Endpoint, runtime: WasmRuntime, scope: Scope, send: S
 
 
 def _has_token(scope: Scope, token: str) -> bool:
-    """Whether the request has the token, compared in a time that does not tell how much of it was right."""
+    """Whether the request has the token, compared in a time that does not show how much of it was right."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, credentials = (given[0] if len(given) == 1 else b"").partition(b" ")
     return scheme.lower() == b"bearer" and hmac.compare_digest(credentials.strip(b" "), token.encode())

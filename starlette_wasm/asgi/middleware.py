@@ -304,7 +304,7 @@ class WasmMiddleware:
                 self._stopped = True
 
     def endpoint(self, path: str) -> Endpoint | None:
-        """What answers ``path``, if the config says ``exposeEndpoints``."""
+        """What answers ``path``, if the config sets ``exposeEndpoints``."""
         return find_endpoint(self.runtime.deployment.config, path) if self.runtime.is_open else None
 
     def _check_start(self) -> None:

@@ -101,7 +101,7 @@ def _by_endpoint(client: Any) -> bool:
 
 
 class Place(NamedTuple):
-    """Where a route is in an app."""
+    """The place of a route in an app."""
 
     within: str
     """The template inside the mount; empty if it is not known."""

@@ -11,7 +11,7 @@ _LEAST_OF_GUEST = 4
 _RESERVE = 4
 """One part in so many is the app's own: its sockets, and those of clients."""
 _TENANTS = 2
-"""Of what outbound connections leave of the rest, one tenant may have one part in so many."""
+"""One tenant may have one part in so many of what outbound connections leave."""
 
 
 def raise_limit(most: int) -> int:

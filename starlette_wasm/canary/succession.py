@@ -42,7 +42,7 @@ def _retimed(live: CanaryState, record: Record, now: float, patience: float) -> 
 
 
 def _of_module(live: CanaryState, record: Record, now: float, first: int) -> Record | None:
-    """Return what is to be written of the module, if anything: what is known of another says nothing of this one."""
+    """Return what is to be written of the module, if anything: what is known of another does not hold for this one."""
     if not (record.runs or record.status is Status.PROMOTED):
         return None
     if not record.digest:  # such as of a rollout that was started from a shell

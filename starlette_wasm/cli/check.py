@@ -10,7 +10,7 @@ def check(config: ConfigArgument = None, given: ConfigToo = None, json: Json = F
     """Load a config as an app would at start, and print what is wrong with it.
 
     All functions are compiled, bound to their policies and probed, but none is run, and no file is made. What is wrong
-    is told with the file, the line, the key, the value and the remedy, and the exit code is 1. What is right is listed:
+    is printed with file, line, key, value and remedy, and the exit code is 1. What is right is listed:
     each rule and each pipeline.
 
     Example: starlette-wasm check deploy/wasm.yaml

@@ -51,7 +51,7 @@ def dev(
     try:
         with output.own_call_logs():
             again = asyncio.run(server.run())
-    except KeyboardInterrupt:  # the way to end it, where no key is read
+    except KeyboardInterrupt:  # the way to end it if no key is read
         return
     if again:
         sys.stdout.flush()

@@ -33,7 +33,7 @@ Told = Callable[[Scope, int, float, list[Call]], None]
 
 
 class DevApp:
-    """Hands each request to ``told`` when it is over: its scope, status, seconds and calls."""
+    """Hands each request to ``told``, a callable, when it is over: its scope, status, seconds and calls."""
 
     def __init__(self, app: ASGIApp, told: Told) -> None:
         self._app = app

@@ -24,7 +24,7 @@ At = Annotated[str | None, typer.Argument(help="Path of one pipeline; by default
 def pipeline(path: At = None, config: ConfigOption = DEFAULT_CONFIG, json: Json = False) -> None:
     """List the steps of pipelines: function, version, policy, time limit, retries and fallback of each.
 
-    The config is loaded as an app would, so that what is wrong with a step is told. To run one, call its path: each
+    The config is loaded as an app would, so that the fault of a step is found. To run one, call its path: each
     step is then shown with what it was asked and took.
 
     Example: starlette-wasm pipeline /api/v1/enrich

@@ -57,7 +57,7 @@ def unpack(facts: dict[str, Any]) -> FlatPlan:
 
 
 def _modules(plan: FlatPlan) -> list[CoreModule]:
-    """Those that are instantiated, each once, in order."""
+    """The modules that are instantiated, each once, in order."""
     return list(dict.fromkeys(step.module for step in plan.steps))
 
 

@@ -102,7 +102,7 @@ class Cursor:
             raise self.fail("a name is no UTF-8") from None
 
     def vector(self, item: Callable[[], _Item]) -> tuple[_Item, ...]:
-        """As many items as the count in front says."""
+        """As many items as the count in front of them."""
         count = self.u32()
         if count > MAX_COUNT:
             raise self.fail(f"{count} items are announced, the most is {MAX_COUNT}")

@@ -93,7 +93,7 @@ class ScopeDef:
 
 @dataclass(frozen=True, slots=True)
 class CoreModule:
-    """Where its bytes are."""
+    """The range of its bytes."""
 
     start: int
     end: int
@@ -129,7 +129,7 @@ class Exports:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Of lifting and lowering. Indices are of core functions, and of a core memory."""
+    """The options of lifting and lowering. Indices are of core functions, and of a core memory."""
 
     encoding: str = "utf8"
     memory: int | None = None

@@ -37,7 +37,7 @@ class CoreExport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CanonOptions:
-    """Of lifting and lowering, looked up."""
+    """The options of lifting and lowering, looked up."""
 
     encoding: str
     memory: CoreItem | None

@@ -24,9 +24,9 @@ ARGUMENTS, RESULT = 18, 36
 FRAME = 38 * SLOT
 _PAGES = 1
 HOLD = 65528
-"""Where the host says that ``step`` is not to be called yet."""
+"""The address of the flag that ``step`` is not to be called yet."""
 DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY = range(6)
-"""What ``step`` says: what to call next."""
+"""The result of ``step``: what to call next."""
 TRAP = -1
 _REALLOC = Signature(("i32",) * 4, ("i32",), False, False)
 _NOTHING = Signature(("i32",), (), False, False)

@@ -9,7 +9,7 @@ from .errors import CanonicalTrap
 from .types import Resource
 
 MAX_HANDLES = 10_000
-"""Of one component instance."""
+"""The handles of one component instance."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +27,7 @@ class Handle:
     resource: Resource
     rep: Any
     scope: CallScope | None = None
-    """Of the call that a borrow is for; None for one that owns."""
+    """The call that a borrow is for; None for one that owns."""
     lends: int = 0
     """Borrows of it that calls under way have."""
 

@@ -50,7 +50,7 @@ class CoreInstances:
         self._plan.module.engine.host_function(self.context, _STEP, ctypes.addressof(given))
         self._instantiate(len(self._instances) - 1, self._plan.component.glue_module, given, 1)
         self.frames = capi.memory_data(self.context, self.address((GLUE, FRAMES.encode())) + capi.EXTERN_OF)
-        """Where the glue's memory is: it never grows, and never moves."""
+        """Address of the glue's memory: it never grows, and never moves."""
 
     def _make(self, step: int, module: int, sources: tuple[Source, ...]) -> None:
         given = externs(len(sources))
@@ -76,7 +76,7 @@ class CoreInstances:
             raise capi.EngineError(f"a core instance has no export {name.decode()!r:.100}")
 
     def address(self, source: Source) -> int:
-        """Where the extern of an export is."""
+        """Address of the extern of an export."""
         found = self._found.get(source)
         if found is None:
             found = self._found[source] = capi.Extern()
@@ -84,7 +84,7 @@ class CoreInstances:
         return ctypes.addressof(found)
 
     def item(self, item: CoreItem) -> int:
-        """Where the extern of an item of the plan is."""
+        """Address of the extern of an item of the plan."""
         source = (item.step, item.name.encode()) if isinstance(item, CoreExport) else (GLUE, b"h%d" % item.number)
         return self.address(source)
 
@@ -123,7 +123,7 @@ class CoreInstances:
         ]
 
     def ranges(self) -> list[tuple[int, int]]:
-        """Where each memory of the guest is, and its size."""
+        """Address and size of each memory of the guest."""
         return [memory.range() for memory in self._memories()]
 
     def save_globals(self) -> None:
@@ -173,7 +173,7 @@ class LiveMemory:
         return size
 
     def range(self) -> tuple[int, int]:
-        """Where it is, and its size."""
+        """Its address and size."""
         base: int = capi.memory_data(self._context, self._at) or 0
         return base, self.size()
 

@@ -250,7 +250,7 @@ class ComponentInvocation(Invocation):
         capi.memmove(self._there.frames + frame + slot * glue.SLOT, data, len(data))
 
     def _advance(self, sent: Any) -> None:
-        """Let the innermost call of the host go on, and tell the glue what to do next."""
+        """Let the innermost call of the host go on, and give the glue its next step."""
         frame, calling = self._stack[-1]
         try:
             request = calling.send(sent)

@@ -159,7 +159,7 @@ class ComponentModule(Module):
 
 
 def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
-    """A module or a component, as its facts say. Raises InvalidModuleError and UnsupportedModuleError."""
+    """A module or a component, by its facts. Raises InvalidModuleError and UnsupportedModuleError."""
     return ComponentModule(engine, code, facts) if "component" in facts else Module.load(engine, code, facts)
 
 

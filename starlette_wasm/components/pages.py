@@ -20,7 +20,7 @@ PAGE = 4096
 _FILE, _PRESENT, _SWAPPED, _ZERO = 1 << 2, 1 << 3, 1 << 4, 1 << 5
 _REGIONS = 512
 Region = tuple[int, int]
-"""Where a run of pages begins and ends."""
+"""Begin and end of a run of pages."""
 
 
 class _Scan(Structure):

@@ -41,7 +41,7 @@ class Side:
     memory: Memory = field(default_factory=NoMemory)
     encoding: str = "utf8"
     scope: CallScope | None = None
-    """Of the call into this instance, if it is one: borrows that go in count there."""
+    """The scope of the call into this instance, if it is one: borrows that go in count there."""
     lent: list[Handle] = field(default_factory=list)
     """What this instance has lent for the call that it makes."""
     items: int = MAX_ITEMS

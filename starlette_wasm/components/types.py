@@ -15,10 +15,10 @@ MAX_TYPE_DEPTH = 64
 MAX_TYPE_SIZE = 1 << 24
 """Bytes of a value in memory, without what it points to."""
 MAX_LABELS = 32
-"""Of flags; more are not allowed by the specification."""
+"""Most flags; more are not allowed by the specification."""
 MAX_FLAT_PARAMS, MAX_FLAT_RESULTS = 16, 1
 _FLAT_KEPT = MAX_FLAT_PARAMS + 1
-"""How much of a flat form is kept: enough to tell that it is too long to be passed flat."""
+"""How much of a flat form is kept: enough to see that it is too long to be passed flat."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

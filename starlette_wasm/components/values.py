@@ -34,7 +34,7 @@ class Some:
 
 
 class ValueMismatchError(ValueError):
-    """A Python value does not fit the type that it is to become; the message says where in it."""
+    """A Python value does not fit the type that it is to become; the message names the place in it."""
 
 
 def wraps(kind: VariantType) -> bool:

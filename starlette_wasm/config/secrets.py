@@ -13,7 +13,7 @@ _MAX_BYTES = 64 << 10
 
 
 class SecretUnavailable(Exception):
-    """The value of a secret cannot be had: ``place``, ``problem`` and ``hint`` say why, and never show a value."""
+    """The value of a secret cannot be had: ``place``, ``problem`` and ``hint`` give the cause, without a value."""
 
     def __init__(self, place: str, problem: str, hint: str) -> None:
         super().__init__(f"{place} {problem}")

@@ -225,7 +225,7 @@ def _skip_prefixed(reader: Reader, opcode: int) -> int:
 
 
 def grows(body: bytes) -> list[tuple[int, int]]:
-    """Where the memory.grow instructions of a function body begin and end.
+    """Begin and end of the memory.grow instructions of a function body.
 
     Only bodies in which the bytes of the instruction occur at all are decoded.
     """

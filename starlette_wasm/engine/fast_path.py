@@ -40,9 +40,9 @@ class Completed(NamedTuple):
     ran_ns: int
     """How long the guest ran."""
     pages: int
-    """Of its memory at the end, 0 if it has not grown."""
+    """Pages of its memory at the end, 0 if it has not grown."""
     traceparent: str | None
-    """The trace that the guest was told of."""
+    """The trace that the guest got."""
     cleanup_due: bool
     """Whether prepared.c is to be called once the answer is out."""
     store: int
@@ -119,7 +119,7 @@ class FastPath:
     ) -> Completed | Started | NotTaken:
         """Run a guest for a request, on the event loop. A well-formed ``x-request-id`` of a client is taken over.
 
-        The guest is told the given trace, or the client's.
+        The guest gets the given trace, or the client's.
         """
         found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         if found is None:

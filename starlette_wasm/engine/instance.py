@@ -256,7 +256,7 @@ class Instance:
         return realtime - realtime % resolution, monotonic - monotonic % resolution
 
     def _io(self) -> int:
-        """Where the io memory is now: only the pooled one never moves."""
+        """Address of the io memory now: only the pooled one never moves."""
         base: int = self._base
         if not self.engine.pooled:
             base = capi.memory_data(self._context, self._made.io_at + capi.EXTERN_OF)

@@ -84,7 +84,7 @@ def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 def address(name: str) -> int:
-    """Where a function of the C API is."""
+    """Address of a function of the C API."""
     value = ctypes.cast(getattr(_library, name), ctypes.c_void_p).value
     assert value is not None
     return value

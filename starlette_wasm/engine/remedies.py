@@ -1,6 +1,6 @@
 """What to do about a module that the engine does not take, by the cause: an import, or a feature that is off.
 
-An import is known by its module and name as a whole, a feature by what the engine itself says: names that a guest
+An import is known by its module and name as a whole, a feature by the engine's own message: names that a guest
 chose are left out of the comparison.
 """
 
@@ -98,7 +98,7 @@ _IMPORTS: tuple[tuple[str, str, str], ...] = (
 )
 _KNOWN_IMPORTS = tuple((re.compile(module), re.compile(name, re.DOTALL), remedy) for module, name, remedy in _IMPORTS)
 
-# What the engine says, and the remedy. The first that fits counts.
+# Words of the engine's message, and the remedy. The first that fits counts.
 _FEATURES: tuple[tuple[str, str], ...] = (
     (r"\bthreads\b", "build it without threads: no -pthread, and target wasm32-wasip1, not wasm32-wasip1-threads"),
     (r"\bmemory64\b", "build it for 32-bit memories: wasm32, not wasm64 or -sMEMORY64"),
@@ -109,7 +109,7 @@ _FEATURES: tuple[tuple[str, str], ...] = (
     (r"\bstack switching\b", "build it without stack switching"),
 )
 _KNOWN_FEATURES = tuple((re.compile(pattern), remedy) for pattern, remedy in _FEATURES)
-# Features that are off are told so; of damaged bytes the engine says other things.
+# Messages about features that are off have these words; those about damaged bytes do not.
 _LACKING = re.compile(r"support|enabled|disabled|proposal|references required")
 _NAME = re.compile("`.*`", re.DOTALL)
 

@@ -20,7 +20,7 @@ def stack_pages(sections: dict[int, bytes]) -> int:
 
 
 def _first_data(section: bytes) -> int:
-    """Where the first data segment goes, if it says that by a constant: wasm-ld sorts them."""
+    """Where the first data segment goes, if that is a constant: wasm-ld sorts them."""
     reader = Reader(section)
     if not reader.u32() or reader.u32() != 0 or reader.byte() != _I32_CONST:
         return _MOST

@@ -249,7 +249,7 @@ def _renamed(file: Path, what: str) -> str:
 
 
 def _misplaced(directory: Path, name: str) -> str | None:
-    """Where a function that is not known lies, if it lies in the wrong place."""
+    """The wrong place of a function that is not known, if it lies in one."""
     if not is_function_name(name):
         return None
     wanted = directory / name / "v1" / f"{name}.wasm"

@@ -72,7 +72,7 @@ class Compiler:
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
         self.cpu_s = 0.0
-        """Seconds of CPU time that the last module took; the limit, if its process has not told."""
+        """Seconds of CPU time that the last module took; the limit, if its process has not reported it."""
 
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
         """Code for an engine with this ``pooled``, and what the host must know of the module.

@@ -1,4 +1,4 @@
-"""``FastPathRunner``: whether a request may take the fast path, the call, and what is told of it."""
+"""``FastPathRunner``: whether a request may take the fast path, the call, and its telemetry."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Entry:
     module: str
     """Digest of the module: what ``/ready`` shows, and what the AOT cache is keyed by."""
     source: str
-    """Where it comes from: a reference without tag and digest, or ``local``."""
+    """Its origin: a reference without tag and digest, or ``local``."""
     manifest: str = ""
     """Digest of the manifest: what is pulled and signed. Empty for a local module."""
     signed_by: str = ""

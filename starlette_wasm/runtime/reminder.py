@@ -8,7 +8,7 @@ import time
 
 logger = logging.getLogger("starlette_wasm")
 FIRST, MOST = 60.0, 3600.0
-"""Seconds until it is said again: at first, and at most; each pause is twice as long as the one before."""
+"""Seconds until it is logged again: at first, and at most; each pause is twice as long as the one before."""
 
 
 class Reminder:
@@ -20,7 +20,7 @@ class Reminder:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, text: str) -> None:
-        """Something was refused, as ``text`` says. On the event loop."""
+        """Something was refused, with ``text`` as the reason. On the event loop."""
         since = time.monotonic() if self._since is None else self._since
         self.stop()
         self._since, self._text = since, text

@@ -90,7 +90,7 @@ class FairSlots:
             turn.set_result(None)
 
     def _next(self) -> Future[None] | None:
-        """That of the next who may go on, the slot taken; the others of its tenant then wait behind other tenants."""
+        """The waiter that may go on next, slot taken; the others of its tenant then wait behind other tenants."""
         for tenant in list(self._waiting):
             while self.is_free(tenant) and (waiters := self._waiting.pop(tenant, None)):
                 loop, turn = waiters.popleft()

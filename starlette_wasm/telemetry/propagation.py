@@ -19,10 +19,10 @@ from starlette.types import Scope
 logger = logging.getLogger("starlette_wasm")
 
 MAX_BYTES = 8192
-"""Of one header (W3C Baggage, 3.3.2); ``tracestate`` may have as many."""
+"""Most bytes of one header (W3C Baggage, 3.3.2); ``tracestate`` may have as many."""
 _MAX_BYTES = {"traceparent": 512}
 _MAX_MEMBERS = {"baggage": 180, "tracestate": 32}
-"""Of those that are lists: as many as OpenTelemetry takes."""
+"""Most members of those that are lists: as many as OpenTelemetry takes."""
 _MAX_MEMBER = {"baggage": 4096, "tracestate": 513}
 _KEY = r"[ \t]*[!#-'*+.0-9A-Z^-z|~-]+[ \t]*"
 _VALUE = r"=[ \t]*[!#-+\--:<-\[\]-~]*[ \t]*"

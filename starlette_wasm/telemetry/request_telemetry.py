@@ -21,7 +21,7 @@ from .spans import ServerSpan, WarmSpan
 def _described(
     function: str, cold: bool, variant: Variant, reason: PickedBy, route: str, weight: int | None
 ) -> Mapping[str, AttributeValue]:
-    """What a server span says of what serves it: made once for all requests of which it is the same."""
+    """Attributes of a server span for what serves it: made once for all requests of which it is the same."""
     attributes: dict[str, AttributeValue] = {
         Attribute.TRIGGER.value: "http",
         Attribute.NAME.value: function,
@@ -42,7 +42,7 @@ class RequestTelemetry:
     __slots__ = ()
 
     trace: SpanContext | None = None
-    """What the guest of a call without spans of its own is told of, in place of the client's trace."""
+    """The trace for the guest of a call without spans of its own, in place of the client's trace."""
 
     def __enter__(self) -> RequestTelemetry:
         return self
@@ -64,7 +64,7 @@ class RequestTelemetry:
         """The status of the answer."""
 
     def begin_warm(self, target: Target) -> SpanContext | None:
-        """Begin a call on the fast path. Gives the span that its guest is told of, None for the client's trace."""
+        """Begin a call on the fast path. Return the span that its guest gets, None for the client's trace."""
         return self.trace
 
     @property

@@ -137,7 +137,7 @@ def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
 
 
 class WarmSpan:
-    """The one span of a call on the fast path: that of the function, with what the execute span would say.
+    """The one span of a call on the fast path: that of the function, with the attributes of the execute span.
 
     The call was neither queued nor cold, and its guest can call nothing.
     """
@@ -293,7 +293,7 @@ class CallSpans:
 
 
 def header_of(span: SpanContext) -> tuple[str, str | None]:
-    """The ``traceparent`` and ``tracestate`` that tell of a span (W3C Trace Context)."""
+    """The ``traceparent`` and ``tracestate`` for a span (W3C Trace Context)."""
     traceparent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
     return traceparent, span.trace_state.to_header() or None if span.trace_state else None
 

@@ -57,7 +57,7 @@ class Telemetry:
         self._active = False
         self.access_log = False
         self.listeners: list[Callable[[Observation], None]] = []
-        """More that are told of each invocation."""
+        """Further observers of each invocation."""
         self.exclusions = Exclusions()
         """The requests that get no spans."""
         self.prometheus: prometheus.Recorder | None = None
@@ -127,7 +127,7 @@ class Telemetry:
         current = get_current_span()
         there = current.get_span_context()
         if there.is_valid and not there.is_remote and not current.is_recording():
-            return ListenedExchange(None, scope, route, since, current=current)  # the sampler has said no
+            return ListenedExchange(None, scope, route, since, current=current)  # the sampler has refused it
         untraced = self.exclusions(scope)
         return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
 
@@ -224,7 +224,7 @@ class Telemetry:
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
         """The probes of a version of a function have another result than before."""
         if self._versions.label(function, version) != version:
-            return  # one figure cannot say it of several
+            return  # one figure cannot hold it for several
         for each in self._figures():
             each.function_healthy(function, version, healthy)
             self._probed.add((function, version))

@@ -16,7 +16,7 @@ class Versions:
         self._known: defaultdict[str, set[str]] = defaultdict(set)
 
     def label(self, function: str, version: str) -> str:
-        """The version as it is told in metrics."""
+        """The version as it stands in metrics."""
         known = self._known[function]
         if version in known:
             return version

@@ -18,7 +18,7 @@ from .runtime import RecordingRuntime, Surroundings
 def substituted(app: Any, surroundings: Surroundings) -> Iterator[list[RecordingRuntime]]:
     """For the block, put each runtime of a Starlette app into ``surroundings``, and give them.
 
-    Those are the runtimes of each WasmMiddleware in its list, of each WasmRules among its routes, and of routes that
+    These are the runtimes of each WasmMiddleware in its list, of each WasmRules among its routes, and of routes that
     have one of their own. Raises ConfigError if there is none.
     """
     listed = [each for each in getattr(app, "user_middleware", ()) if each.cls is WasmMiddleware]

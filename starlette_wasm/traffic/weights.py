@@ -68,7 +68,7 @@ class Cycle:
 
 
 def process_phase() -> float:
-    """Where this process begins its cycles: workers, whose ids follow each other, far from each other.
+    """The offset at which this process begins its cycles: workers, whose ids follow each other, far from each other.
 
     Were all to begin at 0, the first requests of each would go to the same rule, and with many workers and few
     requests the split would not hold in the whole. Multiples of the golden ratio spread evenly (Weyl); the name of

@@ -14,7 +14,7 @@ from ...sync.slots import FairSlots
 SOCKETS_PART = 4
 """One in so many of the descriptors of the process may be an outbound connection, in use or idle."""
 _TENANT_PART = 4
-"""Of those, one tenant may have one in so many."""
+"""One tenant may have one in so many of them."""
 _WITHOUT_LIMIT = 16_384
 _MAX_WAITING = 1024
 """Requests of one tenant that may wait for a connection."""
@@ -68,7 +68,7 @@ class Sockets:
         self.slots.give(tenant)
 
     def _forget_closed_loops(self) -> None:
-        """Of one that was closed without an end, nothing is told."""
+        """One that was closed without an end is not reported."""
         with self._lock:
             gone = [self._open.pop(loop) for loop in list(self._open) if loop.is_closed()]
         for tenants in gone:

@@ -92,7 +92,7 @@ class FutureTrailers:
 
 
 class OutgoingBody:
-    """``finished`` is whether the guest has said that it is whole."""
+    """``finished`` is whether the guest has marked it as whole."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -109,7 +109,7 @@ class OutgoingResponse:
 
 
 class ResponseOutparam:
-    """Where a handler puts its answer."""
+    """The slot for a handler's answer."""
 
     def __init__(self) -> None:
         self.response: OutgoingResponse | None = None
@@ -389,7 +389,7 @@ def outgoing_body(_: WasiHost, request: OutgoingRequest) -> Value:
 
 
 def _property(resource: str, name: str, kind: str) -> None:
-    """Offer reading and setting of what a request or its options say."""
+    """Offer reading and setting of the fields of a request or its options."""
 
     def read(_: WasiHost, of: OutgoingRequest | RequestOptions) -> Value:
         return of.given.get(name)

@@ -190,7 +190,7 @@ static bool header_value(struct reader *r, struct headers *h, struct span name, 
   return h->size <= MAX_HEADER_BYTES && all(*value, IN_VALUE);
 }
 
-/* What headers.py drops without a look at the value, and what the host says itself. */
+/* What headers.py drops without a look at the value, and what the host sets itself. */
 static bool dropped(struct span name) {
   return IS(name, "content-length") || IS(name, "date") || IS(name, "server") || IS(name, "keep-alive") ||
          IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
@@ -212,7 +212,7 @@ static ssize_t length_of(struct span value) {
 }
 
 static bool read_header(struct reader *r, struct headers *h) {
-  static uint8_t lower[MAX_FIELDS][64]; /* of the names, which must be told apart in whatever case */
+  static uint8_t lower[MAX_FIELDS][64]; /* of the names, which must differ in whatever case */
   struct string text;
   struct span value;
   if (h->fields.count == MAX_FIELDS || !string(r, &text) || has_escapes(&text) || !text.len || text.len > 64 ||

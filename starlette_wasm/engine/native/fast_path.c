@@ -78,7 +78,7 @@ static void end(struct engine *e, const struct fast_path *q, struct scratch *s, 
   s->store = NULL;
 }
 
-/* The answer of a guest that has ended well. NULL if it is left to Python; ``how`` then says where it is. */
+/* The answer of a guest that has ended well. NULL if it is left to Python; ``how`` is then where it is. */
 static PyObject *ended(struct engine *e, const struct fast_path *q, struct scratch *s, const struct request *request,
                        bool due, int *how) {
   PyObject *found = NULL;

@@ -159,7 +159,7 @@ bool take(struct scratch *s) {
   return true;
 }
 
-/* PAUSED, EXITED, or COMPLETED: then out_len and pages say what came of it, and take() or output() what it printed. */
+/* PAUSED, EXITED, or COMPLETED: then out_len and pages hold the result, and take() or output() gives what it printed. */
 int poll_guest(struct scratch *s) {
   struct timespec from, to;
   wasmtime.yield_on_epoch(s->context, 1);

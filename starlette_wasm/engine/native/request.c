@@ -182,7 +182,7 @@ static bool put_query(struct text *t, const struct fields *fields) {
   return PUT(t, "},");
 }
 
-/* Of a route: text, or a number that a convertor has made. */
+/* A parameter of a route: text, or a number that a convertor has made. */
 static bool put_param(struct text *t, PyObject *value) {
   struct span text;
   PyObject *type = PyObject_Type(value);
@@ -301,7 +301,7 @@ static bool make_id(struct request *request, struct span given) {
   return true;
 }
 
-/* The end of the message. The suffix says that there is no trace. */
+/* The end of the message. The suffix is for a request without a trace. */
 static bool put_context(struct text *t, const struct fast_path *q, struct request *request,
                         const struct fields *headers) {
   static const char none[] = "\"traceparent\":null,\"tracestate\":null}}";

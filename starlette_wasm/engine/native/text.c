@@ -117,7 +117,7 @@ static inline uint8_t *escape(uint8_t *to, uint8_t c) {
     to[5] = (uint8_t)"0123456789abcdef"[c & 15];
     return to + 6;
   }
-  *to = '\\'; /* without a branch: where there are many quotes, none can be foreseen */
+  *to = '\\'; /* without a branch: none of many quotes can be foreseen */
   to += escapes[c];
   *to = written[c];
   return to + 1;
