@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ def parse(data: bytes, source: str) -> list[Entry]:
     if not isinstance(blocks, list):
         raise RegistryError("'function' is not a list of blocks", source=source, hint="write [[function]]")
     entries = [_entry(block, f"{source}: [[function]] {number}") for number, block in enumerate(blocks, 1)]
-    twice = next((entry for entry in entries if sum(other.key == entry.key for other in entries) > 1), None)
+    times = Counter(entry.key for entry in entries)
+    twice = next((entry for entry in entries if times[entry.key] > 1), None)
     if twice is not None:
         raise RegistryError(f"{twice} stands there twice", source=source, hint="keep one block of it")
     return entries

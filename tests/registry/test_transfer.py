@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -294,3 +295,14 @@ def test_sync_restores_what_lies_beside_a_module(repository: Reference, tmp_path
     assert [each.action for each in run(lambda c: transfer.sync(c, tmp_path / "two", [entry], keys=trusted))] == [
         "unchanged"
     ]
+
+
+def test_a_long_lock_file_is_read_in_a_moment() -> None:
+    """Anybody's registry may send one of 4 MiB, and a node reads it while it serves."""
+    block = '[[function]]\nname = "a"\nversion = "{}"\nmodule = "sha256:' + "0" * 64 + '"\nsource = "local"\n'
+    text = "version = 1\n" + "".join(block.format(number) for number in range(20_000))
+    begin = time.monotonic()
+    assert len(lockfile.parse(text.encode(), "functions.lock")) == 20_000
+    assert time.monotonic() - begin < 30
+    with pytest.raises(RegistryError, match="a v7 stands there twice"):
+        lockfile.parse((text + block.format(7)).encode(), "functions.lock")
