@@ -39,6 +39,10 @@ class AdminIdentity:
     scopes: Collection[str]
     functions: Sequence[str] = ("*",)
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for scopes or functions that are a text instead of a list."""
+        _check_lists(self.scopes, self.functions)
+
     def may(self, scope: str, function: str | None = None) -> bool:
         """Return whether a scope is granted, for a function or, without one, for the runtime as a whole."""
         patterns = self.functions
@@ -67,8 +71,9 @@ class AdminToken:
         if not _HASH.match(self.sha256):
             hint = "give the SHA-256 of the token as 64 hexadecimal digits, never the token"
             raise ConfigError(f"the sha256 of the token {self.name!r} is not one", key="tokens", hint=hint)
+        _check_lists(self.scopes, self.functions)
         unknown = sorted(set(self.scopes) - set(SCOPES))
-        if unknown or isinstance(self.scopes, str):
+        if unknown:
             problem = f"the token {self.name!r} has an unknown scope: {unknown}"
             raise ConfigError(problem, key="tokens", hint=f"write a list of {', '.join(SCOPES)}")
 
@@ -84,6 +89,13 @@ class AdminToken:
         if len(token) < 16:
             raise ConfigError(f"the token {name!r} is too short", key="tokens", hint="use 32 random characters")
         return cls(name, hashlib.sha256(token.encode()).hexdigest(), scopes, functions)
+
+
+def _check_lists(scopes: Collection[str], functions: Sequence[str]) -> None:
+    """Raise ConfigError for a text: each of its characters would count, such as the ``*`` of ``shop-*`` for all."""
+    for key, value in (("scopes", scopes), ("functions", functions)):
+        if isinstance(value, str):
+            raise ConfigError(f"{key} is a text, not a list", key=key, hint=f"write {key}=[...]")
 
 
 Authorize = Callable[[Request], "AdminIdentity | Awaitable[AdminIdentity | None] | None"]

@@ -38,8 +38,10 @@ async def move_canary(call: AdminCall) -> Response:
 
 def _check_expected(expected: Any, record: Record | None) -> None:
     """Raise Refused if the canary has moved since the caller looked."""
-    if not isinstance(expected, dict):
+    if expected is None:
         return
+    if not isinstance(expected, dict):
+        raise Refused(422, 'expected must be an object, such as {"status": "running"}')
     now = {"status": None if record is None else record.status.value, "weight": 0 if record is None else record.percent}
     if any(now.get(key) != value for key, value in expected.items()):
         raise Refused(409, f"the canary has moved: it is {now['status']} at {now['weight']} %")
@@ -56,10 +58,10 @@ async def shift(call: AdminCall) -> Response:
         raise Refused(422, "from and to must be two versions, as strings")
     if not isinstance(percent, int) or isinstance(percent, bool) or not 0 <= percent <= 100:
         raise Refused(422, "percent must be a whole number from 0 to 100")
-    number = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else math.nan
+    number = seconds if isinstance(seconds, int | float) and not isinstance(seconds, bool) else math.nan
     if not 0 < number <= _MOST_SECONDS:
         raise Refused(422, f"seconds must be a number up to {_MOST_SECONDS:.0f}")
-    call.runtime.shifts.start(call.function, source, to, percent, number)
+    call.runtime.shifts.start(call.function, source, to, percent, float(number))
     return JSONResponse({"function": call.function, "from": source, "to": to, "percent": percent, "seconds": seconds})
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("starlette_wasm")
 
 Handler = Callable[[AdminCall], Awaitable[Response]]
 _FAILURES_A_MINUTE = 60
+_MOST_NAME = 100
+"""Characters of a path's parameter that an entry of the audit log keeps: anybody can send long ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Operation:
     @property
     def name(self) -> str:
         return self.handler.__name__
+
+    @property
+    def of_function(self) -> bool:
+        return "{name}" in self.path
 
     @property
     def acts(self) -> bool:
@@ -147,7 +153,8 @@ class Admin:
         return identity
 
     async def _serve(self, operation: Operation, request: Request, identity: AdminIdentity) -> Response:
-        function = request.path_params.get("name")
+        # A path around the Mount may have a parameter called name, too: it says nothing of the function.
+        function = request.path_params["name"] if operation.of_function else None
         runtime = self.runtime or request.scope.get(RUNTIME)
         # Lists show what is somebody's own; all else is about one function, or about the runtime as a whole.
         of_all = (operation.acts and operation.name != "reset_circuit") or operation.name in ("audit", "stores")
@@ -175,13 +182,14 @@ class Admin:
         if not operation.acts and status < 400:
             return
         given = request.path_params
-        what = " ".join([operation.name, *(str(given[key]) for key in ("action", "version") if key in given)])
+        named = (str(given[key])[:_MOST_NAME] for key in ("action", "version") if key in given)
+        what = " ".join([operation.name, *named])
         self._audit.write(
             AuditEntry(
                 time=now(),
                 who="" if identity is None else identity.name,
                 what=what,
-                function=str(given.get("name", "")),
+                function=str(given.get("name", ""))[:_MOST_NAME],
                 source="" if request.client is None else request.client.host,
                 request_id=request_id,
                 status=status,

@@ -153,6 +153,9 @@ async def log(call: AdminCall) -> Response:
 
 
 async def _events(call: AdminCall) -> AsyncIterator[str]:
+    if call.recorder.is_full:  # others began between the look in log() and now
+        yield ": too many follow a log already\n\n"
+        return
     lines = call.recorder.follow(call.function)
     number, silent = 0, 0.0
     try:

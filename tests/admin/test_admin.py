@@ -17,6 +17,7 @@ from apps import GUESTS, add_constant, add_function, app, client, config, eventu
 from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Mount
 
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
 
@@ -153,13 +154,46 @@ def test_a_token_is_kept_as_its_hash() -> None:
     token, kept = AdminToken.new("ci", ["deploy"])
     assert kept.sha256 == hashlib.sha256(token.encode()).hexdigest()
     assert token not in repr(kept)
-    for wrong in (("x", ["read"]), ("a" * 64, ["write"]), ("a" * 64, "read")):
+    for wrong in (("x", ["read"]), ("a" * 64, ["write"])):
         with pytest.raises(ConfigError, match="tokens"):
             AdminToken("ci", *wrong)
     with pytest.raises(ConfigError, match="too short"):
         AdminToken.of("secret", "ci", ["read"])
     with pytest.raises(ConfigError, match="neither tokens nor authorize"):
         wasm_admin()
+
+
+def test_a_text_grants_no_functions_and_no_scopes() -> None:
+    for wrong in ((["read"], "shop-*"), ("read", ["shop-*"])):
+        with pytest.raises(ConfigError, match="a text, not a list"):
+            AdminToken("ci", "a" * 64, *wrong)
+        with pytest.raises(ConfigError, match="a text, not a list"):
+            AdminIdentity("ci", *wrong)
+
+
+def test_a_path_around_the_mount_grants_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            around = Mount("/{name}", routes=[wasm_admin(tokens=TOKENS, runtime=place.runtime)])
+            async with client(Starlette(routes=[around])) as http:
+                for path in ("drain", "reload"):
+                    answer = await http.post(f"/shop-a/admin/{path}", headers=bearer(TENANT))
+                    assert answer.status_code == 403, path
+                assert (await http.post("/hello/admin/reload", headers=bearer(ALL))).status_code == 200
+            assert place.runtime.state == "open"
+
+    run(main())
+
+
+def test_the_audit_log_keeps_no_long_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            await place.http.post(f"/admin/canaries/{'n' * 5000}/{'a' * 5000}")
+            entry = place.app.routes[0].admin._audit.entries[-1]
+            assert (entry.status, len(entry.function)) == (401, 100)
+            assert len(entry.what) < 200
+
+    run(main())
 
 
 @pytest.mark.parametrize(
@@ -349,6 +383,7 @@ def test_a_canary_is_moved_by_hand(tmp_path: Path) -> None:
             assert (await place.ask("GET", "/canaries/hello")).json()["weight"] == 10
             assert (await move("pause"))[1]["status"] == "paused"
             assert (await move("pause", expected={"status": "promoted"}))[0] == 409
+            assert (await move("pause", expected="paused"))[0] == 422, "a guard is never left out"
             assert (await move("resume"))[1]["status"] == "running"
             assert (await move("promote"))[1]["weight"] == 50
             assert (await move("promote", full=True))[1]["status"] == "promoted"
@@ -394,6 +429,7 @@ def test_weights_are_shifted_for_a_while(tmp_path: Path) -> None:
                 {"percent": True},
                 {"seconds": 0},
                 {"seconds": 1e9},
+                {"seconds": 10**400},
                 {"to": "1"},
                 {"to": 2},
             ):
