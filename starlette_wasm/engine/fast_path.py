@@ -119,8 +119,10 @@ class FastPath:
     ) -> Completed | Started | NotTaken:
         """Run a guest for a request, on the event loop. A well-formed ``x-request-id`` of a client is taken over.
 
-        The guest gets the given trace, or the client's.
+        The guest gets the given trace, or the client's. Not taken while a large store of the tenant is yet to be freed.
         """
+        if self._plan.module.engine.reclaimer.waits(self._plan.tenant):
+            return NOT_TAKEN
         found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         if found is None:
             engine = self._plan.module.engine

@@ -17,7 +17,7 @@ from support import command
 
 from starlette_wasm.engine import capi, instance, reclaim
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Completed, FastPath, fits
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, fits
 from starlette_wasm.engine.instance import Instance
 from starlette_wasm.engine.invocation import Guard, Invocation
 from starlette_wasm.engine.module import Module
@@ -284,6 +284,30 @@ def test_large_guests_of_the_fast_path_are_freed_in_a_thread(engine: Engine, wat
     asyncio.run(main())
     assert seen.on_loop == [False]
     assert not module.busy
+
+
+def test_the_fast_path_begins_nothing_before_a_large_store_is_freed(engine: Engine, wat: Wat, seen: Seen) -> None:
+    text = json.dumps({"status_code": 200})
+    print_it = f"(call $print (i32.const 0) (i32.const {len(text)}))"
+    asked = Plan(wat(command(print_it, more=f"(data (i32.const 0) {json.dumps(text)})", pages=80)), Limits())
+    if not fits(asked):
+        assert native.native is None
+        return
+    path = FastPath(asked, EdgeProtocol().end("f", "1", 5000), ())
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
+
+    async def main() -> None:
+        engine.ticker.ensure_armed()
+        seen.hold.clear()
+        assert isinstance(path.dispatch(scope, "/", {}, b"", ""), Completed)
+        assert path.dispatch(scope, "/", {}, b"", "") is NOT_TAKEN
+        assert engine.state.live == 1
+        seen.hold.set()
+        await until(lambda: not engine.state.live)
+        assert isinstance(path.dispatch(scope, "/", {}, b"", ""), Completed)
+        await until(lambda: not engine.state.live)
+
+    asyncio.run(main())
 
 
 def test_the_c_library_has_the_same_bound() -> None:
