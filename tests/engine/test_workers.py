@@ -131,6 +131,26 @@ def test_where_no_thread_can_be_started_the_stuck_one_goes_on_when_it_can(monkey
     after.end.set()
 
 
+def test_two_jobs_that_come_at_once_get_two_threads_if_one_is_idle():
+    pool = Workers(2, 0)
+    first = Job()
+    first.end.set()
+    pool.submit(first)
+    deadline = time.monotonic() + 60
+    while not pool._idle or pool.busy:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    jobs = Job(), Job()
+    with pool._wake:  # the idle thread cannot wake up between the two
+        for job in jobs:
+            pool._queue.put(job.tenant, job)
+            pool._call_thread()
+    for job in jobs:
+        assert job.started.wait(60)
+    for job in jobs:
+        job.end.set()
+
+
 def test_a_job_that_ends_in_time_is_not_stuck():
     pool = Workers(1, 0)
     job = Job()
