@@ -67,13 +67,24 @@ class FairSlots:
                 return
             if waiters is not None and len(waiters) >= self._most_waiting:
                 raise NoRoom(f"{self._most_waiting} wait already")
-            self._waiting.setdefault(tenant, deque()).append((asyncio.get_running_loop(), turn))
+            waiter = asyncio.get_running_loop(), turn
+            self._waiting.setdefault(tenant, deque()).append(waiter)
         try:
             await asyncio.wrap_future(turn)
         except BaseException:
             if not turn.cancel():  # it was given just as the wait ended
                 self.give(tenant)
+            self._forget(tenant, waiter)
             raise
+
+    def _forget(self, tenant: Hashable, waiter: _Waiter) -> None:
+        """Take out a waiter that was cancelled, or it would count among those that wait."""
+        with self._lock:
+            waiters = self._waiting.get(tenant)
+            if waiters is not None and waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiting[tenant]
 
     def give(self, tenant: Hashable) -> None:
         """Free a slot; from any thread."""

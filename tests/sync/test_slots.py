@@ -89,6 +89,23 @@ def test_a_wait_that_is_cancelled_loses_no_slot() -> None:
     asyncio.run(main())
 
 
+def test_a_wait_that_is_cancelled_makes_room_for_another() -> None:
+    async def main() -> None:
+        slots = FairSlots(most=1, each=1, waiting=1)
+        await slots.take("a")
+        gone = asyncio.create_task(slots.take("a"))
+        await settled()
+        gone.cancel()
+        await asyncio.wait([gone], timeout=30)
+        next_one = asyncio.create_task(slots.take("a"))
+        await settled()
+        assert not next_one.done()
+        slots.give("a")
+        await asyncio.wait_for(next_one, 30)
+
+    asyncio.run(main())
+
+
 def test_slots_are_shared_by_event_loops() -> None:
     slots = FairSlots(most=1, each=1, waiting=9)
     taken, given = threading.Event(), threading.Event()
