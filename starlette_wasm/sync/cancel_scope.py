@@ -57,6 +57,8 @@ class CancelScope:
         self._gone = on_disconnect
         self._context = context
         self._why: Why | None = None
+        self._sent = False
+        """Whether the task was cancelled from here."""
         self._watch: asyncio.Future[object] | None = None
         self._over = False
 
@@ -82,13 +84,14 @@ class CancelScope:
             return
         self._why = why
         if asyncio._get_running_loop() is self._loop:
-            self._task.cancel()
+            self._cancel()
         else:
             with suppress(RuntimeError):  # its loop is closed: nothing runs there any more
                 self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
         if not self._over:
+            self._sent = True
             self._task.cancel()
 
     async def __aexit__(
@@ -100,7 +103,9 @@ class CancelScope:
             self._watch.remove_done_callback(self._on_gone)
             self._watch.cancel()
         # As asyncio.timeout() does it: who else has cancelled the task is to be obeyed.
-        if self._why is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if not self._sent or self._why is None:  # from another thread, it may have come too late
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise Interrupted(self._why) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -66,3 +67,23 @@ def test_a_block_that_fails_while_it_is_interrupted_leaves_no_cancellation_behin
         assert task.cancelling() == 0
 
     asyncio.run(main())
+
+
+def test_an_interruption_that_comes_too_late_hides_no_other_cancellation() -> None:
+    async def main() -> bool:
+        group = CancelScopes()
+
+        async def block() -> None:
+            async with CancelScope(group, None):
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        task.cancel()  # the task's turn comes before what the other thread asks for
+        other = threading.Thread(target=group.interrupt, args=(Why.CLOSING,))
+        other.start()
+        other.join(30)
+        await asyncio.wait([task], timeout=30)
+        return task.cancelled()
+
+    assert asyncio.run(main())
