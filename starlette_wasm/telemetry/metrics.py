@@ -107,6 +107,8 @@ class Metrics:
         except LookupError:
             series = None
         with self._lock:
+            if key in self._series:  # from another thread, and it may hold observations already
+                return
             if len(self._series) >= _MOST_KEYS:
                 self._hand_over_all()
                 self._series.clear()
