@@ -380,6 +380,6 @@ def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
             if started is not NOT_TAKEN:
                 await come(started)
             await freed(asked._plan.module.engine)
-            assert process.memory_info().rss - resident < 3 << 20  # the text of one has 6 MiB
+            assert process.memory_info().rss - resident < 5 << 20  # the text of one has 6 MiB
 
     asyncio.run(main())
