@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nats
 import pytest
 from capability_servers import Upstream
 from servers import server
@@ -31,12 +33,27 @@ def canary() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="session")
-def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("nats")
     (folder / "config").write_text("max_payload: 8MB")
     options = ["--addr", "127.0.0.1", "--jetstream", "--store_dir", str(folder), "--config", str(folder / "config")]
     with server("nats-server", *options, folder=folder) as port:
         yield f"nats://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def nats_url(_nats_url: str) -> str:
+    """A server without streams: one that an earlier test made with other bounds would be refused."""
+    asyncio.run(_delete_streams(_nats_url))
+    return _nats_url
+
+
+async def _delete_streams(url: str) -> None:
+    client = await nats.connect(url)
+    stream = client.jetstream()
+    for found in await stream.streams_info():
+        await stream.delete_stream(found.config.name or "")
+    await client.close()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
