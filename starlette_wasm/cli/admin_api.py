@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -36,8 +37,7 @@ class AdminApi:
 
     def __init__(self, url: str, token: str | None) -> None:
         """Raise ConfigError for what is not a URL, and without a token."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_url(url):
             hint = "write for example https://app.example.com/admin"
             raise ConfigError(f"{url!r} is not the address of an admin API", key="--url", hint=hint)
         if not token or not token.isascii() or not token.isprintable():
@@ -87,8 +87,16 @@ class AdminApi:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _json(error)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"cannot be reached: {error}", file=self._url, hint="check whether it runs") from None
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # half an IPv6 address, or a port that is not a number
+        return False
 
 
 def _json(stream: IO[bytes] | Any) -> dict[str, Any]:

@@ -203,6 +203,8 @@ def test_a_canary_is_waited_for_and_moved_by_url(
     ("url", "token", "problem"),
     [
         ("ftp://127.0.0.1/admin", TOKEN, "is not the address of an admin API"),
+        ("http://[::1/admin", TOKEN, "is not the address of an admin API"),
+        ("http://127.0.0.1:x/admin", TOKEN, "is not the address of an admin API"),
         ("http://127.0.0.1:9/admin", None, "needs a token"),
         ("http://127.0.0.1:9/admin", TOKEN, "cannot be reached"),
     ],
@@ -235,3 +237,16 @@ def test_the_workflow_runs_the_script_safely() -> None:
     assert any("deploy/canary-pipeline" in step.get("run", "") for step in steps)
     assert shutil.which("sh")
     subprocess.run(["sh", "-n", str(PIPELINE)], check=True, timeout=60)
+
+
+def test_what_is_given_to_the_pipeline_is_not_run(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "starlette-wasm").write_text('#!/bin/sh\necho "$@" >> called\n[ "$1" != check ]\n')
+    (tools / "starlette-wasm").chmod(0o755)
+    given = ["hello; touch broken", "2", "oci://127.0.0.1/x", "one=http://127.0.0.1"]
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run([PIPELINE, *given], cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert done.returncode != 0
+    assert (tmp_path / "called").read_text().startswith("build hello; touch broken\n")
+    assert not (tmp_path / "broken").exists()
