@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -66,13 +67,21 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
 
 
 class _Commands(TyperGroup):
-    """Turns the errors of this package into a message and the exit code 1."""
+    """Turns the errors of this package, and those of files, into a message and the exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except WasmError as error:
             output.fail(ctx.invoked_subcommand or "", error)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if (
+                error.errno == errno.EPIPE or error.filename is None
+            ):  # whoever reads stdout has gone: typer ends quietly
+                raise
+            told = f"{error.filename}: {error.strerror}; check path, owner and mode"
+            output.fail(ctx.invoked_subcommand or "", told)
             raise typer.Exit(1) from None
 
 

@@ -25,7 +25,11 @@ class YamlFile:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.text = file.read_text(encoding="utf-8")
+        try:
+            self.text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            problem = f"byte {error.start} is not UTF-8"
+            raise ConfigError(problem, file=file, hint="save the file as UTF-8") from None
         self.document = self._load(self.text)
 
     def _load(self, text: str) -> CommentedMap:

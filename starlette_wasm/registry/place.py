@@ -36,7 +36,9 @@ def digest_of_file(file: Path) -> str:
 
 
 def installed(directory: Path) -> Iterator[tuple[str, str]]:
-    """Yield (name, version) of every version in a directory."""
+    """Yield (name, version) of every version in a directory. Raises RegistryError if it is a file."""
+    if directory.exists() and not directory.is_dir():
+        raise RegistryError("is not a directory", source=str(directory), hint="correct functionsDir")
     for file in sorted(directory.glob("*/v*/*.wasm")):
         name, version = file.parts[-3], file.parts[-2][1:]
         if file.stem == name and is_function_name(name) and is_version(version) and file.is_file():

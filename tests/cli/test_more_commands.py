@@ -103,3 +103,27 @@ def test_what_has_changed_is_built_before_the_tests(tmp_path: Path, capfd: pytes
     assert "1 passed" in capfd.readouterr().out
     test.write_text("def test_f(wasm):\n    assert wasm.request('/f').status == 201\n")
     assert main(["test", "--no-build", *config, "--", "-q", "-p", "no:cacheprovider"]) == 1
+
+
+@pytest.mark.parametrize("command", [["new", "hello"], ["lock"], ["gc"]])
+def test_a_file_in_the_place_of_functions_is_told(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    config = tmp_path / "wasm.yaml"
+    config.write_text("functionsDir: taken\nrules: []\n")
+    assert main([*command, "--config", str(config)]) == 1
+    told = capsys.readouterr().err
+    assert "taken" in told
+    assert "irectory" in told
+
+
+def test_a_config_that_is_not_text_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "wasm.yaml"
+    config.write_bytes(b"\xff\xfe")
+    assert main(["new", "hello", "--config", str(config)]) == 1
+    assert "byte 0 is not UTF-8" in capsys.readouterr().err
+    config.unlink()
+    config.mkdir()
+    assert main(["new", "hello", "--config", str(config)]) == 1
+    assert "Is a directory" in capsys.readouterr().err
