@@ -231,7 +231,7 @@ def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource
     try:
         source.open().close()
     except FileNotFoundError:
-        raise ModuleLoadError("no such file", file=file, hint=_renamed(file, f"{name} v{version}")) from None
+        raise ModuleLoadError("no such file", file=file, hint=_without_module(source)) from None
     except OSError as error:
         raise ModuleLoadError(f"cannot be read: {error.strerror}", file=file) from None
     return source
@@ -242,10 +242,14 @@ def _bare(folder: Path) -> str:
     return f"; rename it to v{folder.name}" if is_version(folder.name) and folder.name[0].isdigit() else ""
 
 
-def _renamed(file: Path, what: str) -> str:
+def _without_module(source: FunctionSource) -> str:
     """The remedy for a version without the module that it is to have."""
-    others = sorted(each.name for each in file.parent.glob("*.wasm"))
-    return f"rename {others[0]} to {file.name}" if len(others) == 1 else f"put the module of {what} there"
+    if source.manifest.build is not None:
+        return f"run starlette-wasm build {source.name}@{source.version}"
+    others = sorted(each.name for each in source.file.parent.glob("*.wasm"))
+    if len(others) == 1:
+        return f"rename {others[0]} to {source.file.name}"
+    return f"put the module of {source.name} v{source.version} there"
 
 
 def _misplaced(directory: Path, name: str) -> str | None:

@@ -84,6 +84,14 @@ def test_a_version_without_its_module_is_an_error_that_names_the_file(functions)
         Catalog(root)
 
 
+def test_a_version_that_is_not_built_names_the_command(functions):
+    root = functions("a/v1")
+    (root / "a" / "v2").mkdir()
+    (root / "a" / "v2" / "function.yaml").write_text("build:\n  command: cc -o {output} src/a.c\n")
+    with pytest.raises(ModuleLoadError, match=r"a/v2/a\.wasm: no such file; run starlette-wasm build a@2$"):
+        Catalog(root)
+
+
 def test_names_that_are_none_are_skipped_with_a_line_in_the_log(functions, caplog):
     caplog.set_level(logging.WARNING)
     root = functions("a/v1")
