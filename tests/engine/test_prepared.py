@@ -311,3 +311,37 @@ def test_a_forked_child_leaves_them_alone() -> None:
         assert bodies([ask(asked)]) == {b"A"}
 
     run(main)
+
+
+def test_a_collection_that_runs_another_guest_changes_no_answer() -> None:
+    """Python 3.11 collects garbage as an object is made: then another engine may have its turn, in any thread."""
+    text = json.dumps({"status_code": 201, "headers": {f"x-{i}": "b" for i in range(9)}, "body": "B"})
+    print_it = f"(call $print (i32.const 0) (i32.const {len(text)}))"
+    other = fast_path(fresh_engine(), command(print_it, more=f"(data (i32.const 0) {json.dumps(text)})"))
+    asked = fast_path(fresh_engine())
+    kept: list[Any] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        kept.append(ask(other))
+
+    async def main() -> list[Completed | Started | NotTaken]:
+        ask(asked)
+        ask(other)
+        held = [([], (None, i), {}) for i in range(5000)]  # the lists and tuples that Python keeps for the next ones
+        gc.callbacks.append(collected)
+        before = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            found = [ask(asked) for _ in range(20)]
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(collected)
+        assert held
+        return found
+
+    found = run(main)
+    assert all(isinstance(each, Completed) for each in found)
+    assert {(each.status, each.body, len(each.headers)) for each in found} == {(200, b"A", 2)}
+    assert {(each.status, each.body, len(each.headers)) for each in kept if isinstance(each, Completed)} == {
+        (201, b"B", 11)
+    }

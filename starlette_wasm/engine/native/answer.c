@@ -17,15 +17,14 @@ struct string {
   size_t len;
 };
 
-/* Values of headers that are not sent as they were printed. */
-static uint8_t header_bytes[MAX_HEADER_BYTES];
-
 /* What an answer's headers come to. */
 struct headers {
   PyObject *list;
   struct fields fields;
   size_t values, size, used; /* those that are dropped count as well */
   ssize_t declared;          /* a content-length of its own, or -1 */
+  uint8_t bytes[MAX_HEADER_BYTES]; /* of values that are not sent as they were printed */
+  uint8_t lower[MAX_FIELDS][64];   /* of the names, which must differ in whatever case */
 };
 
 static uint8_t next(struct reader *r) {
@@ -157,8 +156,8 @@ static bool append(PyObject *list, struct span name, struct span value) {
 
 /* As Latin-1, if all of it is. */
 static bool to_latin1(struct headers *h, struct span *value, const struct string *text) {
-  uint8_t *at = header_bytes + h->used, *to = at;
-  if (text->len > sizeof header_bytes - h->used)
+  uint8_t *at = h->bytes + h->used, *to = at;
+  if (text->len > sizeof h->bytes - h->used)
     return false;
   unescape(at, text->raw);
   for (size_t i = 0; i < text->len; i++) {
@@ -212,15 +211,14 @@ static ssize_t length_of(struct span value) {
 }
 
 static bool read_header(struct reader *r, struct headers *h) {
-  static uint8_t lower[MAX_FIELDS][64]; /* of the names, which must differ in whatever case */
   struct string text;
   struct span value;
   if (h->fields.count == MAX_FIELDS || !string(r, &text) || has_escapes(&text) || !text.len || text.len > 64 ||
       !all(text.raw, TOKEN) || !eat(r, ':'))
     return false;
-  struct span name = {lower[h->fields.count], text.len};
+  struct span name = {h->lower[h->fields.count], text.len};
   for (size_t i = 0; i < name.len; i++)
-    lower[h->fields.count][i] = (uint8_t)(text.raw.at[i] | (kinds[text.raw.at[i]] & UPPER ? 0x20 : 0));
+    h->lower[h->fields.count][i] = (uint8_t)(text.raw.at[i] | (kinds[text.raw.at[i]] & UPPER ? 0x20 : 0));
   if (IS(name, "connection") || !add_field(&h->fields, name, name) || h->fields.repeats)
     return false;
   bool drop = dropped(name);
@@ -370,7 +368,8 @@ static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject
 /* (status, headers, body, ns, pages, traceparent, due, left), or NULL. */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
                  void *left) {
-  static struct parts p;
+  /* Not static: Python 3.11 collects garbage as an object is made, and another thread may come here meanwhile. */
+  struct parts p;
   struct reader r = {printed.at, printed.at + printed.len, true};
   p.status = 0;
   p.body = (struct string){{r.at, 0}, 0};
