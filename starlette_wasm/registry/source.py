@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config.names import is_function_name, is_version, version_key
+from ..sync.own_thread import in_own_thread
 from . import artifact, lockfile, signatures
 from .errors import RegistryError
 from .keys import PublicKey
@@ -69,7 +70,7 @@ async def _one(client: Client, source: Reference, keys: Sequence[PublicKey]) -> 
     if keys:
         await signatures.verify(client, source, digest, keys)
     data = await client.small_blob(source, layer, lockfile.MOST_BYTES)
-    return lockfile.parse(data, str(source))
+    return await in_own_thread(lambda: lockfile.parse(data, str(source)))
 
 
 async def _function(client: Client, reference: Reference) -> Entry:

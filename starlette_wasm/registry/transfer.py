@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.names import is_function_name, is_version
+from ..sync.own_thread import in_own_thread
 from . import artifact, lockfile, place, seal, signatures
 from .client import Client, gather_bounded
 from .errors import RegistryError, SignatureRefused
@@ -136,7 +137,7 @@ async def _install(
         raise RegistryError(f"its function.yaml has more than {_MOST_MANIFEST} bytes", source=str(reference))
     if admit is not None:
         await admit(entry, part, manifest)
-    place.place(directory, entry.name, entry.version, part, manifest, signed)
+    await in_own_thread(lambda: place.place(directory, entry.name, entry.version, part, manifest, signed))
 
 
 def lock(directory: Path, entries: Sequence[Entry], given: Sequence[Entry] = ()) -> list[Entry]:
@@ -189,7 +190,8 @@ async def _sync_one(
     keys: Sequence[signatures.PublicKey],
     admit: Admit | None = None,
 ) -> Change:
-    digest = place.digest_of_file(place.module_file(directory, entry.name, entry.version))
+    file = place.module_file(directory, entry.name, entry.version)
+    digest = await in_own_thread(lambda: place.digest_of_file(file))  # the app that polls serves meanwhile
     same = digest == entry.module
     if entry.source == "local":
         if not same:
