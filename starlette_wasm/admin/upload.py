@@ -27,6 +27,8 @@ from .access import Refused
 from .call import AdminCall
 
 _PARTS = ".parts"
+_MOST_AT_ONCE = 8
+"""Uploads that are read or wait at once: each holds max_upload_bytes and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Uploads:
         self._most = most_bytes
         self._keys = list(keys)
         self._turn = asyncio.Lock()
+        self._under_way = 0
 
     async def put(self, call: AdminCall) -> Response:
         """Take a new version of a function, and serve it.
@@ -54,11 +57,21 @@ class Uploads:
         name, version = call.function, str(call.request.path_params["version"])
         if not is_function_name(name) or not is_version(version):
             raise Refused(422, "that is no name of a function and version, such as greeter and 1.2")
+        if self._under_way >= _MOST_AT_ONCE:
+            raise Refused(503, "too many versions are uploaded at once", retry_after=5)
+        self._under_way += 1
+        try:
+            return await self._put(call, name, version)
+        finally:
+            self._under_way -= 1
+
+    async def _put(self, call: AdminCall, name: str, version: str) -> Response:
         given = await self._read(call)
         directory = call.runtime.deployment.config.functions_dir
-        answer = {"function": name, "version": version, "digest": digest_of(given.module)}
+        digest = await in_own_thread(lambda: digest_of(given.module))
+        answer = {"function": name, "version": version, "digest": digest}
         async with self._turn:
-            there = place.digest_of_file(place.module_file(directory, name, version))
+            there = await in_own_thread(lambda: place.digest_of_file(place.module_file(directory, name, version)))
             if there:
                 same = there == answer["digest"] and place.has_manifest(directory, name, version, given.manifest)
                 if not same:
@@ -75,9 +88,9 @@ class Uploads:
             raise Refused(415, "send application/wasm or application/json")
         given = await call.json(self._most * 4 // 3 + (2 * seal.MOST_BYTES))
         manifest, signatures = given.get("manifest"), given.get("signatures")
-        if not all(each is None or isinstance(each, str) for each in (manifest, signatures)):
+        if not all(each is None or _is_text(each) for each in (manifest, signatures)):
             raise Refused(422, "manifest and signatures must be text")
-        module = _decoded(given.get("module"))
+        module = await in_own_thread(lambda: _decoded(given.get("module")))
         if len(module) > self._most:
             raise Refused(413, f"the module may have {self._most} bytes")
         return _Upload(module, manifest, None if signatures is None else signatures.encode())
@@ -87,7 +100,7 @@ class Uploads:
         runtime = call.runtime
         folder = directory / _PARTS / f"upload-{secrets.token_hex(8)}"
         try:
-            file = _unpacked(folder, name, given)
+            file = await in_own_thread(lambda: _unpacked(folder, name, given))
             await in_own_thread(lambda: self._check(call, name, version, file, given))
             placed = await in_own_thread(
                 lambda: place.place(directory, name, version, file, given.manifest, given.signatures)
@@ -135,6 +148,14 @@ def _manifest(text: str | None) -> FunctionManifest:
     from ..config.loading import parse_yaml, validate
 
     return FunctionManifest() if text is None else validate(FunctionManifest, parse_yaml(text, "a manifest"))
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether it can be stored as UTF-8: JSON may have half a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _decoded(text: Any) -> bytes:

@@ -30,6 +30,8 @@ TOKENS = [
     AdminToken.of(TENANT, "tenant", ["read", "operate", "deploy"], ["shop-*"]),
 ]
 HELLO = (GUESTS / "hello.wasm").read_bytes()
+HALF = b'{"module": "' + base64.b64encode(HELLO) + b'", "%s": "\\ud800"}'
+"""An upload with half a surrogate pair, which UTF-8 cannot have."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -306,6 +308,8 @@ def test_an_upload_may_bring_its_manifest(tmp_path: Path) -> None:
         ("new/versions/1", {"json": {"module": "%%%"}}, 422),
         ("new/versions/1", {"json": {"module": base64.b64encode(HELLO).decode(), "manifest": "proto: edge\n"}}, 422),
         ("new/versions/1", {"json": [1]}, 422),
+        ("hello/versions/1", {"content": HALF % b"manifest", "headers": {"content-type": "application/json"}}, 422),
+        ("new/versions/1", {"content": HALF % b"signatures", "headers": {"content-type": "application/json"}}, 422),
     ],
 )
 def test_an_upload_that_is_wrong_leaves_nothing(tmp_path: Path, path: str, given: Any, status: int) -> None:
@@ -319,6 +323,35 @@ def test_an_upload_that_is_wrong_leaves_nothing(tmp_path: Path, path: str, given
                 "hello"
             ]
             assert not any((tmp_path / "functions").glob(".parts/*"))
+
+    run(main())
+
+
+def test_uploads_that_do_not_end_keep_no_memory(tmp_path: Path) -> None:
+    """Each body may be large, and nobody says how many come at once."""
+
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            end = asyncio.Event()
+
+            async def slow() -> Any:
+                yield HELLO
+                await end.wait()
+
+            headers = {"content-type": "application/wasm"}
+            waiting = [
+                asyncio.ensure_future(
+                    place.ask("PUT", f"/functions/f{number}/versions/1", DEPLOY, content=slow(), headers=headers)
+                )
+                for number in range(8)
+            ]
+            uploads = place.app.routes[0].admin.operations[-1].handler.__self__
+            await eventually(lambda: uploads._under_way == 8, 30)
+            refused = await place.put("late", "1")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            end.set()
+            assert {(await each).status_code for each in waiting} == {201}
+            assert (await place.put("late", "1")).status_code == 201
 
     run(main())
 
