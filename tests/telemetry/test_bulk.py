@@ -100,3 +100,19 @@ def test_a_sampled_invocation_is_an_exemplar_and_most_are_plain_numbers(monkeypa
     assert len(recorded) == 2
     assert [each[1] for name, each in points(reader).items() if name[0] == "faas.invoke_duration"] == [100]
     provider.shutdown()
+
+
+def test_a_series_that_two_threads_begin_loses_nothing() -> None:
+    reader = InMemoryMetricReader()
+    metrics = Metrics.of(MeterProvider(metric_readers=[reader]), "test")
+    one = seen(1)
+    one.error = one.waited = None
+    one.sampled = one.cold = False
+    one.ran = True
+    for _ in range(3):
+        metrics.record(one)
+    (key, series), *_ = metrics._series.items()
+    assert series is not None
+    metrics._begin_series(key, series.attributes)  # as a thread does that saw none there
+    counts = {name: values[0] for (name, _), values in points(reader).items()}
+    assert counts["faas.invocations"] == 3
