@@ -94,6 +94,8 @@ def _listed(names: list[str]) -> str:
 
 
 def _memory(facts: ModuleFacts) -> str:
+    if facts.kind == "component":
+        return "that of its core modules: starlette-wasm call -v shows how much a request takes"
     each = [
         f"{least} pages ({least * 64} KiB) at least, {'no bound' if most is None else f'{most} pages'} at most"
         for least, most in facts.memories

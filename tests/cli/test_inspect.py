@@ -88,6 +88,15 @@ def test_what_is_not_there_has_a_remedy(tmp_path: Path, capsys: pytest.CaptureFi
     assert "function not found: nope; known functions: hello" in capsys.readouterr().err
 
 
+def test_a_component_is_not_without_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "empty.wasm"
+    file.write_bytes(b"\0asm\x0d\0\x01\0")
+    assert main(["inspect", str(file)]) == 1
+    printed = capsys.readouterr().out
+    assert "that of its core modules: starlette-wasm call -v" in printed
+    assert "component, 8 bytes" in printed
+
+
 def test_producers_name_the_toolchain() -> None:
     field = b"\x01" + b"\x08language" + b"\x01" + b"\x04Rust" + b"\x041.63"
     section = b"\x09producers" + field
