@@ -21,6 +21,7 @@ _FAULTS = 200
 _LINES = 256
 _MOST_TEXT = 8192
 _LISTENERS = 32
+_LISTENERS_EACH = 8
 Line = dict[str, Any]
 
 
@@ -85,7 +86,7 @@ class Recorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.faults: deque[dict[str, Any]] = deque(maxlen=_FAULTS)
-        self._listeners: dict[asyncio.Queue[Line], tuple[str, asyncio.AbstractEventLoop]] = {}
+        self._listeners: dict[asyncio.Queue[Line], tuple[str, asyncio.AbstractEventLoop, str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; from any thread."""
@@ -96,25 +97,25 @@ class Recorder(logging.Handler):
         line = _describe(record, function)
         if "exception.type" in fields:
             self.faults.append(line | {"error": str(fields.get("error.type", ""))})
-        for queue, (wanted, loop) in list(self._listeners.items()):
+        for queue, (wanted, loop, _) in list(self._listeners.items()):
             if wanted == function:
                 with suppress(RuntimeError):  # its loop is closed
                     loop.call_soon_threadsafe(_offer, queue, line)
 
-    def follow(self, function: str) -> asyncio.Queue[Line]:
+    def follow(self, function: str, who: str) -> asyncio.Queue[Line]:
         """Return a queue that gets the log lines of a function, until leave(); a slow reader loses some."""
         queue: asyncio.Queue[Line] = asyncio.Queue(_LINES)
-        self._listeners[queue] = function, asyncio.get_running_loop()
+        self._listeners[queue] = function, asyncio.get_running_loop(), who
         return queue
 
     def leave(self, queue: asyncio.Queue[Line]) -> None:
         """Put nothing more into a queue of follow()."""
         self._listeners.pop(queue, None)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nobody else may listen."""
-        return len(self._listeners) >= _LISTENERS
+    def is_full_for(self, who: str) -> bool:
+        """Return whether ``who`` may not listen: nobody takes the places of all."""
+        own = sum(each == who for _, _, each in self._listeners.values())
+        return own >= _LISTENERS_EACH or len(self._listeners) >= _LISTENERS
 
 
 def _offer(queue: asyncio.Queue[Line], line: Line) -> None:

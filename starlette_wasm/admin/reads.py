@@ -146,17 +146,17 @@ async def audit(call: AdminCall) -> Response:
 
 async def log(call: AdminCall) -> Response:
     """Send the log lines of a function as they come (server-sent events), until the client goes or the drain begins."""
-    if call.recorder.is_full:
+    if call.recorder.is_full_for(call.identity.name):
         raise Refused(503, "too many follow a log already", retry_after=5)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_events(call), 200, headers, "text/event-stream")
 
 
 async def _events(call: AdminCall) -> AsyncIterator[str]:
-    if call.recorder.is_full:  # others began between the look in log() and now
+    if call.recorder.is_full_for(call.identity.name):  # others began between the look in log() and now
         yield ": too many follow a log already\n\n"
         return
-    lines = call.recorder.follow(call.function)
+    lines = call.recorder.follow(call.function, call.identity.name)
     number, silent = 0, 0.0
     try:
         yield ": the lines of this process follow\n\n"

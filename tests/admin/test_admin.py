@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
+from starlette_wasm.admin.figures import Recorder
 
 READ, OPERATE, DEPLOY, ALL, TENANT = ("r" * 32, "o" * 32, "d" * 32, "a" * 32, "t" * 32)
 TOKENS = [
@@ -565,6 +566,21 @@ def test_log_lines_are_sent_as_they_come(tmp_path: Path) -> None:
             place.runtime.drain()
             await asyncio.wait_for(following, 30)
             await eventually(lambda: not place.app.routes[0].admin._recorder._listeners, 30)
+
+    run(main())
+
+
+def test_one_caller_leaves_others_places_at_logs() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        queues = [recorder.follow("exit3", "tenant") for _ in range(8)]
+        assert recorder.is_full_for("tenant")
+        assert not recorder.is_full_for("admin")
+        recorder.leave(queues[0])
+        assert not recorder.is_full_for("tenant")
+        for number in range(25):
+            recorder.follow("exit3", f"other{number}")
+        assert recorder.is_full_for("admin")
 
     run(main())
 
