@@ -45,15 +45,18 @@ class Poster:
 
     async def post(self, document: Mapping[str, Any], content_type: str) -> None:
         """Raises PostFailed."""
+        body = json.dumps(document).encode()
         if not self._places.acquire(blocking=False):  # it sends a byte from time to time, and never ends
             raise PostFailed("does not end its answers")
-        body = json.dumps(document).encode()
         headers = {**self._headers, "content-type": content_type, "user-agent": "starlette-wasm"}
         try:
             async with asyncio.timeout(self._seconds + _GRACE_SECONDS):
                 await in_own_thread(partial(self._post, body, headers))
         except TimeoutError:
             raise PostFailed("did not answer in time") from None
+        except RuntimeError as error:  # no thread can be started, so that nothing else gives the place back
+            self._places.release()
+            raise PostFailed(f"cannot be sent: {error}") from None
 
     def _post(self, body: bytes, headers: dict[str, str]) -> None:
         try:
@@ -63,7 +66,7 @@ class Poster:
             error.close()
             again = error.code in (408, 425, 429) or error.code >= 500
             raise PostFailed(f"answered {error.code}", again=again, pause=_pause(error)) from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except (OSError, ValueError, RuntimeError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise PostFailed(f"did not answer: {type(reason).__name__}") from None  # its text may have the URL
         finally:
