@@ -22,6 +22,7 @@ from ..functions.signed import load_required
 from ..registry import place, seal
 from ..registry.errors import RegistryError
 from ..registry.reference import digest_of
+from ..registry.turn import turn
 from ..sync.own_thread import in_own_thread
 from .access import Refused
 from .call import AdminCall
@@ -70,7 +71,7 @@ class Uploads:
         directory = call.runtime.deployment.config.functions_dir
         digest = await in_own_thread(lambda: digest_of(given.module))
         answer = {"function": name, "version": version, "digest": digest}
-        async with self._turn:
+        async with self._turn, turn(directory):  # of this process, fairly; and of all that share the directory
             there = await in_own_thread(lambda: place.digest_of_file(place.module_file(directory, name, version)))
             if there:
                 same = there == answer["digest"] and place.has_manifest(directory, name, version, given.manifest)

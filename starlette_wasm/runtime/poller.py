@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +18,7 @@ from ..functions.signed import load_required
 from ..registry import lockfile, place
 from ..registry.lockfile import Entry
 from ..registry.reference import parse
+from ..registry.turn import turn
 from ..sync.own_thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ logger = logging.getLogger("starlette_wasm")
 
 _PLACED = ".source.lock"
 """What this has put into functionsDir: nothing else is ever removed."""
-_LOCK = ".source.busy"
-_TURN_SECONDS = 0.1
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 TOPIC = "functionsSource"
 """The topic of the note in ``/ready``."""
@@ -56,7 +52,7 @@ class RegistryPoller:
         if config.functions_source is None:
             return
         try:
-            async with _turn(config.functions_dir):
+            async with turn(config.functions_dir):
                 await self._sync(config, settings, first=True)
         except WasmError as error:
             if isinstance(error, ConfigError) or not _placed(config.functions_dir):
@@ -84,7 +80,7 @@ class RegistryPoller:
         config = await in_own_thread(lambda: load_config(runtime.reloader.config))
         if config.functions_source is None:
             return
-        async with _turn(config.functions_dir):
+        async with turn(config.functions_dir):
             pulled = await self._sync(config, runtime.settings)
             if self._collect(config) or pulled:
                 await runtime.reload()
@@ -165,27 +161,3 @@ def _client(settings: WasmSettings) -> Client:
     except ImportError:
         raise ConfigError("needs httpx and cryptography", key="functionsSource", hint=_INSTALL) from None
     return Client(plain_http=settings.registry_plain_http, ca=settings.registry_ca)
-
-
-@asynccontextmanager
-async def _turn(directory: Path) -> AsyncIterator[None]:
-    """Wait until no other process works on a directory."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        hint = "make it writable for the user that runs the app"
-        raise ConfigError(f"cannot be written: {error.strerror}", file=directory, hint=hint) from None
-    try:
-        while not _locked(descriptor):
-            await asyncio.sleep(_TURN_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
