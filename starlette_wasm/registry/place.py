@@ -102,9 +102,9 @@ def _content(file: Path) -> bytes | None:
 def remove(directory: Path, name: str, version: str) -> None:
     """Remove a version: it disappears by one rename."""
     folder = module_file(directory, name, version).parent
-    on_disconnect = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
-    folder.rename(on_disconnect)
-    shutil.rmtree(on_disconnect)
+    removed = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
+    folder.rename(removed)
+    shutil.rmtree(removed)
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 

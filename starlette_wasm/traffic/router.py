@@ -124,13 +124,13 @@ class Router(Generic[R, T]):
         by_pattern: dict[str, list[tuple[R, T]]] = {}
         for rule, target in rules:
             by_pattern.setdefault(rule.path_pattern, []).append((rule, target))
-        on_disconnect: dict[str, list[R]] = {}
+        left_out: dict[str, list[R]] = {}
         for rule in absent:
-            on_disconnect.setdefault(rule.path_pattern, []).append(rule)
+            left_out.setdefault(rule.path_pattern, []).append(rule)
         self._tree: PathTree[Group[R, T]] = PathTree()
         self._groups = [
-            Group(pattern, by_pattern.get(pattern, ()), on_disconnect.get(pattern, ()), weigh or _own_weights, phase)
-            for pattern in {**by_pattern, **on_disconnect}
+            Group(pattern, by_pattern.get(pattern, ()), left_out.get(pattern, ()), weigh or _own_weights, phase)
+            for pattern in {**by_pattern, **left_out}
         ]
         for group in self._groups:
             self._tree.add(group.pattern, group)
@@ -213,10 +213,8 @@ class Group(Generic[R, T]):
                     for rule, target in self._members
                     if not rule.regions or (region and region in rule.regions)
                 ]
-                on_disconnect = [
-                    rule for rule in self._absent if not rule.regions or (region and region in rule.regions)
-                ]
-                pools[region] = _by_method(serving, on_disconnect, weigh, self._phase)
+                left_out = [rule for rule in self._absent if not rule.regions or (region and region in rule.regions)]
+                pools[region] = _by_method(serving, left_out, weigh, self._phase)
         except ValueError as error:
             raise ValueError(f"rules of {self.pattern}: {error}") from error
         return pools
@@ -319,12 +317,12 @@ _Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
 
 
 def _by_method(
-    serving: list[tuple[R, T]], on_disconnect: list[R], weigh: Weigh[R, T], phase: float
+    serving: list[tuple[R, T]], left_out: list[R], weigh: Weigh[R, T], phase: float
 ) -> dict[str, _Pool[R, T] | Refusal]:
     if not serving:
         return {"": _NO_RULE}
     methods = [_methods(rule) for rule, _ in serving]
-    missing = [_methods(rule) for rule in on_disconnect]
+    missing = [_methods(rule) for rule in left_out]
     named = {method for some in [*methods, *missing] if some is not None for method in some}
     pools: dict[str, _Pool[R, T] | Refusal] = {}
     for method in {"", *named}:

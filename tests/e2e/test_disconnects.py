@@ -32,21 +32,21 @@ def server(serve: Callable[..., Server], folder: Path) -> Server:
     return serve(folder, STARLETTE_WASM_BODY_TIMEOUT_MS="1000")
 
 
-def on_disconnect(server: Server) -> int:
+def disconnected(server: Server) -> int:
     return int(server.stats().get("gone", 0))
 
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("path", ["/spin", "/sleep", "/route/spin", "/route/sleep", "/endpoint/spin", "/handler/spin"])
 def test_a_closed_connection_frees_the_guest(server: Server, path: str, reset: bool) -> None:
-    before = on_disconnect(server)
+    before = disconnected(server)
     connection = server.ask(path)
     server.wait(lambda: server.stats()["live"] == 1, 10)
     if reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
     server.wait(lambda: server.stats()["running"] == server.stats()["live"] == server.stats()["busy"] == 0, 1)
-    assert on_disconnect(server) == before + 1
+    assert disconnected(server) == before + 1
     assert server.get("/hello").text == "hello"
 
 

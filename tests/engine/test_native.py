@@ -103,10 +103,10 @@ def test_a_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, 
 def test_without_the_library_a_warning_says_why_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def on_disconnect() -> NativeLibrary:
+    def missing() -> NativeLibrary:
         return NativeLibrary(tmp_path / LIBRARY.name)
 
-    monkeypatch.setattr(hot_module, "NativeLibrary", on_disconnect)
+    monkeypatch.setattr(hot_module, "NativeLibrary", missing)
     monkeypatch.setattr(hot_module, "_why_missing", [])
     monkeypatch.setattr(hot_module, "native", hot_module.load())
     assert hot_module.native is None

@@ -36,9 +36,9 @@ def mutated(draw: st.DrawFn, inputs: list[bytes], tokens: tuple[bytes, ...]) -> 
     data = draw(st.sampled_from(inputs))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
-        on_disconnect = draw(st.integers(0, 4))
+        removed = draw(st.integers(0, 4))
         piece = draw(st.sampled_from(tokens) | st.binary(max_size=3) | st.sampled_from(inputs))
-        data = data[:at] + piece[-100:] + data[at + on_disconnect :]
+        data = data[:at] + piece[-100:] + data[at + removed :]
     return data[:4096]
 
 

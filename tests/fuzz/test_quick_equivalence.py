@@ -278,8 +278,8 @@ class OtherDict:
     [
         ({}, {}),
         *(
-            ({name: value for name, value in PLAIN_SCOPE.items() if name != on_disconnect}, {})
-            for on_disconnect in ("method", "headers", "path")
+            ({name: value for name, value in PLAIN_SCOPE.items() if name != removed}, {})
+            for removed in ("method", "headers", "path")
         ),
         ({**PLAIN_SCOPE, "method": None}, {}),
         ({**PLAIN_SCOPE, "method": b"GET"}, {}),
@@ -391,8 +391,8 @@ _PIECES = [
 def mutated(draw: st.DrawFn) -> bytes:
     data = draw(st.sampled_from(_RIGHT))
     for _ in range(draw(st.integers(1, 2))):
-        at, on_disconnect = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
-        data = data[:at] + draw(st.just(b"") | st.sampled_from(_PIECES)) + data[at + on_disconnect :]
+        at, removed = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
+        data = data[:at] + draw(st.just(b"") | st.sampled_from(_PIECES)) + data[at + removed :]
     return data
 
 

@@ -38,12 +38,12 @@ def test_canary_keeps_its_clients_while_it_takes_them_from_stable(steps: list[in
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 100), min_size=3, max_size=4), st.data())
 def test_only_the_clients_of_a_variant_that_goes_are_moved(weights: list[int], data: st.DataObject) -> None:
-    on_disconnect = data.draw(st.integers(0, len(weights) - 1))
-    left = [index for index in range(len(weights)) if index != on_disconnect]
+    removed = data.draw(st.integers(0, len(weights) - 1))
+    left = [index for index in range(len(weights)) if index != removed]
     stickiness = Stickiness([f"v{index}" for index in range(len(weights))])
     for client, before in zip(CLIENTS, places(weights), strict=True):
         after = stickiness.place(client, left, [weights[index] for index in left])
-        assert after == before or before == on_disconnect
+        assert after == before or before == removed
 
 
 @pytest.mark.parametrize("weights", [[80, 20], [50, 30, 20], [1, 1, 1, 97]])

@@ -42,7 +42,7 @@ class Pool:
 
     def put(self, tenant: Hashable, origin: Origin, wire: Wire) -> None:
         self._idle.setdefault(tenant, {})[wire] = origin
-        wire.rest(IDLE_SECONDS, lambda on_disconnect: self._forget(tenant, on_disconnect))
+        wire.rest(IDLE_SECONDS, lambda dropped: self._forget(tenant, dropped))
         if len(self._idle[tenant]) > MOST_IDLE_OF_TENANT:
             self._evict(tenant)
         elif len(self) > MOST_IDLE:

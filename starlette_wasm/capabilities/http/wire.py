@@ -24,7 +24,7 @@ class Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._full = False
         self._room: asyncio.Future[None] | None = None
-        self._gone: Callable[[Wire], None] | None = None
+        self._on_drop: Callable[[Wire], None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self.on_close: Callable[[], None] | None = None
         """Called once, when it is closed."""
@@ -44,7 +44,7 @@ class Wire(asyncio.Protocol):
         )  # pause_writing() is then called while something is yet to be sent
 
     def data_received(self, data: bytes) -> None:
-        if self._gone is not None:
+        if self._on_drop is not None:
             self.close()
             return
         self._unread += data
@@ -71,7 +71,7 @@ class Wire(asyncio.Protocol):
         self._error = self._error or error
         _wake(self._waiter)
         _wake(self._room)
-        if self._gone is not None:
+        if self._on_drop is not None:
             self.close()
 
     @property
@@ -110,29 +110,29 @@ class Wire(asyncio.Protocol):
                 self._room = self._loop.create_future()
                 await self._room
 
-    def rest(self, seconds: float, on_disconnect: Callable[[Wire], None]) -> None:
-        """Be idle for at most ``seconds``; ``on_disconnect`` is called if it is closed meanwhile."""
-        self._gone = on_disconnect
+    def rest(self, seconds: float, on_drop: Callable[[Wire], None]) -> None:
+        """Be idle for at most ``seconds``; ``on_drop`` is called if it is closed meanwhile."""
+        self._on_drop = on_drop
         self._expiry = self._loop.call_later(seconds, self.close)
 
     def wake(self) -> None:
         """Be idle no more."""
-        self._gone = None
+        self._on_drop = None
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
 
     def close(self) -> None:
         """At once: nothing that is unsent is waited for, and no farewell of TLS."""
-        on_disconnect = self._gone
+        on_drop = self._on_drop
         self.wake()
         self._ended = True
         self._transport.abort()
         if self.on_close is not None:
             self.on_close()
             self.on_close = None
-        if on_disconnect is not None:
-            on_disconnect(self)
+        if on_drop is not None:
+            on_drop(self)
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -42,8 +42,8 @@ def _sticky(source: Source, weights: list[int]) -> None:
     sticky, every = Stickiness(names), range(len(weights))
     raised = source.integer(0, len(weights) - 1)
     higher = [weight + (1000 if index == raised else 0) for index, weight in enumerate(weights)]
-    on_disconnect = source.integer(0, len(weights) - 1)
-    left = [index for index in every if index != on_disconnect]
+    removed = source.integer(0, len(weights) - 1)
+    left = [index for index in every if index != removed]
     while source.more():
         client = source.text()
         before = sticky.place(client, every, weights)
@@ -53,5 +53,5 @@ def _sticky(source: Source, weights: list[int]) -> None:
         if any(weights):
             assert sticky.place(client, every, higher) in (before, raised)
             rest = [weights[index] for index in left]
-            if before != on_disconnect and any(rest):
+            if before != removed and any(rest):
                 assert sticky.place(client, left, rest) == before
