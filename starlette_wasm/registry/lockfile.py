@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config.names import is_function_name, is_version, version_key
 from .errors import RegistryError
+from .place import mine
 from .reference import is_digest
 from .reference import parse as parse_reference
 
@@ -119,7 +120,7 @@ def write(file: Path, entries: Iterable[Entry]) -> bool:
     text = render(entries)
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return False
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{mine()}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)

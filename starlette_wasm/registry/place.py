@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def place(
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.is_symlink() or folder.parent.is_symlink():
             raise RegistryError("is a link, which is not followed", source=str(folder), hint="remove it")
-        fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{os.getpid()}")
+        fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{mine()}")
         fresh.mkdir(exist_ok=True)
         for file, content in ((MANIFEST, None if manifest is None else manifest.encode()), (seal.NAME, signatures)):
             if content is None:
@@ -102,16 +103,21 @@ def _content(file: Path) -> bytes | None:
 def remove(directory: Path, name: str, version: str) -> None:
     """Remove a version: it disappears by one rename."""
     folder = module_file(directory, name, version).parent
-    removed = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
+    removed = folder.with_name(f".{folder.name}.removed.{mine()}")
     folder.rename(removed)
     shutil.rmtree(removed)
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 
 
+def mine() -> str:
+    """Return a name that no other process uses, not even one with the same id in another container on the volume."""
+    return f"{socket.gethostname()}.{os.getpid()}"
+
+
 def write(file: Path, content: bytes) -> None:
     """Write a file, whole or not at all. Raises OSError."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{mine()}")
     with temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
