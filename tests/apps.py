@@ -152,7 +152,7 @@ async def eventually(condition: Callable[[], object], within: float = 5.0) -> fl
     return time.monotonic() - begin
 
 
-def run(main: Coroutine[Any, Any, None], seconds: float = 60) -> None:
+def run(main: Coroutine[Any, Any, None], seconds: float = 240) -> None:
     """asyncio.run() that does not hang."""
 
     async def bounded() -> None:

@@ -73,7 +73,7 @@ def record(runtime: WasmRuntime, function: str = "f") -> Record:
     return given
 
 
-async def drive(http: httpx.AsyncClient, runtime: WasmRuntime, until: Status, within: float = 60) -> list[int]:
+async def drive(http: httpx.AsyncClient, runtime: WasmRuntime, until: Status, within: float = 200) -> list[int]:
     """Requests until the rollout has that status; gives the steps on the way."""
     steps: list[int] = []
     async with asyncio.timeout(within):
@@ -171,7 +171,7 @@ def test_without_auto_promote_each_step_waits_for_a_hand(tmp_path: Path) -> None
     async def main() -> None:
         async with serving(tmp_path, QUICK | {"autoPromote": False}) as (runtime, http):
             held = ""
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while "waits for a hand" not in held:
                     await versions(http, 20)
                     response = await http.get("/metrics/canary")
@@ -241,9 +241,10 @@ def test_a_gate_is_asked_before_each_step(tmp_path: Path) -> None:
         app = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
         async with runtime, client(app) as http:
             assert await versions(http, 10) == {"v1": 10}
+            await eventually(lambda: asked, within=60)
             assert asked[0] == Step("f", "1", "2", 0, 10)
             open_to = 30
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while asked[-1].next_percent != 50:
                     await versions(http, 20)
                 while "is closed" not in (runtime.canaries.all["f"].held_by or ""):
