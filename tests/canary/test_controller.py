@@ -27,7 +27,7 @@ from starlette_wasm.traffic.router import Router
 
 ANSWER = b'{"status_code": 200, "body": "v%d"}'
 CANARY = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "latencyP99ThresholdMs": 5000}
-QUICK: dict[str, Any] = CANARY | {"stepSeconds": 0.5}
+QUICK: dict[str, Any] = CANARY | {"stepSeconds": 1}
 SLOW: dict[str, Any] = CANARY | {"stepSeconds": 3600}
 
 

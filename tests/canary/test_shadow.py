@@ -33,7 +33,7 @@ CANARY: dict[str, Any] = {
     "canaryVersion": "2",
     "latencyP99ThresholdMs": 5000,
     "shadow": True,
-    "stepSeconds": 0.5,
+    "stepSeconds": 1,
 }
 SLOW = CANARY | {"stepSeconds": 3600}
 GRANTING = {"kvNamespaces": ["a"], "allowedEnvVars": ["SECRET"]}
