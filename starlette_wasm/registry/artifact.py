@@ -19,7 +19,6 @@ _LAYERS = (
     "application/vnd.module.wasm.content.layer.v1+wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 )
-_SPIN = "application/vnd.fermyon.spin.application.v1+config"
 NAMESPACE = "dev.starlette-wasm."
 MAX_MODULE = 64 << 20
 _MAGIC = b"\0asm"

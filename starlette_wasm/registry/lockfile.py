@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from collections import Counter
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.names import is_function_name, is_version, version_key
+from . import place
 from .errors import RegistryError
-from .place import mine
 from .reference import is_digest
 from .reference import parse as parse_reference
 
@@ -120,15 +119,9 @@ def write(file: Path, entries: Iterable[Entry]) -> bool:
     text = render(entries)
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return False
-    temporary = file.with_name(f".{file.name}.{mine()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        place.write(file, text.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RegistryError(f"cannot be written: {error.strerror}", source=str(file)) from None
     return True
 

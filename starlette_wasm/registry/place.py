@@ -118,11 +118,15 @@ def mine() -> str:
 def write(file: Path, content: bytes) -> None:
     """Write a file, whole or not at all. Raises OSError."""
     temporary = file.with_name(f".{file.name}.{mine()}")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _sync(folder: Path) -> None:
