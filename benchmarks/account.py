@@ -39,7 +39,7 @@ def bucket(name: str) -> str:
 
 
 def instructions_by_object(dump: str) -> Counter[str]:
-    """Of a file in callgrind's format: instructions of each bucket, calls counted if they are executed."""
+    """Read a file in callgrind's format: instructions of each bucket, calls counted if they are executed."""
     names: dict[str, str] = {}
     found: Counter[str] = Counter()
     here, inclusive = "", False

@@ -120,7 +120,7 @@ class Gatekeeper:
         self._authorize = authorize
 
     async def identify(self, request: Request) -> AdminIdentity:
-        """Raise Refused for who is not known, and for what another site may have sent."""
+        """Raise Refused for an unknown caller, and for what another site may have sent."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._tokens:
             known = self._token(token.strip())

@@ -123,7 +123,7 @@ class WasmRules(BaseRoute):
         rules = self
 
         class RulesRoute(APIRoute):
-            """Matches where a rule does, so that dependencies run for those paths alone."""
+            """Matches if a rule does, so that dependencies run for those paths alone."""
 
             def __init__(self, *given: Any, **named: Any) -> None:
                 super().__init__(*given, **named)

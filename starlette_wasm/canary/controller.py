@@ -123,7 +123,7 @@ class Canaries:
         self._live = {}
 
     def version(self, function: str) -> str | None:
-        """The version for who names none, if there is a canary: stable, or the canary once it is promoted."""
+        """The version for callers that name none, if there is a canary: stable, or the canary once it is promoted."""
         live = self._live.get(function)
         return None if live is None else live.serving
 

@@ -98,7 +98,7 @@ def rebuild(config: CanaryConfig, now: float, before: Record, percent: int, dige
 
 
 def first_percent(config: CanaryConfig, *, gated: bool) -> int:
-    """Where a rollout begins: without traffic, if it shadows, or gates are to be asked before the first step."""
+    """The percent that a rollout begins with: 0 if it shadows, or gates are to be asked before the first step."""
     return 0 if gated or config.shadow else config.steps[0]
 
 

@@ -77,7 +77,7 @@ class CanaryState:
 
     @property
     def serving(self) -> str:
-        """The version for who names none."""
+        """The version for callers that name none."""
         promoted = self.mine is not None and self.mine.status is Status.PROMOTED
         return self.versions[promoted]
 

@@ -30,7 +30,7 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
 
     Raises InvalidModuleError and UnsupportedModuleError.
     """
-    from . import dwarf, link  # for who has all code in the cache, it is not loaded
+    from . import dwarf, link  # not loaded if all code is in the cache
 
     if guest.startswith(COMPONENT_PREAMBLE):
         raise UnsupportedModuleError("it is a component", "load it as one: see docs/components.md")

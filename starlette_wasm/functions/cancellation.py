@@ -1,4 +1,4 @@
-"""``CancellationToken``: ends compiling for who closes, from another thread."""
+"""``CancellationToken``: ends compiling at a close, from another thread."""
 
 from __future__ import annotations
 

@@ -46,9 +46,8 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 ACCEPTING = ("open", "draining")
 """The states of a runtime in which invocations are taken."""
 _LARGE = 256 << 10
-_decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
-"""For what guests print that is large."""
 """Bytes of stdout from which a response is decoded beside the event loop."""
+_decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 
 
 class Invoker:
@@ -95,13 +94,12 @@ class Invoker:
     ) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
 
-        ``cold`` is when the wait for a start began, in ns since the epoch, 0 if there was none.
-        ``on_disconnect`` ends
-        it when the client goes away, which raises Interrupted. ``headers`` are those of the client, where
+        ``cold`` is when the wait for a start began, in ns since the epoch, 0 if there was none. ``on_disconnect``
+        ends it when the client goes away, which raises Interrupted. ``headers`` are those of the client, if
         ``request`` has others. ``exchange`` is the HTTP request that it is for, ``attempt`` which try this is, by
         default one more than failed in the exchange. ``timeout`` bounds the time in the guest, in seconds, if it
-        is less than the policy's. ``attributes`` are more for the span of the call. ``started`` is what
-        the fast path gave, at once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
+        is less than the policy's. ``attributes`` are more for the span of the call. ``started`` is what the fast
+        path gave, at once before. Raises FunctionOverloaded, RuntimeClosed and FunctionError.
         """
         if not self.is_open:
             raise RuntimeClosed(self._state)

@@ -317,7 +317,7 @@ class WasmRuntime(Invoker):
         exchange: RequestTelemetry | None = None,
     ) -> EdgeResponse:
         """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
-        from ..pipelines.runner import run  # for who has no pipelines, it is not loaded
+        from ..pipelines.runner import run  # not loaded if there are no pipelines
 
         return await run(
             self,

@@ -15,7 +15,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(slots=True)
 class Attempt:
-    """One outbound request, for who watches it. ``status`` or ``error`` (a code) are known when it is over."""
+    """One outbound request, for its observers. ``status`` or ``error`` (a code) are known when it is over."""
 
     method: str
     url: Url

@@ -1,4 +1,4 @@
-"""The operations ``trace.*``: fields in, bounds checked, handed to who records the trace."""
+"""The operations ``trace.*``: fields in, bounds checked, handed to the recorder of the trace."""
 
 from __future__ import annotations
 
