@@ -525,11 +525,12 @@ def test_a_function_that_mostly_spins_begins_in_a_thread_until_it_is_quick_again
     async def main() -> None:
         assert await one(b"q") is End.OK
         assert polled_in_loop()
-        for _ in range(20):
+        for _ in range(200):  # those in a thread add nothing: the sum goes up and down around its bound
             assert await one(b"s") is End.TIMEOUT
-        polled_in_loop()
-        assert await one(b"s") is End.TIMEOUT
-        assert not polled_in_loop()
+            if not polled_in_loop():
+                break
+        else:
+            raise AssertionError("every one of 200 that spin began in the event loop")
         plan.loop_time._since -= 10 * HALF_LIFE
         polled_in_loop()
         assert await one(b"q") is End.OK
