@@ -165,8 +165,16 @@ class ComponentInvocation(Invocation):
             clock_resolution_ns=self.engine.config.clock_resolution_ns,
             args=strings_of(self.plan.args),
             environ=[(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))],
+            edge_call=self._edge_call,
         )
         return self._wasi
+
+    def _edge_call(self, operation: int, payload: bytes) -> Value | Await:
+        """Answer ``call`` of the world ``edge`` as ``edge.call`` of a core module is."""
+        if self.host is None:
+            raise CanonicalTrap("there is nothing here that answers calls of the host")
+        answer = self.host.take(operation, memoryview(payload), self._room(sum(self._there.sizes())))
+        return answer if isinstance(answer, bytes) else Await(answer())
 
     def poll(self) -> bool:
         while self._future is not None:

@@ -177,14 +177,17 @@ class Invocation(Instance):
         operation, at, length = asked
         self.host_calls += 1
         memory = self.guest_memory()
-        bound = self.plan.limits.memory_pages * layout.PAGE
-        room = max(bound - len(memory), 0) + max(bound // 16, _LEAST_ROOM)
         with memory[at : at + length] as payload:
-            answer = self.host.take(operation, payload, room)
+            answer = self.host.take(operation, payload, self._room(len(memory)))
         if isinstance(answer, bytes):
             self._take_answer(answer)
         else:
             self._call = partial(self._await_host, answer)
+
+    def _room(self, used: int) -> int:
+        """How many bytes a call may copy, if the guest's memory has ``used``."""
+        bound = self.plan.limits.memory_pages * layout.PAGE
+        return max(bound - used, 0) + max(bound // 16, _LEAST_ROOM)
 
     async def _await_host(self, answer: Callable[[], Awaitable[bytes]]) -> int:
         return self._take_answer(await answer())

@@ -22,6 +22,7 @@ from starlette_wasm.components.types import Resource
 from starlette_wasm.components.values import Value
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
+from starlette_wasm.engine.invocation import Host
 from starlette_wasm.engine.outcome import Outcome
 from starlette_wasm.engine.plan import Limits
 
@@ -42,11 +43,17 @@ def assembled(text: str) -> ComponentModule:
     return compiled(capi.assemble(text))
 
 
-def ask(module: ComponentModule, request: str = "{}", limits: Limits | None = None, seconds: float = 30) -> Outcome:
+def ask(
+    module: ComponentModule,
+    request: str = "{}",
+    limits: Limits | None = None,
+    seconds: float = 30,
+    host: Host | None = None,
+) -> Outcome:
     """One invocation of a component of the world edge."""
     plan = ComponentPlan(module, limits or Limits())
     invocation = ComponentInvocation(plan, request.encode())
-    return asyncio.run(invocation.run(time.monotonic() + seconds, nullcontext))
+    return asyncio.run(invocation.run(time.monotonic() + seconds, nullcontext, host))
 
 
 class _Host:

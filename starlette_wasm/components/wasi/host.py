@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..calls import Await
@@ -40,6 +40,7 @@ class WasiHost:
         clock_resolution_ns: int,
         args: Sequence[str] = (),
         environ: Sequence[tuple[str, str]] = (),
+        edge_call: Callable[[int, bytes], Value | Await] | None = None,
     ) -> None:
         self._offers = offers
         self._most_out = most_out
@@ -49,6 +50,7 @@ class WasiHost:
         self.stdin_stream: object = None
         self.args = args
         self.environ = environ
+        self.edge_call = edge_call
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0
