@@ -6,7 +6,7 @@ which it is sent the value. Whoever runs it may be the entry of a request, or th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,9 +24,9 @@ from .values import Value
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Something of the host that the guest waits for."""
+    """Something of the host that the guest waits for. ``begin`` is called on the event loop, if it is not too late."""
 
-    what: Awaitable[Value]
+    begin: Callable[[], Awaitable[Value]]
 
 
 Request = GuestCall | Await

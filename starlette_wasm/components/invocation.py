@@ -11,7 +11,7 @@ import ctypes
 import struct
 import threading
 import time
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -174,7 +174,7 @@ class ComponentInvocation(Invocation):
         if self.host is None:
             raise CanonicalTrap("there is nothing here that answers calls of the host")
         answer = self.host.take(operation, memoryview(payload), self._room(sum(self._there.sizes())))
-        return answer if isinstance(answer, bytes) else Await(answer())
+        return answer if isinstance(answer, bytes) else Await(answer)
 
     def poll(self) -> bool:
         while self._future is not None:
@@ -277,14 +277,14 @@ class ComponentInvocation(Invocation):
         except Exception as error:
             raise capi.EngineError(f"a function of the host failed: {error!r}") from error
         if isinstance(request, Await):
-            self._call = partial(self._wait, request.what)
+            self._call = partial(self._wait, request.begin)
             return
         self._write(frame, glue.ARGUMENTS, request.arguments)
         self._result = request.kind
 
-    async def _wait(self, what: Awaitable[Value]) -> int:
+    async def _wait(self, begin: Callable[[], Awaitable[Value]]) -> int:
         """Answer the glue once the host has what the guest waits for."""
-        self._advance(await what)
+        self._advance(await begin())
         while self._call is not None:
             call, self._call = self._call, None
             await call()

@@ -14,15 +14,11 @@ from texts import ALLOCATOR
 
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.values import Err, Ok
+from starlette_wasm.components.wasi.fields import Fields, fields_append, fields_delete, fields_from_list, fields_set
 from starlette_wasm.components.wasi.host import WasiHost, strings_of
 from starlette_wasm.components.wasi.http import (
-    Fields,
     IncomingRequest,
     OutgoingResponse,
-    fields_append,
-    fields_delete,
-    fields_from_list,
-    fields_set,
     request_consume,
     request_method,
     request_scheme,

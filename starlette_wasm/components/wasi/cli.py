@@ -76,12 +76,12 @@ def monotonic_resolution(host: WasiHost) -> Value:
 
 @offer("wasi:clocks/monotonic-clock", "subscribe-duration", "func(when: u64) -> pollable")
 def subscribe_duration(_: WasiHost, duration: int) -> Value:
-    return Pollable(min(time.monotonic_ns() + duration, _MOST_NS))
+    return Pollable(at_ns=min(time.monotonic_ns() + duration, _MOST_NS))
 
 
 @offer("wasi:clocks/monotonic-clock", "subscribe-instant", "func(when: u64) -> pollable")
 def subscribe_instant(_: WasiHost, when: int) -> Value:
-    return Pollable(min(when, _MOST_NS))
+    return Pollable(at_ns=min(when, _MOST_NS))
 
 
 @offer("wasi:clocks/wall-clock", "now", "func() -> record {seconds: u64, nanoseconds: u32}")

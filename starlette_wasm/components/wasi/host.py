@@ -13,6 +13,7 @@ from ..flat_plan import ImportedFunction
 from ..types import Resource
 from ..values import Value
 from .offers import Offer
+from .wakeup import Wakeup
 
 
 class GuestExit(CanonicalTrap):
@@ -46,6 +47,7 @@ class WasiHost:
         self._most_out = most_out
         self._most_err = most_err
         self._resolution = clock_resolution_ns
+        self.wakeup = Wakeup()
         self.stdin = stdin
         self.stdin_stream: object = None
         self.args = args

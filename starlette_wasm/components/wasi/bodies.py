@@ -1,0 +1,90 @@
+"""Bodies of ``wasi:http/types``, of requests and responses alike."""
+
+from __future__ import annotations
+
+from ..values import Err, Ok, Value
+from .fields import TYPES, Fields
+from .host import WasiHost
+from .offers import offer
+from .streams import InputStream, OutputStream, Pollable
+
+
+class FutureTrailers:
+    """What comes behind a body: fields, an error code, or nothing. ``result`` is None as long as it is not known."""
+
+    def __init__(self, result: Ok | Err | None = None) -> None:
+        self.result = result
+        self.taken = False
+
+    def ready(self) -> bool:
+        return self.result is not None
+
+
+class IncomingBody:
+    def __init__(self, stream: InputStream, trailers: FutureTrailers | None = None) -> None:
+        self.stream: InputStream | None = stream
+        self.trailers = trailers or FutureTrailers(Ok())
+
+
+class OutgoingBody:
+    """``finished`` is whether the guest has marked it as whole."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.stream: OutputStream | None = None
+        self.finished = False
+
+
+@offer(TYPES, "[method]incoming-body.stream", "func(self: borrow<incoming-body>) -> result<input-stream>")
+def body_stream(_: WasiHost, body: IncomingBody) -> Value:
+    stream, body.stream = body.stream, None
+    return Err() if stream is None else Ok(stream)
+
+
+@offer(TYPES, "[static]incoming-body.finish", "func(this: incoming-body) -> future-trailers")
+def body_finish(_: WasiHost, body: IncomingBody) -> Value:
+    return body.trailers
+
+
+@offer(TYPES, "[method]future-trailers.subscribe", "func(self: borrow<future-trailers>) -> pollable")
+def trailers_subscribe(_: WasiHost, trailers: FutureTrailers) -> Value:
+    return Pollable(trailers)
+
+
+@offer(
+    TYPES,
+    "[method]future-trailers.get",
+    "func(self: borrow<future-trailers>) -> option<result<result<option<fields>, variant {...}>>>",
+)
+def trailers_get(_: WasiHost, trailers: FutureTrailers) -> Value:
+    if trailers.taken:
+        return Err()
+    if trailers.result is None:
+        return None
+    trailers.taken = True
+    return Ok(trailers.result)
+
+
+@offer(TYPES, "[method]outgoing-body.write", "func(self: borrow<outgoing-body>) -> result<output-stream>")
+def body_write(host: WasiHost, body: OutgoingBody) -> Value:
+    if body.stream is not None:
+        return Err()
+
+    def sink(data: bytes) -> None:
+        host.write_out(data)
+        body.data += data
+
+    body.stream = OutputStream(sink)
+    return Ok(body.stream)
+
+
+@offer(
+    TYPES,
+    "[static]outgoing-body.finish",
+    "func(this: outgoing-body, trailers: option<fields>) -> result<_, variant {...}>",
+)
+def body_done(_: WasiHost, body: OutgoingBody, trailers: Fields | None) -> Value:
+    body.finished = True
+    if body.stream is not None:
+        body.stream.closed = True
+    return Ok()

@@ -1,0 +1,122 @@
+"""The resource ``fields`` of ``wasi:http/types``: header fields and trailers."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import CanonicalTrap
+from ..values import Err, Ok, Value
+from .host import WasiHost
+from .offers import offer
+
+TYPES = "wasi:http/types"
+_HEADER_ERROR = "variant {invalid-syntax, forbidden, immutable...}"
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}").fullmatch
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_FORBIDDEN = frozenset(
+    ("connection", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
+     "proxy-connection", "te", "transfer-encoding", "upgrade")
+)  # fmt: skip
+_MOST_FIELDS = 1000
+
+
+class Fields:
+    """Names and values in their order. Those of a request cannot be changed."""
+
+    def __init__(self, entries: list[tuple[str, bytes]] | None = None, *, fixed: bool = False) -> None:
+        self.entries = entries or []
+        self.fixed = fixed
+
+    def get(self, name: str) -> list[bytes]:
+        return [value for each, value in self.entries if each.lower() == name.lower()]
+
+    def remove(self, name: str) -> None:
+        self.entries = [entry for entry in self.entries if entry[0].lower() != name.lower()]
+
+    def add(self, name: str, value: bytes) -> Value:
+        """Ok, or what is wrong."""
+        if not _NAME(name) or not _VALUE(value):
+            return Err(("invalid-syntax", None))
+        if name.lower() in _FORBIDDEN:
+            return Err(("forbidden", None))
+        if len(self.entries) >= _MOST_FIELDS:
+            raise CanonicalTrap(f"more than {_MOST_FIELDS} header fields")
+        self.entries.append((name, value))
+        return Ok()
+
+
+@offer(TYPES, "[constructor]fields", "func() -> fields")
+def new_fields(_: WasiHost) -> Value:
+    return Fields()
+
+
+@offer(
+    TYPES,
+    "[static]fields.from-list",
+    f"func(entries: list<tuple<string, list<u8>>>) -> result<fields, {_HEADER_ERROR}>",
+)
+def fields_from_list(_: WasiHost, entries: list[tuple[str, bytes]]) -> Value:
+    made = Fields()
+    for name, value in entries:
+        added = made.add(name, value)
+        if isinstance(added, Err):
+            return added
+    return Ok(made)
+
+
+@offer(TYPES, "[method]fields.get", "func(self: borrow<fields>, name: string) -> list<list<u8>>")
+def fields_get(_: WasiHost, fields: Fields, name: str) -> Value:
+    return fields.get(name)
+
+
+@offer(TYPES, "[method]fields.has", "func(self: borrow<fields>, name: string) -> bool")
+def fields_has(_: WasiHost, fields: Fields, name: str) -> Value:
+    return bool(fields.get(name))
+
+
+@offer(
+    TYPES,
+    "[method]fields.set",
+    f"func(self: borrow<fields>, name: string, value: list<list<u8>>) -> result<_, {_HEADER_ERROR}>",
+)
+def fields_set(_: WasiHost, fields: Fields, name: str, values: list[bytes]) -> Value:
+    if fields.fixed:
+        return Err(("immutable", None))
+    before = fields.entries
+    fields.remove(name)
+    for value in values:
+        added = fields.add(name, value)
+        if isinstance(added, Err):
+            fields.entries = before
+            return added
+    return Ok()
+
+
+@offer(TYPES, "[method]fields.delete", f"func(self: borrow<fields>, name: string) -> result<_, {_HEADER_ERROR}>")
+def fields_delete(_: WasiHost, fields: Fields, name: str) -> Value:
+    if fields.fixed:
+        return Err(("immutable", None))
+    if not _NAME(name):
+        return Err(("invalid-syntax", None))
+    fields.remove(name)
+    return Ok()
+
+
+@offer(
+    TYPES,
+    "[method]fields.append",
+    f"func(self: borrow<fields>, name: string, value: list<u8>) -> result<_, {_HEADER_ERROR}>",
+)
+def fields_append(_: WasiHost, fields: Fields, name: str, value: bytes) -> Value:
+    return Err(("immutable", None)) if fields.fixed else fields.add(name, value)
+
+
+@offer(TYPES, "[method]fields.entries", "func(self: borrow<fields>) -> list<tuple<string, list<u8>>>")
+@offer(TYPES, "[method]fields.copy-all", "func(self: borrow<fields>) -> list<tuple<string, list<u8>>>")
+def fields_entries(_: WasiHost, fields: Fields) -> Value:
+    return list(fields.entries)
+
+
+@offer(TYPES, "[method]fields.clone", "func(self: borrow<fields>) -> fields")
+def fields_clone(_: WasiHost, fields: Fields) -> Value:
+    return Fields(list(fields.entries))

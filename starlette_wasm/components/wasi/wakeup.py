@@ -1,0 +1,24 @@
+"""Wakes a guest that waits: it waits for one thing at a time, be that the first of many pollables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Wakeup:
+    """One for an invocation. Both methods are called on its event loop."""
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def notify(self) -> None:
+        """Something may have become ready."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def until(self, ready: Callable[[], bool], seconds: Callable[[], float | None] = lambda: None) -> None:
+        """Return once it is ready. It is asked after each notify(), and when so many seconds have passed."""
+        while not ready():
+            self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._waiter,), timeout=seconds())
