@@ -23,6 +23,7 @@ class Code(StrEnum):
     INVALID_URL = "invalid-url"
     DNS_FAILED = "dns-failed"
     CONNECT_FAILED = "connect-failed"
+    CONNECT_TIMEOUT = "connect-timeout"
     TLS_FAILED = "tls-failed"
     UPSTREAM_FAILED = "upstream-failed"
     TOO_MANY_REDIRECTS = "too-many-redirects"

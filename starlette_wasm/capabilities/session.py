@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 
 from . import frame
@@ -13,7 +14,7 @@ from .errors import VIOLATIONS, CapabilityError, Code, Violation
 from .fields import Fields
 from .grants import Grants
 from .host import Capabilities
-from .http import Observer
+from .http import Incoming, Observer, Request, Url
 from .operations import TRACING, Operation, find
 from .trace import Recorder, TraceUsage, record
 from .usage import Usage
@@ -81,16 +82,58 @@ class Session:
 
     async def _await(self, operation: Operation, fields: Fields, body: bytes) -> bytes:
         try:
-            left = self._deadline - time.monotonic()
-            async with asyncio.timeout(max(left, 0)):
-                result, out = await self._capabilities.call(
-                    operation, self._grants, self.usage, self._observer, fields, body
-                )
-            return self._leave(result, out)
-        except TimeoutError:
-            return self._failed(operation.title, CapabilityError(Code.TIMEOUT, "timed out"))
+            return self._leave(*await self._perform(operation, fields, body))
         except Exception as error:
             return self._failed(operation.title, error)
+
+    def admit(self, url: Url) -> None:
+        """Count a request of HTTP that is to be streamed, in any thread. Raises CapabilityError, which is noted."""
+        try:
+            self.usage.call()
+            self._grants.http.check(url)
+            self.usage.request()
+        except CapabilityError as error:
+            raise self._noted(Operation.HTTP_FETCH.title, error) from None
+
+    @asynccontextmanager
+    async def exchange(self, request: Request) -> AsyncIterator[Incoming]:
+        """A request that was admitted; bytes of its body are counted by whoever gives them.
+
+        Raises CapabilityError, which is noted; in the body of the context, too.
+        """
+        http, grant = self._capabilities.http, self._grants.http
+        try:
+            async with http.exchange(grant, self.usage, self._observer, request) as response:
+                yield response
+        except Exception as error:
+            raise self._noted(Operation.HTTP_FETCH.title, error) from None
+
+    async def ask(
+        self, operation: Operation, values: Mapping[str, object], body: bytes = b"", *, room: int
+    ) -> tuple[dict[str, object], bytes]:
+        """As call(), without frames. Raises CapabilityError, which is noted."""
+        try:
+            self.usage.room = room
+            self.usage.call()
+            self.usage.move(len(body))
+            fields = Fields(dict(values))
+            self._capabilities.check(operation, self._grants, fields, len(body))
+            self.usage.fits(len(body), "payload")
+            self.usage.room -= len(body)
+            result, out = await self._perform(operation, fields, body)
+            self.usage.fits(len(out), "result")
+            self.usage.move(len(out))
+            return result, out
+        except Exception as error:
+            raise self._noted(operation.title, error) from None
+
+    async def _perform(self, operation: Operation, fields: Fields, body: bytes) -> tuple[dict[str, object], bytes]:
+        """Carry it out in the time that is left. Raises CapabilityError."""
+        try:
+            async with asyncio.timeout(max(self._deadline - time.monotonic(), 0)):
+                return await self._capabilities.call(operation, self._grants, self.usage, self._observer, fields, body)
+        except TimeoutError:
+            raise CapabilityError(Code.TIMEOUT, "timed out") from None
 
     def _enter(self, operation: int | str, size: int, room: int) -> Operation:
         self.usage.room = room
@@ -106,9 +149,14 @@ class Session:
         return reply
 
     def _failed(self, title: str, error: Exception) -> bytes:
+        noted = self._noted(title, error)
+        return frame.encode({"ok": False, "error": {"code": noted.code, "message": noted.message}})
+
+    def _noted(self, title: str, error: Exception) -> CapabilityError:
+        """What the guest gets for an error, once that is logged and counted."""
         if not isinstance(error, CapabilityError):
             logger.error("capability %s failed", title, exc_info=error)
             error = CapabilityError(Code.INTERNAL, "internal error")
         if error.code in VIOLATIONS and len(self.violations) < _KEPT_VIOLATIONS:
             self.violations.append(Violation(title, error.code, error.message, error.detail))
-        return frame.encode({"ok": False, "error": {"code": error.code, "message": error.message}})
+        return error

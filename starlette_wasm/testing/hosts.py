@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 from ..capabilities import CapabilityError, Code
 from ..capabilities.http import HttpFetch
 from ..capabilities.http.grant import HttpGrant
-from ..capabilities.http.headers import of_response
-from ..capabilities.http.messages import Request, Response
-from ..capabilities.usage import Usage
+from ..capabilities.http.headers import Headers, of_response
+from ..capabilities.http.messages import Incoming, Request, Response
 from ..config.loading import read_yaml
 from ..exceptions import ConfigError
 
@@ -184,7 +184,22 @@ class StubbedFetch(HttpFetch):
     def available() -> bool:
         return True
 
-    async def _send(
-        self, grant: HttpGrant, usage: Usage, request: Request, extra: Mapping[str, str], *, follow: bool
-    ) -> Response:
-        return await self._hosts.respond(request)
+    @asynccontextmanager
+    async def _open(self, grant: HttpGrant, request: Request, extra: Mapping[str, str]) -> AsyncIterator[Incoming]:
+        if request.upload is not None:
+            body = b"".join([piece async for piece in request.upload.pieces])
+            request = replace(request, body=body, upload=None)
+        yield _Stubbed(await self._hosts.respond(request))
+
+
+class _Stubbed:
+    """The answer of a stub, as a client gives it."""
+
+    def __init__(self, response: Response) -> None:
+        self._body = response.body
+        self.status = response.status
+        self.headers = response.headers
+        self.trailers: Headers = []
+
+    async def body(self) -> AsyncIterator[bytes]:
+        yield self._body

@@ -17,7 +17,7 @@ from ...sync.fair_queue import NoRoom
 from ...sync.own_thread import in_own_thread
 from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
-from .exchange import RequestTelemetry
+from .exchange import Exchange
 from .messages import Request
 from .pace import Pace
 from .pool import Origin, Pool
@@ -58,17 +58,17 @@ class Client:
     @asynccontextmanager
     async def send(
         self, tenant: Hashable, request: Request, addresses: list[str], headers: list[tuple[bytes, bytes]]
-    ) -> AsyncIterator[RequestTelemetry]:
+    ) -> AsyncIterator[Exchange]:
         """The answer, its body not read yet. Raises CapabilityError, in the body of the context, too."""
         url = request.url
         if self._ssl_context is None and url.scheme == "https":  # reads a few hundred certificates
             self._ssl_context = await in_own_thread(httpx.create_ssl_context)
         shared = await self._shared.get()
-        origin, wire = await self._connection(shared.pool, tenant, url, addresses[:_MAX_ADDRESSES])
-        exchange = RequestTelemetry(wire, shared.pace, tenant)
+        origin, wire = await self._in_time(shared.pool, tenant, request, addresses[:_MAX_ADDRESSES])
+        exchange = Exchange(wire, shared.pace, tenant)
         reusable = False
         try:
-            await exchange.ask(request.method, url.target, headers, request.body)
+            await exchange.ask(request.method, url.target, headers, request.upload or request.body)
             yield exchange
             reusable = exchange.reusable
         except (OSError, h11.ProtocolError) as error:
@@ -79,6 +79,16 @@ class Client:
                 shared.pool.put(tenant, origin, wire)
             else:
                 wire.close()
+
+    async def _in_time(
+        self, pool: Pool, tenant: Hashable, request: Request, addresses: list[str]
+    ) -> tuple[Origin, Wire]:
+        """As _connection(), in the time that the request gives for it. Raises CapabilityError."""
+        try:
+            async with asyncio.timeout(request.connect_seconds):
+                return await self._connection(pool, tenant, request.url, addresses)
+        except TimeoutError:
+            raise CapabilityError(Code.CONNECT_TIMEOUT, f"cannot connect to {request.url.host} in time") from None
 
     async def _connection(self, pool: Pool, tenant: Hashable, url: Url, addresses: list[str]) -> tuple[Origin, Wire]:
         """To the first address that takes it; nothing is sent before."""

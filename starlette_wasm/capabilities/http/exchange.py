@@ -1,4 +1,4 @@
-"""``RequestTelemetry``: one HTTP/1.1 request on a connection, and the answer to it.
+"""``Exchange``: one HTTP/1.1 request on a connection, and the answer to it.
 
 On h11, with bounds of our own: an upstream chooses in how many pieces it sends an answer, and each costs time of the
 event loop.
@@ -14,6 +14,7 @@ import h11
 
 from ..errors import CapabilityError, Code
 from .headers import MAX_HEADER_BYTES, MAX_HEADERS, WITH_BODY
+from .messages import Upload
 from .pace import Pace
 from .wire import Wire
 
@@ -27,7 +28,7 @@ _SMALL, _LARGE = 8 << 10, 64 << 10
 _SMALL_BODY = 64 << 10
 
 
-class RequestTelemetry:
+class Exchange:
     """Raises h11.RemoteProtocolError and OSError for an answer that is none, CapabilityError for one without bounds."""
 
     def __init__(self, wire: Wire, pace: Pace, tenant: object) -> None:
@@ -40,12 +41,25 @@ class RequestTelemetry:
         self._piece = _SMALL
         self._sending: asyncio.Task[None] | None = None
         self._may_rest = False
+        self._broken: Exception | None = None
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """What came behind the body, once that has been read."""
 
-    async def ask(self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def ask(self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes | Upload) -> None:
         """Send a request, and read the head of the answer."""
         head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        if isinstance(body, Upload):
+            self._sending = asyncio.create_task(self._upload(head, body))
+        else:
+            await self._begin(head, body)
+        await self._head()
+        # Bytes of a body that the upstream has not read would be the beginning of the next request.
+        read = method in WITH_BODY and self._wire.sent and self._sent_all and self.status < 400
+        self._may_rest = not body or read
+
+    async def _begin(self, head: bytes, body: bytes) -> None:
         if len(body) <= _SMALL_BODY:
             await self._wire.write(head + body)
         else:
@@ -53,10 +67,17 @@ class RequestTelemetry:
         if body:
             self._http.send(h11.Data(data=body))
         self._http.send(h11.EndOfMessage())
-        await self._head()
-        # Bytes of a body that the upstream has not read would be the beginning of the next request.
-        read = method in WITH_BODY and self._wire.sent and self._sent_all and self.status < 400
-        self._may_rest = not body or read
+
+    async def _upload(self, head: bytes, body: Upload) -> None:
+        """Send a body as it comes. One that breaks off ends the connection: the upstream has to see that."""
+        try:
+            await self._wire.write(head)
+            async for piece in body.pieces:
+                await self._wire.write(self._http.send(h11.Data(data=piece)) or b"")
+            await self._wire.write(self._http.send(h11.EndOfMessage(headers=body.trailers())) or b"")
+        except (CapabilityError, h11.LocalProtocolError) as error:
+            self._broken = error
+            self._wire.close()
 
     async def _send(self, head: bytes, body: bytes) -> None:
         await self._wire.write(head)
@@ -82,6 +103,8 @@ class RequestTelemetry:
     async def body(self) -> AsyncIterator[bytes]:
         while isinstance(event := await self._event(), h11.Data):
             yield event.data
+        if isinstance(event, h11.EndOfMessage):
+            self.trailers = list(event.headers)
 
     async def _event(self) -> h11.Event:
         """What comes next. Parses in turn with the others, so that no answer holds up the event loop."""

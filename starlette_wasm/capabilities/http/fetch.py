@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,13 @@ from ..fields import Fields, bad_field
 from ..usage import Usage
 from . import headers as h
 from .grant import HttpGrant
-from .messages import Attempt, Observer, Request, Response, checked
+from .messages import Attempt, Incoming, Observer, Request, Response, checked
 from .resolve import Resolver, addresses_of, resolve
 from .url import Url
 
 if TYPE_CHECKING:
     from .client import Client
+    from .exchange import Exchange
 
 MAX_REDIRECTS = 5
 MAX_TIMEOUT_MS = 86_400_000
@@ -90,28 +91,16 @@ class HttpFetch:
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, request: Request, hop: int, *, follow: bool
     ) -> Response:
         attempt = Attempt(request.method, request.url, hop)
-        with nullcontext({}) if observer is None else observer(attempt) as extra:
-            try:
-                response = await self._send(grant, usage, request, extra, follow=follow)
-            except CapabilityError as error:
-                attempt.error = error.code
-                raise
-            except asyncio.CancelledError:
-                attempt.error = Code.TIMEOUT
-                raise
+        with _observed(observer, attempt) as extra:
+            response = await self._send(grant, usage, request, extra, follow=follow)
             attempt.status = response.status
             return response
 
     async def _send(
         self, grant: HttpGrant, usage: Usage, request: Request, extra: Mapping[str, str], *, follow: bool
     ) -> Response:
-        url = request.url
-        addresses = await addresses_of(url.host, url.port, self._resolver, grant.tenant)
-        grant.check_addresses(url, addresses)
-        headers = h.to_send(request.headers, host=url.authority, method=request.method, body=request.body, extra=extra)
-        client = self._get_client()
-        async with client.send(grant, request, addresses, headers) as response:
-            received = Response(response.status, h.of_response(response.headers))
+        async with self._open(grant, request, extra) as response:
+            received = Response(response.status, response.headers)
             if follow and received.location is not None:
                 return received
             limit = min(self._max_response_bytes, usage.bytes_left, usage.room // 2)  # it is copied once
@@ -119,8 +108,30 @@ class HttpFetch:
             async for chunk in response.body():
                 body += chunk
                 if len(body) > limit:
-                    raise CapabilityError(Code.TOO_LARGE, f"response too large: more than {limit} bytes")
+                    raise _too_large(limit)
             return Response(received.status, received.headers, bytes(body))
+
+    @asynccontextmanager
+    async def exchange(
+        self, grant: HttpGrant, usage: Usage, observer: Observer | None, request: Request
+    ) -> AsyncIterator[Incoming]:
+        """One request that ``grant`` lets out, without redirects. Of the answer only the head has been read."""
+        attempt = Attempt(request.method, request.url, 0)
+        with _observed(observer, attempt) as extra:
+            async with self._open(grant, request, extra) as response:
+                attempt.status = response.status
+                yield _Counted(response, usage, self._max_response_bytes)
+
+    @asynccontextmanager
+    async def _open(self, grant: HttpGrant, request: Request, extra: Mapping[str, str]) -> AsyncIterator[Incoming]:
+        url = request.url
+        addresses = await addresses_of(url.host, url.port, self._resolver, grant.tenant)
+        grant.check_addresses(url, addresses)
+        headers = h.to_send(
+            request.headers, host=url.authority, method=request.method, length=request.length, extra=extra
+        )
+        async with self._get_client().send(grant, request, addresses, headers) as exchange:
+            yield _Received(exchange)
 
     def _get_client(self) -> Client:
         if self._client is None:
@@ -139,3 +150,58 @@ def _method(fields: Fields) -> str:
     if not _METHOD.fullmatch(method) or method in _FORBIDDEN_METHODS:
         raise bad_field("method", "is none that may be sent")
     return method
+
+
+class _Received:
+    """An answer of an upstream, with the headers that a guest may see."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.status = exchange.status
+        self.headers = h.of_response(exchange.headers)
+        self.trailers: h.Headers = []
+
+    async def body(self) -> AsyncIterator[bytes]:
+        async for chunk in self._exchange.body():
+            yield chunk
+        self.trailers = h.of_response(self._exchange.trailers)
+
+
+class _Counted:
+    """An answer whose body counts in what an invocation may move, and has a bound."""
+
+    def __init__(self, response: Incoming, usage: Usage, most: int) -> None:
+        self._response = response
+        self._usage = usage
+        self._most = most
+        self.status = response.status
+        self.headers = response.headers
+        self.trailers: h.Headers = []
+
+    async def body(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._response.body():
+            size += len(chunk)
+            if size > self._most:
+                raise _too_large(self._most)
+            self._usage.move(len(chunk))
+            yield chunk
+        self.trailers = self._response.trailers
+
+
+def _too_large(limit: int) -> CapabilityError:
+    return CapabilityError(Code.TOO_LARGE, f"response too large: more than {limit} bytes")
+
+
+@contextmanager
+def _observed(observer: Observer | None, attempt: Attempt) -> Iterator[Mapping[str, str]]:
+    """Let an observer see an attempt, and how it fails; what it wants sent comes back."""
+    with nullcontext({}) if observer is None else observer(attempt) as extra:
+        try:
+            yield extra
+        except CapabilityError as error:
+            attempt.error = error.code
+            raise
+        except asyncio.CancelledError:
+            attempt.error = Code.TIMEOUT
+            raise

@@ -49,18 +49,23 @@ def of_guest(pairs: Iterable[tuple[str, str]]) -> Headers:
 
 
 def to_send(
-    headers: Headers, *, host: str, method: str, body: bytes, extra: Mapping[str, str]
+    headers: Headers, *, host: str, method: str, length: int | None, extra: Mapping[str, str]
 ) -> list[tuple[bytes, bytes]]:
-    """What goes out: ``extra``, which is the host's, takes the place of the guest's."""
+    """What goes out: ``extra``, which is the host's, takes the place of the guest's.
+
+    ``length`` is that of the body, None if it is not known.
+    """
     there = {name for name, _ in headers}
     extra = {name.lower(): value for name, value in extra.items()}
     out = [("host", host)]
     out += [(name, value) for name, value in headers if name not in extra]
     out += [(name, value) for name, value in _DEFAULTS.items() if name not in there and name not in extra]
     out += extra.items()
-    if body or method in WITH_BODY:
-        out.append(("content-length", str(len(body))))
-    if body and method not in WITH_BODY:
+    if length is None:
+        out.append(("transfer-encoding", "chunked"))
+    elif length or method in WITH_BODY:
+        out.append(("content-length", str(length)))
+    if length != 0 and method not in WITH_BODY:
         out.append(("connection", "close"))
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in out]
 

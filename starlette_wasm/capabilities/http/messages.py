@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..errors import CapabilityError, Code
 from . import headers as h
@@ -29,11 +30,29 @@ Observer = Callable[[Attempt], AbstractContextManager[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A body that comes piece by piece. ``length`` is None if it is not known; ``trailers`` is asked at the end."""
+
+    pieces: AsyncIterator[bytes]
+    length: int | None
+    trailers: Callable[[], h.Headers]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
+    """``upload`` is sent instead of ``body``, if it is there."""
+
     method: str
     url: Url
     headers: h.Headers
-    body: bytes
+    body: bytes = b""
+    upload: Upload | None = None
+    connect_seconds: float | None = None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body, None if that is not known."""
+        return len(self.body) if self.upload is None else self.upload.length
 
     def redirected(self, status: int, location: str) -> Request:
         """RFC 9110, section 15.4, and the Fetch standard, HTTP-redirect fetch. Raises CapabilityError."""
@@ -58,6 +77,17 @@ class Response:
         if self.status not in _REDIRECTS:
             return None
         return next((value for name, value in self.headers if name == "location"), None)
+
+
+class Incoming(Protocol):
+    """The answer to a request, its body not read yet."""
+
+    status: int
+    headers: h.Headers
+    trailers: h.Headers
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Raises CapabilityError. ``trailers`` are there once it has ended."""
 
 
 def checked(parse: Callable[[str], Url], text: str) -> Url:
