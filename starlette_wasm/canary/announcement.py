@@ -25,12 +25,14 @@ async def announce(store: Store, live: CanaryState, reading: Reading, record: Re
 
     At most one worker is: the first to write that the stage is announced. Raises CapabilityError.
     """
+    if record.status is Status.WAITING:  # nothing has happened here yet
+        return None
     overdue = live.is_overdue(record, reading.now)
     stage = _stage(record) + (_OVERDUE if overdue else "")
     if record.announced == stage or (record.announced == stage + _OVERDUE and not overdue):
         return None
     announced = replace(record, announced=stage)
-    if not await store.swap(live.config.function_name, reading.revision, announced.dump(), announced.epoch):
+    if not await store.swap(live.key, reading.revision, announced.dump(), announced.epoch):
         return None  # the next look sees what another worker wrote
     return announced, _event(live, record, _kind(record, overdue=overdue))
 

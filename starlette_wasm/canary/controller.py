@@ -18,11 +18,13 @@ from .coordinator import Coordinator
 from .gates import Gate
 from .look import Looker
 from .manual import ManualControl
+from .place import Place
 from .record import Record
 from .served import Deployment, Surroundings
 from .state import CanaryState
 from .store import Store
 from .traffic_split import TrafficSplit
+from .waves import Waves
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -44,7 +46,9 @@ class Canaries:
         self._deployment: Deployment | None = None
         self._live: dict[str, CanaryState] = {}
         self._coordinator = Coordinator()
-        self._looker = Looker(self._coordinator, self._is_current, surroundings, self._apply_one)
+        self._place, self._waves = Place(), Waves(Place())
+        self._surroundings = surroundings
+        self._looker = self._new_looker()
         self._store: Store | None = None
         self._url = ""
         self._task: asyncio.Task[None] | None = None
@@ -55,15 +59,22 @@ class Canaries:
         """The looks under way, by function: one at a time, and none waits for another's."""
         self._inherited: list[Store] = []
 
-    async def open(self, deployment: Deployment, url: str) -> None:
+    def _new_looker(self) -> Looker:
+        return Looker(self._coordinator, self._is_current, self._surroundings, self._waves, self._apply_one)
+
+    async def open(self, deployment: Deployment, url: str, place: Place | None = None, waves_url: str = "") -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
 
         With an empty ``url`` canaries are checked and get nothing: who only looks at a config must not begin one.
         """
         if self._opened:  # by another start of the runtime, at the same time
             return
+        self._place = place or Place()
+        _check_region(deployment, self._place if url else None)
         self._opened = True
         self._url = url
+        self._waves = Waves(self._place, "" if waves_url == url else waves_url)
+        self._looker = self._new_looker()
         self._looker.worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
         self.attach(deployment, run=False)
         if self._live and url:
@@ -79,12 +90,13 @@ class Canaries:
         for config in deployment.config.canaries:
             known = self._live.get(config.function_name)
             digest = deployment.functions[config.function_name, config.canary_version].digest
-            if known is not None and known.versions == (config.stable_version, config.canary_version):
+            fresh = CanaryState(config, digest, self._place)
+            if known is not None and (known.versions, known.key) == (fresh.versions, fresh.key):
                 known.configure(config)
                 known.load(digest)
                 live[config.function_name] = known
             else:
-                live[config.function_name] = CanaryState(config, digest)
+                live[config.function_name] = fresh
         for function, known in self._live.items():
             if function not in live or live[function] is not known:
                 self._weighed(function, known.config.canary_version, 0)
@@ -111,6 +123,7 @@ class Canaries:
             except (CapabilityError, TimeoutError) as error:
                 logger.warning("canaries: the last counts are not told: %s", error)
             await store.close()
+        await self._waves.close()
         self._live, self._deployment = {}, None
 
     def forget(self) -> None:
@@ -174,7 +187,7 @@ class Canaries:
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")
-        return ManualControl(self._store, live.config, gated=self._coordinator.is_gated(live))
+        return ManualControl(self._store, live.config, gated=self._coordinator.is_gated(live), place=self._place)
 
     def _run(self) -> None:
         if self._task is None or self._task.done():
@@ -257,7 +270,7 @@ class Canaries:
 
     def unavailable(self, live: CanaryState) -> str | None:
         """Return why the figures of a canary are not today's, if so."""
-        if live.away is not None:
+        if live.away is not None or not live.takes_part:
             return live.away
         if live.record is None:
             return "the canary store was not read yet"
@@ -276,6 +289,14 @@ class Canaries:
         self._deployment.router.reweigh(TrafficSplit(parts), functions)
         for function in functions:
             self._weighed(function, parts[function].canary, parts[function].percent)
+
+
+def _check_region(deployment: Deployment, place: Place | None) -> None:
+    """Raise ConfigError for waves in a runtime that has no region: it could take no part in any."""
+    for index, config in enumerate(deployment.config.canaries):
+        if config.waves and place is not None and not place.region:
+            hint = f"set STARLETTE_WASM_REGION to one of {', '.join(config.waves)}, or to another region"
+            raise ConfigError("needs the setting region", key=f"canaries[{index}].waves", hint=hint)
 
 
 async def _opened(url: str) -> Store:

@@ -63,7 +63,7 @@ class Coordinator:
         if decided == record and abs(reading.now - record.seen) < _SEEN_SECONDS:
             return None
         decided = replace(decided, seen=reading.now)
-        if not await store.swap(config.function_name, reading.revision, decided.dump(), decided.epoch, token):
+        if not await store.swap(live.key, reading.revision, decided.dump(), decided.epoch, token):
             return None
         if (decided.status, decided.percent) != (record.status, record.percent):
             self._report(live, decided.reason, at_once=True)
@@ -77,6 +77,8 @@ class Coordinator:
     def _held_by(self, live: CanaryState, record: Record) -> str | None:
         """What keeps a step that is due; None if it may be taken."""
         config = live.config
+        if record.status is Status.WAITING:
+            return live.waits_for(record) or "begins at the next look"
         if (record.percent or config.shadow) and not config.auto_promote:
             return "waits for a hand (autoPromote is false)"
         following = next_percent(config, record.percent)

@@ -45,10 +45,11 @@ def read_record(text: str) -> dict[str, Any]:
     missing = _CHECKS.keys() - given.keys() - _OPTIONAL
     if missing:
         raise unreadable(f"it has no {min(missing)}", min(missing))
-    return {name: _field(name, value) for name, value in given.items()}
+    return {name: read_field(name, value) for name, value in given.items()}
 
 
-def _field(name: str, value: object) -> object:
+def read_field(name: str, value: object) -> Any:
+    """Return one field of a record. Raises CapabilityError that names it."""
     try:
         return _CHECKS[name](value)
     except (ValueError, TypeError, KeyError):
@@ -162,5 +163,6 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "seen": _seconds,
     "announced": lambda value: value and _text(value),
     "bakes": _flag,
+    "turn": lambda value: whole(value, 0, MAX_COUNT),
 }
-_OPTIONAL = {"digest", "replaced", "seen", "bakes", "announced"}
+_OPTIONAL = {"digest", "replaced", "seen", "bakes", "announced", "turn"}

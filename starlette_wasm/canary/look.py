@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..capabilities.errors import CapabilityError, Code
 from .announcement import announce
+from .board import follow_board, note_on
 from .coordinator import Coordinator
 from .record import Record, first_percent
 from .served import Surroundings
@@ -16,6 +17,7 @@ from .state import CanaryState
 from .status import Status
 from .store import Batch, Reading, Store
 from .succession import succeed, superseded_by
+from .waves import Waves
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -35,6 +37,7 @@ class Looker:
         coordinator: Coordinator,
         current: Callable[[CanaryState], bool],
         surroundings: Surroundings,
+        waves: Waves,
         changed: Callable[[str], None],
     ) -> None:
         """``current``: whether a state is still that of what is served."""
@@ -43,10 +46,14 @@ class Looker:
         self._coordinator = coordinator
         self._current = current
         self._surroundings = surroundings
+        self._waves = waves
         self._changed = changed
 
     async def look(self, store: Store, live: CanaryState) -> None:
         """Raises nothing: what goes wrong is noted, and the weights stay."""
+        if not live.takes_part:
+            self.note(live, f"the region {live.place.region!r} is not one of its waves: v{live.versions[0]} serves")
+            return
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._look(store, live)
@@ -84,11 +91,11 @@ class Looker:
     async def leave(self, store: Store, live: CanaryState) -> None:
         """Tell the last counts, and give the lease back. Raises CapabilityError."""
         await self._flush(store, live)
-        await store.release(live.config.function_name, self.worker)
+        await store.release(live.key, self.worker)
 
     async def _flush(self, store: Store, live: CanaryState) -> None:
         async def send(batch: Batch) -> None:
-            await store.add(live.config.function_name, self.worker, batch)
+            await store.add(live.key, self.worker, batch)
             live.sent(batch)
 
         await asyncio.gather(*(send(batch) for batch in live.batches()))
@@ -105,10 +112,12 @@ class Looker:
         if not self._current(live):  # another deployment came meanwhile
             return
         self._see(live, reading, record)
+        if live.mine is not None and live.config.waves:
+            reading, record = await self._follow_waves(store, live, reading, record)
         superseded = live.mine is None
         stable, canary = (self._surroundings.healthy(live.config.function_name, version) for version in live.versions)
         live.judge_probes(canary is False and stable is not False)
-        self.note(live, superseded_by(record, live) if superseded else live.trouble(record, reading.now))
+        self.note(live, superseded_by(record, live) if superseded else _trouble(live, record, reading.now))
         if not superseded:
             self._measure(live, record, reading.now)
             if record.is_judged:
@@ -134,8 +143,7 @@ class Looker:
 
     async def _read(self, store: Store, live: CanaryState) -> tuple[Reading, Record] | None:
         """Read the record, or write the one that takes its place; None if another worker wrote first."""
-        function = live.config.function_name
-        reading = await store.read(function)
+        reading = await store.read(live.key)
         record = None if reading.record is None else Record.load(reading.record)
         first = first_percent(live.config, gated=self._coordinator.is_gated(live))
         patience = 2 * self.interval + _LATE_SECONDS
@@ -143,19 +151,45 @@ class Looker:
         if successor is None:
             assert record is not None
             return reading, record
-        if not await store.swap(function, reading.revision, successor.dump(), successor.epoch):
+        if not await store.swap(live.key, reading.revision, successor.dump(), successor.epoch):
             return None
         return replace(reading, revision=reading.revision + 1), successor
 
     async def _decide(self, store: Store, live: CanaryState, reading: Reading) -> Reading:
         """Decide, if this worker has the lease or gets it; gives what is known then."""
-        seconds = max(5 * self.interval, 1.0)
-        token = await store.lease(live.config.function_name, self.worker, seconds)
+        token = await self._lease(store, live)
         written = None if token is None else await self._coordinator.decide(store, live, reading, token)
         if written is None:
             return reading
         self._see(live, *written)
         return written[0]
+
+    async def _lease(self, store: Store, live: CanaryState) -> int | None:
+        return await store.lease(live.key, self.worker, max(5 * self.interval, 1.0))
+
+    async def _follow_waves(
+        self, store: Store, live: CanaryState, reading: Reading, record: Record
+    ) -> tuple[Reading, Record]:
+        """Do what the other regions ask for, and let them know how this one stands; under the lease."""
+        if not await self._waves.look(store, live):
+            return reading, record
+        region = live.place.region
+        first = first_percent(live.config, gated=self._coordinator.is_gated(live))
+        followed = record
+        if live.board is not None:
+            followed = follow_board(live.board, record, live.config, region, first, reading.now)
+        if followed is record and note_on(live.board, record, region) is None:
+            return reading, record
+        token = await self._lease(store, live)
+        if token is None:
+            return reading, record
+        if followed is not record:
+            if not await store.swap(live.key, reading.revision, followed.dump(), followed.epoch, token):
+                return reading, record
+            reading = replace(reading, revision=reading.revision + 1)
+            self._see(live, reading, followed)
+        await self._waves.tell(store, live, followed)
+        return reading, followed
 
     def _see(self, live: CanaryState, reading: Reading, record: Record) -> None:
         before = live.record
@@ -168,3 +202,7 @@ class Looker:
                 "canary of %s, v%s over v%s: %s at %d %%: %s",
                 *(live.config.function_name, canary, stable, record.status, record.percent, record.reason),
             )
+
+
+def _trouble(live: CanaryState, record: Record, now: float) -> str | None:
+    return live.trouble(record, now) or live.waves_away

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..config.router import CanaryConfig
-from ..exceptions import CanaryConflict
+from ..exceptions import CanaryConflict, ConfigError
+from .place import Place
 from .record import Record, advance, begin, end, first_percent, observe, promote
 from .status import Status
 from .store import Reading, Store
@@ -21,7 +22,19 @@ class ManualControl:
     All raise CanaryConflict for what cannot be done in its state, and CapabilityError.
     """
 
-    def __init__(self, store: Store, config: CanaryConfig, *, gated: bool | None = None) -> None:
+    def __init__(
+        self, store: Store, config: CanaryConfig, *, gated: bool | None = None, place: Place | None = None
+    ) -> None:
+        """Raise ConfigError in a region that is none of its waves."""
+        place = place or Place()
+        if config.waves and place.region not in config.waves:
+            raise ConfigError(
+                f"{config.function_name!r} has no canary in the region {place.region!r}",
+                key="waves",
+                hint=f"do it in one of {', '.join(config.waves)}; STARLETTE_WASM_REGION names this one",
+            )
+        self._key = place.record(config)
+        self._waits = config.before(place.region) is not None
         self._store = store
         self._config = config
         self._gated = bool(config.hooks) if gated is None else gated
@@ -33,7 +46,9 @@ class ManualControl:
         def change(record: Record | None, reading: Reading) -> Record:
             if record is not None and record.runs and self._is_mine(record):
                 raise self._refused(record, "it runs already")
-            started = begin(self._config, reading.now, record, first, "started by hand")
+            started = begin(self._config, reading.now, record, first, "started by hand", waits=self._waits)
+            if self._config.waves:  # the other regions that have not promoted it begin anew, too
+                started = replace(started, turn=1 if record is None else record.turn + 1)
             # Any module may be the first to take it up, also one that was replaced. Replicas that have an old one
             # must not take it from a newer one again.
             return (
@@ -54,7 +69,7 @@ class ManualControl:
             record = self._running(record)
             if record.status is not Status.PAUSED:
                 raise self._refused(record, "it is not paused")
-            status = Status.RUNNING
+            status = Status.WAITING if self._waits and not record.percent else Status.RUNNING
             return replace(observe(record, reading.now), status=status, changed=reading.now, reason="resumed by hand")
 
         return await self._change(change)
@@ -83,9 +98,9 @@ class ManualControl:
     async def _change(self, change: Callable[[Record | None, Reading], Record]) -> Record:
         function = self._config.function_name
         for _ in range(_ATTEMPTS):
-            reading = await self._store.read(function)
+            reading = await self._store.read(self._key)
             record = change(None if reading.record is None else Record.load(reading.record), reading)
-            if await self._store.swap(function, reading.revision, record.dump(), record.epoch):
+            if await self._store.swap(self._key, reading.revision, record.dump(), record.epoch):
                 return record
         raise CanaryConflict(function, "its state changes all the time", "try again")
 

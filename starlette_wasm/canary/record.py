@@ -46,6 +46,8 @@ class Record:
     """The stage of which there was an event last."""
     bakes: bool = False
     """It is promoted, and goes back to stable if it does clearly worse within ``bakeSeconds``."""
+    turn: int = 0
+    """With waves: which start by hand this is of, over all regions; 0 until the region has joined the others."""
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -68,8 +70,10 @@ class Record:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def begin(config: CanaryConfig, now: float, before: Record | None, percent: int, reason: str) -> Record:
-    """A rollout from its first step, in place of ``before``."""
+def begin(
+    config: CanaryConfig, now: float, before: Record | None, percent: int, reason: str, *, waits: bool = False
+) -> Record:
+    """A rollout from its first step, in place of ``before``; ``waits``: for another region."""
     past: tuple[tuple[str, str], ...] = ()
     if before is not None:
         mine = (config.stable_version, config.canary_version)
@@ -77,8 +81,8 @@ def begin(config: CanaryConfig, now: float, before: Record | None, percent: int,
     return Record(
         stable=config.stable_version,
         canary=config.canary_version,
-        status=Status.RUNNING,
-        percent=percent,
+        status=Status.WAITING if waits else Status.RUNNING,
+        percent=0 if waits else percent,
         epoch=1 if before is None else before.epoch + 1,
         since=now,
         started=now,
@@ -89,12 +93,16 @@ def begin(config: CanaryConfig, now: float, before: Record | None, percent: int,
     )
 
 
-def rebuild(config: CanaryConfig, now: float, before: Record, percent: int, digest: str) -> Record:
+def rebuild(
+    config: CanaryConfig, now: float, before: Record, percent: int, digest: str, *, waits: bool = False
+) -> Record:
     """The rollout from its first step, as the module of its canary is another one. What is paused stays so."""
-    record = begin(config, now, before, percent, f"the module of v{before.canary} is another one")
+    record = begin(config, now, before, percent, f"the module of v{before.canary} is another one", waits=waits)
     replaced = tuple(each for each in (*before.replaced, before.digest) if each != digest)[-_REMEMBERED:]
     # The observation before is not to be joined with this one.
-    return replace(record, status=before.status, epoch=before.epoch + 2, digest=digest, replaced=replaced)
+    status = before.status if before.status is Status.PAUSED else record.status
+    epoch = before.epoch + 2
+    return replace(record, status=status, epoch=epoch, digest=digest, replaced=replaced, turn=before.turn)
 
 
 def first_percent(config: CanaryConfig, *, gated: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .board import standing_of
 from .verdict import Action
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ def describe(function: str, live: CanaryState) -> dict[str, Any]:
         "canary_version": canary,
         "steps": live.config.steps,
     }
+    if live.config.waves:
+        described["waves"] = _waves(live)
     record, verdict = live.mine, live.verdict
     if record is None:
         status = "unknown" if live.record is None else "superseded"
+        if not live.takes_part:
+            status = "none in this region"
         return described | {"status": status, "weight": 0, "note": live.note}
     described |= {
         "status": record.status.value,
@@ -78,6 +83,27 @@ def describe(function: str, live: CanaryState) -> dict[str, Any]:
         "report": line(live.stable, live.canary),
         "note": live.note,
     }
+
+
+def _waves(live: CanaryState) -> list[dict[str, Any]]:
+    """Return how each region stands, in their order; null for those that are not known."""
+    board = live.board
+    if board is not None and board.versions != live.versions:
+        board = None
+    standings = {region: None if board is None else board.regions.get(region) for region in live.config.waves}
+    if live.mine is not None and live.place.region in standings:  # the board has that at the next look
+        standings[live.place.region] = standing_of(live.mine)
+    return [
+        {"region": region, "status": None, "weight": None, "bakes": False}
+        if standing is None
+        else {
+            "region": region,
+            "status": standing.status.value,
+            "weight": standing.percent,
+            "bakes": standing.bakes,
+        }
+        for region, standing in standings.items()
+    ]
 
 
 def _figures(window: Window) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from ..config.router import CanaryConfig
+from .board import Board, held_by
 from .low_traffic import least_samples, rule
+from .place import Place
 from .record import Record, end, rival
 from .status import Status
 from .store import Batch, Reading
@@ -27,6 +29,7 @@ class CanaryState:
     config: CanaryConfig
     digest: str = ""
     """SHA-256 of the canary's module here; empty for a runtime that only looks."""
+    place: Place = field(default_factory=Place)
     newer: bool = False
     """Whether the module has changed here since it was last the record's."""
     record: Record | None = None
@@ -45,6 +48,11 @@ class CanaryState:
     """Since when the canary fails its probes here and stable does not, on time.monotonic()."""
     held_by: str | None = None
     """What keeps an advance that is due."""
+    board: Board | None = None
+    """How the regions stand, as last read; with waves alone."""
+    board_revision: int = 0
+    waves_away: str | None = None
+    """Why the board could not be used at the last look."""
     stable: Window = field(default_factory=Window)
     canary: Window = field(default_factory=Window)
     longer: Window = field(default_factory=Window)
@@ -59,6 +67,25 @@ class CanaryState:
     @property
     def versions(self) -> tuple[str, str]:
         return self.config.stable_version, self.config.canary_version
+
+    @property
+    def key(self) -> str:
+        """The name of the record in the store."""
+        return self.place.record(self.config)
+
+    @property
+    def waits(self) -> bool:
+        """Whether another region comes before this one."""
+        return self.config.before(self.place.region) is not None
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether a canary ever begins in this region."""
+        return not self.config.waves or self.place.region in self.config.waves
+
+    def waits_for(self, record: Record) -> str | None:
+        """Return what keeps this region from its beginning; None if it may."""
+        return self.waves_away or held_by(self.board, record, self.config, self.place.region)
 
     @property
     def mine(self) -> Record | None:
@@ -90,7 +117,11 @@ class CanaryState:
         if not record.is_judged:
             return Part(*self.versions, record.percent, out)
         stable, canary = (self._tally(record.epoch, version) for version in self.versions)
-        return Part(*self.versions, record.percent, out, (stable, canary), self.config.shadow and not record.percent)
+        return Part(*self.versions, record.percent, out, (stable, canary), self._shadows(record))
+
+    def _shadows(self, record: Record) -> bool:
+        begun = record.status is Status.RUNNING or not self.waits
+        return self.config.shadow and not record.percent and begun
 
     def _tally(self, epoch: int, version: str) -> VersionTally:
         key = epoch, version
@@ -191,7 +222,8 @@ class CanaryState:
     def is_overdue(self, record: Record, now: float) -> bool:
         """Whether a running canary has taken no step within ``progressDeadlineSeconds``."""
         deadline = self.config.progress_deadline_seconds
-        return record.runs and deadline is not None and now - record.changed > deadline
+        runs = record.runs and record.status is not Status.WAITING
+        return runs and deadline is not None and now - record.changed > deadline
 
     def judge_alone(self) -> bool:
         """Roll back, without the store, what fails by the counts of this process. Says whether it did."""

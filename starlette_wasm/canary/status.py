@@ -7,6 +7,8 @@ from enum import StrEnum
 
 class Status(StrEnum):
     RUNNING = "running"
+    WAITING = "waiting"
+    """Nothing of the traffic yet: the region before has not promoted."""
     PAUSED = "paused"
     """The share of the traffic stays, and so does the automatic roll-back; nothing advances."""
     PROMOTED = "promoted"
@@ -14,4 +16,4 @@ class Status(StrEnum):
     ABORTED = "aborted"
 
 
-RUNS = (Status.RUNNING, Status.PAUSED)
+RUNS = (Status.RUNNING, Status.PAUSED, Status.WAITING)

@@ -19,7 +19,9 @@ def succeed(live: CanaryState, record: Record | None, now: float, first: int, pa
     """
     if record is None:
         # A store that lost its data gets it back from any worker that knows.
-        return live.mine or replace(begin(live.config, now, None, first, "started"), digest=live.digest)
+        return live.mine or replace(
+            begin(live.config, now, None, first, "started", waits=live.waits), digest=live.digest
+        )
     if record.versions == live.versions:
         alone = live.alone
         if alone is not None and record.is_judged and record.started == alone.started:
@@ -27,7 +29,7 @@ def succeed(live: CanaryState, record: Record | None, now: float, first: int, pa
         return _retimed(live, record, now, patience) or _of_module(live, record, now, first)
     if live.versions in record.past:
         return None
-    newer = begin(live.config, now, record, first, f"takes the place of v{record.canary}")
+    newer = begin(live.config, now, record, first, f"takes the place of v{record.canary}", waits=live.waits)
     return replace(newer, digest=live.digest)
 
 
@@ -54,7 +56,7 @@ def _of_module(live: CanaryState, record: Record, now: float, first: int) -> Rec
         return None
     if live.digest in record.replaced and not live.newer:  # an old replica
         return None
-    return rebuild(live.config, now, record, first, live.digest)
+    return rebuild(live.config, now, record, first, live.digest, waits=live.waits)
 
 
 def superseded_by(record: Record, live: CanaryState) -> str:

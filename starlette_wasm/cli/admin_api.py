@@ -10,7 +10,7 @@ import urllib.request
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
-from ..canary.store import Reading
+from ..config.router import CanaryConfig
 from ..exceptions import CanaryConflict, ConfigError
 
 TOKEN = "WASM_ADMIN_TOKEN"
@@ -56,11 +56,18 @@ class AdminApi:
         """Move a canary. Raises ConfigError and CanaryConflict."""
         await self._ask("POST", f"/canaries/{quote(function, safe='')}/{action}", {"full": full}, function)
 
-    async def read(self, function: str) -> Reading:
-        """Return the record of a canary, as a store does."""
-        answer = await self._ask("GET", f"/canaries/{quote(function, safe='')}")
-        record = answer.get("record")
-        return Reading(0.0, 1, record if isinstance(record, str) else None)
+    async def record(self, canary: CanaryConfig) -> str | None:
+        """Return the record of a canary, as a store has it."""
+        record = (await self._canary(canary)).get("record")
+        return record if isinstance(record, str) else None
+
+    async def waves(self, canary: CanaryConfig) -> list[dict[str, Any]]:
+        """Return how each region of a canary stands."""
+        found = (await self._canary(canary)).get("waves")
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+    async def _canary(self, canary: CanaryConfig) -> dict[str, Any]:
+        return await self._ask("GET", f"/canaries/{quote(canary.function_name, safe='')}")
 
     async def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, function: str = ""

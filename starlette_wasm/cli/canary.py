@@ -14,10 +14,12 @@ import typer
 
 from ..canary.backends import open_store
 from ..canary.manual import ManualControl
+from ..canary.place import Place
 from ..canary.record import Record
 from ..canary.report import describe
 from ..canary.state import CanaryState
 from ..canary.store import KEY, Store
+from ..canary.waves import Waves
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
 from ..config.router import CanaryConfig, load_config
@@ -28,7 +30,7 @@ from .admin_api import TOKEN, AdminApi
 from .canary_wait import finish
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .promoted import promoted
+from .promoted import StoredRollouts, promoted
 
 Action = Literal["status", "start", "pause", "resume", "promote", "abort", "promoted", "wait"]
 _COLUMNS = ("function", "stable_version", "canary_version", "status", "weight", "verdict", "reason", "report")
@@ -95,10 +97,22 @@ async def _run(action: Action, config: Path, function: str | None, *, full: bool
     """Raises ConfigError and CanaryConflict."""
     canaries = load_config(config).canaries
     async with _opened(making=action == "start") as (store, url):
+        place, waves = _place()
         if action != "status":
-            await _act(ManualControl(store, _one(canaries, config, function)), action, full=full)
-        wanted = (canary for canary in canaries if function in (None, canary.function_name))
-        return [await _row(store, canary, url) for canary in wanted]
+            await _act(ManualControl(store, _one(canaries, config, function), place=place), action, full=full)
+        wanted = [canary for canary in canaries if function in (None, canary.function_name)]
+        try:
+            return [await _row(store, waves, CanaryState(canary, place=place), url) for canary in wanted]
+        finally:
+            await waves.close()
+
+
+def _place() -> tuple[Place, Waves]:
+    """Return where the settings say that this is, and the waves as seen from there."""
+    settings = load_settings()
+    place = Place(settings.region, settings.canary_prefix)
+    waves_url = without_making(settings.canary_waves_url, KEY) if settings.canary_waves_url else ""
+    return place, Waves(place, waves_url)
 
 
 async def _remote(api: AdminApi, action: Action, function: str | None, *, full: bool) -> list[dict[str, Any]]:
@@ -120,7 +134,11 @@ async def _promoted(config: Path, function: str | None, api: AdminApi | None, *,
     if api is not None:
         return await promoted(api, config, loaded, function, write=write)
     async with _opened(making=False) as (store, _):
-        return await promoted(store, config, loaded, function, write=write)
+        place, waves = _place()
+        try:
+            return await promoted(StoredRollouts(store, place, waves), config, loaded, function, write=write)
+        finally:
+            await waves.close()
 
 
 @asynccontextmanager
@@ -162,11 +180,16 @@ async def _act(hands: ManualControl, action: Action, *, full: bool) -> None:
         await getattr(hands, action)()
 
 
-async def _row(store: Store, config: CanaryConfig, url: str) -> dict[str, Any]:
-    reading = await store.read(config.function_name)
-    live = CanaryState(config)
+async def _row(store: Store, waves: Waves, live: CanaryState, url: str) -> dict[str, Any]:
+    function = live.config.function_name
+    if live.config.waves:
+        await waves.look(store, live)
+    if not live.takes_part:
+        region = live.place.region or "none: STARLETTE_WASM_REGION is not set"
+        return describe(function, live) | {"reason": f"the region is {region}"}
+    reading = await store.read(live.key)
     if reading.record is None:
         reason = f"nothing of it is in {url}; STARLETTE_WASM_CANARY_URL names another store"
-        return describe(config.function_name, live) | {"status": "not begun", "reason": reason}
+        return describe(function, live) | {"status": "not begun", "reason": reason}
     live.see(reading, Record.load(reading.record), reading.revision)
-    return describe(config.function_name, live)
+    return describe(function, live)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..canary.backends import open_store
+from ..canary.place import Place
 from ..canary.record import Record
 from ..canary.store import KEY
 from ..capabilities import CapabilityError
@@ -63,11 +64,13 @@ def superfluous(installed: Set[tuple[str, str]], named: Set[tuple[str, str]], ke
 async def _named(config: EdgeRouterConfig) -> set[tuple[str, str]]:
     """Return what the config and the records of rollouts name. Raises ConfigError if the store cannot be read."""
     named = {(name, version) for name, versions in named_versions(config).items() for version in versions}
-    store = open_store(without_making(load_settings().canary_url, KEY))
+    settings = load_settings()
+    place = Place(settings.region, settings.canary_prefix)
+    store = open_store(without_making(settings.canary_url, KEY))
     await store.open()
     try:
         for canary in config.canaries:
-            record = (await store.read(canary.function_name)).record
+            record = (await store.read(place.record(canary))).record
             if record is not None:
                 named |= {(canary.function_name, version) for version in Record.load(record).versions}
     except CapabilityError as error:

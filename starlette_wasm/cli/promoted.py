@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..canary.place import Place
 from ..canary.record import Record
+from ..canary.report import describe
+from ..canary.state import CanaryState
 from ..canary.status import Status
-from ..canary.store import Reading
+from ..canary.store import Store
+from ..canary.waves import Waves
 from ..config.promotion import Promotion, write_back
 from ..config.router import CanaryConfig, EdgeRouterConfig
 from ..config.yaml_edit import YamlEdit
@@ -16,14 +21,36 @@ from ..exceptions import CanaryConflict, ConfigError
 from ..functions.catalog import Catalog
 
 
-class Records(Protocol):
+class Rollouts(Protocol):
     """Where the records of canaries are: a store, or the admin API of an app."""
 
-    async def read(self, function: str) -> Reading: ...
+    async def record(self, canary: CanaryConfig) -> str | None:
+        """Return the record of a canary, as a store has it."""
+
+    async def waves(self, canary: CanaryConfig) -> Sequence[Mapping[str, Any]]:
+        """Return how each of its regions stands, as describe() has it."""
+
+
+class StoredRollouts:
+    """Reads a store, for the region that the settings name."""
+
+    def __init__(self, store: Store, place: Place, waves: Waves) -> None:
+        self._store = store
+        self._place = place
+        self._waves = waves
+
+    async def record(self, canary: CanaryConfig) -> str | None:
+        return (await self._store.read(self._place.record(canary))).record
+
+    async def waves(self, canary: CanaryConfig) -> Sequence[Mapping[str, Any]]:
+        """Raise CapabilityError and ConfigError."""
+        live = CanaryState(canary, place=self._place)
+        _, live.board = await self._waves.read(self._store, live)
+        return list(describe(canary.function_name, live)["waves"])
 
 
 async def promoted(
-    store: Records, file: Path, config: EdgeRouterConfig, function: str | None, *, write: bool
+    store: Rollouts, file: Path, config: EdgeRouterConfig, function: str | None, *, write: bool
 ) -> list[dict[str, Any]]:
     """Return a row for each canary that is promoted; with ``write`` the file has it from now on.
 
@@ -38,11 +65,13 @@ async def promoted(
 
 
 async def _one(
-    store: Records, file: Path, config: EdgeRouterConfig, canary: CanaryConfig, *, named: bool, write: bool
+    store: Rollouts, file: Path, config: EdgeRouterConfig, canary: CanaryConfig, *, named: bool, write: bool
 ) -> dict[str, Any] | None:
-    reading = await store.read(canary.function_name)
-    record = None if reading.record is None else Record.load(reading.record)
+    text = await store.record(canary)
+    record = None if text is None else Record.load(text)
     problem = _not_yet(record, canary)
+    if problem is None and canary.waves:
+        problem = _not_everywhere(canary.waves, await store.waves(canary))
     if record is None or problem is not None:
         if named:
             raise CanaryConflict(canary.function_name, problem or "it has not begun", "see its status")
@@ -72,6 +101,13 @@ def _not_yet(record: Record | None, canary: CanaryConfig) -> str | None:
     if record.bakes:
         return "it bakes: it is promoted, and may still go back to stable"
     return None if record.status is Status.PROMOTED else f"it is {record.status}, and not promoted"
+
+
+def _not_everywhere(regions: Sequence[str], waves: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return which regions have not promoted it for good: all of them read the same ``wasm.yaml``."""
+    through = {each.get("region") for each in waves if each.get("status") == Status.PROMOTED and not each.get("bakes")}
+    behind = [region for region in regions if region not in through]
+    return f"it is promoted here, and not yet in {', '.join(behind)}" if behind else None
 
 
 def _check_digest(catalog: Catalog, canary: CanaryConfig, record: Record, file: Path) -> None:

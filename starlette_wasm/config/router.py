@@ -113,6 +113,9 @@ class CanaryConfig(FileModel):
     shadow: StrictBool = Field(
         default=False, description="True: begins with copies of safe requests, whose answers nobody gets."
     )
+    waves: list[Name] = Field(
+        default=[], max_length=100, description="Regions in order: each begins when the one before has promoted."
+    )
 
     @field_validator("canary_version")
     @classmethod
@@ -120,6 +123,21 @@ class CanaryConfig(FileModel):
         if version == info.data.get("stable_version"):
             raise wrong("is the stable version too", "give the version that is to be tried")
         return version
+
+    @field_validator("waves")
+    @classmethod
+    def _each_once(cls, waves: list[str]) -> list[str]:
+        for region in waves:
+            if waves.count(region) > 1:
+                raise wrong(f"has {region} twice", "name each region once, in their order")
+            if not region.isprintable() or len(region) > 100:
+                raise wrong(f"has {region!r:.40}, which cannot be a region", "use for example ap-southeast-1")
+        return waves
+
+    def before(self, region: str) -> str | None:
+        """Return the region of ``waves`` that has to promote before ``region`` begins; None if nothing has to."""
+        at = self.waves.index(region) if region in self.waves else 0
+        return self.waves[at - 1] if at else None
 
     @field_validator("steps")
     @classmethod

@@ -114,6 +114,16 @@ class WasmSettings(BaseSettings):
         repr=False,  # it may hold a password
         description="State of canaries, for all workers: sqlite:///relative.db, sqlite:////absolute.db or redis://.",
     )
+    canary_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Put before the names of canaries in canary_url, so that several apps can share a store.",
+    )
+    canary_waves_url: str = Field(
+        default="",
+        repr=False,  # it may hold a password
+        description="What the regions of waves share, if each has a canary_url of its own. Empty: canary_url.",
+    )
     max_namespace_mb: int = Field(
         default=64, ge=1, le=1024, description="Space of each key/value namespace in SQLite, in MiB."
     )

@@ -16,6 +16,7 @@ from weakref import WeakSet
 from ..binding.descriptors import raise_limit
 from ..binding.target import Target
 from ..canary.controller import Canaries
+from ..canary.place import Place
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..config.router import Config, RouteRule
@@ -166,7 +167,8 @@ class WasmRuntime(Invoker):
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
         self.events.configure(self.deployment.config.events, self.settings.region)  # canaries announce their start
-        await self.canaries.open(self.deployment, self.settings.canary_url)
+        place = Place(self.settings.region, self.settings.canary_prefix)
+        await self.canaries.open(self.deployment, self.settings.canary_url, place, self.settings.canary_waves_url)
         self.telemetry.exclusions = Exclusions(split_paths(self.settings.untraced_paths))
         self.adopt(self.deployment)
         self._state = "open"

@@ -162,6 +162,44 @@ def test_what_was_promoted_is_written_into_the_config(file: Path, capsys: pytest
     assert load_config(file).canaries == []
 
 
+def test_a_promotion_is_written_once_every_region_has_it(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waves = CANARY | {"waves": ["ap", "eu"], "stepSeconds": 3600.0}
+    config_file(file.parent, {"/f": "f"}, canaries=[waves])
+
+    async def promoted_in(region: str) -> None:
+        async with WasmRuntime(
+            file, settings(region=region, canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])
+        ) as one:
+            live = one.canaries.all["f"]
+
+            async def looked(status: str) -> None:
+                async with asyncio.timeout(60):
+                    while live.board is None or live.board.regions[region].status != status:
+                        await one.canaries.look(10)
+                        await asyncio.sleep(0.01)
+
+            await looked("running")
+            await asyncio.to_thread(canary, capsys, file, "promote", "--full")
+            await looked("promoted")
+
+    monkeypatch.setenv("STARLETTE_WASM_REGION", "ap")
+    run(promoted_in("ap"))
+    row = canary(capsys, file)
+    assert [each["status"] for each in row["waves"]] == ["promoted", None]
+    assert main(["canary", "promoted", "f", "--write", "--config", str(file)]) == 1
+    assert "it is promoted here, and not yet in eu" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("STARLETTE_WASM_REGION", "jp")
+    assert canary(capsys, file)["status"] == "none in this region"
+    assert main(["canary", "abort", "f", "--config", str(file)]) == 1
+    assert "no canary in the region 'jp'" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setenv("STARLETTE_WASM_REGION", "eu")
+    run(promoted_in("eu"))
+    assert main(["canary", "promoted", "f", "--write", "--config", str(file)]) == 0
+    assert not load_config(file).canaries
+
+
 def test_another_module_than_the_promoted_one_is_not_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def app() -> None:
         async with WasmRuntime(file, settings(canary_url=os.environ["STARLETTE_WASM_CANARY_URL"])) as runtime:

@@ -42,6 +42,8 @@ def test_defaults() -> None:
         "kv_url": "sqlite:///starlette-wasm-kv.db",
         "queue_url": "sqlite:///starlette-wasm-queue.db",
         "canary_url": "sqlite:///starlette-wasm-canary.db",
+        "canary_prefix": "",
+        "canary_waves_url": "",
         "body_timeout_ms": 60000,
         "drain_timeout_ms": 10000,
         "flush_timeout_ms": 2000,
