@@ -143,7 +143,7 @@ def client(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
 
-async def eventually(condition: Callable[[], object], within: float = 5.0) -> float:
+async def eventually(condition: Callable[[], object], within: float = 60.0) -> float:
     """Wait until ``condition`` holds; gives the seconds that took."""
     begin = time.monotonic()
     while not condition():

@@ -140,6 +140,8 @@ class Ticker:
         self._sweep = None if native is None else native.cleaner(ctypes.addressof(state))
         self.armed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._chain: object = None
+        """Of the looks that are valid: an older chain ends at its next look."""
         _tickers.add(self)
 
     @property
@@ -160,11 +162,12 @@ class Ticker:
             if not state.starts_until_check or self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.get_running_loop()
                 self._arm()
-                self._loop.call_later(REST_AFTER, self._look, self._loop)
+                self._chain = object()
+                self._loop.call_later(REST_AFTER, self._look, self._loop, self._chain)
             state.starts_until_check -= 1
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self._loop:
+    def _look(self, loop: asyncio.AbstractEventLoop, chain: object) -> None:
+        if chain is not self._chain:
             return
         if not self._state.live and self._state.starts_until_check == _STARTS_UNTIL_CHECK:
             if self._sweep is not None:  # what a busy loop has left
@@ -173,7 +176,7 @@ class Ticker:
         if self.armed:
             self._state.starts_until_check = _STARTS_UNTIL_CHECK
             self._state.cleanup_scheduled = False  # a loop that was to clean up may have been closed
-            loop.call_later(REST_AFTER, self._look, loop)
+            loop.call_later(REST_AFTER, self._look, loop, chain)
 
     def _arm(self) -> None:
         self.armed = True

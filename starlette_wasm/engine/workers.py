@@ -284,6 +284,8 @@ class Workers:
                 self._queue.put(turn.tenant, turn.job)
             if turn.replaced:
                 self._wake.notify()  # this tenant may have a thread again
+                self._leaving = [number for number in self._leaving if _exists(number)]
+                self._leaving.append(threading.get_native_id())
             return not turn.replaced
 
 

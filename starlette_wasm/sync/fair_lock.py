@@ -7,7 +7,10 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
+
+_Waiter = tuple[asyncio.AbstractEventLoop, Future[None]]
 
 
 class FairLock:
@@ -19,7 +22,7 @@ class FairLock:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._taken = False
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, Future[None]]] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._pid = os.getpid()
 
     async def __aenter__(self) -> None:
@@ -30,13 +33,20 @@ class FairLock:
             if not self._taken:
                 self._taken = True
                 return
-            self._waiting.append((asyncio.get_running_loop(), turn))
+            waiter = asyncio.get_running_loop(), turn
+            self._waiting.append(waiter)
         try:
             await asyncio.wrap_future(turn)
         except BaseException:
-            if not turn.cancel():  # it was given just as the wait ended
-                self._give()
+            self._withdraw(waiter)
             raise
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(waiter)
+            return
+        if not waiter[1].cancel():  # the turn was given just as the wait ended
+            self._give()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

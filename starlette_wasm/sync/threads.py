@@ -48,10 +48,13 @@ class FairThreads:
     def _start(self, tenant: Hashable) -> None:
         try:
             threading.Thread(target=self._work, args=(tenant,), name=self._name, daemon=True).start()
-        except RuntimeError:
+        except RuntimeError as error:
             with self._lock:
                 self._leave(tenant)
-            raise
+                # If the tenant has no other thread, nobody takes what waits, jobs of other event loops included.
+                left = () if self._running[tenant] else self._waiting.pop(tenant, ())
+            for job in left:
+                job.fail(RuntimeError(str(error)))
 
     def _may_run(self, tenant: Hashable) -> bool:
         running = self._running[tenant]
@@ -112,6 +115,10 @@ class _Job(Generic[T]):
             self._tell(self._fail, error)
         else:
             self._tell(self._succeed, value)
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait for a job that no thread has."""
+        self._tell(self._fail, error)
 
     def _tell(self, how: Callable[[Any], None], what: object) -> None:
         with suppress(RuntimeError):  # the loop was closed

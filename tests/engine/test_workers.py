@@ -219,6 +219,27 @@ def test_a_busy_thread_is_not_waited_for_longer_than_told_and_leaves_after_its_j
     assert not in_kernel(job)
 
 
+def test_a_replaced_thread_is_gone_at_rest(monkeypatch):
+    pool = Workers(1, 0)
+    job = Job()
+    pool.submit(job)
+    give_up(pool, job)
+    assert pool.replaced == 1
+    leave = Workers._leave
+
+    def slowly(self, turn, done) -> bool:
+        goes_on = leave(self, turn, done)
+        time.sleep(0.3)  # what the thread still has to do, as its end in a busy process
+        return goes_on
+
+    monkeypatch.setattr(Workers, "_leave", slowly)
+    job.end.set()
+    while pool.busy:
+        time.sleep(0.001)
+    rest(pool, 60)
+    assert not in_kernel(job)
+
+
 def test_a_job_that_comes_while_the_threads_rest_is_done():
     async def main() -> None:
         pool = Workers(1, 0)

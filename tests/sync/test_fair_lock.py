@@ -59,6 +59,26 @@ def test_they_come_in_their_order_and_who_is_cancelled_takes_no_turn() -> None:
     run(main())
 
 
+def test_a_cancelled_waiter_leaves_the_queue() -> None:
+    async def main() -> None:
+        turns = FairLock()
+
+        async def come() -> None:
+            async with turns:
+                pass
+
+        async with turns:
+            tasks = [asyncio.create_task(come()) for _ in range(100)]
+            await eventually(lambda: len(turns._waiting) == 100)
+            for task in tasks[:99]:
+                task.cancel()
+            await asyncio.wait(tasks[:99])
+            assert len(turns._waiting) == 1
+        await tasks[99]
+
+    run(main())
+
+
 def test_an_error_ends_a_turn_and_a_loop_that_was_closed_gets_none() -> None:
     turns = FairLock()
 

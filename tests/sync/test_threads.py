@@ -70,3 +70,37 @@ def test_none_is_a_tenant_like_others() -> None:
         return await asyncio.wait_for(FairThreads("none", most=1, each=1).run(None, lambda: 1), 30)
 
     assert asyncio.run(main()) == 1
+
+
+def test_jobs_of_other_loops_end_if_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = FairThreads("fair", most=4, each=1)
+    others: list[threading.Thread] = []
+    ends: list[object] = []
+
+    def wait_elsewhere() -> None:
+        try:
+            ends.append(asyncio.run(asyncio.wait_for(threads.run("a", lambda: "done"), 60)))
+        except RuntimeError as error:
+            ends.append(str(error))
+
+    plain = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name != "fair":
+            return plain(thread)
+        other = threading.Thread(target=wait_elsewhere, name="other")
+        others.append(other)
+        other.start()
+        until = time.monotonic() + 60
+        while not (waiting := threads._waiting.get("a")) or len(waiting) < 2:  # it waits for this very thread
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        asyncio.run(threads.run("a", lambda: None))
+    others[0].join(60)
+    assert ends == ["can't start new thread"]
+    monkeypatch.undo()
+    assert asyncio.run(threads.run("a", lambda: "done")) == "done"
