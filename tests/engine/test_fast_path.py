@@ -22,6 +22,7 @@ from starlette_wasm.asgi import serve as serving
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started, fits
+from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
@@ -383,3 +384,38 @@ def test_nothing_is_kept_of_a_large_request(engine: Engine, wat: Wat) -> None:
             assert process.memory_info().rss - resident < 5 << 20  # the text of one has 6 MiB
 
     asyncio.run(main())
+
+
+def test_nothing_leaks_without_memory_for_the_answer(engine: Engine, wat: Wat) -> None:
+    """Whatever allocation of Python's fails in the call, of a guest that traps or ends well."""
+    testing = pytest.importorskip("_testcapi", reason="this Python was built without its test modules")
+    for module in (wat(command("unreachable")), wat(HELLO)):
+        asked = fast_path(module)
+        results = set()
+
+        async def main() -> None:
+            engine.ticker.ensure_armed()
+            for fails in range(60):
+                results.add(attempt(fails))
+                await freed(engine)
+                assert (engine.state.live, module.state.live) == (0, 0)
+                assert engine.state.scratch == engine._lent.at
+
+        def attempt(fails: int) -> object:
+            arguments = SCOPE, "/", {}, b"", "", None, None
+            asked._plan.memory.cpu_score = 0
+            testing.set_nomemory(fails, 0)
+            try:
+                found = asked._dispatch(*arguments)
+            except MemoryError:
+                return MemoryError
+            finally:
+                testing.remove_mem_hooks()
+            if found is not None and len(found) == 2:
+                started = Invocation.started(asked._plan, engine.detach(), found[0])
+                started.drop()
+                return Started
+            return type(found)
+
+        asyncio.run(main())
+        assert MemoryError in results

@@ -110,10 +110,22 @@ static void count_time(struct plan *plan, uint64_t ran_ns) {
 
 /* The functions of Python that are made with an address: of a struct fast_path, or a struct engine. */
 
+/* The place and the scratch of a guest for which Python has no memory left, so that nobody goes on with it. */
+static void give_back(struct engine *e, struct scratch *s) {
+  drop_future(s);
+  drop_failure(s);
+  if (s->store)
+    delete_store(s->store);
+  s->store = NULL;
+  e->live--;
+  e->scratch = s;
+}
+
 /* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
    ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
    store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
-   which it replaces, and with the place among the engine's guests. */
+   which it replaces, and with the place among the engine's guests.
+   Raises MemoryError, with the guest dropped, if there is no room for either. */
 static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
   struct request request;
@@ -164,6 +176,8 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   found = number && name ? PyTuple_Pack(2, number, name) : NULL;
   drop(number);
   drop(name);
+  if (!found)
+    give_back(e, s);
   return found;
 }
 
