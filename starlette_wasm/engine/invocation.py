@@ -23,6 +23,8 @@ _GRACE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
 _LIGHT = 0.002
 """Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
+_MOMENT = 0.001
+"""Seconds that a worker thread waits for stores of a tenant to be freed, before it looks for other work."""
 _LARGE = 1 << 20
 """Bytes of input, payload or result from which the copy is made in a thread."""
 _OF_BEGINNING = (OutOfInstances, EngineError, OSError, MemoryError)
@@ -247,9 +249,11 @@ class Invocation(Instance):
         self.close()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        """In a worker thread: poll until there is something to report. False when the turn is over."""
+        """In a worker thread: poll until there is something to report. False when the turn is over, or may not begin."""
         self._ended = False
         while self._owner is not _Owner.NOBODY and time.monotonic() < self._deadline:
+            if self._unmade and not self.engine.reclaimer.wait(self.plan.tenant, _MOMENT):
+                return False
             begin = time.thread_time()
             try:
                 self._step()

@@ -33,7 +33,7 @@ class Reclaimer:
     def __init__(self, engine: Engine, workers: Workers) -> None:
         self._engine = engine
         self._workers = workers
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._late: Counter[Hashable] = Counter()
 
     @property
@@ -42,11 +42,16 @@ class Reclaimer:
         return self._workers.tasks
 
     def waits(self, tenant: Hashable) -> bool:
-        """Whether a store of that tenant is yet to be freed: its next guest does not begin on the event loop.
+        """Whether a store of that tenant is yet to be freed: its next guest does not begin before that.
 
         Else its guests might have more memory at once than its bulkhead and policy allow.
         """
         return tenant in self._late
+
+    def wait(self, tenant: Hashable, seconds: float) -> bool:
+        """Wait in a worker thread until all stores of that tenant are freed; False if that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: tenant not in self._late, seconds)
 
     def free(self, store: int, future: int | None, size: int, tenant: Hashable, done: Callable[[], None]) -> None:
         """Free a store with ``size`` bytes of memory, and the call in it, then call ``done``, which must not raise.
@@ -62,7 +67,7 @@ class Reclaimer:
         if self._engine.dead:
             return False
         done, left.done = left.done, partial(self._freed, tenant, left.done)
-        with self._lock:
+        with self._changed:
             self._late[tenant] += 1
         try:
             self._workers.submit_task(left)
@@ -78,10 +83,11 @@ class Reclaimer:
         done()
 
     def _forget(self, tenant: Hashable) -> None:
-        with self._lock:
+        with self._changed:
             self._late[tenant] -= 1
             if not self._late[tenant]:
                 del self._late[tenant]
+                self._changed.notify_all()
 
 
 class _Left:

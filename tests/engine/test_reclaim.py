@@ -195,6 +195,38 @@ def test_the_next_guest_of_a_tenant_begins_behind_what_is_freed(engine: Engine, 
     asyncio.run(main())
 
 
+def test_no_guest_is_made_before_stores_are_freed(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that waits for that hold up another tenant."""
+    engine = Engine(EngineConfig(max_instances=10, workers=2, nice=0))
+    modules = [Module.compile(engine, capi.assemble(command(SLEEP, "poll_oneoff", pages=pages))) for pages in (80, 300)]
+    slow, other = (Plan(module, Limits(memory_pages=300, time=0.05)) for module in modules)
+    begun: list[tuple[object, bool]] = []
+    begin = Instance.begin
+
+    def counted(self: Instance) -> None:
+        begun.append((self.plan, engine.reclaimer.waits(self.plan.tenant)))
+        begin(self)
+
+    monkeypatch.setattr(Instance, "begin", counted)
+
+    async def main() -> None:
+        seen.hold.clear()
+        await times_out(slow)
+        behind = asyncio.create_task(Invocation(slow, b"").run(time.monotonic() + 60, nullcontext))
+        await times_out(other)
+        assert begun == [(slow, False), (other, False)]
+        await asyncio.sleep(0.05)
+        seen.hold.set()
+        await until(lambda: len(begun) == 3)
+        behind.cancel()
+        await asyncio.wait([behind])
+        await until(lambda: not engine.state.live)
+
+    asyncio.run(main())
+    assert begun[2:] == [(slow, False)]
+    asyncio.run(engine.rest(time.monotonic() + 60))
+
+
 def test_rest_waits_for_what_is_freed(seen: Seen) -> None:
     engine = Engine(EngineConfig(max_instances=3, nice=0))
     module = Module.compile(engine, capi.assemble(command("(loop $on (br $on))", pages=80)))
