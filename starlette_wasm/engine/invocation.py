@@ -249,7 +249,7 @@ class Invocation(Instance):
         self.close()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        """In a worker thread: poll until there is something to report. False when the turn is over, or may not begin."""
+        """In a worker thread: poll until there is something to report. False at the end of a turn, if it began."""
         self._ended = False
         while self._owner is not _Owner.NOBODY and time.monotonic() < self._deadline:
             if self._unmade and not self.engine.reclaimer.wait(self.plan.tenant, _MOMENT):
