@@ -65,7 +65,7 @@ class Cold:
         begin = time.perf_counter()
         function = load(self._runtime.engine, source, cache)
         target = bind(function, self._policy, self._runtime.capabilities, [], Bulkhead(64, 256, 1.0), route="/job")
-        self._loop.run(self._runtime.call(target, EdgeRequest()))
+        self._loop.run(self._runtime.invoker.call(target, EdgeRequest()))
         taken = (time.perf_counter() - begin) * 1e3
         function.module.close()
         assert function.cached == (cache is not None)

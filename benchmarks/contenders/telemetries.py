@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
 from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.invocation.context import context_of
 from starlette_wasm.telemetry import CallTelemetry, PickedBy, RequestTelemetry, Telemetry
 from starlette_wasm.telemetry.call_telemetry import IDLE_WATCH
 from starlette_wasm.telemetry.request_telemetry import NO_TELEMETRY
@@ -76,10 +77,10 @@ class InProcess:
 
     def calls(self, count: int) -> dict[str, float]:
         """Microseconds of the telemetry's calls for an invocation, and for an HTTP request, with nothing between."""
-        # As WasmRuntime.call makes them, and WasmMiddleware on the short way.
+        # As Invoker.call makes them, and WasmMiddleware on the short way.
         telemetry, target = self._runtime.telemetry, self._runtime.target("job", policy="bench")
         request = EdgeRequest()
-        context = request.context = self._runtime.context(target, {}, False)
+        context = request.context = context_of(self._runtime.request_settings, target, {}, cold=False)
         outcome = Outcome(End.OK)
         scope = {"type": "http", "method": "GET", "path": "/job", "headers": []}
 

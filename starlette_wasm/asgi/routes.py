@@ -33,6 +33,7 @@ from ..exceptions import (
 )
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import check_size, rendered
+from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
@@ -369,17 +370,10 @@ async def _run(
     """The answer to ``request``, under the id that stays with ``outer``."""
     await check_size(target, request)
     try:
-        response = await runtime.call(
-            target,
-            request,
-            route=path,
-            client=outer.scope.get("client"),
-            cold=cold,
-            on_disconnect=gone_of(outer.scope, outer.receive, getattr(outer, "_body", b"")),
-            headers=headers,
-            exchange=exchange,
-            started=started,
-        )
+        on_disconnect = gone_of(outer.scope, outer.receive, getattr(outer, "_body", b""))
+        caller = Caller(outer.scope.get("client"), cold, on_disconnect, exchange)
+        options = CallOptions(caller, path, headers, started=started)
+        response = await runtime.invoker.call(target, request, options)
     finally:
         if request.context is not None:
             outer.scope[_REQUEST_ID] = request.context.request_id.encode("ascii")

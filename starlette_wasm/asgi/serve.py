@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ from ..binding.target import Target
 from ..engine.fast_path import Completed, NotTaken, Started
 from ..engine.native.library import native
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
+from ..invocation.context import trusted_region
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import is_large_scope, off_loop, rendered
-from ..messages import EdgeRequest, EdgeResponse, is_request_id, join, new_request_id
+from ..invocation.options import Caller, CallOptions
+from ..messages import EdgeRequest, is_request_id, join, new_request_id
 from ..sync.cancel_scope import Interrupted, OnDisconnect
 from ..sync.timeout import within
 from ..telemetry import RequestTelemetry
@@ -42,7 +44,6 @@ _WITHOUT_BODY = ("GET", "HEAD")
 GONE = 499
 """The status of an answer to a client that has gone away, for those that look at it: other middleware, logs, traces."""
 Headers = list[tuple[bytes, bytes]]
-_Invoke = Callable[..., Awaitable[EdgeResponse]]
 
 
 def body_follows(scope: Scope, limit: int) -> bool:
@@ -83,7 +84,7 @@ async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes
     ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
     limit_ms = runtime.settings.body_timeout_ms
     try:
-        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.guard, None))
+        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))
     except Interrupted:
         raise RuntimeClosed(runtime.state) from None
 
@@ -175,22 +176,16 @@ async def serve(
         if type(found) is Completed:
             status, headers, content = found.status, found.headers, found.body
         else:
-            call: _Invoke = runtime.call if type(target) is Target else runtime.call_pipeline
             started = found if isinstance(found, Started) else None
-            if started is not None:
-                call = partial(call, started=started)
-            if route:
-                call = partial(call, route=route)
             with started or nullcontext():
                 request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
-                response = await call(
-                    target,
-                    request,
-                    client=scope.get("client"),
-                    cold=scope.get(COLD, 0),
-                    on_disconnect=gone_of(scope, receive, body),
-                    exchange=exchange,
-                )
+                caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
+                if type(target) is Target:
+                    options = CallOptions(caller, route, started=started)
+                    response = await runtime.invoker.call(target, request, options)
+                else:
+                    assert isinstance(target, Pipeline)
+                    response = await runtime.call_pipeline(target, request, caller)
             assert request.context is not None
             status, headers, content = await rendered(target.tenant, response, scope["method"])
             headers = with_request_id(headers, request.context.request_id)
@@ -228,7 +223,9 @@ def region_of(runtime: WasmRuntime, scope: Scope) -> str:
     """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
     request_settings = runtime.request_settings
     return (
-        runtime.region(header(scope, b"x-region")) if request_settings.trust_region_header else request_settings.region
+        trusted_region(request_settings, header(scope, b"x-region"))
+        if request_settings.trust_region_header
+        else request_settings.region
     )
 
 

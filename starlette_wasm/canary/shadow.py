@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..exceptions import FunctionError, InvalidFunctionResponse, RequestTooLarge
+from ..exceptions import FunctionError, RequestTooLarge
 from ..invocation.isolated import run
-from ..invocation.off_loop import check_size
+from ..invocation.off_loop import TooBusy, check_size
+from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest
-from ..protocols import ResponseError
 from ..sync.cancel_scope import Interrupted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Shadows:
 
         Returns at once, and raises nothing. While the runtime drains there are no copies.
         """
-        if self._invoker.state != "open":
+        if self._invoker.runtime.state != "open":
             return
         if len(self.tasks) >= MOST and self._running[target.name]:
             self.dropped += 1
@@ -71,15 +71,12 @@ class Shadows:
         begin = time.monotonic()
         try:
             await check_size(target, request)
-            response = await run(self._invoker, target, request, partial(self._invoker.guard, None), client=client)
+            options = CallOptions(Caller(client))
+            response = await run(self._invoker, target, request, partial(self._invoker.guard, None), options)
         except FunctionError as error:
             tally.failed(time.monotonic() - begin, error)
             self._tell(error)
-        except ResponseError as error:
-            invalid = InvalidFunctionResponse(target.name, target.version, problem=error.problem, offset=error.offset)
-            tally.failed(time.monotonic() - begin, invalid)
-            self._tell(invalid)
-        except (RequestTooLarge, EngineError, OSError, OutOfInstances, Interrupted):
+        except (RequestTooLarge, EngineError, OSError, OutOfInstances, TooBusy, Interrupted):
             self.dropped += 1
         except Exception:
             self.dropped += 1

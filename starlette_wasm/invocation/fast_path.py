@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
 from ..binding.target import Target
 from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
 from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
-
-if TYPE_CHECKING:
-    from .invoker import Invoker
+from .runtime_state import RuntimeState
 
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
@@ -22,9 +19,9 @@ COLD = "starlette_wasm.cold"
 class FastPathRunner:
     """Runs requests of one runtime as far as that goes without waiting, and without objects made for each."""
 
-    def __init__(self, invoker: Invoker, counts: Counter[str]) -> None:
+    def __init__(self, runtime: RuntimeState, counts: Counter[str]) -> None:
         """``counts`` are the runtime's, of how invocations ended."""
-        self._invoker = invoker
+        self._runtime = runtime
         self._counts = counts
 
     def run(
@@ -44,7 +41,7 @@ class FastPathRunner:
         if type(target) is not Target or target.fast_path is None or COLD in scope:
             return NOT_TAKEN
         bulkhead = target.bulkhead
-        if bulkhead.active >= bulkhead.limit or not self._invoker.is_open or len(body) > target.max_body:
+        if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
             return NOT_TAKEN
         if exchange.is_retry:  # it has spans of its own
             return NOT_TAKEN
@@ -61,7 +58,7 @@ class FastPathRunner:
         if type(found) is Completed:
             self._counts["ok"] += 1
             took = time.monotonic() - begin
-            self._invoker.telemetry.record_fast(exchange, target, found, took)
+            self._runtime.telemetry.record_fast(exchange, target, found, took)
             if tally is not None:
                 tally.answered(took, found.status)
         elif isinstance(found, Started):

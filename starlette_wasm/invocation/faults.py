@@ -1,4 +1,4 @@
-"""What an invocation came to, as an error of the package."""
+"""The errors of the package for what became of an invocation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import re
 from ..binding.target import Target
 from ..engine import layout
 from ..engine.capi import EngineError
+from ..engine.engine import OutOfInstances
 from ..engine.outcome import End, Outcome
 from ..exceptions import (
     ExecutionTimeout,
     FunctionError,
     FunctionExited,
+    FunctionOverloaded,
     FunctionTrapped,
     InvalidFunctionResponse,
     MemoryLimitExceeded,
 )
+from ..sync.bulkhead import Full
+from .off_loop import TooBusy
 
+REFUSED = (Full, OutOfInstances, TooBusy)
+"""Raised if there is no place for an invocation, or no time to wait for one."""
+NOT_RUN = (*REFUSED, EngineError, OSError, MemoryError, RuntimeError)
+"""Raised if a guest is not run; a RuntimeError may also be a fault of this package."""
 _LACKS = {
     errno.ENOMEM: "memory",
     errno.EAGAIN: "threads",
@@ -69,3 +77,13 @@ def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | 
         limit = target.policy.max_response_bytes
         return InvalidFunctionResponse(*who, problem=f"more than {limit} bytes (maxResponseBytes)", offset=limit)
     return FunctionTrapped(*who, reason=outcome.reason, frames=outcome.frames)
+
+
+def failure_of(target: Target, error: Exception) -> FunctionOverloaded | FunctionTrapped | None:
+    """The error for one of ``NOT_RUN``; None if that is a fault of this package."""
+    lack = str(error) if isinstance(error, REFUSED) else host_lacks(error)
+    if lack is not None:
+        return FunctionOverloaded(target.name, lack, retry_after=max(1, math.ceil(target.bulkhead.timeout)))
+    if isinstance(error, RuntimeError):
+        return None
+    return FunctionTrapped(target.name, target.version, reason="not run")  # such as a module that makes no instance

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..binding.target import NOTHING_GRANTED, Target
-from ..capabilities import Session
 from ..components.invocation import begin
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
 from ..engine.invocation import Guard
-from ..engine.plan import NO_STRINGS, Plan
-from ..exceptions import FunctionError
+from ..engine.plan import Plan
+from ..exceptions import FunctionError, InvalidFunctionResponse
 from ..functions.catalog import HealthCheck
-from ..messages import EdgeContext, EdgeRequest, EdgeResponse
-from ..protocols import ResponseError
-from .faults import fault_of, host_lacks
-from .invoker import decoded, environ_of
-from .off_loop import is_large, off_loop
+from ..messages import EdgeRequest, EdgeResponse
+from .execution import Execution
+from .faults import host_lacks
+from .off_loop import TooBusy
+from .options import DEFAULT_OPTIONS, CallOptions
 
 if TYPE_CHECKING:
     from .invoker import Invoker
@@ -64,18 +60,20 @@ def _fault(error: Exception) -> Problem:
     return Problem("no instance of it can be made", str(error))
 
 
-async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> Problem | None:
+async def check_health(invoker: Invoker, target: Target, check: HealthCheck) -> Problem | None:
     """Send a function its health check; its policy holds, but for ``edge.call``.
 
     Return what is wrong, or None. Raises OutOfInstances, which is not the function's fault.
     """
     request = EdgeRequest(path=check.path, method=check.method, url=f"http://localhost{check.path}")
     try:
-        response = await run(invoker, target, request, nullcontext, timeout=check.timeout_ms / 1000)
+        response = await run(invoker, target, request, nullcontext, CallOptions(timeout=check.timeout_ms / 1000))
+    except InvalidFunctionResponse as error:
+        return Problem("its answer is not a response", f"its answer is not a response: {error.problem}")
     except FunctionError as error:
         return Problem(error.title, str(error).removeprefix(f"{target}: ").partition("\n")[0])
-    except ResponseError as error:
-        return Problem("its answer is not a response", f"its answer is not a response: {error.problem}")
+    except TooBusy as error:
+        raise OutOfInstances(str(error)) from None
     except (EngineError, OSError, MemoryError) as error:
         return _fault(error)
     status = response.status_code
@@ -86,36 +84,13 @@ async def ask(invoker: Invoker, target: Target, check: HealthCheck) -> Problem |
 
 
 async def run(
-    invoker: Invoker,
-    target: Target,
-    request: EdgeRequest,
-    guard: Guard,
-    *,
-    client: tuple[str, int] | None = None,
-    timeout: float = math.inf,
+    invoker: Invoker, target: Target, request: EdgeRequest, guard: Guard, options: CallOptions = DEFAULT_OPTIONS
 ) -> EdgeResponse:
-    """``timeout`` bounds the time in the guest, in seconds, if it is less than the policy's.
+    """Run one invocation that may ask nothing of the host, and that nobody hears of.
 
-    Raises FunctionError, ResponseError, EngineError, OSError, OutOfInstances, and what ``guard`` does.
+    Raises FunctionError, EngineError, OSError, MemoryError, OutOfInstances, TooBusy, and what ``guard`` raises.
     """
-    context = request.context = invoker.context(target, request.headers, False)
-    plan = target.plan
-    limit = min(timeout, plan.limits.time)
-    context.deadline_ms = round(limit * 1000)
-    deadline = time.monotonic() + limit
-    session = Session(invoker.capabilities, NOTHING_GRANTED, deadline=deadline) if target.grants is not None else None
-    inputs = partial(_inputs, target, request, context, client)
-    stdin, environ = await off_loop(target.tenant, inputs) if is_large(request) else inputs()
-    outcome = await begin(plan, stdin, environ).run(deadline, guard, session)
-    fault = fault_of(target, outcome, limit)
-    if fault is not None:
-        raise fault
-    return await decoded(target, outcome.stdout)
-
-
-def _inputs(
-    target: Target, request: EdgeRequest, context: EdgeContext, client: tuple[str, int] | None
-) -> tuple[bytes, bytes]:
-    reads = target.plan.module.reads_environ
-    environ = environ_of(target, request, context, "", client) if reads else NO_STRINGS
-    return target.protocol.encode(request), environ
+    runtime = invoker.runtime
+    execution = Execution(target, request, runtime.request_settings, options)
+    grants = None if target.grants is None else NOTHING_GRANTED
+    return await execution.response(await execution.run(runtime.capabilities, grants, guard))

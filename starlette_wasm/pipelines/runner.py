@@ -20,10 +20,12 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..invocation.context import context_of
 from ..invocation.off_loop import check_size, off_loop
-from ..messages import EdgeContext, EdgeRequest, EdgeResponse
-from ..sync.cancel_scope import Interrupted, OnDisconnect, Why
-from ..telemetry import PickedBy, RequestTelemetry, Role, error_type, log_failure
+from ..invocation.options import PYTHON, Caller, CallOptions
+from ..messages import EdgeRequest, EdgeResponse
+from ..sync.cancel_scope import Interrupted, Why
+from ..telemetry import PickedBy, Role, error_type, log_failure
 from ..telemetry.conventions import CIRCUIT_OPENINGS, PIPELINE_FALLBACKS, PIPELINE_RETRIES, Metric
 from .breaker import Breaker, Circuit
 from .handover import hand_over
@@ -47,33 +49,31 @@ async def run(
     canary_version: CanaryVersion,
     pipeline: Pipeline,
     request: EdgeRequest,
-    *,
-    client: tuple[str, int] | None = None,
-    cold: int = 0,
-    on_disconnect: OnDisconnect | None = None,
-    exchange: RequestTelemetry | None = None,
+    caller: Caller = PYTHON,
 ) -> EdgeResponse:
     """Run the steps, and return the response of the last one, or of the one that ended the pipeline.
 
-    ``canary_version`` gives the version that a function's canary lets a request have; see ``Invoker.call`` for the
-    other arguments.
+    ``canary_version`` gives the version that a function's canary lets a request have.
 
     Raises PipelineTimeout, RequestTooLarge, FunctionOverloaded, RuntimeClosed, FunctionError and Interrupted.
     """
-    if not invoker.is_open:
-        raise RuntimeClosed(invoker.state)
+    runtime, exchange = invoker.runtime, caller.exchange
+    if not runtime.is_open:
+        raise RuntimeClosed(runtime.state)
     if exchange is not None:
         exchange.picked(PickedBy.PIPELINE)
-    context = request.context = invoker.context(pipeline.first, request.headers, bool(cold))
+    context = request.context = context_of(
+        runtime.request_settings, pipeline.first, request.headers, cold=bool(caller.cold)
+    )
     deadline = asyncio.get_running_loop().time() + pipeline.timeout
     counts = pipeline.owner.counts
     counts.running += 1
     try:
-        with around(invoker.telemetry, pipeline.route, request, exchange) as whole:
-            trace = Trace(invoker.telemetry, exchange, whole)
-            this = _Run(invoker, canary_version, pipeline, request, context, trace, exchange, client, cold, deadline)
+        with around(runtime.telemetry, pipeline.route, request, exchange) as whole:
+            trace = Trace(runtime.telemetry, exchange, whole)
+            this = _Run(invoker, canary_version, pipeline, request, caller, trace, deadline)
             try:
-                async with asyncio.timeout_at(deadline), invoker.guard(on_disconnect):
+                async with asyncio.timeout_at(deadline), invoker.guard(caller.on_disconnect):
                     return await this.steps()
             except TimeoutError:
                 late = PipelineTimeout(pipeline.route, this.at, limit_ms=math.ceil(pipeline.timeout * 1000))
@@ -82,7 +82,7 @@ async def run(
                 raise late from None
             except Interrupted as error:
                 if error.why is Why.CLOSING:
-                    raise RuntimeClosed(invoker.state) from None
+                    raise RuntimeClosed(runtime.state) from None
                 raise
     finally:
         counts.running -= 1
@@ -103,11 +103,8 @@ class _Run:
         canary_version: CanaryVersion,
         pipeline: Pipeline,
         request: EdgeRequest,
-        context: EdgeContext,
+        caller: Caller,
         trace: Trace,
-        exchange: RequestTelemetry | None,
-        client: tuple[str, int] | None,
-        cold: int,
         deadline: float,
     ) -> None:
         self.at = ""
@@ -116,14 +113,13 @@ class _Run:
         self._canary_version = canary_version
         self._pipeline = pipeline
         self._request = request
-        self._request_id = context.request_id
+        assert request.context is not None
+        self._request_id = request.context.request_id
         # The client's request id, for the context of every step; one id, also if the client has sent none.
-        self._headers = {**request.headers, "x-request-id": context.request_id}
+        self._headers = {**request.headers, "x-request-id": self._request_id}
         self._may_repeat = may_repeat(request.method, request.headers)
         self._trace = trace
-        self._exchange = exchange
-        self._client = client
-        self._cold = cold
+        self._caller = caller
         self._loop = asyncio.get_running_loop()
         self._deadline = deadline
         self._answered_by = pipeline.first
@@ -239,20 +235,20 @@ class _Run:
         limit = min(callee.timeout, left)
         # A call that had little time is not evidence about the function.
         blamed = limit >= callee.timeout / 2
-        cold, self._cold = self._cold, 0
+        caller, self._caller = self._caller, self._caller._replace(cold=0)
         tell: Callable[[int], bool | None] = breaker.dropped
         try:
             response = await self._invoker.call(
                 target,
                 copy(given),
-                route=self._pipeline.route,
-                client=self._client,
-                cold=cold,
-                headers=self._headers,
-                exchange=self._exchange,
-                attempt=number,
-                timeout=limit,
-                attributes=attributes,
+                CallOptions(
+                    caller,
+                    route=self._pipeline.route,
+                    headers=self._headers,
+                    attempt=number,
+                    timeout=limit,
+                    attributes=attributes,
+                ),
             )
             tell = breaker.failed if response.status_code >= 500 else breaker.succeeded
         except FunctionError as error:
@@ -280,7 +276,7 @@ class _Run:
         return self._pipeline.owner.breakers.get(target.name, target.version, callee.circuit)
 
     def _count(self, metric: Metric, target: Target) -> None:
-        self._invoker.telemetry.of_pipeline(metric, target.name, target.version)
+        self._invoker.runtime.telemetry.of_pipeline(metric, target.name, target.version)
 
     async def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
         """Raises RequestTooLarge if that is the client's fault."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..components.bound import plan_for
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
-from ..invocation.isolated import Problem, ask, instantiate
+from ..invocation.isolated import Problem, check_health, instantiate
 from ..pipelines.plan import Pipeline
 from ..sync.own_thread import in_own_thread
 from .announcements import health_changed
@@ -209,7 +209,7 @@ class Health:
         target, check = subject.target, subject.function.source.manifest.health_check
         if target is None or check is None:
             return await in_own_thread(partial(instantiate, subject.plan))
-        return await ask(self._runtime, target, check)
+        return await check_health(self._runtime.invoker, target, check)
 
     def _publish(self) -> None:
         self._settled = self._settled or all(subject.healthy is not None for subject in self._subjects.values())

@@ -27,15 +27,17 @@ from ..engine.native.library import warn_if_missing
 from ..events.events import Events
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
-from ..invocation.invoker import ACCEPTING, Invoker
+from ..invocation.fast_path import FastPathRunner
+from ..invocation.invoker import Invoker
 from ..invocation.off_loop import check_size
+from ..invocation.options import PYTHON, Caller
+from ..invocation.runtime_state import ACCEPTING
 from ..messages import EdgeRequest, EdgeResponse
 from ..pipelines.breaker import Circuit
 from ..pipelines.plan import Pipeline
 from ..sync.backoff import Backoff
-from ..sync.cancel_scope import CancelScopes, OnDisconnect, Why
 from ..sync.fair_lock import FairLock
-from ..telemetry import Exclusions, RequestTelemetry, show_logs
+from ..telemetry import Exclusions, Telemetry, show_logs
 from ..traffic.router import Router
 from .announcements import announce_failed_start, announce_left_out
 from .background_tasks import BackgroundTasks
@@ -61,7 +63,7 @@ class Binder(Protocol):
         """Bind them all to a deployment that is to be served next. Raises what bind() does, to refuse it."""
 
 
-class WasmRuntime(Invoker):
+class WasmRuntime:
     """Runs functions. An async context manager; start() and close() may be called again after each other.
 
     ``config`` is the path of a ``wasm.yaml``, a mapping with the same keys, or an EdgeRouterConfig. What is wrong
@@ -70,7 +72,10 @@ class WasmRuntime(Invoker):
     """
 
     def __init__(self, config: Config, settings: WasmSettings | None = None) -> None:
-        super().__init__()
+        self.settings: WasmSettings
+        self.request_settings: RequestSettings
+        self.capabilities: Capabilities
+        self._state = "not started"
         self._given_settings = settings
         self._deployment: Deployment | None = None
         self.router: Router[RouteRule, Target | Pipeline] | None = None
@@ -79,6 +84,9 @@ class WasmRuntime(Invoker):
         """The functions that may refuse a reload."""
         self.notes: dict[str, str] = {}
         """Further notes in the body of ``/ready``, by topic; it does not change its status."""
+        self.telemetry = Telemetry()
+        self.invoker = Invoker(self)
+        self.fast_path = FastPathRunner(self, self.invoker.counts)
         self.health = Health(self)
         self.reloader = Reloader(self, config)
         self.poller = RegistryPoller(self)
@@ -87,7 +95,7 @@ class WasmRuntime(Invoker):
         self._inherited: list[Capabilities] = []
         self.events = Events()
         self.canaries = Canaries(CanarySurroundings(self))
-        self.shadows = Shadows(self)
+        self.shadows = Shadows(self.invoker)
         self.loads = BackgroundTasks()
         self._closes = 0
         self._turns = FairLock()
@@ -105,6 +113,11 @@ class WasmRuntime(Invoker):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def state(self) -> str:
+        """``not started``, ``open``, ``draining`` or ``closed``."""
+        return self._state
 
     @property
     def is_open(self) -> bool:
@@ -192,10 +205,9 @@ class WasmRuntime(Invoker):
         self._deployment = None
         self._background = []
         self._drain_timer = None
-        self._running = 0
-        self._interruptibles = CancelScopes()
+        self.invoker.forget()
         self.loads = BackgroundTasks()
-        self.shadows = Shadows(self)
+        self.shadows = Shadows(self.invoker)
         self.canaries.forget()
         self.events.forget()
 
@@ -306,31 +318,13 @@ class WasmRuntime(Invoker):
         if request.body is not None and not isinstance(request.body, str):
             raise TypeError("EdgeRequest.body is a string or None; encode bytes and set is_base64_encoded")
         await check_size(target, request)
-        return await self.call(target, request)
+        return await self.invoker.call(target, request)
 
-    async def call_pipeline(
-        self,
-        pipeline: Pipeline,
-        request: EdgeRequest,
-        *,
-        client: tuple[str, int] | None = None,
-        cold: int = 0,
-        on_disconnect: OnDisconnect | None = None,
-        exchange: RequestTelemetry | None = None,
-    ) -> EdgeResponse:
-        """As call(), for all steps of a pipeline. Raises PipelineTimeout too."""
+    async def call_pipeline(self, pipeline: Pipeline, request: EdgeRequest, caller: Caller = PYTHON) -> EdgeResponse:
+        """As Invoker.call(), for all steps of a pipeline. Raises PipelineTimeout too."""
         from ..pipelines.runner import run  # not loaded if there are no pipelines
 
-        return await run(
-            self,
-            self.canaries.version,
-            pipeline,
-            request,
-            client=client,
-            cold=cold,
-            on_disconnect=on_disconnect,
-            exchange=exchange,
-        )
+        return await run(self.invoker, self.canaries.version, pipeline, request, caller)
 
     async def run_pipeline(self, path: str, request: EdgeRequest) -> EdgeResponse:
         """Run the pipeline of a path pattern, and of the request's method, without HTTP.
@@ -355,7 +349,7 @@ class WasmRuntime(Invoker):
         circuits not closed.
         """
         stats = dict.fromkeys(("running", "live", "prepared", "busy", "waiting", "stuck", "replaced"), 0)
-        stats |= {"running": self._running, "failing": len(self._failed_loads)}
+        stats |= {"running": self.invoker.running, "failing": len(self._failed_loads)}
         stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
         if self._deployment is not None:
             engine = self.engine
@@ -368,7 +362,7 @@ class WasmRuntime(Invoker):
                 "replaced": engine.workers.replaced,
                 **self._deployment.pipelines.stats(),
             }
-        return stats | dict(self._counts)
+        return stats | dict(self.invoker.counts)
 
     @property
     def circuits(self) -> dict[str, Circuit]:
@@ -379,16 +373,16 @@ class WasmRuntime(Invoker):
         """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""
         if self._state == "open":
             self._state = "draining"
-            logger.info("draining: %d invocations run", self._running)
+            logger.info("draining: %d invocations run", self.invoker.running)
             self._end_background()
             loop = asyncio.get_running_loop()
             self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)
 
     def _cut(self) -> None:
         self._state = "closed"
-        if self._running:
-            logger.warning("draining is over: %d invocations are ended", self._running)
-        self._interruptibles.interrupt(Why.CLOSING)
+        if self.invoker.running:
+            logger.warning("draining is over: %d invocations are ended", self.invoker.running)
+        self.invoker.interrupt()
 
     def _end_background(self) -> list[asyncio.Task[None]]:
         """Gives those that are yet to end, on this event loop."""
@@ -426,7 +420,7 @@ class WasmRuntime(Invoker):
             return
         self._cut()
         grace = time.monotonic() + _GRACE
-        while (self._running > 0 or deployment.live) and time.monotonic() < grace:
+        while (self.invoker.running > 0 or deployment.live) and time.monotonic() < grace:
             await asyncio.sleep(0.001)
         await self._free(deployment, grace)
         await self.telemetry.flush(self.settings.flush_timeout_ms)

@@ -1,6 +1,6 @@
 """Spans, metrics, logs: what an operator sees of an invocation."""
 
-from .call_telemetry import CallTelemetry
+from .call_telemetry import IDLE_WATCH, CallTelemetry
 from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
 from .exclusions import Exclusions, untraced
 from .failures import log_failure
@@ -11,6 +11,7 @@ from .spans import header_of
 from .telemetry import Telemetry
 
 __all__ = [
+    "IDLE_WATCH",
     "NO_TELEMETRY",
     "Attribute",
     "CallTelemetry",

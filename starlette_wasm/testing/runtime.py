@@ -10,6 +10,7 @@ from typing import Any
 
 from ..binding.open_directory import OpenDirectory
 from ..binding.target import Target, bind
+from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..capabilities.kv.actions import KvActions
 from ..capabilities.queue.actions import QueueActions
@@ -19,6 +20,8 @@ from ..config.settings import WasmSettings, load_settings
 from ..engine.fast_path import NOT_TAKEN, NotTaken
 from ..engine.plan import Plan
 from ..invocation.fast_path import FastPathRunner
+from ..invocation.invoker import Invoker
+from ..invocation.options import DEFAULT_OPTIONS, CallOptions
 from ..messages import EdgeRequest, EdgeResponse
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
@@ -70,6 +73,8 @@ class RecordingRuntime(WasmRuntime):
         self.surroundings = surroundings
         self._given_settings = surroundings.settings(self._given_settings)
         self.telemetry = RecordingTelemetry(surroundings.calls)
+        self.invoker = _RecordingInvoker(self)
+        self.shadows = Shadows(self.invoker)
         self.fast_path = _NoFastPath(self, Counter())
         self._bound: dict[tuple[int, str], tuple[Target, Target]] = {}
         self._opened: list[OpenDirectory] = []
@@ -86,12 +91,7 @@ class RecordingRuntime(WasmRuntime):
             capabilities.queue = QueueActions(MemoryQueues(around.queues))
         return capabilities
 
-    async def call(self, target: Target, request: EdgeRequest, **more: Any) -> EdgeResponse:
-        response = await super().call(self._surrounded(target), request, **more)
-        next(call for call in reversed(self.surroundings.calls) if call.asked is request).response = response
-        return response
-
-    def _surrounded(self, target: Target) -> Target:
+    def surrounded(self, target: Target) -> Target:
         """Return the target under the policy, the clock and the seed of the test; the same one for the same."""
         around = self.surroundings
         policy = around.policy(target.policy)
@@ -121,6 +121,20 @@ class RecordingRuntime(WasmRuntime):
         plan = target.plan
         fixed = FixedPlan(plan, _nanoseconds(around.clock), _key(around.seed))
         return replace(target, plan=fixed, fast_path=None)
+
+
+class _RecordingInvoker(Invoker):
+    """Calls functions in the surroundings of a test, and keeps what they answer."""
+
+    def __init__(self, runtime: RecordingRuntime) -> None:
+        super().__init__(runtime)
+        self._recording = runtime
+
+    async def call(self, target: Target, request: EdgeRequest, options: CallOptions = DEFAULT_OPTIONS) -> EdgeResponse:
+        response = await super().call(self._recording.surrounded(target), request, options)
+        calls = self._recording.surroundings.calls
+        next(call for call in reversed(calls) if call.asked is request).response = response
+        return response
 
 
 class _NoFastPath(FastPathRunner):

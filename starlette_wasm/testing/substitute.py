@@ -65,7 +65,7 @@ def _recorded(runtime: WasmRuntime, surroundings: Surroundings) -> Iterator[Reco
         yield runtime
     finally:
         setattr(runtime, "__class__", kind)  # noqa: B010
-        for name in ("telemetry", "fast_path", "_given_settings"):
+        for name in ("telemetry", "invoker", "fast_path", "shadows", "_given_settings"):
             vars(runtime)[name] = before[name]
 
 

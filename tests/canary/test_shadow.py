@@ -189,10 +189,13 @@ def test_a_copy_has_the_request_and_nothing_that_the_policy_grants(
     async def main() -> None:
         async with WasmRuntime(wasm, settings(kv_url=f"sqlite:///{tmp_path}/kv.db")) as runtime:
             target = runtime.target("edge_c", policy="granting")
-            await runtime.call(target, stored("by stable"))
-            answer = await run_unheard(runtime, target.isolated(), stored("by a copy"), lambda: runtime.guard(None))
+            invoker = runtime.invoker
+            await invoker.call(target, stored("by stable"))
+            answer = await run_unheard(
+                runtime.invoker, target.isolated(), stored("by a copy"), lambda: runtime.invoker.guard(None)
+            )
             assert json.loads(answer.body)["code"] == "kv-namespace-not-allowed"
-            got = await runtime.call(
+            got = await invoker.call(
                 target, EdgeRequest(body=json.dumps({"op": "kv.get", "namespace": "a", "key": "k"}))
             )
             assert json.loads(got.body)["value"] == "by stable"
@@ -200,7 +203,7 @@ def test_a_copy_has_the_request_and_nothing_that_the_policy_grants(
             target = runtime.target("environ", policy="granting")
             environs = []
             for each in (target, target.isolated()):
-                answer = await run_unheard(runtime, each, EdgeRequest(), lambda: runtime.guard(None))
+                answer = await run_unheard(invoker, each, EdgeRequest(), lambda: invoker.guard(None))
                 environs.append(json.loads(answer.body)["environ"])
             names = [{entry.partition("=")[0] for entry in environ} for environ in environs]
             assert names[0] - names[1] == {"SECRET"}

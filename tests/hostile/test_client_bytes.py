@@ -35,7 +35,7 @@ from starlette_wasm import Call, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_
 from starlette_wasm.asgi import forms, serve
 from starlette_wasm.asgi.forms import encode_form
 from starlette_wasm.exceptions import RequestTooLarge
-from starlette_wasm.invocation import invoker
+from starlette_wasm.invocation import execution
 from starlette_wasm.invocation.off_loop import TooBusy, off_loop
 from starlette_wasm.messages import pairs
 from starlette_wasm.protocols.cgi import CgiProtocol
@@ -362,7 +362,7 @@ def test_a_request_that_waits_too_long_to_be_read_is_refused(
             return work()
         raise TooBusy("other large requests of the function were read for 1 s")
 
-    for module in (serve, invoker):
+    for module in (serve, execution):
         monkeypatch.setattr(module, "off_loop", busy)
 
     async def main() -> tuple[int, bytes]:

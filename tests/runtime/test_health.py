@@ -32,6 +32,7 @@ from starlette_wasm.engine.plan import Plan
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import Catalog, HealthCheck
 from starlette_wasm.invocation import isolated as probe
+from starlette_wasm.invocation.invoker import Invoker
 from starlette_wasm.runtime import health
 
 SWITCHED = """(module
@@ -226,17 +227,17 @@ def test_probes_are_no_traffic_and_never_overlap(
     wasm = config(tmp_path, {"/slow": rule}, policies={"one": {"maxConcurrency": 1}}, healthCheckIntervalMs=1)
     asked = running = 0
 
-    async def ask(runtime: WasmRuntime, target: Target, check: HealthCheck) -> str | None:
+    async def check_health(invoker: Invoker, target: Target, check: HealthCheck) -> str | None:
         nonlocal asked, running
         asked, running = asked + 1, running + 1
         assert running == 1
-        problem = await probe.ask(runtime, target, check)
+        problem = await probe.check_health(invoker, target, check)
         assert target.bulkhead.active == 0
         await asyncio.sleep(0.005)  # longer than the interval
         running -= 1
         return problem
 
-    monkeypatch.setattr("starlette_wasm.runtime.health.ask", ask)
+    monkeypatch.setattr("starlette_wasm.runtime.health.check_health", check_health)
 
     async def main() -> None:
         async with WasmRuntime(wasm, settings(access_log=True)) as runtime:
@@ -280,7 +281,7 @@ def test_a_probe_is_denied_what_the_policy_grants_outside(tmp_path: Path) -> Non
             spied: Any = SimpleNamespace(encode=encode, decode=decode, environ=protocol.environ)
             check = target.function.source.manifest.health_check
             assert check is not None
-            await probe.ask(runtime, replace(target, protocol=spied), check)
+            await probe.check_health(runtime.invoker, replace(target, protocol=spied), check)
             assert [(answer["ok"], answer["code"]) for answer in answers] == [(False, "kv-namespace-not-allowed")]
 
     run(main())

@@ -36,6 +36,7 @@ from starlette_wasm import (
     WasmRoute,
     WasmRuntime,
 )
+from starlette_wasm.invocation.options import CallOptions
 from starlette_wasm.runtime import runtime as runtime_module
 from starlette_wasm.sync.backoff import Backoff
 
@@ -453,10 +454,14 @@ def test_a_call_may_have_less_time_than_its_policy_allows_but_not_more(wasm: JSO
         async with WasmRuntime(wasm, settings()) as runtime:
             spin = runtime.target("spin", policy="long")
             with pytest.raises(ExecutionTimeout, match=r"\(50 ms\)"):
-                await runtime.call(spin, EdgeRequest(), timeout=0.05)
+                await runtime.invoker.call(spin, EdgeRequest(), CallOptions(timeout=0.05))
             with pytest.raises(ExecutionTimeout, match=r"\(100 ms\)"):
-                await runtime.call(runtime.target("spin", policy="short"), EdgeRequest(), timeout=600)
-            answer = await runtime.call(runtime.target("echo", policy="long"), EdgeRequest(), timeout=30)
+                await runtime.invoker.call(
+                    runtime.target("spin", policy="short"), EdgeRequest(), CallOptions(timeout=600)
+                )
+            answer = await runtime.invoker.call(
+                runtime.target("echo", policy="long"), EdgeRequest(), CallOptions(timeout=30)
+            )
             assert json.loads(answer.body)["context"]["deadline_ms"] == 30_000
 
     run(main())
@@ -470,7 +475,9 @@ def test_who_counts_is_told_of_each_answer_and_fault_but_not_of_overload(wasm: J
             async def call(name: str, timeout: float | None = None) -> None:
                 target = replace(runtime.target(name, policy="narrow"), tally=tally)
                 with suppress(FunctionError, RuntimeClosed):
-                    await runtime.call(target, EdgeRequest(query={"mode": "div0"}), timeout=timeout)
+                    await runtime.invoker.call(
+                        target, EdgeRequest(query={"mode": "div0"}), CallOptions(timeout=timeout)
+                    )
 
             await call("hello")
             await call("trap")

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from starlette_wasm import EdgeRequest
 from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.invocation.context import context_of
 from starlette_wasm.telemetry import NO_TELEMETRY, PickedBy, Telemetry
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,7 +28,7 @@ def test_a_request_that_nobody_watches_pays_next_to_nothing(make: Make) -> None:
     async def main() -> None:
         async with make(functions=["echo"], telemetry=Telemetry()) as runtime:
             telemetry, target, request = runtime.telemetry, runtime.target("echo"), EdgeRequest()
-            context, outcome = runtime.context(target, {}, False), Outcome(End.OK)
+            context, outcome = context_of(runtime.request_settings, target, {}, cold=False), Outcome(End.OK)
             scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
 
             def one() -> None:

@@ -22,7 +22,8 @@ from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.functions.catalog import FunctionManifest
-from starlette_wasm.invocation.invoker import Invoker, environ_of
+from starlette_wasm.invocation.context import context_of
+from starlette_wasm.invocation.inputs import environ_of
 from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.edge import EdgeProtocol
@@ -97,11 +98,8 @@ def fast_path(guest: str) -> tuple[FastPath, Plan]:
 
 
 @cache
-def _invoker(region: str) -> Invoker:
-    invoker = Invoker()
-    invoker.settings = WasmSettings(region=region)
-    invoker.request_settings = RequestSettings.of(invoker.settings)
-    return invoker
+def _settings(region: str) -> RequestSettings:
+    return RequestSettings.of(WasmSettings(region=region))
 
 
 class _Target:
@@ -147,7 +145,7 @@ def compare_request(
     request_id, outcome = found
     request = EdgeRequest.from_scope(scope, body, path=path, params=params)
     target: Any = _Target
-    context = request.context = _invoker(region).context(target, request.headers, False)
+    context = request.context = context_of(_settings(region), target, request.headers, cold=False)
     if is_request_id(request.headers.get("x-request-id", "")):
         assert request_id == context.request_id
     else:

@@ -1,0 +1,45 @@
+"""What a guest reads: stdin, environment and arguments."""
+
+from __future__ import annotations
+
+from ..binding.target import Target
+from ..engine import layout
+from ..engine.plan import NO_STRINGS
+from ..messages import EdgeContext, EdgeRequest
+from ..protocols.cgi import cgi_arguments
+
+
+def inputs_of(
+    target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
+) -> tuple[bytes, bytes, bytes]:
+    """Encode stdin, environment and arguments."""
+    module = target.plan.module
+    environ, args = NO_STRINGS, b""
+    if module.reads_environ:
+        environ = environ_of(target, request, context, route, client)
+    if module.reads_args and target.protocol.name == "cgi":
+        args = args_of(target, request, route, client)
+    return target.protocol.encode(request), environ, args
+
+
+def environ_of(
+    target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
+) -> bytes:
+    """Encode the guest's environment, as a block of layout.strings()."""
+    variables = []
+    if target.function.source.manifest.edge_environment:
+        variables = [("EDGE_REQUEST_ID", context.request_id), ("EDGE_REGION", context.region)]
+    if context.traceparent is not None:
+        variables.append(("TRACEPARENT", context.traceparent))
+    variables += target.protocol.environ(request, route=route or target.route, client=client)
+    ours = {name.encode() for name, _ in variables}  # which win over what is granted: each is there once
+    values = [each for each in target.environ if each.partition(b"=")[0] not in ours]
+    values += (f"{name}={value}".encode("utf-8", "replace") for name, value in variables)
+    return layout.strings(values)
+
+
+def args_of(target: Target, request: EdgeRequest, route: str, client: tuple[str, int] | None) -> bytes:
+    """Encode the arguments of a cgi guest, as a block of layout.strings()."""
+    variables = dict(target.protocol.environ(request, route=route or target.route, client=client))
+    given = target.function.source.manifest.args
+    return layout.strings([each.encode("utf-8", "replace") for each in cgi_arguments(given, request, variables)])
