@@ -180,11 +180,10 @@ async def serve(
             with started or nullcontext():
                 request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
                 caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
-                if type(target) is Target:
+                if isinstance(target, Target):
                     options = CallOptions(caller, route, started=started)
                     response = await runtime.invoker.call(target, request, options)
                 else:
-                    assert isinstance(target, Pipeline)
                     response = await runtime.call_pipeline(target, request, caller)
             assert request.context is not None
             status, headers, content = await rendered(target.tenant, response, scope["method"])

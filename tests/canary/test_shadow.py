@@ -294,7 +294,7 @@ def test_a_canary_takes_no_copy_from_another(monkeypatch: pytest.MonkeyPatch) ->
             await end.wait()
 
         monkeypatch.setattr(shadow.Shadows, "_run", wait)
-        shadows = shadow.Shadows(SimpleNamespace(state="open"))  # type: ignore[arg-type]
+        shadows = shadow.Shadows(SimpleNamespace(runtime=SimpleNamespace(state="open")))  # type: ignore[arg-type]
 
         def copy(function: str) -> None:
             target: Any = SimpleNamespace(name=function)
