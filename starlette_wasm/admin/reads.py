@@ -149,9 +149,7 @@ async def stores(call: AdminCall) -> Response:
     """Show which stores are used, without secrets, the state of the runtime, and what is amiss."""
     runtime, settings = call.runtime, call.runtime.settings
     urls = {key: without_secrets(getattr(settings, key)) for key in ("canary_url", "kv_url", "queue_url")}
-    return JSONResponse(
-        {"stores": urls, "state": runtime.state, "stats": runtime.stats(), "notes": notes(runtime)}
-    )
+    return JSONResponse({"stores": urls, "state": runtime.state, "stats": runtime.stats(), "notes": notes(runtime)})
 
 
 def notes(runtime: WasmRuntime) -> list[str]:

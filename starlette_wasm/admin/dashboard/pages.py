@@ -110,9 +110,7 @@ async def function(call: AdminCall) -> Context:
     return {
         "function": described,
         "policies": {name: in_plain_words(policies[name]) for name in sorted(used)},
-        "rules": [
-            rule for rule in call.runtime.deployment.config.rules if rule.function_name == call.function
-        ],
+        "rules": [rule for rule in call.runtime.deployment.config.rules if rule.function_name == call.function],
         "shift": reads.shifts_seen(call).get(call.function),
         "canary": None if live is None else _canary(call, call.function, live),
         "faults": list(islice(reads.faults_seen(call, call.function), _FAULTS_OF_FUNCTION)),
