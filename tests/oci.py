@@ -41,6 +41,11 @@ class Registry:
                 assert time.monotonic() < until, self._log.read_text()
                 time.sleep(0.02)
 
+    def kill(self) -> None:
+        """Let it end without a chance to tidy up."""
+        self._process.kill()
+        self._process.wait(10)
+
     def __exit__(self, *exc: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
