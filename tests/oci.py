@@ -49,10 +49,10 @@ class Registry:
     def __exit__(self, *exc: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
 
 def _binary() -> str:

@@ -362,7 +362,7 @@ def test_a_slow_server_ends_with_the_guests_time_and_its_connection_is_closed(tm
             begin = time.monotonic()
             with pytest.raises(ExecutionTimeout, match="time limit exceeded") as raised:
                 await ask(C, "http.fetch", policy="web", url=server.url)
-            assert 0.19 < time.monotonic() - begin < 5
+            assert 0.19 < time.monotonic() - begin < 30
             assert raised.value.status == 504
             assert len(server.requests) == 1
             await eventually(lambda: server.open == 0)

@@ -399,7 +399,7 @@ def test_a_receive_that_replays_the_body_for_ever_does_not_hold_the_loop(tmp_pat
 
         async with WasmRuntime(config(tmp_path, {"/sleep": "sleep_ms"}), settings()) as runtime:
             scope = {"type": "http", "method": "GET", "path": "/sleep", "headers": [], "query_string": b"ms=150"}
-            await asyncio.wait_for(WasmMiddleware(Starlette(), runtime=runtime)(scope, receive, send), 10)
+            await asyncio.wait_for(WasmMiddleware(Starlette(), runtime=runtime)(scope, receive, send), 60)
         return int(sent[0]["status"])
 
     assert asyncio.run(main()) == 200

@@ -28,9 +28,13 @@ class Slow(SqliteStore):
 
     seconds = 0.0
     away = False
+    at_once = most_at_once = 0
 
     async def _delay(self) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(self.seconds)
+        self.at_once -= 1
         if self.away:
             raise CapabilityError(Code.UNAVAILABLE, "canary store is not available", detail="secret")
 
@@ -83,12 +87,11 @@ def test_thirty_canaries_are_looked_at_side_by_side(tmp_path: Path, store: Slow)
     runtime, _ = app(tmp_path, [f"f{number}" for number in range(30)], stepSeconds=60.0)
 
     async def main() -> None:
-        begin = time.monotonic()
         async with runtime:
             await eventually(lambda: all(live.record for live in runtime.canaries.all.values()))
-            assert time.monotonic() - begin < 20  # one after the other: as many looks of 0.3 s and more
+            assert store.most_at_once > 3
             before = max(live.seen_at for live in runtime.canaries.all.values())
-            await eventually(lambda: min(live.seen_at for live in runtime.canaries.all.values()) > before, within=8)
+            await eventually(lambda: min(live.seen_at for live in runtime.canaries.all.values()) > before)
 
     run(main())
 
@@ -98,7 +101,7 @@ def test_a_start_does_not_wait_for_a_store_that_hangs(tmp_path: Path, store: Slo
     runtime, served = app(tmp_path, ["f"])
 
     async def main() -> None:
-        async with asyncio.timeout(15), runtime, client(served) as http:
+        async with asyncio.timeout(60), runtime, client(served) as http:
             assert (await http.get("/f")).text == "v1"
             response = await http.get("/metrics/canary")
             assert response.status_code == 503
@@ -123,8 +126,8 @@ def test_a_gate_that_hangs_delays_its_canary_alone(tmp_path: Path, store: Slow) 
             await eventually(lambda: entered)
             while status(runtime, "g") is not Status.ROLLED_BACK:
                 await http.get("/g")
-                await asyncio.sleep(0.002)  # nothing else here waits for anything
-                assert time.monotonic() - begin < 10
+                await asyncio.sleep(0.01)  # nothing else here waits for anything
+                assert time.monotonic() - begin < 120
             assert runtime.canaries.all["f"].held_by is not None
 
     run(main())
@@ -143,8 +146,8 @@ def test_a_worker_rolls_back_by_its_own_counts(tmp_path: Path, store: Slow) -> N
             begin = time.monotonic()
             while status(runtime, "f") is not Status.ROLLED_BACK:
                 await http.get("/f")
-                await asyncio.sleep(0.002)  # nothing else here waits for anything
-                assert time.monotonic() - begin < 10
+                await asyncio.sleep(0.01)  # nothing else here waits for anything
+                assert time.monotonic() - begin < 120
             assert {(await http.get("/f")).text for _ in range(10)} == {"v1"}
             store.away = False
             await eventually(lambda: runtime.canaries.all["f"].away is None)

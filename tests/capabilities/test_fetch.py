@@ -311,7 +311,7 @@ def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     release.set()
     for each in threading.enumerate():
         if each.name == "starlette-wasm-dns":
-            each.join(10)
+            each.join(60)
 
 
 async def test_a_lookup_that_hangs_ends_with_the_deadline(silent_names: list[str]) -> None:
@@ -597,7 +597,7 @@ async def test_cancelling_closes_the_connection(kind: str, upstream: Upstream) -
 
 
 async def nothing_open(upstream: Upstream) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while upstream.open:
         assert time.monotonic() < until, "a connection was left open"
         await asyncio.sleep(0.005)

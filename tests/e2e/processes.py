@@ -102,7 +102,7 @@ class Server:
     def answers(self, path: str = "/health", status: int = 200) -> bool:
         """Whether it serves."""
         try:
-            return httpx.get(f"{self.url}{path}", timeout=5).status_code == status
+            return httpx.get(f"{self.url}{path}", timeout=30).status_code == status
         except httpx.TransportError:
             return False
 
@@ -141,7 +141,7 @@ class Server:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

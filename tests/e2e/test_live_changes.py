@@ -129,7 +129,7 @@ def test_sighup_reloads(serve: Callable[..., Server], tmp_path: Path) -> None:
         server.wait(lambda function=function: server.get("/x").text == function, 30)  # type: ignore[misc]
     assert server.stats()["pid"] == pid
     server.terminate()
-    assert server.ended(20) == -signal.SIGTERM
+    assert server.ended(60) == -signal.SIGTERM
     assert "Traceback" not in server.log
 
 

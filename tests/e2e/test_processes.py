@@ -27,9 +27,9 @@ def test_two_workers_serve_side_by_side(serve: Callable[..., Server], tmp_path: 
     server.wait(both, 30)
     assert server.process.pid not in pids
     server.terminate()
-    assert server.ended(20) in (0, -15)
+    assert server.ended(60) in (0, -15)
     assert "panicked" not in server.log
-    server.wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 10)
+    server.wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 60)
 
 
 def test_reload_takes_the_changed_app(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -52,5 +52,5 @@ def test_reload_takes_the_changed_app(serve: Callable[..., Server], tmp_path: Pa
     server.wait(reloaded, 30)
     assert server.get("/hello").text == "hello"
     server.terminate()
-    server.ended(20)
+    server.ended(60)
     assert "panicked" not in server.log

@@ -21,7 +21,7 @@ def start(serve: Start, tmp_path: Path) -> Callable[..., Server]:
         tmp_path,
         {
             "/hello": "hello",
-            "/sleep_ms": "sleep_ms",
+            "/sleep_ms": {"functionName": "sleep_ms", "policy": "long"},
             "/spin": {"functionName": "spin", "policy": "long"},
             "/sleep": {"functionName": "sleep60", "policy": "long"},
         },
@@ -37,7 +37,7 @@ def start(serve: Start, tmp_path: Path) -> Callable[..., Server]:
 
 def ended_well(server: Server) -> None:
     """uvicorn ends by the signal that ended it; nothing of native code is on stderr."""
-    assert server.ended(15) == -signal.SIGTERM
+    assert server.ended(60) == -signal.SIGTERM
     for word in ("panicked", "Traceback", "Fatal", "core dumped", "RUST_BACKTRACE"):
         assert word not in server.log
     assert "Application shutdown complete." in server.log
@@ -54,8 +54,8 @@ def test_an_idle_server_stops_at_once(start: Start) -> None:
 def test_requests_in_flight_finish(start: Start) -> None:
     server = start()
     with ThreadPoolExecutor(8) as clients:
-        running = [clients.submit(server.get, "/sleep_ms?ms=1500") for _ in range(8)]
-        server.wait(lambda: server.stats()["live"] == 8, 10)
+        running = [clients.submit(server.get, "/sleep_ms?ms=3000") for _ in range(8)]
+        server.wait(lambda: server.stats()["live"] == 8, 60)
         server.terminate()
         assert [each.result().status_code for each in running] == [200] * 8
     ended_well(server)
@@ -66,11 +66,11 @@ def test_an_endless_guest_is_ended_by_the_drain_timeout(start: Start, path: str)
     server = start(STARLETTE_WASM_DRAIN_TIMEOUT_MS="500")
     with ThreadPoolExecutor(2) as clients:
         running = [clients.submit(server.get, path) for _ in range(2)]
-        server.wait(lambda: server.stats()["live"] == 2, 10)
+        server.wait(lambda: server.stats()["live"] == 2, 60)
         begin = time.monotonic()
         server.terminate()
         for each in running:
             response = each.result()
             assert (response.status_code, response.json()["type"]) == (503, "runtime-closed")
         ended_well(server)
-        assert 0.3 < time.monotonic() - begin < 8
+        assert 0.3 < time.monotonic() - begin < 30

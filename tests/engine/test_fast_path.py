@@ -54,7 +54,7 @@ HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "te
 
 async def come(found: Completed | Started | NotTaken) -> Outcome:
     assert isinstance(found, Started)
-    return await found.invocation.run(time.monotonic() + 5, nullcontext)
+    return await found.invocation.run(time.monotonic() + 60, nullcontext)
 
 
 async def freed(engine: Engine) -> None:

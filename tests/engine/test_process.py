@@ -319,7 +319,7 @@ def test_each_kind_of_timer_ends_what_spins_and_rests(monkeypatch, lacking, kind
         for _ in range(2):
             assert (await invoke(spin, limits=Limits(time=0.1))).end is End.TIMEOUT
             assert (await invoke(hello)).end is End.OK
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while engine.ticker.armed:
                 assert time.monotonic() < end
                 await asyncio.sleep(0.01)

@@ -122,7 +122,7 @@ def test_cpu_time_counts_from_the_start_of_the_invocation(wat):
       (drop (call $clock_time_get (i32.const 2) (i64.const 0) (i32.const 0)))
       (call $print (i32.const 0) (i32.const 8))"""
     (elapsed,) = struct.unpack("<Q", run(wat(command(body, "clock_time_get"))).stdout)
-    assert elapsed < 1_000_000_000
+    assert elapsed < 30_000_000_000
 
 
 # Random
@@ -299,7 +299,7 @@ def poll(wat, *subscriptions: bytes, stdin: bytes = b"", **options):
 def test_a_clock_runs_out_after_its_time(wat):
     errno, events, took = poll(wat, subscription(0, userdata=7, timeout=50_000_000))
     assert (errno, events) == (0, [(7, 0, 0, 0)])
-    assert 0.045 < took < 2
+    assert 0.045 < took < 30
 
 
 def test_the_first_of_several_clocks_is_told(wat):
@@ -311,18 +311,20 @@ def test_the_first_of_several_clocks_is_told(wat):
         subscription(0, userdata=4, timeout=2**64 - 1),
     )
     assert (errno, [event[0] for event in events]) == (0, [2, 3])
-    assert took < 2
+    assert took < 30
 
 
 @pytest.mark.parametrize("clock", [0, 1])
 def test_an_absolute_time_that_has_passed_is_now_and_a_later_one_is_waited_for(wat, clock):
     errno, events, took = poll(wat, subscription(0, clock=clock, timeout=1, flags=1))
     assert (errno, len(events)) == (0, 1)
-    assert took < 1
-    now = time.time_ns() if clock == 0 else time.monotonic_ns()
-    errno, events, took = poll(wat, subscription(0, clock=clock, timeout=now + 200_000_000, flags=1))
+    assert took < 30
+    now = time.time_ns if clock == 0 else time.monotonic_ns
+    end = now() + 200_000_000
+    errno, events, took = poll(wat, subscription(0, clock=clock, timeout=end, flags=1))
     assert (errno, len(events)) == (0, 1)
-    assert 0.02 < took < 2
+    assert now() > end - 2_000_000  # a guest sees milliseconds
+    assert took < 30
 
 
 def test_streams_are_ready_at_once_before_any_clock(wat):
@@ -337,7 +339,7 @@ def test_streams_are_ready_at_once_before_any_clock(wat):
     assert errno == 0
     assert [event[:3] for event in events] == [(2, 0, 1), (3, 0, 2), (4, 0, 2)]
     assert events[0][3] == 5
-    assert took < 1
+    assert took < 30
 
 
 def test_a_stream_that_goes_the_other_way_is_an_event_with_an_errno(wat):
@@ -382,7 +384,7 @@ def test_a_real_compilers_poll_and_sleep_work(guest):
     assert got["none"]["errno"] == INVAL
     begin = time.monotonic()
     assert ask(guest("sleep_ms"), query={"ms": "80"}) == {"slept": 80}
-    assert 0.07 < time.monotonic() - begin < 2
+    assert 0.07 < time.monotonic() - begin < 30
 
 
 def test_yielding_is_nothing_to_fear(guest):

@@ -166,7 +166,7 @@ def ours(module: Module, calls: bytes, folder: Path, granted: bool) -> int:
     (folder / "ours").mkdir()
     preopens = (Preopen(str(folder / "ours"), "/", True),) if granted else ()
     outcome = asyncio.run(
-        Invocation(Plan(module, Limits(), preopens=preopens), calls).run(time.monotonic() + 10, unguarded)
+        Invocation(Plan(module, Limits(), preopens=preopens), calls).run(time.monotonic() + 60, unguarded)
     )
     assert outcome.end in (End.OK, End.EXIT), outcome
     return outcome.exit_code or 0

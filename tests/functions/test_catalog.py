@@ -210,7 +210,7 @@ def test_a_manifest_is_bounded(tmp_path: Path) -> None:
         begin = time.monotonic()
         with pytest.raises(ConfigError, match=problem) as caught:
             Catalog(tmp_path / "functions")
-        assert (caught.value.file, time.monotonic() - begin < 5) == (str(file), True)
+        assert (caught.value.file, time.monotonic() - begin < 30) == (str(file), True)
 
 
 def test_what_is_bad_is_left_out_where_that_is_wanted(tmp_path: Path) -> None:

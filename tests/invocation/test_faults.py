@@ -79,7 +79,7 @@ def test_a_fault_is_answered_as_the_table_says(
     status, slug, title, cause = FAULTS[guest]
     begin = time.monotonic()
     response = http.get(f"/{how}/{guest}?mode=oob", headers={"x-request-id": "r-1"})
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"] == "r-1"
