@@ -80,20 +80,20 @@ async def test_a_namespace_off_the_list_is_refused_and_noted(operation: str, kv_
 async def test_time_to_live(kv_url: str) -> None:
     async with capabilities(kv_url=kv_url) as there:
         guest = Guest(there, POLICY)
-        await guest.fields("kv.set", b"1", namespace="a", key="short", ttlMs=400)
+        await guest.fields("kv.set", b"1", namespace="a", key="short", ttlMs=1000)
         await guest.fields("kv.set", b"1", namespace="a", key="long", ttlMs=60_000)
-        await guest.fields("kv.set", b"1", namespace="a", key="renewed", ttlMs=400)
+        await guest.fields("kv.set", b"1", namespace="a", key="renewed", ttlMs=1000)
         await guest.fields("kv.set", b"1", namespace="a", key="renewed")
-        await guest.fields("kv.set", b"1", namespace="a", key="counter", ttlMs=400)
+        await guest.fields("kv.set", b"1", namespace="a", key="counter", ttlMs=1000)
         assert await guest.fields("kv.increment", namespace="a", key="counter", by=4) == {"value": 5}
         assert len((await guest.fields("kv.list", namespace="a"))["keys"]) == 4
-        await asyncio.sleep(0.45)
+        await asyncio.sleep(1.05)
         assert await guest.fields("kv.get", namespace="a", key="short") == {"found": False}
         assert (await guest.fields("kv.list", namespace="a"))["keys"] == ["long", "renewed"]
         assert await guest.fields("kv.delete", namespace="a", key="short") == {"deleted": False}
         assert await guest.fields("kv.increment", namespace="a", key="counter") == {"value": 1}
         assert (await guest.fields("kv.cas", b"2", namespace="a", key="short"))["swapped"] is True
-        await asyncio.sleep(0.45)
+        await asyncio.sleep(1.05)
         assert (await guest.fields("kv.list", namespace="a"))["keys"] == ["counter", "long", "renewed", "short"]
 
 

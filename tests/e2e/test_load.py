@@ -58,10 +58,11 @@ def test_a_quick_function_stays_quick_while_others_spin(server: Server) -> None:
             await asyncio.wait(spinning)
         assert len(quick) == 150
         quick.sort()
-        assert quick[75] < 0.19  # less than one spin
-        assert quick[142] < 2
-        assert min(spun) > 0.19
-        assert max(spun) < 10
+        spun.sort()
+        assert quick[75] < spun[len(spun) // 2]  # else they waited for one that spins
+        assert quick[142] < 30
+        assert spun[0] > 0.19
+        assert spun[-1] < 60
 
     run(main())
 

@@ -282,12 +282,13 @@ def test_a_ticker_that_another_thread_puts_to_rest_meanwhile_is_armed_again(engi
 
 def test_the_ticker_does_not_rest_while_a_guest_is_alive(guest, engine):
     async def main():
-        task = asyncio.create_task(invoke(guest("sleep_ms"), b'{"query":{"ms":"700"}}'))
+        task = asyncio.create_task(invoke(guest("sleep_ms"), b'{"query":{"ms":"60000"}}'))
         for _ in range(6):
             await asyncio.sleep(0.1)
             assert engine.ticker.armed
             engine.ticker.rest()
-        await task
+        task.cancel()
+        await asyncio.wait([task])
 
     asyncio.run(main())
 
