@@ -115,6 +115,34 @@ def bind(
     Raises PolicyViolation, MemoryLimitExceeded and ConfigError.
     """
     source, module = function.source, function.module
+    _check_policy(function, policy, where)
+    environ = _granted_environ(source, policy, where)
+    granted = resolve_dirs(policy, warn=warn)  # what is wrong with them is wrong for every module
+    opened = [(_open(each, policy), each) for each in granted if module.uses_files]
+    directories += [directory for directory, _ in opened]
+    protocol = _protocol(function)
+    preopens = tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened)
+    argv = layout.strings(_argv(source) if module.reads_args else [])
+    plan = plan_for(module, _limits(policy), argv, preopens, tenant=(source.name, policy.name))
+    return Target(
+        name=source.name,
+        version=source.version,
+        route=route,
+        function=function,
+        policy=policy,
+        protocol=protocol,
+        plan=plan,
+        environ=_environ(environ),
+        grants=capabilities.grants(policy, source.name) if module.uses_edge else None,
+        directories=tuple(directory for directory, _ in opened),
+        bulkhead=bulkhead,
+        fast_path=_fast_path(function, policy, protocol, plan, environ),
+    )
+
+
+def _check_policy(function: LoadedFunction, policy: SandboxPolicy, where: str) -> None:
+    """Raise PolicyViolation or MemoryLimitExceeded if the function cannot run under the policy."""
+    source, module = function.source, function.module
     for name in source.manifest.env_vars:
         if name not in policy.allowed_env_vars:
             raise PolicyViolation(source.name, name, policy.name, where=where)
@@ -127,15 +155,27 @@ def bind(
             stack_pages=module.stack_pages,
             where=where,
         )
+
+
+def _granted_environ(source: FunctionSource, policy: SandboxPolicy, where: str) -> dict[str, str]:
+    """Return the variables that do not depend on the request: of the host, of function.yaml, and the function's name.
+
+    Raises PolicyViolation and ConfigError.
+    """
     environ = {name: os.environ[name] for name in policy.allowed_env_vars if name in os.environ}
     for name in source.manifest.env_vars:
         if name not in environ:
             logger.warning("%s%s declares %s, which is not set: it runs without", where and f"{where}: ", source, name)
     environ |= values_of(source.manifest.env, policy, source.file.with_name(MANIFEST))
     environ |= _identity(source)
-    granted = resolve_dirs(policy, warn=warn)  # what is wrong with them is wrong for every module
-    opened = [(_open(each, policy), each) for each in granted if module.uses_files]
-    directories += [directory for directory, _ in opened]
+    if source.manifest.edge_environment:
+        environ = {name: value for name, value in environ.items() if name not in OF_REQUEST}
+    return environ
+
+
+def _protocol(function: LoadedFunction) -> MessageProtocol:
+    """Return the protocol of the function. Raises ConfigError if it is not for components."""
+    source, module = function.source, function.module
     protocol = get_protocol(source.manifest.protocol)
     if isinstance(module, ComponentModule) and module.speaks_edge and protocol.name != "edge":
         raise ConfigError(
@@ -144,43 +184,31 @@ def bind(
             key="protocol",
             hint="take it out",
         )
-    plan = plan_for(
-        module,
-        Limits(
-            memory_pages=policy.max_memory_pages,
-            time=policy.execution_timeout_ms / 1000,
-            stdout=policy.max_response_bytes,
-            stderr=policy.max_log_bytes,
-            restore=policy.instances == "restored",
-            fds=of_guest(policy.max_concurrency),
-        ),
-        layout.strings(_argv(source) if module.reads_args else []),
-        tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened),
-        tenant=(source.name, policy.name),
+    return protocol
+
+
+def _limits(policy: SandboxPolicy) -> Limits:
+    return Limits(
+        memory_pages=policy.max_memory_pages,
+        time=policy.execution_timeout_ms / 1000,
+        stdout=policy.max_response_bytes,
+        stderr=policy.max_log_bytes,
+        restore=policy.instances == "restored",
+        fds=of_guest(policy.max_concurrency),
     )
-    told = source.manifest.edge_environment
-    if told:
-        environ = {name: value for name, value in environ.items() if name not in OF_REQUEST}
-    variables = _environ(environ)
-    fast_path: FastPath | None = None
+
+
+def _fast_path(
+    function: LoadedFunction, policy: SandboxPolicy, protocol: MessageProtocol, plan: Plan, environ: dict[str, str]
+) -> FastPath | None:
+    """Return the fast path of the function, None if it cannot take it."""
+    source, module = function.source, function.module
     # What else a guest reads in its environment may depend on the request: the fast path adds, and replaces nothing.
-    same_environ = not module.reads_environ or (told and "TRACEPARENT" not in environ)
-    if isinstance(protocol, EdgeProtocol) and fits(plan) and same_environ:
-        fast_path = FastPath(plan, protocol.end(source.name, source.version, policy.execution_timeout_ms), variables)
-    return Target(
-        name=source.name,
-        version=source.version,
-        route=route,
-        function=function,
-        policy=policy,
-        protocol=protocol,
-        plan=plan,
-        environ=variables,
-        grants=capabilities.grants(policy, source.name) if module.uses_edge else None,
-        directories=tuple(directory for directory, _ in opened),
-        bulkhead=bulkhead,
-        fast_path=fast_path,
-    )
+    same_environ = not module.reads_environ or (source.manifest.edge_environment and "TRACEPARENT" not in environ)
+    if not (isinstance(protocol, EdgeProtocol) and fits(plan) and same_environ):
+        return None
+    end = protocol.end(source.name, source.version, policy.execution_timeout_ms)
+    return FastPath(plan, end, _environ(environ))
 
 
 def _argv(source: FunctionSource) -> list[bytes]:

@@ -38,6 +38,7 @@ from . import (
     sync,
     verify,
 )
+from .option_groups import with_groups
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Make": {"new": new.new, "build": build.build, "dev": dev.dev},
@@ -116,7 +117,7 @@ def make_app(*, rich: bool) -> typer.Typer:
     app.callback()(_root)
     for panel, commands in PANELS.items():
         for name, command in commands.items():
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel)(with_groups(command))
     return app
 
 

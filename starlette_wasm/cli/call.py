@@ -19,41 +19,61 @@ from ..testing.answer import Answer, ask, make_scope
 from ..testing.hosts import Hosts
 from ..testing.runtime import RecordingRuntime, Surroundings
 from . import call_output, output
+from .call_output import DEFAULT_SHOWN, Shown
 from .inspection import without_files
 from .options import DEFAULT_CONFIG, ConfigOption
 
 Function = Annotated[
     str | None, typer.Argument(help="NAME or NAME@VERSION of a function, or a path such as /hello.", metavar="FUNCTION")
 ]
-PathOption = Annotated[str | None, typer.Option("--path", help="Path of the request, with its query.")]
-Method = Annotated[str | None, typer.Option("--method", "-X", help="GET, or POST with --data, by default.")]
-Header = Annotated[list[str] | None, typer.Option("--header", "-H", metavar="NAME:VALUE", help="Repeatable.")]
-Data = Annotated[str | None, typer.Option("--data", "-d", metavar="DATA|@FILE", help="The body; @- is stdin.")]
 Region = Annotated[str | None, typer.Option(help="The region of the node; by default that of the settings.")]
 Repeat = Annotated[int, typer.Option(min=1, max=1_000_000, help="How often, one after the other; with figures.")]
-Policy = Annotated[str | None, typer.Option(help="Policy to call it under; by default that of its first rule.")]
 StubHttp = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Answers for requests of the function, in YAML or JSON; see docs/cli.md."),
 ]
+Fail = Annotated[bool, typer.Option("--fail", "-f", help="Exit with 1 for a status of 400 or more.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the request is made of: a group of options."""
+
+    path: Annotated[str | None, typer.Option("--path", help="Path of the request, with its query.")] = None
+    method: Annotated[str | None, typer.Option("--method", "-X", help="GET, or POST with --data, by default.")] = None
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="NAME:VALUE", help="Repeatable.")] = None
+    data: Annotated[str | None, typer.Option("--data", "-d", metavar="DATA|@FILE", help="The body; @- is stdin.")] = (
+        None
+    )
+    policy: Annotated[str | None, typer.Option(help="Policy to call it under; by default that of its first rule.")] = (
+        None
+    )
+
+    def request(self, function: str | None) -> Request:
+        """Return the request for a function, or for a path that stands in its place. Raises BadParameter."""
+        by_path = function if function is not None and function.startswith("/") else None
+        return Request(
+            None if by_path else function,
+            by_path or self.path,
+            self.method or ("GET" if self.data is None else "POST"),
+            [_header(each) for each in self.header or ()],
+            _body(self.data),
+            self.policy,
+        )
+
+
+_NOTHING_SENT = Sent()
 
 
 def call(
     function: Function = None,
-    path: PathOption = None,
-    method: Method = None,
-    header: Header = None,
-    data: Data = None,
+    sent: Sent = _NOTHING_SENT,
     region: Region = None,
     repeat: Repeat = 1,
-    policy: Policy = None,
     stub_http: StubHttp = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Print the tree of spans, on stderr.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print all there is to know, on stderr.")] = False,
-    include: Annotated[bool, typer.Option("--include", "-i", help="Print status and headers, too.")] = False,
-    fail: Annotated[bool, typer.Option("--fail", "-f", help="Exit with 1 for a status of 400 or more.")] = False,
+    shown: Shown = DEFAULT_SHOWN,
+    fail: Fail = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer and what it took as JSON.")] = False,
 ) -> None:
     """Call a function or a path of a config, without a server, and print the body of the answer as curl does.
 
@@ -65,20 +85,12 @@ def call(
 
     Example: starlette-wasm call hello --path '/hello?lang=fr' -H accept:text/plain -v
     """
-    by_path = function if function is not None and function.startswith("/") else None
-    request = Request(
-        None if by_path else function,
-        by_path or path,
-        method or ("GET" if data is None else "POST"),
-        [_header(each) for each in header or ()],
-        _body(data),
-        policy,
-    )
+    request = sent.request(function)
     with output.own_call_logs():
         answers = asyncio.run(_answers(request, config, region, stub_http, repeat))
     answer = answers[-1]
-    call_output.show(answer, json=json, include=include, verbose=verbose, trace=trace)
-    if repeat > 1 and not json:
+    call_output.show(answer, shown)
+    if repeat > 1 and not shown.json:
         call_output.show_figures(answers)
     failed = next((each.error for each in answers if each.error is not None and each.status >= 500), None)
     if failed is not None:

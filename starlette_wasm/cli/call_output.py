@@ -7,9 +7,11 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
 from ..protocols import get_protocol
@@ -22,19 +24,32 @@ from . import output
 LEVELS = {"debug": "dim", "info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
 
 
-def show(answer: Answer, *, json: bool, include: bool, verbose: bool, trace: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is printed of an answer: a group of options."""
+
+    trace: Annotated[bool, typer.Option("--trace", help="Print the tree of spans, on stderr.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print all there is to know, on stderr.")] = False
+    include: Annotated[bool, typer.Option("--include", "-i", help="Print status and headers, too.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print the answer and what it took as JSON.")] = False
+
+
+DEFAULT_SHOWN = Shown()
+
+
+def show(answer: Answer, shown: Shown) -> None:
     """Print the answer on stdout, and what it took on stderr."""
-    if json:
+    if shown.json:
         output.show_json(_as_json(answer))
         return
-    if verbose:
+    if shown.verbose:
         for call in answer.calls:
             _say(_about(call))
         _say([(f"< {_status_line(answer)}", "bold"), *((f"< {name}: {value}", "") for name, value in answer.headers)])
-    if trace:
+    if shown.trace:
         for call in answer.calls:
             _say(_tree(call))
-    if include:
+    if shown.include:
         head = [_status_line(answer), *(f"{name}: {value}" for name, value in answer.headers)]
         sys.stdout.write("\r\n".join([*head, "", ""]))
     sys.stdout.flush()

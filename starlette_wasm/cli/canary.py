@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,25 +39,50 @@ _Url = Annotated[
     str | None,
     typer.Option("--url", metavar="ADMIN", help=f"Through the admin API of an app; its token is in {TOKEN}."),
 ]
-_Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", help="With wait: how long, in seconds.", min=0)
-]
-_CanaryVersion = Annotated[
-    str | None,
-    typer.Option("--canary-version", metavar="VERSION", help="With wait: pass over a canary of another version."),
-]
-_WHOSE = "Whose canary; may be left out if the config has one."
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The function whose canary is meant: a group of options."""
+
+    function: Annotated[
+        str | None,
+        typer.Argument(help="Whose canary; may be left out if the config has one.", show_default=False),
+    ] = None
+    named: Annotated[list[str] | None, typer.Option("--function", help="The same.", show_default=False)] = None
+
+    def one(self) -> str | None:
+        """Return the function, None if none is named. Raises BadParameter if there are several."""
+        names = dict.fromkeys([*([] if self.function is None else [self.function]), *(self.named or ())])
+        if len(names) > 1:
+            raise typer.BadParameter(f"one function at a time: {' or '.join(names)}")
+        return next(iter(names), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What ``wait`` waits for, and how long: a group of options."""
+
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="With wait: how long, in seconds.", min=0)
+    ] = 3600
+    canary_version: Annotated[
+        str | None,
+        typer.Option("--canary-version", metavar="VERSION", help="With wait: pass over a canary of another version."),
+    ] = None
+
+
+_ANY = Whose()
+_AN_HOUR = Waiting()
 
 
 def canary(
     action: Annotated[Action, typer.Argument(help="What to do.")] = "status",
-    function: Annotated[str | None, typer.Argument(help=_WHOSE, show_default=False)] = None,
-    named: Annotated[list[str] | None, typer.Option("--function", help="The same.", show_default=False)] = None,
+    whose: Whose = _ANY,
     full: Annotated[bool, typer.Option("--full", help="With promote: all steps at once.")] = False,
     write: Annotated[bool, typer.Option("--write", help="With promoted: write it into the wasm.yaml.")] = False,
     url: _Url = None,
-    timeout: _Timeout = 3600,
-    canary_version: _CanaryVersion = None,
+    waiting: Waiting = _AN_HOUR,
     config: ConfigOption = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
@@ -73,14 +99,11 @@ def canary(
 
     Example: starlette-wasm canary promote greeter --full
     """
-    names = dict.fromkeys([*([] if function is None else [function]), *(named or ())])
-    if len(names) > 1:
-        raise typer.BadParameter(f"one function at a time: {' or '.join(names)}")
-    wanted = next(iter(names), None)
+    wanted = whose.one()
     api = None if url is None else AdminApi(url, os.environ.get(TOKEN))
     if action == "wait":
         look = partial(api.canaries, wanted) if api is not None else partial(_run, "status", config, wanted, full=False)
-        raise typer.Exit(finish(look, canary_version, timeout))
+        raise typer.Exit(finish(look, waiting.canary_version, waiting.timeout))
     if action == "promoted":
         if wanted and wanted.endswith((".yaml", ".yml")):  # no name of a function has a dot
             config, wanted = Path(wanted), None

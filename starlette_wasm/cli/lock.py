@@ -13,7 +13,7 @@ from ..exceptions import ConfigError
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Access, Ca, Mirror, PasswordEnv, PlainHttp, places, private_key
+from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -37,9 +37,7 @@ def lock(
     sign: Sign = None,
     password_env: PasswordEnv = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    ca: Ca = None,
-    plain_http: PlainHttp = False,
-    mirror: Mirror = None,
+    access: Access = DEFAULT_ACCESS,
     json: Json = False,
 ) -> None:
     """Write functions.lock: every version in functionsDir, by its digest.
@@ -59,7 +57,7 @@ def lock(
         raise ConfigError("is not up to date", file=lock_file, hint="run starlette-wasm lock")
     if push is not None:
         key = None if sign is None else private_key(sign, password_env)
-        asyncio.run(_publish(Access(ca, plain_http, mirror or ()), push, entries, key))
+        asyncio.run(_publish(access, push, entries, key))
     changes = [transfer.Change(entry.name, entry.version, entry.module, "locked", entry.source) for entry in entries]
     output.show_rows([change.row() for change in changes], json=json, empty=in_order(config, "functions"))
 

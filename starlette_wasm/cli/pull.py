@@ -11,7 +11,7 @@ import typer
 
 from . import output
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Access, Ca, Keys, Mirror, PlainHttp, places, public_keys
+from .registry import DEFAULT_ACCESS, Access, Keys, places, public_keys
 from .table import Row
 
 As = Annotated[
@@ -28,9 +28,7 @@ def pull(
     component: Component = None,
     key: Keys = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    ca: Ca = None,
-    plain_http: PlainHttp = False,
-    mirror: Mirror = None,
+    access: Access = DEFAULT_ACCESS,
     json: Json = False,
 ) -> None:
     """Pull a function from a registry, and lock it.
@@ -39,7 +37,6 @@ def pull(
 
     Example: starlette-wasm pull oci://registry.example.com/shop/greeter:1.2 --key cosign.pub
     """
-    access = Access(ca, plain_http, mirror or ())
     output.show_rows(asyncio.run(_pull(access, config, reference, name or "", component, key or ())), json=json)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from . import output
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Access, Ca, Mirror, PasswordEnv, PlainHttp, places, private_key, version_of
+from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key, version_of
 from .table import Row
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def push(
     password_env: PasswordEnv = None,
     revision: Annotated[str, typer.Option(help="Revision of the source, kept in the artifact.")] = "",
     config: ConfigOption = DEFAULT_CONFIG,
-    ca: Ca = None,
-    plain_http: PlainHttp = False,
-    mirror: Mirror = None,
+    access: Access = DEFAULT_ACCESS,
     json: Json = False,
 ) -> None:
     """Push a version of a function to a registry, and lock it.
@@ -43,7 +41,6 @@ def push(
 
     Example: starlette-wasm push greeter@1.2 oci://registry.example.com/shop/greeter
     """
-    access = Access(ca, plain_http, mirror or ())
     key = None if sign is None else private_key(sign, password_env)
     output.show_rows(asyncio.run(_push(access, config, function, reference, revision, key)), json=json)
 

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 
-Ca = Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="Certificates to trust beside the system's.")]
-PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP; by default only for this machine.")]
-Mirror = Annotated[
-    list[str] | None, typer.Option("--mirror", metavar="HOST=MIRROR", help="Read from a mirror first; repeatable.")
-]
 Keys = Annotated[
     list[Path] | None,
     typer.Option(
@@ -45,11 +40,17 @@ PasswordEnv = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a registry is reached."""
+    """How a registry is reached: a group of options."""
 
-    ca: Path | None = None
-    plain_http: bool = False
-    mirrors: Sequence[str] = ()
+    ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="Certificates to trust beside the system's.")
+    ] = None
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Use HTTP; by default only for this machine.")] = (
+        False
+    )
+    mirrors: Annotated[
+        list[str] | None, typer.Option("--mirror", metavar="HOST=MIRROR", help="Read from a mirror first; repeatable.")
+    ] = None
 
     def client(self) -> Client:
         """Return a client, to be used with ``async with``. Raises ConfigError."""
@@ -57,9 +58,12 @@ class Access:
             from ..registry.client import Client
         except ImportError:
             raise ConfigError("the registry commands need httpx", hint=_INSTALL) from None
-        mirrors = dict(_mirror(each) for each in self.mirrors)
+        mirrors = dict(_mirror(each) for each in self.mirrors or ())
         progress = _progress if sys.stderr.isatty() else None
         return Client(plain_http=self.plain_http, ca=self.ca, mirrors=mirrors, progress=progress)
+
+
+DEFAULT_ACCESS = Access()
 
 
 def _mirror(given: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import typer
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Access, Ca, Keys, Mirror, PlainHttp, places, public_keys
+from .registry import DEFAULT_ACCESS, Access, Keys, places, public_keys
 from .table import Row
 
 Prune = Annotated[bool, typer.Option("--prune", help="Remove versions that the file does not name.")]
@@ -26,9 +26,7 @@ def sync(
     watch: Watch = None,
     key: Keys = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    ca: Ca = None,
-    plain_http: PlainHttp = False,
-    mirror: Mirror = None,
+    access: Access = DEFAULT_ACCESS,
     json: Json = False,
 ) -> None:
     """Bring functionsDir to the state of functions.lock.
@@ -38,7 +36,6 @@ def sync(
 
     Example: starlette-wasm sync --prune --key cosign.pub
     """
-    access = Access(ca, plain_http, mirror or ())
     rows = asyncio.run(_sync(access, config, key or (), prune=prune, watch=watch))
     output.show_rows(rows, json=json, empty=in_order(config, "functions"))
 

@@ -10,16 +10,14 @@ from ..exceptions import ConfigError
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import Access, Ca, Keys, Mirror, PlainHttp, places, public_keys
+from .registry import DEFAULT_ACCESS, Access, Keys, places, public_keys
 from .table import Row
 
 
 def verify(
     key: Keys = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    ca: Ca = None,
-    plain_http: PlainHttp = False,
-    mirror: Mirror = None,
+    access: Access = DEFAULT_ACCESS,
     json: Json = False,
 ) -> None:
     """Compare functionsDir with functions.lock, changing nothing.
@@ -28,7 +26,6 @@ def verify(
 
     Example: starlette-wasm verify --key cosign.pub
     """
-    access = Access(ca, plain_http, mirror or ())
     rows = asyncio.run(_verify(access, config, key or ()))
     output.show_rows(rows, json=json, empty=in_order(config, "functions"))
 

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlencode
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SECONDS = 300.0
 """For one request, or a start: a hang ends a test, a slow machine does not."""
+
+
+class Sent(TypedDict, total=False):
+    """What a request is made of, beside its path."""
+
+    method: str | None
+    """GET by default, or POST with a body."""
+    headers: Mapping[str, str] | None
+    body: str | bytes | None
+    json: Any
+    """Encoded as the body."""
+    form: Mapping[str, str] | None
+    """Encoded as the body, as a browser sends a form."""
 
 
 class WasmKit:
@@ -103,35 +116,26 @@ class WasmKit:
         function: str,
         path: str = "/",
         *,
-        method: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: str | bytes | None = None,
-        json: Any = None,
-        form: Mapping[str, str] | None = None,
         version: str | None = None,
         policy: str | None = None,
         params: Mapping[str, str] | None = None,
+        **sent: Unpack[Sent],
     ) -> Answer:
         """Call a function with one request, under ``edge-none`` if no policy is named.
 
-        ``path`` may have a query; ``method`` is GET, or POST with a body. ``params`` are those that a rule would find.
-        A function that fails does not raise: the answer is what a client gets, and ``error`` says why.
+        ``path`` may have a query; ``params`` are those that a rule would find, ``sent`` may have ``method``,
+        ``headers``, and ``body``, ``json`` or ``form``. A function that fails does not raise: the answer is what a
+        client gets, and ``error`` says why.
         """
         app = self._function_app(function, version, policy, dict(params or {}))
-        return self._ask(app, *_request(path, method, headers, body, json, form))
+        return self._ask(app, *_request(path, **sent))
 
-    def request(
-        self,
-        path: str,
-        *,
-        method: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: str | bytes | None = None,
-        json: Any = None,
-        form: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send a request through the rules and pipelines of the config, as an app would serve it."""
-        return self._ask(self._rules_app, *_request(path, method, headers, body, json, form))
+    def request(self, path: str, **sent: Unpack[Sent]) -> Answer:
+        """Send a request through the rules and pipelines of the config, as an app would serve it.
+
+        ``sent`` is as for call().
+        """
+        return self._ask(self._rules_app, *_request(path, **sent))
 
     @contextmanager
     def client(self, app: ASGIApp, **options: Any) -> Iterator[TestClient]:
@@ -191,11 +195,11 @@ class WasmKit:
 
 def _request(
     path: str,
-    method: str | None,
-    headers: Mapping[str, str] | None,
-    body: str | bytes | None,
-    json: Any,
-    form: Mapping[str, str] | None,
+    method: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: str | bytes | None = None,
+    json: Any = None,
+    form: Mapping[str, str] | None = None,
 ) -> tuple[Scope, bytes]:
     sent = {name.lower(): value for name, value in (headers or {}).items()}
     content = body.encode() if isinstance(body, str) else body or b""
