@@ -157,6 +157,7 @@ class WasmMiddleware:
                             exchange=exchange,
                             tried=tried,
                             follows=follows,
+                            copied=shadow is not None,
                         )
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)

@@ -156,13 +156,20 @@ async def serve(
     raises: bool = False,
     follows: bool | None = None,
     tried: Completed | Started | NotTaken | None = None,
+    copied: bool = False,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
     Faults become problem+json; with ``raises`` only those for which the app has no exception handler. ``tried`` is
     what the fast path gave, and ``follows`` what body_follows() gave; None if they were not asked. An answer of the
-    fast path leaves no request.
+    fast path leaves no request. The request that is given is as it came if it is to be ``copied``; else its body may
+    have gone to the guest.
     """
+    if type(target) is Target and target.streams:
+        from .streamed import Place, stream  # which imports this
+
+        place = Place(path, params, route, exchange, raises, copied)
+        return await stream(runtime, target, scope, receive, send, place)
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
@@ -195,12 +202,17 @@ async def serve(
         await send_problem(runtime.debug, error, scope, send, request)
         return request if isinstance(error, FunctionError) else None
     except (ClientDisconnect, Interrupted):
-        with suppress(OSError):
-            await send({"type": "http.response.start", "status": GONE, "headers": []})
-            await send({"type": "http.response.body"})
+        await send_gone(send)
         return None
     await send_in_one_write(receive, send, status, fitted(scope, headers), content)
     return request
+
+
+async def send_gone(send: Send) -> None:
+    """Answer a client that has gone away, for whoever looks at the status."""
+    with suppress(OSError):
+        await send({"type": "http.response.start", "status": GONE, "headers": []})
+        await send({"type": "http.response.body"})
 
 
 async def request_of(

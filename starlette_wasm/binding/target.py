@@ -76,6 +76,12 @@ class Target:
         """Whose share of what all have in common it uses."""
         return self.name, self.policy.name
 
+    @property
+    def streams(self) -> bool:
+        """Whether a request can come, and its answer leave, while the function runs."""
+        module = self.function.module
+        return isinstance(module, ComponentModule) and module.streams
+
     def check_size(self, request: EdgeRequest) -> None:
         """Raises RequestTooLarge."""
         limit = self.max_body

@@ -19,10 +19,12 @@ from ..engine import capi
 from ..engine.invocation import Invocation
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS, Plan
+from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
 from .errors import CanonicalTrap
+from .http_exchange import HttpExchange, InvalidHead
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
 from .types import Signature
@@ -44,7 +46,7 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
-        *("_script", "_stack", "_wasi", "_well_ended"),
+        *("_script", "_stack", "_wasi", "_well_ended", "exchange"),
     )
 
     plan: ComponentPlan
@@ -58,6 +60,8 @@ class ComponentInvocation(Invocation):
         self._mismatch: ValueError | None = None
         self._kept: Kept | None = None
         self._well_ended = False
+        self.exchange: HttpExchange | None = None
+        """The request, if a handler is to answer it as it comes: set before it is started."""
         entry = plan.component.entry
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
@@ -147,8 +151,12 @@ class ComponentInvocation(Invocation):
             self._wasi.write_out(answer.encode())
         elif entry.world == "http":
             out = ResponseOutparam()
-            yield from self._calls.lifted(entry.function, [IncomingRequest(self._stdin), out])
-            return out.answer()
+            exchange = self.exchange
+            yield from self._calls.lifted(entry.function, [IncomingRequest(self._stdin, exchange), out])
+            answer = out.answer()
+            if exchange is not None and exchange.broken:
+                raise CanonicalTrap(exchange.broken)
+            return answer
         else:
             result = yield from self._calls.lifted(entry.function, [])
             if isinstance(result, Err):
@@ -166,6 +174,7 @@ class ComponentInvocation(Invocation):
             args=strings_of(self.plan.args),
             environ=[(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))],
             edge_call=self._edge_call,
+            exchange=self.exchange,
         )
         return self._wasi
 
@@ -268,9 +277,7 @@ class ComponentInvocation(Invocation):
             self._result = glue.DONE
             return
         except CanonicalTrap as trap:
-            self._ended_by = trap
-            self._stack.clear()
-            self._result = glue.TRAP
+            self._end_by(trap)
             return
         except (ValueMismatchError, UnicodeEncodeError) as error:
             raise capi.EngineError(f"the host gave what does not fit: {error}") from error
@@ -282,14 +289,48 @@ class ComponentInvocation(Invocation):
         self._write(frame, glue.ARGUMENTS, request.arguments)
         self._result = request.kind
 
+    def _end_by(self, trap: CanonicalTrap) -> None:
+        """Let the glue end the guest."""
+        self._ended_by = trap
+        self._stack.clear()
+        self._result = glue.TRAP
+
     async def _wait(self, begin: Callable[[], Awaitable[Value]]) -> int:
         """Answer the glue once the host has what the guest waits for."""
-        self._advance(await begin())
+        exchange = self.exchange
+        try:
+            if exchange is None:
+                value = await begin()
+            else:
+                exchange.on_wait()
+                value = await (self._wait_for_client(begin, exchange) if exchange.stalled else begin())
+                if isinstance(value, Await):  # what it waited for is there, and fails
+                    value = await value.begin()
+        except CanonicalTrap as trap:
+            self._end_by(trap)
+            return glue.TRAP
+        self._advance(value)
         while self._call is not None:
             call, self._call = self._call, None
             await call()
         assert self._result is not None
         return self._result
+
+    async def _wait_for_client(self, begin: Callable[[], Awaitable[Value]], exchange: HttpExchange) -> Value:
+        """Wait without that being the guest's time. Raises Interrupted if the client does not take the answer."""
+        since, takes = time.monotonic(), exchange.full
+        with self.time_stopped():
+            try:
+                async with asyncio.timeout(exchange.patience if takes else None) as bound:
+                    return await begin()
+            except TimeoutError:
+                if bound.expired():
+                    raise Interrupted(Why.GONE) from None
+                raise
+            finally:
+                waited = time.monotonic() - since
+                exchange.waited += waited
+                exchange.patience -= waited if takes else 0
 
     def _outcome(self, *, stopped: bool = False) -> Outcome:
         scratch = self._made
@@ -319,6 +360,8 @@ class ComponentInvocation(Invocation):
         outcome.frames = ()
         if isinstance(end, OutputOverflow):
             outcome.end = End.OUTPUT
+        elif isinstance(end, InvalidHead):  # which whoever decodes it finds too, and explains
+            outcome.end, outcome.stdout = End.OK, str(end).encode()
         elif isinstance(end, GuestExit):
             outcome.end, outcome.exit_code = (End.EXIT if end.code else End.OK), end.code
             outcome.stdout = bytes(self._wasi.stdout)
@@ -361,8 +404,16 @@ class ComponentInvocation(Invocation):
         self._cores = None
 
 
-def begin(plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> Invocation:
-    """An invocation of a module, or of a component."""
+def begin(
+    plan: Plan,
+    stdin: bytes,
+    environ: bytes = NO_STRINGS,
+    args: bytes = b"",
+    exchange: HttpExchange | None = None,
+) -> Invocation:
+    """An invocation of a module, or of a component; with an ``exchange``, of a handler that answers as it goes."""
     if isinstance(plan, ComponentPlan):
-        return ComponentInvocation(plan, stdin, environ, args)
+        invocation = ComponentInvocation(plan, stdin, environ, args)
+        invocation.exchange = exchange
+        return invocation
     return Invocation(plan, stdin, environ, args)

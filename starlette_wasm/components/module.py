@@ -127,6 +127,11 @@ class ComponentModule(Module):
         """Whether its requests and answers are those of the ``edge`` protocol, whatever is configured."""
         return self.entry is not None and self.entry.world != "command"
 
+    @property
+    def streams(self) -> bool:
+        """Whether its requests can come, and its answers leave, while it runs."""
+        return self.entry is not None and self.entry.world == "http"
+
     def memory_of(self, step: int) -> int | None:
         """The step that defines the memory which a core instance works on; None if it has none."""
         seen = set()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import Enum
 from functools import partial
 from typing import Protocol
@@ -58,6 +58,7 @@ class Invocation(Instance):
 
     __slots__ = (
         *("_call", "_deadline", "_ended", "_error", "_future_of_loop", "_lock", "_loop", "_owner", "_result"),
+        "_bound",
         *("_asked", "_failure", "_unmade", "calls", "host", "host_calls", "result"),
     )
 
@@ -127,7 +128,8 @@ class Invocation(Instance):
     async def _go_on(self, guard: Guard) -> bool:
         """True when the guest has ended, False when its time is over."""
         try:
-            async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()):
+            async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()) as bound:
+                self._bound = bound
                 while True:
                     self._check()
                     call, self._call = self._call, None
@@ -149,6 +151,18 @@ class Invocation(Instance):
         except BaseException:
             self._abandon()
             raise
+
+    @contextmanager
+    def time_stopped(self) -> Iterator[None]:
+        """Meanwhile the guest's time stands still. On the event loop, in a call that the guest waits for."""
+        since = self._loop.time()
+        self._bound.reschedule(None)
+        try:
+            yield
+        finally:
+            self._deadline += self._loop.time() - since
+            if not self._bound.expired():
+                self._bound.reschedule(self._loop.time() + self._deadline - time.monotonic())
 
     @property
     def _belongs_in_thread(self) -> bool:

@@ -17,7 +17,7 @@ from ..exceptions import InvalidFunctionResponse
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
 from ..sync.threads import FairThreads
-from ..telemetry import IDLE_WATCH, CallTelemetry
+from ..telemetry import IDLE_WATCH, CallTelemetry, log_after_answer
 from .context import context_of
 from .faults import fault_of
 from .inputs import inputs_of
@@ -83,12 +83,23 @@ class Execution:
                 encoded = await off_loop(target.tenant, inputs, self.limit)
         else:
             encoded = inputs()
-        return await begin(target.plan, *encoded).run(deadline, guard, session)
+        return await begin(target.plan, *encoded, options.caller.stream).run(deadline, guard, session)
+
+    @property
+    def took(self) -> float:
+        """Seconds since the guest's time began, without those that it waited for the client."""
+        stream = self._options.caller.stream
+        return time.monotonic() - self.begin - (0.0 if stream is None else stream.waited)
 
     async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> EdgeResponse:
         """Return what the guest answered. Raises FunctionError."""
         target = self.target
         fault = fault_of(target, outcome, self.limit)
+        stream = self._options.caller.stream
+        if fault is not None and stream is not None and stream.finished and stream.head is not None:
+            log_after_answer(fault, self.context)
+            watch.executed(outcome, None)
+            return stream.head
         watch.executed(outcome, fault)
         if fault is not None:
             raise fault

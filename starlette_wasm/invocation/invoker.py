@@ -52,7 +52,7 @@ class Invoker:
             try:
                 response = await self._run(execution, caller.on_disconnect, watch)
             except WasmError as error:
-                self._failed(execution, error, time.monotonic() - execution.begin)
+                self._failed(execution, error, execution.took)
                 raise
             except NOT_RUN as error:
                 failure = failure_of(target, error)
@@ -71,7 +71,7 @@ class Invoker:
             self.counts["ok"] += 1
             watch.answered(response.status_code)
             if target.tally is not None:
-                target.tally.answered(time.monotonic() - execution.begin, response.status_code)
+                target.tally.answered(execution.took, response.status_code)
             return response
 
     async def _run(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
+from ..components.http_exchange import HttpExchange
 from ..engine.fast_path import Started
 from ..sync.cancel_scope import OnDisconnect
 from ..telemetry import RequestTelemetry
@@ -22,6 +23,8 @@ class Caller(NamedTuple):
     on_disconnect: OnDisconnect | None = None
     """Returns when the client goes away, which ends the call."""
     exchange: RequestTelemetry | None = None
+    stream: HttpExchange | None = None
+    """The body and the answer of the request, if they come and leave while the guest runs."""
 
 
 PYTHON = Caller()

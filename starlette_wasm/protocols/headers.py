@@ -156,6 +156,18 @@ def check_base64(response: EdgeResponse) -> None:
         raise ResponseError("body is not valid base64") from None
 
 
+def raw_headers(response: EdgeResponse) -> list[tuple[bytes, bytes]]:
+    """The headers of a response that is checked, as ASGI has them."""
+    raw: list[tuple[bytes, bytes]] = []
+    for name, value in response.headers.items():
+        raw_name = name.encode("ascii")
+        if isinstance(value, str):
+            raw.append((raw_name, value.encode("latin-1")))
+        else:
+            raw += [(raw_name, each.encode("latin-1")) for each in value]
+    return raw
+
+
 def render(
     response: EdgeResponse, method: str, *, checked: bool = False
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -179,13 +191,7 @@ def render(
         if response.is_base64_encoded:
             check_base64(response)
     status = response.status_code
-    raw: list[tuple[bytes, bytes]] = []
-    for name, value in response.headers.items():
-        raw_name = name.encode("ascii")
-        if isinstance(value, str):
-            raw.append((raw_name, value.encode("latin-1")))
-        else:
-            raw += [(raw_name, each.encode("latin-1")) for each in value]
+    raw = raw_headers(response)
     if status == 204 or status == 304:
         return status, raw, b""
     content = b"" if status == 205 else response.content

@@ -3,7 +3,7 @@
 from .call_telemetry import IDLE_WATCH, CallTelemetry
 from .conventions import Attribute, ErrorType, PickedBy, Role, Variant, error_type
 from .exclusions import Exclusions, untraced
-from .failures import log_failure
+from .failures import log_after_answer, log_failure
 from .guest_log import log_guest, log_violations
 from .request_telemetry import NO_TELEMETRY, RequestTelemetry
 from .shown import install as show_logs
@@ -24,6 +24,7 @@ __all__ = [
     "Variant",
     "error_type",
     "header_of",
+    "log_after_answer",
     "log_failure",
     "log_guest",
     "log_violations",

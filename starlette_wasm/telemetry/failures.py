@@ -18,6 +18,17 @@ def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None 
     record has the error, and the attributes of an exception in the semantic conventions. There is no Python traceback:
     it would only show where the host found out. The guest's frames are in the message.
     """
+    level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
+    template = f"{context.function} ({error.slug}): %s%s"
+    _log(level, template, (error, f": {cause}" if cause else ""), error, context)
+
+
+def log_after_answer(error: WasmError, context: EdgeContext) -> None:
+    """Log how a guest ended that went on after its answer, which the client has."""
+    _log(logging.WARNING, f"{context.function} ({error.slug}) after its answer: %s", (error,), error, context)
+
+
+def _log(level: int, template: str, args: tuple[object, ...], error: WasmError, context: EdgeContext) -> None:
     kind = type(error)
     extra = {
         "function": context.function,
@@ -27,6 +38,4 @@ def log_failure(error: WasmError, context: EdgeContext, cause: Exception | None 
         "exception.type": f"{kind.__module__}.{kind.__qualname__}",
         "exception.message": str(error),
     }
-    level = logging.ERROR if isinstance(error, FunctionError) else logging.WARNING
-    template = f"{context.function} ({error.slug}): %s%s"
-    logger.log(level, template, error, f": {cause}" if cause else "", extra=extra, exc_info=(kind, error, None))
+    logger.log(level, template, *args, extra=extra, exc_info=(kind, error, None))

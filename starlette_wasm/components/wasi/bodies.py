@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..http_exchange import HttpExchange, ResponseBody
 from ..values import Err, Ok, Value
+from .exchange_streams import ResponseStream
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .offers import offer
@@ -29,7 +31,9 @@ class IncomingBody:
 class OutgoingBody:
     """``finished`` is whether the guest has marked it as whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: HttpExchange | None = None) -> None:
+        """With an ``exchange`` it leaves through that, as it is written."""
+        self.leaves_by = None if exchange is None else (exchange, ResponseBody())
         self.data = bytearray()
         self.stream: OutputStream | None = None
         self.finished = False
@@ -74,7 +78,7 @@ def body_write(host: WasiHost, body: OutgoingBody) -> Value:
         host.write_out(data)
         body.data += data
 
-    body.stream = OutputStream(sink)
+    body.stream = OutputStream(sink) if body.leaves_by is None else ResponseStream(*body.leaves_by)
     return Ok(body.stream)
 
 
@@ -87,4 +91,9 @@ def body_done(_: WasiHost, body: OutgoingBody, trailers: Fields | None) -> Value
     body.finished = True
     if body.stream is not None:
         body.stream.closed = True
+    if body.leaves_by is not None:
+        exchange, queue = body.leaves_by
+        exchange.finish(queue, None if trailers is None else trailers.entries)
+        if exchange.broken and queue is exchange.response:
+            return Err(("HTTP-response-body-size", queue.total))
     return Ok()

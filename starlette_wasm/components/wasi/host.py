@@ -10,6 +10,7 @@ from typing import Any
 from ..calls import Await
 from ..errors import CanonicalTrap
 from ..flat_plan import ImportedFunction
+from ..http_exchange import HttpExchange
 from ..types import Resource
 from ..values import Value
 from .offers import Offer
@@ -42,7 +43,9 @@ class WasiHost:
         args: Sequence[str] = (),
         environ: Sequence[tuple[str, str]] = (),
         edge_call: Callable[[int, bytes], Value | Await] | None = None,
+        exchange: HttpExchange | None = None,
     ) -> None:
+        """``exchange`` is the request, if its body comes, and its answer leaves, while the guest runs."""
         self._offers = offers
         self._most_out = most_out
         self._most_err = most_err
@@ -53,6 +56,9 @@ class WasiHost:
         self.args = args
         self.environ = environ
         self.edge_call = edge_call
+        self.exchange = exchange
+        if exchange is not None:
+            exchange.serve(self.wakeup)
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0

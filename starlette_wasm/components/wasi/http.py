@@ -11,8 +11,10 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 from ..errors import CanonicalTrap
+from ..http_exchange import Headers, HttpExchange, InvalidHead, ResponseBody
 from ..values import Err, Ok, Value
 from .bodies import IncomingBody, OutgoingBody
+from .exchange_streams import RequestStream
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .offers import offer
@@ -26,7 +28,8 @@ _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace
 class IncomingRequest:
     """What a handler is given."""
 
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, message: bytes, exchange: HttpExchange | None = None) -> None:
+        """The body is in the message, or comes through the exchange."""
         given = json.loads(message)
         self.method: str = given["method"]
         scheme, _, rest = given["url"].partition("://")
@@ -35,9 +38,13 @@ class IncomingRequest:
         self.path = slash + path or "/"
         self.headers = Fields(_entries(given), fixed=True)
         self.authority = next((value.decode("latin-1") for value in self.headers.get("host")), authority)
-        body = given["body"] or ""
-        data = b64decode(body) if given["is_base64_encoded"] else body.encode("utf-8", "surrogatepass")
-        self.body: IncomingBody | None = IncomingBody(InputStream(data))
+        stream = InputStream(_body(given)) if exchange is None else RequestStream(exchange)
+        self.body: IncomingBody | None = IncomingBody(stream)
+
+
+def _body(given: dict[str, Any]) -> bytes:
+    body = given["body"] or ""
+    return b64decode(body) if given["is_base64_encoded"] else body.encode("utf-8", "surrogatepass")
 
 
 def _entries(given: dict[str, Any]) -> list[tuple[str, bytes]]:
@@ -55,6 +62,34 @@ class OutgoingResponse:
         self.status = 200
         self.body: OutgoingBody | None = None
 
+    def leave_by(self, exchange: HttpExchange) -> None:
+        """Make this the answer of a request. Raises InvalidHead."""
+        if self.body is not None and self.body.leaves_by is not None:
+            queue = self.body.leaves_by[1]
+        else:
+            queue = ResponseBody()
+            queue.closed = True
+        try:
+            exchange.answer(self.status, self._headers(), queue)
+        except InvalidHead:
+            raise InvalidHead(self.message().decode()) from None
+
+    def _headers(self) -> Headers:
+        headers: dict[str, list[str]] = {}
+        for name, value in self.headers.entries:
+            headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
+        return {name: values[0] if len(values) == 1 else values for name, values in headers.items()}
+
+    def message(self) -> bytes:
+        """The response in the ``edge`` protocol, without what has left."""
+        message = {
+            "status_code": self.status,
+            "headers": self._headers(),
+            "body": b64encode(self.body.data).decode() if self.body is not None else "",
+            "is_base64_encoded": True,
+        }
+        return json.dumps(message, ensure_ascii=False).encode()
+
 
 class ResponseOutparam:
     """The slot for a handler's answer."""
@@ -69,20 +104,10 @@ class ResponseOutparam:
             raise CanonicalTrap(f"its handler answered with the error {self.error}")
         if self.response is None:
             raise CanonicalTrap("its handler returned without a response")
-        response = self.response
-        body = response.body
+        body = self.response.body
         if body is not None and not body.finished:
             raise CanonicalTrap("its handler returned without finishing the body of its response")
-        headers: dict[str, list[str]] = {}
-        for name, value in response.headers.entries:
-            headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
-        message = {
-            "status_code": response.status,
-            "headers": {name: values[0] if len(values) == 1 else values for name, values in headers.items()},
-            "body": b64encode(body.data).decode() if body is not None else "",
-            "is_base64_encoded": True,
-        }
-        return json.dumps(message, ensure_ascii=False).encode()
+        return self.response.message()
 
 
 @offer(TYPES, "[method]incoming-request.method", f"func(self: borrow<incoming-request>) -> {METHOD}")
@@ -146,10 +171,10 @@ def response_headers(_: WasiHost, response: OutgoingResponse) -> Value:
 
 
 @offer(TYPES, "[method]outgoing-response.body", "func(self: borrow<outgoing-response>) -> result<outgoing-body>")
-def response_body(_: WasiHost, response: OutgoingResponse) -> Value:
+def response_body(host: WasiHost, response: OutgoingResponse) -> Value:
     if response.body is not None:
         return Err()
-    response.body = OutgoingBody()
+    response.body = OutgoingBody(host.exchange)
     return Ok(response.body)
 
 
@@ -158,8 +183,10 @@ def response_body(_: WasiHost, response: OutgoingResponse) -> Value:
     "[static]response-outparam.set",
     "func(param: response-outparam, response: result<outgoing-response, variant {...}>)",
 )
-def outparam_set(_: WasiHost, out: ResponseOutparam, response: Value) -> Value:
+def outparam_set(host: WasiHost, out: ResponseOutparam, response: Value) -> Value:
     if isinstance(response, Ok):
         out.response = response.value
+        if host.exchange is not None:
+            response.value.leave_by(host.exchange)
     else:
         out.error = response.value[0]

@@ -1,1 +1,0 @@
-"""The dashboard: pages for browsers on the mount of the admin API."""

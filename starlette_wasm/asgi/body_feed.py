@@ -1,0 +1,114 @@
+"""``BodyFeed``: the body of a request on its way to a guest that reads it as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.types import Message, Receive
+
+from ..components.http_exchange import HttpExchange
+from ..exceptions import RequestTimeout, RequestTooLarge
+from .serve import disconnected
+
+
+class BodyFeed:
+    """Hands the body to the guest, no faster than that takes it, and notices when the client goes away."""
+
+    def __init__(self, exchange: HttpExchange, receive: Receive, limit: int, limit_ms: int) -> None:
+        """``limit`` is in bytes; the client may take ``limit_ms`` to send them, 0 for as long as it likes."""
+        self._exchange = exchange
+        self._receive = receive
+        self._left = limit
+        self._limit = limit
+        self._limit_ms = limit_ms
+        self._seconds = limit_ms / 1000 if limit_ms else None
+        self._task: asyncio.Task[None] | None = None
+        self._waits_for_guest = False
+        self.gone = asyncio.Event()
+        """Set when the client has gone away."""
+
+    @asynccontextmanager
+    async def running(self, *, follows: bool, expects: bool) -> AsyncIterator[None]:
+        """Feed meanwhile. If the client ``expects`` 100 Continue, that is sent when the guest first asks for the body:
+        a server sends it at the first ``receive()``, and may not if nothing is awaited (RFC 9110, section 10.1.1).
+        """
+        self._exchange.request.closed = not follows
+        self._waits_for_guest = expects
+        if follows:
+            self._start()
+        try:
+            yield
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._task
+
+    async def wait_until_gone(self) -> None:
+        """Return when the client has gone away."""
+        self._start()
+        await self.gone.wait()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        exchange = self._exchange
+        try:
+            if self._waits_for_guest:
+                await exchange.request_taken.until(lambda: exchange.reads)
+            if not exchange.request.closed:
+                await self._feed()
+            if exchange.failure is None:  # else the rest of the body is left where it is
+                await disconnected(self._receive)
+                self._end()
+        except OSError:  # a broken connection is gone too
+            self._end()
+        except Exception:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        if not self._exchange.finished:  # else the answer is out, after which servers call a client disconnected
+            self.gone.set()
+
+    async def _feed(self) -> None:
+        exchange = self._exchange
+        while not exchange.request.closed and exchange.failure is None:
+            await exchange.request_taken.until(lambda: exchange.request.room)
+            message = await self._next()
+            if message is None:
+                exchange.fail(RequestTimeout(self._limit_ms))
+            elif message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            else:
+                self._put(message)
+
+    async def _next(self) -> Message | None:
+        """The next message, or None if the client's time is over."""
+        since = time.monotonic()
+        try:
+            async with asyncio.timeout(self._seconds) as bound:
+                return await self._receive()
+        except TimeoutError:
+            if bound.expired():
+                return None
+            raise
+        finally:
+            if self._seconds is not None:
+                self._seconds -= time.monotonic() - since
+
+    def _put(self, message: Message) -> None:
+        exchange = self._exchange
+        data = message.get("body", b"")
+        self._left -= len(data)
+        if self._left < 0:
+            exchange.fail(RequestTooLarge(self._limit))
+            return
+        exchange.request.put(data)
+        exchange.request.closed = not message.get("more_body", False)
+        exchange.notify()

@@ -1,0 +1,64 @@
+"""Bytes on their way between a guest, in whatever thread it runs, and the event loop."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class ByteQueue:
+    """One side puts, the other takes. ``bound`` is how much may wait; the side that puts sees to that by ``room``."""
+
+    __slots__ = ("_at", "_pieces", "_put", "_taken", "bound", "closed")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.closed = False
+        """Whether nothing more will be put."""
+        self._pieces: deque[bytes] = deque()
+        self._at = 0  # how much of the first piece is taken
+        self._put = 0  # each counter is changed by one side alone
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return self._put - self._taken
+
+    @property
+    def total(self) -> int:
+        """Bytes put so far."""
+        return self._put
+
+    @property
+    def room(self) -> int:
+        return max(self.bound - len(self), 0)
+
+    @property
+    def ended(self) -> bool:
+        return self.closed and not len(self)
+
+    def put(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self._put += len(data)
+
+    def take(self, most: int) -> bytes:
+        """Up to so many bytes, of one piece; none if there are none."""
+        if not len(self) or not most:
+            return b""
+        piece, at = self._pieces[0], self._at
+        taken = piece if at == 0 and len(piece) <= most else piece[at : at + most]
+        if at + len(taken) == len(piece):
+            self._pieces.popleft()
+            self._at = 0
+        else:
+            self._at = at + len(taken)
+        self._taken += len(taken)
+        return taken
+
+    def take_pieces(self, enough: int) -> bytes:
+        """Pieces of so many bytes together, or a few more, as one; all if there are fewer."""
+        found = [self.take(self.bound)]
+        size = len(found[0])
+        while size < enough and len(self):
+            found.append(self.take(enough - size))
+            size += len(found[-1])
+        return found[0] if len(found) == 1 else b"".join(found)

@@ -1,0 +1,171 @@
+"""One HTTP request while a handler answers it: its body on the way in, its answer on the way out.
+
+What the guest does may come from any thread; everything else is of the event loop. Neither side holds more than the
+bound of its queue: a client that does not read makes the guest wait, and a guest that does not read the client.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from ..messages import EdgeResponse
+from ..protocols.errors import ResponseError
+from ..protocols.headers import check_headers, check_status, declared_length
+from ..sync.doorbell import Doorbell
+from .byte_queue import ByteQueue
+from .errors import CanonicalTrap
+
+REQUEST_BOUND = 128 << 10
+RESPONSE_BOUND = 256 << 10
+"""Bytes that wait for the guest, and for the client."""
+Trailers = list[tuple[str, bytes]]
+Headers = dict[str, str | list[str]]
+
+
+class InvalidHead(CanonicalTrap):
+    """The status or headers of an answer are not valid: whoever decodes the answer gives the reason."""
+
+
+class Waiter(Protocol):
+    """The guest, if it waits for something."""
+
+    def notify(self) -> None: ...
+
+
+class ResponseBody(ByteQueue):
+    """The body of a response, whether it is the answer yet or not."""
+
+    __slots__ = ("trailers",)
+
+    def __init__(self) -> None:
+        super().__init__(RESPONSE_BOUND)
+        self.trailers: Trailers | None = None
+
+
+class HttpExchange:
+    """Made on the event loop, for one request."""
+
+    def __init__(self, *, most_out: int, patience: float) -> None:
+        """``most_out`` bounds the body of the answer. ``patience`` is how long the client may keep the guest waiting
+        in all until it takes the answer, in seconds, 0 for as long as it likes; whoever feeds the request bounds how
+        long that may take.
+        """
+        self.request = ByteQueue(REQUEST_BOUND)
+        self.request_taken = Doorbell()
+        """Rings when the guest has taken something of the request."""
+        self.response: ResponseBody | None = None
+        """The body of the answer, once the guest has answered."""
+        self.response_put = Doorbell()
+        """Rings when the guest has answered, written or finished."""
+        self.head: EdgeResponse | None = None
+        """The answer without its body, once the guest has answered."""
+        self.declared: int | None = None
+        """The length of the body, if the guest has declared it."""
+        self.broken = ""
+        """Why the answer can never be whole."""
+        self.failure: Exception | None = None
+        """Why the rest of the request will not come: raised where the guest asks for it."""
+        self.patience = patience or math.inf
+        """Seconds that are left until the client has to have taken the answer."""
+        self.waited = 0.0
+        """Seconds that the guest has waited for the client."""
+        self.on_answer: Callable[[], None] = _nothing
+        """Called when the guest has answered, in its thread."""
+        self.on_wait: Callable[[], None] = _nothing
+        """Called on the event loop when the guest waits for something: what it has written is to leave."""
+        self.most_out = most_out
+        self._unanswered = 0  # bytes in bodies that are not the answer yet, or never will be
+        self.reads = False
+        """Whether the guest has asked for the body of the request."""
+        self._guest: Waiter | None = None
+
+    def serve(self, guest: Waiter) -> None:
+        """From now on that guest is notified."""
+        self._guest = guest
+
+    def notify(self) -> None:
+        """On the event loop: bytes have come or gone."""
+        if self._guest is not None:
+            self._guest.notify()
+
+    def fail(self, failure: Exception) -> None:
+        """On the event loop: the rest of the request will not come."""
+        self.failure = failure
+        self.notify()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole: what the guest does then changes nothing of it."""
+        return self.response is not None and self.response.closed and not self.broken
+
+    @property
+    def stalled(self) -> bool:
+        """Whether what the guest waits for may be the client: for bytes that it sends, or takes."""
+        return self.full or (self.reads and not len(self.request) and not self.request.closed and self.failure is None)
+
+    @property
+    def full(self) -> bool:
+        """Whether the guest can write no more of its answer until the client takes some."""
+        return self.response is not None and not self.response.closed and not self.response.room
+
+    def readable(self) -> bool:
+        """Whether the guest gets something of the request at once: bytes, the end, or a failure."""
+        self.reads = True
+        self.request_taken.ring()
+        return bool(len(self.request)) or self.request.closed or self.failure is not None
+
+    def read(self, most: int) -> bytes:
+        """Some bytes of the request; none if there are none yet, or no more."""
+        self.reads = True
+        taken = self.request.take(most)
+        self.request_taken.ring()
+        return taken
+
+    def room(self, body: ResponseBody) -> int:
+        """Bytes that the guest may write to a body now."""
+        return body.room if body is self.response else max(RESPONSE_BOUND - self._unanswered, 0)
+
+    def write(self, body: ResponseBody, data: bytes) -> None:
+        """Take what the guest has written, within room()."""
+        body.put(data)
+        if body is self.response:
+            self.response_put.ring()
+        else:
+            self._unanswered += len(data)
+
+    def too_long(self, body: ResponseBody, more: int = 0) -> bool:
+        """Whether the body of the answer has more bytes than are declared; ``more`` are about to come."""
+        return body is self.response and self.declared is not None and body.total + more > self.declared
+
+    def answer(self, status: int, headers: Headers, body: ResponseBody) -> None:
+        """Take the guest's answer. Raises InvalidHead."""
+        try:
+            head = EdgeResponse(check_status(status), check_headers(headers))
+        except ResponseError as error:
+            raise InvalidHead(error.problem) from None
+        self.declared = declared_length(headers)
+        self.response = body
+        self._check_length(body)
+        self.head = head
+        self.response_put.ring()
+        self.on_answer()
+
+    def finish(self, body: ResponseBody, trailers: Trailers | None) -> None:
+        """Take note that a body is whole."""
+        body.trailers = trailers
+        body.closed = True
+        if body is self.response:
+            self._check_length(body)
+            self.response_put.ring()
+
+    def _check_length(self, body: ResponseBody) -> None:
+        if self.broken or self.declared is None:
+            return
+        if self.too_long(body) or (body.closed and body.total < self.declared):
+            self.broken = f"the body of its response has {body.total} bytes, and its content-length is {self.declared}"
+
+
+def _nothing() -> None:
+    pass

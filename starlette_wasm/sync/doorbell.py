@@ -1,0 +1,35 @@
+"""Wakes one coroutine of an event loop, from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+
+class Doorbell:
+    """For one coroutine that waits. Made on its event loop."""
+
+    __slots__ = ("_awaited", "_event", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._awaited = False
+
+    def ring(self) -> None:
+        """Something has changed. Costs next to nothing if nobody waits."""
+        if self._awaited:
+            self._awaited = False
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._event.set)
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        """Return once ``ready()`` is true; it is asked after each ring()."""
+        while not ready():
+            self._event.clear()
+            self._awaited = True
+            if ready():  # it has become so in another thread, which saw nobody wait
+                break
+            await self._event.wait()
+        self._awaited = False
