@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,8 @@ SOURCES = {
     "assemblyscript": SDK / "assemblyscript/edge.ts",
 }
 RUSTC = "/usr/bin/rustc"
+ODD = ['"', "\\", "\n", "\x1f", "\x7f", "é", "\U0001f600"]
+"""What a JSON string has in an escape, or is not ASCII; and DEL, which is neither."""
 
 
 def section(title: str) -> str:
@@ -104,6 +107,24 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
     assert f"{limits.max_store_bytes >> 30} GiB" in PAGE
     for url in (limits.kv_url, limits.queue_url):
         assert f"`{url}`" in section("Backends")
+
+
+def test_c_reads_and_writes_text_of_any_length(tmp_path: Path) -> None:
+    """``edge.h`` looks at 64 bytes at once, then 16, then one: what ends a run is at each place of all three."""
+    places = (0, 1, 15, 16, 17, 63, 64, 65, 79, 80, 81, 130)
+    texts = ["a" * before + odd + "b" * behind for before in places for odd in ODD for behind in (0, 70)]
+    texts += ["x" * 200_000, '"\\' * 40_000, "é" * 40_000]
+
+    async def main() -> None:
+        home = tmp_path / "functions" / "body" / "v1"
+        home.mkdir(parents=True)
+        shutil.copy(ROOT / "benchmarks/guests/body.wasm", home)
+        async with WasmRuntime(config(tmp_path), settings()) as runtime:
+            for text in texts:
+                answer = await runtime.invoke("body", EdgeRequest(method="POST", body=text))
+                assert answer.body == text
+
+    run(main())
 
 
 def test_the_consumer_in_the_docs_takes_what_was_published(

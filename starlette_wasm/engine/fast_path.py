@@ -38,7 +38,7 @@ class Completed(NamedTuple):
     """As ASGI wants them; the last one is ``x-request-id``."""
     body: bytes
     ran_ns: int
-    """How long the guest ran."""
+    """How long the guest ran: its time of CPU, or the time that passed if the guests before it were short."""
     pages: int
     """Pages of its memory at the end, 0 if it has not grown."""
     traceparent: str | None

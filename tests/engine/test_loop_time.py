@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support import command
 
-from starlette_wasm.engine import loop_time
+from starlette_wasm.engine import instance, loop_time
+from starlette_wasm.engine.instance import Instance
 from starlette_wasm.engine.loop_time import BUDGET_US, CALM, FREE_US, HALF_LIFE, LONE_US
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.engine.timed import Timed
@@ -84,3 +85,13 @@ def test_turns_of_an_awaitable_are_booked():
     assert ended.value.value == 7
     assert len(booked) == 1
     assert booked[0] >= 0.005
+
+
+def test_a_wait_for_a_cpu_is_no_work(wat, monkeypatch):
+    monkeypatch.setattr(instance, "native", None)
+    monkeypatch.setattr(instance.time, "thread_time", lambda: 1.0)  # no CPU was had, however much time has passed
+    guest = Instance(Plan(wat(command("")), Limits()), b"")
+    guest.engine.ticker.ensure_armed()
+    assert guest.start()
+    guest.finish()
+    assert guest.cpu == 0

@@ -155,7 +155,7 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
     e->scratch = NULL;
     q->module->live++;
     void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
-    how = poll_guest(s);
+    how = poll_guest(s, q->plan);
     PyEval_RestoreThread(thread);
     q->module->live--;
   }

@@ -91,7 +91,7 @@ enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US 
 int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more);
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);
-int poll_guest(struct scratch *s);
+int poll_guest(struct scratch *s, const struct plan *plan);
 const uint8_t *output(const struct scratch *s);
 bool take(struct scratch *s);
 void drop_future(struct scratch *s);

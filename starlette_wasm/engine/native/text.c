@@ -132,6 +132,12 @@ bool put_escaped(struct text *t, struct span text) {
     return false;
   uint8_t *to = t->at + t->len;
   while (from < end) {
+    if (end - from >= 32 && plain_32(from)) {
+      memcpy(to, from, 32);
+      to += 32;
+      from += 32;
+      continue;
+    }
     size_t many = end - from >= 8 ? 8 : (size_t)(end - from);
     uint64_t w = 0;
     memcpy(&w, from, many);

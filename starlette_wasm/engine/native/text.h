@@ -146,11 +146,22 @@ static inline uint64_t odd_bytes(uint64_t w) {
   return (((w - ones * 0x20) & ~w) | ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes)) & tops;
 }
 
+/* Whether a JSON string may have 32 bytes as they are; large texts are read in such steps. */
+static inline bool plain_32(const uint8_t *at) {
+  uint64_t w[4], found = 0;
+  memcpy(w, at, sizeof w);
+  for (int i = 0; i < 4; i++)
+    found |= odd_bytes(w[i]);
+  return !found;
+}
+
 static inline bool is_odd(uint8_t c) { return c < 0x20 || c == '"' || c == '\\'; }
 
 /* How many bytes from ``at`` on a JSON string may have as they are. */
 static inline size_t plain_bytes(const uint8_t *at, const uint8_t *end) {
   const uint8_t *from = at;
+  while (end - at >= 32 && plain_32(at))
+    at += 32;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   for (uint64_t w; end - at >= 8; at += 8) {
     memcpy(&w, at, 8);
