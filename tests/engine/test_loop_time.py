@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from pathlib import Path
@@ -91,7 +92,11 @@ def test_a_wait_for_a_cpu_is_no_work(wat, monkeypatch):
     monkeypatch.setattr(instance, "native", None)
     monkeypatch.setattr(instance.time, "thread_time", lambda: 1.0)  # no CPU was had, however much time has passed
     guest = Instance(Plan(wat(command("")), Limits()), b"")
-    guest.engine.ticker.ensure_armed()
-    assert guest.start()
+
+    async def main() -> bool:
+        guest.engine.ticker.ensure_armed()
+        return guest.start()
+
+    assert asyncio.run(main())
     guest.finish()
     assert guest.cpu == 0

@@ -165,7 +165,7 @@ static uint64_t ns_of(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Run a guest until it ends or the epoch ticks. ``ran_ns`` is then how long that took, which tells its time of CPU if
+/* Run a guest until it ends or the epoch ticks. ``ran_ns`` is then how long that took, which is its time of CPU if
    nothing else wanted the CPU. After a long one it is that time itself, which takes two system calls: on a busy machine
    the process waits, and that is no work of the guest. */
 static bool poll_timed(struct scratch *s, const struct plan *plan) {
