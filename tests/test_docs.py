@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,21 @@ def quick_start(tmp_path_factory):
     (folder / "functions/hello/v1").mkdir(parents=True)
     subprocess.run([sys.executable, *build.replace("\\\n", " ").split()], cwd=folder, check=True, timeout=300)
     return folder
+
+
+@pytest.mark.parametrize("language", ["c", "zig", "go"])
+def test_the_page_of_a_language_leads_to_an_answer(language, tmp_path):
+    page = (ROOT / "docs" / f"{language}.md").read_text()
+    [script] = re.findall(r"<!-- script: \w+ -->\n```sh\n(.*?)```", page, re.DOTALL)
+    script = re.sub(r"^python -m pip install .*\n", "set -eu\n", script).replace("/path/to/the/clone", str(ROOT))
+    environ = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GOCACHE": str(ROOT / "tests" / ".built" / "go"),
+        "STARLETTE_WASM_CACHE_DIR": str(tmp_path / "aot"),
+    }
+    given = {"cwd": tmp_path, "env": environ, "capture_output": True, "text": True, "timeout": 600, "check": False}
+    done = subprocess.run(["sh", "-c", script], **given)
+    assert (done.returncode, done.stdout.strip()) == (0, "hello /hello"), done.stderr
 
 
 def load(folder: Path, name: str, monkeypatch):

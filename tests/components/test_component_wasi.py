@@ -15,7 +15,7 @@ from texts import ALLOCATOR
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.values import Err, Ok
 from starlette_wasm.components.wasi.fields import Fields, fields_append, fields_delete, fields_from_list, fields_set
-from starlette_wasm.components.wasi.host import WasiHost, strings_of
+from starlette_wasm.components.wasi.host import OutputOverflow, WasiHost, strings_of
 from starlette_wasm.components.wasi.http import (
     IncomingRequest,
     OutgoingResponse,
@@ -298,3 +298,14 @@ def test_statuses_outside_of_http_are_refused() -> None:
     assert response_set_status(host(), response, 99) == response_set_status(host(), response, 1000) == Err()
     assert response_set_status(host(), response, 404) == Ok()
     assert response.status == 404
+
+
+def test_output_of_the_world_edge_is_its_log() -> None:
+    """What a function prints must not come before the answer that it returns."""
+    there = host()
+    there.returns = True
+    there.write_out(b"printed")
+    there.answer(b"{}")
+    assert (bytes(there.stdout), bytes(there.stderr)) == (b"{}", b"printed")
+    with pytest.raises(OutputOverflow, match="more than 100 bytes of output"):
+        there.answer(b"x" * 99)

@@ -92,11 +92,14 @@ def test_one_greeting_of_ten_comes_from_the_canary(sample: Server) -> None:
 
 def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
     body = sample.get("/ready").json()
-    assert {name: sorted(versions) for name, versions in body["functions"].items()} == {
+    built = ("hello-go", "hello-python")  # by scripts/build-guests, if at all
+    there = {name: sorted(versions) for name, versions in body["functions"].items() if name not in built}
+    assert there == {
         "edge-cache": ["1"],
         "edge-fallback": ["1"],
         "edge-processor": ["2", "3"],
         "enrich": ["1"],
         "greeter": ["1", "2"],
+        "hello-javascript": ["1"],
         "quote": ["1"],
     }

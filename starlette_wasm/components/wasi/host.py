@@ -59,6 +59,8 @@ class WasiHost:
         self.exchange = exchange
         if exchange is not None:
             exchange.serve(self.wakeup)
+        self.returns = False
+        """Whether the answer is returned, and not written to stdout."""
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0
@@ -70,7 +72,14 @@ class WasiHost:
         """Nothing is held that is not freed with the invocation."""
 
     def write_out(self, data: bytes) -> None:
-        """Raises OutputOverflow."""
+        """Take what the guest writes to stdout: into its log, if its answer is what it returns. Raises OutputOverflow."""
+        if self.returns:
+            self.write_err(data)
+        else:
+            self.answer(data)
+
+    def answer(self, data: bytes) -> None:
+        """Add to the answer. Raises OutputOverflow."""
         if len(self.stdout) + len(data) > self._most_out:
             raise OutputOverflow(f"more than {self._most_out} bytes of output")
         self.stdout += data
