@@ -72,7 +72,7 @@ class WasiHost:
         """Nothing is held that is not freed with the invocation."""
 
     def write_out(self, data: bytes) -> None:
-        """Take what the guest writes to stdout: into its log, if its answer is what it returns. Raises OutputOverflow."""
+        """Take what the guest prints: into its log, if its answer is what it returns. Raises OutputOverflow."""
         if self.returns:
             self.write_err(data)
         else:
