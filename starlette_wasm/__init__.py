@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .admin.access import AdminIdentity, AdminToken
-    from .admin.mount import wasm_admin
+    from .asgi.admin.access import AdminIdentity, AdminToken
+    from .asgi.admin.mount import wasm_admin
     from .asgi.middleware import WasmMiddleware
     from .asgi.routes import Call, Handler, WasmRoute, wasm_endpoint, wasm_route
     from .asgi.rules import WasmRules
@@ -85,8 +85,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "admin.access": ("AdminIdentity", "AdminToken"),
-    "admin.mount": ("wasm_admin",),
+    "asgi.admin.access": ("AdminIdentity", "AdminToken"),
+    "asgi.admin.mount": ("wasm_admin",),
     "asgi.middleware": ("WasmMiddleware",),
     "asgi.routes": ("Call", "Handler", "WasmRoute", "wasm_endpoint", "wasm_route"),
     "asgi.rules": ("WasmRules",),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "starlette_wasm"
 FLOORS = (
-    "__init__", "__main__", "cli", "admin", "testing", "asgi", "runtime", "canary", "pipelines", "invocation",
-    "telemetry", "binding", "functions", "registry", "components", "capabilities", "traffic", "events", "config",
-    "protocols", "messages", "exceptions", "engine", "sync", "_compat",
+    "__init__", "__main__", "cli", "testing", "asgi", "runtime", "canary", "pipelines", "invocation", "telemetry",
+    "functions", "components", "capabilities", "traffic", "config", "protocols", "messages", "exceptions", "engine",
+    "sync", "_compat",
 )  # fmt: skip
 """From top to bottom: a room imports only rooms behind it in this list."""
 

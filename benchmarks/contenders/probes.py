@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 
 from starlette_wasm import EdgeRequest, RouteRule, WasmRuntime, WasmSettings
-from starlette_wasm.binding.target import bind
 from starlette_wasm.config.policy import load_policies
 from starlette_wasm.engine import capi
 from starlette_wasm.functions.catalog import Catalog, FunctionSource
 from starlette_wasm.functions.loader import load, open_cache
+from starlette_wasm.functions.target import bind
 from starlette_wasm.sync.bulkhead import Bulkhead
 from starlette_wasm.traffic.router import Router
 

@@ -13,7 +13,6 @@ from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._compat import get_route_path
-from ..binding.target import Target
 from ..config.router import Config, RouteRule, Stickiness
 from ..config.settings import WasmSettings
 from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
@@ -26,6 +25,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..functions.target import Target
 from ..invocation.fast_path import COLD
 from ..messages import EdgeRequest
 from ..pipelines.plan import Pipeline

@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 
 from .. import _compat
 from .._compat import get_route_path
-from ..binding.target import Target
 from ..config.notation import foreign_pattern, misspelt_method
 from ..engine.fast_path import Completed, Started
 from ..exceptions import (
@@ -31,6 +30,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..functions.target import Target
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import check_size, rendered
 from ..invocation.options import Caller, CallOptions

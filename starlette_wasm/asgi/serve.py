@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from ..binding.target import Target
 from ..engine.fast_path import Completed, NotTaken, Started
 from ..engine.native.library import native
 from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, RequestTooLarge, RuntimeClosed, WasmError
+from ..functions.target import Target
 from ..invocation.context import trusted_region
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import is_large_scope, off_loop, rendered

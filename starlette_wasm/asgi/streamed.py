@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..binding.target import Target
 from ..components.http_exchange import HttpExchange
 from ..exceptions import FunctionError, WasmError
+from ..functions.target import Target
 from ..invocation.fast_path import COLD
 from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..config.events import Kind
-from ..events.event import Event
+from ..telemetry.events.event import Event
 from .record import Record
 from .state import CanaryState
 from .status import Status

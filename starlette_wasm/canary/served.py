@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Protocol
 
-from ..events.event import Event
+from ..telemetry.events.event import Event
 from .traffic_split import TrafficSplit
 
 if TYPE_CHECKING:

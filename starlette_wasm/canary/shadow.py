@@ -21,7 +21,7 @@ from ..messages import EdgeRequest
 from ..sync.cancel_scope import Interrupted
 
 if TYPE_CHECKING:
-    from ..binding.target import Target
+    from ..functions.target import Target
     from ..invocation.invoker import Invoker
 
 logger = logging.getLogger("starlette_wasm")

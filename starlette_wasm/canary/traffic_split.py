@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 
-from ..binding.target import Tally, Target
 from ..config.router import RouteRule
+from ..functions.target import Tally, Target
 from ..pipelines.plan import Pipeline
 from ..traffic.router import Choice, Trial
 

@@ -35,7 +35,7 @@ def gc(keep: Keep = 3, dry_run: DryRun = False, config: ConfigOption = DEFAULT_C
 
     Example: starlette-wasm gc --keep 2 --dry-run
     """
-    from ..registry import lockfile, place, transfer
+    from ..functions.registry import lockfile, place, transfer
 
     loaded = load_config(config)
     lock_file = config.parent / lockfile.NAME

@@ -18,7 +18,7 @@ from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from ..registry.lockfile import Entry
+    from ..functions.registry.lockfile import Entry
 
 Push = Annotated[
     str | None,
@@ -47,7 +47,7 @@ def lock(
 
     Example: starlette-wasm lock --push oci://registry.example.com/shop/fleet:live
     """
-    from ..registry import lockfile, transfer
+    from ..functions.registry import lockfile, transfer
 
     directory, lock_file = places(config)
     entries = transfer.lock(directory, transfer.read_lock(lock_file))
@@ -63,8 +63,8 @@ def lock(
 
 
 async def _publish(access: Access, reference: str, entries: Sequence[Entry], key: PrivateKeyTypes | None) -> None:
-    from ..registry import source
-    from ..registry.reference import parse
+    from ..functions.registry import source
+    from ..functions.registry.reference import parse
 
     async with access.client() as client:
         await source.publish(client, parse(reference), entries, key)

@@ -43,8 +43,8 @@ def pull(
 async def _pull(
     access: Access, config: Path, reference: str, given: str, component: str | None, keys: Sequence[Path]
 ) -> list[Row]:
-    from ..registry import lockfile, transfer
-    from ..registry.reference import parse
+    from ..functions.registry import lockfile, transfer
+    from ..functions.registry.reference import parse
 
     directory, lock_file = places(config)
     name, _, version = given.partition("@")

@@ -53,8 +53,8 @@ async def _push(
     revision: str,
     key: PrivateKeyTypes | None,
 ) -> list[Row]:
-    from ..registry import lockfile, transfer
-    from ..registry.reference import parse
+    from ..functions.registry import lockfile, transfer
+    from ..functions.registry.reference import parse
 
     directory, lock_file = places(config)
     name, version = version_of(directory, function)

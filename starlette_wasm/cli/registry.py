@@ -19,8 +19,8 @@ from ..functions.catalog import Catalog
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from ..registry.client import Client
-    from ..registry.keys import PublicKey
+    from ..functions.registry.client import Client
+    from ..functions.registry.keys import PublicKey
 
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 
@@ -55,7 +55,7 @@ class Access:
     def client(self) -> Client:
         """Return a client, to be used with ``async with``. Raises ConfigError."""
         try:
-            from ..registry.client import Client
+            from ..functions.registry.client import Client
         except ImportError:
             raise ConfigError("the registry commands need httpx", hint=_INSTALL) from None
         mirrors = dict(_mirror(each) for each in self.mirrors or ())
@@ -100,7 +100,7 @@ def version_of(directory: Path, function: str) -> tuple[str, str]:
 
 def public_keys(files: Sequence[Path], config: Path) -> list[PublicKey]:
     """Return the keys in PEM files, by default those that the config requires. Raises RegistryError."""
-    from ..registry.keys import load_public_key
+    from ..functions.registry.keys import load_public_key
 
     if not files:
         named = read_yaml(config, "a config").get("requireSignatures")
@@ -110,7 +110,7 @@ def public_keys(files: Sequence[Path], config: Path) -> list[PublicKey]:
 
 def private_key(file: Path, password_env: str | None) -> PrivateKeyTypes:
     """Return the key in a PEM file, of which the password may be asked. Raises RegistryError."""
-    from ..registry.keys import load_private_key
+    from ..functions.registry.keys import load_private_key
 
     password = os.environ.get(password_env) if password_env else None
     return load_private_key(file, password or _ask_password(file))

@@ -28,8 +28,8 @@ def sign(
 
     Example: starlette-wasm sign greeter@1.2 --key key.pem
     """
-    from ..registry import pack, transfer
-    from ..registry.reference import digest_of
+    from ..functions.registry import pack, transfer
+    from ..functions.registry.reference import digest_of
 
     directory, _ = places(config)
     name, version = version_of(directory, function)

@@ -41,8 +41,8 @@ def sync(
 
 
 async def _sync(access: Access, config: Path, keys: Sequence[Path], *, prune: bool, watch: float | None) -> list[Row]:
-    from ..registry import lockfile, transfer
-    from ..registry.errors import RegistryError
+    from ..functions.registry import lockfile, transfer
+    from ..functions.registry.errors import RegistryError
 
     trusted = public_keys(keys, config)
     async with access.client() as client:

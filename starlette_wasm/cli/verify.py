@@ -31,7 +31,7 @@ def verify(
 
 
 async def _verify(access: Access, config: Path, keys: Sequence[Path]) -> list[Row]:
-    from ..registry import lockfile, transfer
+    from ..functions.registry import lockfile, transfer
 
     directory, lock_file = places(config)
     async with access.client() as client:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from ..config.inside import open_inside
 from ..config.loading import parse_yaml, validate
 from ..exceptions import ConfigError, UnsignedModule
-from ..registry import seal
-from ..registry.errors import RegistryError
-from ..registry.keys import PublicKey, load_public_key
+from .registry import seal
+from .registry.errors import RegistryError
+from .registry.keys import PublicKey, load_public_key
 
 if TYPE_CHECKING:
     from .catalog import FunctionSource

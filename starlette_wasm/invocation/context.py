@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..binding.target import Target
 from ..config.settings import RequestSettings
+from ..functions.target import Target
 from ..messages import EdgeContext, is_request_id, new_request_id
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch

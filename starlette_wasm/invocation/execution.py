@@ -7,13 +7,13 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from ..binding.target import Target
 from ..capabilities import Capabilities, Grants, Session
 from ..components.invocation import begin
 from ..config.settings import RequestSettings
 from ..engine.invocation import Guard
 from ..engine.outcome import Outcome
 from ..exceptions import InvalidFunctionResponse
+from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
 from ..sync.threads import FairThreads

@@ -7,8 +7,8 @@ from collections import Counter
 
 from starlette.types import Scope
 
-from ..binding.target import Target
 from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
+from ..functions.target import Target
 from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
 from .runtime_state import RuntimeState
 

@@ -6,7 +6,6 @@ import errno
 import math
 import re
 
-from ..binding.target import Target
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
@@ -20,6 +19,7 @@ from ..exceptions import (
     InvalidFunctionResponse,
     MemoryLimitExceeded,
 )
+from ..functions.target import Target
 from ..sync.bulkhead import Full
 from .off_loop import TooBusy
 

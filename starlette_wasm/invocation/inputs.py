@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..binding.target import Target
 from ..engine import layout
 from ..engine.plan import NO_STRINGS
+from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from ..protocols.cgi import cgi_arguments
 

@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from functools import partial
 
-from ..binding.target import Target
 from ..engine.outcome import End
 from ..exceptions import FunctionError, FunctionOverloaded, RuntimeClosed, WasmError
+from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
 from ..telemetry import CallTelemetry, log_failure, log_guest, log_violations

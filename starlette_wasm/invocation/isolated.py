@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..binding.target import NOTHING_GRANTED, Target
 from ..components.invocation import begin
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
@@ -14,6 +13,7 @@ from ..engine.invocation import Guard
 from ..engine.plan import Plan
 from ..exceptions import FunctionError, InvalidFunctionResponse
 from ..functions.catalog import HealthCheck
+from ..functions.target import NOTHING_GRANTED, Target
 from ..messages import EdgeRequest, EdgeResponse
 from .execution import Execution
 from .faults import host_lacks

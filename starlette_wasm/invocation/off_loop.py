@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from starlette.types import Scope
 
-from ..binding.target import Target
+from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import render
 from ..sync.threads import FairThreads

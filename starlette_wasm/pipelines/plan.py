@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from ..binding.target import Target
 from ..config.pipelines import PipelineCall, PipelineConfig, PipelineFallback, PipelineStep
 from ..config.policy import SandboxPolicy
 from ..config.router import EdgeRouterConfig, RouteRule
 from ..exceptions import ConfigError, FunctionUnavailable
+from ..functions.target import Target
 from ..messages import EdgeResponse
 from .breaker import Breakers, Circuit
 from .retry import Backoff, RetryBudget

@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from threading import Lock
 
-from ..binding.target import Target
 from ..config.pipelines import RetryBudgetConfig
 from ..exceptions import (
     ExecutionTimeout,
@@ -21,6 +20,7 @@ from ..exceptions import (
     InvalidFunctionResponse,
     WasmError,
 )
+from ..functions.target import Target
 from ..messages import EdgeResponse
 from .window import Window
 

@@ -9,7 +9,6 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..binding.target import Target
 from ..exceptions import (
     ExecutionTimeout,
     FunctionError,
@@ -20,6 +19,7 @@ from ..exceptions import (
     RuntimeClosed,
     WasmError,
 )
+from ..functions.target import Target
 from ..invocation.context import context_of
 from ..invocation.off_loop import check_size, off_loop
 from ..invocation.options import PYTHON, Caller, CallOptions

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..config.events import Kind
 from ..config.router import load_config
-from ..events.event import Event
-from ..events.events import Events
 from ..exceptions import ConfigError, FunctionUnavailable, UnsignedModule, WasmError
+from ..telemetry.events.event import Event
+from ..telemetry.events.events import Events
 
 if TYPE_CHECKING:
     from .deployment import Deployment

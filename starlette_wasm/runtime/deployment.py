@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 
-from ..binding.open_directory import OpenDirectory
-from ..binding.target import Target, bind
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
 from ..config.loading import nearest
@@ -17,16 +15,18 @@ from ..config.policy import SandboxPolicy, is_shipped, load_policies
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
-from ..events.events import check as check_events
 from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
 from ..functions.admission import compile_limits
 from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
 from ..functions.loader import LoadedFunction, load_all, open_cache
+from ..functions.open_directory import OpenDirectory
 from ..functions.signed import load_required
+from ..functions.target import Target, bind
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
+from ..telemetry.events.events import check as check_events
 from ..traffic.router import Router
 from ..traffic.weights import process_phase
 

@@ -20,8 +20,8 @@ from ..sync.own_thread import in_own_thread
 from .announcements import health_changed
 
 if TYPE_CHECKING:
-    from ..binding.target import Target
     from ..functions.loader import LoadedFunction
+    from ..functions.target import Target
     from .deployment import Deployment
     from .runtime import WasmRuntime
 

@@ -14,16 +14,16 @@ from ..config.router import Config, EdgeRouterConfig, load_config
 from ..config.settings import WasmSettings
 from ..exceptions import ConfigError, WasmError
 from ..functions.admission import admit
+from ..functions.registry import lockfile, place
+from ..functions.registry.lockfile import Entry
+from ..functions.registry.reference import parse
+from ..functions.registry.turn import turn
 from ..functions.signed import load_required
-from ..registry import lockfile, place
-from ..registry.lockfile import Entry
-from ..registry.reference import parse
-from ..registry.turn import turn
 from ..sync.own_thread import in_own_thread
 
 if TYPE_CHECKING:
-    from ..registry.client import Client
-    from ..registry.keys import PublicKey
+    from ..functions.registry.client import Client
+    from ..functions.registry.keys import PublicKey
     from .runtime import WasmRuntime
 
 logger = logging.getLogger("starlette_wasm")
@@ -100,7 +100,7 @@ class RegistryPoller:
 
     async def _sync(self, config: EdgeRouterConfig, settings: WasmSettings, *, first: bool = False) -> bool:
         """Pull what is missing or differs. Says whether anything has changed."""
-        from ..registry import source, transfer
+        from ..functions.registry import source, transfer
 
         required = load_required(config.require_signatures or (), None)
         keys: Sequence[PublicKey] = required.keys if required else ()
@@ -157,7 +157,7 @@ def _remember(directory: Path, entries: Sequence[Entry]) -> None:
 
 def _client(settings: WasmSettings) -> Client:
     try:
-        from ..registry.client import Client
+        from ..functions.registry.client import Client
     except ImportError:
         raise ConfigError("needs httpx and cryptography", key="functionsSource", hint=_INSTALL) from None
     return Client(plain_http=settings.registry_plain_http, ca=settings.registry_ca)

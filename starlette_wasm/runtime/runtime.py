@@ -13,8 +13,6 @@ from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
-from ..binding.descriptors import raise_limit
-from ..binding.target import Target
 from ..canary.controller import Canaries
 from ..canary.place import Place
 from ..canary.shadow import Shadows
@@ -24,9 +22,10 @@ from ..config.settings import RequestSettings, WasmSettings, load_settings, spli
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
-from ..events.events import Events
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
+from ..functions.descriptors import raise_limit
+from ..functions.target import Target
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
 from ..invocation.off_loop import check_size
@@ -38,6 +37,7 @@ from ..pipelines.plan import Pipeline
 from ..sync.backoff import Backoff
 from ..sync.fair_lock import FairLock
 from ..telemetry import Exclusions, Telemetry, show_logs
+from ..telemetry.events.events import Events
 from ..traffic.router import Router
 from .announcements import announce_failed_start, announce_left_out
 from .background_tasks import BackgroundTasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..events.event import Event
+from ..telemetry.events.event import Event
 
 if TYPE_CHECKING:
     from .runtime import WasmRuntime

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.util.types import AttributeValue
 
-from ..binding.target import Target
 from ..capabilities import Observer, Recorder, Violation
 from ..engine.outcome import Outcome
 from ..exceptions import WasmError
+from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
 from .observation import Observation

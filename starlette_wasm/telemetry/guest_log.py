@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..binding.target import Target
 from ..capabilities import Violation
 from ..engine.outcome import Outcome
+from ..functions.target import Target
 from ..messages import EdgeContext
 from .text import escape
 

@@ -11,7 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, SpanKind, Trace
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Message, Scope, Send
 
-from ..binding.target import Target
+from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
 from .spans import ServerSpan, WarmSpan

@@ -27,9 +27,9 @@ from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from ..binding.target import Target
 from ..engine.fast_path import Completed
 from ..engine.outcome import Outcome
+from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
 from .exclusions import untraced

@@ -22,9 +22,9 @@ from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
 from .._compat import METRICS_GLOBALS, TRACE_GLOBALS, is_placeholder
-from ..binding.target import Target
 from ..engine import layout
 from ..engine.fast_path import Completed
+from ..functions.target import Target
 from ..messages import EdgeRequest
 from . import access, prometheus
 from .call_telemetry import IDLE_WATCH, CallTelemetry, ListenedWatch

@@ -9,11 +9,11 @@ from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
 
-from ..binding.target import Target
 from ..capabilities import Attempt, Code, Observer, Recorder, Violation
 from ..capabilities.trace import Attributes
 from ..engine.outcome import Outcome
 from ..exceptions import WasmError
+from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from ..telemetry import CallTelemetry, Telemetry
 from ..telemetry.guest_log import severity

@@ -8,8 +8,6 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from ..binding.open_directory import OpenDirectory
-from ..binding.target import Target, bind
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..capabilities.kv.actions import KvActions
@@ -19,6 +17,8 @@ from ..config.router import Config
 from ..config.settings import WasmSettings, load_settings
 from ..engine.fast_path import NOT_TAKEN, NotTaken
 from ..engine.plan import Plan
+from ..functions.open_directory import OpenDirectory
+from ..functions.target import Target, bind
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
 from ..invocation.options import DEFAULT_OPTIONS, CallOptions

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from starlette_wasm import RouteRule
-from starlette_wasm.binding.target import Target
 from starlette_wasm.canary.traffic_split import Part, TrafficSplit
+from starlette_wasm.functions.target import Target
 from starlette_wasm.traffic.router import Choice, Router
 
 

@@ -16,7 +16,7 @@ from chart import render
 from starlette_wasm.config.policy import load_policies
 from starlette_wasm.config.router import load_config
 from starlette_wasm.config.settings import WasmSettings
-from starlette_wasm.registry import lockfile
+from starlette_wasm.functions.registry import lockfile
 from starlette_wasm.telemetry import conventions
 from starlette_wasm.telemetry.conventions import Metric
 from starlette_wasm.telemetry.prometheus import name_of

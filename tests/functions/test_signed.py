@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from starlette_wasm import ConfigError, EdgeRequest, FunctionUnavailable, UnsignedModule, WasmRuntime
 from starlette_wasm.cli.main import main
-from starlette_wasm.registry import pack
+from starlette_wasm.functions.registry import pack
 
 
 def key_pair(folder: Path, name: str, key=None) -> Path:

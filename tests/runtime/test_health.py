@@ -25,12 +25,12 @@ from starlette.applications import Starlette
 
 from starlette_wasm import EdgeRequest, EdgeResponse, WasmRuntime
 from starlette_wasm.asgi.middleware import WasmMiddleware
-from starlette_wasm.binding.target import Target
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.plan import Plan
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import Catalog, HealthCheck
+from starlette_wasm.functions.target import Target
 from starlette_wasm.invocation import isolated as probe
 from starlette_wasm.invocation.invoker import Invoker
 from starlette_wasm.runtime import health
@@ -153,7 +153,7 @@ def test_what_fails_is_taken_out_and_comes_back(tmp_path: Path, caplog: pytest.L
 
     with caplog.at_level(logging.INFO, "starlette_wasm"):
         run(main())
-    lines = [record.getMessage() for record in caplog.records if record.name != "starlette_wasm.events"]
+    lines = [record.getMessage() for record in caplog.records if record.name != "starlette_wasm.telemetry.events"]
     told = [text for text in lines if "healthy" in text]
     assert [text.partition(" and")[0] for text in told] == ["f v2 is unhealthy", "f v2 is healthy again"]
 

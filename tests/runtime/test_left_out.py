@@ -12,9 +12,9 @@ from apps import add_function, client, config_file, run, settings
 from starlette.applications import Starlette
 
 from starlette_wasm import FunctionUnavailable, WasmMiddleware, WasmRoute, WasmRuntime
-from starlette_wasm.binding.open_directory import OpenDirectory
 from starlette_wasm.config.policy import SandboxPolicy, resolve_dirs
 from starlette_wasm.exceptions import GrantError, WasmError
+from starlette_wasm.functions.open_directory import OpenDirectory
 
 RULES = {"/bad": "bad", "/good": "hello"}
 

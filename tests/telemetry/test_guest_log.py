@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from starlette_wasm import WasmMiddleware
-from starlette_wasm.binding.target import Target
 from starlette_wasm.capabilities import Violation
 from starlette_wasm.capabilities.errors import Code
 from starlette_wasm.engine.outcome import Denial, End, Outcome
+from starlette_wasm.functions.target import Target
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.telemetry import guest_log, log_guest
 from starlette_wasm.telemetry.guest_log import Allowance, severity

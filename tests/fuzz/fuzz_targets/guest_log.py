@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from starlette_wasm.binding.target import Target
 from starlette_wasm.engine.outcome import Denial, End, Outcome
+from starlette_wasm.functions.target import Target
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.telemetry import guest_log
 

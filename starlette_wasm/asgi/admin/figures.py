@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.trace import format_trace_id, get_current_span
 
-from ..telemetry.observation import Observation
+from ...telemetry.observation import Observation
 
 _SAMPLES = 512
 _MOST_VERSIONS = 1024

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..sync.own_thread import in_own_thread
+from ...sync.own_thread import in_own_thread
 
 _GRACE_SECONDS = 1.0
 _MOST_THREADS = 3

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from starlette_wasm.events import post
-from starlette_wasm.events.post import Poster, PostFailed
+from starlette_wasm.telemetry.events import post
+from starlette_wasm.telemetry.events.post import Poster, PostFailed
 
 
 def test_posts_without_a_thread_give_their_places_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from apps import eventually, run
 from webhooks import Receiver
 
 from starlette_wasm.config.events import Kind, WebhookConfig
-from starlette_wasm.events.event import Event
-from starlette_wasm.events.events import Events
-from starlette_wasm.events.webhook import Webhook
+from starlette_wasm.telemetry.events.event import Event
+from starlette_wasm.telemetry.events.events import Events
+from starlette_wasm.telemetry.events.webhook import Webhook
 
 EVENT = Event(Kind.CANARY_STEPPED, "v2 <b> & more", "f", {"percent": 30}, "an-id", datetime(2030, 1, 2, tzinfo=UTC))
 
@@ -142,7 +142,7 @@ def test_a_hanging_endpoint_holds_up_nobody(receiver: Receiver, caplog: pytest.L
 
     run(main())
     assert "1 events are not sent: the app ends" in caplog.text
-    [record] = [each for each in caplog.records if each.name == "starlette_wasm.events"]
+    [record] = [each for each in caplog.records if each.name == "starlette_wasm.telemetry.events"]
     assert vars(record)["event.name"] == "canary.stepped"
     assert record.getMessage() == "canary.stepped: v2 <b> & more"
 

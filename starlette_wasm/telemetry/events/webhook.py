@@ -8,8 +8,8 @@ import random
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from ..config.events import WebhookConfig
-from ..sync.fair_queue import FairQueue, NoRoom
+from ...config.events import WebhookConfig
+from ...sync.fair_queue import FairQueue, NoRoom
 from .event import Event
 from .post import Poster, PostFailed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..exceptions import WasmError
+from ...exceptions import WasmError
 
 
 class RegistryError(WasmError):

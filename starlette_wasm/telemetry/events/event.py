@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ..config.events import Kind
+from ...config.events import Kind
 
 _ICONS = {
     Kind.CANARY_ROLLED_BACK: ":rotating_light:",

@@ -20,9 +20,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
-from starlette_wasm.admin.figures import Recorder
-from starlette_wasm.registry.place import module_file
-from starlette_wasm.registry.turn import turn
+from starlette_wasm.asgi.admin.figures import Recorder
+from starlette_wasm.functions.registry.place import module_file
+from starlette_wasm.functions.registry.turn import turn
 
 READ, OPERATE, DEPLOY, ALL, TENANT = ("r" * 32, "o" * 32, "d" * 32, "a" * 32, "t" * 32)
 TOKENS = [
@@ -395,7 +395,7 @@ def test_uploads_must_be_signed_if_keys_are_given(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    from starlette_wasm.registry import pack
+    from starlette_wasm.functions.registry import pack
 
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from ..runtime.runtime import WasmRuntime
+from ...runtime.runtime import WasmRuntime
 from .access import AdminIdentity, Refused
 from .audit import AuditLog
 from .figures import Figures, Recorder

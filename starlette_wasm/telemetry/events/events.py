@@ -8,12 +8,12 @@ import os
 import platform
 from collections.abc import Sequence
 
-from ..config.events import WebhookConfig
-from ..exceptions import ConfigError
+from ...config.events import WebhookConfig
+from ...exceptions import ConfigError
 from .event import Event
 from .webhook import Webhook
 
-logger = logging.getLogger("starlette_wasm.events")
+logger = logging.getLogger("starlette_wasm.telemetry.events")
 
 _CLOSING_SECONDS = 1.0
 

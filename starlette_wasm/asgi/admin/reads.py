@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ..canary.report import describe
-from ..capabilities.backends import without_secrets
-from ..exceptions import FunctionNotFound
+from ...canary.report import describe
+from ...capabilities.backends import without_secrets
+from ...exceptions import FunctionNotFound
 from .access import Refused
 from .call import AdminCall
 

@@ -14,13 +14,13 @@ from typing import TypeVar
 import pytest
 
 from starlette_wasm.cli.main import main
-from starlette_wasm.registry import artifact, lockfile, signatures, transfer
-from starlette_wasm.registry.client import Client, digest_of
-from starlette_wasm.registry.errors import RegistryError, SignatureRefused
-from starlette_wasm.registry.place import digest_of_file, installed, module_file
-from starlette_wasm.registry.reference import Reference, parse
+from starlette_wasm.functions.registry import artifact, lockfile, signatures, transfer
+from starlette_wasm.functions.registry.client import Client, digest_of
+from starlette_wasm.functions.registry.errors import RegistryError, SignatureRefused
+from starlette_wasm.functions.registry.place import digest_of_file, installed, module_file
+from starlette_wasm.functions.registry.reference import Reference, parse
 
-GUESTS = Path(__file__).parents[1] / "guests"
+GUESTS = Path(__file__).parents[2] / "guests"
 HELLO = (GUESTS / "hello.wasm").read_bytes()
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from ..exceptions import ConfigError
+from ...exceptions import ConfigError
 
 Scope = Literal["read", "operate", "deploy"]
 SCOPES: tuple[str, ...] = get_args(Scope)

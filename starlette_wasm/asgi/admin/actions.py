@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ..canary.record import Record
+from ...canary.record import Record
 from .access import Refused
 from .call import AdminCall
 

@@ -14,16 +14,16 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ..config.names import is_function_name, is_version
-from ..exceptions import WasmError
-from ..functions.admission import admit
-from ..functions.catalog import FunctionManifest, FunctionSource
-from ..functions.signed import load_required
-from ..registry import place, seal
-from ..registry.errors import RegistryError
-from ..registry.reference import digest_of
-from ..registry.turn import turn
-from ..sync.own_thread import in_own_thread
+from ...config.names import is_function_name, is_version
+from ...exceptions import WasmError
+from ...functions.admission import admit
+from ...functions.catalog import FunctionManifest, FunctionSource
+from ...functions.registry import place, seal
+from ...functions.registry.errors import RegistryError
+from ...functions.registry.reference import digest_of
+from ...functions.registry.turn import turn
+from ...functions.signed import load_required
+from ...sync.own_thread import in_own_thread
 from .access import Refused
 from .call import AdminCall
 
@@ -146,7 +146,7 @@ def _unpacked(folder: Path, name: str, given: _Upload) -> Path:
 
 
 def _manifest(text: str | None) -> FunctionManifest:
-    from ..config.loading import parse_yaml, validate
+    from ...config.loading import parse_yaml, validate
 
     return FunctionManifest() if text is None else validate(FunctionManifest, parse_yaml(text, "a manifest"))
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..config.names import is_function_name, is_version, version_key
-from ..sync.own_thread import in_own_thread
+from ...config.names import is_function_name, is_version, version_key
+from ...sync.own_thread import in_own_thread
 from . import artifact, lockfile, signatures
 from .errors import RegistryError
 from .keys import PublicKey

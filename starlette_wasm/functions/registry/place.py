@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.names import is_function_name, is_version
+from ...config.names import is_function_name, is_version
 from . import seal
 from .errors import RegistryError
 

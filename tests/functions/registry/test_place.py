@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from starlette_wasm.registry import place
+from starlette_wasm.functions.registry import place
 
 
 def test_containers_with_one_process_id_use_other_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from ..asgi.serve import RUNTIME
-from ..capabilities import CapabilityError
-from ..exceptions import CanaryConflict, ConfigError, FunctionNotFound, RuntimeClosed, WasmError
-from ..runtime.runtime import WasmRuntime
+from ...capabilities import CapabilityError
+from ...exceptions import CanaryConflict, ConfigError, FunctionNotFound, RuntimeClosed, WasmError
+from ...runtime.runtime import WasmRuntime
+from ..serve import RUNTIME
 from . import actions, reads
 from .access import AdminIdentity, AdminToken, Authorize, Gatekeeper, RateLimit, Refused
 from .audit import AuditEntry, AuditLog, now

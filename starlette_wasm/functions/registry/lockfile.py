@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.names import is_function_name, is_version, version_key
+from ...config.names import is_function_name, is_version, version_key
 from . import place
 from .errors import RegistryError
 from .reference import is_digest

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from starlette_wasm import ConfigError, EdgeRequest, WasmRuntime
 from starlette_wasm.cli.main import main
-from starlette_wasm.registry.errors import RegistryError, SignatureRefused
+from starlette_wasm.functions.registry.errors import RegistryError, SignatureRefused
 
 SOON = 60.0
 

@@ -16,16 +16,16 @@ from ..engine import layout
 from ..engine.fast_path import FastPath, fits
 from ..engine.plan import Limits, Plan, Preopen
 from ..exceptions import ConfigError, FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
-from ..functions.catalog import MANIFEST, FunctionSource
-from ..functions.loader import LoadedFunction
-from ..functions.variables import fixed, values_of
 from ..messages import EdgeRequest
 from ..protocols import Protocol as MessageProtocol
 from ..protocols import get_protocol
 from ..protocols.edge import EdgeProtocol
 from ..sync.bulkhead import Bulkhead
+from .catalog import MANIFEST, FunctionSource
 from .descriptors import of_guest
+from .loader import LoadedFunction
 from .open_directory import OpenDirectory
+from .variables import fixed, values_of
 
 logger = logging.getLogger("starlette_wasm")
 

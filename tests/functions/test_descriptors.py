@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from starlette_wasm.binding.descriptors import of_guest, raise_limit
+from starlette_wasm.functions.descriptors import of_guest, raise_limit
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.names import is_function_name, is_version
-from ..sync.own_thread import in_own_thread
+from ...config.names import is_function_name, is_version
+from ...sync.own_thread import in_own_thread
 from . import artifact, lockfile, place, seal, signatures
 from .client import Client, gather_bounded
 from .errors import RegistryError, SignatureRefused

@@ -1,1 +1,0 @@
-"""A function under a policy."""
