@@ -19,7 +19,13 @@ from starlette_wasm.canary.record import Record
 from starlette_wasm.canary.status import Status
 from starlette_wasm.exceptions import CanaryConflict
 
-QUICK: dict[str, Any] = {"stableVersion": "1", "canaryVersion": "2", "stepSeconds": 0.3, "latencyP99ThresholdMs": 5000}
+QUICK: dict[str, Any] = {
+    "stableVersion": "1",
+    "canaryVersion": "2",
+    "steps": [50, 100],  # 200 requests are samples enough, however slow they are
+    "stepSeconds": 1,
+    "latencyP99ThresholdMs": 5000,
+}
 
 
 def made(folder: Path, *functions: str) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def test_a_bad_record_holds_its_own_canary_alone(tmp_path: Path, field: str, val
 
 def first_step(function: str, runtime: WasmRuntime) -> bool:
     record = runtime.canaries.all[function].record
-    return record is None or (record.status is Status.RUNNING and record.percent == 10)
+    return record is None or (record.status is Status.RUNNING and record.percent == 50)
 
 
 def test_a_record_that_is_never_taken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
