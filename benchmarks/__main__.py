@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 from . import goals, machine, peers, plot, report, runs, wrk
-from .groups import bodies, cold, cpu, http, inprocess, instructions, limits, otel, production, scale
+from .groups import bodies, cold, compute, cpu, http, inprocess, instructions, limits, otel, production, scale, workers
 from .layout import lay_out
 from .measure import OutOfTime, Plan, Progress, Row
 from .processes import ROOT, Failed
@@ -30,6 +30,8 @@ GROUPS = {
     "limits": limits.run,
     "otel": otel.run,
     "production": production.run,
+    "compute": compute.run,
+    "workers": workers.run,
     "instructions": instructions.run,
 }
 HEADINGS = {
@@ -42,10 +44,12 @@ HEADINGS = {
     "limits": "Limits",
     "otel": "OpenTelemetry",
     "production": "What production sends",
+    "compute": "Beside requests that compute",
+    "workers": "Several processes",
     "instructions": "Instructions",
 }
-_NEED_WRK = ("http", "bodies", "production")
-_FULL_ONLY = ("instructions", "production")
+_NEED_WRK = ("http", "bodies", "production", "compute", "workers")
+_FULL_ONLY = ("instructions", "production", "compute", "workers")
 BASELINE = Path(__file__).parent / "baseline.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks.svg"
@@ -55,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     mode = "quick" if options.quick else "full"
-    names = options.only or [name for name in GROUPS if not (options.quick and name in _FULL_ONLY)]
+    names = (
+        options.only
+        or (["workers"] if options.workers else None)
+        or [name for name in GROUPS if not (options.quick and name in _FULL_ONLY)]
+    )
     done = {}
     if options.resume:
         done = {name: run for name, run in runs.read(options.resume).items() if name in names and run.mode == mode}
@@ -64,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     described = machine.describe()
     for key, value in described.items():
         print(f"{key:14} {value}", flush=True)
-    plan = Plan(options.quick, wrk.find(), available)
+    plan = Plan(options.quick, wrk.find(), available, options.workers)
     run = _Run(plan, mode, described, Progress(most=60 * (options.most or (4 if options.quick else 18))))
     whole = run.measure([name for name in names if name not in done], options.json or options.resume, done)
     rows = runs.all_rows(done.values())
@@ -168,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--full", action="store_true", help="all peers and all sizes, 18 minutes at most (default)")
     mode.add_argument("--quick", action="store_true", help="under two minutes, without the peers to install")
     parser.add_argument("--only", action="append", choices=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--workers", type=int, metavar="N", help="measure 1 to N server processes (group workers)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, group by group")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="of --json: measure only what it lacks, and add it")
     parser.add_argument("--most", type=float, metavar="MINUTES", help="end there (default: 18, with --quick 4)")

@@ -10,7 +10,7 @@ from pathlib import Path
 from .processes import ROOT
 
 GUESTS = Path(__file__).parent / "guests"
-_OWN = ("job", "body", "mandelbrot", "sha256")
+_OWN = ("job", "body", "list", "rows", "mandelbrot", "sha256")
 _OF_TESTS = ("spin", "sleep_ms", "trap", "exit3", "garbage")
 _POLICY = """\
 maxMemoryPages: 256
@@ -39,12 +39,13 @@ def lay_out(folder: Path) -> Path:
         file = folder / "policies" / f"{policy}.yaml"
         file.parent.mkdir(exist_ok=True)
         file.write_text(_POLICY.format(timeout=timeout))
+    (folder / "policies" / "bench-trusted.yaml").write_text(_POLICY.format(timeout=60_000) + "cpuWeight: 100\n")
     return folder
 
 
-def add_function(functions: Path, guest: str, module: bytes) -> None:
+def add_function(functions: Path, guest: str, module: bytes, version: str = "1") -> None:
     name = guest.replace("_", "-")
-    file = functions / name / "v1" / f"{name}.wasm"
+    file = functions / name / f"v{version}" / f"{name}.wasm"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(module)
 

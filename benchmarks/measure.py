@@ -58,6 +58,8 @@ class Plan:
     wrk: str | None
     peers: frozenset[str] = frozenset()
     """Names of the installed peers."""
+    workers: int | None = None
+    """How many server processes the group ``workers`` goes up to."""
 
     def pick(self, quick: int, full: int) -> int:
         return quick if self.quick else full

@@ -37,6 +37,14 @@ async def native_mandelbrot(request: Request) -> Response:
     return JSONResponse(await asyncio.to_thread(_library("mandelbrot")))
 
 
+async def ping(request: Request) -> Response:
+    return Response("pong")
+
+
+async def native_rows(request: Request) -> Response:
+    return JSONResponse(await asyncio.to_thread(_library("rows"), int(request.query_params["rows"])))
+
+
 app = Starlette(
     routes=[
         Route("/job", job),
@@ -44,6 +52,8 @@ app = Starlette(
         Route("/body", body, methods=["GET", "POST"]),
         Route("/mandelbrot", mandelbrot),
         Route("/native-mandelbrot", native_mandelbrot),
+        Route("/rows", native_rows),
+        Route("/ping", ping),
     ]
 )
 
@@ -69,10 +79,10 @@ def python_mandelbrot(side: int = 256, most: int = 200) -> int:
     return total
 
 
-_loaded: dict[str, Callable[[], int]] = {}
+_loaded: dict[str, Callable[..., int]] = {}
 
 
-def _library(name: str) -> Callable[[], int]:
+def _library(name: str) -> Callable[..., int]:
     function = _loaded.get(name)
     if function is None:
         function = _loaded[name] = getattr(ctypes.CDLL(str(work() / f"{name}.so")), name)

@@ -20,6 +20,9 @@ _PATHS = {
     "/job": ("job", "bench"),
     "/process": ("edge-processor", "bench"),
     "/body": ("body", "bench"),
+    "/list": ("list", "bench"),
+    "/rows": ("rows", "bench"),
+    "/trusted-rows": ("rows", "bench-trusted"),
     "/mandelbrot": ("mandelbrot", "bench"),
     "/spin": ("spin", "bench"),
     "/spin-200ms": ("spin", "bench-200ms"),
@@ -50,6 +53,10 @@ async def native(request: Request) -> Response:
     return JSONResponse({"message": "hello"})
 
 
+async def ping(request: Request) -> Response:
+    return Response("pong")
+
+
 async def stats(request: Request) -> Response:
     runtime: WasmRuntime = request.scope[RUNTIME]
     return JSONResponse(runtime.stats())
@@ -57,7 +64,7 @@ async def stats(request: Request) -> Response:
 
 def make_app(runtime: WasmRuntime | None = None) -> Starlette:
     of = {"config": config()} if runtime is None else {"runtime": runtime}
-    routes = [route, Route("/native", native), Route("/stats", stats)]
+    routes = [route, Route("/native", native), Route("/stats", stats), Route("/ping", ping)]
     return Starlette(routes=routes, middleware=[Middleware(WasmMiddleware, **of)])
 
 

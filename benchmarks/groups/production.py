@@ -32,10 +32,15 @@ _UNSAMPLED = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902
 
 @dataclass(frozen=True)
 class Case:
-    """One request; ``body`` is repeated ``times`` times, and answered as it is on ``/body``."""
+    """One request; ``body`` is repeated ``times`` times, and answered as it is on ``/body``.
+
+    ``rules`` are those of the mapped side, ``native`` what stands before the path of the native one.
+    """
 
     title: str
     telemetry: str = "none"
+    rules: str = "plain"
+    native: str = ""
     path: str = "/job"
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -60,13 +65,19 @@ CASES = {
     "escapes": Case("escapes in the query", query="?q=a%20b+c&q=%C3%A9", headers=_BROWSER, goal=1.05),
     "traceparent": Case("`traceparent`, no SDK", headers=_UNSAMPLED, goal=1.05),
     "post": Case("POST of 2 KB of JSON", headers=_TYPE, body='{\\"a\\":1}', times=250, goal=0.95),
+    "answer-12k": Case("answer of 12 KB of JSON", path="/list", query="?n=1000", goal=1.5),
+    "answer-200k": Case("answer of 200 KB of JSON", path="/list", query="?n=16500"),
     "multipart": Case("16 KB of multipart, echoed", path="/body", headers=_MULTIPART, body=_PART, times=170),
-    "answer-12k": Case("answer of 12 KB, echoed", path="/body", body="0123456789ab", times=1024),
-    "answer-200k": Case("answer of 200 KB, echoed", path="/body", body="0123456789ab", times=17_000),
+    "echo-12k": Case("12 KB, echoed", path="/body", body="0123456789ab", times=1024),
+    "echo-200k": Case("200 KB, echoed", path="/body", body="0123456789ab", times=17_000),
     "binary": Case("2 KB of binary, echoed", path="/body", body="\\255\\254\\0a", times=512),
+    "binary-200k": Case("200 KB of binary, echoed", path="/body", body="\\255\\254\\0a", times=50_000),
+    "sticky": Case("two versions, sticky to a cookie", rules="sticky", headers=_BROWSER),
+    "canary": Case("a canary of 10 %", rules="canary", headers=_BROWSER),
     "sampled-10": Case("SDK that samples 10 %", "0.1", goal=1.0),
     "unsampled": Case("SDK, unsampled parent", "0.1", headers=_UNSAMPLED, goal=1.0),
     "sampled": Case("SDK that samples all", "1.0", goal=0.8),
+    "spanned": Case("SDK that samples all, native with a span of its own", "1.0", native="/spanned", goal=1.0),
     "metrics": Case("SDK that samples all, metrics too", "metrics"),
 }
 
@@ -74,7 +85,7 @@ CASES = {
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
     if plan.wrk is None:
         return
-    for telemetry in dict.fromkeys(case.telemetry for case in CASES.values()):
+    for telemetry, rules in dict.fromkeys((case.telemetry, case.rules) for case in CASES.values()):
         with ExitStack() as stack:
             servers = {
                 side: stack.enter_context(
@@ -82,13 +93,13 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
                         "production:app",
                         work,
                         path="/job",
-                        env={"BENCH_TELEMETRY": telemetry, "BENCH_SIDE": side},
+                        env={"BENCH_TELEMETRY": telemetry, "BENCH_RULES": rules, "BENCH_SIDE": side},
                     )
                 )
                 for side in ("wasm", "native")
             }
             for name, case in CASES.items():
-                if case.telemetry == telemetry:
+                if (case.telemetry, case.rules) == (telemetry, rules):
                     yield from _case(name, case, servers, plan, progress, work)
 
 
@@ -97,12 +108,14 @@ def _case(
 ) -> Iterator[Row]:
     script = work / f"production-{name}.lua"
     script.write_text(case.script())
-    rates: dict[str, list[float]] = {"mapped": [], "route": [], "native": []}
+    # The routes are without a canary and without rules: they have one row, of the plain side.
+    sides = ("mapped", "route", "native") if case.rules == "plain" else ("mapped", "native")
+    rates: dict[str, list[float]] = {side: [] for side in sides}
 
     def load(contender: str) -> float:
         """CPU microseconds of the server for a request."""
         server = servers["native" if contender == "native" else "wasm"]
-        prefix = "/route" if contender == "route" else ""
+        prefix = {"route": "/route", "native": case.native}.get(contender, "")
         url = f"http://127.0.0.1:{server.port}{prefix}{case.path}{case.query}"
         before = cpu_ns(server.pid)
         seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=1, script=script)
@@ -114,13 +127,16 @@ def _case(
     for each in rates.values():
         each.clear()
     times = interleave(contenders, plan.pick(1, 3), progress, f"production, {case.title}")
-    for contender, label in (("mapped", "mapped"), ("route", "`wasm_route` with a handler")):
+    labels = {"mapped": "mapped", "route": "`wasm_route` with a handler"}
+    for contender, label in labels.items():
+        if contender not in times:
+            continue
         yield Row(
             f"production/{name}/{contender}/cpu",
             f"{case.title}: CPU of a request, native / {label}",
             ratio(times["native"], times[contender]),
             "higher",
-            goal=case.goal if contender == "mapped" else None,
+            goal=case.goal if contender == "mapped" else 0.75,
             ours=statistics.median(times[contender]),
             theirs=statistics.median(times["native"]),
             measure="µs",

@@ -133,6 +133,12 @@ class SandboxPolicy(FileModel):
         default="restored",
         description="Whether instances of components are brought back to their first state, or made anew each time.",
     )
+    cpu_weight: StrictInt | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Share of a busy CPU that a long guest gets beside the process itself, which has 100; none: 11.",
+    )
     max_concurrency: StrictInt = Field(default=64, ge=1, le=10_000, description="Invocations of a route at once.")
     max_queue: StrictInt = Field(default=256, ge=0, le=100_000, description="Requests that may wait for a place.")
     queue_timeout_ms: _Milliseconds = Field(default=1000, ge=0, description="How long a request may wait.")

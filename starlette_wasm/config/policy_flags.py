@@ -93,6 +93,8 @@ def _common_gaps(policy: SandboxPolicy, tool: str) -> list[str]:
     for name in ("max_concurrency", "max_queue", "queue_timeout_ms"):
         if getattr(policy, name) != fields[name].default:
             gaps.append(f"{fields[name].alias}: {tool} runs one invocation, and has no queue.")
+    if policy.cpu_weight is not None:
+        gaps.append(f"cpuWeight: {tool} runs a guest with the priority of its process.")
     if policy.kv_namespaces:
         gaps.append(f"kvNamespaces: {tool} has no key/value store for the edge imports.")
     if policy.queues:

@@ -21,7 +21,7 @@ from .configuration import WASI, code_settings, fingerprint
 from .native.library import PREPARED, EngineState, FastPathState, native
 from .reclaim import Reclaimer
 from .ticker import Ticker
-from .workers import Workers
+from .workers import Workers, niceness
 
 if TYPE_CHECKING:
     from .invocation import Invocation
@@ -102,6 +102,8 @@ class Engine:
         """What invoke.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
+        """The threads for guests whose policy gives no weight."""
+        self._weighted: dict[int, Workers] = {config.nice: self.workers}
         self.reclaimer = Reclaimer(self, self.workers)
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
@@ -129,6 +131,18 @@ class Engine:
         except IndexError:
             return capi.Scratch()
 
+    def workers_for(self, weight: int | None) -> Workers:
+        """The threads for guests with that ``cpuWeight``. There are as many for each niceness, once one is needed."""
+        if weight is None:
+            return self.workers
+        nice = niceness(weight)
+        return self._weighted.setdefault(nice, Workers(self.config.workers, nice))
+
+    @property
+    def pools(self) -> tuple[Workers, ...]:
+        """The threads of all weights."""
+        return tuple(self._weighted.values())
+
     @property
     def prepared(self) -> int:
         """Instances that are there for the next request."""
@@ -152,7 +166,8 @@ class Engine:
             if native is not None:
                 native.forget_all(ctypes.addressof(self.state))
             self.ticker.rest()
-            await self.workers.rest(grace)
+            for workers in self.pools:
+                await workers.rest(grace)
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""

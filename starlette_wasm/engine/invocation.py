@@ -221,7 +221,7 @@ class Invocation(Instance):
         grace = time.monotonic() + _GRACE
         try:
             while self._owner is _Owner.THREAD and time.monotonic() < grace:
-                if self.engine.workers.withdraw(self):
+                if self.plan.workers.withdraw(self):
                     self._owner = _Owner.LOOP
                     break
                 await asyncio.sleep(0.0005)
@@ -237,8 +237,8 @@ class Invocation(Instance):
         """Let a worker thread run the guest. True when it has ended, False when it waits for a host call."""
         self._future_of_loop: asyncio.Future[bool] = self._loop.create_future()
         self._owner = _Owner.THREAD
-        self.engine.workers.submit(self)
-        self.engine.workers.watch(self._loop)
+        self.plan.workers.submit(self)
+        self.plan.workers.watch(self._loop)
         ended = await self._future_of_loop
         if self._error is not None:
             error, self._error = self._error, None
@@ -253,11 +253,11 @@ class Invocation(Instance):
         if self.engine.dead:  # forked from a process whose threads may have held any lock
             return
         with self._lock:
-            if self._owner is _Owner.THREAD and not self.engine.workers.withdraw(self):
+            if self._owner is _Owner.THREAD and not self.plan.workers.withdraw(self):
                 self._owner = _Owner.NOBODY
-                self.engine.workers.give_up(self)
+                self.plan.workers.give_up(self)
                 if not self._loop.is_closed():
-                    self._loop.call_later(STUCK_AFTER * 1.1, self.engine.workers.relieve)
+                    self._loop.call_later(STUCK_AFTER * 1.1, self.plan.workers.relieve)
                 return
             self._owner = _Owner.LOOP
         self.close()

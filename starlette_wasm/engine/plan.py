@@ -45,6 +45,8 @@ class Limits:
     """Bytes written to files, and how large one may get."""
     entries: int = 256
     """Files, directories and links created."""
+    cpu_weight: int | None = None
+    """Share of a CPU beside a busy event loop, which has 100; None for what the engine's niceness gives."""
     restore: bool = True
     """Whether instances of components may be restored, and used again."""
 
@@ -58,7 +60,7 @@ class Plan:
 
     __slots__ = (
         *("args", "at", "bound", "dynamic", "environ_at", "limits", "loop_time", "memory", "module", "preopens"),
-        *("pre", "slow", "template", "tenant"),
+        *("pre", "slow", "template", "tenant", "workers"),
     )
 
     def __init__(
@@ -75,6 +77,8 @@ class Plan:
         self.pre = module.pre
         """Valid for as long as the module counts a live guest, also once it is closed."""
         self.limits = limits
+        self.workers = module.engine.workers_for(limits.cpu_weight)
+        """The threads for its guests."""
         self.preopens = preopens
         self.args = args
         self.environ_at = layout.DATA + len(args)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 import threading
@@ -32,6 +33,14 @@ STUCK_AFTER = 0.1
 OVERDUE_AFTER = 0.5
 """Seconds after which a guest that does not leave its thread counts as stuck, while a tenant waits that has none."""
 logger = logging.getLogger("starlette_wasm.engine")
+
+
+def niceness(weight: int) -> int:
+    """The niceness at which a thread gets ``weight`` of a CPU, 1 to 100, if one at niceness 0 that is busy has 100.
+
+    Each step is a quarter in the kernel's scheduler.
+    """
+    return min(19, round(math.log(100 / weight, 1.25)))
 
 
 class Job(Protocol):
@@ -76,7 +85,7 @@ class _Turn:
 
 
 class Workers:
-    """A bounded pool of daemon threads, started when first needed."""
+    """A bounded pool of daemon threads, started when first needed. All have one niceness: only root may lower it."""
 
     def __init__(self, count: int, nice: int) -> None:
         self.count = count

@@ -199,6 +199,7 @@ def _limits(policy: SandboxPolicy) -> Limits:
         time=policy.execution_timeout_ms / 1000,
         stdout=policy.max_response_bytes,
         stderr=policy.max_log_bytes,
+        cpu_weight=policy.cpu_weight,
         restore=policy.instances == "restored",
         fds=of_guest(policy.max_concurrency),
     )

@@ -356,10 +356,10 @@ class WasmRuntime:
             stats |= {
                 "live": engine.state.live,
                 "prepared": engine.prepared,
-                "busy": engine.workers.busy,
-                "waiting": engine.workers.waiting,
-                "stuck": engine.workers.stuck,
-                "replaced": engine.workers.replaced,
+                "busy": sum(workers.busy for workers in engine.pools),
+                "waiting": sum(workers.waiting for workers in engine.pools),
+                "stuck": sum(workers.stuck for workers in engine.pools),
+                "replaced": sum(workers.replaced for workers in engine.pools),
                 **self._deployment.pipelines.stats(),
             }
         return stats | dict(self.invoker.counts)

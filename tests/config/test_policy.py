@@ -118,6 +118,7 @@ def test_the_defaults_grant_nothing() -> None:
         "maxResponseBytes": 8388608,
         "maxLogBytes": 65536,
         "instances": "restored",
+        "cpuWeight": None,
         "maxConcurrency": 64,
         "maxQueue": 256,
         "queueTimeoutMs": 1000,

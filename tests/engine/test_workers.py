@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -20,7 +21,7 @@ from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Plan
-from starlette_wasm.engine.workers import Workers
+from starlette_wasm.engine.workers import Workers, niceness
 
 STUCK = """(module
   (memory (export "memory") 16384)
@@ -67,16 +68,54 @@ def test_a_guest_in_a_long_instruction_is_counted_reported_and_its_thread_replac
     assert "its thread is stuck, and replaced" in caplog.text
 
 
+@pytest.mark.parametrize(("weight", "nice"), [(100, 0), (80, 1), (11, 10), (2, 18), (1, 19)])
+def test_a_weight_is_a_niceness(weight: int, nice: int) -> None:
+    assert niceness(weight) == nice
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness on Linux")
+@pytest.mark.parametrize("weight", [100, 50])
+def test_guests_of_a_weight_have_threads_of_their_own(engine: Engine, weight: int) -> None:
+    spin = Module.compile(engine, (GUESTS / "spin.wasm").read_bytes())
+    plan = Plan(spin, Limits(cpu_weight=weight))
+    job = Job()
+    try:
+        plan.workers.submit(job)
+        assert job.started.wait(60)
+        assert job.nice == os.getpriority(os.PRIO_PROCESS, 0) + niceness(weight)
+        assert (plan.workers is engine.workers) == (weight == 100)  # this engine's niceness is 0
+        assert plan.workers in engine.pools
+        assert Plan(spin, Limits(cpu_weight=weight)).workers is plan.workers
+    finally:
+        job.end.set()
+
+
+def test_a_busy_guest_runs_in_the_threads_of_its_weight(engine: Engine) -> None:
+    spin = Module.compile(engine, (GUESTS / "spin.wasm").read_bytes())
+
+    async def main() -> None:
+        limits = Limits(time=60, cpu_weight=20)
+        task = asyncio.create_task(invoke(spin, limits=limits))
+        await until(lambda: [pool.busy for pool in engine.pools] == [0, 1])
+        task.cancel()
+        await until(lambda: not any(pool.busy for pool in engine.pools) and not engine.state.live)
+        await engine.rest(time.monotonic() + 60)
+        assert not any(pool._threads for pool in engine.pools)
+
+    asyncio.run(main())
+
+
 class Job:
     """Runs until it is told to end."""
 
     def __init__(self, tenant: Hashable = None) -> None:
         self.tenant = self if tenant is None else tenant
         self.started, self.end = threading.Event(), threading.Event()
-        self.thread = 0
+        self.thread = self.nice = 0
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
         self.thread = threading.get_native_id()
+        self.nice = os.getpriority(os.PRIO_PROCESS, self.thread) if sys.platform == "linux" else 0
         self.started.set()
         assert self.end.wait(60)
         return True

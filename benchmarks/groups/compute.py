@@ -1,0 +1,86 @@
+"""A quick route beside requests that compute: guests, and the same C in threads of a native route."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from .. import wrk
+from ..layout import native_library
+from ..measure import Plan, Progress, Row
+from ..processes import Server, uvicorn
+
+_ROWS = {"5 ms": (100,), "50 ms": (1000,), "5 and 50 ms": (100, 1000)}
+"""Rows of the set that a request computes: a hundred take some 5 ms."""
+_SIDES = {"ours": "/rows", "trusted": "/trusted-rows", "native": "/rows"}
+
+
+def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
+    if plan.wrk is None or native_library(work, "rows") is None:
+        return
+    with ExitStack() as stack:
+        ours = stack.enter_context(uvicorn("ours:app", work, path="/ping", cpu=None))
+        native = stack.enter_context(uvicorn("native:app", work, path="/ping", cpu=None))
+        servers = {"ours": ours, "trusted": ours, "native": native}
+        for title, rows in _ROWS.items():
+            for connections in (8,) if plan.quick else (1, 8, 64):
+                yield from _beside(title, rows, connections, servers, plan, progress)
+
+
+def _beside(
+    title: str, rows: tuple[int, ...], connections: int, servers: dict[str, Server], plan: Plan, progress: Progress
+) -> Iterator[Row]:
+    late: dict[str, list[float]] = {side: [] for side in servers}
+    rates: dict[str, list[float]] = {side: [] for side in servers}
+    for number in range(plan.pick(1, 3)):
+        for side, server in list(servers.items())[:: -1 if number % 2 else 1]:
+            progress(f"compute, {title}, {connections} connections: round {number + 1}, {side}")
+            p99, rate = _measure(str(plan.wrk), server, _SIDES[side], rows, connections)
+            late[side].append(p99)
+            rates[side].append(rate)
+    for side, label in (("ours", ""), ("trusted", ", `cpuWeight: 100`")):
+        what = f"guests of {title}{label}, {connections} connection{'s' * (connections > 1)}"
+        key = f"compute/{title.replace(' ', '-')}/{connections}/{side}"
+        yield Row(
+            f"{key}/p99",
+            f"{what}: p99 of `/ping` beside them, native / ours",
+            statistics.median(b / a for a, b in zip(late[side], late["native"], strict=True)),
+            "higher",
+            ours=statistics.median(late[side]),
+            theirs=statistics.median(late["native"]),
+            measure="ms",
+            against="the same C in threads of a route",
+            checked=False,
+        )
+        yield Row(
+            f"{key}/rate",
+            f"{what}: their throughput, ours / native",
+            statistics.median(a / b for a, b in zip(rates[side], rates["native"], strict=True)),
+            "higher",
+            ours=statistics.median(rates[side]),
+            theirs=statistics.median(rates["native"]),
+            measure="req/s",
+            against="the same C in threads of a route",
+            checked=False,
+        )
+
+
+def _measure(path: str, server: Server, route: str, rows: tuple[int, ...], connections: int) -> tuple[float, float]:
+    """The p99 of ``/ping`` in ms beside requests that compute, and their rate."""
+    seen: list[wrk.Load] = []
+    base = f"http://127.0.0.1:{server.port}"
+
+    def compute(count: int) -> None:
+        seen.append(wrk.run(path, f"{base}{route}?rows={count}", connections=connections, seconds=3))
+
+    threads = [threading.Thread(target=partial(compute, count)) for count in rows]
+    for thread in threads:
+        thread.start()
+    ping = wrk.run(path, f"{base}/ping", connections=1, seconds=2)
+    for thread in threads:
+        thread.join()
+    return ping.p99 * 1e3, sum(load.rate for load in seen)
