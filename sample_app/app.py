@@ -1,7 +1,8 @@
 """An ordinary Starlette app to which Wasm functions were added.
 
 Its own routes are below; ``wasm.yaml`` maps further paths to functions, and ``greet`` is a function with Python
-around it. With ``OTEL_EXPORTER_OTLP_ENDPOINT`` in the environment it exports traces, metrics and logs.
+around it. With ``OTEL_EXPORTER_OTLP_ENDPOINT`` in the environment it exports traces, metrics and logs. With a token
+of 32 random characters as ``WASM_ADMIN_TOKEN`` the admin API and its dashboard are at ``/admin``.
 """
 
 import os
@@ -11,9 +12,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from starlette_wasm import Call, WasmMiddleware, WasmRoute, WasmSettings, wasm_route
+from starlette_wasm import AdminToken, Call, WasmMiddleware, WasmRoute, WasmSettings, wasm_admin, wasm_route
 
 HERE = Path(__file__).parent
 LARGE = ("go", "python")
@@ -69,7 +70,8 @@ if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
 
     middleware.insert(0, telemetry.export())
 
-app = Starlette(
-    routes=[Route("/", home), Route("/native", native), *map(hello, LARGE), greet],
-    middleware=middleware,
-)
+routes: list[BaseRoute] = [Route("/", home), Route("/native", native), *map(hello, LARGE), greet]
+if token := os.environ.get("WASM_ADMIN_TOKEN"):
+    routes.append(wasm_admin("/admin", tokens=[AdminToken.of(token, "admin", ["read", "operate", "deploy"])]))
+
+app = Starlette(routes=routes, middleware=middleware)

@@ -153,7 +153,7 @@ class Breakers:
         key = (function, version, circuit)
         breaker = self._breakers.get(key)
         if breaker is None:
-            breaker = self._breakers.setdefault(key, Breaker(_name(*key), self._config))
+            breaker = self._breakers.setdefault(key, Breaker(circuit_name(*key), self._config))
         return breaker
 
     def keep(self, used: Collection[tuple[str, str]]) -> None:
@@ -162,15 +162,16 @@ class Breakers:
 
     def reset(self, name: str) -> bool:
         """Close the circuit that states() calls ``name``. Says whether there is one."""
-        breaker = next((breaker for key, breaker in self._breakers.items() if _name(*key) == name), None)
+        breaker = next((breaker for key, breaker in self._breakers.items() if circuit_name(*key) == name), None)
         if breaker is not None:
             breaker.reset()
         return breaker is not None
 
     def states(self) -> dict[str, Circuit]:
         """By ``name v1 (policy)``."""
-        return {_name(*key): breaker.state for key, breaker in sorted(self._breakers.items())}
+        return {circuit_name(*key): breaker.state for key, breaker in sorted(self._breakers.items())}
 
 
-def _name(function: str, version: str, circuit: str) -> str:
+def circuit_name(function: str, version: str, circuit: str) -> str:
+    """Return the name of a circuit, as states() has it."""
     return f"{function} v{version} ({circuit})"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from ...exceptions import ConfigError
+from .session import kept_token
 
 Scope = Literal["read", "operate", "deploy"]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -123,10 +124,14 @@ class Gatekeeper:
         """Raise Refused for an unknown caller, and for what another site may have sent."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._tokens:
-            known = self._token(token.strip())
+            known = self.identity_of(token.strip())
             if known is None:
                 raise Refused(401, "unknown token")
-            return AdminIdentity(known.name, known.scopes, known.functions)
+            return known
+        kept = kept_token(request) if self._tokens else None
+        if kept is not None and (identity := self.identity_of(kept)) is not None:
+            _refuse_other_sites(request)
+            return identity
         if self._authorize is not None:
             answer = self._authorize(request)
             identity = await answer if inspect.isawaitable(answer) else answer
@@ -135,28 +140,38 @@ class Gatekeeper:
                 return identity
         raise Refused(401, "a bearer token is needed" if self._tokens else "nobody is logged in")
 
-    def _token(self, given: str) -> AdminToken | None:
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether there are tokens to log in with."""
+        return bool(self._tokens)
+
+    def identity_of(self, given: str) -> AdminIdentity | None:
         """Compare with every token, whether one has fitted or not, so that the time depends on no secret."""
         digest = hashlib.sha256(given[:_MOST_TOKEN].encode("utf-8", "replace")).hexdigest()
         found = None
         for each in self._tokens:
             if hmac.compare_digest(each.sha256, digest):
                 found = each
-        return found
+        return None if found is None else AdminIdentity(found.name, found.scopes, found.functions)
 
 
 def _refuse_other_sites(request: Request) -> None:
     """Raise Refused for what a page of another site can make a browser send along with a cookie."""
     if request.method in _SAFE:
         return
+    refuse_other_origins(request)
+    if HEADER not in request.headers:
+        raise Refused(403, f"the header {HEADER} is missing")
+
+
+def refuse_other_origins(request: Request) -> None:
+    """Raise Refused if the browser names another site as the one that sends the request."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     if site not in (None, "same-origin"):
         raise Refused(403, "the request comes from another site")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise Refused(403, "the request comes from another site")
-    if HEADER not in request.headers:
-        raise Refused(403, f"the header {HEADER} is missing")
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry.trace import format_trace_id, get_current_span
 
 from ...telemetry.observation import Observation
+from .history import History
 
 _SAMPLES = 512
 _MOST_VERSIONS = 1024
@@ -34,6 +35,7 @@ class VersionFigures:
     cold_starts: int = 0
     memory_peak: int = 0
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    history: History = field(default_factory=History)
 
     def describe(self) -> dict[str, Any]:
         ordered = sorted(self.durations)
@@ -70,12 +72,17 @@ class Figures:
         figures.cold_starts += seen.cold
         figures.memory_peak = max(figures.memory_peak, seen.memory)
         figures.durations.append(seen.duration)
+        figures.history.add(seen.error is not None)
         if seen.error is not None:
             figures.errors[seen.error.value] = figures.errors.get(seen.error.value, 0) + 1
 
     def describe(self, function: str, version: str) -> dict[str, Any]:
         """Return the figures of a version; zeros if it has served nothing yet."""
         return self._versions.get((function, version), VersionFigures()).describe()
+
+    def history(self, function: str, version: str) -> tuple[list[int], list[int]]:
+        """Return requests and errors of a version in each of the last slots of time, as History.counts() does."""
+        return self._versions.get((function, version), VersionFigures()).history.counts()
 
 
 class Recorder(logging.Handler):

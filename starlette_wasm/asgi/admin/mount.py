@@ -22,6 +22,7 @@ from . import actions, reads
 from .access import AdminIdentity, AdminToken, Authorize, Gatekeeper, RateLimit, Refused
 from .audit import AuditEntry, AuditLog, now
 from .call import AdminCall
+from .dashboard.routes import Dashboard
 from .figures import Figures, Recorder
 from .openapi import document
 from .upload import Uploads, refusal
@@ -77,13 +78,15 @@ def wasm_admin(
     requests_per_minute: int = 600,
     max_upload_bytes: int = 16 << 20,
     upload_keys: Sequence[str | PathLike[str]] = (),
+    dashboard: bool = True,
 ) -> AdminMount:
-    """Return the admin API as a Mount, for ``routes=[...]`` of an app. There is none without it.
+    """Return the admin API and the dashboard as a Mount, for ``routes=[...]`` of an app. There are none without it.
 
     A request is let in by a bearer token of ``tokens``, or by ``authorize``, a callable of the app's own that names
     the caller (``AdminIdentity``). ``runtime`` is that of the nearest WasmMiddleware by default. Versions that
     are uploaded may have ``max_upload_bytes``, and must be signed by one of ``upload_keys`` if there are any, and as
-    ``requireSignatures`` asks.
+    ``requireSignatures`` asks. ``dashboard=False`` leaves the pages for browsers out; they need Jinja2, which the extra
+    ``dashboard`` installs.
 
     Raises ConfigError without tokens and authorize: nobody could come in.
     """
@@ -91,7 +94,10 @@ def wasm_admin(
         hint = "give AdminToken.new(...) or a callable of the app"
         raise ConfigError("wasm_admin has neither tokens nor authorize", key="tokens", hint=hint)
     gate, uploads = Gatekeeper(tokens, authorize), Uploads(max_upload_bytes, [Path(key) for key in upload_keys])
-    return AdminMount(path, Admin(gate, RateLimit(requests_per_minute), uploads, runtime))
+    admin = Admin(gate, RateLimit(requests_per_minute), uploads, runtime)
+    if dashboard:
+        admin.routes += Dashboard(admin).routes
+    return AdminMount(path, admin)
 
 
 class Admin:
@@ -101,7 +107,7 @@ class Admin:
         self, gate: Gatekeeper, limit: RateLimit, uploads: Uploads, runtime: WasmRuntime | None = None
     ) -> None:
         self.runtime = runtime
-        self._gate = gate
+        self.gate = gate
         self._limit = limit
         self._failures = RateLimit(_FAILURES_A_MINUTE)
         self._figures, self._recorder, self._audit = Figures(), Recorder(), AuditLog()
@@ -129,7 +135,7 @@ class Admin:
             request_id = uuid.uuid4().hex
             identity: AdminIdentity | None = None
             try:
-                identity = await self._identify(request)
+                identity = await self.identify(request)
                 response = await self._serve(operation, request, identity)
                 self._record(operation, request, request_id, identity, response.status_code, "done")
             except (Refused, WasmError, CapabilityError) as error:
@@ -143,31 +149,38 @@ class Admin:
 
         return endpoint
 
-    async def _identify(self, request: Request) -> AdminIdentity:
+    async def identify(self, request: Request) -> AdminIdentity:
+        """Return who a request is from. Raises Refused for an unknown caller, and for one who asks too often."""
         try:
-            identity = await self._gate.identify(request)
+            identity = await self.gate.identify(request)
         except Refused:
-            self._failures.take("" if request.client is None else request.client.host)
+            self.count_failure(request)
             raise
         self._limit.take(identity.name)
         return identity
 
+    def count_failure(self, request: Request) -> None:
+        """Raise Refused if the address that the request comes from has guessed too often."""
+        self._failures.take("" if request.client is None else request.client.host)
+
+    def call(self, request: Request, identity: AdminIdentity) -> AdminCall:
+        """Return the call that a handler takes. Raises Refused without a runtime."""
+        runtime = self.runtime or request.scope.get(RUNTIME)
+        if not isinstance(runtime, WasmRuntime):
+            raise Refused(503, "there is no runtime: give wasm_admin(runtime=...) or mount it inside WasmMiddleware")
+        self.attach(runtime)
+        return AdminCall(request, runtime, identity, self._figures, self._recorder, self._audit)
+
     async def _serve(self, operation: Operation, request: Request, identity: AdminIdentity) -> Response:
         # A path around the Mount may have a parameter called name, too: it says nothing of the function.
         function = request.path_params["name"] if operation.of_function else None
-        runtime = self.runtime or request.scope.get(RUNTIME)
         # Lists show what is somebody's own; all else is about one function, or about the runtime as a whole.
         of_all = (operation.acts and operation.name != "reset_circuit") or operation.name in ("audit", "stores")
         allowed = identity.may(operation.scope, function) if function or of_all else operation.scope in identity.scopes
         if not allowed:
             what = f" for {function}" if function and operation.scope in identity.scopes else ""
             raise Refused(403, f"the scope {operation.scope} is not granted{what}")
-        if not isinstance(runtime, WasmRuntime):
-            raise Refused(503, "there is no runtime: give wasm_admin(runtime=...) or mount it inside WasmMiddleware")
-        self.attach(runtime)
-        return await operation.handler(
-            AdminCall(request, runtime, identity, self._figures, self._recorder, self._audit)
-        )
+        return await operation.handler(self.call(request, identity))
 
     def _record(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from ...canary.report import describe
 from ...capabilities.backends import without_secrets
 from ...exceptions import FunctionNotFound
+from ...pipelines.plan import Pipeline
+from ...runtime.runtime import WasmRuntime
 from .access import Refused
 from .call import AdminCall
 
@@ -22,8 +24,7 @@ _LOOK_SECONDS = 0.5
 
 async def functions(call: AdminCall) -> Response:
     """List functions: versions, digests, policies, health, cold starts, memory, p50 and p99, errors."""
-    names = sorted({name for name, _ in call.runtime.deployment.functions if call.identity.sees(name)})
-    return JSONResponse({"functions": [_function(call, name) for name in names]})
+    return JSONResponse({"functions": functions_seen(call)})
 
 
 async def function(call: AdminCall) -> Response:
@@ -31,6 +32,12 @@ async def function(call: AdminCall) -> Response:
     if not any(name == call.function for name, _ in call.runtime.deployment.functions):
         raise FunctionNotFound(call.function)
     return JSONResponse(_function(call, call.function))
+
+
+def functions_seen(call: AdminCall) -> list[dict[str, Any]]:
+    """Return the functions that the caller sees, each with its versions and their figures."""
+    names = sorted({name for name, _ in call.runtime.deployment.functions if call.identity.sees(name)})
+    return [_function(call, name) for name in names]
 
 
 def _function(call: AdminCall, name: str) -> dict[str, Any]:
@@ -54,6 +61,11 @@ def _function(call: AdminCall, name: str) -> dict[str, Any]:
 
 async def routes(call: AdminCall) -> Response:
     """List the rules, with their weights, and what routes of the app name."""
+    return JSONResponse(routes_seen(call))
+
+
+def routes_seen(call: AdminCall) -> dict[str, Any]:
+    """Return the rules, routes and shifts of the functions that the caller sees."""
     deployment = call.runtime.deployment
     rules = [
         rule.model_dump(mode="json", by_alias=True)
@@ -65,10 +77,11 @@ async def routes(call: AdminCall) -> Response:
         for name, version, policy, route in deployment.targets
         if route and call.identity.sees(name)
     ]
-    return JSONResponse({"rules": rules, "routes": bound, "shifts": _shifts(call)})
+    return {"rules": rules, "routes": bound, "shifts": shifts_seen(call)}
 
 
-def _shifts(call: AdminCall) -> dict[str, Any]:
+def shifts_seen(call: AdminCall) -> dict[str, Any]:
+    """Return the weights that were given for a while, by function."""
     return {
         name: {"from": part.stable, "to": part.canary, "percent": part.percent}
         for name, part in call.runtime.shifts.all.items()
@@ -106,37 +119,55 @@ async def pipelines(call: AdminCall) -> Response:
             "steps": str(pipeline),
             "functions": [{"name": target.name, "version": target.version} for target in pipeline.targets],
         }
-        for pipeline in call.runtime.deployment.pipelines.all
-        if all(call.identity.sees(target.name) for target in pipeline.targets)
+        for pipeline in pipelines_seen(call)
     ]
     return JSONResponse({"pipelines": found})
 
 
+def pipelines_seen(call: AdminCall) -> list[Pipeline]:
+    """Return the pipelines whose functions the caller sees, each one of them."""
+    return [
+        pipeline
+        for pipeline in call.runtime.deployment.pipelines.all
+        if all(call.identity.sees(target.name) for target in pipeline.targets)
+    ]
+
+
 async def circuits(call: AdminCall) -> Response:
     """List the circuits of pipelines, with their states."""
-    states = {
+    return JSONResponse({"circuits": circuits_seen(call)})
+
+
+def circuits_seen(call: AdminCall) -> dict[str, str]:
+    """Return the states of the circuits that the caller sees, by name."""
+    return {
         name: str(state) for name, state in call.runtime.circuits.items() if call.identity.sees(name.partition(" ")[0])
     }
-    return JSONResponse({"circuits": states})
 
 
 async def stores(call: AdminCall) -> Response:
     """Show which stores are used, without secrets, the state of the runtime, and what is amiss."""
     runtime, settings = call.runtime, call.runtime.settings
     urls = {key: without_secrets(getattr(settings, key)) for key in ("canary_url", "kv_url", "queue_url")}
-    notes = [*runtime.canaries.notes, *(f"{topic}: {note}" for topic, note in runtime.notes.items())]
-    return JSONResponse({"stores": urls, "state": runtime.state, "stats": runtime.stats(), "notes": notes})
+    return JSONResponse({"stores": urls, "state": runtime.state, "stats": runtime.stats(), "notes": notes(runtime)})
+
+
+def notes(runtime: WasmRuntime) -> list[str]:
+    """Return what is amiss, a line each."""
+    return [*runtime.canaries.notes, *(f"{topic}: {note}" for topic, note in runtime.notes.items())]
 
 
 async def faults(call: AdminCall) -> Response:
     """List the last faults, the newest first, with the ids of their traces and requests."""
     wanted = call.request.query_params.get("function")
-    found = [
-        fault
-        for fault in reversed(call.recorder.faults)
-        if call.identity.sees(fault["function"]) and wanted in (None, fault["function"])
-    ]
-    return JSONResponse({"faults": found})
+    return JSONResponse({"faults": list(faults_seen(call, wanted))})
+
+
+def faults_seen(call: AdminCall, wanted: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the faults that the caller sees, the newest first; those of one function if it is ``wanted``."""
+    for fault in reversed(list(call.recorder.faults)):  # other threads add to it
+        if call.identity.sees(fault["function"]) and wanted in (None, fault["function"]):
+            yield fault
 
 
 async def audit(call: AdminCall) -> Response:

@@ -1,0 +1,1 @@
+"""The dashboard: pages for browsers on the mount of the admin API."""
