@@ -95,6 +95,14 @@ class Session:
         except CapabilityError as error:
             raise self._noted(Operation.HTTP_FETCH.title, error) from None
 
+    def check(self, operation: Operation, values: Mapping[str, object]) -> None:
+        """See whether it is granted, in any thread. Raises CapabilityError, which is noted."""
+        try:
+            self.usage.call()
+            self._capabilities.check(operation, self._grants, Fields(dict(values)), 0)
+        except CapabilityError as error:
+            raise self._noted(operation.title, error) from None
+
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncIterator[Incoming]:
         """A request that was admitted; bytes of its body are counted by whoever gives them.

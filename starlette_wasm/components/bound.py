@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from ..engine import layout
 from ..engine.module import Module
@@ -14,7 +14,7 @@ from .restore import Snapshot
 class ComponentPlan(Plan):
     """As Plan, for a component."""
 
-    __slots__ = ("component", "page_limits", "restores", "snapshot")
+    __slots__ = ("component", "config", "page_limits", "restores", "snapshot")
 
     def __init__(
         self,
@@ -23,8 +23,11 @@ class ComponentPlan(Plan):
         args: bytes = NO_STRINGS,
         preopens: tuple[Preopen, ...] = (),
         tenant: Hashable = None,
+        config: Mapping[str, str] | None = None,
     ) -> None:
+        """``config`` is what ``wasi:config`` gives."""
         super().__init__(module, limits, args, preopens, tenant)
+        self.config = config or {}
         self.component = module
         self.bound = limits.memory_pages * layout.PAGE
         self.restores = module.restorable and limits.restore
@@ -52,8 +55,9 @@ def plan_for(
     args: bytes = NO_STRINGS,
     preopens: tuple[Preopen, ...] = (),
     tenant: Hashable = None,
+    config: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a module, or of a component."""
     if isinstance(module, ComponentModule):
-        return ComponentPlan(module, limits, args, preopens, tenant)
+        return ComponentPlan(module, limits, args, preopens, tenant, config)
     return Plan(module, limits, args, preopens, tenant)

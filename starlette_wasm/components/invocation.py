@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
+from ..capabilities import Session
 from ..engine import capi
 from ..engine.invocation import Invocation
 from ..engine.outcome import End, Outcome
@@ -176,6 +177,9 @@ class ComponentInvocation(Invocation):
             environ=[(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))],
             edge_call=self._edge_call,
             exchange=self.exchange,
+            session=self.host if isinstance(self.host, Session) else None,
+            room=lambda: self._room(sum(self._there.sizes())),
+            config=self.plan.config,
         )
         return self._wasi
 
@@ -398,6 +402,9 @@ class ComponentInvocation(Invocation):
         return 0 if self.engine.dead or self._cores is None else sum(self._cores.sizes())
 
     def _release(self) -> None:
+        wasi: WasiHost | None = getattr(self, "_wasi", None)  # it may not have come to that
+        if wasi is not None:
+            wasi.close()
         self._keep()
         super()._release()
         self._script = None

@@ -23,7 +23,7 @@ from .errors import ComponentError
 from .flat_plan import CoreExport, CoreItem
 from .pages import pages_of
 from .restore import MAX_MEMORIES, Keeper
-from .wasi import EDGE_HOST, find_offers
+from .wasi import asks_host, find_offers
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
 Source = tuple[int, bytes]
@@ -61,7 +61,7 @@ class ComponentModule(Module):
         self._lay_out()
         self.reads_random = self.reads_clock = False  # there is no io memory to put them into
         self.reads_args = self.reads_environ = any("wasi:cli/environment@" in each.interface for each in self.offers)
-        self.uses_edge = any(each.interface == EDGE_HOST and each.name == "call" for each in self.offers)
+        self.uses_edge = any(asks_host(each) for each in self.offers)
         self.uses_files = self.slow_files = False
         self.calls_host = bool(self.flat.hosts)
         self.host_names = self.host_call_names = ()

@@ -68,11 +68,12 @@ class Client:
         exchange = Exchange(wire, shared.pace, tenant)
         reusable = False
         try:
-            await exchange.ask(request.method, url.target, headers, request.upload or request.body)
+            await exchange.ask(request, headers)
             yield exchange
             reusable = exchange.reusable
         except (OSError, h11.ProtocolError) as error:
-            raise _no_answer(url, error) from None
+            broken = exchange.broken
+            raise (broken if isinstance(broken, CapabilityError) else _no_answer(url, error)) from None
         finally:
             exchange.end()
             if reusable:

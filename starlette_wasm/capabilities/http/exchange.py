@@ -14,7 +14,7 @@ import h11
 
 from ..errors import CapabilityError, Code
 from .headers import MAX_HEADER_BYTES, MAX_HEADERS, WITH_BODY
-from .messages import Upload
+from .messages import Request, Upload
 from .pace import Pace
 from .wire import Wire
 
@@ -41,14 +41,24 @@ class Exchange:
         self._piece = _SMALL
         self._sending: asyncio.Task[None] | None = None
         self._may_rest = False
-        self._broken: Exception | None = None
+        self.broken: Exception | None = None
+        """What its own side has ended it for."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.trailers: list[tuple[bytes, bytes]] = []
         """What came behind the body, once that has been read."""
 
-    async def ask(self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes | Upload) -> None:
+    async def ask(self, request: Request, headers: list[tuple[bytes, bytes]]) -> None:
         """Send a request, and read the head of the answer."""
+        try:
+            async with asyncio.timeout(request.answer_seconds) as bound:
+                await self._ask(request.method, request.url.target, headers, request.upload or request.body)
+        except TimeoutError:
+            if bound.expired():
+                raise CapabilityError(Code.TIMEOUT, f"no response from {request.url.host} in time") from None
+            raise  # an error of the connection
+
+    async def _ask(self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes | Upload) -> None:
         head = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if isinstance(body, Upload):
             self._sending = asyncio.create_task(self._upload(head, body))
@@ -76,7 +86,7 @@ class Exchange:
                 await self._wire.write(self._http.send(h11.Data(data=piece)) or b"")
             await self._wire.write(self._http.send(h11.EndOfMessage(headers=body.trailers())) or b"")
         except (CapabilityError, h11.LocalProtocolError) as error:
-            self._broken = error
+            self.broken = error
             self._wire.close()
 
     async def _send(self, head: bytes, body: bytes) -> None:

@@ -63,7 +63,7 @@ class HttpFetch:
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
     ) -> tuple[dict[str, object], bytes]:
         url = checked(Url.parse, fields.text("url"))
-        request = Request(_method(fields), url, h.of_guest(fields.texts("headers")), body)
+        request = Request(check_method(fields.text("method", "GET")), url, h.of_guest(fields.texts("headers")), body)
         redirects = fields.integer("maxRedirects", 0, MAX_REDIRECTS, MAX_REDIRECTS)
         timeout = fields.maybe_integer("timeoutMs", 1, MAX_TIMEOUT_MS)
         fields.done()
@@ -145,8 +145,8 @@ class HttpFetch:
         return self._client
 
 
-def _method(fields: Fields) -> str:
-    method = fields.text("method", "GET")
+def check_method(method: str) -> str:
+    """A method that may be sent. Raises CapabilityError."""
     if not _METHOD.fullmatch(method) or method in _FORBIDDEN_METHODS:
         raise bad_field("method", "is none that may be sent")
     return method

@@ -48,6 +48,8 @@ class Request:
     body: bytes = b""
     upload: Upload | None = None
     connect_seconds: float | None = None
+    answer_seconds: float | None = None
+    """How long the head of the answer may take, once there is a connection."""
 
     @property
     def length(self) -> int | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ..calls import Await
 from ..http_exchange import HttpExchange, ResponseBody
 from ..values import Err, Ok, Value
 from .exchange_streams import ResponseStream
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .offers import offer
+from .resources import HostResource
 from .streams import InputStream, OutputStream, Pollable
+from .upload import UploadBody
 
 
 class FutureTrailers:
@@ -22,10 +25,14 @@ class FutureTrailers:
         return self.result is not None
 
 
-class IncomingBody:
+class IncomingBody(HostResource):
     def __init__(self, stream: InputStream, trailers: FutureTrailers | None = None) -> None:
         self.stream: InputStream | None = stream
         self.trailers = trailers or FutureTrailers(Ok())
+
+    def finish(self) -> FutureTrailers:
+        """The guest reads no more of it."""
+        return self.trailers
 
 
 class OutgoingBody:
@@ -47,7 +54,7 @@ def body_stream(_: WasiHost, body: IncomingBody) -> Value:
 
 @offer(TYPES, "[static]incoming-body.finish", "func(this: incoming-body) -> future-trailers")
 def body_finish(_: WasiHost, body: IncomingBody) -> Value:
-    return body.trailers
+    return body.finish()
 
 
 @offer(TYPES, "[method]future-trailers.subscribe", "func(self: borrow<future-trailers>) -> pollable")
@@ -70,7 +77,9 @@ def trailers_get(_: WasiHost, trailers: FutureTrailers) -> Value:
 
 
 @offer(TYPES, "[method]outgoing-body.write", "func(self: borrow<outgoing-body>) -> result<output-stream>")
-def body_write(host: WasiHost, body: OutgoingBody) -> Value:
+def body_write(host: WasiHost, body: OutgoingBody | UploadBody) -> Value:
+    if isinstance(body, UploadBody):
+        return body.open()
     if body.stream is not None:
         return Err()
 
@@ -87,7 +96,9 @@ def body_write(host: WasiHost, body: OutgoingBody) -> Value:
     "[static]outgoing-body.finish",
     "func(this: outgoing-body, trailers: option<fields>) -> result<_, variant {...}>",
 )
-def body_done(_: WasiHost, body: OutgoingBody, trailers: Fields | None) -> Value:
+def body_done(_: WasiHost, body: OutgoingBody | UploadBody, trailers: Fields | None) -> Value | Await:
+    if isinstance(body, UploadBody):
+        return body.finish(trailers)
     body.finished = True
     if body.stream is not None:
         body.stream.closed = True

@@ -13,6 +13,7 @@ TYPES = "wasi:http/types"
 _HEADER_ERROR = "variant {invalid-syntax, forbidden, immutable...}"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _FORBIDDEN = frozenset(
     ("connection", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
      "proxy-connection", "te", "transfer-encoding", "upgrade")
@@ -33,12 +34,21 @@ class Fields:
     def remove(self, name: str) -> None:
         self.entries = [entry for entry in self.entries if entry[0].lower() != name.lower()]
 
+    @staticmethod
+    def wrong_name(name: str) -> Err | None:
+        """What is wrong with the name of a field, in small letters."""
+        if not _NAME(name):
+            return Err(("invalid-syntax", None))
+        return Err(("forbidden", None)) if name in _FORBIDDEN else None
+
     def add(self, name: str, value: bytes) -> Value:
         """Ok, or what is wrong."""
-        if not _NAME(name) or not _VALUE(value):
+        name = name.lower()
+        wrong = self.wrong_name(name)
+        if wrong is not None:
+            return wrong
+        if not _VALUE(value) or (name == "content-length" and not _LENGTH(value)):
             return Err(("invalid-syntax", None))
-        if name.lower() in _FORBIDDEN:
-            return Err(("forbidden", None))
         if len(self.entries) >= _MOST_FIELDS:
             raise CanonicalTrap(f"more than {_MOST_FIELDS} header fields")
         self.entries.append((name, value))
@@ -82,6 +92,9 @@ def fields_has(_: WasiHost, fields: Fields, name: str) -> Value:
 def fields_set(_: WasiHost, fields: Fields, name: str, values: list[bytes]) -> Value:
     if fields.fixed:
         return Err(("immutable", None))
+    wrong = fields.wrong_name(name.lower())
+    if wrong is not None:
+        return wrong
     before = fields.entries
     fields.remove(name)
     for value in values:

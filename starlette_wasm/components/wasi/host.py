@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...capabilities import Session
 from ..calls import Await
 from ..errors import CanonicalTrap
 from ..flat_plan import ImportedFunction
@@ -14,6 +15,7 @@ from ..http_exchange import HttpExchange
 from ..types import Resource
 from ..values import Value
 from .offers import Offer
+from .resources import HostResource
 from .wakeup import Wakeup
 
 
@@ -44,12 +46,16 @@ class WasiHost:
         environ: Sequence[tuple[str, str]] = (),
         edge_call: Callable[[int, bytes], Value | Await] | None = None,
         exchange: HttpExchange | None = None,
+        session: Session | None = None,
+        room: Callable[[], int] = lambda: 0,
+        config: Mapping[str, str] | None = None,
     ) -> None:
         """``exchange`` is the request, if its body comes, and its answer leaves, while the guest runs."""
         self._offers = offers
         self._most_out = most_out
         self._most_err = most_err
         self._resolution = clock_resolution_ns
+        self._closing: list[Callable[[], None]] = []
         self.wakeup = Wakeup()
         self.stdin = stdin
         self.stdin_stream: object = None
@@ -61,6 +67,11 @@ class WasiHost:
             exchange.serve(self.wakeup)
         self.returns = False
         """Whether the answer is returned, and not written to stdout."""
+        self.session = session
+        self.room = room
+        """Gives how many bytes the guest's memory may take in addition."""
+        self.config = config or {}
+        self.cursors: list[str] = []
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0
@@ -69,7 +80,16 @@ class WasiHost:
         return self._offers[function].call(self, *values)
 
     def drop(self, resource: Resource, rep: Any) -> None:
-        """Nothing is held that is not freed with the invocation."""
+        if isinstance(rep, HostResource):
+            rep.dropped()
+
+    def at_end(self, close: Callable[[], None]) -> None:
+        """Have ``close`` called when the invocation is over, in any thread."""
+        self._closing.append(close)
+
+    def close(self) -> None:
+        while self._closing:
+            self._closing.pop()()
 
     def write_out(self, data: bytes) -> None:
         """Take what the guest prints: into its log, if its answer is what it returns. Raises OutputOverflow."""
@@ -84,8 +104,13 @@ class WasiHost:
             raise OutputOverflow(f"more than {self._most_out} bytes of output")
         self.stdout += data
 
+    @property
+    def err_left(self) -> int:
+        """Bytes of the log that there is room for."""
+        return max(self._most_err - len(self.stderr), 0)
+
     def write_err(self, data: bytes) -> None:
-        room = max(self._most_err - len(self.stderr), 0)
+        room = self.err_left
         self.stderr += data[:room]
         self.stderr_dropped += len(data[room:])
 

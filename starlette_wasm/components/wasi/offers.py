@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import CanonicalTrap, UnsupportedComponentError
 from ..flat_plan import FlatPlan, HostFunction, ImportedFunction
 
-_VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.2\.\d+(?:[-+].*)?")
+_VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.2\.\d+(?:[-+].*)?|(wasi:logging/logging)@0\.1\.\d+(?:[-+].*)?")
 Call = Callable[..., Any]
+_Call = TypeVar("_Call", bound=Call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,16 @@ class Offer:
     call: Call
 
 
-_offers: dict[str, dict[str, Offer]] = {}
+_offers: dict[str, dict[str, list[Offer]]] = {}
+"""By interface and name. Drafts of one version may have different types for a function."""
 
 
-def offer(interface: str, name: str, type_text: str) -> Callable[[Call], Call]:
+def offer(interface: str, name: str, type_text: str) -> Callable[[_Call], _Call]:
     """Offer a function; to be put in front of it."""
     pattern = ".*".join(map(re.escape, type_text.split("...")))
 
-    def keep(call: Call) -> Call:
-        _offers.setdefault(interface, {})[name] = Offer(re.compile(pattern), call)
+    def keep(call: _Call) -> _Call:
+        _offers.setdefault(interface, {}).setdefault(name, []).append(Offer(re.compile(pattern), call))
         return call
 
     return keep
@@ -61,7 +63,7 @@ def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
 
 def _find(host: HostFunction, function: ImportedFunction) -> Offer:
     versioned = _VERSIONED.fullmatch(function.interface)
-    interface = versioned[1] if versioned else function.interface
+    interface = versioned[1] or versioned[2] if versioned else function.interface
     known = _offers.get(interface)
     if known is None:
         raise UnsupportedComponentError(
@@ -72,9 +74,14 @@ def _find(host: HostFunction, function: ImportedFunction) -> Offer:
         raise UnsupportedComponentError(
             f"it imports {function}, which is not offered", f"offered of {interface} are: {', '.join(sorted(known))}"
         )
-    if not given.type.fullmatch(function.type.text):
-        raise UnsupportedComponentError(
-            f"it imports {function} as {function.type.text:.300}",
-            f"the type of WASI 0.2 is {given.type.pattern.replace(chr(92), ''):.300}",
-        )
-    return given
+    for each in given:
+        if each.type.fullmatch(function.type.text):
+            return each
+    raise UnsupportedComponentError(
+        f"it imports {function} as {function.type.text:.300}",
+        f"the type of WASI 0.2 is {' or '.join(_text_of(each) for each in given)}",
+    )
+
+
+def _text_of(given: Offer) -> str:
+    return f"{given.type.pattern.replace(chr(92), ''):.300}"

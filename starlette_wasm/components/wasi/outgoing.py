@@ -1,31 +1,82 @@
-"""``wasi:http/outgoing-handler``: requests of a guest's own."""
+"""``wasi:http/outgoing-handler``: requests of a guest's own.
+
+They go through the client of ``http.fetch``, with its checks and counts. A request whose body the guest has yet to
+write begins when that is finished or the guest waits for something: most bodies then have a length that is known.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import partial
+from typing import Any
+
+from ...capabilities import CapabilityError, Code
+from ...capabilities.http import Request, Upload, Url, UrlError
+from ...capabilities.http.fetch import check_method
+from ...capabilities.http.headers import of_guest
+from ..calls import Await
 from ..values import Err, Ok, Value
-from .bodies import OutgoingBody
+from .download import FutureResponse, IncomingResponse, error_code
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .http import METHOD, SCHEME
-from .offers import offer, refuse
+from .offers import offer
+from .resources import HostResource, IoError
+from .streams import Pollable
+from .upload import UploadBody
+
+_ERROR_CODE = "variant {...}"
+_SECOND = 1e9
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", re.ASCII)
+_PATH = re.compile(r"(?:[/?][!-~\x80-\U0010ffff]*)?")
+_AUTHORITY = re.compile(
+    r"(?:[!$&'()*+,\-.0-9;=A-Z_a-z~%:]*@)?(?:\[[0-9A-Fa-f:.]+\]|[!$&'()*+,\-.0-9;=A-Z_a-z~%]+)(?::([0-9]{1,5}))?",
+    re.ASCII,
+)
+_OTHER_SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+\-.]{0,63})?", re.ASCII)
 
 
-@offer(TYPES, "http-error-code", "func(err: borrow<error>) -> option<...>")
+@offer(TYPES, "http-error-code", f"func(err: borrow<error>) -> option<{_ERROR_CODE}>")
 def http_error_code(_: WasiHost, error: object) -> Value:
-    return None
+    return error.http if isinstance(error, IoError) else None
 
 
-class OutgoingRequest:
+class OutgoingRequest(HostResource):
     def __init__(self, headers: Fields) -> None:
+        headers.fixed = True
         self.headers = headers
-        self.body: OutgoingBody | None = None
+        self.body: UploadBody | None = None
         self.given: dict[str, Value] = {"method": ("get", None), "path-with-query": None, "scheme": None,
                                         "authority": None}  # fmt: skip
+
+    def url(self) -> str:
+        """As the guest has put it together. Raises ValueError for a scheme that is not of the web."""
+        scheme, _ = self.given["scheme"] or ("HTTPS", None)
+        if scheme == "other":
+            raise ValueError(scheme)
+        return f"{scheme.lower()}://{self.given['authority'] or ''}{self.given['path-with-query'] or '/'}"
+
+    def method(self) -> str:
+        """Raises CapabilityError for one that is not sent."""
+        name, other = self.given["method"]
+        return check_method(other if name == "other" else name.upper())
+
+    def declared(self) -> int | None:
+        """The content-length that it has."""
+        values = self.headers.get("content-length")
+        return int(values[0]) if values else None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(name, value.decode("latin-1")) for name, value in self.headers.entries]
 
 
 class RequestOptions:
     def __init__(self) -> None:
         self.given: dict[str, Value] = {}
+
+    def seconds(self, name: str) -> float | None:
+        given: int | None = self.given.get(f"{name}-timeout")
+        return None if given is None else given / _SECOND
 
 
 @offer(TYPES, "[constructor]outgoing-request", "func(headers: fields) -> outgoing-request")
@@ -44,10 +95,10 @@ def outgoing_headers(_: WasiHost, request: OutgoingRequest) -> Value:
 
 
 @offer(TYPES, "[method]outgoing-request.body", "func(self: borrow<outgoing-request>) -> result<outgoing-body>")
-def outgoing_body(_: WasiHost, request: OutgoingRequest) -> Value:
+def outgoing_body(host: WasiHost, request: OutgoingRequest) -> Value:
     if request.body is not None:
         return Err()
-    request.body = OutgoingBody()
+    request.body = UploadBody(host, request.declared())
     return Ok(request.body)
 
 
@@ -58,6 +109,8 @@ def _property(resource: str, name: str, kind: str) -> None:
         return of.given.get(name)
 
     def put(_: WasiHost, of: OutgoingRequest | RequestOptions, value: Value) -> Value:
+        if not _fits(name, value):
+            return Err()
         of.given[name] = value
         return Ok()
 
@@ -65,6 +118,22 @@ def _property(resource: str, name: str, kind: str) -> None:
     offer(TYPES, f"[method]{resource}.{name}", f"func(self: borrow<{resource}>) -> {kind}")(read)
     offer(TYPES, f"[method]{resource}.set-{name}",
           f"func(self: borrow<{resource}>, {given}: {kind}) -> result")(put)  # fmt: skip
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a request may have that."""
+    if value is None:
+        return True
+    if name == "method":
+        return value[0] != "other" or bool(_TOKEN.fullmatch(value[1]))
+    if name == "scheme":
+        return value[0] != "other" or bool(_OTHER_SCHEME.fullmatch(value[1]))
+    if name == "path-with-query":
+        return bool(_PATH.fullmatch(value))
+    if name == "authority":
+        found = _AUTHORITY.fullmatch(value)
+        return found is not None and int(found[1] or 0) < 65536
+    return True
 
 
 _property("outgoing-request", "method", METHOD)
@@ -79,18 +148,105 @@ for _timeout in ("connect", "first-byte", "between-bytes"):
     "wasi:http/outgoing-handler",
     "handle",
     "func(request: outgoing-request, options: option<request-options>) -> "
-    "result<future-incoming-response, variant {...}>",
+    f"result<future-incoming-response, {_ERROR_CODE}>",
 )
-def send(_: WasiHost, request: OutgoingRequest, options: RequestOptions | None) -> Value:
-    return Err(("HTTP-request-denied", None))
+def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | None) -> Value | Await:
+    session = host.session
+    if session is None:
+        return Err(("HTTP-request-denied", None))
+    try:
+        method, url, headers = request.method(), Url.parse(request.url()), of_guest(request.pairs())
+        session.admit(url)
+    except UrlError:
+        return Err(("HTTP-request-URI-invalid", None))
+    except ValueError:
+        return Err(("HTTP-protocol-error", None))
+    except CapabilityError as error:
+        return Err(_code_of_own(error))
+    make = partial(_request, method, url, headers, request.body, options or RequestOptions())
+    answer = FutureResponse(host, session, make, (options or RequestOptions()).seconds("between-bytes"))
+    body = request.body
+    if body is None or body.finished:
+        return Await(lambda: _begin(answer))
+    body.begin = answer.begin
+    host.wakeup.before_wait(answer.begin)
+    return Ok(answer)
 
 
-refuse(
+def _code_of_own(error: CapabilityError) -> Value:
+    """What is wrong with a request that is not sent."""
+    if error.code is Code.BAD_REQUEST:
+        return (
+            "HTTP-request-method-invalid" if "method" in error.message else "HTTP-request-header-section-size"
+        ), None
+    return error_code(error)
+
+
+def _request(
+    method: str, url: Url, headers: list[tuple[str, str]], body: UploadBody | None, options: RequestOptions
+) -> Request:
+    upload = None if body is None else Upload(body.pieces(), body.length, lambda: body.trailers)
+    return Request(
+        method,
+        url,
+        headers,
+        upload=upload,
+        connect_seconds=options.seconds("connect"),
+        answer_seconds=options.seconds("first-byte"),
+    )
+
+
+async def _begin(answer: FutureResponse) -> Value:
+    answer.begin()
+    return Ok(answer)
+
+
+@offer(TYPES, "[method]future-incoming-response.subscribe", "func(self: borrow<future-incoming-response>) -> pollable")
+def future_subscribe(_: WasiHost, future: FutureResponse) -> Value:
+    return Pollable(future)
+
+
+@offer(
     TYPES,
-    [
-        *(f"[method]incoming-response.{name}" for name in ("status", "headers", "consume")),
-        *(f"[method]future-incoming-response.{name}" for name in ("subscribe", "get")),
-        "[method]response-outparam.send-informational",
-    ],
-    "no request of a component is sent, so that there is no response",
+    "[method]future-incoming-response.get",
+    f"func(self: borrow<future-incoming-response>) -> option<result<result<incoming-response, {_ERROR_CODE}>>>",
 )
+def future_get(_: WasiHost, future: FutureResponse) -> Value | Await:
+    if future.taken:
+        return Err()
+    if future.result is None:
+        return None if future.begun else Await(lambda: _begin_unanswered(future))
+    future.taken = True
+    return Ok(future.result)
+
+
+async def _begin_unanswered(future: FutureResponse) -> Value:
+    """A guest that asks without waiting, again and again, has its request sent too."""
+    future.begin()
+    return None
+
+
+@offer(TYPES, "[method]incoming-response.status", "func(self: borrow<incoming-response>) -> u16")
+def incoming_status(_: WasiHost, response: IncomingResponse) -> Value:
+    return response.status
+
+
+@offer(TYPES, "[method]incoming-response.headers", "func(self: borrow<incoming-response>) -> fields")
+def incoming_headers(_: WasiHost, response: IncomingResponse) -> Value:
+    return response.headers
+
+
+@offer(TYPES, "[method]incoming-response.consume", "func(self: borrow<incoming-response>) -> result<incoming-body>")
+def incoming_consume(_: WasiHost, response: IncomingResponse) -> Value:
+    body, response.body = response.body, None
+    return Err() if body is None else Ok(body)
+
+
+@offer(
+    TYPES,
+    "[method]response-outparam.send-informational",
+    f"func(self: borrow<response-outparam>, status: u16, headers: fields) -> result<_, {_ERROR_CODE}>",
+)
+def send_informational(_: WasiHost, out: object, status: int, headers: Fields) -> Value:
+    """As wasmtime does: there is no way for one."""
+    return Err(("internal-error", "informational responses are not sent"))

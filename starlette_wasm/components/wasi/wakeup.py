@@ -7,10 +7,15 @@ from collections.abc import Callable
 
 
 class Wakeup:
-    """One for an invocation. Both methods are called on its event loop."""
+    """One for an invocation. It is used on the event loop, but for before_wait()."""
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
+        self._first: list[Callable[[], None]] = []
+
+    def before_wait(self, begin: Callable[[], None]) -> None:
+        """Have ``begin`` called once the guest waits for something."""
+        self._first.append(begin)
 
     def notify(self) -> None:
         """Something may have become ready."""
@@ -19,6 +24,8 @@ class Wakeup:
 
     async def until(self, ready: Callable[[], bool], seconds: Callable[[], float | None] = lambda: None) -> None:
         """Return once it is ready. It is asked after each notify(), and when so many seconds have passed."""
+        while self._first:
+            self._first.pop()()
         while not ready():
             self._waiter = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._waiter,), timeout=seconds())

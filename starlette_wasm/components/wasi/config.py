@@ -1,0 +1,42 @@
+"""``wasi:config`` and ``wasi:logging``: the values of ``env:`` in function.yaml, and the function's log."""
+
+from __future__ import annotations
+
+from ..values import Ok, Value
+from .host import WasiHost
+from .offers import offer
+
+_ERROR = "variant {upstream(string), io(string)}"
+_LONGEST_CONTEXT = 128
+
+for _interface in ("wasi:config/store", "wasi:config/runtime"):
+
+    @offer(_interface, "get", f"func(key: string) -> result<option<string>, {_ERROR}>")
+    def get(host: WasiHost, key: str) -> Value:
+        return Ok(host.config.get(key))
+
+    @offer(_interface, "get", "func(key: string) -> option<string>")
+    def get_plain(host: WasiHost, key: str) -> Value:
+        return host.config.get(key)
+
+    @offer(_interface, "get-all", f"func() -> result<list<tuple<string, string>>, {_ERROR}>")
+    def get_all(host: WasiHost) -> Value:
+        return Ok(list(host.config.items()))
+
+    @offer(_interface, "get-all", "func() -> list<tuple<string, string>>")
+    def get_all_plain(host: WasiHost) -> Value:
+        return list(host.config.items())
+
+
+@offer(
+    "wasi:logging/logging",
+    "log",
+    "func(level: enum {trace, debug, info, warn, error, critical}, context: string, message: string)",
+)
+def log(host: WasiHost, level: str, context: str, message: str) -> Value:
+    """A line, or as many as the message has, each with the level in front, which the host's log reads."""
+    context = " ".join(context[:_LONGEST_CONTEXT].split())
+    front = f"[{level}] {context}: " if context else f"[{level}] "
+    shown = message[: host.err_left]
+    host.write_err(f"{front}{shown}\n".replace("\n", f"\n{front}", shown.count("\n")).encode("utf-8", "replace"))
+    host.stderr_dropped += len(message) - len(shown)

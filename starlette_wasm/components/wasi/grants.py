@@ -1,0 +1,17 @@
+"""Which functions a guest can use only by what its policy grants."""
+
+from __future__ import annotations
+
+from ..flat_plan import ImportedFunction
+from .edge import EDGE_HOST
+
+
+def asks_host(function: ImportedFunction) -> bool:
+    """Whether a capability carries it out: an outbound request, a key/value store, ``call`` of the world ``edge``."""
+    if function.interface == EDGE_HOST:
+        return function.name == "call"
+    return function.interface.startswith(("wasi:http/outgoing-handler@", "wasi:keyvalue/"))
+
+
+def opens_files(function: ImportedFunction) -> bool:
+    return function.interface.startswith("wasi:filesystem/")

@@ -1,0 +1,146 @@
+"""The body of a guest's own request: it is sent as it is written, and what is not sent yet is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from ...capabilities import CapabilityError, Code
+from ..calls import Await
+from ..errors import CanonicalTrap
+from ..values import Err, Ok, Value
+from .fields import Fields
+from .host import WasiHost
+from .resources import HostResource, IoError
+from .streams import OutputStream
+
+_MOST_UNSENT = 64 << 10
+
+
+class UploadStream(OutputStream):
+    """Written by the guest, in whatever thread."""
+
+    def __init__(self, body: UploadBody) -> None:
+        super().__init__(body.put)
+        self._body = body
+
+    def write(self, data: bytes) -> Value:
+        if len(data) > self.room() and not self.closed:
+            raise CanonicalTrap("more is written than check-write permits")
+        if self._body.exceeds(data):
+            self.closed = True
+            return Err(("last-operation-failed", IoError("more is written than content-length says")))
+        return super().write(data)
+
+    def room(self) -> int:
+        return max(_MOST_UNSENT - self._body.unsent, 0)
+
+    def flushed(self) -> bool:
+        return not self._body.unsent or not self._body.is_read
+
+
+class UploadBody(HostResource):
+    """``declared`` is what the request has as content-length, if it has one."""
+
+    def __init__(self, host: WasiHost, declared: int | None) -> None:
+        self._host = host
+        self._declared = declared
+        self._pieces: deque[bytes] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._more: asyncio.Event | None = None
+        self._stream: UploadStream | None = None
+        self._total = self._sent = 0  # the guest's thread counts the one, the event loop the other
+        self._broken = False
+        self.finished = False
+        self.trailers: list[tuple[str, str]] = []
+        self.begin: Callable[[], None] | None = None
+        """Begins the request, if that waits for its body: on the event loop."""
+
+    @property
+    def unsent(self) -> int:
+        return self._total - self._sent
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody sends what is written."""
+        return self._more is not None
+
+    @property
+    def length(self) -> int | None:
+        """Its bytes, if that is known."""
+        if self.finished and not self.trailers:
+            return self._total
+        return self._declared
+
+    def exceeds(self, data: bytes) -> bool:
+        """Whether that is more than was declared; if so, it is broken."""
+        if self._declared is None or self._total + len(data) <= self._declared:
+            return False
+        self._break()
+        return True
+
+    def open(self) -> Value:
+        if self._stream is not None:
+            return Err()
+        self._stream = UploadStream(self)
+        return Ok(self._stream)
+
+    def put(self, data: bytes) -> None:
+        self._total += len(data)
+        self._pieces.append(data)
+        self._wake()
+
+    def finish(self, trailers: Fields | None) -> Value | Await:
+        """As ``outgoing-body.finish``."""
+        self._close_stream()
+        if self._broken or (self._declared is not None and self._total != self._declared):
+            self._break()
+            return Err(("HTTP-request-body-size", self._total))
+        if trailers is not None:
+            self.trailers = [(name, value.decode("latin-1")) for name, value in trailers.entries]
+        self.finished = True
+        self._wake()
+        begin = self.begin
+        return Ok() if begin is None else Await(lambda: _begun(begin))
+
+    def dropped(self) -> None:
+        """It was not finished: the request must not look as if it was whole."""
+        self._close_stream()
+        self._break()
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.closed = True
+
+    def _break(self) -> None:
+        self._broken = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None and self._more is not None:
+            with suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._more.set)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What is written, on the event loop. Raises CapabilityError for a body that was not finished."""
+        self._loop, self._more = asyncio.get_running_loop(), asyncio.Event()
+        while True:
+            while self._pieces:
+                piece = self._pieces.popleft()
+                yield piece
+                self._sent += len(piece)
+                self._host.wakeup.notify()
+            if self._broken:
+                raise CapabilityError(Code.UPSTREAM_FAILED, "the body of the request was not finished")
+            if self.finished and not self._pieces:
+                return
+            self._more.clear()
+            if not (self._pieces or self._broken or self.finished):
+                await self._more.wait()
+
+
+async def _begun(begin: Callable[[], None]) -> Value:
+    begin()
+    return Ok()
