@@ -94,7 +94,7 @@ class Target:
         source, plan = self.function.source, self.plan
         return replace(
             self,
-            plan=plan_for(plan.module, plan.limits, plan.args, tenant=plan.tenant),
+            plan=plan_for(plan.module, plan.limits, plan.args, tenant=plan.tenant, config=fixed(source.manifest.env)),
             environ=_environ(fixed(source.manifest.env) | _identity(source)),
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
@@ -129,7 +129,8 @@ def bind(
     protocol = _protocol(function)
     preopens = tuple(Preopen(directory.path, each.guest_path, not each.readonly) for directory, each in opened)
     argv = layout.strings(_argv(source) if module.reads_args else [])
-    plan = plan_for(module, _limits(policy), argv, preopens, tenant=(source.name, policy.name))
+    config = values_of(source.manifest.env, policy, source.file.with_name(MANIFEST))
+    plan = plan_for(module, _limits(policy), argv, preopens, tenant=(source.name, policy.name), config=config)
     return Target(
         name=source.name,
         version=source.version,

@@ -118,8 +118,10 @@ def refused(text: str) -> str:
 
 
 def test_missing_interfaces_are_named() -> None:
-    problem = refused(exiting(0).replace("wasi:cli/exit@0.2.3", "wasi:keyvalue/store@0.2.0-draft"))
-    assert problem.startswith("it imports wasi:keyvalue/store@0.2.0-draft exit, which is not offered; offered are, of ")
+    problem = refused(exiting(0).replace("wasi:cli/exit@0.2.3", "wasi:blobstore/container@0.2.0-draft"))
+    assert problem.startswith(
+        "it imports wasi:blobstore/container@0.2.0-draft exit, which is not offered; offered are, of "
+    )
     assert "wasi:cli/stdin" in problem
     assert "wasi:cli/exit@0.3.0 exit, which is not offered" in refused(exiting(0, "0.3.0"))
 

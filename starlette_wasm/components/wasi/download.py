@@ -15,6 +15,7 @@ from .fields import Fields
 from .host import WasiHost
 from .resources import HostResource, IoError
 from .streams import CLOSED, READ_AT_ONCE, InputStream
+from .upload import UploadBody
 from .wakeup import Wakeup
 
 _MOST_UNREAD = 64 << 10
@@ -130,16 +131,18 @@ class IncomingResponse(HostResource):
 
 
 class FutureResponse(HostResource):
-    """A request on its way. ``between_seconds`` is how long the next piece of the answer's body may take."""
+    """A request on its way."""
 
     def __init__(
-        self, host: WasiHost, session: Session, request: Callable[[], Request], between_seconds: float | None
+        self, host: WasiHost, session: Session, request: Callable[[], Request], upload: UploadBody | None
     ) -> None:
-        """``request`` is called when it is sent: by then more may be known of its body."""
+        """``request`` is called when it is sent: by then more may be known of its body, which is the ``upload``."""
         self._host = host
         self._session = session
         self._request = request
-        self._between = between_seconds
+        self._upload = upload
+        self.between_seconds: float | None = None
+        """How long the next piece of the answer's body may take."""
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = False
@@ -184,6 +187,9 @@ class FutureResponse(HostResource):
                 stream.end()
         except CapabilityError as error:
             self._fail(error, stream, body)
+        finally:
+            if self._upload is not None:
+                self._upload.abandon()
         self._host.wakeup.notify()
 
     def _answer(self, result: Ok | Err) -> None:
@@ -201,7 +207,7 @@ class FutureResponse(HostResource):
         """Raises CapabilityError for a piece that is too late."""
         while True:
             try:
-                async with asyncio.timeout(self._between):
+                async with asyncio.timeout(self.between_seconds):
                     piece = await anext(pieces, None)
             except TimeoutError:
                 raise CapabilityError(Code.TIMEOUT, "timed out") from None

@@ -13,7 +13,8 @@ from typing import Any
 from ...capabilities import CapabilityError, Code
 from ...capabilities.http import Request, Upload, Url, UrlError
 from ...capabilities.http.fetch import check_method
-from ...capabilities.http.headers import of_guest
+from ...capabilities.http.headers import Headers, of_guest
+from ...capabilities.usage import Usage
 from ..calls import Await
 from ..values import Err, Ok, Value
 from .download import FutureResponse, IncomingResponse, error_code
@@ -163,9 +164,10 @@ def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | Non
         return Err(("HTTP-protocol-error", None))
     except CapabilityError as error:
         return Err(_code_of_own(error))
-    make = partial(_request, method, url, headers, request.body, options or RequestOptions())
-    answer = FutureResponse(host, session, make, (options or RequestOptions()).seconds("between-bytes"))
-    body = request.body
+    body, options = request.body, options or RequestOptions()
+    make = partial(_request, session.usage, (method, url, headers), body, options)
+    answer = FutureResponse(host, session, make, body)
+    answer.between_seconds = options.seconds("between-bytes")
     if body is None or body.finished:
         return Await(lambda: _begin(answer))
     body.begin = answer.begin
@@ -182,14 +184,10 @@ def _code_of_own(error: CapabilityError) -> Value:
     return error_code(error)
 
 
-def _request(
-    method: str, url: Url, headers: list[tuple[str, str]], body: UploadBody | None, options: RequestOptions
-) -> Request:
-    upload = None if body is None else Upload(body.pieces(), body.length, lambda: body.trailers)
+def _request(usage: Usage, head: tuple[str, Url, Headers], body: UploadBody | None, options: RequestOptions) -> Request:
+    upload = None if body is None else Upload(body.pieces(usage), body.length, lambda: body.trailers)
     return Request(
-        method,
-        url,
-        headers,
+        *head,
         upload=upload,
         connect_seconds=options.seconds("connect"),
         answer_seconds=options.seconds("first-byte"),

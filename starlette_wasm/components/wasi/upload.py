@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code
+from ...capabilities.usage import Usage
 from ..calls import Await
 from ..errors import CanonicalTrap
 from ..values import Err, Ok, Value
@@ -52,7 +53,7 @@ class UploadBody(HostResource):
         self._more: asyncio.Event | None = None
         self._stream: UploadStream | None = None
         self._total = self._sent = 0  # the guest's thread counts the one, the event loop the other
-        self._broken = False
+        self._broken = self._abandoned = False
         self.finished = False
         self.trailers: list[tuple[str, str]] = []
         self.begin: Callable[[], None] | None = None
@@ -85,6 +86,7 @@ class UploadBody(HostResource):
         if self._stream is not None:
             return Err()
         self._stream = UploadStream(self)
+        self._stream.closed = self._abandoned
         return Ok(self._stream)
 
     def put(self, data: bytes) -> None:
@@ -110,6 +112,12 @@ class UploadBody(HostResource):
         self._close_stream()
         self._break()
 
+    def abandon(self) -> None:
+        """Nobody sends it any more: what is written comes to nothing. Called on the event loop."""
+        self._abandoned = True
+        self._close_stream()
+        self._host.wakeup.notify()
+
     def _close_stream(self) -> None:
         if self._stream is not None:
             self._stream.closed = True
@@ -123,12 +131,13 @@ class UploadBody(HostResource):
             with suppress(RuntimeError):  # the loop was closed
                 self._loop.call_soon_threadsafe(self._more.set)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """What is written, on the event loop. Raises CapabilityError for a body that was not finished."""
+    async def pieces(self, usage: Usage) -> AsyncIterator[bytes]:
+        """What is written, on the event loop. Raises CapabilityError for a body that was not finished, or too large."""
         self._loop, self._more = asyncio.get_running_loop(), asyncio.Event()
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
+                usage.move(len(piece))
                 yield piece
                 self._sent += len(piece)
                 self._host.wakeup.notify()
