@@ -32,7 +32,7 @@ class UploadStream(OutputStream):
             raise CanonicalTrap("more is written than check-write permits")
         if self._body.exceeds(data):
             self.closed = True
-            return Err(("last-operation-failed", IoError("more is written than content-length says")))
+            return Err(("last-operation-failed", IoError("more is written than content-length allows")))
         return super().write(data)
 
     def room(self) -> int:
