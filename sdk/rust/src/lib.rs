@@ -16,12 +16,15 @@
 
 mod call;
 mod fetch;
+mod form;
 pub mod json;
 pub mod kv;
+pub mod log;
 pub mod queue;
 mod request;
 pub mod trace;
 
 pub use call::{call, Error, Operation, Reply, Result};
 pub use fetch::{Fetch, Fetched};
+pub use form::Part;
 pub use request::{Request, Response};

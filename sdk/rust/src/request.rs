@@ -32,6 +32,19 @@ impl Request {
         self.json.get("query").get(name).as_str()
     }
 
+    /// All values of a key of the query.
+    pub fn query_all(&self, name: &str) -> Vec<&str> {
+        match self.json.get("multi_value_query").get(name) {
+            Json::List(values) => values.iter().filter_map(Json::as_str).collect(),
+            _ => self.query(name).into_iter().collect(),
+        }
+    }
+
+    /// The body as JSON, null if it is none.
+    pub fn body_json(&self) -> Json {
+        std::str::from_utf8(&self.body()).ok().and_then(Json::parse).unwrap_or(Json::Null)
+    }
+
     /// By its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.json.get("headers").get(name).as_str()
@@ -64,6 +77,28 @@ impl Response {
         Response::new(status).header("content-type", "application/json").body(json.to_string())
     }
 
+    pub fn text(status: u16, body: impl Into<Vec<u8>>) -> Response {
+        Response::new(status).header("content-type", "text/plain; charset=utf-8").body(body)
+    }
+
+    /// 303 leads to a GET, 307 and 308 keep the method.
+    pub fn redirect(status: u16, location: &str) -> Response {
+        Response::new(status).header("location", location)
+    }
+
+    /// application/problem+json, RFC 9457.
+    pub fn problem(status: u16, title: &str, detail: &str) -> Response {
+        let members = vec![("title", title.into()), ("status", i64::from(status).into()), ("detail", detail.into())];
+        Response::new(status).header("content-type", "application/problem+json").body(object(members).to_string())
+    }
+
+    /// A cookie; `attributes` such as `Path=/; HttpOnly` may be empty.
+    pub fn cookie(self, name: &str, value: &str, attributes: &str) -> Response {
+        let separator = if attributes.is_empty() { "" } else { "; " };
+        self.header("set-cookie", &format!("{}={}{}{}", name, value, separator, attributes))
+    }
+
+    /// A name that is repeated is sent repeatedly.
     pub fn header(mut self, name: &str, value: &str) -> Response {
         self.headers.push((name.to_string(), value.to_string()));
         self
