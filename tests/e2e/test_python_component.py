@@ -1,4 +1,4 @@
-"""A function in Python, made a component by componentize-py, through the whole product."""
+"""A function in Python, begun by ``new`` and made a component by ``build``, through the whole product."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from apps import app, client, config, run
-from toolchains import BUILT, python_component
+from toolchains import aot_cache, python_component
 
 
 def test_a_python_function_answers_and_keeps_nothing(tmp_path: Path) -> None:
@@ -15,16 +15,15 @@ def test_a_python_function_answers_and_keeps_nothing(tmp_path: Path) -> None:
     shutil.copy(python_component(), home / "py.wasm")
     rule = {"functionName": "py", "policy": "py"}
     policies = {"py": {"executionTimeoutMs": 20_000, "maxMemoryPages": 1024}}
-    wasm = config(tmp_path, {"/py/{rest:path}": rule}, policies=policies)
-    cache = BUILT / "aot"  # compiling 18 MB takes 15 s
-    cache.mkdir(mode=0o700, exist_ok=True)
+    wasm = config(tmp_path, {"/{rest:path}": rule}, policies=policies)
 
     async def go() -> None:
-        async with client(app(wasm, cache_dir=cache, compile_cpu_s=300)) as http:
+        async with client(app(wasm, cache_dir=aot_cache(), compile_cpu_s=300)) as http:
             for body in ("hello", "again"):
                 answer = await http.post("/py/x", content=body)
                 assert answer.status_code == 201, answer.text
                 said = answer.json()
                 assert (said["path"], said["body"], said["count"]) == ("/py/x", body, 1)
+            assert (await http.get("/greet?name=Zoe")).text == "Hello, Zoe!\n"
 
     run(go(), 300)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
+
+from toolchains import GO_ENVIRON, go_tool, node_tools, python_component
 
 SDK = Path(__file__).parents[2] / "sdk"
 ZIG = [sys.executable, "-m", "ziglang"]
@@ -50,4 +54,52 @@ opt-level = "s"
     return folder / "target/wasm32-wasi/release/web.wasm"
 
 
-BUILDS: dict[str, Callable[[Path], Path]] = {"c": build_c, "rust": build_rust}
+def pack(package: Path, folder: Path) -> Path:
+    """The tarball that npm makes of a package, without leaving anything beside its sources."""
+    shutil.copytree(package, folder / "package", ignore=shutil.ignore_patterns("node_modules"))
+    run(folder, "npm", "pack", "--silent", "./package")
+    [made] = folder.glob("*.tgz")
+    return made
+
+
+def build_javascript(folder: Path) -> Path:
+    tools = node_tools()
+    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+    run(folder, "npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", pack(SDK / "javascript", folder))
+    shutil.copy(SDK / "javascript/examples/web.js", folder)
+    wit = "node_modules/@starlette-wasm/edge/wit"
+    options = ["--sync", "--opt-size", "--stub-wasi", "--module-root", ".", "--wit", wit, "-n", "edge"]
+    run(folder, tools / "node_modules/.bin/componentize-qjs", *options, "--js", "web.js", "-o", "web.wasm")
+    return folder / "web.wasm"
+
+
+def build_python(folder: Path) -> Path:
+    """What ``new`` began, once for all tests; the wheel has the files that it was made of."""
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder]
+    shutil.copytree(SDK / "python", folder / "package", ignore=shutil.ignore_patterns("__pycache__"))
+    run(folder, *wheel, folder / "package")
+    [made] = folder.glob("*.whl")
+    with ZipFile(made) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist() if name.startswith("edge/")}
+    sources = [each for each in (SDK / "python/edge").rglob("*") if each.is_file() and each.suffix != ".pyc"]
+    assert packed == {str(each.relative_to(SDK / "python")): each.read_bytes() for each in sources}
+    return python_component()
+
+
+def build_go(folder: Path) -> Path:
+    shutil.copy(SDK / "go/examples/web.go", folder / "main.go")
+    required = f"require starlette-wasm/edge v0.1.0\n\nreplace starlette-wasm/edge => {SDK}/go\n"
+    (folder / "go.mod").write_text(f"module web\n\ngo 1.21\n\n{required}")
+    environ = GO_ENVIRON | {"GOFLAGS": "-mod=mod"}
+    run(folder, go_tool(), "vet", ".", "starlette-wasm/edge", **environ)
+    run(folder, go_tool(), "build", "-trimpath", "-ldflags=-s -w", "-o", "web.wasm", ".", **environ)
+    return folder / "web.wasm"
+
+
+BUILDS: dict[str, Callable[[Path], Path]] = {
+    "c": build_c,
+    "rust": build_rust,
+    "javascript": build_javascript,
+    "python": build_python,
+    "go": build_go,
+}

@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from apps import config
+from apps import config, settings
 from projects import BUILDS
+from toolchains import aot_cache
 
 from starlette_wasm.testing import WasmKit
 
@@ -36,7 +37,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     home.mkdir(parents=True)
     shutil.copy(BUILDS[request.param](folder), home / "web.wasm")
     made = config(folder, {"/{rest:path}": {"functionName": "web", "policy": "p"}}, policies={"p": POLICY})
-    with WasmKit(made) as kit:
+    with WasmKit(made, settings=settings(cache_dir=aot_cache(), compile_cpu_s=300)) as kit:
         yield kit
 
 

@@ -1,0 +1,3 @@
+module starlette-wasm/edge
+
+go 1.21
