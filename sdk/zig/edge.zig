@@ -15,6 +15,9 @@
 const std = @import("std");
 const json = std.json;
 
+/// Cookies, forms, multipart, redirects, problems, logging.
+pub const web = @import("web.zig");
+
 pub const allocator = std.heap.wasm_allocator;
 
 /// What the host, or a server it asked, says when a call fails. `code` is stable.
@@ -34,6 +37,8 @@ pub const Request = struct {
     headers: Strings = .{},
     query: Strings = .{},
     params: Strings = .{},
+    /// All values of the keys of the query that occur more than once.
+    multi_value_query: json.ArrayHashMap([]const []const u8) = .{},
     body: ?[]const u8 = null,
     is_base64_encoded: bool = false,
 
@@ -66,7 +71,7 @@ pub fn stringify(value: anytype) []const u8 {
 /// Prints the response; `headers` is a struct or Strings. A body that is not UTF-8 goes out as base64.
 pub fn respond(status: u16, headers: anytype, body: []const u8) void {
     const plain = std.unicode.utf8ValidateSlice(body);
-    writeAll(stringify(.{
+    writeAll(1, stringify(.{
         .status_code = status,
         .headers = object(headers),
         .body = if (plain) body else base64(body),
@@ -305,12 +310,13 @@ fn readAll() []const u8 {
     }
 }
 
-fn writeAll(bytes: []const u8) void {
+/// Writes to a file descriptor: 1 is the answer, 2 the log.
+pub fn writeAll(descriptor: i32, bytes: []const u8) void {
     var left = bytes;
     while (left.len > 0) {
         var put: usize = 0;
         const rest = [1]std.posix.iovec_const{.{ .base = left.ptr, .len = left.len }};
-        if (std.os.wasi.fd_write(1, &rest, 1, &put) != .SUCCESS or put == 0) @trap();
+        if (std.os.wasi.fd_write(descriptor, &rest, 1, &put) != .SUCCESS or put == 0) @trap();
         left = left[put..];
     }
 }

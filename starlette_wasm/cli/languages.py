@@ -50,7 +50,7 @@ LANGUAGES = {
             "zig build-exe -target wasm32-wasi -O ReleaseSmall -fno-strip --stack 131072 --dep edge "
             "-Mroot=src/__NAME__.zig -Medge=src/edge.zig -femit-bin={output}",
         ),
-        {"src/edge.zig": "zig/edge.zig"},
+        {"src/edge.zig": "zig/edge.zig", "src/web.zig": "zig/web.zig"},
     ),
     Lang.RUST: Language(
         {"src/__NAME__.rs": "main.rs"},

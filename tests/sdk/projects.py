@@ -32,6 +32,13 @@ def build_c(folder: Path) -> Path:
     return folder / "web.wasm"
 
 
+def build_zig(folder: Path) -> Path:
+    shutil.copy(SDK / "zig/examples/web.zig", folder)
+    options = ["-target", "wasm32-wasi", "-O", "ReleaseSmall", "--stack", "131072", "-femit-bin=web.wasm"]
+    run(folder, *ZIG, "build-exe", *options, "--dep", "edge", "-Mroot=web.zig", f"-Medge={SDK}/zig/edge.zig")
+    return folder / "web.wasm"
+
+
 def build_rust(folder: Path) -> Path:
     (folder / "src").mkdir()
     (folder / "src/main.rs").write_text((SDK / "rust/examples/web.rs").read_text())
@@ -98,7 +105,7 @@ def build_go(folder: Path) -> Path:
 
 BUILDS: dict[str, Callable[[Path], Path]] = {
     "c": build_c,
-    "rust": build_rust,
+    "zig": build_zig, "rust": build_rust,
     "javascript": build_javascript,
     "python": build_python,
     "go": build_go,
