@@ -35,6 +35,9 @@ SOURCES = {
     "zig": SDK / "zig/edge.zig",
     "rust": SDK / "rust/src/call.rs",
     "assemblyscript": SDK / "assemblyscript/edge.ts",
+    "javascript": SDK / "javascript/src/host.js",
+    "python": SDK / "python/edge/host.py",
+    "go": SDK / "go/host.go",
 }
 RUSTC = "/usr/bin/rustc"
 ODD = ['"', "\\", "\n", "\x1f", "\x7f", "é", "\U0001f600"]
@@ -63,9 +66,14 @@ def test_an_sdk_numbers_the_operations_as_the_host_does(language: str) -> None:
     source = SOURCES[language].read_text()
     for operation in Operation:
         name = operation.name.replace("_", "")
-        found = re.findall(r"^\s*(?:EDGE_)?(\w+) = (\d+),", source, re.MULTILINE)
+        found = re.findall(r"^\s*(?:EDGE_)?(\w+)(?: *=|:) (\d+),?$", source, re.MULTILINE)
         numbers = {each.replace("_", "").upper(): int(number) for each, number in found}
         assert numbers[name] == operation
+
+
+def test_each_package_has_the_same_world() -> None:
+    world = (SDK / "wit/edge.wit").read_text()
+    assert {(SDK / name).read_text() for name in ("javascript/wit/edge.wit", "python/edge/wit/edge.wit")} == {world}
 
 
 def test_the_docs_list_every_operation() -> None:

@@ -73,7 +73,7 @@ LANGUAGES = {
             "npx --no-install --prefix src asc src/__NAME__.ts -O --noAssert "
             "--config src/node_modules/@assemblyscript/wasi-shim/asconfig.json -o {output}",
         ),
-        {"src/edge.ts": "assemblyscript/edge.ts", "src/json.ts": "assemblyscript/json.ts"},
+        {f"src/{name}.ts": f"assemblyscript/{name}.ts" for name in ("edge", "json", "web")},
         then="npm install --prefix __FOLDER__/src",
     ),
     Lang.JAVASCRIPT: Language(

@@ -69,10 +69,25 @@ def pack(package: Path, folder: Path) -> Path:
     return made
 
 
+def depend(folder: Path, package: Path) -> None:
+    """Make a project of npm that depends on a package."""
+    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+    run(folder, "npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", pack(package, folder))
+
+
+def build_assemblyscript(folder: Path) -> Path:
+    tools = node_tools() / "node_modules"
+    depend(folder, SDK / "assemblyscript")
+    shutil.copy(SDK / "assemblyscript/examples/web.ts", folder)
+    (folder / "node_modules/@assemblyscript").symlink_to(tools / "@assemblyscript")
+    config = "node_modules/@assemblyscript/wasi-shim/asconfig.json"
+    run(folder, tools / ".bin/asc", "web.ts", "-O", "--noAssert", "--config", config, "-o", "web.wasm")
+    return folder / "web.wasm"
+
+
 def build_javascript(folder: Path) -> Path:
     tools = node_tools()
-    (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-    run(folder, "npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", pack(SDK / "javascript", folder))
+    depend(folder, SDK / "javascript")
     shutil.copy(SDK / "javascript/examples/web.js", folder)
     wit = "node_modules/@starlette-wasm/edge/wit"
     options = ["--sync", "--opt-size", "--stub-wasi", "--module-root", ".", "--wit", wit, "-n", "edge"]
@@ -105,8 +120,10 @@ def build_go(folder: Path) -> Path:
 
 BUILDS: dict[str, Callable[[Path], Path]] = {
     "c": build_c,
-    "zig": build_zig, "rust": build_rust,
+    "zig": build_zig,
+    "rust": build_rust,
     "javascript": build_javascript,
     "python": build_python,
     "go": build_go,
+    "assemblyscript": build_assemblyscript,
 }
