@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sdk_page
 from apps import add_function, config, run, settings
 
 from starlette_wasm import EdgeRequest, WasmRuntime
@@ -74,6 +75,10 @@ def test_an_sdk_numbers_the_operations_as_the_host_does(language: str) -> None:
 def test_each_package_has_the_same_world() -> None:
     world = (SDK / "wit/edge.wit").read_text()
     assert {(SDK / name).read_text() for name in ("javascript/wit/edge.wit", "python/edge/wit/edge.wit")} == {world}
+
+
+def test_the_page_of_examples_is_that_of_the_sources() -> None:
+    assert sdk_page.PAGE.read_text() == sdk_page.rendered(), "run .venv/bin/python tools/sdk_page.py"
 
 
 def test_the_docs_list_every_operation() -> None:
