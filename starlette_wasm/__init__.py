@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         RequestTooLarge,
         RuntimeClosed,
+        TenantLimited,
         UnsignedModule,
         WasmError,
     )
@@ -72,6 +73,7 @@ __all__ = [
     "RouteRule",
     "RuntimeClosed",
     "SandboxPolicy",
+    "TenantLimited",
     "UnsignedModule",
     "WasmError",
     "WasmMiddleware",

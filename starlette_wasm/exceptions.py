@@ -16,6 +16,7 @@
     ├── RequestTooLarge          the request body exceeds maxRequestBytes
     ├── RequestTimeout           the request body did not come in time
     ├── FunctionOverloaded       the bulkhead is full, the queue timed out, or the circuit is open
+    │   └── TenantLimited        a tenant has used up one of its quotas
     ├── PipelineTimeout          a pipeline took longer than its timeoutMs
     └── FunctionError            an invocation that went wrong
         ├── MemoryLimitExceeded      more memory than maxMemoryPages
@@ -349,6 +350,28 @@ class FunctionOverloaded(WasmError):
     @property
     def title(self) -> str:
         return "function overloaded"
+
+
+class TenantLimited(FunctionOverloaded):
+    """A tenant has used up one of its quotas: ``quota`` is its key in ``tenants``."""
+
+    status = 429
+    slug = "tenant-limited"
+
+    def __init__(self, function: str, tenant: str, quota: str, *, retry_after: int) -> None:
+        super().__init__(function, f"tenant {tenant!r} has used up its {quota}", retry_after=retry_after)
+        self.tenant = tenant
+        self.quota = quota
+        self.args = (f"{function} is refused: {self.reason}",)
+
+    @property
+    def title(self) -> str:
+        return "too many requests"
+
+    @property
+    def detail(self) -> str:
+        """The quota, which is the caller's own."""
+        return f"{self.quota} is used up"
 
 
 class PipelineTimeout(WasmError):

@@ -91,6 +91,7 @@ def test_slugs_are_stable() -> None:
         "RequestTooLarge": "request-too-large",
         "RequestTimeout": "request-timeout",
         "FunctionOverloaded": "function-overloaded",
+        "TenantLimited": "tenant-limited",
         "PipelineTimeout": "pipeline-timeout",
         "FunctionError": "function-error",
         "MemoryLimitExceeded": "memory-limit",

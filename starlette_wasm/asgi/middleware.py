@@ -33,6 +33,7 @@ from ..runtime.deployment import Deployment
 from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
 from ..telemetry import NO_TELEMETRY, PickedBy, RequestTelemetry, Variant
+from ..traffic.audience import AudienceRouter
 from ..traffic.cookies import cookie_value
 from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_in_one_write
@@ -54,6 +55,7 @@ from .serve import (
 )
 from .signals import ServerSignals
 from .templates import each_route, routes_of, rule_template, tell_route
+from .tenants import CLAIM, TenantOf, host_of, tenant_of
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -75,8 +77,11 @@ class WasmMiddleware:
         *,
         settings: WasmSettings | None = None,
         runtime: WasmRuntime | None = None,
+        tenant: TenantOf | None = None,
     ) -> None:
+        """``tenant`` names the tenant of a request; without it the hosts of ``tenants`` in the config do."""
         self.app = app
+        self._tenant = tenant
         self._wrong: Exception | None = None
         if runtime is None:
             if config is None:
@@ -115,8 +120,16 @@ class WasmMiddleware:
         scope[RUNTIME] = runtime
         if kind == "http":
             path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
-            assert runtime.router is not None
-            match = None if self._behind else runtime.router.match(path)
+            router = runtime.router
+            assert router is not None
+            if self._tenant is not None:
+                scope[CLAIM] = self._tenant
+            if self._behind:
+                match = None
+            elif type(router) is AudienceRouter:
+                match = router.match_for(path, host_of(scope), await tenant_of(runtime, scope))
+            else:
+                match = router.match(path)
             if match is not None:
                 adopt(scope, runtime.request_settings)
                 route = match.pattern
@@ -132,7 +145,7 @@ class WasmMiddleware:
                     target, shadow, region = found
                     tried: Completed | Started | NotTaken | None = None
                     follows = _body_follows(scope, target)
-                    if follows is False:
+                    if follows is False and not runtime.tenancy.active:  # else serve() asks for the quota first
                         tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
                     elif shadow is not None:
                         tried = NOT_TAKEN  # the copy needs the body

@@ -39,6 +39,7 @@ from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
+from . import tenants
 from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
 from .request_ids import adopt, fitted
@@ -329,6 +330,24 @@ async def _call(
     if wasm.runtime is not None or runtime is None or COLD in scope:
         runtime, cold = await wasm.runtime_for(scope)
     target = runtime.target(wasm.function, wasm.version, wasm.policy, route=place.route or wasm.function)
+    if not runtime.tenancy.active:
+        return await _answered(runtime, target, place, outer, exchange, given, cold)
+    usage = await tenants.usage_of(runtime, scope)
+    tenants.ask(usage, target)
+    with tenants.place_of(usage, target):
+        return await _answered(runtime, target, place, outer, exchange, given, cold)
+
+
+async def _answered(
+    runtime: WasmRuntime,
+    target: Target,
+    place: Place,
+    outer: Request,
+    exchange: RequestTelemetry,
+    given: Request | EdgeRequest,
+    cold: int,
+) -> Response:
+    scope = outer.scope
     path = place.within
     if isinstance(given, EdgeRequest):
         if not _compat.is_stream_consumed(outer):

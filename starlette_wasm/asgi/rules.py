@@ -24,6 +24,7 @@ from .middleware import WasmMiddleware
 from .overlaps import overlaps
 from .serve import RUNTIME, replayed
 from .signals import ServerSignals
+from .tenants import TenantOf
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -46,6 +47,7 @@ class WasmRules(BaseRoute):
         *,
         settings: WasmSettings | None = None,
         runtime: WasmRuntime | None = None,
+        tenant: TenantOf | None = None,
     ) -> None:
         self.runtime = runtime
         self._server: WasmMiddleware | None = None
@@ -55,7 +57,7 @@ class WasmRules(BaseRoute):
         self.endpoint = self
         self.__name__ = self.__qualname__ = "wasm_rules"
         if config is not None or runtime is not None or settings is not None:
-            self._server = WasmMiddleware(_not_found, config, settings=settings, runtime=runtime)
+            self._server = WasmMiddleware(_not_found, config, settings=settings, runtime=runtime, tenant=tenant)
             self.runtime = self._server.runtime
 
     def __getattr__(self, name: str) -> Any:

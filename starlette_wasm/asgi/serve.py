@@ -27,6 +27,7 @@ from ..telemetry import RequestTelemetry
 from .coalesce import send_in_one_write
 from .request_ids import fitted
 from .templates import rule_template
+from .tenants import ask, place_of, usage_of
 
 if TYPE_CHECKING:
     from ..pipelines.plan import Pipeline
@@ -173,28 +174,31 @@ async def serve(
     send = exchange.send(send)
     request: EdgeRequest | None = None
     try:
+        usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
+        ask(usage, target)
         limit = target.max_body
         body = b""
         found = tried
         if body_follows(scope, limit) if follows is None else follows:
             body = await read_body(runtime, receive, limit)
-        if tried is None:
-            found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
-        if type(found) is Completed:
-            status, headers, content = found.status, found.headers, found.body
-        else:
-            started = found if isinstance(found, Started) else None
-            with started or nullcontext():
-                request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
-                caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
-                if isinstance(target, Target):
-                    options = CallOptions(caller, route, started=started)
-                    response = await runtime.invoker.call(target, request, options)
-                else:
-                    response = await runtime.call_pipeline(target, request, caller)
-            assert request.context is not None
-            status, headers, content = await rendered(target.tenant, response, scope["method"])
-            headers = with_request_id(headers, request.context.request_id)
+        with place_of(usage, target):
+            if tried is None:
+                found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
+            if type(found) is Completed:
+                status, headers, content = found.status, found.headers, found.body
+            else:
+                started = found if isinstance(found, Started) else None
+                with started or nullcontext():
+                    request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
+                    caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
+                    if isinstance(target, Target):
+                        options = CallOptions(caller, route, started=started)
+                        response = await runtime.invoker.call(target, request, options)
+                    else:
+                        response = await runtime.call_pipeline(target, request, caller)
+                assert request.context is not None
+                status, headers, content = await rendered(target.tenant, response, scope["method"])
+                headers = with_request_id(headers, request.context.request_id)
     except WasmError as error:
         exchange.failed(error)
         if raises and has_handler(scope, error):

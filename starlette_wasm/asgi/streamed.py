@@ -19,6 +19,7 @@ from ..telemetry import RequestTelemetry
 from .answer_sender import AnswerSender
 from .body_feed import BodyFeed
 from .serve import body_follows, has_handler, header, read_body, request_of, send_gone, send_problem
+from .tenants import ask, place_of, usage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ async def stream(
     request: EdgeRequest | None = None
     sender: AnswerSender | None = None
     try:
+        usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
+        ask(usage, target)
         follows, body = body_follows(scope, target.max_body), b""
         if follows and place.copied:
             follows, body = False, await read_body(runtime, receive, target.max_body)
@@ -57,8 +60,9 @@ async def stream(
         sender = AnswerSender(exchange, scope, receive, send, request, feed.gone)
         expects = header(scope, b"expect") is not None
         caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, place.exchange, exchange)
-        async with feed.running(follows=follows, expects=expects):
-            await _call(runtime, target, request, CallOptions(caller, place.route), sender)
+        with place_of(usage, target):
+            async with feed.running(follows=follows, expects=expects):
+                await _call(runtime, target, request, CallOptions(caller, place.route), sender)
     except WasmError as error:
         place.exchange.failed(error)
         if (sender is not None and sender.begun) or (place.raises and has_handler(scope, error)):

@@ -83,7 +83,8 @@ def _new_rule(
 def _meet(one: RouteRule, other: RouteRule) -> bool:
     same_methods = not one.methods or not other.methods or bool(set(one.methods) & set(other.methods))
     same_regions = not one.regions or not other.regions or bool(set(one.regions) & set(other.regions))
-    return one.path_pattern == other.path_pattern and same_methods and same_regions
+    same_audience = one.audience == other.audience
+    return one.path_pattern == other.path_pattern and same_methods and same_regions and same_audience
 
 
 def _left(edit: YamlEdit, at: int, stable: RouteRule, canaries: list[RouteRule]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations, pairwise, product
 from os import PathLike
@@ -25,6 +26,7 @@ from ..exceptions import ConfigError
 from .events import WebhookConfig, http_url
 from .loading import FileModel, read_yaml, show, validate, wrong
 from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
+from .tenants import Host, TenantConfig, TenantName
 from .types import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -59,6 +61,13 @@ class RouteRule(FileModel):
     regions: list[Name] = Field(default=[], description="Regions served; none means every region.")
     policy: Name | None = Field(default=None, description="Name of a policy; None means edge-none.")
     methods: Methods | None = Field(default=None, description="HTTP methods served; None means all.")
+    hosts: list[Host] = Field(default=[], description='Hosts served, such as a.example or "*.b.example"; none: all.')
+    tenants: list[TenantName] = Field(default=[], description="Tenants served; none means all.")
+
+    @property
+    def audience(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Whose requests it is for."""
+        return frozenset(self.hosts), frozenset(self.tenants)
 
 
 class CanaryHook(FileModel):
@@ -207,6 +216,7 @@ class EdgeRouterConfig(FileModel):
     expose_endpoints: StrictBool = Field(default=False, description="Whether /health, /ready, /metrics are served.")
     endpoints_prefix: StrictStr = Field(default="", description="Path in front of them, such as /internal.")
     stickiness: Stickiness | None = None
+    tenants: list[TenantConfig] = Field(default=[], max_length=1000, description="Tenants, with their quotas.")
     events: list[WebhookConfig] = Field(default=[], max_length=20, description="Webhooks for what happens.")
 
     @field_validator("endpoints_prefix")
@@ -232,6 +242,18 @@ class EdgeRouterConfig(FileModel):
                 raise wrong(f"has two canaries of {name}", "keep one")
         return canaries
 
+    @field_validator("tenants")
+    @classmethod
+    def _each_tenant_once(cls, tenants: list[TenantConfig]) -> list[TenantConfig]:
+        for what, listed in (
+            ("the tenant", [tenant.name for tenant in tenants]),
+            ("the host", [host for tenant in tenants for host in tenant.hosts]),
+        ):
+            for each, count in Counter(listed).items():
+                if count > 1:
+                    raise wrong(f"has {what} {each} twice", "keep one")
+        return tenants
+
     @field_validator("pipelines")
     @classmethod
     def _one_for_each_method(cls, pipelines: list[PipelineConfig], info: ValidationInfo) -> list[PipelineConfig]:
@@ -240,7 +262,11 @@ class EdgeRouterConfig(FileModel):
                 raise wrong(f"has two pipelines for {one.path}", "keep one, or tell them apart by methods")
         rules: list[RouteRule] = info.data.get("rules", [])
         for rule, pipeline in product(rules, pipelines):
-            if rule.path_pattern == pipeline.path and both_serve(rule.methods, pipeline.methods):
+            if (
+                not any(rule.audience)
+                and rule.path_pattern == pipeline.path
+                and both_serve(rule.methods, pipeline.methods)
+            ):
                 raise wrong(f"has {pipeline.path}, which rules serve too", "keep one, or tell them apart by methods")
         return pipelines
 

@@ -27,8 +27,7 @@ from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
 from ..telemetry.events.events import check as check_events
-from ..traffic.router import Router
-from ..traffic.weights import process_phase
+from .rule_router import RuleRouter, audience_of, route_rules
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -36,7 +35,7 @@ logger = logging.getLogger("starlette_wasm")
 class Deployment:
     """The functions of a catalog, compiled, and policies to bind them to; ``router`` and ``default`` of the rules."""
 
-    router: Router[RouteRule, Target | Pipeline]
+    router: RuleRouter
     default: Target | None
     pipelines: Pipelines
 
@@ -74,7 +73,7 @@ class Deployment:
         self.unserved: set[tuple[str, str]] = set()
         """The ones that a rule with a weight names, if nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
-        self._bulkheads: dict[tuple[str, str], Bulkhead] = {}
+        self._bulkheads: dict[tuple[str, str, object], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
     def route(self, previous: Deployment | None = None) -> None:
@@ -94,6 +93,7 @@ class Deployment:
                     route=rule.path_pattern,
                     where=self._where(f"rules[{index}].functionName"),
                     policy_key=f"rules[{index}].policy",
+                    share=audience_of(rule),
                 )
             except FunctionUnavailable as error:
                 absent.append((rule, error))
@@ -176,9 +176,7 @@ class Deployment:
                 yield index, rule.model_copy(update={"version": canary.stable_version})
                 yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
 
-    def _router(
-        self, rules: Sequence[tuple[RouteRule, Target | Pipeline]], absent: Sequence[RouteRule]
-    ) -> Router[RouteRule, Target | Pipeline]:
+    def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]], absent: Sequence[RouteRule]) -> RuleRouter:
         """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
         percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         shares, *others = [
@@ -191,7 +189,7 @@ class Deployment:
             for percent in sorted(percents, reverse=True)
         ]
         try:
-            router = Router(rules, absent=absent, weigh=shares, phase=process_phase())
+            router = route_rules(rules, absent, shares)
             for each in others:
                 router.reweigh(each, {canary.function_name for canary in self.config.canaries})
         except ValueError as error:
@@ -233,10 +231,12 @@ class Deployment:
         route: str,
         where: str,
         policy_key: str | None = None,
+        share: object = None,
     ) -> Target:
         """Bind a function to a policy. ``where`` and ``policy_key`` name the rule or route for errors.
 
-        Without a version it is the stable one of a canary, else the highest.
+        What has another ``share`` has a bulkhead of its own. Without a version it is the stable one of a canary, else
+        the highest.
 
         Raises FunctionNotFound, ConfigError, PolicyViolation and MemoryLimitExceeded, and FunctionUnavailable where the
         function is left out.
@@ -247,7 +247,7 @@ class Deployment:
         if (bad := self._catalog.bad_key(name, version)) is not None:
             raise self.left_out[bad].again()
         try:
-            return self._bind(name, version, policy, route=route, where=where, policy_key=policy_key)
+            return self._bind(name, version, policy, route=route, where=where, policy_key=policy_key, share=share)
         except WasmError as error:
             if self.config.bad_functions == "refuse" and not isinstance(error, GrantError):
                 raise
@@ -264,7 +264,15 @@ class Deployment:
             return version or ""
 
     def _bind(
-        self, name: str, version: str | None, policy: str | None, *, route: str, where: str, policy_key: str | None
+        self,
+        name: str,
+        version: str | None,
+        policy: str | None,
+        *,
+        route: str,
+        where: str,
+        policy_key: str | None,
+        share: object,
     ) -> Target:
         """As bind(), for what the catalog has."""
         canary = self._canaries.get(name)
@@ -282,7 +290,7 @@ class Deployment:
             )
         function = self.functions[source.name, source.version]
         granted = self.policies[wanted]
-        bulkhead = self._bulkhead(route or name, granted)
+        bulkhead = self._bulkhead(route or name, granted, share)
         if canary is not None and version == canary.canary_version:
             where = f"{where} (canary v{version})".lstrip()
         # The shipped policies grant directories that many have no use for.
@@ -302,16 +310,16 @@ class Deployment:
         self.bound.append(target)
         return target
 
-    def _bulkhead(self, route: str, policy: SandboxPolicy) -> Bulkhead:
-        """One for each route and policy: the versions that share a path share it."""
-        key = (route, policy.name)
+    def _bulkhead(self, route: str, policy: SandboxPolicy, share: object) -> Bulkhead:
+        """One for each route, policy and share: the versions that share a path share it."""
+        key = (route, policy.name, share)
         if key not in self._bulkheads:
             bulkhead = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
             before = self._inherited.get(key)
             self._bulkheads[key] = before if before is not None and before.limits == bulkhead.limits else bulkhead
         return self._bulkheads[key]
 
-    def bulkheads(self) -> dict[tuple[str, str], Bulkhead]:
+    def bulkheads(self) -> dict[tuple[str, str, object], Bulkhead]:
         """The functions of this deployment, and of those before it in which something still runs."""
         busy = {key: bulkhead for key, bulkhead in self._inherited.items() if bulkhead.active}
         return busy | self._bulkheads

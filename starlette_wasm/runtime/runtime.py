@@ -17,7 +17,7 @@ from ..canary.controller import Canaries
 from ..canary.place import Place
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
-from ..config.router import Config, RouteRule
+from ..config.router import Config
 from ..config.settings import RequestSettings, WasmSettings, load_settings, split_paths
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
@@ -38,7 +38,6 @@ from ..sync.backoff import Backoff
 from ..sync.fair_lock import FairLock
 from ..telemetry import Exclusions, Telemetry, show_logs
 from ..telemetry.events.events import Events
-from ..traffic.router import Router
 from .announcements import announce_failed_start, announce_left_out
 from .background_tasks import BackgroundTasks
 from .deployment import Deployment, deploy
@@ -46,8 +45,10 @@ from .event_loop import require_asyncio
 from .health import Health
 from .poller import RegistryPoller
 from .reload import Reloader
+from .rule_router import RuleRouter
 from .shifts import Shifts
 from .surroundings import CanarySurroundings
+from .tenancy import Tenancy, pay
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -78,7 +79,7 @@ class WasmRuntime:
         self._state = "not started"
         self._given_settings = settings
         self._deployment: Deployment | None = None
-        self.router: Router[RouteRule, Target | Pipeline] | None = None
+        self.router: RuleRouter | None = None
         """The rules in force; after close() those that were, until the next start()."""
         self.binders: WeakSet[Binder] = WeakSet()
         """The functions that may refuse a reload."""
@@ -91,6 +92,7 @@ class WasmRuntime:
         self.reloader = Reloader(self, config)
         self.poller = RegistryPoller(self)
         self.shifts = Shifts(self)
+        self.tenancy = Tenancy(self.telemetry)
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
         self.events = Events()
@@ -264,6 +266,9 @@ class WasmRuntime:
             self.canaries.attach(deployment)
         self._deployment = deployment
         self.router = deployment.router
+        self.tenancy.configure(deployment.config.tenants)
+        if self.tenancy.active:
+            self.telemetry.listen(pay)
         self.shifts.apply()
         self.telemetry.configure(
             access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints

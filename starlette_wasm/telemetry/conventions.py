@@ -47,6 +47,8 @@ class Attribute(StrEnum):
     HOST_CALLS = "starlette_wasm.host_calls"
     VIOLATIONS = "starlette_wasm.policy.violations"
     VIOLATION = "starlette_wasm.policy.violation"
+    TENANT = "starlette_wasm.tenant"
+    TENANT_OUTCOME = "starlette_wasm.tenant.outcome"
     ERROR_TYPE = "error.type"
     STATUS_CODE = "http.response.status_code"
 
@@ -110,6 +112,7 @@ class ErrorType(StrEnum):
     REQUEST_TOO_LARGE = "request-too-large"
     REQUEST_TIMEOUT = "request-timeout"
     FUNCTION_OVERLOADED = "function-overloaded"
+    TENANT_LIMITED = "tenant-limited"
     PIPELINE_TIMEOUT = "pipeline-timeout"
     FUNCTION_ERROR = "function-error"
     MEMORY_LIMIT = "memory-limit"
@@ -252,6 +255,20 @@ CIRCUIT_OPENINGS = Metric(
     "How often a circuit opened, after failed probes too.",
     attributes=(Attribute.NAME, Attribute.VERSION),
 )
+TENANT_REQUESTS = Metric(
+    "starlette_wasm.tenant.requests",
+    "counter",
+    "{request}",
+    "Requests of tenants: served, or refused by the quota that the outcome names.",
+    attributes=(Attribute.TENANT, Attribute.TENANT_OUTCOME),
+)
+TENANT_CPU = Metric(
+    "starlette_wasm.tenant.cpu",
+    "counter",
+    "s",
+    "CPU time of the guests of tenants.",
+    attributes=(Attribute.TENANT,),
+)
 PIPELINES = (PIPELINE_RETRIES, PIPELINE_FALLBACKS, CIRCUIT_OPENINGS)
 
 METRICS = (
@@ -269,5 +286,7 @@ METRICS = (
     CANARY_OVERDUE,
     FUNCTION_HEALTHY,
     RELOAD_REFUSED,
+    TENANT_REQUESTS,
+    TENANT_CPU,
     *PIPELINES,
 )

@@ -51,6 +51,8 @@ class Metrics:
         self._errors = _counter(meter, names.ERRORS)
         self._timeouts = _counter(meter, names.TIMEOUTS)
         self._violations = _counter(meter, names.POLICY_VIOLATIONS)
+        self._tenant_requests = _counter(meter, names.TENANT_REQUESTS)
+        self._tenant_cpu = _counter(meter, names.TENANT_CPU)
         self._of_pipelines = {metric: _counter(meter, metric) for metric in names.PIPELINES}
         metric = names.CANARY_WEIGHT
         self._canary_weight = meter.create_gauge(metric.name, metric.unit, metric.description)
@@ -136,6 +138,12 @@ class Metrics:
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         self._of_pipelines[metric].add(1, {Attribute.NAME.value: function, Attribute.VERSION.value: version})
+
+    def tenant_request(self, tenant: str, outcome: str) -> None:
+        self._tenant_requests.add(1, {Attribute.TENANT.value: tenant, Attribute.TENANT_OUTCOME.value: outcome})
+
+    def tenant_cpu(self, tenant: str, seconds: float) -> None:
+        self._tenant_cpu.add(seconds, {Attribute.TENANT.value: tenant})
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary_weight.set(percent, {Attribute.NAME.value: function, Attribute.VERSION.value: version})

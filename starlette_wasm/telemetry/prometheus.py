@@ -65,6 +65,8 @@ class Recorder:
         self._errors = counter(names.ERRORS)
         self._timeouts = counter(names.TIMEOUTS)
         self._violations = counter(names.POLICY_VIOLATIONS)
+        self._tenant_requests = counter(names.TENANT_REQUESTS)
+        self._tenant_cpu = counter(names.TENANT_CPU)
         self._of_pipelines = {metric: counter(metric) for metric in names.PIPELINES}
         self._running = Gauge(
             "starlette_wasm_running", "Invocations under way, queued ones included.", ["faas_name"],
@@ -132,6 +134,12 @@ class Recorder:
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         self._of_pipelines[metric].labels(function, version).inc()
+
+    def tenant_request(self, tenant: str, outcome: str) -> None:
+        self._tenant_requests.labels(tenant, outcome).inc()
+
+    def tenant_cpu(self, tenant: str, seconds: float) -> None:
+        self._tenant_cpu.labels(tenant).inc(seconds)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         self._canary.labels(function, version).set(percent)

@@ -37,6 +37,8 @@ from .request_telemetry import NO_TELEMETRY, ListenedExchange, RequestTelemetry
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
+_MOST_TENANTS = 1000
+"""That have series of their own."""
 
 
 class Telemetry:
@@ -52,6 +54,7 @@ class Telemetry:
         self._probed: set[tuple[str, str]] = set()
         """The versions of functions whose probes have figures."""
         self._versions = Versions()
+        self._tenants = Versions(_MOST_TENANTS)
         self._tracers: object = self
         self._meters: object = self
         self._active = False
@@ -209,6 +212,18 @@ class Telemetry:
         version = self._versions.label(function, version)
         for each in self._figures():
             each.of_pipeline(metric, function, version)
+
+    def tenant_request(self, tenant: str, outcome: str) -> None:
+        """A request of a tenant was served, or refused by a quota."""
+        tenant = self._tenants.label("", tenant)
+        for each in self._figures():
+            each.tenant_request(tenant, outcome)
+
+    def tenant_cpu(self, tenant: str, seconds: float) -> None:
+        """Guests of a tenant have run for so long."""
+        tenant = self._tenants.label("", tenant)
+        for each in self._figures():
+            each.tenant_cpu(tenant, seconds)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
         """A canary has a new share; 0 when it is over."""

@@ -12,7 +12,8 @@ OTHER = "other"
 class Versions:
     """The first versions that are seen of each function; what comes after them is counted together."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_VERSIONS) -> None:
+        self._most = most
         self._known: defaultdict[str, set[str]] = defaultdict(set)
 
     def label(self, function: str, version: str) -> str:
@@ -20,7 +21,7 @@ class Versions:
         known = self._known[function]
         if version in known:
             return version
-        if len(known) >= MOST_VERSIONS:
+        if len(known) >= self._most:
             return OTHER
         known.add(version)
         return version

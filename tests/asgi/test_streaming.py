@@ -480,3 +480,16 @@ def test_routes_stream_too(wasm: JSON) -> None:
         await middleware(served).runtime.close()
 
     run(go())
+
+
+def test_a_quota_bounds_handlers_that_stream(wasm: JSON) -> None:
+    async def go() -> None:
+        tenants = [{"name": "acme", "hosts": ["h"], "requestsPerMinute": 1}]
+        async with serving(wasm | {"tenants": tenants}) as served:  # which has sent one request
+            refused = await Client("/events/200").ask(served)
+            assert (refused.status, refused.headers[b"content-type"]) == (429, b"application/problem+json")
+            free = Client("/events/200")
+            free.scope["headers"] = [(b"host", b"other")]
+            assert (await free.ask(served)).status == 200
+
+    run(go())

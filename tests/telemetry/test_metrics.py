@@ -120,6 +120,8 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
             telemetry.canary_overdue("echo", "1", True)
             telemetry.function_healthy("echo", "1", False)
             telemetry.reload_refused(True)
+            telemetry.tenant_request("acme", "served")
+            telemetry.tenant_cpu("acme", 0.5)
             for metric in conventions.PIPELINES:
                 telemetry.of_pipeline(metric, "echo", "1")
         metrics = collector.metrics()

@@ -175,7 +175,11 @@ class Admin:
         # A path around the Mount may have a parameter called name, too: it says nothing of the function.
         function = request.path_params["name"] if operation.of_function else None
         # Lists show what is somebody's own; all else is about one function, or about the runtime as a whole.
-        of_all = (operation.acts and operation.name != "reset_circuit") or operation.name in ("audit", "stores")
+        of_all = (operation.acts and operation.name != "reset_circuit") or operation.name in (
+            "audit",
+            "stores",
+            "tenants",
+        )
         allowed = identity.may(operation.scope, function) if function or of_all else operation.scope in identity.scopes
         if not allowed:
             what = f" for {function}" if function and operation.scope in identity.scopes else ""
@@ -223,6 +227,7 @@ def _operations(uploads: Uploads) -> list[Operation]:
         Operation("GET", "/pipelines", "read", reads.pipelines),
         Operation("GET", "/circuits", "read", reads.circuits),
         Operation("GET", "/stores", "read", reads.stores),
+        Operation("GET", "/tenants", "read", reads.tenants),
         Operation("GET", "/faults", "read", reads.faults),
         Operation("GET", "/audit", "read", reads.audit),
         Operation("POST", "/canaries/{name}/{action}", "operate", actions.move_canary),

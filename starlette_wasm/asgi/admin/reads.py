@@ -157,6 +157,11 @@ def notes(runtime: WasmRuntime) -> list[str]:
     return [*runtime.canaries.notes, *(f"{topic}: {note}" for topic, note in runtime.notes.items())]
 
 
+async def tenants(call: AdminCall) -> Response:
+    """List the tenants with their quotas, and what each of them uses in this process."""
+    return JSONResponse({"tenants": call.runtime.tenancy.describe()})
+
+
 async def faults(call: AdminCall) -> Response:
     """List the last faults, the newest first, with the ids of their traces and requests."""
     wanted = call.request.query_params.get("function")

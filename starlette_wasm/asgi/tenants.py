@@ -1,0 +1,79 @@
+"""Whose request it is: by a callable of the app, else by its host."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from ..config.tenants import MOST_NAME, OTHERS
+from ..engine.layout import PAGE
+from ..functions.target import Target
+from ..pipelines.plan import Pipeline
+from ..runtime.runtime import WasmRuntime
+from ..runtime.tenancy import TenantUsage
+
+TenantOf = Callable[[HTTPConnection], "str | Awaitable[str | None] | None"]
+"""Names the tenant of a request, such as by the app's session; None if it is nobody's."""
+CLAIM = "starlette_wasm.tenant_of"
+"""The key in an ASGI scope of the callable of the nearest WasmMiddleware."""
+TENANT = "starlette_wasm.tenant"
+"""The key in an ASGI scope of the name, once it is known; empty for nobody's requests."""
+_NO_PLACE: AbstractContextManager[None] = nullcontext()
+
+
+async def tenant_of(runtime: WasmRuntime, scope: Scope) -> str:
+    """Return the tenant of a request, asked for once. Raises what the callable raises."""
+    known: str | None = scope.get(TENANT)
+    if known is None:
+        claim: TenantOf | None = scope.get(CLAIM)
+        known = scope[TENANT] = (
+            runtime.tenancy.of_host(host_of(scope)) if claim is None else await _claimed(claim, scope)
+        )
+    return known
+
+
+async def _claimed(claim: TenantOf, scope: Scope) -> str:
+    answer = claim(HTTPConnection(scope))
+    name = await answer if inspect.isawaitable(answer) else answer
+    if name is not None and (not isinstance(name, str) or len(name) > MOST_NAME or name == OTHERS):
+        raise TypeError(f"the callable tenant must give a name of at most {MOST_NAME} characters or None")
+    return name or ""
+
+
+def host_of(scope: Scope) -> str:
+    """Return the host that a request names, in lower case and without its port; empty if it names none."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host: str = value.decode("latin-1").strip().lower()
+            end = host.rfind("]") + 1
+            return host[:end] if end else host.partition(":")[0].rstrip(".")
+    return ""
+
+
+async def usage_of(runtime: WasmRuntime, scope: Scope) -> TenantUsage | None:
+    """Return what the tenant of a request uses; None if no quota bounds it."""
+    if not runtime.tenancy.active:
+        return None
+    return runtime.tenancy.usage(await tenant_of(runtime, scope))
+
+
+def ask(usage: TenantUsage | None, target: Target | Pipeline) -> None:
+    """Take one request of the tenant's minute. Raises TenantLimited."""
+    if usage is not None:
+        usage.ask(_name(target))
+
+
+def place_of(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractContextManager[None]:
+    """``with``: a place of the tenant's. Raises TenantLimited."""
+    if usage is None:
+        return _NO_PLACE
+    targets = target.targets if isinstance(target, Pipeline) else [target]
+    return usage.place(_name(target), sum(each.policy.max_memory_pages for each in targets) * PAGE)
+
+
+def _name(target: Target | Pipeline) -> str:
+    return target.route if isinstance(target, Pipeline) else target.name

@@ -1,0 +1,215 @@
+"""``Tenancy``: what each tenant uses in this process, and whether it may use more."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from ..config.tenants import OTHERS, TenantConfig
+from ..exceptions import TenantLimited
+from ..telemetry import Telemetry
+from ..telemetry.observation import Observation
+from ..traffic.audience import fits_host
+
+logger = logging.getLogger("starlette_wasm")
+
+_MOST_OTHERS = 4096
+"""Tenants that share the entry ``*`` and are remembered; idle ones go first."""
+_PAYS: ContextVar[TenantUsage | None] = ContextVar("starlette_wasm_pays", default=None)
+"""Who pays for the CPU time of what runs in this context."""
+
+
+class Allowance:
+    """So much a minute: full at first, filled up over a minute."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._most = per_minute
+        self._left = per_minute
+        self._at = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._most / 60)
+        self._at = now
+        return self._left
+
+    def take(self, amount: float) -> None:
+        """Take what was used, more than is left, too."""
+        self._left = self.left - amount
+
+    def wait_for(self, amount: float) -> int:
+        """Return the whole seconds until there is that much."""
+        return max(1, math.ceil((amount - self.left) * 60 / self._most))
+
+
+class TenantUsage:
+    """What one tenant uses, under one quota."""
+
+    def __init__(self, name: str, quota: TenantConfig, label: str, telemetry: Telemetry) -> None:
+        self.name = name
+        self._telemetry = telemetry
+        self._next_record = 0.0
+        self.label = label
+        """The name in metrics: that of its entry, of which there are few."""
+        self.running = 0
+        self.memory = 0
+        """Bytes that the policies of what runs allow together."""
+        self.cpu = 0.0
+        """CPU seconds since the start."""
+        self.counts: Counter[str] = Counter()
+        """Requests that were served, and those that were refused, by reason."""
+        self.adopt(quota)
+
+    def adopt(self, quota: TenantConfig) -> None:
+        """Go on under another quota."""
+        self.quota = quota
+        self._requests = None if quota.requests_per_minute is None else Allowance(quota.requests_per_minute)
+        per_minute = quota.cpu_seconds_per_minute
+        self._cpu = None if per_minute is None else Allowance(float(per_minute))
+
+    def ask(self, function: str) -> None:
+        """Take one request of the minute. Raises TenantLimited."""
+        if self._cpu is not None and self._cpu.left <= 0:
+            raise self._refused(function, "cpuSecondsPerMinute", self._cpu.wait_for(0.0))
+        if self._requests is not None:
+            if self._requests.left < 1:
+                raise self._refused(function, "requestsPerMinute", self._requests.wait_for(1))
+            self._requests.take(1)
+
+    @contextmanager
+    def place(self, function: str, memory: int) -> Iterator[None]:
+        """Run in here: takes a place, and pays for what runs. Raises TenantLimited."""
+        quota = self.quota
+        if quota.max_concurrency is not None and self.running >= quota.max_concurrency:
+            raise self._refused(function, "maxConcurrency", 1)
+        if quota.max_memory_mb is not None and self.memory + memory > quota.max_memory_mb << 20:
+            raise self._refused(function, "maxMemoryMb", 1)
+        self.running += 1
+        self.memory += memory
+        token = _PAYS.set(self)
+        try:
+            yield
+        finally:
+            _PAYS.reset(token)
+            self.running -= 1
+            self.memory -= memory
+        self._count("served")
+
+    def pay(self, cpu: float) -> None:
+        """Take the CPU time of a call that is over."""
+        self.cpu += cpu
+        self._telemetry.tenant_cpu(self.label, cpu)
+        if self._cpu is not None:
+            self._cpu.take(cpu)
+
+    def _refused(self, function: str, quota: str, seconds: int) -> TenantLimited:
+        self._count(quota)
+        error = TenantLimited(function, self.name, quota, retry_after=seconds)
+        now = time.monotonic()
+        if now >= self._next_record:  # as many as clients like: one record a second
+            self._next_record = now + 1
+            extra = {"function": function, "tenant": self.name, "error.type": error.slug, "exception.type": _KIND}
+            logger.warning(f"{function} ({error.slug}): %s", error, extra=extra)
+        return error
+
+    def _count(self, outcome: str) -> None:
+        self.counts[outcome] += 1
+        self._telemetry.tenant_request(self.label, outcome)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the quota, and what is used of it."""
+        quota = self.quota
+        return {
+            "name": self.name,
+            "quota": {key: value for key, value in quota.model_dump(by_alias=True).items() if key not in _NO_QUOTA},
+            "running": self.running,
+            "memory_bytes": self.memory,
+            "cpu_seconds": round(self.cpu, 6),
+            "cpu_seconds_left": None if self._cpu is None else round(self._cpu.left, 6),
+            "requests_left": None if self._requests is None else math.floor(self._requests.left),
+            "served": self.counts["served"],
+            "limited": {reason: count for reason, count in sorted(self.counts.items()) if reason != "served"},
+        }
+
+
+_NO_QUOTA = ("name", "hosts")
+_KIND = f"{TenantLimited.__module__}.{TenantLimited.__qualname__}"
+
+
+def pay(seen: Observation) -> None:
+    """Let the tenant of this context pay for a call; a listener of telemetry."""
+    usage = _PAYS.get()
+    if usage is not None:
+        usage.pay(seen.cpu)
+
+
+class Tenancy:
+    """The tenants of one runtime."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._configs: dict[str, TenantConfig] = {}
+        self._usages: dict[str, TenantUsage] = {}
+        self._others: dict[str, TenantUsage] = {}
+        self._hosts: list[tuple[str, str]] = []
+
+    @property
+    def active(self) -> bool:
+        """Whether the config has tenants."""
+        return bool(self._configs)
+
+    def configure(self, configs: Sequence[TenantConfig]) -> None:
+        """Go by these from now on; what runs goes on to count."""
+        self._configs = {config.name: config for config in configs}
+        self._hosts = [(host, config.name) for config in configs for host in config.hosts]
+        self._hosts.sort(key=lambda pair: (not pair[0].startswith("*."), len(pair[0])), reverse=True)
+        known = self._usages | self._others
+        self._usages, self._others = {}, {}
+        for name, usage in known.items():
+            quota = self._configs.get(name, self._configs.get(OTHERS))
+            if quota is not None:
+                self._keep(name, quota, usage)
+
+    def _keep(self, name: str, quota: TenantConfig, usage: TenantUsage) -> None:
+        usage.label = quota.name
+        if usage.quota != quota:
+            usage.adopt(quota)
+        (self._usages if quota.name == name else self._others)[name] = usage
+
+    def of_host(self, host: str) -> str:
+        """Return the tenant of a host; empty if it is nobody's."""
+        return next((name for pattern, name in self._hosts if fits_host(pattern, host)), "")
+
+    def usage(self, name: str) -> TenantUsage | None:
+        """Return what a tenant uses; None if it has no quota."""
+        if not name:
+            return None
+        config = self._configs.get(name)
+        if config is not None and name != OTHERS:
+            usage = self._usages.get(name)
+            if usage is None:
+                usage = self._usages[name] = TenantUsage(name, config, name, self._telemetry)
+            return usage
+        others = self._configs.get(OTHERS)
+        return None if others is None else self._other(name, others)
+
+    def _other(self, name: str, quota: TenantConfig) -> TenantUsage:
+        usage = self._others.pop(name, None) or TenantUsage(name, quota, OTHERS, self._telemetry)
+        if len(self._others) >= _MOST_OTHERS:
+            idle = next((each for each, known in self._others.items() if not known.running), None)
+            if idle is not None:
+                del self._others[idle]
+        self._others[name] = usage  # the one that was used last comes last
+        return usage
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return all tenants of the config, and those of ``*`` that were seen."""
+        listed = [found for name in self._configs if name != OTHERS and (found := self.usage(name)) is not None]
+        return [usage.describe() for usage in (*listed, *self._others.values())]
