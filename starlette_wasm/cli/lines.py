@@ -7,9 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from ..config.inside import open_regular
+
 _PLACE = re.compile(r"^(?P<file>[^\n]*?\.(?:yaml|yml|json)): (?P<key>[A-Za-z_][\w.\[\]-]*)(?=:? )", re.MULTILINE)
 _PARTS = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-_MOST_BYTES = 4 << 20
+_MOST = 4 << 20
+"""Characters of a file that is read for this."""
 
 
 def with_lines(message: str) -> str:
@@ -28,9 +31,11 @@ def line_of(file: Path, key: str) -> int | None:
     None if the file cannot be read, or has nothing of the key.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        with open(file, encoding="utf-8", opener=open_regular) as stream:
+            text = stream.read(_MOST + 1)
+        if len(text) > _MOST:
             return None
-        root = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = yaml.compose(text, yaml.SafeLoader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     found = None

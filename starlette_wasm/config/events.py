@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from ..exceptions import ConfigError
 from .loading import FileModel, nearest, wrong
-from .secrets import Secret, SecretUnavailable
+from .secrets import TEXT_FORM, Chosen, Secret, SecretForm, SecretUnavailable
 from .types import TOKEN
 
 _SET_BY_US = ("content-type", "content-length", "host", "connection", "transfer-encoding")
@@ -68,16 +68,18 @@ def _sendable(text: str) -> str:
 class WebhookConfig(FileModel):
     """An HTTP endpoint that gets a POST for each event."""
 
-    url: Annotated[StrictStr, AfterValidator(http_url), AfterValidator(_without_user)] | Secret
+    url: Annotated[
+        Annotated[StrictStr, AfterValidator(http_url), AfterValidator(_without_user), TEXT_FORM] | SecretForm, Chosen
+    ]
     format: Literal["cloudevents", "slack"] = Field(
         default="cloudevents", description="CloudEvents in JSON, or {text: ...} as Slack and others take it."
     )
     types: list[Annotated[StrictStr, AfterValidator(_kind)]] = Field(
         default=[], description="Such as canary.rolled-back or canary.*; none means all."
     )
-    headers: dict[StrictStr, Annotated[StrictStr, AfterValidator(_sendable)] | Secret] = Field(
-        default={}, description="More headers; values may be secrets."
-    )
+    headers: dict[
+        StrictStr, Annotated[Annotated[StrictStr, AfterValidator(_sendable), TEXT_FORM] | SecretForm, Chosen]
+    ] = Field(default={}, description="More headers; values may be secrets.")
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of one attempt.")
 
     @field_validator("headers")

@@ -42,6 +42,18 @@ def open_inside(root: Path, file: Path) -> int:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
+    return _regular(descriptor)
+
+
+def open_regular(file: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor to read a regular file, links followed; the opener of open().
+
+    Raises OSError, for a FIFO too, which would else be waited for without end.
+    """
+    return _regular(os.open(file, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _regular(descriptor: int) -> int:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -7,7 +7,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..exceptions import ConfigError
+from .inside import open_regular
 from .yaml_hints import explain
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -179,7 +180,7 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def read_yaml(
-    file: str | PathLike[str], what: str, most: int = MOST_BYTES, opener: Callable[[str, int], int] | None = None
+    file: str | PathLike[str], what: str, most: int = MOST_BYTES, opener: Callable[[str, int], int] = open_regular
 ) -> dict[Any, Any]:
     """The mapping that ``file`` holds. ``what`` names its kind in errors.
 
@@ -256,6 +257,10 @@ def _where(mark: Any, text: str) -> str:
     return f"line {line + 1}, column {column + 1}: "
 
 
+TEXT, PLACE = "<text>", "<place>"
+"""The two forms of a value that may be a secret, in the path of an error."""
+
+
 def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
     """``model`` made from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
     try:
@@ -287,6 +292,7 @@ def config_error(
     ]  # fmt: skip
     found = []
     for each in [*misspelt, *others][:_MOST_ERRORS]:
+        each["loc"] = tuple(part for part in each["loc"] if part not in (TEXT, PLACE, "[key]"))
         (problem, hint), key = _explain(each, model, show(each["input"])), plain(dotted(each["loc"])) or None
         found.append(ConfigError(plain(problem), file=file, key=key, hint=plain(hint), kind=_kind(each, model)))
     first, *rest = found
@@ -369,15 +375,28 @@ _WANTED = {
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that are known where ``path`` ends."""
+    found: type[BaseModel] | None = model
+    names_next = False
     for part in path[:-1]:
-        if isinstance(part, str):
-            field = next(f for name, f in model.model_fields.items() if part in (name, f.alias))
-            model = _model_in(field.annotation)
-    return [field.alias or name for name, field in model.model_fields.items() if not field.exclude]
+        if found is None:
+            return []
+        if names_next or isinstance(part, int):
+            names_next = False
+            continue
+        field = next(f for name, f in found.model_fields.items() if part in (name, f.alias))
+        found, names_next = _model_in(field.annotation), _has_names(field.annotation)
+    fields = {} if found is None else found.model_fields
+    return [field.alias or name for name, field in fields.items() if not field.exclude]
 
 
-def _model_in(annotation: Any) -> type[BaseModel]:
-    """The one model in ``list[Model]``, ``Model | None`` and the like."""
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The one model in ``list[Model]``, ``Model | None``, ``dict[str, str | Model]`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(_model_in(each) for each in annotation.__args__ if each is not type(None))
+    found = (_model_in(each) for each in getattr(annotation, "__args__", ()))
+    return next((each for each in found if each is not None), None)
+
+
+def _has_names(annotation: Any) -> bool:
+    """Whether a value is a mapping whose keys are not those of a model."""
+    return get_origin(annotation) is dict or any(get_origin(each) is dict for each in get_args(annotation))

@@ -44,6 +44,10 @@ _SEGMENTS: tuple[tuple[re.Pattern[str], Mend], ...] = tuple(
 )
 
 
+_QUOTES = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
+"""What word processors make of plain quotes; YAML reads them as part of the text."""
+
+
 def foreign_pattern(pattern: str) -> tuple[str, str] | None:
     """What is foreign in a path pattern, and how it is written here; None if nothing is."""
     if found := _METHOD_FIRST.fullmatch(pattern):
@@ -51,6 +55,8 @@ def foreign_pattern(pattern: str) -> tuple[str, str] | None:
     if "://" in pattern:
         path = "/" + pattern.split("://", 1)[1].partition("/")[2]
         return "is a URL", f"write the path alone: {path}"
+    if pattern.strip(_QUOTES) != pattern:
+        return "has typographic quotes", f'write "{pattern.strip(_QUOTES)}"'
     if pattern != pattern.strip():
         return "has white space around it", f"write {pattern.strip()}"
     if pattern.startswith("^") or (pattern.endswith("$") and len(pattern) > 1):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StrictStr, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StrictStr, Tag, model_validator
 
-from .loading import FileModel, wrong
+from .inside import open_regular
+from .loading import PLACE, TEXT, FileModel, wrong
 
 _MAX_BYTES = 64 << 10
 
@@ -61,7 +63,7 @@ class Secret(FileModel):
                 raise SecretUnavailable(place, "is not set", "set it in the environment of the server")
             return value
         try:
-            with open(place, "rb") as stream:
+            with open(place, "rb", opener=open_regular) as stream:
                 data = stream.read(_MAX_BYTES + 1)
             text = data.decode()
         except OSError as failure:
@@ -73,3 +75,13 @@ class Secret(FileModel):
             hint = "store a value for an environment variable there"
             raise SecretUnavailable(place, "is larger than 64 KiB, or has a NUL character", hint)
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def _form(value: object) -> str:
+    return PLACE if isinstance(value, Mapping | Secret) else TEXT
+
+
+Chosen = Discriminator(_form)
+"""For ``Annotated[Annotated[..., TEXT_FORM] | SecretForm, Chosen]``: a mapping is a secret, all else is to be text."""
+TEXT_FORM = Tag(TEXT)
+SecretForm = Annotated[Secret, Tag(PLACE)]

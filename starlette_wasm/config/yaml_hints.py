@@ -25,6 +25,7 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> Hint | None:
     problem = error.problem or ""
     return (
         _tab(line, mark.column, problem)
+        or _odd_space(lines)
         or _braces(line, problem)
         or _unquoted(line, problem)
         or _open_quote(error, problem)
@@ -37,6 +38,17 @@ def explain(error: yaml.MarkedYAMLError, text: str) -> Hint | None:
 def _tab(line: str, column: int, problem: str) -> Hint | None:
     if "\\t" in problem or "\t" in line[: column + 1]:
         return "a tab in the indentation", "indent with spaces"
+    return None
+
+
+def _odd_space(lines: list[str]) -> Hint | None:
+    for number, line in enumerate(lines, 1):
+        if not line.lstrip(" ").startswith(("\u00a0", "\u2007", "\u202f", "\u3000")):
+            continue
+        return (
+            f"line {number} is indented with a space that YAML does not know, such as U+00A0",
+            "indent with plain spaces",
+        )
     return None
 
 

@@ -16,7 +16,7 @@ from ..config.inside import open_inside
 from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate, wrong
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
-from ..config.secrets import Secret
+from ..config.secrets import TEXT_FORM, Chosen, SecretForm
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
 from .build_spec import BuildSpec
 from .openapi import FunctionSchemas
@@ -75,7 +75,9 @@ class FunctionManifest(FileModel):
         description="Arguments behind the first, which is the function's name. For cgi the first is the path, and the"
         ' others are the query, as with ["${ARGS}"]; ${PATH_INFO} and other variables of CGI are replaced.',
     )
-    env: dict[Annotated[StrictStr, AfterValidator(_check_env_var)], Text | Secret] = Field(
+    env: dict[
+        Annotated[StrictStr, AfterValidator(_check_env_var)], Annotated[Annotated[Text, TEXT_FORM] | SecretForm, Chosen]
+    ] = Field(
         default={},
         repr=False,  # logs of apps may show the arguments of a record
         description="Environment variables with their values, or with {fromEnv: NAME} or {fromFile: PATH} for secrets,"
@@ -92,6 +94,9 @@ class FunctionManifest(FileModel):
     build: BuildSpec | None = Field(
         default=None, description="How it is made from its sources; starlette-wasm build and dev read it."
     )
+
+
+_MISNAMED = ("function.yml", "function.json", "Function.yaml", "functions.yaml", "manifest.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +214,8 @@ def _named(directory: Path) -> Iterator[Path]:
 
 def _versions(folder: Path) -> dict[str, Path]:
     """The folders of a function's versions. Raises ConfigError."""
+    if os.path.lexists(folder / MANIFEST):
+        logger.warning("%s is not read: each version has its own, beside its module", folder / MANIFEST)
     found = {}
     for version_folder in _folders(folder, folder.name):
         version = version_folder.name[1:]
@@ -227,6 +234,7 @@ def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource
         data = read_yaml(manifest, what, MOST_MANIFEST_BYTES, lambda *_: open_inside(root, manifest))
         source = FunctionSource(name, version, file, validate(FunctionManifest, data, manifest), root)
     else:
+        _refuse_misnamed(folder)
         source = FunctionSource(name, version, file, FunctionManifest(), root)
     try:
         source.open().close()
@@ -235,6 +243,13 @@ def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource
     except OSError as error:
         raise ModuleLoadError(f"cannot be read: {error.strerror}", file=file) from None
     return source
+
+
+def _refuse_misnamed(folder: Path) -> None:
+    """Raises ConfigError for what is meant as the manifest: without it, the function would run as another."""
+    for name in _MISNAMED:
+        if os.path.lexists(folder / name):
+            raise ConfigError("is not read", file=folder / name, hint=f"rename it to {MANIFEST}", kind="is not read")
 
 
 def _bare(folder: Path) -> str:

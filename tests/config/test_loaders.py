@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import yaml
 
 from starlette_wasm.config import loading
 from starlette_wasm.config.loading import Loader, PureLoader, load
+from starlette_wasm.config.policy import load_policy_file
+from starlette_wasm.config.router import load_config
+from starlette_wasm.config.secrets import Secret, SecretUnavailable
 from starlette_wasm.exceptions import ConfigError
 
 SAMPLES = Path(__file__).parents[2] / "sample_app"
@@ -57,3 +62,27 @@ def test_a_manifest_is_bounded_without_libyaml(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"function\.yaml"):
         loading.parse_yaml(file.read_text(), "a function's manifest", file)
     assert time.thread_time() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "read",
+    [load_config, load_policy_file, lambda file: Secret(from_file=str(file)).reveal()],
+    ids=["config", "policy", "secret"],
+)
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "p.yaml")
+    with pytest.raises((ConfigError, SecretUnavailable), match="it is not a regular file"):
+        read(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("rules:\n\u00a0\u00a0- {pathPattern: /x, functionName: f}\n", "line 2 is indented with a space"),
+        ("rules:\n  - pathPattern: \u201c/x\u201d\n    functionName: f\n", 'has typographic quotes; write "/x"'),
+    ],
+)
+def test_what_a_word_processor_writes_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "wasm.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(tmp_path / "wasm.yaml")

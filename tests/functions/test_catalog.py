@@ -229,3 +229,43 @@ def test_what_is_bad_is_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     assert catalog.bad_key("closed", None) is None
     assert catalog.bad_key("closed", "2") == ("closed", "2")
     assert catalog.bad_key("good", "9") is None
+
+
+@pytest.mark.parametrize("name", ["function.yml", "function.json", "manifest.yaml"])
+def test_a_manifest_under_another_name_is_refused(functions, name):
+    (functions("f/v1") / "f" / "v1" / name).write_text("protocol: cgi")
+    with pytest.raises(ConfigError, match=f"{name}: is not read; rename it to function.yaml"):
+        Catalog(functions())
+
+
+def test_a_manifest_above_the_versions_is_warned_about(functions, caplog):
+    (functions("f/v1") / "f" / "function.yaml").write_text("protocol: cgi")
+    Catalog(functions())
+    assert "f/function.yaml is not read: each version has its own" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["function.yaml", "f.wasm"])
+def test_a_fifo_is_not_waited_for(functions, name):
+    place = functions("f/v1") / "f" / "v1" / name
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises((ConfigError, ModuleLoadError), match="it is not a regular file"):
+        Catalog(functions())
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ("{PORT: 8080}", "env.PORT: 8080 is not a string; put it in quotes if it is meant as one"),
+        ("{A: [b]}", r"env.A: \['b'\] is not a string; put it in quotes if it is meant as one"),
+        ("{A: {fromenv: B}}", "env.A.fromenv: unknown key, with the value 'B'; did you mean fromEnv?"),
+        ("{A: {fromEnv: B, fromFile: /c}}", "env.A: .* names no place, or two; write fromEnv or fromFile"),
+        ('{"A=B": c}', "env.A=B: 'A=B' is not a name of an environment variable"),
+        ("{A: {fromFile: b}}", "env.A.fromFile: 'b' is not an absolute path"),
+    ],
+)
+def test_complaints_about_variables_name_one_cause(functions, env, complaint):
+    (functions("f/v1") / "f" / "v1" / "function.yaml").write_text(f"env: {env}")
+    with pytest.raises(ConfigError, match=f"function.yaml: {complaint}") as caught:
+        Catalog(functions())
+    assert not caught.value.others
