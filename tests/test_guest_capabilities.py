@@ -11,7 +11,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -665,7 +665,7 @@ def test_the_samples_cache_serves_its_files_where_the_store_fails(tmp_path: Path
     async def main() -> None:
         db = tmp_path / "kv.db"
         async with sample(SAMPLE, f"sqlite:///{db}") as http:
-            with sqlite3.connect(db) as store:
+            with closing(sqlite3.connect(db)) as store, store:
                 store.execute("DROP TABLE kv")
             store.close()
             file = (SAMPLE / "data/welcome.txt").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def test_a_bad_record_holds_its_own_canary_alone(tmp_path: Path, field: str, val
                     for _ in range(20):
                         assert (await http.get("/g")).status_code == (await http.get("/f")).status_code == 200
                     await asyncio.sleep(0.01)  # a loop that never waits keeps the GIL from the store's thread
-            with sqlite3.connect(tmp_path / "canary.db") as connection:  # whoever mends it brings it back
+            with (
+                closing(sqlite3.connect(tmp_path / "canary.db")) as connection,
+                connection,
+            ):  # whoever mends it brings it back
                 connection.execute("DELETE FROM canary WHERE function = 'f'")
             connection.close()
             await eventually(lambda: not runtime.canaries.notes, within=60)
@@ -103,7 +107,10 @@ def test_a_record_that_is_never_taken_is_given_up(tmp_path: Path, monkeypatch: p
             assert tried.count(asyncio.current_task()) == manual._ATTEMPTS
             await runtime.canaries.pause("g")
 
-            with sqlite3.connect(tmp_path / "canary.db") as connection:  # so that a look has one to write
+            with (
+                closing(sqlite3.connect(tmp_path / "canary.db")) as connection,
+                connection,
+            ):  # so that a look has one to write
                 connection.execute("DELETE FROM canary WHERE function = 'f'")
             connection.close()
             await eventually(lambda: runtime.canaries.notes, within=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_a_restart_after_downtime_goes_on_with_the_seconds_that_were_left(tmp_pa
             await versions(http, 20)
             await runtime.canaries._look_at_all(10)
             before = record(runtime)
-        with sqlite3.connect(path) as connection:  # as if all that had been two hours ago
+        with closing(sqlite3.connect(path)) as connection, connection:  # as if all that had been two hours ago
             [text] = connection.execute("SELECT record FROM canary").fetchone()
             past = {name: json.loads(text)[name] - 7200 for name in ("since", "changed", "seen", "started")}
             connection.execute("UPDATE canary SET record = ?", (json.dumps(json.loads(text) | past),))
@@ -89,7 +90,7 @@ def test_a_record_from_the_future_holds_no_rollout_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, SLOW, url=f"sqlite:///{path}") as (runtime, _):
             text = replace(record(runtime), since=time.time() + 3600, changed=time.time() + 3600).dump()
-            with sqlite3.connect(path) as connection:
+            with closing(sqlite3.connect(path)) as connection, connection:
                 connection.execute("UPDATE canary SET record = ?", (text,))
             connection.close()
             await runtime.canaries._look_at_all(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_an_odd_row_of_sqlite_harms_its_function_alone(tmp_path: Path, statement
         for function in ("f", "g"):
             assert await store.swap(function, 0, RECORD.dump(), 3)
             await store.add(function, "w", Batch(3, "2", 1, {"ok": 1}))
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(f"{statement} WHERE function = 'f'")
         connection.close()
         with pytest.raises(CapabilityError):
@@ -118,7 +119,7 @@ def test_an_endless_view_is_interrupted(tmp_path: Path) -> None:
         store = open_store(f"sqlite:///{path}")
         await store.open()
         assert await store.swap("f", 0, RECORD.dump(), 3)
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.executescript("""
                 DROP TABLE counted;
                 CREATE VIEW counted AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)

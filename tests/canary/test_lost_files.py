@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_lease_from_a_wrong_clock_ends(tmp_path: Path) -> None:
         path = tmp_path / "canary.db"
         store = SqliteStore(path)
         await store.open()
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("INSERT INTO lease VALUES ('f', 'killed', 7, ?)", (time.time() + 3600,))
         assert await store.lease("f", "me", 10) == 8
         assert await store.lease("f", "other", 10) is None

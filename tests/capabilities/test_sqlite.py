@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -94,12 +95,12 @@ async def test_a_query_that_nobody_ends_is_interrupted(monkeypatch: pytest.Monke
 
 
 def held(file: Path, table: str) -> dict[str, int]:
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         return dict(connection.execute(f"SELECT name, bytes FROM {table}_space").fetchall())
 
 
 def counted(file: Path) -> int:
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         query = "SELECT COALESCE(SUM(2 * length(key) + length(value) + 128), 0) FROM kv WHERE namespace = 'a'"
         return int(connection.execute(query).fetchone()[0])
 
@@ -144,7 +145,7 @@ async def test_what_is_expired_in_a_full_namespace_goes(tmp_path: Path) -> None:
 
 async def test_space_is_counted_in_an_older_file(tmp_path: Path) -> None:
     file = tmp_path / "kv.db"
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE kv (namespace TEXT, key BLOB, value BLOB, expires, UNIQUE (namespace, key))")
         connection.execute("INSERT INTO kv VALUES ('a', x'00', zeroblob(95000), NULL)")
     async with capabilities(kv_url=f"sqlite:///{file}", max_namespace_bytes=100_000) as there:
@@ -157,7 +158,7 @@ async def test_a_list_passes_over_many_expired_keys(tmp_path: Path) -> None:
     async with capabilities(kv_url=f"sqlite:///{file}") as there:
         guest = Guest(there, A)
         await guest.fields("kv.set", b"", namespace="a", key="z")
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection, connection:
             rows = [("a", b"k%04d" % i, 1) for i in range(3000)]
             connection.executemany("INSERT INTO kv (namespace, key, value, expires) VALUES (?, ?, x'', ?)", rows)
         assert await guest.fields("kv.list", namespace="a", limit=1) == {"keys": ["z"], "cursor": None}
@@ -169,7 +170,7 @@ async def test_expired_keys_of_others_go_in_time(tmp_path: Path) -> None:
         guest = Guest(there, A)
         for i in range(500):
             await guest.fields("kv.set", b"", namespace="a", key=f"{i}", ttlMs=60_000)
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection, connection:
             connection.execute("UPDATE kv SET expires = 1")
         for _ in range(100):
             await asyncio.sleep(0.05)
@@ -187,7 +188,7 @@ async def test_a_value_of_others_is_an_error_of_its_key(tmp_path: Path, value: s
         guest = Guest(there, A)
         await guest.fields("kv.set", b"1", namespace="a", key="k")
         await guest.fields("kv.set", b"1", namespace="a", key="good")
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection, connection:
             connection.execute(f"UPDATE kv SET value = {value} WHERE key = CAST('k' AS BLOB)")
         assert (await guest.error("kv.get", namespace="a", key="k"))[0] == "capability-unavailable"
         assert (await guest.error("kv.increment", namespace="a", key="k"))[0] == "not-a-number"
@@ -204,7 +205,7 @@ async def test_an_endless_view_ends_with_the_deadline(tmp_path: Path) -> None:
     file = tmp_path / "kv.db"
     async with capabilities(kv_url=f"sqlite:///{file}") as there:
         await Guest(there, A).fields("kv.set", b"1", namespace="a", key="k")
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection, connection:
             connection.executescript("""
                 DROP TABLE kv;
                 CREATE VIEW kv AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
@@ -245,7 +246,7 @@ async def test_the_outbox_passes_over_rows_of_others(tmp_path: Path, change: str
     outbox = SqliteOutbox(tmp_path / "queue.db")
     await outbox.publish("a", b"1", {})
     await outbox.publish("a", b"2", {"n": "2"})
-    with sqlite3.connect(tmp_path / "queue.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as connection, connection:
         connection.execute(f"UPDATE outbox SET {change} WHERE id = 1")
     assert [each.body for each in await outbox.claim("a")] == [b"2"]
     await outbox.close()
