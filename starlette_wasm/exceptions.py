@@ -9,6 +9,8 @@
     │   ├── CompileError         a module uses what the engine lacks
     │   └── UnsignedModule       none of the keys of requireSignatures has signed it
     ├── FunctionNotFound         no such function, or no such version of it
+    ├── ExportNotFound           a component exports no function of that name
+    ├── ResultError              a function that was called by name gave the error of its result
     ├── FunctionUnavailable      a function that is left out of what is served
     ├── PolicyViolation          a function declares what its policy does not grant
     ├── CanaryConflict           a canary cannot do that in its state
@@ -202,6 +204,44 @@ class FunctionNotFound(WasmError):
     @property
     def public(self) -> str:
         return f"{_prefix(self.where)}{self.title}"
+
+
+class ExportNotFound(WasmError):
+    """A component exports no function of that name, or several that it may stand for."""
+
+    status = 404
+    slug = "export-not-found"
+
+    def __init__(
+        self, function: str, version: str, *, export: str, known: Sequence[str] = (), hint: str | None = None
+    ) -> None:
+        self.function = function
+        self.version = version
+        self.export = export
+        self.known = tuple(known)
+        self.hint = hint
+        there = f"; there are: {', '.join(self.known)}" if known else ""
+        super().__init__(f"{function} v{version}: no export is called {export!r}{there}{f'; {hint}' if hint else ''}")
+
+    @property
+    def title(self) -> str:
+        return "function not found"
+
+
+class ResultError(WasmError):
+    """A function that was called by name gave the error of its ``result``: ``value``, as a Python value.
+
+    The invocation itself went well: nothing is counted against the function.
+    """
+
+    slug = "result-error"
+
+    def __init__(self, function: str, version: str, *, export: str, value: object) -> None:
+        self.function = function
+        self.version = version
+        self.export = export
+        self.value = value
+        super().__init__(f"{function} v{version} {export}: {value!r:.500}")
 
 
 class FunctionUnavailable(WasmError):

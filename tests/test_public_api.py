@@ -84,6 +84,8 @@ def test_slugs_are_stable() -> None:
         "ModuleLoadError": "module-load",
         "CompileError": "module-compile",
         "UnsignedModule": "signature-refused",
+        "ExportNotFound": "export-not-found",
+        "ResultError": "result-error",
         "FunctionNotFound": "function-not-found",
         "PolicyViolation": "policy-violation",
         "CanaryConflict": "canary-conflict",

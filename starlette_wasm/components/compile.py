@@ -19,6 +19,7 @@ from .core_module import hollow, prepare
 from .cursor import Cursor
 from .definitions import CoreModule
 from .errors import ComponentError, UnsupportedComponentError
+from .exported import functions_of
 from .flat_plan import FlatPlan, flatten
 from .reader import read
 from .wasi import find_offers
@@ -32,7 +33,7 @@ def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]
     """Code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
     try:
         plan = flatten(read(guest))
-        if find_entry(plan) is not None:
+        if find_entry(plan) is not None or functions_of(plan):
             find_offers(plan)
         modules = _modules(plan)
         for each in modules:

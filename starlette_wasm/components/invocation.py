@@ -28,6 +28,7 @@ from .errors import CanonicalTrap
 from .http_exchange import HttpExchange, InvalidHead
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
+from .typed import TypedCall
 from .types import Signature
 from .values import Err, Value, ValueMismatchError
 from .wasi.host import GuestExit, OutputOverflow, WasiHost, strings_of
@@ -47,7 +48,7 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
-        *("_script", "_stack", "_wasi", "_well_ended", "exchange"),
+        *("_script", "_stack", "_wasi", "_well_ended", "exchange", "typed"),
     )
 
     plan: ComponentPlan
@@ -63,6 +64,8 @@ class ComponentInvocation(Invocation):
         self._well_ended = False
         self.exchange: HttpExchange | None = None
         """The request, if a handler is to answer it as it comes: set before it is started."""
+        self.typed: TypedCall | None = None
+        """What is called in the place of the entry, likewise."""
         entry = plan.component.entry
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
@@ -145,6 +148,11 @@ class ComponentInvocation(Invocation):
         self._kept = Kept(self.plan, self._store, self._there, self.number)
 
     def _answer_request(self) -> Generator[Request | None, Any, bytes]:
+        typed = self.typed
+        if typed is not None:
+            self._wasi.returns = True
+            typed.value = yield from self._calls.lifted(typed.function, typed.values)
+            return b""
         entry = self.plan.component.entry
         assert entry is not None
         if entry.world == "edge":
@@ -418,10 +426,15 @@ def begin(
     environ: bytes = NO_STRINGS,
     args: bytes = b"",
     exchange: HttpExchange | None = None,
+    typed: TypedCall | None = None,
 ) -> Invocation:
-    """An invocation of a module, or of a component; with an ``exchange``, of a handler that answers as it goes."""
+    """An invocation of a module, or of a component; with an ``exchange``, of a handler that answers as it goes.
+
+    With ``typed``, which only components know, that function is called.
+    """
     if isinstance(plan, ComponentPlan):
-        invocation = ComponentInvocation(plan, stdin, environ, args)
+        invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
         invocation.exchange = exchange
+        invocation.typed = typed
         return invocation
     return Invocation(plan, stdin, environ, args)

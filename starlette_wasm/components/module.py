@@ -6,7 +6,7 @@ import ctypes
 import hashlib
 import os
 import weakref
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from . import glue
 from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
-from .flat_plan import CoreExport, CoreItem
+from .exported import functions_of
+from .flat_plan import CoreExport, CoreItem, LiftedFunction
 from .pages import pages_of
+from .python_types import PythonTypes
 from .restore import MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
@@ -47,7 +49,7 @@ class ComponentModule(Module):
         try:
             self.flat = unpack(facts)
             self.entry = find_entry(self.flat)
-            self.offers = {} if self.entry is None else find_offers(self.flat)
+            self.offers = find_offers(self.flat)
         except ComponentError as error:  # it was made by another version of this package
             raise InvalidModuleError(str(error)) from None
         self.glue = glue.make(self.flat)
@@ -122,6 +124,15 @@ class ComponentModule(Module):
         if any(len(facts.memories) > 1 for facts in facts_of):
             raise UnsupportedModuleError("a core module of it has more than one memory", "split the module")
 
+    @cached_property
+    def functions(self) -> dict[str, LiftedFunction]:
+        """What it exports, by the names for typed calls."""
+        return functions_of(self.flat)
+
+    @cached_property
+    def python_types(self) -> PythonTypes:
+        return PythonTypes(self.flat)
+
     @property
     def speaks_edge(self) -> bool:
         """Whether its requests and answers are those of the ``edge`` protocol, whatever is configured."""
@@ -170,8 +181,8 @@ def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
 
 
 def check_served(module: Module) -> None:
-    """Raises UnsupportedModuleError for a component that answers no requests, and frees it."""
-    if isinstance(module, ComponentModule) and module.entry is None:
+    """Raises UnsupportedModuleError for a component of which nothing can be called, and frees it."""
+    if isinstance(module, ComponentModule) and module.entry is None and not module.functions:
         module.close()
         raise UnsupportedModuleError(why_not_served(module.flat), FOR_A_WORLD)
 

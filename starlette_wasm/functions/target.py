@@ -11,11 +11,20 @@ from typing import Protocol
 from ..capabilities import Capabilities, Grants
 from ..components.bound import plan_for
 from ..components.module import ComponentModule
+from ..components.worlds import FOR_A_WORLD, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import FastPath, fits
 from ..engine.plan import Limits, Plan, Preopen
-from ..exceptions import ConfigError, FunctionError, GrantError, MemoryLimitExceeded, PolicyViolation, RequestTooLarge
+from ..exceptions import (
+    CompileError,
+    ConfigError,
+    FunctionError,
+    GrantError,
+    MemoryLimitExceeded,
+    PolicyViolation,
+    RequestTooLarge,
+)
 from ..messages import EdgeRequest
 from ..protocols import Protocol as MessageProtocol
 from ..protocols import get_protocol
@@ -100,6 +109,13 @@ class Target:
             directories=(),
             fast_path=None,
         )
+
+
+def check_answers(function: LoadedFunction) -> None:
+    """Raise CompileError for a component that answers no requests: its functions are called by their names."""
+    module = function.module
+    if isinstance(module, ComponentModule) and module.entry is None:
+        raise CompileError(why_not_served(module.flat), file=function.source.file, hint=FOR_A_WORLD)
 
 
 def bind(

@@ -83,7 +83,7 @@ class Execution:
                 encoded = await off_loop(target.tenant, inputs, self.limit)
         else:
             encoded = inputs()
-        return await begin(target.plan, *encoded, options.caller.stream).run(deadline, guard, session)
+        return await begin(target.plan, *encoded, options.caller.stream, options.typed).run(deadline, guard, session)
 
     @property
     def took(self) -> float:
@@ -103,6 +103,8 @@ class Execution:
         watch.executed(outcome, fault)
         if fault is not None:
             raise fault
+        if self._options.typed is not None:
+            return EdgeResponse(200)
         try:
             return await _decoded(target, outcome.stdout)
         except ResponseError as error:

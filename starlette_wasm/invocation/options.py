@@ -8,6 +8,7 @@ from typing import NamedTuple
 from opentelemetry.util.types import AttributeValue
 
 from ..components.http_exchange import HttpExchange
+from ..components.typed import TypedCall
 from ..engine.fast_path import Started
 from ..sync.cancel_scope import OnDisconnect
 from ..telemetry import RequestTelemetry
@@ -46,6 +47,8 @@ class CallOptions(NamedTuple):
     """More attributes for the span of the call."""
     started: Started | None = None
     """What the fast path gave, at once before."""
+    typed: TypedCall | None = None
+    """The function that is called with values, in the place of what answers requests."""
 
 
 DEFAULT_OPTIONS = CallOptions()

@@ -22,7 +22,7 @@ from ..functions.catalog import Catalog
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.open_directory import OpenDirectory
 from ..functions.signed import load_required
-from ..functions.target import Target, bind
+from ..functions.target import Target, bind, check_answers
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
@@ -289,6 +289,8 @@ class Deployment:
                 hint=nearest(wanted, self.policies),
             )
         function = self.functions[source.name, source.version]
+        if route or policy_key:
+            check_answers(function)
         granted = self.policies[wanted]
         bulkhead = self._bulkhead(route or name, granted, share)
         if canary is not None and version == canary.canary_version:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from ..canary.controller import Canaries
@@ -25,7 +25,8 @@ from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
 from ..functions.descriptors import raise_limit
-from ..functions.target import Target
+from ..functions.target import Target, check_answers
+from ..invocation import typed_calls
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
 from ..invocation.off_loop import check_size
@@ -320,10 +321,42 @@ class WasmRuntime:
         if not self.is_open:
             raise RuntimeClosed(self._state)
         target = self.target(name, version, policy, where="invoke")
+        check_answers(target.function)
         if request.body is not None and not isinstance(request.body, str):
             raise TypeError("EdgeRequest.body is a string or None; encode bytes and set is_base64_encoded")
         await check_size(target, request)
         return await self.invoker.call(target, request)
+
+    async def call(
+        self,
+        name: str,
+        export: str,
+        /,
+        *arguments: Any,
+        version: str | None = None,
+        policy: str | None = None,
+        **named: Any,
+    ) -> Any:
+        """Call a function that a component exports, ``func`` or ``ns:pkg/interface#func``, with Python values.
+
+        Version, policy, deadline, bulkhead and trace are those of invoke(). A record is a dataclass or a dict, an enum
+        an enum or a string, and the error of a ``result`` is raised as ResultError.
+
+        Raises ExportNotFound, TypeError and ValueError (which name the parameter), ResultError, and what
+        invoke() raises.
+        """
+        if not self.is_open:
+            raise RuntimeClosed(self._state)
+        target = self.target(name, version, policy, where="call")
+        return await typed_calls.call(self.invoker, target, export, arguments, named)
+
+    def interface(
+        self, name: str, interface: str = "", *, version: str | None = None, policy: str | None = None
+    ) -> Any:
+        """The functions of an interface as coroutine methods; ``starlette-wasm stubs`` writes their types."""
+        return typed_calls.TypedInterface(
+            lambda: self.target(name, version, policy, where="call"), self.invoker, interface
+        )
 
     async def call_pipeline(self, pipeline: Pipeline, request: EdgeRequest, caller: Caller = PYTHON) -> EdgeResponse:
         """As Invoker.call(), for all steps of a pipeline. Raises PipelineTimeout too."""

@@ -1,0 +1,49 @@
+"""``TypedCall``: one call of an exported function with Python values, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .exported import has_handles
+from .flat_plan import LiftedFunction
+from .python_types import python_name, to_component
+from .types import FuncType
+from .values import Value
+
+
+class TypedCall:
+    """``values`` are as the canonical ABI lowers them; ``value`` is what the function gave, once it has ended well."""
+
+    __slots__ = ("function", "value", "values")
+
+    def __init__(self, function: LiftedFunction, values: Sequence[Value]) -> None:
+        self.function = function
+        self.values = values
+        self.value: Value = None
+
+
+def arguments(kind: FuncType, given: Sequence[Any], named: Mapping[str, Any]) -> list[Value]:
+    """Return the arguments for a function, converted and checked.
+
+    Raises TypeError for too many, too few or unknown ones and for resources, ValueMismatchError for one that does not
+    fit its type; both name the parameter.
+    """
+    if has_handles(kind):
+        raise TypeError(f"{kind.text:.300} has resources, which live no longer than one call")
+    if len(given) > len(kind.params):
+        raise TypeError(f"{len(given)} arguments are given, there are {len(kind.params)} parameters: {kind.text:.300}")
+    left = dict(named)
+    values = []
+    for index, (name, each) in enumerate(kind.params):
+        if index < len(given):
+            value = given[index]
+        else:
+            key = name if name in left else python_name(name)
+            if key not in left:
+                raise TypeError(f"parameter {name}: {each} is missing")
+            value = left.pop(key)
+        values.append(to_component(each, value, f"parameter {name}"))
+    if left:
+        raise TypeError(f"there is no further parameter {next(iter(left))!r:.60}: {kind.text:.300}")
+    return values

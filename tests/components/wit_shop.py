@@ -1,0 +1,58 @@
+"""A component with an interface of its own, in the text format, for typed calls."""
+
+from __future__ import annotations
+
+from texts import ALLOCATOR
+
+SHOP = f"""(component
+ (core module $m {ALLOCATOR}
+  (data (i32.const 64) "too high")
+  (global $count (mut i32) (i32.const 0))
+  (func (export "three") (param i32 i32 i32) (result i32)
+   (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1))
+   (i32.store (i32.const 24) (local.get 2)) (i32.const 16))
+  (func (export "two") (param i32 i32) (result i32)
+   (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1)) (i32.const 16))
+  (func (export "one") (param i32) (result i32) (local.get 0))
+  (func (export "shape") (param i32 f64) (result i32)
+   (i32.store8 (i32.const 16) (local.get 0)) (f64.store (i32.const 24) (local.get 1)) (i32.const 16))
+  (func (export "check") (param i32) (result i32)
+   (i32.store8 (i32.const 16) (local.get 0))
+   (i32.store (i32.const 20) (select (i32.const 64) (i32.const 7) (local.get 0)))
+   (i32.store (i32.const 24) (i32.const 8)) (i32.const 16))
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+  (func (export "next") (result i32)
+   (global.set $count (i32.add (global.get $count) (i32.const 1))) (global.get $count))
+  (func (export "spin") (loop $l (br $l)))
+  (func (export "trap") unreachable)
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))
+ (core instance $i (instantiate $m))
+ (alias core export $i "mem" (core memory $mem))
+ (alias core export $i "realloc" (core func $realloc))
+ (type $item (record (field "name" string) (field "in-stock" u32)))
+ (type $level (enum "low" "very-high"))
+ (type $shape (variant (case "dot") (case "circle" f64)))
+ (type $days (flags "mon" "tue"))
+ (func $same (param "given" $item) (result $item)
+  (canon lift (core func $i "three") (memory $mem) (realloc $realloc)))
+ (func $list (param "items" (list $item)) (result (list $item))
+  (canon lift (core func $i "two") (memory $mem) (realloc $realloc)))
+ (func $level_of (param "from" $level) (result $level) (canon lift (core func $i "one")))
+ (func $days_of (param "days" $days) (result $days) (canon lift (core func $i "one")))
+ (func $shape_of (param "shape" $shape) (result $shape) (canon lift (core func $i "shape") (memory $mem)))
+ (func $maybe (param "count" (option u32)) (result (option u32)) (canon lift (core func $i "two") (memory $mem)))
+ (func $check (param "level" $level) (result (result u32 (error string)))
+  (canon lift (core func $i "check") (memory $mem) (realloc $realloc)))
+ (func $add (param "a" u8) (param "b" u8) (result u32) (canon lift (core func $i "add")))
+ (func $next (result u32) (canon lift (core func $i "next")))
+ (func $spin (canon lift (core func $i "spin")))
+ (func $trap (canon lift (core func $i "trap")))
+ (func $grow (param "pages" u32) (result s32) (canon lift (core func $i "grow")))
+ (instance $pricing
+  (export "item" (type $item)) (export "level" (type $level)) (export "shape" (type $shape))
+  (export "days" (type $days))
+  (export "same" (func $same)) (export "list-all" (func $list)) (export "level-of" (func $level_of))
+  (export "days-of" (func $days_of)) (export "shape-of" (func $shape_of)) (export "maybe" (func $maybe))
+  (export "check" (func $check)) (export "next" (func $next)))
+ (export "docs:shop/pricing@1.2.0" (instance $pricing))
+ (export "add" (func $add)) (export "spin" (func $spin)) (export "trap" (func $trap)) (export "grow" (func $grow)))"""
