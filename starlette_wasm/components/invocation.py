@@ -55,6 +55,7 @@ class ComponentInvocation(Invocation):
 
     def __init__(self, plan: ComponentPlan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
         super().__init__(plan, stdin, environ, args)
+        self.host = None  # an instance may be made only to see whether that goes
         self._script: Generator[Request | None, Any, bytes] | None = None
         self._stack: list[tuple[int, Generator[Request, Any, list[int]]]] = []
         self._answer = b""
