@@ -45,6 +45,7 @@ from .request_ids import adopt, fitted
 from .routes import each_function, find_functions, has_own_middleware
 from .serve import (
     RUNTIME,
+    Matched,
     asked_version,
     body_follows,
     header,
@@ -158,20 +159,9 @@ class WasmMiddleware:
                             return
                         request = EdgeRequest.from_scope(scope, b"", path=path, params=match.params)
                     else:
-                        request = await serve(
-                            runtime,
-                            target,
-                            scope,
-                            receive,
-                            send,
-                            path=path,
-                            params=match.params,
-                            region=region,
-                            exchange=exchange,
-                            tried=tried,
-                            follows=follows,
-                            copied=shadow is not None,
-                        )
+                        matched = Matched(scope, receive, send, path, match.params, region, exchange)
+                        matched.copied = shadow is not None
+                        request = await serve(runtime, target, matched, tried=tried, follows=follows)
                 if shadow is not None and request is not None:
                     self._shadow(shadow, request, scope)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,7 @@ from .request_ids import adopt, fitted
 from .serve import (
     GONE,
     RUNTIME,
+    Matched,
     body_follows,
     gone_of,
     has_handler,
@@ -189,19 +190,9 @@ class _FunctionApp:
                 await send_problem(runtime.debug, error, scope, exchange.send(send), None)
                 return
             params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
-            await serve(
-                runtime,
-                target,
-                scope,
-                receive,
-                send,
-                path=get_route_path(scope),
-                params=params,
-                region=region_of(runtime, scope),
-                exchange=exchange,
-                route=place.within,
-                raises=True,
-            )
+            matched = Matched(scope, receive, send, get_route_path(scope), params, region_of(runtime, scope), exchange)
+            matched.route, matched.raises = place.within, True
+            await serve(runtime, target, matched)
 
 
 class _HandlerApp:
@@ -352,7 +343,8 @@ async def _answered(
     if isinstance(given, EdgeRequest):
         if not _compat.is_stream_consumed(outer):
             await _body(outer, outer, target, runtime)  # or the wait for a disconnect would take it away
-        return await _run(runtime, target, path, outer, given, cold, exchange, headers=Headers(scope=scope))
+        options = CallOptions(_caller(outer, cold, exchange), path, Headers(scope=scope))
+        return await _run(runtime, target, outer, given, options)
     body: bytes | None = getattr(given, "_body", None)
     if body is None:
         if given is outer and not _compat.is_stream_consumed(given) and not body_follows(scope, target.max_body):
@@ -371,27 +363,22 @@ async def _answered(
         started = found if isinstance(found, Started) else None
     with started or nullcontext():
         request = await request_of(target, scope, body, path=within, params=given.path_params, waits=started is None)
-        return await _run(runtime, target, path, outer, request, cold, exchange, started=started)
+        options = CallOptions(_caller(outer, cold, exchange), path, started=started)
+        return await _run(runtime, target, outer, request, options)
+
+
+def _caller(outer: Request, cold: int, exchange: RequestTelemetry) -> Caller:
+    """Return who waits for the answer to a request whose body was read."""
+    on_disconnect = gone_of(outer.scope, outer.receive, getattr(outer, "_body", b""))
+    return Caller(outer.scope.get("client"), cold, on_disconnect, exchange)
 
 
 async def _run(
-    runtime: WasmRuntime,
-    target: Target,
-    path: str,
-    outer: Request,
-    request: EdgeRequest,
-    cold: int,
-    exchange: RequestTelemetry,
-    *,
-    headers: Mapping[str, str] | None = None,
-    started: Started | None = None,
+    runtime: WasmRuntime, target: Target, outer: Request, request: EdgeRequest, options: CallOptions
 ) -> Response:
     """The answer to ``request``, under the id that stays with ``outer``."""
     await check_size(target, request)
     try:
-        on_disconnect = gone_of(outer.scope, outer.receive, getattr(outer, "_body", b""))
-        caller = Caller(outer.scope.get("client"), cold, on_disconnect, exchange)
-        options = CallOptions(caller, path, headers, started=started)
         response = await runtime.invoker.call(target, request, options)
     finally:
         if request.context is not None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -142,36 +143,46 @@ def gone_of(scope: Scope, receive: Receive, body: bytes) -> OnDisconnect | None:
     return partial(disconnected, receive)
 
 
+@dataclass(slots=True)
+class Matched:
+    """A request for which a rule or a route was found."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    path: str
+    """The path inside the mount."""
+    params: dict[str, str]
+    region: str
+    exchange: RequestTelemetry
+    route: str = ""
+    """The path pattern for the guest's environment, if it is not the target's."""
+    raises: bool = False
+    """Whether faults are raised for which the app has an exception handler."""
+    copied: bool = False
+    """Whether the request is needed again, for a shadow copy; else its body may go to the guest as it comes."""
+
+
 async def serve(
     runtime: WasmRuntime,
     target: Target | Pipeline,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
+    matched: Matched,
     *,
-    path: str,
-    params: dict[str, str],
-    region: str,
-    exchange: RequestTelemetry,
-    route: str = "",
-    raises: bool = False,
     follows: bool | None = None,
     tried: Completed | Started | NotTaken | None = None,
-    copied: bool = False,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
 
-    Faults become problem+json; with ``raises`` only those for which the app has no exception handler. ``tried`` is
-    what the fast path gave, and ``follows`` what body_follows() gave; None if they were not asked. An answer of the
-    fast path leaves no request. The request that is given is as it came if it is to be ``copied``; else its body may
-    have gone to the guest.
+    Faults become problem+json. ``tried`` is what the fast path gave, and ``follows`` what body_follows() gave; None if
+    they were not asked. An answer of the fast path leaves no request.
     """
     if type(target) is Target and target.streams:
-        from .streamed import Place, stream  # which imports this
+        from .streamed import stream  # which imports this
 
-        place = Place(path, params, route, exchange, raises, copied)
-        return await stream(runtime, target, scope, receive, send, place)
-    send = exchange.send(send)
+        return await stream(runtime, target, matched)
+    scope, receive, exchange = matched.scope, matched.receive, matched.exchange
+    path, params = matched.path, matched.params
+    send = exchange.send(matched.send)
     request: EdgeRequest | None = None
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
@@ -183,7 +194,7 @@ async def serve(
             body = await read_body(runtime, receive, limit)
         with place_of(usage, target):
             if tried is None:
-                found = runtime.fast_path.run(target, scope, path, params, body, region, exchange)
+                found = runtime.fast_path.run(target, scope, path, params, body, matched.region, exchange)
             if type(found) is Completed:
                 status, headers, content = found.status, found.headers, found.body
             else:
@@ -192,7 +203,7 @@ async def serve(
                     request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
                     caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
                     if isinstance(target, Target):
-                        options = CallOptions(caller, route, started=started)
+                        options = CallOptions(caller, matched.route, started=started)
                         response = await runtime.invoker.call(target, request, options)
                     else:
                         response = await runtime.call_pipeline(target, request, caller)
@@ -201,7 +212,7 @@ async def serve(
                 headers = with_request_id(headers, request.context.request_id)
     except WasmError as error:
         exchange.failed(error)
-        if raises and has_handler(scope, error):
+        if matched.raises and has_handler(scope, error):
             raise
         await send_problem(runtime.debug, error, scope, send, request)
         return request if isinstance(error, FunctionError) else None

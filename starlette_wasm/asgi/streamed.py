@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from ..components.http_exchange import HttpExchange
 from ..exceptions import FunctionError, WasmError
@@ -15,57 +12,41 @@ from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
-from ..telemetry import RequestTelemetry
 from .answer_sender import AnswerSender
 from .body_feed import BodyFeed
-from .serve import body_follows, has_handler, header, read_body, request_of, send_gone, send_problem
+from .serve import Matched, body_follows, has_handler, header, read_body, request_of, send_gone, send_problem
 from .tenants import ask, place_of, usage_of
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What serve() was given of a request."""
-
-    path: str
-    params: dict[str, str]
-    route: str
-    exchange: RequestTelemetry
-    raises: bool
-    copied: bool
-    """Whether the body is needed again, and is read whole first."""
-
-
-async def stream(
-    runtime: WasmRuntime, target: Target, scope: Scope, receive: Receive, send: Send, place: Place
-) -> EdgeRequest | None:
+async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> EdgeRequest | None:
     """As serve(), but that the body comes, and the answer leaves, while the guest runs.
 
     A fault behind the head of an answer is raised: the server then cuts the connection, so that nobody takes what was
     sent for the whole.
     """
-    send = place.exchange.send(send)
+    scope, receive, send = matched.scope, matched.receive, matched.exchange.send(matched.send)
     request: EdgeRequest | None = None
     sender: AnswerSender | None = None
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
         ask(usage, target)
         follows, body = body_follows(scope, target.max_body), b""
-        if follows and place.copied:
+        if follows and matched.copied:
             follows, body = False, await read_body(runtime, receive, target.max_body)
-        request = await request_of(target, scope, body, path=place.path, params=place.params, waits=True)
+        request = await request_of(target, scope, body, path=matched.path, params=matched.params, waits=True)
         limit_ms = runtime.settings.body_timeout_ms
         exchange = HttpExchange(most_out=target.policy.max_response_bytes, patience=limit_ms / 1000)
         exchange.request.put(body)
         feed = BodyFeed(exchange, receive, target.max_body, limit_ms)
         sender = AnswerSender(exchange, scope, receive, send, request, feed.gone)
         expects = header(scope, b"expect") is not None
-        caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, place.exchange, exchange)
+        caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, matched.exchange, exchange)
         with place_of(usage, target):
             async with feed.running(follows=follows, expects=expects):
-                await _call(runtime, target, request, CallOptions(caller, place.route), sender)
+                await _call(runtime, target, request, CallOptions(caller, matched.route), sender)
     except WasmError as error:
-        place.exchange.failed(error)
-        if (sender is not None and sender.begun) or (place.raises and has_handler(scope, error)):
+        matched.exchange.failed(error)
+        if (sender is not None and sender.begun) or (matched.raises and has_handler(scope, error)):
             raise
         await send_problem(runtime.debug, error, scope, send, request)
         return request if isinstance(error, FunctionError) else None
