@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 from starlette.types import Scope
 
 from ..config.router import EdgeRouterConfig
-from .templates import mount_template, routes_of
+from .templates import inner_of, mount_template, routes_of
 
 _PLUMBING = frozenset(
     ("ServerErrorMiddleware", "ExceptionMiddleware", "AsyncExitStackMiddleware", "OpenTelemetryMiddleware")
@@ -180,14 +181,14 @@ def _middleware_inside(app: object) -> Iterator[str]:
                 yield from _wrappers(app.middleware_stack)
             return
         yield from _named(_instance_name(app))
-        app = getattr(app, "app", None)
+        app = inner_of(app)
 
 
 def _wrappers(app: object) -> Iterator[str]:
     """The names of the middleware that was put around a router, or the endpoint of a route."""
-    while hasattr(app, "app"):
+    while (inner := inner_of(app)) is not None:
         yield from _named(_instance_name(app))
-        app = app.app
+        app = inner
 
 
 def _named(name: str) -> Iterator[str]:
@@ -199,9 +200,11 @@ def _instance_name(middleware: object) -> str:
     function = getattr(middleware, "dispatch_func", None)
     if type(middleware).__name__ == "BaseHTTPMiddleware" and function is not None:
         return str(getattr(function, "__name__", "BaseHTTPMiddleware"))
-    if not hasattr(middleware, "app"):
+    if inner_of(middleware) is None:
         return "WasmMiddleware"  # the app at the end, which is none
-    return type(middleware).__name__
+    function = middleware.func if isinstance(middleware, partial) else middleware
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return str(name).partition(".<locals>")[0]
 
 
 def _listed_name(listed: Any) -> str:
@@ -213,7 +216,7 @@ def _listed_name(listed: Any) -> str:
 def _router(app: object) -> object:
     """The router at the end of an app, or the app itself."""
     while app is not None and not hasattr(app, "routes"):
-        app = getattr(app, "app", None)
+        app = inner_of(app)
     return getattr(app, "router", app)
 
 

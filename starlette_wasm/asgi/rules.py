@@ -51,6 +51,7 @@ class WasmRules(BaseRoute):
     ) -> None:
         self.runtime = runtime
         self._server: WasmMiddleware | None = None
+        self._looked = False
         self._lends: dict[int, WasmMiddleware] = {}
         self._known: WasmRuntime | None = None
         """The match of the last request: middleware outside of WasmMiddleware asks what matches, too."""
@@ -84,6 +85,15 @@ class WasmRules(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._server_of(scope)(scope, receive, send)
+        if self._server is not None and not self._looked and self._server.runtime.is_open:
+            self._look(scope.get("app"), self._server)  # the app has no lifespan=rules.lifespan
+
+    def _look(self, app: Any, server: WasmMiddleware) -> None:
+        """Warn of what the app's guards and routes miss."""
+        self._looked = True
+        deployment = server.runtime.deployment
+        for text in [*seams(app, patterns_of(deployment.config), behind=True), *overlaps(app, deployment, behind=True)]:
+            logger.warning("%s", text)
 
     def _server_of(self, scope: Scope) -> WasmMiddleware:
         if self._server is not None:
@@ -104,12 +114,7 @@ class WasmRules(BaseRoute):
             yield
             return
         async with server.opened():
-            deployment = server.runtime.deployment
-            for text in [
-                *seams(app, patterns_of(deployment.config), behind=True),
-                *overlaps(app, deployment, behind=True),
-            ]:
-                logger.warning("%s", text)
+            self._look(app, server)
             signals = ServerSignals(server.runtime)
             signals.install()
             try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
+from inspect import getclosurevars
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from starlette.routing import BaseRoute, Host, Match, Mount
@@ -34,8 +36,33 @@ def routes_of(app: object) -> list[BaseRoute]:
         routes = getattr(app, "routes", None)
         if routes is not None:
             return list(routes)
-        app = getattr(app, "app", None)
+        app = inner_of(app)
     return []
+
+
+def inner_of(app: object, depth: int = 4) -> object:
+    """What a middleware wraps; None if that cannot be found.
+
+    As a rule that is its ``app``, but it may have another name, and a middleware may be a function within a function.
+    """
+    found = getattr(app, "app", None)
+    if found is not None or depth == 0:
+        return found
+    return next((each for each in _held(app) if _is_app(each) or inner_of(each, depth - 1) is not None), None)
+
+
+def _held(app: object) -> Iterator[object]:
+    """What a middleware without ``app`` may have it among."""
+    if isinstance(app, partial):
+        yield from (*app.args, *app.keywords.values())
+    elif isinstance(app, FunctionType):
+        yield from getclosurevars(app).nonlocals.values()
+    elif callable(app) and not isinstance(app, type):
+        yield from getattr(app, "__dict__", {}).values()
+
+
+def _is_app(found: object) -> bool:
+    return callable(found) and hasattr(found, "routes")
 
 
 def mount_template(mount: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_wasm import WasmMiddleware, WasmRoute, WasmRules, wasm_endpoint
 
@@ -171,4 +173,50 @@ def test_rules_among_fastapis_routes_are_told_of_dependencies(wasm: JSON, caplog
     app = FastAPI(dependencies=[Depends(guard)], lifespan=rules.lifespan)
     app.router.routes.append(rules)
     (warning,) = started(app, caplog)
+    assert "Depends(guard) misses the rule /echo, rule /files/{name}" in warning
+
+
+def as_function(app: ASGIApp) -> ASGIApp:
+    async def quota(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return quota
+
+
+class Odd:
+    """A middleware that keeps what it wraps under a name of its own."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._inner(scope, receive, send)
+
+
+async def applied(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("around", "name"), [(as_function, "as_function"), (Odd, "Odd"), (lambda app: partial(applied, app), "applied")]
+)
+def test_middleware_of_any_make_is_named(
+    wasm: JSON, caplog: pytest.LogCaptureFixture, around: Callable[[ASGIApp], ASGIApp], name: str
+) -> None:
+    inner = FastAPI(dependencies=[Depends(guard)])
+    inner.router.routes.append(WasmRoute("/r", function="echo"))
+    app = WasmMiddleware(around(Quota(inner)), wasm, settings=settings())
+    (warning,) = started(app, caplog)
+    for each in (name, "Quota"):
+        assert f"{each} (inside WasmMiddleware) misses the rule /echo" in warning
+    assert "Depends(guard) misses the rule /echo, rule /files/{name}, route /r" in warning
+
+
+def test_rules_without_a_lifespan_are_told_at_the_first_request(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI(dependencies=[Depends(guard)])
+    app.router.routes.append(WasmRules(wasm, settings=settings()))
+    with TestClient(app) as http:
+        for _ in range(2):
+            assert http.get("/echo").status_code == 200
+    (warning,) = [record.getMessage() for record in caplog.records if "guard" in record.getMessage()]
     assert "Depends(guard) misses the rule /echo, rule /files/{name}" in warning
