@@ -31,7 +31,7 @@ from .restore import Kept, Snapshot
 from .typed import TypedCall
 from .types import Signature
 from .values import Err, Value, ValueMismatchError
-from .wasi.host import GuestExit, OutputOverflow, WasiHost, strings_of
+from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
 from .wasi.http import IncomingRequest, ResponseOutparam
 
 _FIRST_POLL = 2  # ticks, as in engine/instance.py
@@ -176,19 +176,15 @@ class ComponentInvocation(Invocation):
 
     def _imports(self) -> Imports:
         limits = self.plan.limits
+        environ = [(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))]
         self._wasi = WasiHost(
             self.plan.component.offers,
-            self._stdin,
-            most_out=limits.stdout,
-            most_err=limits.stderr,
-            clock_resolution_ns=self.engine.config.clock_resolution_ns,
-            args=strings_of(self.plan.args),
-            environ=[(name, value) for name, _, value in (each.partition("=") for each in strings_of(self._environ))],
+            GuestInput(self._stdin, strings_of(self.plan.args), environ, self.plan.config),
+            Bounds(limits.stdout, limits.stderr, self.engine.config.clock_resolution_ns),
             edge_call=self._edge_call,
             exchange=self.exchange,
             session=self.host if isinstance(self.host, Session) else None,
             room=lambda: self._room(sum(self._there.sizes())),
-            config=self.plan.config,
         )
         return self._wasi
 

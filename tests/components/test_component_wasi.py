@@ -15,7 +15,7 @@ from texts import ALLOCATOR
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.values import Err, Ok
 from starlette_wasm.components.wasi.fields import Fields, fields_append, fields_delete, fields_from_list, fields_set
-from starlette_wasm.components.wasi.host import OutputOverflow, WasiHost, strings_of
+from starlette_wasm.components.wasi.host import Bounds, GuestInput, OutputOverflow, WasiHost, strings_of
 from starlette_wasm.components.wasi.http import (
     IncomingRequest,
     OutgoingResponse,
@@ -42,7 +42,7 @@ def message(**given: Any) -> str:
 
 
 def host() -> WasiHost:
-    return WasiHost({}, b"", most_out=100, most_err=10, clock_resolution_ns=1000)
+    return WasiHost({}, GuestInput(b""), Bounds(most_out=100, most_err=10, clock_resolution_ns=1000))
 
 
 def importing(imports: str, lowered: str, params: str, body: str, more: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...capabilities import Session
@@ -31,36 +32,51 @@ class OutputOverflow(CanonicalTrap):
     """The guest has written more than it may."""
 
 
+@dataclass(frozen=True, slots=True)
+class GuestInput:
+    """What a guest can read without a grant."""
+
+    stdin: bytes
+    args: Sequence[str] = ()
+    environ: Sequence[tuple[str, str]] = ()
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a guest may print, in bytes, and how exact its clocks are."""
+
+    most_out: int
+    most_err: int
+    clock_resolution_ns: int
+
+
 class WasiHost:
     """Answers the imports of one invocation."""
 
     def __init__(
         self,
         offers: Mapping[ImportedFunction, Offer],
-        stdin: bytes,
+        given: GuestInput,
+        bounds: Bounds,
         *,
-        most_out: int,
-        most_err: int,
-        clock_resolution_ns: int,
-        args: Sequence[str] = (),
-        environ: Sequence[tuple[str, str]] = (),
         edge_call: Callable[[int, bytes], Value | Await] | None = None,
         exchange: HttpExchange | None = None,
         session: Session | None = None,
         room: Callable[[], int] = lambda: 0,
-        config: Mapping[str, str] | None = None,
     ) -> None:
         """``exchange`` is the request, if its body comes, and its answer leaves, while the guest runs."""
         self._offers = offers
-        self._most_out = most_out
-        self._most_err = most_err
-        self._resolution = clock_resolution_ns
+        self._most_out = bounds.most_out
+        self._most_err = bounds.most_err
+        self._resolution = bounds.clock_resolution_ns
         self._closing: list[Callable[[], None]] = []
         self.wakeup = Wakeup()
-        self.stdin = stdin
+        self.stdin = given.stdin
         self.stdin_stream: object = None
-        self.args = args
-        self.environ = environ
+        self.args = given.args
+        self.environ = given.environ
+        self.config = given.config
         self.edge_call = edge_call
         self.exchange = exchange
         if exchange is not None:
@@ -70,7 +86,6 @@ class WasiHost:
         self.session = session
         self.room = room
         """Gives how many bytes the guest's memory may take in addition."""
-        self.config = config or {}
         self.cursors: list[str] = []
         self.stdout = bytearray()
         self.stderr = bytearray()
