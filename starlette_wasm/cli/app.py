@@ -35,6 +35,7 @@ from . import (
     routes,
     run_tests,
     sign,
+    stubs,
     sync,
     verify,
 )
@@ -47,6 +48,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "check": check.check,
         "doctor": doctor.doctor,
         "inspect": inspect.inspect,
+        "stubs": stubs.stubs,
         "routes": routes.routes,
         "policy": policy.policy,
         "pipeline": pipeline.pipeline,

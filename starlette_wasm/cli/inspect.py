@@ -72,8 +72,10 @@ def _fields(
         fields += [("toolchain", toolchain_of(facts)), ("protocol", f"{protocol[0]} ({protocol[1]})")]
         fields += [("imports", _listed([f"{module}.{name}" for module, name, _ in facts.imports]))]
         fields += [("exports", _listed([f"{name} ({kind})" for name, kind in facts.exports]))]
-        fields += [("memory", _memory(facts)), ("sections", _sections(facts))]
-        fields += [("policy", "\n".join(grants_of(facts)) or "nothing but the defaults")]
+        fields += [("memory", _memory(facts, loaded)), ("sections", _sections(facts))]
+        fields += [("policy", "\n".join(_grants(facts, loaded)) or "nothing but the defaults")]
+    if facts.wit:
+        fields += [("wit", facts.wit.rstrip())]
     if loaded.error is not None:
         return [*fields, ("would not load", loaded.error)]
     return [
@@ -93,9 +95,17 @@ def _listed(names: list[str]) -> str:
     return ("\n".join(shown) or "none") + more
 
 
-def _memory(facts: ModuleFacts) -> str:
+def _grants(facts: ModuleFacts, loaded: LoadFacts) -> list[str]:
+    """What of a policy it may need; of a component only loading shows the memory."""
+    least = [f"maxMemoryPages: at least {loaded.pages}"] if facts.kind == "component" and loaded.pages else []
+    return least + grants_of(facts)
+
+
+def _memory(facts: ModuleFacts, loaded: LoadFacts) -> str:
     if facts.kind == "component":
-        return "that of its core modules: starlette-wasm call -v shows how much a request takes"
+        if loaded.error is not None:
+            return "that of its core modules, which is known once it loads"
+        return f"{loaded.pages} pages ({loaded.pages * 64} KiB) at least, in all memories of its core modules"
     each = [
         f"{least} pages ({least * 64} KiB) at least, {'no bound' if most is None else f'{most} pages'} at most"
         for least, most in facts.memories
@@ -113,7 +123,9 @@ def _json(file: Path, facts: ModuleFacts, loaded: LoadFacts, protocol: tuple[str
         **as_json(facts),
         "protocol": protocol[0],
         "protocolBecause": protocol[1],
-        "grants": grants_of(facts),
+        "grants": _grants(facts, loaded),
+        "pages": loaded.pages,
+        "wit": facts.wit,
         "error": loaded.error,
         "compileMs": None if loaded.compile_s is None else loaded.compile_s * 1000,
         "loadMs": loaded.load_s * 1000,

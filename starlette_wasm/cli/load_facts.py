@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..components.module import ComponentModule
 from ..config.settings import load_settings
 from ..engine.engine import Engine, EngineConfig
 from ..engine.fast_path import fits
@@ -63,6 +64,8 @@ def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:
         return f"its protocol is {manifest.protocol}, not edge"
     if native is None:
         return "the C library of this package is missing: doctor has the remedy"
+    if isinstance(module, ComponentModule):
+        return "it is a component: its core modules are wired together for each request"
     if module.uses_edge:
         return "it imports edge.call: what waits for the host goes the long way"
     if module.calls_host:

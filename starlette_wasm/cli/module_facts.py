@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..components.definitions import Export, ImportDef
 from ..components.errors import ComponentError
+from ..components.flat_plan import flatten
 from ..components.reader import read
+from ..components.wit import wit_of
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE, Reader
 
 _SECTIONS: tuple[str, ...] = (
@@ -39,6 +42,8 @@ class ModuleFacts:
     sections: Counter[str] = field(default_factory=Counter)
     """Bytes by kind; custom ones by their names."""
     producers: dict[str, list[str]] = field(default_factory=dict)
+    wit: str = ""
+    """The WIT of a component."""
     problem: str | None = None
     """Why it could not be read to its end."""
 
@@ -121,6 +126,8 @@ def _read_component(facts: ModuleFacts, data: bytes) -> None:
     except ComponentError as error:
         facts.problem = str(error)
         return
+    with suppress(ComponentError):  # loading it explains that
+        facts.wit = wit_of(flatten(component))
     for item in component.items:
         if isinstance(item, ImportDef):
             facts.imports.append(("component", item.name, "interface" if ":" in item.name else "import"))

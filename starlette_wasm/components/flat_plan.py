@@ -115,6 +115,8 @@ class FlatPlan:
     exports: ExportTree = field(default_factory=dict)
     imports: list[ImportedFunction] = field(default_factory=list)
     """All that the host is asked for, called or not."""
+    imported: ExportTree = field(default_factory=dict)
+    """The same as a tree, with the types: by the names of interfaces."""
     instances: int = 0
 
 
@@ -194,7 +196,8 @@ class _Maker:
 
     def _imported(self, env: Environment, item: d.ImportDef, arguments: ExportTree | None) -> tuple[str, object]:
         if arguments is None:
-            return env.declared("", item.name, item.desc, self._import_function)
+            made = self.plan.imported[item.name] = env.declared("", item.name, item.desc, self._import_function)
+            return made
         if item.name not in arguments:
             raise ComponentError(f"a nested component imports {item.name!r}, which it is not given")
         sort, value = arguments[item.name]

@@ -1,0 +1,105 @@
+"""Type stubs for the functions that a component exports: dataclasses, enums, and a Protocol for each interface."""
+
+from __future__ import annotations
+
+from .exported import functions_of, has_handles
+from .flat_plan import FlatPlan, LiftedFunction
+from .python_types import class_name, member_name, named_types, python_name
+from .types import FlagsType, FuncType, ListType, RecordType, ValueType, VariantType
+from .values import wraps
+
+_PLAIN = {"bool": "bool", "f32": "float", "f64": "float", "char": "str", "string": "str"}
+
+
+def stubs_of(plan: FlatPlan, name: str) -> str:
+    """Return the text of a .pyi for a component; ``name`` is that of the world's own functions."""
+    return _Stubs(plan, name).text
+
+
+class _Stubs:
+    def __init__(self, plan: FlatPlan, name: str) -> None:
+        self._classes: dict[int, str] = {}
+        self._uses_results = False
+        blocks: list[list[str]] = []
+        for key, (given, kind) in named_types(plan).items():
+            block = self._class(class_name(given), kind)
+            if block:
+                self._classes[key] = class_name(given)
+                blocks.append(block)
+        for interface, functions in _by_interface(plan).items():
+            blocks.append(self._protocol(interface, name, functions))
+        head = ["from dataclasses import dataclass", "from enum import StrEnum", "from typing import Literal, Protocol"]
+        if self._uses_results:
+            head += ["", "from starlette_wasm.components.values import Err, Ok, Some"]
+        self.text = "\n\n".join("\n".join(block) for block in [head, *blocks]) + "\n"
+
+    def _class(self, name: str, kind: ValueType) -> list[str]:
+        match kind:
+            case RecordType(kind="record"):
+                fields = [f"    {python_name(field)}: {self._type(each)}" for field, _, each in kind.fields]
+                return ["@dataclass(frozen=True)", f"class {name}:", *fields]
+            case VariantType(kind="enum"):
+                return [f"class {name}(StrEnum):", *(f'    {member_name(case)} = "{case}"' for case, _ in kind.cases)]
+        return []
+
+    def _protocol(self, interface: str, name: str, functions: dict[str, LiftedFunction]) -> list[str]:
+        bare = interface.partition("@")[0].rpartition("/")[2] or name
+        lines = [f"class {class_name(bare)}(Protocol):"]
+        if interface:
+            lines.append(f'    """{interface}"""')
+        for each, function in functions.items():
+            params, result = self._params(function.type), self._result(function.type)
+            lines.append(f"    async def {python_name(each)}({params}) -> {result}: ...")
+        return lines
+
+    def _params(self, kind: FuncType) -> str:
+        return ", ".join(["self", *(f"{python_name(name)}: {self._type(each)}" for name, each in kind.params)])
+
+    def _result(self, kind: FuncType) -> str:
+        result = kind.result
+        if isinstance(result, VariantType) and result.kind == "result":
+            result = result.cases[0][1]  # the other is an exception
+        return "None" if result is None else self._type(result)
+
+    def _type(self, kind: ValueType) -> str:
+        match kind:
+            case ListType():
+                return "bytes" if kind.element.kind == "u8" else f"list[{self._type(kind.element)}]"
+            case RecordType(kind="tuple"):
+                return f"tuple[{', '.join(self._type(each) for _, _, each in kind.fields)}]"
+            case RecordType():
+                return self._classes.get(id(kind), "dict[str, object]")
+            case FlagsType():
+                return f"set[{_literals(kind.labels)}] | frozenset[{_literals(kind.labels)}]"
+            case VariantType():
+                return self._variant(kind)
+        return _PLAIN.get(kind.kind, "int")
+
+    def _variant(self, kind: VariantType) -> str:
+        if kind.kind == "enum":
+            return self._classes.get(id(kind)) or _literals([case for case, _ in kind.cases])
+        payloads = ["None" if each is None else self._type(each) for _, each in kind.cases]
+        if kind.kind == "option":
+            self._uses_results |= wraps(kind)
+            return f"Some[{payloads[1]}] | None" if wraps(kind) else f"{payloads[1]} | None"
+        if kind.kind == "result":
+            self._uses_results = True
+            return "Ok | Err"
+        return " | ".join(
+            f"tuple[{_literals([case])}, {each}]" for (case, _), each in zip(kind.cases, payloads, strict=True)
+        )
+
+
+def _by_interface(plan: FlatPlan) -> dict[str, dict[str, LiftedFunction]]:
+    """The functions that can be called, by the interface; those of the world itself under an empty name."""
+    found: dict[str, dict[str, LiftedFunction]] = {}
+    for full, function in functions_of(plan).items():
+        if has_handles(function.type):
+            continue
+        interface, _, name = full.rpartition("#")
+        found.setdefault(interface, {})[name] = function
+    return found
+
+
+def _literals(names: list[str] | tuple[str, ...]) -> str:
+    return f"Literal[{', '.join(repr(each) for each in names)}]"

@@ -1,0 +1,88 @@
+"""The WIT and the stubs of a component, read by tools that are not of this project."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from texts import COMPOSED, plan_of
+from wit_shop import SHOP
+
+from starlette_wasm.components.flat_plan import flatten
+from starlette_wasm.components.reader import read
+from starlette_wasm.components.stubs import stubs_of
+from starlette_wasm.components.wit import wit_of
+
+ROOT = Path(__file__).parents[2]
+JOB = ROOT / "benchmarks" / "guests" / "wasi-http" / "job.component.wasm"
+
+
+def bindings(wit: str, folder: Path) -> str:
+    """What componentize-py makes of a world: it fails for WIT that is not valid."""
+    tool = shutil.which("componentize-py", path=str(Path(sys.executable).parent))
+    assert tool is not None, "run scripts/setup"
+    (folder / "root.wit").write_text(wit)
+    command = [tool, "-d", str(folder / "root.wit"), "-w", "root", "bindings", str(folder / "made")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return "".join(each.read_text() for each in sorted((folder / "made").rglob("*.py")))
+
+
+def test_the_wit_of_a_component_is_valid(tmp_path: Path) -> None:
+    made = bindings(wit_of(plan_of(SHOP)), tmp_path)
+    assert "def list_all(self, items: List[pricing.Item]) -> List[pricing.Item]" in made
+    assert "def check(self, level: pricing.Level) -> int:" in made
+    assert "VERY_HIGH = 1" in made
+
+
+def test_the_wit_names_types_where_they_are_used() -> None:
+    text = wit_of(flatten(read(JOB.read_bytes())))
+    assert "import wasi:http/types@0.2.0;" in text
+    assert "export wasi:http/incoming-handler@0.2.0;" in text
+    assert "handle: func(request: incoming-request, response-out: response-outparam);" in text
+    assert "    type headers = fields;" in text
+    assert "append: func(name: string, value: list<u8>) -> result<_, header-error>;" in text
+    assert "    use wasi:io/error@0.2.0.{error};" in text
+
+
+def test_functions_of_the_world_itself_are_printed() -> None:
+    text = wit_of(plan_of(COMPOSED))
+    assert "  export run: func(s: string, n: u32) -> tuple<string, u32>;\n" in text
+
+
+def test_a_type_that_names_another_again_and_again_is_bounded() -> None:
+    levels = "".join(f"(type $t{n} (tuple $t{n - 1} $t{n - 1}))" for n in range(1, 22))
+    text = f"""(component (core module $m (memory (export "mem") 1) (func (export "f") (param i32 i32))
+       (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable))
+      (core instance $i (instantiate $m)) (type $t0 u8) {levels}
+      (func (export "f") (param "x" (list $t21))
+       (canon lift (core func $i "f") (memory (core memory $i "mem")) (realloc (core func $i "r")))))"""
+    assert len(wit_of(plan_of(text))) <= 200_001
+
+
+def test_stubs_declare_what_is_called() -> None:
+    scope: dict[str, Any] = {}
+    exec(compile(stubs_of(plan_of(SHOP), "shop"), "shop.pyi", "exec"), scope)
+    assert [each.name for each in dataclasses.fields(scope["Item"])] == ["name", "in_stock"]
+    assert get_type_hints(scope["Item"]) == {"name": str, "in_stock": int}
+    assert issubclass(scope["Level"], enum.StrEnum)
+    assert [(each.name, each.value) for each in scope["Level"]] == [("LOW", "low"), ("VERY_HIGH", "very-high")]
+    pricing = scope["Pricing"]
+    assert pricing.__doc__ == "docs:shop/pricing@1.2.0"
+    assert inspect.iscoroutinefunction(pricing.list_all)
+    items = list.__class_getitem__(scope["Item"])
+    assert get_type_hints(pricing.list_all) == {"items": items, "return": items}
+    assert get_type_hints(pricing.check) == {"level": scope["Level"], "return": int}
+    assert get_type_hints(pricing.maybe) == {"count": int | None, "return": int | None}
+    assert list(inspect.signature(scope["Shop"].add).parameters) == ["self", "a", "b"]
+
+
+def test_stubs_leave_out_functions_with_resources() -> None:
+    text = stubs_of(plan_of(COMPOSED), "composed")
+    assert "async def run(self, s: str, n: int) -> tuple[str, int]: ..." in text
