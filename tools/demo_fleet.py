@@ -98,12 +98,16 @@ class Region:
                 time.sleep(0.1)
 
     def digest(self, version: str) -> str | None:
-        """Return the digest that ``/ready`` shows."""
+        """Return the digest of a version of the function, if it is served."""
+        return self.serves()[0].get(version)
+
+    def serves(self) -> tuple[dict[str, str], str]:
+        """Return the digests of the versions, and that of the config, that ``/ready`` shows."""
         with closing(self._connection()) as connection:
             connection.request("GET", "/ready")
-            functions = json.loads(connection.getresponse().read())["functions"]
-        found = functions.get("greeter", {}).get(version, {}).get("digest")
-        return None if found is None else str(found)
+            body = json.loads(connection.getresponse().read())
+        versions = body["functions"].get("greeter", {})
+        return {version: str(about["digest"]) for version, about in versions.items()}, str(body["config"])
 
 
 class Fleet:
@@ -142,6 +146,11 @@ class Fleet:
             self._show(f"(exit code {ended})")
         assert ended == code, (arguments, ended, text)
         return text
+
+    def compare(self) -> None:
+        """Run ``nodes`` once all of them have taken what was delivered, within their interval for reloads."""
+        until(lambda: all(region.serves() == self.regions[0].serves() for region in self.regions))
+        self.run("nodes", *self.urls)
 
     def _named(self, text: str) -> str:
         for value, name in self._names.items():
@@ -254,7 +263,7 @@ def play(folder: Path, show: Callable[[str], None] = print) -> dict[str, Any]:
             shop.step("three regions serve v2")
             shop.run("push", "greeter@2", place)
             shop.deliver()
-            shop.run("nodes", *shop.urls)
+            shop.compare()
             good = _roll_out(shop, folder, place)
             bad = _roll_back(shop, folder, place)
             other = _odd_node(shop, folder)
@@ -289,7 +298,7 @@ def _roll_out(shop: Fleet, folder: Path, place: str) -> dict[str, dict[str, int]
     shop.run("canary", "promoted", "greeter", "--write", "--url", f"{shop.urls[-1]}/admin")
     shop.run("lock")
     shop.deliver()
-    shop.run("nodes", *shop.urls)
+    shop.compare()
     return _counted(shop)
 
 
@@ -330,7 +339,7 @@ def _odd_node(shop: Fleet, folder: Path) -> str:
     shop.run("verify", folder=us.folder, code=1)
     shop.run("sync", folder=us.folder)
     until(lambda: us.digest("3") == right)
-    shop.run("nodes", *shop.urls)
+    shop.compare()
     return found
 
 
@@ -350,7 +359,7 @@ def _registry_dies(shop: Fleet, folder: Path, place: str, registry: Registry) ->
         shop.deliver("eu", "us")
         for region in shop.regions:
             until(lambda region=region: region.digest("5"))
-        shop.run("nodes", *shop.urls)
+        shop.compare()
         counted = _counted(shop)
     for name, answers in counted.items():
         shop.note(f"{name} has answered: {', '.join(sorted(answers))}, {sum(answers.values())} times")

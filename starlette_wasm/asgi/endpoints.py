@@ -65,6 +65,7 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         "reasons": reasons,
         "region": runtime.settings.region,
         "functions": functions,
+        **runtime.deployment.fingerprints,
         "reload": None if last is None else {"at": last.at.isoformat(timespec="seconds"), "refused": last.refused},
         "notes": list(_notes(runtime)),
     }

@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
 
 from ..capabilities.errors import CapabilityError
@@ -27,6 +27,8 @@ from .traffic_split import TrafficSplit
 from .waves import Waves
 
 logger = logging.getLogger("starlette_wasm")
+
+Expected = Mapping[str, object] | None
 
 _TICKS = 30
 """Looks at the store in the time of one step, within the bounds."""
@@ -147,25 +149,29 @@ class Canaries:
         """
         self._coordinator.add_gate(function, gate)
 
-    async def start(self, function: str) -> Record:
-        """Start a rollout that is over, or was superseded, from its first step."""
-        return await self._hands(function).start()
+    async def start(self, function: str, *, expected: Expected = None) -> Record:
+        """Start a rollout that is over, or was superseded, from its first step.
 
-    async def pause(self, function: str) -> Record:
+        With ``expected``, the ``status`` and ``weight`` that it must have, this and the like raise CanaryConflict if it
+        has moved.
+        """
+        return await self._hands(function, expected).start()
+
+    async def pause(self, function: str, *, expected: Expected = None) -> Record:
         """Leave the canary at its share; it is still rolled back by itself."""
-        return await self._hands(function).pause()
+        return await self._hands(function, expected).pause()
 
-    async def resume(self, function: str) -> Record:
+    async def resume(self, function: str, *, expected: Expected = None) -> Record:
         """Go on after a pause, with a new observation of the step."""
-        return await self._hands(function).resume()
+        return await self._hands(function, expected).resume()
 
-    async def promote(self, function: str, *, full: bool = False) -> Record:
+    async def promote(self, function: str, *, full: bool = False, expected: Expected = None) -> Record:
         """Take the next step at once; with ``full``, all of them."""
-        return await self._hands(function).promote(full=full)
+        return await self._hands(function, expected).promote(full=full)
 
-    async def abort(self, function: str) -> Record:
+    async def abort(self, function: str, *, expected: Expected = None) -> Record:
         """Take all traffic from the canary."""
-        return await self._hands(function).abort()
+        return await self._hands(function, expected).abort()
 
     async def look(self, seconds: float = _LEAST_LOOK) -> None:
         """Read the store now, and wait that long at most: all else shows the last look."""
@@ -182,12 +188,18 @@ class Canaries:
         """What the operator should know, such as a store that cannot be reached."""
         return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
 
-    def _hands(self, function: str) -> ManualControl:
+    def _hands(self, function: str, expected: Expected) -> ManualControl:
         """Raises ConfigError where the function has no canary."""
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")
-        return ManualControl(self._store, live.config, gated=self._coordinator.is_gated(live), place=self._place)
+        return ManualControl(
+            self._store,
+            live.config,
+            gated=self._coordinator.is_gated(live),
+            place=self._place,
+            expected=expected,
+        )
 
     def _run(self) -> None:
         if self._task is None or self._task.done():

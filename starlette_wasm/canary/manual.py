@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..config.router import CanaryConfig
@@ -23,9 +23,18 @@ class ManualControl:
     """
 
     def __init__(
-        self, store: Store, config: CanaryConfig, *, gated: bool | None = None, place: Place | None = None
+        self,
+        store: Store,
+        config: CanaryConfig,
+        *,
+        gated: bool | None = None,
+        place: Place | None = None,
+        expected: Mapping[str, object] | None = None,
     ) -> None:
-        """Raise ConfigError in a region that is none of its waves."""
+        """``expected``: the ``status`` and ``weight`` without which nothing is changed.
+
+        Raise ConfigError in a region that is none of its waves.
+        """
         place = place or Place()
         if config.waves and place.region not in config.waves:
             raise ConfigError(
@@ -34,6 +43,7 @@ class ManualControl:
                 hint=f"do it in one of {', '.join(config.waves)}; STARLETTE_WASM_REGION names this one",
             )
         self._key = place.record(config)
+        self._expected = expected or {}
         self._waits = config.before(place.region) is not None
         self._store = store
         self._config = config
@@ -99,10 +109,20 @@ class ManualControl:
         function = self._config.function_name
         for _ in range(_ATTEMPTS):
             reading = await self._store.read(self._key)
-            record = change(None if reading.record is None else Record.load(reading.record), reading)
+            before = None if reading.record is None else Record.load(reading.record)
+            self._check_expected(before)  # of the record that is swapped, so that nothing moves in between
+            record = change(before, reading)
             if await self._store.swap(self._key, reading.revision, record.dump(), record.epoch):
                 return record
         raise CanaryConflict(function, "its state changes all the time", "try again")
+
+    def _check_expected(self, record: Record | None) -> None:
+        """Raise CanaryConflict if the canary has moved since the caller looked."""
+        mine = record if record is not None and self._is_mine(record) else None
+        now = {"status": None if mine is None else mine.status.value, "weight": 0 if mine is None else mine.percent}
+        if any(now.get(key) != value for key, value in self._expected.items()):
+            problem = f"the canary has moved: it is {now['status']} at {now['weight']} %"
+            raise CanaryConflict(self._config.function_name, problem, "look at it again")
 
     def _running(self, record: Record | None) -> Record:
         if record is None or not record.runs or not self._is_mine(record):

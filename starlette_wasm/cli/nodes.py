@@ -19,6 +19,11 @@ from .options import Json
 
 _SECONDS = 10.0
 _MOST_BYTES = 8 << 20
+_UNREACHABLE = "unreachable"
+DIFFER, NOT_COMPARED = 1, 2
+"""Exit codes."""
+_VERSION = "\0"
+_NAMES = {"config": "wasm.yaml", "settings": "the digest of the settings"}
 _FORM = "write for example http://10.0.0.7:8000"
 
 
@@ -30,43 +35,64 @@ def nodes(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare the functions of several nodes by their /ready, and name the ones that differ.
+    """Compare several nodes by their /ready, and name the ones that differ.
 
-    A node differs if it has a version that most others lack, lacks one that they have, or has another module under the
-    same version. The exit code is 1 if one differs or cannot be reached.
+    A node differs if it has a version that most others lack, lacks one that they have, has another module under the
+    same version, or goes by another policy, wasm.yaml or other settings; /ready has digests of these, never values.
+    What nodes of different regions differ in anyway, such as the region and the URLs of stores, is left out.
+
+    The exit code is 1 if a node differs, and 2 if none does but one cannot be compared: it is not reached, or
+    does not answer as a node.
 
     Example: starlette-wasm nodes http://10.0.0.7:8000 http://10.0.0.8:8000
     """
-    output.show_rows(asyncio.run(_nodes(urls, token)), json=json)
+    rows = asyncio.run(_nodes(urls, token))
+    output.show_rows(rows, json=json)
+    code = verdict(rows)
+    if code:
+        raise typer.Exit(code)
 
 
 async def _nodes(urls: Sequence[str], token: str | None) -> list[dict[str, Any]]:
     found = await asyncio.gather(*(_look(url, token) for url in urls))
-    rows = compare(dict(zip(urls, found, strict=True)))
+    return compare(dict(zip(urls, found, strict=True)))
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Print what is wrong with the nodes of compare(), and return the exit code."""
     odd = [f"{row['node']}: {row['differs']}" for row in rows if row["differs"]]
+    away = [f"{row['node']}: {row['problem']}" for row in rows if row["problem"]]
     if odd:
-        raise ConfigError("\n".join(["the nodes differ", *odd]), hint="bring them to one functions.lock with sync")
-    return rows
+        hint = "bring them to one functions.lock with sync, and to one wasm.yaml, policies and settings"
+        output.fail("nodes", ConfigError("\n".join(["the nodes differ", *odd]), hint=hint))
+    if away:
+        hint = "check whether they run, and the addresses"
+        output.fail("nodes", ConfigError("\n".join(["these nodes cannot be compared", *away]), hint=hint))
+    return DIFFER if odd else NOT_COMPARED if away else 0
+
+
+class Away(str):
+    """Why a node was not reached; any other text is why it cannot be compared."""
 
 
 def compare(nodes: Mapping[str, Mapping[str, Any] | str]) -> list[dict[str, Any]]:
     """Return a row for each node; ``differs`` names what it has otherwise than most nodes.
 
-    A node is the body of its ``/ready``, or why there is none.
+    A node is the body of its ``/ready``, or why there is none, which is then its ``problem``.
     """
     served = {url: _digests(body) for url, body in nodes.items() if not isinstance(body, str)}
     usual = {key: _usual([digests.get(key, "") for digests in served.values()]) for key in _keys(served)}
     rows = []
     for url, body in nodes.items():
-        differs = body if isinstance(body, str) else "; ".join(_differences(served[url], usual))
         about: Mapping[str, Any] = {} if isinstance(body, str) else body
         rows.append(
             {
                 "node": url,
-                "status": str(about.get("status", "unreachable"))[:60],
+                "status": _UNREACHABLE if isinstance(body, Away) else str(about.get("status", "unknown"))[:60],
                 "region": str(about.get("region", ""))[:60],
-                "functions": len(served.get(url, ())),
-                "differs": differs,
+                "functions": sum(key.startswith(_VERSION) for key in served.get(url, ())),
+                "differs": "; ".join(_differences(served[url], usual)) if url in served else "",
+                "problem": body if isinstance(body, str) else "",
             }
         )
     return rows
@@ -83,24 +109,28 @@ def _usual(values: list[str]) -> str:
 
 
 def _digests(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of each version, by ``name vVERSION``."""
-    functions = body.get("functions")
-    return {
-        f"{name} v{version}": str(about.get("digest", ""))
+    """Return the digest of each version, and of what else the node goes by; versions begin with ``_VERSION``."""
+    functions, policies = body.get("functions"), body.get("policies")
+    found = {
+        f"{_VERSION}{name} v{version}": str(about.get("digest", ""))
         for name, versions in (functions.items() if isinstance(functions, dict) else ())
         if isinstance(versions, dict)
         for version, about in versions.items()
         if isinstance(about, dict)
     }
+    found |= {
+        f"the policy {name}": str(each) for name, each in (policies if isinstance(policies, dict) else {}).items()
+    }
+    return found | {_NAMES[key]: str(body[key]) for key in _NAMES if isinstance(body.get(key), str)}
 
 
 def _differences(digests: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
     found = []
     for key, common in usual.items():
-        here = digests.get(key, "")
+        here, name = digests.get(key, ""), key.removeprefix(_VERSION)
         if here != common:
-            what = f"{key} is {_short(here)}, elsewhere {_short(common)}" if here and common else ""
-            found.append(what or (f"{key} is missing" if common else f"{key} is only here"))
+            what = f"{name} is {_short(here)}, elsewhere {_short(common)}" if here and common else ""
+            found.append(what or (f"{name} is missing" if common else f"{name} is only here"))
     return found
 
 
@@ -125,7 +155,7 @@ async def _look(url: str, token: str | None) -> dict[str, Any] | str:
         async with asyncio.timeout(2 * _SECONDS):
             await answer.wait()
     except TimeoutError:
-        return f"has not answered within {2 * _SECONDS:.0f} s"
+        return Away(f"has not answered within {2 * _SECONDS:.0f} s")
     return result[0]
 
 
@@ -143,7 +173,7 @@ def _read(url: str, token: str | None) -> dict[str, Any] | str:
             return "requires a token: give it with --token"
         body = json.loads(data)
     except (OSError, http.client.HTTPException) as error:
-        return f"cannot be reached: {error}"
+        return Away(f"cannot be reached: {error}")
     except (ValueError, RecursionError):
         body = None
     return body if isinstance(body, dict) else "did not answer with JSON: exposeEndpoints must be true there"

@@ -12,6 +12,7 @@ from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
 from ..telemetry import CallTelemetry, log_failure, log_guest, log_violations
+from ..telemetry.origin import RUNTIME
 from .execution import Execution
 from .faults import NOT_RUN, REFUSED, failure_of
 from .options import DEFAULT_OPTIONS, CallOptions
@@ -49,6 +50,7 @@ class Invoker:
             ran=execution.ran,
         ) as watch:
             self.running += 1
+            origin = RUNTIME.set(runtime)
             try:
                 response = await self._run(execution, caller.on_disconnect, watch)
             except WasmError as error:
@@ -67,6 +69,7 @@ class Invoker:
                     raise RuntimeClosed(runtime.state) from None
                 raise
             finally:
+                RUNTIME.reset(origin)
                 self.running -= 1
             self.counts["ok"] += 1
             watch.answered(response.status_code)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
+from typing import Any
 
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
@@ -27,6 +28,7 @@ from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
 from ..telemetry.events.events import check as check_events
+from .fingerprint import fingerprints
 from .rule_router import RuleRouter, audience_of, route_rules
 
 logger = logging.getLogger("starlette_wasm")
@@ -38,6 +40,8 @@ class Deployment:
     router: RuleRouter
     default: Target | None
     pipelines: Pipelines
+    fingerprints: Mapping[str, Any]
+    """Digests of config, policies and settings, so that nodes can be compared."""
 
     def __init__(
         self,
@@ -388,4 +392,5 @@ def deploy(
         config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
     )
     deployment.route(previous)
+    deployment.fingerprints = fingerprints(config, policies, settings)
     return deployment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +82,9 @@ class RegistryPoller:
             return
         async with turn(config.functions_dir):
             pulled = await self._sync(config, runtime.settings)
-            if self._collect(config) or pulled:
+            kept = {entry.key for entry in self._wanted} | self._named(config)
+            removed = await in_own_thread(lambda: _collect(config.functions_dir, kept))  # and not on the event loop
+            if removed or pulled:
                 await runtime.reload()
 
     def _tell(self, error: WasmError | None) -> None:
@@ -123,19 +125,6 @@ class RegistryPoller:
         engine, settings = self._runtime.engine, self._runtime.settings
         await in_own_thread(lambda: admit(engine, settings, entry.name, entry.version, part, manifest))
 
-    def _collect(self, config: EdgeRouterConfig) -> bool:
-        """Remove what this has placed, and neither the source nor anything here names any more. Says whether it did."""
-        directory = config.functions_dir
-        kept = {entry.key for entry in self._wanted} | self._named(config)
-        placed = _placed(directory)
-        left = [entry for entry in placed if entry.key in kept]
-        for entry in placed:
-            if entry.key not in kept and place.module_file(directory, *entry.key).exists():
-                place.remove(directory, *entry.key)
-                logger.info("functionsSource: removed %s, which nothing names any more", entry)
-        _remember(directory, left)
-        return len(left) < len(placed)
-
     def _named(self, config: EdgeRouterConfig) -> set[tuple[str, str]]:
         """The versions that rules, canaries, pipelines, routes, calls and the records of rollouts name."""
         named = {(name, version) for name, versions in named_versions(config).items() for version in versions}
@@ -144,6 +133,18 @@ class RegistryPoller:
             if live.record is not None:
                 named |= {(function, version) for version in live.record.versions}
         return named
+
+
+def _collect(directory: Path, kept: Set[tuple[str, str]]) -> bool:
+    """Remove what the poller has placed and nothing names any more. Says whether it did."""
+    placed = _placed(directory)
+    left = [entry for entry in placed if entry.key in kept]
+    for entry in placed:
+        if entry.key not in kept and place.module_file(directory, *entry.key).exists():
+            place.remove(directory, *entry.key)
+            logger.info("functionsSource: removed %s, which nothing names any more", entry)
+    _remember(directory, left)
+    return len(left) < len(placed)
 
 
 def _placed(directory: Path) -> list[Entry]:

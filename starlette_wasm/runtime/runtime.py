@@ -139,6 +139,11 @@ class WasmRuntime:
             raise RuntimeClosed(self._state)
         return self._deployment
 
+    def serves(self, function: str) -> bool:
+        """Return whether a function is part of what is served."""
+        deployment = self._deployment
+        return deployment is not None and any(name == function for name, _ in deployment.functions)
+
     async def start(self, *, for_request: bool = False) -> None:
         """Load everything, in threads. Does nothing where the runtime is open; waits for a close() under way.
 

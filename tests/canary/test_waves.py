@@ -320,3 +320,21 @@ def test_two_apps_share_a_store_by_their_prefixes(tmp_path: Path, redis: str) ->
                 await two["ap"].runtime.canaries.start("f")
 
     run(main())
+
+
+def test_a_hand_that_expects_another_state_changes_nothing(tmp_path: Path, redis: str) -> None:
+    """What is expected is compared with the record that is replaced, not with what was seen before."""
+    functions(tmp_path)
+    canary = CANARY | {"waves": [], "stepSeconds": 3600}
+
+    async def main() -> None:
+        async with serving(tmp_path, {"ap": redis}, canary) as one, serving(tmp_path, {"ap": redis}, canary) as other:
+            seen = {"status": one["ap"].status.value, "weight": one["ap"].record.percent}
+            await other["ap"].runtime.canaries.promote("f", expected=seen)
+            assert one["ap"].record.percent == 50  # which it does not know better yet
+            with pytest.raises(CanaryConflict, match="has moved: it is running at 100 %"):
+                await one["ap"].runtime.canaries.promote("f", expected=seen)
+            await one["ap"].runtime.canaries.look(30)
+            assert one["ap"].record.percent == 100
+
+    run(main())

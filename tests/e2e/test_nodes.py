@@ -11,7 +11,7 @@ from apps import config_file
 from processes import Server
 
 from starlette_wasm.cli.main import main
-from starlette_wasm.cli.nodes import compare
+from starlette_wasm.cli.nodes import Away, compare, verdict
 
 APP = """
 from starlette.applications import Starlette
@@ -59,7 +59,7 @@ def test_a_node_may_require_a_token(
     url = f"{server.url}/internal"
     try:
         server.wait(lambda: server.answers("/internal/health", 401), 60)
-        assert main(["nodes", url]) == 1
+        assert main(["nodes", url]) == 2
         assert f"{url}: requires a token: give it with --token" in capsys.readouterr().err
         assert main(["nodes", url, "--token", token]) == 0
         monkeypatch.setenv(name, token)
@@ -72,8 +72,12 @@ def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        assert main(["nodes", url]) == 1
-    assert f"{url}: cannot be reached" in capsys.readouterr().err
+        assert main(["nodes", "--json", url]) == 2
+    shown = capsys.readouterr()
+    assert f"these nodes cannot be compared\n{url}: cannot be reached" in shown.err
+    assert "differ" not in shown.err
+    [row] = json.loads(shown.out)
+    assert (row["status"], row["differs"]) == ("unreachable", "")
 
 
 def test_what_is_not_an_address_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,3 +91,29 @@ def test_versions_that_only_some_nodes_have_are_named() -> None:
     rows = compare({"x": one, "y": one, "z": two})
     assert [row["differs"] for row in rows] == ["", "", "f v2 is only here"]
     assert compare({"x": {}, "y": one, "z": one})[0]["differs"] == "f v1 is missing"
+
+
+def test_policies_config_and_settings_are_compared() -> None:
+    same = {"functions": {}, "policies": {"p": "aaaa"}, "config": "cccc", "settings": "eeee"}
+    rows = compare({"x": same, "y": same, "z": same | {"policies": {"p": "bbbb", "q": "1"}, "settings": "ffff"}})
+    parts = [row["differs"].split("; ") for row in rows]
+    assert parts[:2] == [[""], [""]]
+    assert sorted(parts[2]) == [
+        "the digest of the settings is ffff, elsewhere eeee",
+        "the policy p is bbbb, elsewhere aaaa",
+        "the policy q is only here",
+    ]
+    assert compare({"x": same | {"config": "dddd"}, "y": same, "z": same})[0]["differs"] == (
+        "wasm.yaml is dddd, elsewhere cccc"
+    )
+    assert compare({"x": same, "y": {"functions": []}})[1]["functions"] == 0
+
+
+def test_one_that_differs_outranks_one_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = {"config": "a"}, {"config": "b"}
+    rows = compare({"x": one, "y": one, "z": other, "gone": Away("cannot be reached: refused")})
+    assert verdict(rows) == 1
+    err = capsys.readouterr().err
+    assert err.index("z: wasm.yaml is b") < err.index("gone: cannot be reached")
+    assert verdict([row for row in rows if row["node"] != "z"]) == 2
+    assert verdict([row for row in rows if row["node"] in "xy"]) == 0

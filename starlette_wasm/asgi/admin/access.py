@@ -158,10 +158,21 @@ class Gatekeeper:
 def _refuse_other_sites(request: Request) -> None:
     """Raise Refused for what a page of another site can make a browser send along with a cookie."""
     if request.method in _SAFE:
+        _refuse_embedded(request)
         return
     refuse_other_origins(request)
     if HEADER not in request.headers:
         raise Refused(403, f"the header {HEADER} is missing")
+
+
+def _refuse_embedded(request: Request) -> None:
+    """Raise Refused for what a page of another site loads. A link from there to a page that a user sees is let in."""
+    headers = request.headers
+    if headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document":
+        return
+    if headers.get("sec-fetch-site") == "none":  # typed in, or a bookmark
+        return
+    refuse_other_origins(request)
 
 
 def refuse_other_origins(request: Request) -> None:

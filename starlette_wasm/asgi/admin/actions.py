@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ...canary.record import Record
 from .access import Refused
 from .call import AdminCall
 
@@ -27,24 +25,14 @@ async def move_canary(call: AdminCall) -> Response:
     if function not in canaries.all:
         raise Refused(404, f"{function} has no canary")
     given = await call.json()
-    record = canaries.all[function].mine
-    _check_expected(given.get("expected"), record)
-    if action == "promote":
-        moved = await canaries.promote(function, full=given.get("full") is True)
-    else:
-        moved = await getattr(canaries, action)(function)
-    return JSONResponse({"function": function, "status": moved.status, "weight": moved.percent, "reason": moved.reason})
-
-
-def _check_expected(expected: Any, record: Record | None) -> None:
-    """Raise Refused if the canary has moved since the caller looked."""
-    if expected is None:
-        return
-    if not isinstance(expected, dict):
+    expected = given.get("expected")
+    if expected is not None and not isinstance(expected, dict):
         raise Refused(422, 'expected must be an object, such as {"status": "running"}')
-    now = {"status": None if record is None else record.status.value, "weight": 0 if record is None else record.percent}
-    if any(now.get(key) != value for key, value in expected.items()):
-        raise Refused(409, f"the canary has moved: it is {now['status']} at {now['weight']} %")
+    if action == "promote":
+        moved = await canaries.promote(function, full=given.get("full") is True, expected=expected)
+    else:
+        moved = await getattr(canaries, action)(function, expected=expected)
+    return JSONResponse({"function": function, "status": moved.status, "weight": moved.percent, "reason": moved.reason})
 
 
 async def shift(call: AdminCall) -> Response:

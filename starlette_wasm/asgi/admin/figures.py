@@ -10,10 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 from opentelemetry.trace import format_trace_id, get_current_span
 
+from ...runtime.runtime import WasmRuntime
 from ...telemetry.observation import Observation
+from ...telemetry.origin import RUNTIME
 from .history import History
 
 _SAMPLES = 512
@@ -92,6 +95,8 @@ class Recorder(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        self.runtimes: WeakSet[WasmRuntime] = WeakSet()
+        """Whose records are kept: the logger is that of the process."""
         self.faults: deque[dict[str, Any]] = deque(maxlen=_FAULTS)
         self._listeners: dict[asyncio.Queue[Line], tuple[str, asyncio.AbstractEventLoop, str]] = {}
 
@@ -99,7 +104,7 @@ class Recorder(logging.Handler):
         """Take a record; from any thread."""
         fields = vars(record)
         function = fields.get("function")
-        if not isinstance(function, str):
+        if not isinstance(function, str) or not self._is_ours(function):
             return
         line = _describe(record, function)
         if "exception.type" in fields:
@@ -108,6 +113,12 @@ class Recorder(logging.Handler):
             if wanted == function:
                 with suppress(RuntimeError):  # its loop is closed
                     loop.call_soon_threadsafe(_offer, queue, line)
+
+    def _is_ours(self, function: str) -> bool:
+        origin = RUNTIME.get()
+        if origin is not None:
+            return origin in self.runtimes
+        return any(runtime.serves(function) for runtime in self.runtimes)  # logged outside of a call
 
     def follow(self, function: str, who: str) -> asyncio.Queue[Line]:
         """Return a queue that gets the log lines of a function, until leave(); a slow reader loses some."""

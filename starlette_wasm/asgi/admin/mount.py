@@ -123,6 +123,7 @@ class Admin:
     def attach(self, runtime: WasmRuntime) -> None:
         """Count what a runtime serves, and keep its faults, from now on."""
         runtime.telemetry.listen(self._figures)
+        self._recorder.runtimes.add(runtime)
         log = logging.getLogger("starlette_wasm")
         if self._recorder not in log.handlers:
             log.addHandler(self._recorder)

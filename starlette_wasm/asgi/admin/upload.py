@@ -77,6 +77,8 @@ class Uploads:
                 same = there == answer["digest"] and place.has_manifest(directory, name, version, given.manifest)
                 if not same:
                     raise Refused(409, f"{name} v{version} is there, with other content; give it another version")
+                if given.signatures is not None:
+                    await self._sign_anew(call, directory, name, version, given)
                 return JSONResponse(answer, 200)
             await self._take(call, directory, name, version, given)
         return JSONResponse(answer, 201)
@@ -114,6 +116,24 @@ class Uploads:
             if placed.exists():
                 place.remove(directory, name, version)
             raise
+
+    async def _sign_anew(self, call: AdminCall, directory: Path, name: str, version: str, given: _Upload) -> None:
+        """Take other signatures for a version that is there. Raise what the check raises."""
+        if place.has_beside(directory, name, version, given.manifest, given.signatures):
+            return
+        folder = directory / _PARTS / f"upload-{secrets.token_hex(8)}"
+        target = place.module_file(directory, name, version).with_name(seal.NAME)
+        assert given.signatures is not None
+        signatures = given.signatures
+        try:
+            file = await in_own_thread(lambda: _unpacked(folder, name, given))
+            await in_own_thread(lambda: self._check(call, name, version, file, given))
+            await in_own_thread(lambda: place.write(target, signatures))
+        except OSError as error:
+            raise RegistryError(f"cannot be written: {error.strerror}", source=str(target)) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        await call.runtime.reload()
 
     def _check(self, call: AdminCall, name: str, version: str, file: Path, given: _Upload) -> None:
         runtime = call.runtime

@@ -66,6 +66,10 @@ def load_private_key(file: Path, password: str | None = None) -> PrivateKeyTypes
         raise RegistryError(f"is not a private key that can be used: {error}", source=str(file), hint=hint) from None
 
 
+MOST_SIGNATURES = 32
+"""Of one artifact: each costs a verification."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A payload and its signature, both as bytes."""
@@ -84,27 +88,43 @@ def payload_of(digest: str, repository: str) -> bytes:
     return json.dumps({"critical": critical, "optional": None}, separators=(",", ":")).encode()
 
 
-def signer_of(signatures: Sequence[Signature], digest: str, keys: Sequence[PublicKey]) -> PublicKey | None:
-    """Return the first of ``keys`` that has signed a payload about ``digest``, or None."""
+def signer_of(
+    signatures: Sequence[Signature], digest: str, keys: Sequence[PublicKey], repository: str | None = None
+) -> PublicKey | None:
+    """Return the first of ``keys`` that has signed a payload about ``digest``, or None.
+
+    With ``repository`` the payload must be for that path, in any registry: a signature that was copied from another
+    repository does not count, and one that a mirror has does.
+    """
     for each in signatures:
         signer = next((key for key in keys if _is_signed(key, each)), None)
-        if signer is not None and _named_in(each.payload) == digest:
+        found, place = _named_in(each.payload) if signer is not None else (None, None)
+        if found == digest and (repository is None or place in (None, repository)):
             return signer
     return None
 
 
-def _named_in(payload: bytes) -> str | None:
-    """Return the digest that a payload is about, or None if it is of another type."""
+def _named_in(payload: bytes) -> tuple[str | None, str | None]:
+    """Return the digest that a payload is about, None if it is of another type; and its repository, if it names one."""
     try:
         document = json.loads(payload)
     except (ValueError, RecursionError):
-        return None
+        return None, None
     critical = document.get("critical") if isinstance(document, dict) else None
     if not isinstance(critical, dict) or critical.get("type") != _TYPE:
-        return None
-    image = critical.get("image")
+        return None, None
+    image, identity = critical.get("image"), critical.get("identity")
     digest = image.get("docker-manifest-digest") if isinstance(image, dict) else None
-    return digest if isinstance(digest, str) else None
+    place = identity.get("docker-reference") if isinstance(identity, dict) else None
+    return digest if isinstance(digest, str) else None, _path_of(place) if isinstance(place, str) and place else None
+
+
+def _path_of(place: str) -> str:
+    """Return a reference without its host, tag and digest."""
+    first, slash, rest = place.partition("@")[0].partition("/")
+    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    path = rest if is_host else place.partition("@")[0]
+    return path.partition(":")[0]
 
 
 def sign_payload(key: PrivateKeyTypes, payload: bytes) -> Signature:

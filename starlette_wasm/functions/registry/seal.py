@@ -16,7 +16,7 @@ from typing import Any
 from . import artifact
 from .artifact import Artifact
 from .errors import RegistryError
-from .keys import PublicKey, Signature, signer_of
+from .keys import MOST_SIGNATURES, PublicKey, Signature, signer_of
 from .reference import digest_of
 
 NAME = "signatures.json"
@@ -48,6 +48,8 @@ def load(data: bytes, source: str) -> Seal:
     """Read the content of the file. Raises RegistryError."""
     document = artifact.read_json(data, source)
     signatures = document.get("signatures")
+    if isinstance(signatures, list) and len(signatures) > MOST_SIGNATURES:
+        raise RegistryError(f"has more than {MOST_SIGNATURES} signatures", source=source, hint="sign it again")
     try:
         found = tuple(_signature(each) for each in signatures) if isinstance(signatures, list) else ()
         return Seal(_bytes(document.get("manifest")), found)

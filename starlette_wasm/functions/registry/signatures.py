@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from .artifact import MANIFEST, read_json
 from .errors import SignatureRefused
-from .keys import PublicKey, Signature, load_private_key, load_public_key, payload_of, sign_payload, signer_of
+from .keys import (
+    MOST_SIGNATURES,
+    PublicKey,
+    Signature,
+    load_private_key,
+    load_public_key,
+    payload_of,
+    sign_payload,
+    signer_of,
+)
 from .reference import Reference, is_digest
 
 if TYPE_CHECKING:
@@ -28,7 +37,6 @@ _PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _ANNOTATION = "dev.cosignproject.cosign/signature"
 _MOST_PAYLOAD = 64 << 10
-_MOST_SIGNATURES = 32
 
 
 def signature_tag(digest: str) -> str:
@@ -47,7 +55,7 @@ async def sign(client: Client, reference: Reference, digest: str, key: PrivateKe
         "size": len(signed.payload),
         "annotations": {_ANNOTATION: base64.b64encode(signed.signature).decode("ascii")},
     }
-    layers = [*layers, new][-_MOST_SIGNATURES:]
+    layers = [*layers, new][-MOST_SIGNATURES:]
     diffs = [layer["digest"] for layer in layers]
     config = json.dumps({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": diffs}})
     encoded = config.encode()
@@ -80,11 +88,13 @@ async def verify(client: Client, reference: Reference, digest: str, keys: Sequen
 
 def require(signatures: Sequence[Signature], reference: Reference, digest: str, keys: Sequence[PublicKey]) -> PublicKey:
     """Return the key that has made one of ``signatures``. Raises SignatureRefused if none of ``keys`` has."""
-    signer = signer_of(signatures, digest, keys)
+    signer = signer_of(signatures, digest, keys, reference.repository)
     if signer is None:
         names = ", ".join(key.name for key in keys)
         hint = "sign it with push --sign KEY, or check it"
-        raise SignatureRefused(f"{digest} has no signature of {names}", source=str(reference), hint=hint)
+        raise SignatureRefused(
+            f"{digest} has no signature of {names} for {reference.repository}", source=str(reference), hint=hint
+        )
     return signer
 
 
@@ -98,7 +108,7 @@ async def _layers(client: Client, place: Reference) -> list[dict[str, Any]]:
         return []
     return [
         layer
-        for layer in layers[-_MOST_SIGNATURES:]
+        for layer in layers[-MOST_SIGNATURES:]
         if isinstance(layer, dict)
         and layer.get("mediaType") == _PAYLOAD
         and isinstance(layer.get("digest"), str)

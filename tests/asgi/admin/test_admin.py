@@ -228,6 +228,29 @@ def test_another_site_cannot_act_with_a_session(tmp_path: Path, headers: dict[st
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 200),
+        ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+    ],
+)
+def test_another_site_cannot_read_with_a_session(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    async def main() -> None:
+        async with Place(tmp_path, tokens=(), authorize=lambda _: AdminIdentity("ada", ["read"])) as place:
+            assert (await place.http.get("/admin/functions", headers=headers)).status_code == status
+        async with Place(tmp_path / "tokens") as place:  # a page of another site has no token
+            assert (await place.ask("GET", "/functions", headers=headers)).status_code == 200
+
+    run(main())
+
+
 def test_functions_are_described_with_their_figures(tmp_path: Path) -> None:
     async def main() -> None:
         async with Place(tmp_path, {"/hello": "hello", "/exit3": "exit3"}) as place:
@@ -413,6 +436,15 @@ def test_uploads_must_be_signed_if_keys_are_given(tmp_path: Path) -> None:
             assert "is not signed" in unsigned.json()["detail"]
             replayed = await place.ask("PUT", "/functions/new/versions/3", json=body)
             assert "it was signed as new v1" in replayed.json()["detail"]
+            beside = tmp_path / "app/functions/new/v1/signatures.json"
+            damaged = await place.ask("PUT", "/functions/new/versions/1", json=body | {"signatures": "{}"})
+            assert damaged.status_code in (422, 507)
+            assert beside.read_text() == signatures
+            pack.sign(tmp_path / "builder/functions", "new", "1", key)  # ECDSA signs anew each time
+            again = (tmp_path / "builder/functions/new/v1/signatures.json").read_text()
+            assert again != signatures
+            answer = await place.ask("PUT", "/functions/new/versions/1", json=body | {"signatures": again})
+            assert (answer.status_code, beside.read_text()) == (200, again)
 
     run(main())
 
@@ -601,6 +633,17 @@ def test_one_caller_leaves_others_places_at_logs() -> None:
         for number in range(25):
             recorder.follow("exit3", f"other{number}")
         assert recorder.is_full_for("admin")
+
+    run(main())
+
+
+def test_faults_are_those_of_ones_own_runtime(tmp_path: Path) -> None:
+    async def main() -> None:
+        rules = {"/exit3": "exit3", "/hello": "hello"}
+        async with Place(tmp_path / "a", rules) as one, Place(tmp_path / "b", rules) as other:
+            assert (await one.http.get("/exit3")).status_code == 500
+            assert len((await one.ask("GET", "/faults")).json()["faults"]) == 1
+            assert not (await other.ask("GET", "/faults")).json()["faults"]
 
     run(main())
 

@@ -14,9 +14,10 @@ from typing import TypeVar
 import pytest
 
 from starlette_wasm.cli.main import main
-from starlette_wasm.functions.registry import artifact, lockfile, signatures, transfer
+from starlette_wasm.functions.registry import artifact, lockfile, seal, signatures, transfer
 from starlette_wasm.functions.registry.client import Client, digest_of
 from starlette_wasm.functions.registry.errors import RegistryError, SignatureRefused
+from starlette_wasm.functions.registry.keys import payload_of, sign_payload, signer_of
 from starlette_wasm.functions.registry.place import digest_of_file, installed, module_file
 from starlette_wasm.functions.registry.reference import Reference, parse
 
@@ -195,6 +196,58 @@ def test_a_signature_copied_to_another_module_is_refused(repository: Reference, 
             await transfer.pull(client, tmp_path / "two", repository.at(unsigned.manifest), keys=[trusted])
 
     run(copy)
+
+
+def test_a_signature_copied_to_another_repository_is_refused(repository: Reference, tmp_path: Path) -> None:
+    private, public = keys(tmp_path)
+    put(tmp_path / "one", "hello", "1")
+    key, trusted = signatures.load_private_key(private), signatures.load_public_key(public)
+    elsewhere = replace(repository, repository=f"{repository.repository}/elsewhere")
+
+    async def copy(client: Client) -> None:
+        signed = await transfer.push(client, tmp_path / "one", "hello", "1", repository, key=key)
+        await transfer.push(client, tmp_path / "one", "hello", "1", elsewhere)
+        found = await signatures.fetch(client, repository, signed.manifest)
+        assert signatures.require(found, repository, signed.manifest, [trusted]) is trusted
+        mirror = replace(repository, host="mirror.example.com")
+        assert signatures.require(found, mirror, signed.manifest, [trusted]) is trusted
+        with pytest.raises(SignatureRefused, match=f"for {elsewhere.repository}"):
+            signatures.require(found, elsewhere, signed.manifest, [trusted])
+
+    run(copy)
+
+
+@pytest.mark.parametrize(
+    ("reference", "refused"),
+    [
+        ("registry.example.com/shop/hello", False),
+        ("localhost:5000/shop/hello:1.2", False),
+        ("shop/hello@sha256:00", False),
+        ("", False),
+        (None, False),
+        ("registry.example.com/evil/hello", True),
+        ("shop.evil/hello", True),
+        ("registry.example.com/x/shop/hello", True),
+    ],
+)
+def test_the_repository_that_a_signature_names_is_compared(
+    tmp_path: Path, reference: str | None, refused: bool
+) -> None:
+    private, public = keys(tmp_path)
+    key, trusted = signatures.load_private_key(private), signatures.load_public_key(public)
+    payload = json.loads(payload_of("sha256:aa", "x"))
+    payload["critical"]["identity"] = {} if reference is None else {"docker-reference": reference}
+    signed = sign_payload(key, json.dumps(payload).encode())
+    assert (signer_of([signed], "sha256:aa", [trusted], "shop/hello") is None) is refused
+    assert signer_of([signed], "sha256:aa", [trusted]) is trusted
+
+
+def test_no_file_brings_more_signatures_than_are_worth_a_look(tmp_path: Path) -> None:
+    private, _ = keys(tmp_path)
+    signed = sign_payload(signatures.load_private_key(private), payload_of("sha256:aa", "shop/hello"))
+    assert len(seal.load(seal.Seal(b"{}", (signed,) * 32).dump(), "x").signatures) == 32
+    with pytest.raises(RegistryError, match="more than 32 signatures"):
+        seal.load(seal.Seal(b"{}", (signed,) * 33).dump(), "x")
 
 
 def test_openssl_agrees_with_our_signature(repository: Reference, tmp_path: Path) -> None:
