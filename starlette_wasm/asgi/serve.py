@@ -19,7 +19,7 @@ from ..exceptions import FunctionError, FunctionOverloaded, RequestTimeout, Requ
 from ..functions.target import Target
 from ..invocation.context import trusted_region
 from ..invocation.fast_path import COLD
-from ..invocation.off_loop import is_large_scope, off_loop, rendered
+from ..invocation.off_loop import LONGEST_WAIT, is_large_scope, off_loop, rendered
 from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest, is_request_id, join, new_request_id
 from ..sync.cancel_scope import Interrupted, OnDisconnect
@@ -239,7 +239,11 @@ async def request_of(
     cheap to read.
     """
     read = partial(EdgeRequest.from_scope, scope, body, path=path, params=params)
-    request = await off_loop(target.tenant, read) if waits and is_large_scope(scope, body) else read()
+    if waits and is_large_scope(scope, body):
+        limit = target.plan.limits.time if isinstance(target, Target) else LONGEST_WAIT
+        request = await off_loop(target.tenant, read, limit)
+    else:
+        request = read()
     if scope.get("root_path") and (type(target) is not Target or target.protocol.name == "cgi"):
         request.mount = rule_template(scope, "")
     return request

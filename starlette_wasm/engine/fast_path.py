@@ -123,15 +123,18 @@ class FastPath:
         """
         if self._plan.module.engine.reclaimer.waits(self._plan.tenant):
             return NOT_TAKEN
-        found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-        if found is None:
-            engine = self._plan.module.engine
-            if engine.state.starts_until_check or engine.dead:
-                return NOT_TAKEN
-            engine.ticker.ensure_armed()
+        try:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
             if found is None:
-                return NOT_TAKEN
+                engine = self._plan.module.engine
+                if engine.state.starts_until_check or engine.dead:
+                    return NOT_TAKEN
+                engine.ticker.ensure_armed()
+                found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
+                if found is None:
+                    return NOT_TAKEN
+        except MemoryError:  # a guest that only computes was dropped; the slow path answers as the host's lack demands
+            return NOT_TAKEN
         if len(found) == 2:
             how, request_id = found
             return Started(Invocation.started(self._plan, self._plan.module.engine.detach(), how), request_id)

@@ -21,10 +21,9 @@ from ..exceptions import (
 )
 from ..functions.target import Target
 from ..sync.bulkhead import Full
-from .off_loop import TooBusy
 
-REFUSED = (Full, OutOfInstances, TooBusy)
-"""Raised if there is no place for an invocation, or no time to wait for one."""
+REFUSED = (Full, OutOfInstances)
+"""Raised if there is no place for an invocation."""
 NOT_RUN = (*REFUSED, EngineError, OSError, MemoryError, RuntimeError)
 """Raised if a guest is not run; a RuntimeError may also be a fault of this package."""
 _LACKS = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TypeVar
 
 from starlette.types import Scope
 
+from ..exceptions import FunctionOverloaded
 from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import render
@@ -22,6 +24,8 @@ _HEAD_WEIGHT = 64
 """What a byte of a path or query counts beside one of a body: a query may be a pair for each two bytes."""
 _HEADER_WEIGHT = 256
 """What each header counts, however short it is."""
+LONGEST_WAIT = 30.0
+"""Seconds until a request is refused whose work waits, or is done, in these threads, if it has no time limit yet."""
 _threads = FairThreads("starlette-wasm-bytes", most=4, each=1)
 
 
@@ -41,18 +45,22 @@ def is_large(request: EdgeRequest) -> bool:
     return size + _HEAD_WEIGHT * head + _HEADER_WEIGHT * headers > _MOST_ON_LOOP
 
 
-class TooBusy(Exception):
+class TooBusy(FunctionOverloaded):
     """A request waited too long for its tenant's share of these threads."""
 
+    def __init__(self, function: str, limit: float) -> None:
+        reason = f"other large requests of the function were read for {limit:.3g} s"
+        super().__init__(function, reason, retry_after=max(1, math.ceil(limit)))
 
-async def off_loop(tenant: Hashable, work: Callable[[], T], limit: float | None = None) -> T:
+
+async def off_loop(tenant: Hashable, work: Callable[[], T], limit: float = LONGEST_WAIT) -> T:
     """What ``work`` gives, in a thread; each tenant has one at a time. Raises TooBusy after ``limit`` seconds."""
     try:
         async with asyncio.timeout(limit) as bound:
             return await _threads.run(tenant, work)
     except TimeoutError:
         if bound.expired():
-            raise TooBusy(f"other large requests of the function were read for {limit:.3g} s") from None
+            raise TooBusy(str(tenant[0] if isinstance(tenant, tuple) else tenant), limit) from None
         raise
 
 

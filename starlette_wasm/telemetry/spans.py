@@ -193,7 +193,8 @@ class CallSpans:
         self.context: SpanContext = current.get_span_context()
         """Context of the innermost span: that of the guest, once it executes."""
         there = self.context
-        if untraced() or (there.is_valid and not there.is_remote and not current.is_recording()):
+        unwanted = untraced() or (there.is_valid and not there.is_remote and not current.is_recording())
+        if unwanted and begun is None:  # a span that was begun is to be ended
             return
         parent = contexts.get_current()
         if not there.is_valid and "traceparent" in request.headers:

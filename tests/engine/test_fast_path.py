@@ -420,3 +420,13 @@ def test_nothing_leaks_without_memory_for_the_answer(engine: Engine, wat: Wat, b
 
     asyncio.run(main())
     assert MemoryError in results
+
+
+def test_a_lack_of_memory_leaves_the_request_to_the_slow_path(wat: Wat) -> None:
+    asked = fast_path(wat(HELLO))
+
+    def lacks(*arguments: object) -> None:
+        raise MemoryError
+
+    asked._dispatch = lacks
+    assert asked.dispatch(SCOPE, "/", {}, b"", "") is NOT_TAKEN

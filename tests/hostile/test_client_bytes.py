@@ -7,6 +7,7 @@ what the work costs where it is done at once. Where the work runs is held exactl
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import random
@@ -108,7 +109,7 @@ KINDS = {
     "a large body of no UTF-8": Kind(body=b"\xff" * BODY),
     "a large body of control characters": Kind(body=b"\x01" * BODY),
 }
-POLICY = {"maxRequestBytes": 2 * BODY, "maxResponseBytes": 64 << 20, "executionTimeoutMs": 30000}
+POLICY = {"maxRequestBytes": 2 * BODY, "maxResponseBytes": 64 << 20, "executionTimeoutMs": 29000}
 
 
 WAYS = [("/echo", name) for name in KINDS] + [
@@ -267,6 +268,26 @@ def test_one_tenant_cannot_use_up_the_threads_for_requests() -> None:
     asyncio.run(main())
 
 
+def test_every_wait_for_these_threads_has_an_end(monkeypatch: pytest.MonkeyPatch, wasm: dict[str, Any]) -> None:
+    """Of what has no time limit of its own yet: here a request that is to be read."""
+    limits: list[float] = []
+    off = serve.off_loop
+
+    async def noted(tenant: object, work: Callable[[], object], limit: float = 0) -> object:
+        limits.append(limit)
+        return await off(tenant, work, limit)
+
+    monkeypatch.setattr(serve, "off_loop", noted)
+
+    async def main() -> int:
+        async with serving(wasm) as app:
+            return (await ask(app, KINDS["30,720 pairs"]))[0]
+
+    assert asyncio.run(main()) == 200
+    assert limits == [POLICY["executionTimeoutMs"] / 1000]
+    assert inspect.signature(off_loop).parameters["limit"].default == 30
+
+
 def test_a_large_form_is_escaped_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     form = FormData([("a", "é" * (1 << 20))])
 
@@ -357,10 +378,8 @@ def test_a_trace_is_joined_beside_bad_baggage(wasm: dict[str, Any]) -> None:
 def test_a_request_that_waits_too_long_to_be_read_is_refused(
     wasm: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def busy(tenant: object, work: Callable[[], object], limit: float | None = None) -> object:
-        if limit is None:
-            return work()
-        raise TooBusy("other large requests of the function were read for 1 s")
+    async def busy(tenant: object, work: Callable[[], object], limit: float = 30) -> object:
+        raise TooBusy("echo", limit)
 
     for module in (serve, execution):
         monkeypatch.setattr(module, "off_loop", busy)

@@ -16,7 +16,9 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.starlette import StarletteInstrumentor
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.applications import Starlette
@@ -35,6 +37,8 @@ from starlette_wasm import (
     wasm_endpoint,
     wasm_route,
 )
+from starlette_wasm.functions.target import Target
+from starlette_wasm.telemetry.spans import CallSpans, WarmSpan
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SHORT = {"short": {"executionTimeoutMs": 50}, "narrow": {"maxConcurrency": 1}}
@@ -535,3 +539,19 @@ def test_a_request_left_to_the_slow_path_has_one_function_span(make: Make, colle
         assert seen["headers"]["traceparent"] == traceparent(collector.span("wasm execute"))
 
     run(main())
+
+
+def test_a_span_that_was_begun_ends_whatever_is_current() -> None:
+    """Even if what is current at the call would have let none begin, such as a span that is not sampled."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    span = tracer.start_span("f")
+    here = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+    with trace.use_span(here):
+        calls = CallSpans(tracer, Target.__new__(Target), EdgeRequest(), 0, {}, {}, WarmSpan(span))
+        calls.executing()
+        calls.end(None, "")
+        assert trace.get_current_span() is here
+    assert "f" in [each.name for each in exporter.get_finished_spans()]
