@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
@@ -40,7 +39,6 @@ SOURCES = {
     "python": SDK / "python/edge/host.py",
     "go": SDK / "go/host.go",
 }
-RUSTC = "/usr/bin/rustc"
 ODD = ['"', "\\", "\n", "\x1f", "\x7f", "é", "\U0001f600"]
 """What a JSON string has in an escape, or is not ASCII; and DEL, which is neither."""
 
@@ -159,8 +157,8 @@ def test_the_consumer_in_the_docs_takes_what_was_published(
         assert capsys.readouterr().out == printed
 
 
-def compiled(*command: str | Path, **environ: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env={**os.environ, **environ})
+def compiled(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
 
@@ -188,25 +186,4 @@ def test_the_example_in_c_counts_and_has_no_warnings(tmp_path: Path) -> None:
     stack = "-Wl,-z,stack-size=131072"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s", stack, *warnings]
     compiled(*command, "-I", SDK / "c", "-o", tmp_path / "visits.wasm", tmp_path / "visits.c")
-    check(tmp_path, tmp_path / "visits.wasm")
-
-
-def test_the_example_in_zig_counts(tmp_path: Path) -> None:
-    (tmp_path / "visits.zig").write_text(example("visits.zig"))
-    command = [sys.executable, "-m", "ziglang", "build-exe", "-target", "wasm32-wasi", "-O", "ReleaseSmall"]
-    modules = ["--dep", "edge", f"-Mroot={tmp_path}/visits.zig", f"-Medge={SDK}/zig/edge.zig"]
-    compiled(*command, "--stack", "131072", *modules, f"-femit-bin={tmp_path}/visits.wasm")
-    check(tmp_path, tmp_path / "visits.wasm")
-
-
-def test_the_example_in_rust_counts_and_has_no_warnings(tmp_path: Path) -> None:
-    (tmp_path / "visits.rs").write_text(example("visits.rs"))
-    flags = ["--edition", "2021", "--target", "wasm32-wasi", "-O", "-D", "warnings"]
-    library = tmp_path / "libedge.rlib"
-    compiled(RUSTC, *flags, "--crate-name", "edge", "--crate-type", "rlib", "-o", library, SDK / "rust/src/lib.rs")
-    compiled(
-        *(RUSTC, *flags, "-C", "link-arg=-zstack-size=131072", "--extern", f"edge={library}"),
-        *("-o", tmp_path / "visits.wasm", tmp_path / "visits.rs"),
-        PATH="/usr/bin:/bin",
-    )
     check(tmp_path, tmp_path / "visits.wasm")

@@ -40,7 +40,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         assert main(begin) == 0
         patch.chdir(folder / "shop")
         for name, text in FILES.items():
-            Path(name).write_text(text.replace("executionTimeoutMs: 200", "executionTimeoutMs: 4000"))  # for slow machines
+            Path(name).write_text(
+                text.replace("executionTimeoutMs: 200", "executionTimeoutMs: 4000")
+            )  # for slow machines
         for command in others:
             assert main(command) == 0, command
         with TestClient(load(folder / "shop/app.py").app) as client:

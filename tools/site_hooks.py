@@ -20,6 +20,23 @@ _PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
 _API_HEAD = "# The Python API\n\nWhat `starlette_wasm` exports; everything else may change without notice.\n"
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that ``nav`` leaves out behind the others, so that each is reached."""
+    listed = pages_of(config["nav"])
+    more = [page.name for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in listed]
+    if more:
+        config["nav"].append({"More": more})
+    return config
+
+
+def pages_of(nav: object) -> set[str]:
+    """Return the pages that a part of ``nav`` names."""
+    if isinstance(nav, str):
+        return {nav}
+    parts = nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else []
+    return {name for part in parts for name in pages_of(part)}
+
+
 def on_files(files: Files, config: Any) -> Files:
     for source, page in _PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))

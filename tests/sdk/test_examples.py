@@ -121,6 +121,16 @@ def test_an_order_is_stored_queued_and_traced(kit: WasmKit) -> None:
     assert (first.json(), first.attributes) == ({"item": "tea"}, {"kind": "new"})
 
 
+def test_what_is_not_granted_is_a_failure(kit: WasmKit) -> None:
+    answer = kit.call("web", "/orders", json={"item": "tea"})
+    assert answer.violations
+    assert answer.status == 502, answer.error
+    assert answer.json()["detail"] in (
+        "kv namespace not allowed: shop",
+        "too many spans in the trace: at most 0 in an invocation",
+    )
+
+
 def test_another_path_is_not_found(kit: WasmKit) -> None:
     answer = kit.request("/nope")
     assert (answer.status, json.loads(answer.text)["title"]) == (404, "Not found")

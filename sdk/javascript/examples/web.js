@@ -62,12 +62,19 @@ function rates() {
 }
 
 // example: store
+function placeOrder(request) {
+  const number = kv.increment("shop", "orders");
+  queue.publish("orders", request.bytes, { kind: "new" });
+  return number;
+}
+
 function orders(request) {
-  return trace.within("place order", () => {
-    const number = kv.increment("shop", "orders");
-    queue.publish("orders", request.bytes, { kind: "new" });
+  try {
+    const number = trace.within("place order", () => placeOrder(request));
     return Response.text(`order ${number}`, 202);
-  });
+  } catch (error) {
+    return Response.problem(502, "Failed", error.message);
+  }
 }
 
 // example: end

@@ -67,9 +67,12 @@ def rates(request: Request) -> Response:
 
 # example: store
 def orders(request: Request) -> Response:
-    with trace.span("place order"):
-        number = kv.increment("shop", "orders")
-        queue.publish("orders", request.body, {"kind": "new"})
+    try:
+        with trace.span("place order"):
+            number = kv.increment("shop", "orders")
+            queue.publish("orders", request.body, {"kind": "new"})
+    except EdgeError as error:
+        return Response.problem(502, "Failed", error.message)
     return Response.text(f"order {number}", 202)
 
 
