@@ -18,16 +18,25 @@ from starlette_wasm.asgi.admin.dashboard.charts import points
 from starlette_wasm.asgi.admin.dashboard.policy_words import in_plain_words
 from starlette_wasm.asgi.admin.history import SLOT_SECONDS, SLOTS, History
 
-PAGES = ["", "ui/functions/hello", "ui/canaries", "ui/pipelines", "ui/routes", "ui/faults", "ui/audit"]
+PAGES = ["", "ui/functions/hello", "ui/canaries", "ui/pipelines", "ui/routes", "ui/tenants", "ui/faults", "ui/audit"]
 
 
 class Place:
     """An app with the dashboard, and a browser without scripts: a client that keeps cookies."""
 
-    def __init__(self, folder: Path, rules: Any = None, *, base: str = "http://test", **admin: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rules: Any = None,
+        *,
+        base: str = "http://test",
+        region: str = "",
+        given: Any = None,
+        **admin: Any,
+    ) -> None:
         add_function(folder, "hello")
-        made = config(folder, rules or {"/hello": "hello"})
-        self.runtime = WasmRuntime(made, settings(reload_interval_ms=0))
+        made = config(folder, rules or {"/hello": "hello"}) | (given or {})
+        self.runtime = WasmRuntime(made, settings(reload_interval_ms=0, region=region))
         mount = wasm_admin(**{"tokens": TOKENS, **admin})
         app = Starlette(routes=[mount], middleware=[Middleware(WasmMiddleware, runtime=self.runtime)])
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base)
@@ -162,7 +171,7 @@ def test_a_tenant_sees_pages_of_its_own_functions(tmp_path: Path) -> None:
             assert "hello" not in page.text
             assert "Reload" not in page.text
             assert (await place.get("ui/functions/shop-a")).status_code == 200
-            for other in ("ui/functions/hello", "ui/audit"):
+            for other in ("ui/functions/hello", "ui/audit", "ui/tenants"):
                 refused = await place.get(other)
                 assert refused.status_code == 403
                 assert "not granted" in refused.text
@@ -228,6 +237,36 @@ def test_figures_of_all_versions_are_added_up(tmp_path: Path) -> None:
             assert "<td>7</td>" in answer.text
             described = (await place.get("functions/hello", headers=bearer(READ))).json()
             assert described["versions"]["1"]["requests"] == 7
+
+    run(main())
+
+
+def test_tenants_are_shown_with_what_they_use(tmp_path: Path) -> None:
+    given = {"tenants": [{"name": "acme", "hosts": ["test"], "requestsPerMinute": 1}]}
+
+    async def main() -> None:
+        async with Place(tmp_path, {"/hello": {"functionName": "hello", "hosts": ["test"]}}, given=given) as place:
+            await place.log_in(ALL)
+            assert [(await place.http.get("/hello")).status_code for _ in range(3)] == [200, 429, 429]
+            page = (await place.get("ui/tenants")).text
+            for shown in ("acme", "requestsPerMinute: 1", "requestsPerMinute: 2"):  # its quota, and what was refused
+                assert shown in page
+            assert "<td>test</td>" in (await place.get("ui/routes")).text
+
+    run(main())
+
+
+def test_a_canary_shows_the_regions_that_it_goes_through(tmp_path: Path) -> None:
+    for version in "12":
+        add_constant(tmp_path, "f", b'{"status_code": 200, "body": "%s"}' % version.encode(), version)
+    canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "waves": ["ap", "eu"]}
+
+    async def main() -> None:
+        async with Place(tmp_path, {"/f": "f"}, given={"canaries": [canary]}, region="ap") as place:
+            await place.log_in(ALL)
+            page = (await place.get("ui/canaries")).text
+            assert "<li>ap: running at 10 %</li>" in page
+            assert "<li>eu: not known yet</li>" in page
 
     run(main())
 

@@ -158,6 +158,11 @@ async def faults(call: AdminCall) -> Context:
     return {"faults": list(reads.faults_seen(call, wanted)), "wanted": wanted}
 
 
+async def tenants(call: AdminCall) -> Context:
+    """Show the tenants, their quotas and what they use."""
+    return {"tenants": call.runtime.tenancy.describe()}
+
+
 async def audit(call: AdminCall) -> Context:
     """Show the last entries of the audit log."""
     return {"entries": [asdict(entry) for entry in reversed(call.audit.entries)]}
@@ -169,6 +174,7 @@ PAGES = [
     Page("/ui/canaries", "canaries.html", "Canaries", canaries),
     Page("/ui/pipelines", "pipelines.html", "Pipelines", pipelines),
     Page("/ui/routes", "routes.html", "Routes", routes),
+    Page("/ui/tenants", "tenants.html", "Tenants", tenants, of_all=True),
     Page("/ui/faults", "faults.html", "Faults", faults),
     Page("/ui/audit", "audit.html", "Audit log", audit, of_all=True),
 ]
