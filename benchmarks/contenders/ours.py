@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from starlette_wasm import Call, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_route
-from starlette_wasm.asgi.serve import RUNTIME
+from starlette_wasm.asgi.scope import RUNTIME
 
 from ..layout import GUESTS, add_function, work
 from .calls import HEADERS, POST, Loop, time_awaits

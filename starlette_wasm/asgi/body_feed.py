@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 
 from ..components.http_exchange import HttpExchange
 from ..exceptions import RequestTimeout, RequestTooLarge
-from .serve import disconnected
+from .body import disconnected
 
 
 class BodyFeed:

@@ -21,7 +21,7 @@ from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
 from ..sync.threads import FairThreads
 from ..telemetry.prometheus import text
-from .serve import send_plain
+from .problems import send_plain
 
 if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime

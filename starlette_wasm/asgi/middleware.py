@@ -41,19 +41,11 @@ from .endpoints import Endpoint, answer, find_endpoint
 from .guards import patterns_of, seams
 from .openapi import describe
 from .overlaps import overlaps
+from .problems import send_method_not_allowed, send_problem
 from .request_ids import adopt, fitted
 from .routes import each_function, find_functions, has_own_middleware
-from .serve import (
-    RUNTIME,
-    Matched,
-    asked_version,
-    body_follows,
-    header,
-    region_of,
-    send_method_not_allowed,
-    send_problem,
-    serve,
-)
+from .scope import RUNTIME, asked_version, body_follows, header, region_of
+from .serve import Matched, serve
 from .signals import ServerSignals
 from .templates import each_route, routes_of, rule_template, tell_route
 from .tenants import CLAIM, TenantOf, host_of, tenant_of

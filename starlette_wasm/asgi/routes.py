@@ -40,25 +40,13 @@ from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
 from . import tenants
+from .body import gone_of, read_body
 from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
+from .problems import GONE, has_handler, problem, send_problem, with_request_id
 from .request_ids import adopt, fitted
-from .serve import (
-    GONE,
-    RUNTIME,
-    Matched,
-    body_follows,
-    gone_of,
-    has_handler,
-    problem,
-    read_body,
-    region_of,
-    request_id_of,
-    request_of,
-    send_problem,
-    serve,
-    with_request_id,
-)
+from .scope import RUNTIME, body_follows, region_of, request_id_of
+from .serve import Matched, request_of, serve
 from .signatures import Declared, identifier
 from .templates import Place, Whereabouts, each_route, mount_template, routes_of, tell_route
 

@@ -19,10 +19,11 @@ from ..config.router import Config
 from ..config.settings import WasmSettings
 from ..exceptions import ConfigError
 from ..runtime.runtime import WasmRuntime
+from .body import replayed
 from .guards import patterns_of, seams
 from .middleware import WasmMiddleware
 from .overlaps import overlaps
-from .serve import RUNTIME, replayed
+from .scope import RUNTIME
 from .signals import ServerSignals
 from .tenants import TenantOf
 

@@ -13,8 +13,11 @@ from ..messages import EdgeRequest
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from .answer_sender import AnswerSender
+from .body import read_body
 from .body_feed import BodyFeed
-from .serve import Matched, body_follows, has_handler, header, read_body, request_of, send_gone, send_problem
+from .problems import has_handler, send_gone, send_problem
+from .scope import body_follows, header
+from .serve import Matched, request_of
 from .tenants import ask, place_of, usage_of
 
 

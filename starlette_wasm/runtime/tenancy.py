@@ -159,15 +159,13 @@ class Tenancy:
         self._usages: dict[str, TenantUsage] = {}
         self._others: dict[str, TenantUsage] = {}
         self._hosts: list[tuple[str, str]] = []
-
-    @property
-    def active(self) -> bool:
+        self.active = False
         """Whether the config has tenants."""
-        return bool(self._configs)
 
     def configure(self, configs: Sequence[TenantConfig]) -> None:
         """Go by these from now on; what runs goes on to count."""
         self._configs = {config.name: config for config in configs}
+        self.active = bool(configs)
         self._hosts = [(host, config.name) for config in configs for host in config.hosts]
         self._hosts.sort(key=lambda pair: (not pair[0].startswith("*."), len(pair[0])), reverse=True)
         known = self._usages | self._others

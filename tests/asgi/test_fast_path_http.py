@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime
-from starlette_wasm.asgi import serve as serving
+from starlette_wasm.asgi import scope
 from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.engine import instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
@@ -68,7 +68,7 @@ def without(patch: pytest.MonkeyPatch) -> None:
     """Take away all that is compiled."""
     patch.setattr(FastPath, "dispatch", lambda *given: NOT_TAKEN)
     patch.setattr(instance, "native", None)
-    patch.setattr(serving, "native", None)
+    patch.setattr(scope, "native", None)
 
 
 def rules(folder: Path) -> JSON:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import command
 
-from starlette_wasm.asgi import serve as serving
+from starlette_wasm.asgi import scope as scopes
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started, fits
@@ -223,7 +223,7 @@ _HEADS = st.fixed_dictionaries(
         "headers": _HEADERS | _HEADERS.map(tuple),
     },
     optional={
-        "query_string": st.sampled_from([b"", b"a=b", b"x" * (serving.MAX_HEAD - 100)]),
+        "query_string": st.sampled_from([b"", b"a=b", b"x" * (scopes.MAX_HEAD - 100)]),
         "http_version": st.sampled_from(["1.0", "1.1", "2", "3", ""]),
     },
 )
@@ -232,9 +232,9 @@ _HEADS = st.fixed_dictionaries(
 def _follows(scope: Any, limit: int) -> bool | str:
     """In Python."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "native", None)
+        patch.setattr(scopes, "native", None)
         try:
-            return serving.body_follows(scope, limit)
+            return scopes.body_follows(scope, limit)
         except RequestTooLarge as error:
             return str(error)
 
@@ -242,7 +242,7 @@ def _follows(scope: Any, limit: int) -> bool | str:
 @given(_HEADS, st.sampled_from([0, 6, 7, 100, 1 << 30]))
 def test_whether_a_body_follows_is_known_as_by_python(scope: Any, limit: int) -> None:
     assert native is not None
-    found = native.follows(scope, limit, serving.MAX_HEAD)
+    found = native.follows(scope, limit, scopes.MAX_HEAD)
     assert found is None or found is _follows(scope, limit)
 
 

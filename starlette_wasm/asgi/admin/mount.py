@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from ...capabilities import CapabilityError
 from ...exceptions import CanaryConflict, ConfigError, FunctionNotFound, RuntimeClosed, WasmError
 from ...runtime.runtime import WasmRuntime
-from ..serve import RUNTIME
+from ..scope import RUNTIME
 from . import actions, reads
 from .access import AdminIdentity, AdminToken, Authorize, Gatekeeper, RateLimit, Refused
 from .audit import AuditEntry, AuditLog, now

@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.trace import SpanContext
 
 from starlette_wasm import SandboxPolicy, WasmSettings
-from starlette_wasm.asgi.serve import with_request_id
+from starlette_wasm.asgi.problems import with_request_id
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig

@@ -1,0 +1,82 @@
+"""The body of a request, within its time and its bounds, and the wait for a client to disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope
+
+from ..exceptions import RequestTimeout, RequestTooLarge, RuntimeClosed
+from ..sync.cancel_scope import Interrupted, OnDisconnect
+from ..sync.timeout import within
+from .scope import header
+
+if TYPE_CHECKING:
+    from ..runtime.runtime import WasmRuntime
+
+_REPLAY_PAUSE = 0.05
+
+
+async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout where it does not come within
+    ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
+    limit_ms = runtime.settings.body_timeout_ms
+    try:
+        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))
+    except Interrupted:
+        raise RuntimeClosed(runtime.state) from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] | None = None
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body = message.get("body", b"")
+        size += len(body)
+        if size > limit:
+            raise RequestTooLarge(limit)
+        if chunks is not None:
+            chunks.append(body)
+        if not message.get("more_body", False):
+            return body if chunks is None else b"".join(chunks)
+        if chunks is None:
+            chunks = [body]
+
+
+def replayed(request: Request, receive: Receive) -> Receive:
+    """``receive`` from the start of the body again, if it was read with ``request.body()``."""
+    body: bytes | None = getattr(request, "_body", None)
+    if body is None:
+        return receive
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone away. The body must have been read, if there is one."""
+    if (await receive())["type"] == "http.disconnect":
+        return  # else it was the empty body of a request that has none, or a replay
+    while (await receive())["type"] != "http.disconnect":
+        # Middleware that has read the body may replay it for ever, at once.
+        await asyncio.sleep(_REPLAY_PAUSE)
+
+
+def gone_of(scope: Scope, receive: Receive, body: bytes) -> OnDisconnect | None:
+    """What notices that the client has gone away, once the body has been read.
+
+    None for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
+    and may not if nothing is awaited (RFC 9110, section 10.1.1).
+    """
+    if not body and header(scope, b"expect") is not None:
+        return None
+    return partial(disconnected, receive)
