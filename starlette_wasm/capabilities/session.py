@@ -137,8 +137,11 @@ class Session:
 
     async def _perform(self, operation: Operation, fields: Fields, body: bytes) -> tuple[dict[str, object], bytes]:
         """Carry it out in the time that is left. Raises CapabilityError."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:  # it might be done at once, and would then be in time
+            raise CapabilityError(Code.TIMEOUT, "timed out")
         try:
-            async with asyncio.timeout(max(self._deadline - time.monotonic(), 0)):
+            async with asyncio.timeout(left):
                 return await self._capabilities.call(operation, self._grants, self.usage, self._observer, fields, body)
         except TimeoutError:
             raise CapabilityError(Code.TIMEOUT, "timed out") from None

@@ -22,7 +22,7 @@ from starlette_wasm.canary.gates import Step
 from starlette_wasm.canary.record import Record, Status
 from starlette_wasm.exceptions import CanaryConflict, ConfigError, FunctionNotFound
 from starlette_wasm.messages import EdgeRequest
-from starlette_wasm.runtime import deployment
+from starlette_wasm.runtime import rule_router
 from starlette_wasm.traffic.router import Router
 
 ANSWER = b'{"status_code": 200, "body": "v%d"}'
@@ -343,7 +343,7 @@ def test_each_step_must_be_possible_and_the_router_is_built_once(
         built.append(given)
         return Router(*given, **more)
 
-    monkeypatch.setattr(deployment, "Router", build)
+    monkeypatch.setattr(rule_router, "Router", build)
 
     async def main(*steps: int) -> None:
         # Of 1002 requests one is for f.

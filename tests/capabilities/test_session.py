@@ -91,8 +91,12 @@ async def test_a_fault_of_the_host_is_logged_and_says_nothing_to_the_guest(
         assert "secret" in caplog.text
 
 
-async def test_cancellation_goes_through() -> None:
+async def test_cancellation_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def waits(*arguments: object) -> None:
+        await asyncio.sleep(600)
+
     async with capabilities() as there:
+        monkeypatch.setattr(Capabilities, "call", waits)
         task = asyncio.create_task(Guest(there, POLICY)("kv.get", namespace="a", key="k"))
         await asyncio.sleep(0)
         task.cancel()
