@@ -256,17 +256,20 @@ def test_tenants_are_shown_with_what_they_use(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_canary_shows_the_regions_that_it_goes_through(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waves", [["ap", "eu"], []])
+def test_a_canary_shows_the_regions_that_it_goes_through(tmp_path: Path, waves: list[str]) -> None:
     for version in "12":
         add_constant(tmp_path, "f", b'{"status_code": 200, "body": "%s"}' % version.encode(), version)
-    canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "waves": ["ap", "eu"]}
+    canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "waves": waves}
 
     async def main() -> None:
         async with Place(tmp_path, {"/f": "f"}, given={"canaries": [canary]}, region="ap") as place:
             await place.log_in(ALL)
-            page = (await place.get("ui/canaries")).text
-            assert "<li>ap: running at 10 %</li>" in page
-            assert "<li>eu: not known yet</li>" in page
+            for path in ("ui/canaries", "ui/functions/f"):
+                page = (await place.get(path)).text
+                assert "Version 2 has" in page
+                assert ("<li>ap: running at 10 %</li>" in page) is bool(waves)
+                assert ("<li>eu: not known yet</li>" in page) is bool(waves)
 
     run(main())
 
