@@ -6,29 +6,24 @@ which it is sent the value. Whoever runs it may be the entry of a request, or th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from . import glue
+from .async_abi import AsyncCalls, Waits
+from .awaited import Await as Await
 from .errors import CanonicalTrap
-from .flat_plan import CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
+from .flat_plan import AsyncFunction, CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
 from .glue import GuestCall
 from .handles import CallScope, Handle, HandleTable
 from .lifting import lift_params, lift_result
-from .lowering import Lowering, lower_params, lower_result
+from .lowering import Realloc, lower_params, lower_result
 from .side import Memory, NoMemory, Side
 from .types import Resource, signature
 from .values import Value
 
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """Something of the host that the guest waits for. ``begin`` is called on the event loop, if it is not too late."""
-
-    begin: Callable[[], Awaitable[Value]]
-
-
+T = TypeVar("T")
 Request = GuestCall | Await
 Calling = Generator[Request, Any, Value]
 HostCalling = Generator[Request, Any, list[int]]
@@ -56,10 +51,12 @@ class Imports(Protocol):
 class Calls:
     """The calls of one invocation. ``memory`` gives a core memory of its place in the plan."""
 
-    def __init__(self, instances: int, memory_of: Any, imports: Imports) -> None:
+    def __init__(self, instances: int, memory_of: Any, imports: Imports, waits: Waits | None = None) -> None:
+        """``waits`` is how the guest waits on the event loop, if it is to run tasks."""
         self._states = [InstanceState() for _ in range(instances)]
         self._memory_of = memory_of
-        self._imports = imports
+        self.imports = imports
+        self.tasks = AsyncCalls(self, waits)
 
     def handles(self) -> int:
         """How many handles there are."""
@@ -67,14 +64,9 @@ class Calls:
 
     def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
         """Call a function that a component exports."""
-        state = self._states[function.instance]
-        if state.entered:
-            raise CanonicalTrap("cannot enter component instance")
-        state.entered = True
-        scope = CallScope()
-        side = self._side(function.instance, function.options, scope)
+        state, side, scope = self.enter(function)
         form = signature(function.type, lowered=False)
-        flat = yield from self._allocating(
+        flat = yield from self.allocating(
             lower_params(side, function.type, values), function.options, state, glue.CALLEE_REALLOC
         )
         results: list[int] = yield GuestCall(glue.CALL, function.core, flat, form)
@@ -89,6 +81,15 @@ class Calls:
         state.entered = False
         return value
 
+    def enter(self, function: LiftedFunction) -> tuple[InstanceState, Side, CallScope]:
+        """Begin a call of an exported function. Traps if its instance is in one already."""
+        state = self._states[function.instance]
+        if state.entered:
+            raise CanonicalTrap("cannot enter component instance")
+        state.entered = True
+        scope = CallScope()
+        return state, self.side(function.instance, function.options, scope), scope
+
     def host(self, host: HostFunction, flat: list[int]) -> HostCalling:
         """Carry out a function that the host makes: what a guest has called, and with what."""
         state = self._states[host.instance]
@@ -96,27 +97,31 @@ class Calls:
             raise CanonicalTrap("cannot leave component instance")
         if isinstance(host.of, Resource):
             return (yield from self._resource(host, host.of, state, flat[0] & 0xFFFFFFFF))
-        side = self._side(host.instance, host.options, None)
+        if isinstance(host.of, AsyncFunction):
+            return (yield from self.tasks.builtin(host, host.of, state, flat))
+        if host.options.is_async:
+            return (yield from self.tasks.imported(host, state, flat))
+        side = self.side(host.instance, host.options)
         kind = host.of.type
         values = lift_params(side, kind, flat)
         if isinstance(host.of, LiftedFunction):
             result = yield from self.lifted(host.of, values)
         else:
-            result = self._imports.call(host.of, values)
+            result = self.imports.call(host.of, values)
             if isinstance(result, Await):
                 result = yield result
         side.end_call()
         at = flat[-1] if signature(kind, lowered=True).result_spilled else None
         lowering = lower_result(side, kind, result, at)
-        return (yield from self._allocating(lowering, host.options, state, glue.REALLOC))
+        return (yield from self.allocating(lowering, host.options, state, glue.REALLOC))
 
-    def _side(self, instance: int, options: CanonOptions, scope: CallScope | None) -> Side:
+    def side(self, instance: int, options: CanonOptions, scope: CallScope | None = None) -> Side:
         memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)
         return Side(instance, self._states[instance].handles, memory, options.encoding, scope)
 
-    def _allocating(
-        self, lowering: Lowering, options: CanonOptions, state: InstanceState, kind: int
-    ) -> Generator[Request, Any, list[int]]:
+    def allocating(
+        self, lowering: Generator[Realloc, int, T], options: CanonOptions, state: InstanceState, kind: int
+    ) -> Generator[Request, Any, T]:
         """Lower, with the realloc of the options, which may call nothing outside of its instance."""
         try:
             asked = next(lowering)
@@ -127,8 +132,8 @@ class Calls:
                 state.may_leave = True
                 asked = lowering.send(at)
         except StopIteration as done:
-            flat: list[int] = done.value
-            return flat
+            result: T = done.value
+            return result
 
     def _resource(self, host: HostFunction, resource: Resource, state: InstanceState, given: int) -> HostCalling:
         if host.kind == "new":
@@ -139,7 +144,7 @@ class Calls:
         if handle.scope is not None:
             handle.scope.borrows -= 1
         elif resource.instance is None:
-            self._imports.drop(resource, handle.rep)
+            self.imports.drop(resource, handle.rep)
         elif isinstance(resource.destructor, CoreExport | HostFunction):
             yield from self._destroy(resource.destructor, self._states[resource.instance], state, handle.rep)
         return []

@@ -162,9 +162,17 @@ class ResourceBuiltin:
 
 @dataclass(frozen=True, slots=True)
 class AsyncBuiltin:
-    """A built-in of the async ABI, by its name."""
+    """A built-in of the async ABI, by its name. ``type`` is of a stream or future, or the result of a task."""
 
     name: str
+    type: ValueRef | None = None
+    options: Options = Options()
+    slot: int = 0
+    kind: int = 0
+    """The core type of a value of the context, as the binary format has it."""
+    memory: int | None = None
+    flag: bool = False
+    """Whether it may be cancelled, or is async, by its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ order, the functions that the host makes for them, and what is exported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import definitions as d
 from .environment import Environment
-from .errors import ComponentError, UnsupportedComponentError
-from .lifting_rules import NOT_ASYNC, check_lift, check_lower
-from .types import FuncType, Resource
+from .errors import ComponentError
+from .lifting_rules import check_adapter, check_builtin, check_lift, check_lower
+from .types import FuncType, Resource, ValueType
 
 MAX_STEPS = 300
 """Core instances."""
@@ -43,6 +43,8 @@ class CanonOptions:
     memory: CoreItem | None
     realloc: CoreItem | None
     post_return: CoreItem | None
+    callback: CoreItem | None = None
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +70,25 @@ class LiftedFunction:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AsyncFunction:
+    """A built-in of the async ABI. ``type`` is of a stream or future, or the result of a task."""
+
+    name: str
+    type: ValueType | None
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HostFunction:
     """A core function that the host makes.
 
-    ``kind`` is ``import`` (what the component imports), ``adapter`` (what an inner component exports to another), or
-    ``new``, ``drop`` and ``rep`` of a resource.
+    ``kind`` is ``import`` (what the component imports), ``adapter`` (what an inner component exports to another),
+    ``async`` (a built-in), or ``new``, ``drop`` and ``rep`` of a resource.
     """
 
     number: int
     kind: str
-    of: ImportedFunction | LiftedFunction | Resource
+    of: ImportedFunction | LiftedFunction | Resource | AsyncFunction
     options: CanonOptions
     instance: int
 
@@ -188,9 +199,7 @@ class _Maker:
                 exports[item.name] = (item.sort, value)
                 env.add(item.sort, value)  # an export is one more item of its index space
             case d.AsyncBuiltin():
-                raise UnsupportedComponentError(
-                    f"it uses {item.name} of the async ABI (WASI 0.3), which is not run yet", NOT_ASYNC
-                )
+                env.add("core func", self._async_builtin(env, item))
             case _:
                 self._canon(env, item)
 
@@ -245,11 +254,26 @@ class _Maker:
         function = env.get("func", item.function)
         assert isinstance(function, ImportedFunction | LiftedFunction)
         check_lower(function.type, item.options)
-        kind_of_host = "import" if isinstance(function, ImportedFunction) else "adapter"
+        kind_of_host = "import"
+        if isinstance(function, LiftedFunction):
+            check_adapter(function.type, item.options.is_async or function.options.is_async)
+            kind_of_host = "adapter"
         env.add("core func", self._host(kind_of_host, function, options, env))
 
+    def _async_builtin(self, env: Environment, item: d.AsyncBuiltin) -> HostFunction:
+        check_builtin(item)
+        options = _options(env, item.options)
+        if item.memory is not None:
+            options = replace(options, memory=_core_item(env, "core memory", item.memory))
+        kind = None if item.type is None else env.value_type(item.type)
+        return self._host("async", AsyncFunction(item.name, kind, item.slot), options, env)
+
     def _host(
-        self, kind: str, of: ImportedFunction | LiftedFunction | Resource, options: CanonOptions, env: Environment
+        self,
+        kind: str,
+        of: ImportedFunction | LiftedFunction | Resource | AsyncFunction,
+        options: CanonOptions,
+        env: Environment,
     ) -> HostFunction:
         made = HostFunction(len(self.plan.hosts), kind, of, options, env.instance)
         self.plan.hosts.append(made)
@@ -289,4 +313,6 @@ def _options(env: Environment, given: d.Options) -> CanonOptions:
         item("core memory", given.memory),
         item("core func", given.realloc),
         item("core func", given.post_return),
+        item("core func", given.callback),
+        given.is_async,
     )

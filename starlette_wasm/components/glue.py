@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .flat_plan import CoreExport, CoreItem, FlatPlan, HostFunction, LiftedFunction
-from .types import Resource, Signature, signature
+from .flat_plan import AsyncFunction, CoreExport, CoreItem, FlatPlan, HostFunction, LiftedFunction
+from .types import MAX_FLAT_PARAMS, Resource, Signature, async_signature, signature
 
 FRAMES, TABLE = "frames", "functions"
 """Exports: the memory with the frames, and the table."""
@@ -50,6 +50,31 @@ def destroy_call(item: CoreItem, rep: int) -> GuestCall:
     return GuestCall(DESTROY, item, [rep], _NOTHING)
 
 
+CALLBACK_FORM = Signature(("i32",) * 3, ("i32",), False, False)
+"""The core type of a callback: event, index, and what came of it, to what the task wants next."""
+_BUILTINS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "new": ((), ("i64",)), "read": (("i32", "i32"), ("i32",)), "write": (("i32", "i32"), ("i32",)),
+    "cancel-read": (("i32",), ("i32",)), "cancel-write": (("i32",), ("i32",)), "drop-readable": (("i32",), ()),
+    "drop-writable": (("i32",), ()), "task.cancel": ((), ()), "context.get": ((), ("i32",)),
+    "context.set": (("i32",), ()), "waitable-set.new": ((), ("i32",)), "waitable-set.poll": (("i32", "i32"), ("i32",)),
+    "waitable-set.drop": (("i32",), ()), "waitable.join": (("i32", "i32"), ()), "subtask.cancel": (("i32",), ("i32",)),
+    "subtask.drop": (("i32",), ()),
+}  # fmt: skip
+
+
+def _builtin_form(function: AsyncFunction) -> Signature:
+    family, _, action = function.name.partition(".")
+    if function.name == "task.return":
+        flat = () if function.type is None else function.type.flat
+        spilled = len(flat) > MAX_FLAT_PARAMS
+        return Signature(("i32",) if spilled else flat, (), spilled, False)
+    streams = family in ("stream", "future")
+    params, results = _BUILTINS[action if streams else function.name]
+    if family == "stream" and action in ("read", "write"):
+        params = (*params, "i32")
+    return Signature(params, results, False, False)
+
+
 def post_return_form(form: Signature) -> Signature:
     return Signature(form.results, (), False, False)
 
@@ -66,7 +91,9 @@ def form_of(host: HostFunction) -> Signature:
     """The core type of a function that the host makes."""
     if isinstance(host.of, Resource):
         return Signature(("i32",), () if host.kind == "drop" else ("i32",), False, False)
-    return signature(host.of.type, lowered=True)
+    if isinstance(host.of, AsyncFunction):
+        return _builtin_form(host.of)
+    return (async_signature if host.options.is_async else signature)(host.of.type, lowered=True)
 
 
 def callees(host: HostFunction) -> list[tuple[int, CoreItem, Signature]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import CanonicalTrap
-from .types import Resource
+from .types import AsyncValueType, Resource
 
 MAX_HANDLES = 10_000
 """The handles of one component instance."""
@@ -32,11 +32,28 @@ class Handle:
     """Borrows of it that calls under way have."""
 
 
+class AsyncEnd:
+    """One end of a stream or a future that a guest has."""
+
+    kind: AsyncValueType
+    index: int
+
+    def give(self) -> Any:
+        """What the guest hands on. Traps if this is not an end to read from, or a copy is under way."""
+        raise NotImplementedError
+
+
+Kind = TypeVar("Kind")
+
+
 class HandleTable:
-    """Indices begin at 1, and those that are free are used again, the last first."""
+    """Indices begin at 1, and those that are free are used again, the last first.
+
+    Beside handles of resources there are what the async ABI has: waitables, and sets of them.
+    """
 
     def __init__(self) -> None:
-        self._entries: list[Handle | None] = [None]
+        self._entries: list[object | None] = [None]
         self._free: list[int] = []
 
     def __len__(self) -> int:
@@ -45,7 +62,7 @@ class HandleTable:
     def __iter__(self) -> Any:
         return (entry for entry in self._entries if entry is not None)
 
-    def add(self, handle: Handle) -> int:
+    def add(self, handle: object) -> int:
         if self._free:
             index = self._free.pop()
             self._entries[index] = handle
@@ -57,20 +74,44 @@ class HandleTable:
 
     def get(self, index: int, resource: Resource) -> Handle:
         """The handle with that index. Traps unless it is one of that resource."""
-        found = self._entries[index] if 0 < index < len(self._entries) else None
-        if found is None:
-            raise CanonicalTrap(f"unknown handle index {index}")
+        found = self.get_kind(index, Handle, resource.name)
         if found.resource is not resource:
             raise CanonicalTrap(f"handle index {index} is used with the wrong type: {found.resource.name}")
         return found
+
+    def get_kind(self, index: int, kind: type[Kind], name: str) -> Kind:
+        """What has that index. Traps unless it is of that kind, which ``name`` is for the message."""
+        found = self._entries[index] if 0 < index < len(self._entries) else None
+        if found is None:
+            raise CanonicalTrap(f"unknown handle index {index}")
+        if not isinstance(found, kind):
+            raise CanonicalTrap(f"handle index {index} is used with the wrong type: it is not a {name}")
+        return found
+
+    def get_end(self, index: int, kind: AsyncValueType) -> AsyncEnd:
+        """An end of a stream or future of that type. Traps unless it is one."""
+        found = self.get_kind(index, AsyncEnd, kind.kind)
+        if found.kind.text != kind.text:
+            raise CanonicalTrap(f"handle index {index} is used with the wrong type: {found.kind}")
+        return found
+
+    def take_end(self, index: int, kind: AsyncValueType) -> Any:
+        """What a guest hands on with an end."""
+        given = self.get_end(index, kind).give()
+        self.free(index)
+        return given
+
+    def free(self, index: int) -> None:
+        """Take out what has that index, which is there."""
+        self._entries[index] = None
+        self._free.append(index)
 
     def remove(self, index: int, resource: Resource) -> Handle:
         """Take a handle out. Traps if it is lent, or not of that resource."""
         found = self.get(index, resource)
         if found.lends:
             raise CanonicalTrap(f"cannot remove handle index {index}, which is lent")
-        self._entries[index] = None
-        self._free.append(index)
+        self.free(index)
         return found
 
     def take_own(self, index: int, resource: Resource) -> Any:

@@ -95,6 +95,11 @@ class HttpExchange:
         self.failure = failure
         self.notify()
 
+    def check(self) -> None:
+        """Raise why the rest of the request will not come, if the guest has asked for it."""
+        if self.failure is not None and self.reads and not len(self.request):
+            raise self.failure
+
     @property
     def finished(self) -> bool:
         """Whether the answer is whole: what the guest does then changes nothing of it."""

@@ -17,22 +17,22 @@ from typing import Any
 
 from ..capabilities import Session
 from ..engine import capi
-from ..engine.invocation import Invocation
+from ..engine.invocation import Guard, Host, Invocation
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS, Plan
 from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
+from .entries import answer_request, call_export
 from .errors import CanonicalTrap
 from .http_exchange import HttpExchange, InvalidHead
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
 from .typed import TypedCall
 from .types import Signature
-from .values import Err, Value, ValueMismatchError
+from .values import Value, ValueMismatchError
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
-from .wasi.http import IncomingRequest, ResponseOutparam
 
 _FIRST_POLL = 2  # ticks, as in engine/instance.py
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
@@ -48,7 +48,7 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
-        *("_script", "_stack", "_wasi", "_well_ended", "exchange", "typed"),
+        *("_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "typed"),
     )
 
     plan: ComponentPlan
@@ -63,6 +63,8 @@ class ComponentInvocation(Invocation):
         self._mismatch: ValueError | None = None
         self._kept: Kept | None = None
         self._well_ended = False
+        self._resumes = False
+        """Whether a task goes on, as what it waited for is there."""
         self.exchange: HttpExchange | None = None
         """The request, if a handler is to answer it as it comes: set before it is started."""
         self.typed: TypedCall | None = None
@@ -108,7 +110,8 @@ class ComponentInvocation(Invocation):
             cores.hold(False)
         self._context = cores.context
         self._whole = True
-        self._calls = Calls(self.plan.component.flat.instances, cores.memory, self._imports())
+        imports = self._imports()
+        self._calls = Calls(self.plan.component.flat.instances, cores.memory, imports, self._wasi.wakeup)
 
     def _adopt(self, kept: Kept) -> None:
         """Go on with an instance that was restored, under the number that its store has."""
@@ -152,27 +155,11 @@ class ComponentInvocation(Invocation):
         typed = self.typed
         if typed is not None:
             self._wasi.returns = True
-            typed.value = yield from self._calls.lifted(typed.function, typed.values)
+            typed.value = yield from call_export(typed.function, self._calls, typed.values)
             return b""
         entry = self.plan.component.entry
         assert entry is not None
-        if entry.world == "edge":
-            self._wasi.returns = True
-            answer = yield from self._calls.lifted(entry.function, [self._stdin.decode()])
-            self._wasi.answer(answer.encode())
-        elif entry.world == "http":
-            out = ResponseOutparam()
-            exchange = self.exchange
-            yield from self._calls.lifted(entry.function, [IncomingRequest(self._stdin, exchange), out])
-            answer = out.answer()
-            if exchange is not None and exchange.broken:
-                raise CanonicalTrap(exchange.broken)
-            return answer
-        else:
-            result = yield from self._calls.lifted(entry.function, [])
-            if isinstance(result, Err):
-                raise GuestExit(1)
-        return bytes(self._wasi.stdout)
+        return (yield from answer_request(entry, self._calls, self._wasi, self._stdin))
 
     def _imports(self) -> Imports:
         limits = self.plan.limits
@@ -195,7 +182,21 @@ class ComponentInvocation(Invocation):
         answer = self.host.take(operation, memoryview(payload), self._room(sum(self._there.sizes())))
         return answer if isinstance(answer, bytes) else Await(answer)
 
+    async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
+        """As in Invocation."""
+        try:
+            return await super().run(deadline, guard, host)
+        finally:
+            calls = getattr(self, "_calls", None)  # if it was made
+            if calls is not None:
+                calls.tasks.close()
+
     def poll(self) -> bool:
+        if self._resumes:
+            self._resumes = False
+            self._go_on_with(None)
+            if self._call is not None:
+                return False
         while self._future is not None:
             if not capi.future_poll(self._future):
                 return False
@@ -205,6 +206,8 @@ class ComponentInvocation(Invocation):
             if scratch.trap.value or scratch.error.value or self._ended_by:
                 return True
             self._go_on_with(self._results())
+            if self._call is not None:
+                return False
         return True
 
     def _go_on_with(self, sent: list[int] | None) -> None:
@@ -223,6 +226,14 @@ class ComponentInvocation(Invocation):
             return
         if isinstance(request, glue.GuestCall):
             self._begin_call(self._there.item(request.item), request.arguments, request.form)
+        elif isinstance(request, Await):
+            self._call = partial(self._wait_between, request.begin)
+
+    async def _wait_between(self, begin: Callable[[], Awaitable[Value]]) -> int:
+        """Wait between two calls of the guest, as a task does."""
+        await self._awaited(begin)
+        self._resumes = True
+        return 0
 
     def _begin_call(self, function: int, flat: list[int], form: Signature) -> None:
         count, results = len(form.params), len(form.results)
@@ -307,15 +318,8 @@ class ComponentInvocation(Invocation):
 
     async def _wait(self, begin: Callable[[], Awaitable[Value]]) -> int:
         """Answer the glue once the host has what the guest waits for."""
-        exchange = self.exchange
         try:
-            if exchange is None:
-                value = await begin()
-            else:
-                exchange.on_wait()
-                value = await (self._wait_for_client(begin, exchange) if exchange.stalled else begin())
-                if isinstance(value, Await):  # what it waited for is there, and fails
-                    value = await value.begin()
+            value = await self._awaited(begin)
         except CanonicalTrap as trap:
             self._end_by(trap)
             return glue.TRAP
@@ -325,6 +329,16 @@ class ComponentInvocation(Invocation):
             await call()
         assert self._result is not None
         return self._result
+
+    async def _awaited(self, begin: Callable[[], Awaitable[Value]]) -> Value:
+        exchange = self.exchange
+        if exchange is None:
+            return await begin()
+        exchange.on_wait()
+        value = await (self._wait_for_client(begin, exchange) if exchange.stalled else begin())
+        if isinstance(value, Await):  # what it waited for is there, and fails
+            value = await value.begin()
+        return value
 
     async def _wait_for_client(self, begin: Callable[[], Awaitable[Value]], exchange: HttpExchange) -> Value:
         """Wait without that being the guest's time. Raises Interrupted if the client does not take the answer."""

@@ -14,12 +14,15 @@ from .handles import Handle
 from .side import Side
 from .strings import decode, place_of
 from .types import (
+    MAX_FLAT_PARAMS,
+    AsyncValueType,
     FlagsType,
     FuncType,
     HandleType,
     ListType,
     Primitive,
     RecordType,
+    Signature,
     StringType,
     ValueType,
     VariantType,
@@ -34,13 +37,20 @@ _PLACE = struct.Struct("<II")
 FORMATS = {kind: struct.Struct(f"<{letter}") for kind, letter in _FORMATS.items()}
 
 
-def lift_params(side: Side, kind: FuncType, flat: list[int]) -> list[Value]:
-    """The arguments of a call that a guest makes."""
-    if signature(kind, lowered=True).params_spilled:
+def lift_params(side: Side, kind: FuncType, flat: list[int], form: Signature | None = None) -> list[Value]:
+    """The arguments of a call that a guest makes; ``form`` is its core type, if it is not that of a plain call."""
+    if (form or signature(kind, lowered=True)).params_spilled:
         record = params_record(kind)
         return list(load(side, check(flat[0], record, side), record))
     values = iter(flat)
     return [lift(side, values, each) for _, each in kind.params]
+
+
+def lift_values(side: Side, kind: ValueType, flat: list[int]) -> Value:
+    """A value that a guest gives as an argument: flat, or in memory if that is too long."""
+    if len(kind.flat) > MAX_FLAT_PARAMS:
+        return load(side, check(flat[0], kind, side), kind)
+    return lift(side, iter(flat), kind)
 
 
 def lift_result(side: Side, kind: FuncType, flat: list[int]) -> Value:
@@ -85,6 +95,8 @@ def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
             return _flags(kind, int.from_bytes(data[at : at + kind.size], "little"))
         case HandleType():
             return _handle(side, int.from_bytes(data[at : at + 4], "little"), kind)
+        case AsyncValueType():
+            return side.handles.take_end(int.from_bytes(data[at : at + 4], "little"), kind)
     raise CanonicalTrap(f"{kind} cannot be lifted")
 
 
@@ -107,6 +119,8 @@ def lift(side: Side, flat: Iterator[int], kind: ValueType) -> Value:
             return _flags(kind, next(flat))
         case HandleType():
             return _handle(side, next(flat) & 0xFFFFFFFF, kind)
+        case AsyncValueType():
+            return side.handles.take_end(next(flat) & 0xFFFFFFFF, kind)
     raise CanonicalTrap(f"{kind} cannot be lifted")
 
 

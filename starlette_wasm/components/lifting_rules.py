@@ -1,70 +1,83 @@
-"""What the options of lifting and lowering must be for a type: the rules of validation that the ABI relies on."""
+"""What the options of lifting and lowering must be for a type: the rules of validation that the ABI relies on.
+
+Of the async ABI is taken what tools emit: lifting with a callback, and built-ins that do not block.
+"""
 
 from __future__ import annotations
 
 from . import definitions as d
 from .errors import ComponentError, UnsupportedComponentError
-from .types import AsyncValueType, FuncType, ListType, RecordType, ValueType, VariantType, signature
+from .types import FuncType, ValueType, async_signature, signature
 
-NOT_ASYNC = "build it for WASI 0.2, without async functions (componentize-qjs --sync)"
+_CALLBACK = "build it with a tool that lifts async functions with a callback, such as wit-bindgen or componentize-py"
+_REFUSED = {
+    "waitable-set.wait": "it blocks a whole stack",
+    "thread.yield": "it blocks a whole stack",
+    "backpressure.set": "one request is all that an instance has",
+    "backpressure.inc": "one request is all that an instance has",
+    "backpressure.dec": "one request is all that an instance has",
+    "error-context.new": "no tool uses error contexts",
+    "error-context.debug-message": "no tool uses error contexts",
+    "error-context.drop": "no tool uses error contexts",
+}
+"""Built-ins that are not taken, and why."""
+_COPIES = ("stream.read", "stream.write", "future.read", "future.write")
+_CONTEXT_SLOTS = 2
+_I32 = 0x7F
 
 
 def check_lift(kind: FuncType, options: d.Options) -> None:
     """Raises ComponentError."""
-    _check_sync(kind, options)
+    if options.is_async and options.callback is None:
+        raise UnsupportedComponentError(f"{kind} is lifted as async without a callback, which is not run", _CALLBACK)
+    if options.callback is not None and not options.is_async:
+        raise ComponentError(f"{kind} has a callback, and is not lifted as async")
     form = signature(kind, lowered=False)
     into_guest = form.params_spilled or any(each.has_pointers for _, each in kind.params)
-    out_of_guest = form.result_spilled or (kind.result is not None and kind.result.has_pointers)
-    _require(kind, options, memory=into_guest or out_of_guest, realloc=into_guest)
+    out_of_guest = not options.is_async and (form.result_spilled or _has_pointers(kind.result))
+    _require(f"{kind} is lifted", options, memory=into_guest or out_of_guest, realloc=into_guest)
 
 
 def check_lower(kind: FuncType, options: d.Options) -> None:
     """Raises ComponentError."""
-    _check_sync(kind, options)
-    if options.post_return is not None:
-        raise ComponentError("a lowered function has a post-return")
-    form = signature(kind, lowered=True)
-    into_guest = kind.result is not None and kind.result.has_pointers
+    if options.post_return is not None or options.callback is not None:
+        raise ComponentError("a lowered function has a post-return or a callback")
+    form = async_signature(kind, lowered=True) if options.is_async else signature(kind, lowered=True)
+    into_guest = _has_pointers(kind.result)
     out_of_guest = form.params_spilled or form.result_spilled or any(each.has_pointers for _, each in kind.params)
-    _require(kind, options, memory=into_guest or out_of_guest, realloc=into_guest)
+    _require(f"{kind} is lowered", options, memory=into_guest or out_of_guest, realloc=into_guest)
 
 
-def _require(kind: FuncType, options: d.Options, *, memory: bool, realloc: bool) -> None:
+def check_adapter(kind: FuncType, is_async: bool) -> None:
+    """Raises UnsupportedComponentError for a call from one inner component to another that either sees as async."""
+    if is_async:
+        raise UnsupportedComponentError(
+            f"{kind} is called as async from one component within it to another, which is not run",
+            "compose it with functions that are not async",
+        )
+
+
+def check_builtin(item: d.AsyncBuiltin) -> None:
+    """Raises ComponentError for a built-in of the async ABI that is not taken."""
+    reason = _REFUSED.get(item.name)
+    if reason is not None:
+        raise UnsupportedComponentError(f"it uses {item.name} of the async ABI, which is not run: {reason}", _CALLBACK)
+    if item.name in _COPIES and not item.options.is_async:
+        raise UnsupportedComponentError(
+            f"it uses {item.name} of the async ABI without async, which is not run: it blocks a whole stack", _CALLBACK
+        )
+    if item.name.startswith("context.") and (item.kind != _I32 or item.slot >= _CONTEXT_SLOTS):
+        raise UnsupportedComponentError(
+            f"it uses {item.name} of slot {item.slot} with the core type 0x{item.kind:02x}, which is not run", _CALLBACK
+        )
+
+
+def _has_pointers(kind: ValueType | None) -> bool:
+    return kind is not None and kind.has_pointers
+
+
+def _require(what: str, options: d.Options, *, memory: bool, realloc: bool) -> None:
     if memory and options.memory is None:
-        raise ComponentError(f"{kind} is lifted or lowered without a memory")
+        raise ComponentError(f"{what} without a memory")
     if realloc and options.realloc is None:
-        raise ComponentError(f"{kind} is lifted or lowered without a realloc")
-
-
-def _check_sync(kind: FuncType, options: d.Options) -> None:
-    if kind.is_async or options.is_async or options.callback is not None:
-        raise UnsupportedComponentError(
-            f"{kind} is lifted or lowered as async (WASI 0.3), which is not run yet", NOT_ASYNC
-        )
-    parts = [each for _, each in kind.params] + ([] if kind.result is None else [kind.result])
-    if any(has_async(each) for each in parts):
-        raise UnsupportedComponentError(
-            f"{kind} has streams, futures or error contexts, which are not run yet", NOT_ASYNC
-        )
-
-
-def has_async(kind: ValueType) -> bool:
-    """Whether a value of it may hold a stream, a future or an error context."""
-    seen: set[int] = set()
-
-    def visit(each: ValueType) -> bool:
-        if id(each) in seen:
-            return False
-        seen.add(id(each))
-        match each:
-            case AsyncValueType():
-                return True
-            case ListType():
-                return visit(each.element)
-            case RecordType():
-                return any(visit(part) for _, _, part in each.fields)
-            case VariantType():
-                return any(part is not None and visit(part) for _, part in each.cases)
-        return False
-
-    return visit(kind)
+        raise ComponentError(f"{what} without a realloc")

@@ -11,11 +11,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from .errors import CanonicalTrap
-from .handles import Handle
+from .handles import AsyncEnd, Handle
 from .lifting import FORMATS
 from .side import Side
 from .strings import encode
 from .types import (
+    AsyncValueType,
     FlagsType,
     FuncType,
     HandleType,
@@ -68,9 +69,7 @@ def lower_result(side: Side, kind: FuncType, value: Value, at: int | None) -> Lo
         return []
     if at is None:
         return (yield from lower(side, value, kind.result))
-    at = _aligned(at & 0xFFFFFFFF, kind.result)
-    side.memory.read(at, kind.result.size)  # before the guest is asked for anything
-    side.memory.write(at, (yield from _store(side, value, kind.result)))
+    yield from store_at(side, at, value, kind.result)
     return []
 
 
@@ -82,6 +81,13 @@ def _aligned(at: int, kind: ValueType) -> int:
     if at % kind.alignment:
         raise CanonicalTrap(f"unaligned pointer: {at} for {kind}")
     return at
+
+
+def store_at(side: Side, at: int, value: Value, kind: ValueType) -> Generator[Realloc, int, None]:
+    """Write a value where the guest wants it. Raises ValueMismatchError."""
+    at = _aligned(at & 0xFFFFFFFF, kind)
+    side.memory.read(at, kind.size)  # before the guest is asked for anything
+    side.memory.write(at, (yield from _store(side, value, kind)))
 
 
 def _spill(side: Side, kind: ValueType, value: Value) -> Generator[Realloc, int, int]:
@@ -123,6 +129,8 @@ def lower(side: Side, value: Value, kind: ValueType) -> Lowering:
             return [_bits(kind, value)]
         case HandleType():
             return [_handle(side, value, kind)]
+        case AsyncValueType():
+            return [_end(side, value, kind)]
     raise ValueMismatchError(f"{kind} cannot be lowered")
 
 
@@ -153,6 +161,8 @@ def _store(side: Side, value: Value, kind: ValueType) -> Storing:
             return _bits(kind, value).to_bytes(kind.size, "little")
         case HandleType():
             return _handle(side, value, kind).to_bytes(4, "little")
+        case AsyncValueType():
+            return _end(side, value, kind).to_bytes(4, "little")
     raise ValueMismatchError(f"{kind} cannot be lowered")
 
 
@@ -271,3 +281,12 @@ def _handle(side: Side, value: Value, kind: HandleType) -> int:
         raise ValueMismatchError(f"{kind} cannot be a result")
     side.scope.borrows += 1
     return side.handles.add(Handle(resource, value, side.scope))
+
+
+def _end(side: Side, value: Value, kind: AsyncValueType) -> int:
+    make = getattr(value, "readable_end", None)
+    if make is None:
+        raise mismatch(kind, value)
+    end: AsyncEnd = make(kind)
+    end.index = side.handles.add(end)
+    return end.index

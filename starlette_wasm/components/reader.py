@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..engine.binary import COMPONENT_PREAMBLE
 from .cursor import Budget, Cursor
@@ -38,18 +39,18 @@ MAX_MODULES = 200
 """Core modules of a component, with all that is nested in it."""
 _ENCODINGS = {0: "utf8", 1: "utf16", 2: "latin1+utf16"}
 _INDEXED = {3: "memory", 4: "realloc", 5: "post-return", 7: "callback"}
-# Each built-in of the async ABI, and what follows its code: t a type, n a number, f a flag, c a byte, r a result, o
-# options.
+# Each built-in of the async ABI, and what follows its code: t a type, m a memory, s a slot, f a flag, k a core type,
+# r a result, o options.
 _ASYNC = {
     0x05: ("task.cancel", ""), 0x06: ("subtask.cancel", "f"), 0x08: ("backpressure.set", ""),
-    0x09: ("task.return", "ro"), 0x0A: ("context.get", "cn"), 0x0B: ("context.set", "cn"), 0x0C: ("thread.yield", "f"),
-    0x0D: ("subtask.drop", ""), 0x0E: ("stream.new", "n"), 0x0F: ("stream.read", "no"), 0x10: ("stream.write", "no"),
-    0x11: ("stream.cancel-read", "nf"), 0x12: ("stream.cancel-write", "nf"), 0x13: ("stream.drop-readable", "n"),
-    0x14: ("stream.drop-writable", "n"), 0x15: ("future.new", "n"), 0x16: ("future.read", "no"),
-    0x17: ("future.write", "no"), 0x18: ("future.cancel-read", "nf"), 0x19: ("future.cancel-write", "nf"),
-    0x1A: ("future.drop-readable", "n"), 0x1B: ("future.drop-writable", "n"), 0x1C: ("error-context.new", "o"),
+    0x09: ("task.return", "ro"), 0x0A: ("context.get", "ks"), 0x0B: ("context.set", "ks"), 0x0C: ("thread.yield", "f"),
+    0x0D: ("subtask.drop", ""), 0x0E: ("stream.new", "t"), 0x0F: ("stream.read", "to"), 0x10: ("stream.write", "to"),
+    0x11: ("stream.cancel-read", "tf"), 0x12: ("stream.cancel-write", "tf"), 0x13: ("stream.drop-readable", "t"),
+    0x14: ("stream.drop-writable", "t"), 0x15: ("future.new", "t"), 0x16: ("future.read", "to"),
+    0x17: ("future.write", "to"), 0x18: ("future.cancel-read", "tf"), 0x19: ("future.cancel-write", "tf"),
+    0x1A: ("future.drop-readable", "t"), 0x1B: ("future.drop-writable", "t"), 0x1C: ("error-context.new", "o"),
     0x1D: ("error-context.debug-message", "o"), 0x1E: ("error-context.drop", ""), 0x1F: ("waitable-set.new", ""),
-    0x20: ("waitable-set.wait", "fn"), 0x21: ("waitable-set.poll", "fn"), 0x22: ("waitable-set.drop", ""),
+    0x20: ("waitable-set.wait", "fm"), 0x21: ("waitable-set.poll", "fm"), 0x22: ("waitable-set.drop", ""),
     0x23: ("waitable.join", ""), 0x24: ("backpressure.inc", ""), 0x25: ("backpressure.dec", ""),
 }  # fmt: skip
 
@@ -160,16 +161,17 @@ def _canon(cursor: Cursor) -> Definition:
     if code not in _ASYNC:
         raise cursor.fail(f"unknown built-in 0x{code:02x}")
     name, immediates = _ASYNC[code]
-    steps: dict[str, Callable[[], object]] = {
-        "n": cursor.u32,
-        "f": cursor.byte,
-        "c": cursor.byte,
-        "r": lambda: result_list(cursor),
-        "o": lambda: _options(cursor),
+    steps: dict[str, tuple[str, Callable[[], Any]]] = {
+        "t": ("type", cursor.u32),
+        "m": ("memory", cursor.u32),
+        "s": ("slot", cursor.u32),
+        "f": ("flag", lambda: bool(cursor.byte())),
+        "k": ("kind", cursor.byte),
+        "r": ("type", lambda: result_list(cursor)),
+        "o": ("options", lambda: _options(cursor)),
     }
-    for each in immediates:
-        steps[each]()
-    return AsyncBuiltin(name)
+    given = [steps[each] for each in immediates]
+    return AsyncBuiltin(name, **{key: step() for key, step in given})
 
 
 def _options(cursor: Cursor) -> Options:

@@ -16,7 +16,7 @@ MAX_TYPE_SIZE = 1 << 24
 """Bytes of a value in memory, without what it points to."""
 MAX_LABELS = 32
 """Most flags; more are not allowed by the specification."""
-MAX_FLAT_PARAMS, MAX_FLAT_RESULTS = 16, 1
+MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, MAX_FLAT_ASYNC_PARAMS = 16, 1, 4
 _FLAT_KEPT = MAX_FLAT_PARAMS + 1
 """How much of a flat form is kept: enough to see that it is too long to be passed flat."""
 
@@ -95,7 +95,9 @@ class HandleType(ValueType):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AsyncValueType(ValueType):
-    """A stream, a future or an error context: there are none before WASI 0.3, and no value has one here."""
+    """``kind`` is ``stream``, ``future`` or ``error-context``. A value is the end to read from."""
+
+    element: ValueType | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -120,7 +122,7 @@ PRIMITIVES: dict[str, ValueType] = {
     name: Primitive(name, size, size, (_FLAT.get(name, "i32"),), 0, False, name) for name, size in _SIZES.items()
 } | {
     "string": StringType("string", 8, 4, ("i32", "i32"), 0, True, "string"),
-    "error-context": AsyncValueType("error-context", 4, 4, ("i32",), 0, False, "error-context"),
+    "error-context": AsyncValueType("error-context", 4, 4, ("i32",), 0, False, "error-context", None),
 }
 
 
@@ -225,7 +227,8 @@ def handle_of(kind: str, resource: Resource) -> HandleType:
 
 def async_value(kind: str, element: ValueType | None) -> AsyncValueType:
     text = kind if element is None else _text(kind, [element])
-    return AsyncValueType(kind, 4, 4, ("i32",), 1, False, text)
+    depth = _checked_depth(kind, [] if element is None else [element])
+    return AsyncValueType(kind, 4, 4, ("i32",), depth, False, text, element)
 
 
 _MAX_TEXT = 20_000
@@ -271,6 +274,18 @@ class Signature:
     results: tuple[str, ...]
     params_spilled: bool
     result_spilled: bool
+
+
+def async_signature(kind: FuncType, lowered: bool) -> Signature:
+    """As signature(), for what is lifted or lowered as async: each result is spilled, or given to ``task.return``."""
+    params = flat_params(kind)
+    spilled = len(params) > (MAX_FLAT_ASYNC_PARAMS if lowered else MAX_FLAT_PARAMS)
+    if spilled:
+        params = ("i32",)
+    result_spilled = lowered and kind.result is not None
+    if result_spilled:
+        params = (*params, "i32")
+    return Signature(params, ("i32",), spilled, result_spilled)
 
 
 def signature(kind: FuncType, lowered: bool) -> Signature:

@@ -10,12 +10,15 @@ from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 EDGE = "func(request: string) -> string"
 FOR_A_WORLD = (
     f"build it for the world edge of sdk/wit, which exports handle: {EDGE}, for wasi:http/incoming-handler@0.2 or "
-    "for wasi:cli/run@0.2"
+    "wasi:http/handler@0.3, or for wasi:cli/run@0.2 or 0.3"
 )
 _INSTANCES = (
     ("http", re.compile(r"wasi:http/incoming-handler@0\.2\.\d+.*"), "handle",
-     "func(request: incoming-request, response-out: response-outparam)"),
-    ("command", re.compile(r"wasi:cli/run@0\.2\.\d+.*"), "run", "func() -> result"),
+     re.compile(re.escape("func(request: incoming-request, response-out: response-outparam)"))),
+    ("http", re.compile(r"wasi:http/handler@0\.3\.\d+.*"), "handle",
+     re.compile(r"async func\(request: request\) -> result<response, variant \{.*\}>")),
+    ("command", re.compile(r"wasi:cli/run@0\.3\.\d+.*"), "run", re.compile(r"async func\(\) -> result")),
+    ("command", re.compile(r"wasi:cli/run@0\.2\.\d+.*"), "run", re.compile(r"func\(\) -> result")),
 )  # fmt: skip
 """World, name of the interface, function in it, and its type."""
 
@@ -27,17 +30,22 @@ class Entry:
     world: str
     function: LiftedFunction
 
+    @property
+    def is_task(self) -> bool:
+        """Whether it is lifted as async."""
+        return self.function.options.is_async
+
 
 def find_entry(plan: FlatPlan) -> Entry | None:
     """What answers requests; None for a component that has only functions of other types."""
     sort, handle = plan.exports.get("handle", ("", None))
-    if sort == "func" and isinstance(handle, LiftedFunction) and handle.type.text == EDGE:
+    if sort == "func" and isinstance(handle, LiftedFunction) and handle.type.text.removeprefix("async ") == EDGE:
         return Entry("edge", handle)
     for world, interface, name, kind in _INSTANCES:
         for exported, (_, instance) in plan.exports.items():
             if interface.fullmatch(exported) and isinstance(instance, dict):
                 function = instance.get(name, ("", None))[1]
-                if isinstance(function, LiftedFunction) and function.type.text == kind:
+                if isinstance(function, LiftedFunction) and kind.fullmatch(function.type.text):
                     return Entry(world, function)
     return None
 

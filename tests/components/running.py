@@ -8,18 +8,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import wasmtime
 from wasmtime import component as oracle
 
+from starlette_wasm.components import compile as compile_
+from starlette_wasm.components import module as module_
 from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.calls import Await, Imports, Request
 from starlette_wasm.components.compile import compile_component
-from starlette_wasm.components.flat_plan import ImportedFunction, LiftedFunction
+from starlette_wasm.components.flat_plan import FlatPlan, ImportedFunction, LiftedFunction
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
 from starlette_wasm.components.types import Resource
 from starlette_wasm.components.values import Value
+from starlette_wasm.components.wasi import Offer, find_offers
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.invocation import Host
@@ -36,7 +40,13 @@ def engine() -> Engine:
 
 @cache
 def compiled(component: bytes) -> ComponentModule:
-    return ComponentModule(engine(), *compile_component(engine().ptr, component))
+    with patch.object(compile_, "find_offers", _offers_of), patch.object(module_, "find_offers", _offers_of):
+        return ComponentModule(engine(), *compile_component(engine().ptr, component))
+
+
+def _offers_of(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
+    """What is offered to a component of a test: the tests give functions that its world imports themselves."""
+    return find_offers(plan) if all(each.interface for each in plan.imports) else {}
 
 
 def assembled(text: str) -> ComponentModule:
@@ -95,13 +105,16 @@ class Typed(ComponentInvocation):
         return b""
 
 
+def run_typed(invocation: Typed, seconds: float = 30) -> Outcome:
+    return asyncio.run(invocation.run(time.monotonic() + seconds, nullcontext))
+
+
 def call(
     module: ComponentModule, *calls: tuple[str, Sequence[Value]], functions: HostFunctions | None = None
 ) -> tuple[Outcome, Typed]:
     """Call exports of one instance; what came of it, and the invocation with the values."""
     invocation = Typed(module, calls, functions or {})
-    outcome = asyncio.run(invocation.run(time.monotonic() + 30, nullcontext))
-    return outcome, invocation
+    return run_typed(invocation), invocation
 
 
 class Oracle:

@@ -123,7 +123,7 @@ def test_missing_interfaces_are_named() -> None:
         "it imports wasi:blobstore/container@0.2.0-draft exit, which is not offered; offered are, of "
     )
     assert "wasi:cli/stdin" in problem
-    assert "wasi:cli/exit@0.3.0 exit, which is not offered" in refused(exiting(0, "0.3.0"))
+    assert "wasi:cli/exit@0.4.0 exit, which is not offered" in refused(exiting(0, "0.4.0"))
 
 
 def test_missing_functions_are_named_with_those_of_their_interface() -> None:

@@ -1,6 +1,6 @@
-"""WASI 0.2 for components: what the host offers, interface by interface."""
+"""WASI 0.2 and 0.3 for components: what the host offers, interface by interface."""
 
-from . import bodies, cli, config, edge, fields, http, keyvalue, outgoing, streams
+from . import bodies, cli, cli3, config, edge, fields, http, http3, keyvalue, outgoing, streams
 from .grants import asks_host, opens_files
 from .offers import Offer, find_offers
 
@@ -9,11 +9,13 @@ __all__ = [
     "asks_host",
     "bodies",
     "cli",
+    "cli3",
     "config",
     "edge",
     "fields",
     "find_offers",
     "http",
+    "http3",
     "keyvalue",
     "opens_files",
     "outgoing",

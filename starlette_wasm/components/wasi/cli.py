@@ -12,7 +12,7 @@ from .offers import offer, refuse
 from .streams import OutputStream, Pollable, stdin_of
 
 _MOST_RANDOM = 1 << 20
-_MOST_NS = (1 << 63) - 1
+MOST_NS = (1 << 63) - 1
 
 
 @offer("wasi:cli/environment", "get-environment", "func() -> list<tuple<string, string>>")
@@ -55,13 +55,13 @@ def get_stderr(host: WasiHost) -> Value:
     return OutputStream(host.write_err)
 
 
-def _no_terminal(_: WasiHost) -> Value:
+def no_terminal(_: WasiHost) -> Value:
     return None
 
 
 for _name in ("stdin", "stdout", "stderr"):
     _kind = "terminal-input" if _name == "stdin" else "terminal-output"
-    offer(f"wasi:cli/terminal-{_name}", f"get-terminal-{_name}", f"func() -> option<{_kind}>")(_no_terminal)
+    offer(f"wasi:cli/terminal-{_name}", f"get-terminal-{_name}", f"func() -> option<{_kind}>")(no_terminal)
 
 
 @offer("wasi:clocks/monotonic-clock", "now", "func() -> u64")
@@ -76,12 +76,12 @@ def monotonic_resolution(host: WasiHost) -> Value:
 
 @offer("wasi:clocks/monotonic-clock", "subscribe-duration", "func(when: u64) -> pollable")
 def subscribe_duration(_: WasiHost, duration: int) -> Value:
-    return Pollable(at_ns=min(time.monotonic_ns() + duration, _MOST_NS))
+    return Pollable(at_ns=min(time.monotonic_ns() + duration, MOST_NS))
 
 
 @offer("wasi:clocks/monotonic-clock", "subscribe-instant", "func(when: u64) -> pollable")
 def subscribe_instant(_: WasiHost, when: int) -> Value:
-    return Pollable(at_ns=min(when, _MOST_NS))
+    return Pollable(at_ns=min(when, MOST_NS))
 
 
 @offer("wasi:clocks/wall-clock", "now", "func() -> record {seconds: u64, nanoseconds: u32}")
@@ -112,7 +112,9 @@ def random_u64(_: WasiHost) -> Value:
 
 @offer("wasi:random/insecure-seed", "insecure-seed", "func() -> tuple<u64, u64>")
 def insecure_seed(host: WasiHost) -> Value:
-    return random_u64(host), random_u64(host)
+    if host.seed is None:
+        host.seed = int(random_u64(host)), int(random_u64(host))
+    return host.seed
 
 
 @offer("wasi:filesystem/preopens", "get-directories", "func() -> list<tuple<descriptor, string>>")

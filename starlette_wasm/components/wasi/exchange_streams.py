@@ -7,9 +7,12 @@ from ..errors import CanonicalTrap
 from ..http_exchange import HttpExchange, ResponseBody
 from ..values import Err, Ok, Value
 from .host import OutputOverflow
+from .resources import IoError
 from .streams import CLOSED, READ_AT_ONCE, InputStream, OutputStream
 
-_TOO_LONG = Err(("last-operation-failed", "the body is longer than its content-length"))
+_TOO_LONG = Err(
+    ("last-operation-failed", IoError("the body is longer than its content-length", ("HTTP-response-body-size", None)))
+)
 
 
 class RequestStream(InputStream):

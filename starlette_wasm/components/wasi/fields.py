@@ -11,7 +11,7 @@ from .offers import offer
 
 TYPES = "wasi:http/types"
 _HEADER_ERROR = "variant {invalid-syntax, forbidden, immutable...}"
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}").fullmatch
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,4096}").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _FORBIDDEN = frozenset(
@@ -19,6 +19,8 @@ _FORBIDDEN = frozenset(
      "proxy-connection", "te", "transfer-encoding", "upgrade")
 )  # fmt: skip
 _MOST_FIELDS = 1000
+_ENTRY = 200
+"""What an entry takes beside its bytes."""
 
 
 class Fields:
@@ -54,6 +56,11 @@ class Fields:
         self.entries.append((name, value))
         return Ok()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        return sum(len(name) + len(value) + _ENTRY for name, value in self.entries)
+
 
 @offer(TYPES, "[constructor]fields", "func() -> fields")
 def new_fields(_: WasiHost) -> Value:
@@ -65,7 +72,8 @@ def new_fields(_: WasiHost) -> Value:
     "[static]fields.from-list",
     f"func(entries: list<tuple<string, list<u8>>>) -> result<fields, {_HEADER_ERROR}>",
 )
-def fields_from_list(_: WasiHost, entries: list[tuple[str, bytes]]) -> Value:
+def fields_from_list(host: WasiHost, entries: list[tuple[str, bytes]]) -> Value:
+    host.spend_on_fields(sum(len(name) + len(value) + _ENTRY for name, value in entries))
     made = Fields()
     for name, value in entries:
         added = made.add(name, value)
@@ -89,12 +97,13 @@ def fields_has(_: WasiHost, fields: Fields, name: str) -> Value:
     "[method]fields.set",
     f"func(self: borrow<fields>, name: string, value: list<list<u8>>) -> result<_, {_HEADER_ERROR}>",
 )
-def fields_set(_: WasiHost, fields: Fields, name: str, values: list[bytes]) -> Value:
+def fields_set(host: WasiHost, fields: Fields, name: str, values: list[bytes]) -> Value:
     if fields.fixed:
         return Err(("immutable", None))
     wrong = fields.wrong_name(name.lower())
     if wrong is not None:
         return wrong
+    host.spend_on_fields(sum(len(name) + len(value) + _ENTRY for value in values))
     before = fields.entries
     fields.remove(name)
     for value in values:
@@ -120,7 +129,8 @@ def fields_delete(_: WasiHost, fields: Fields, name: str) -> Value:
     "[method]fields.append",
     f"func(self: borrow<fields>, name: string, value: list<u8>) -> result<_, {_HEADER_ERROR}>",
 )
-def fields_append(_: WasiHost, fields: Fields, name: str, value: bytes) -> Value:
+def fields_append(host: WasiHost, fields: Fields, name: str, value: bytes) -> Value:
+    host.spend_on_fields(len(name) + len(value) + _ENTRY)
     return Err(("immutable", None)) if fields.fixed else fields.add(name, value)
 
 
@@ -131,5 +141,6 @@ def fields_entries(_: WasiHost, fields: Fields) -> Value:
 
 
 @offer(TYPES, "[method]fields.clone", "func(self: borrow<fields>) -> fields")
-def fields_clone(_: WasiHost, fields: Fields) -> Value:
+def fields_clone(host: WasiHost, fields: Fields) -> Value:
+    host.spend_on_fields(fields.size)
     return Fields(list(fields.entries))

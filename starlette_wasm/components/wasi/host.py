@@ -19,6 +19,9 @@ from .offers import Offer
 from .resources import HostResource
 from .wakeup import Wakeup
 
+_MOST_FIELDS = 8 << 20
+"""Bytes of header fields that one invocation makes."""
+
 
 class GuestExit(CanonicalTrap):
     """The guest has called ``exit``."""
@@ -90,11 +93,15 @@ class WasiHost:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0
+        self.seed: tuple[int, int] | None = None
+        """What hash functions are seeded with, once the guest has asked for it."""
+        self._fields = 0
 
     def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
         return self._offers[function].call(self, *values)
 
     def drop(self, resource: Resource, rep: Any) -> None:
+        """A message that nobody gets ends its streams; what else is held is freed with the invocation."""
         if isinstance(rep, HostResource):
             rep.dropped()
 
@@ -123,6 +130,12 @@ class WasiHost:
     def err_left(self) -> int:
         """Bytes of the log that there is room for."""
         return max(self._most_err - len(self.stderr), 0)
+
+    def spend_on_fields(self, size: int) -> None:
+        """Take note of header fields that the guest makes. Traps if they come to too much."""
+        self._fields += size
+        if self._fields > _MOST_FIELDS:
+            raise CanonicalTrap(f"header fields of more than {_MOST_FIELDS} bytes in all")
 
     def write_err(self, data: bytes) -> None:
         room = self.err_left

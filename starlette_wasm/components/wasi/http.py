@@ -25,11 +25,10 @@ SCHEME = "option<variant {HTTP, HTTPS, other(string)}>"
 _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace", "patch")
 
 
-class IncomingRequest:
-    """What a handler is given."""
+class GivenRequest:
+    """A request of the ``edge`` protocol, as ``wasi:http`` has it."""
 
-    def __init__(self, message: bytes, exchange: HttpExchange | None = None) -> None:
-        """The body is in the message, or comes through the exchange."""
+    def __init__(self, message: bytes) -> None:
         given = json.loads(message)
         self.method: str = given["method"]
         scheme, _, rest = given["url"].partition("://")
@@ -38,7 +37,16 @@ class IncomingRequest:
         self.path = slash + path or "/"
         self.headers = Fields(_entries(given), fixed=True)
         self.authority = next((value.decode("latin-1") for value in self.headers.get("host")), authority)
-        stream = InputStream(_body(given)) if exchange is None else RequestStream(exchange)
+        self.content = _body(given)
+
+
+class IncomingRequest(GivenRequest):
+    """What a handler is given."""
+
+    def __init__(self, message: bytes, exchange: HttpExchange | None = None) -> None:
+        """The body is in the message, or comes through the exchange."""
+        super().__init__(message)
+        stream = InputStream(self.content) if exchange is None else RequestStream(exchange)
         self.body: IncomingBody | None = IncomingBody(stream)
 
 
@@ -70,25 +78,32 @@ class OutgoingResponse:
             queue = ResponseBody()
             queue.closed = True
         try:
-            exchange.answer(self.status, self._headers(), queue)
+            exchange.answer(self.status, edge_headers(self.headers), queue)
         except InvalidHead:
             raise InvalidHead(self.message().decode()) from None
 
-    def _headers(self) -> Headers:
-        headers: dict[str, list[str]] = {}
-        for name, value in self.headers.entries:
-            headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
-        return {name: values[0] if len(values) == 1 else values for name, values in headers.items()}
-
     def message(self) -> bytes:
         """The response in the ``edge`` protocol, without what has left."""
-        message = {
-            "status_code": self.status,
-            "headers": self._headers(),
-            "body": b64encode(self.body.data).decode() if self.body is not None else "",
-            "is_base64_encoded": True,
-        }
-        return json.dumps(message, ensure_ascii=False).encode()
+        return edge_message(self.status, self.headers, b"" if self.body is None else bytes(self.body.data))
+
+
+def edge_headers(fields: Fields) -> Headers:
+    """Header fields as the ``edge`` protocol has them."""
+    headers: dict[str, list[str]] = {}
+    for name, value in fields.entries:
+        headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
+    return {name: values[0] if len(values) == 1 else values for name, values in headers.items()}
+
+
+def edge_message(status: int, headers: Fields, body: bytes) -> bytes:
+    """A response in the ``edge`` protocol."""
+    message = {
+        "status_code": status,
+        "headers": edge_headers(headers),
+        "body": b64encode(body).decode(),
+        "is_base64_encoded": True,
+    }
+    return json.dumps(message, ensure_ascii=False).encode()
 
 
 class ResponseOutparam:
@@ -112,8 +127,12 @@ class ResponseOutparam:
 
 @offer(TYPES, "[method]incoming-request.method", f"func(self: borrow<incoming-request>) -> {METHOD}")
 def request_method(_: WasiHost, request: IncomingRequest) -> Value:
-    method = request.method.lower()
-    return (method, None) if method in _METHODS else ("other", request.method)
+    return method_of(request.method)
+
+
+def method_of(method: str) -> Value:
+    known = method.lower()
+    return (known, None) if known in _METHODS else ("other", method)
 
 
 @offer(TYPES, "[method]incoming-request.path-with-query", "func(self: borrow<incoming-request>) -> option<string>")
@@ -123,8 +142,12 @@ def request_path(_: WasiHost, request: IncomingRequest) -> Value:
 
 @offer(TYPES, "[method]incoming-request.scheme", f"func(self: borrow<incoming-request>) -> {SCHEME}")
 def request_scheme(_: WasiHost, request: IncomingRequest) -> Value:
-    known = request.scheme.upper()
-    return (known, None) if known in ("HTTP", "HTTPS") else ("other", request.scheme)
+    return scheme_of(request.scheme)
+
+
+def scheme_of(scheme: str) -> Value:
+    known = scheme.upper()
+    return (known, None) if known in ("HTTP", "HTTPS") else ("other", scheme)
 
 
 @offer(TYPES, "[method]incoming-request.authority", "func(self: borrow<incoming-request>) -> option<string>")

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from ..errors import CanonicalTrap, UnsupportedComponentError
 from ..flat_plan import FlatPlan, HostFunction, ImportedFunction
 
-_VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.2\.\d+(?:[-+].*)?|(wasi:logging/logging)@0\.1\.\d+(?:[-+].*)?")
+_VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.([23])\.\d+(?:[-+].*)?|(wasi:logging/logging)@0\.1\.\d+(?:[-+].*)?")
+_SUFFIX = {"2": "", "3": "@0.3"}
+"""What follows the name of an interface where it is offered, by its minor version."""
 Call = Callable[..., Any]
 _Call = TypeVar("_Call", bound=Call)
 
@@ -63,11 +65,14 @@ def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
 
 def _find(host: HostFunction, function: ImportedFunction) -> Offer:
     versioned = _VERSIONED.fullmatch(function.interface)
-    interface = versioned[1] or versioned[2] if versioned else function.interface
+    minor = (versioned and versioned[2]) or "2"
+    interface = (versioned[1] or versioned[3]) + _SUFFIX[minor] if versioned else function.interface
     known = _offers.get(interface)
     if known is None:
+        names = [name.removesuffix(_SUFFIX[minor]) for name in _offers if ("@" in name) == (minor == "3")]
         raise UnsupportedComponentError(
-            f"it imports {function}, which is not offered", f"offered are, of version 0.2: {', '.join(sorted(_offers))}"
+            f"it imports {function}, which is not offered",
+            f"offered are, of version 0.{minor}: {', '.join(sorted(names))}",
         )
     given = known.get(function.name) or known.get("*")
     if given is None:
@@ -79,7 +84,7 @@ def _find(host: HostFunction, function: ImportedFunction) -> Offer:
             return each
     raise UnsupportedComponentError(
         f"it imports {function} as {function.type.text:.300}",
-        f"the type of WASI 0.2 is {' or '.join(_text_of(each) for each in given)}",
+        f"the type of WASI 0.{minor} is {' or '.join(_text_of(each) for each in given)}",
     )
 
 

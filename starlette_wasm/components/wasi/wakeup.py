@@ -12,6 +12,8 @@ class Wakeup:
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
         self._first: list[Callable[[], None]] = []
+        self.check: Callable[[], None] = _nothing
+        """Raises what ends the guest if it waits any longer."""
 
     def before_wait(self, begin: Callable[[], None]) -> None:
         """Have ``begin`` called once the guest waits for something."""
@@ -27,5 +29,10 @@ class Wakeup:
         while self._first:
             self._first.pop()()
         while not ready():
+            self.check()
             self._waiter = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._waiter,), timeout=seconds())
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,137 @@
+"""What the async ABI lets a guest wait for, and the sets that it waits with.
+
+An event is worked out when the guest asks for it: until then a waitable only knows whether there is one. So what the
+host has is copied once, into the guest's memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from .errors import CanonicalTrap
+from .flat_plan import NO_OPTIONS, CanonOptions
+from .lowering import Realloc, store_at
+from .side import Side
+from .types import ValueType
+from .values import Value
+
+NONE, SUBTASK, STREAM_READ, STREAM_WRITE, FUTURE_READ, FUTURE_WRITE = range(6)
+"""Codes of events."""
+STARTED, RETURNED, CANCELLED_BEFORE_RETURNED = 1, 2, 4
+"""States of a subtask."""
+MAX_OF_SET = 1000
+MAX_SUBTASKS = 1000
+Event = tuple[int, int, int]
+"""A code, the index of the waitable, and what came of it."""
+Delivery = Generator[Realloc, int, Event]
+
+
+class Waitable:
+    """Has an index in the table of its component instance."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.set: WaitableSet | None = None
+        self.options: CanonOptions = NO_OPTIONS
+        """Those with which what it is about is lifted or lowered."""
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether the guest has to give room for what comes with the event."""
+        return False
+
+    def ready(self) -> bool:
+        """Whether there is an event."""
+        raise NotImplementedError
+
+    def deliver(self) -> Delivery:
+        """The event, which is there; the guest may have to give room for it."""
+        raise NotImplementedError
+
+    def join(self, new: WaitableSet | None) -> None:
+        """Wait with that set, or with none."""
+        if self.set is not None:
+            del self.set.items[self]
+        self.set = new
+        if new is not None:
+            if len(new.items) >= MAX_OF_SET:
+                raise CanonicalTrap(f"more than {MAX_OF_SET} waitables in a set")
+            new.items[self] = None
+
+
+class WaitableSet:
+    def __init__(self) -> None:
+        self.items: dict[Waitable, None] = {}
+        """In the order in which they get their turns."""
+
+    def ready(self) -> bool:
+        return any(each.ready() for each in self.items)
+
+    def take_turn(self, *, room: bool) -> Waitable | None:
+        """One that is ready, which is the last to get the next turn. Without ``room``, one that needs none."""
+        for each in self.items:
+            if each.ready() and (room or not each.needs_room):
+                del self.items[each]
+                self.items[each] = None
+                return each
+        return None
+
+
+class Subtask(Waitable):
+    """A call of the host that is under way."""
+
+    def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int) -> None:
+        """``at`` is where the guest wants the result, of that type, if there is one."""
+        super().__init__()
+        self.options = options
+        self._side = side
+        self._kind = kind
+        self._at = at
+        self._task: asyncio.Task[Value] | None = None
+        self.resolved = False
+        """Whether the guest knows how it ended."""
+
+    async def start(self, begin: Callable[[], Awaitable[Value]], notify: Callable[[], None]) -> None:
+        """On the event loop."""
+        self._task = asyncio.get_running_loop().create_task(_awaited(begin))
+        self._task.add_done_callback(lambda _: notify())
+
+    def ready(self) -> bool:
+        return not self.resolved and self._task is not None and self._task.done()
+
+    @property
+    def needs_room(self) -> bool:
+        return self._kind is not None and self._kind.has_pointers
+
+    def deliver(self) -> Delivery:
+        self.resolved = True
+        self._side.end_call()
+        assert self._task is not None
+        if self._kind is not None:
+            yield from store_at(self._side, self._at, self._task.result(), self._kind)
+        return SUBTASK, self.index, RETURNED
+
+    def cancel(self) -> None:
+        """End it; of one that has ended nobody learns the result. Traps if the guest knows that it has ended."""
+        if self.resolved:
+            raise CanonicalTrap("subtask.cancel of a subtask that has ended or is cancelled")
+        self.resolved = True
+        self._side.end_call()
+        self.stop()
+
+    def stop(self) -> None:
+        """In any thread."""
+        if self._task is not None and not self._task.done():
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+async def _awaited(begin: Callable[[], Awaitable[Value]]) -> Value:
+    return await begin()
+
+
+def checked_bytes(memory: Any, at: int, size: int) -> int:
+    """Trap unless so many bytes are there."""
+    memory.read(at + size - 1 if size else at, min(size, 1))
+    return at

@@ -1,0 +1,192 @@
+"""The host's ends of streams and futures of WASI 0.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..http_exchange import HttpExchange, ResponseBody
+from ..pipes import Pipe
+from ..values import Err, Ok, Value
+from .exchange_streams import ResponseStream
+from .fields import Fields
+
+_ROOM = 1 << 20
+
+
+class BytesSource:
+    """Bytes that are all there."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self, most: int) -> bytes | None:
+        if self._at >= len(self._data):
+            return None
+        taken = self._data[self._at : self._at + most]
+        self._at += len(taken)
+        return taken
+
+    def value(self) -> Value:
+        raise AssertionError("a stream has no value")
+
+
+class RequestSource:
+    """The body of a request, as it comes."""
+
+    def __init__(self, exchange: HttpExchange) -> None:
+        self._exchange = exchange
+
+    def ready(self) -> bool:
+        return self._exchange.readable() and self._exchange.failure is None  # which check() raises
+
+    def take(self, most: int) -> bytes | None:
+        exchange = self._exchange
+        taken = exchange.read(most)
+        return taken if taken or not exchange.request.ended else None
+
+    def value(self) -> Value:
+        raise AssertionError("a stream has no value")
+
+
+class FutureValue:
+    """A future that is there, or whose value comes with set()."""
+
+    def __init__(self, value: Value = None) -> None:
+        self._value = value
+
+    def ready(self) -> bool:
+        return self._value is not None
+
+    def take(self, most: int) -> bytes | None:
+        raise AssertionError("a future has no bytes")
+
+    def value(self) -> Value:
+        return self._value
+
+    def set(self, value: Value) -> None:
+        self._value = value
+
+
+class _Sink:
+    """Takes one kind of end."""
+
+    def room(self) -> int:
+        return _ROOM
+
+    def put(self, data: bytes) -> None:
+        raise AssertionError("a future has no bytes")
+
+    def set(self, value: Value) -> None:
+        raise AssertionError("a stream has no value")
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+class Printed(_Sink):
+    """Takes what the guest prints. ``done`` is ready when that has ended."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self.done = FutureValue()
+
+    def put(self, data: bytes) -> None:
+        self._write(data)
+
+    def end(self) -> None:
+        self.done.set(Ok())
+
+
+class Ignored(_Sink):
+    """Takes what nobody wants."""
+
+    def put(self, data: bytes) -> None:
+        pass
+
+    def set(self, value: Value) -> None:
+        pass
+
+
+class Answer:
+    """A response on its way: the stream of its body, then the future of its trailers."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        room: Callable[[], int],
+        finish: Callable[[Fields | None], None],
+        sent: FutureValue,
+    ) -> None:
+        """``sent`` is set when all was taken."""
+        self._write = write
+        self._room = room
+        self._finish = finish
+        self.error: str | None = None
+        self.whole = False
+        self._sent = sent
+        self._ended = False
+        self._trailers: Ok | None = None
+
+    def attach(self, contents: Pipe | None, trailers: Pipe) -> None:
+        """Take from those from now on."""
+        if contents is None:
+            self.end_body()
+        else:
+            contents.attach(_Body(self, self._write, self._room))
+        trailers.attach(_Trailers(self))
+
+    def end_body(self) -> None:
+        self._ended = True
+        self._complete()
+
+    def set_trailers(self, value: Ok | Err) -> None:
+        if isinstance(value, Err):
+            self.error = f"the trailers of its response are the error {value.value[0]}"
+            self._sent.set(value)
+            return
+        self._trailers = value
+        self._complete()
+
+    def _complete(self) -> None:
+        if self._ended and self._trailers is not None and not self.whole:
+            self.whole = True
+            self._finish(self._trailers.value)
+            self._sent.set(Ok())
+
+
+class _Body(_Sink):
+    def __init__(self, answer: Answer, write: Callable[[bytes], object], room: Callable[[], int]) -> None:
+        self._answer = answer
+        self._write = write
+        self._room = room
+
+    def room(self) -> int:
+        return self._room()
+
+    def put(self, data: bytes) -> None:
+        self._write(data)
+
+    def end(self) -> None:
+        self._answer.end_body()
+
+
+class _Trailers(_Sink):
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def set(self, value: Value) -> None:
+        self._answer.set_trailers(value)
+
+
+def streamed_answer(exchange: HttpExchange, body: ResponseBody, sent: FutureValue) -> Answer:
+    """One that leaves as it is written."""
+    stream = ResponseStream(exchange, body)
+
+    def finish(trailers: Fields | None) -> None:
+        exchange.finish(body, None if trailers is None else trailers.entries)
+
+    return Answer(stream.write, stream.room, finish, sent)

@@ -1,0 +1,208 @@
+"""Handlers of ``wasi:http`` 0.3, whose bodies are streams, behind WasmMiddleware."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import JSON, add_function, config, eventually, run
+from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, serving
+
+from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
+from starlette_wasm.asgi import answer_sender
+from starlette_wasm.components.http_exchange import REQUEST_BOUND
+
+
+@pytest.fixture
+def wasm(tmp_path: Path) -> JSON:
+    add_function(tmp_path, "task", "components/http_task")
+    return config(tmp_path, {"/{rest:path}": {"functionName": "task", "policy": "p"}}, policies={"p": LIMITS})
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads wait for the body to be whole as long as the guest waits for nothing, on slow machines too."""
+    monkeypatch.setattr(answer_sender, "_LINGER", 60)
+
+
+def test_bodies_are_streamed_both_ways(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/echo", "POST", CHUNKED)
+            asking = asyncio.create_task(client.ask(served))
+            for piece in (b"first", b"second"):
+                before = client.body
+                client.write(piece)
+                await eventually(lambda sent=before + piece: client.body == sent, 60)
+            client.write(b"", more=False)
+            await asking
+            assert (client.pieces, client.whole) == ([b"first", b"second"], True)
+
+    run(go())
+
+
+def test_answers_leave_as_they_are_written(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = await Client("/events/200").ask(served)
+            assert (client.status, client.pieces, client.whole) == (200, [b"event\n"] * 3, True)
+
+    run(go())
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("path", "status", "length", "body"),
+    [
+        ("/hello", 200, b"5", b"hello"),
+        ("/declared", 200, b"5", b"hello"),
+        ("/empty", 200, b"0", b""),
+        ("/status/404", 404, b"5", b"hello"),
+        ("/quick", 200, b"5", b"hello"),
+        ("/download/200000", 200, b"200000", bytes(200_000)),
+    ],
+)
+def test_quick_answers_leave_whole(wasm: JSON, path: str, status: int, length: bytes, body: bytes) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = await Client(path).ask(served)
+            assert (client.status, client.headers[b"content-length"], client.body) == (status, length, body)
+            assert client.headers[b"x-kind"] == b"task"
+
+    run(go())
+
+
+def test_clients_that_take_nothing_make_the_guest_wait(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/download/1000000")
+            client.takes.clear()
+            asking = asyncio.create_task(client.ask(served))
+            await asyncio.sleep(0.2)
+            assert not asking.done()
+            client.takes.set()
+            await asking
+            assert (client.body, client.whole) == (bytes(1_000_000), True)
+
+    run(go())
+
+
+def test_guests_that_read_nothing_make_the_client_wait(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm, {"maxRequestBytes": 1 << 30, "executionTimeoutMs": 500}) as served:
+            client = Client("/never", "POST", CHUNKED)
+            for _ in range(100):
+                client.write(bytes(10_000))
+            await client.ask(served)
+            assert (client.status, client.received <= REQUEST_BOUND + 10_000) == (504, True)
+
+    run(go())
+
+
+def test_trailers_and_the_end_of_sending_are_futures(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            offered: Any = {"extensions": {"http.response.trailers": {}}}
+            client = await Client("/trailers", "GET", TE, **offered).ask(served)
+            assert client.sent[-1]["headers"] == [(b"x-sum", b"1234")]
+            assert (await Client("/sent").ask(served)).body == b"hello"
+
+    run(go())
+
+
+def test_reads_can_be_cancelled(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/cancel", "POST", CHUNKED)
+            asking = asyncio.create_task(client.ask(served))
+            await eventually(lambda: client.body, 60)
+            assert client.body == b"2"
+            client.leave()
+            await asking
+
+    run(go())
+
+
+def test_guests_may_go_on_until_their_deadline(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> None:
+        async with serving(wasm, {"executionTimeoutMs": 3000}) as served:
+            client = Client("/after/60000")
+            asking = asyncio.create_task(client.ask(served))
+            await eventually(lambda: client.whole, 60)
+            assert not asking.done()
+            await asking
+            assert (client.status, client.body) == (200, b"hello")
+
+    with caplog.at_level(logging.WARNING):
+        run(go())
+    assert "task (execution-timeout) after its answer" in caplog.text
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/error", "with the error internal-error"), ("/unfinished", "without finishing the body")]
+)
+def test_faults_before_the_head_are_problems(
+    wasm: JSON, path: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            assert (await Client(path).ask(served)).status == 500
+
+    run(go())
+    assert reason in caplog.text
+
+
+def test_faults_behind_the_head_are_raised(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/trap/200")
+            with pytest.raises(FunctionTrapped, match="unreachable"):
+                await client.ask(served)
+            assert (client.status, client.body, client.whole) == (200, b"hello", False)
+
+    run(go())
+
+
+def test_requests_beyond_their_bound_are_refused(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm, body_timeout_ms=300) as served:
+            client = Client("/echo", "POST", CHUNKED)
+            asking = asyncio.create_task(client.ask(served))
+            client.write(b"abc")
+            await eventually(lambda: client.body, 60)
+            client.write(bytes(210_000))
+            with pytest.raises(RequestTooLarge):
+                await asking
+            client = Client("/echo", "POST", CHUNKED)
+            with pytest.raises(RequestTimeout):
+                await client.ask(served)
+            assert not client.whole
+
+    run(go())
+
+
+def test_clients_that_leave_end_the_guest(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/echo", "POST", CHUNKED)
+            client.write(b"abc")
+            client.leave()
+            await client.ask(served)
+            assert middleware(served).runtime.stats()["gone"] == 1
+
+    run(go())
+
+
+def test_calls_from_python_have_the_answer_whole(wasm: JSON) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            runtime = middleware(served).runtime
+            for _ in range(3):
+                request = EdgeRequest(path="/echo", url="http://h/echo", body="abc", method="POST")
+                assert (await runtime.invoke("task", request, policy="p")).content == b"abc"
+
+    run(go())

@@ -1,0 +1,345 @@
+"""The async ABI: tasks, subtasks, waitable sets, streams and futures, used by the rules and against them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+import pytest
+from running import HostFunctions, Typed, assembled, engine, run_typed
+from texts import ALLOCATOR
+
+from starlette_wasm.components.awaited import Await
+from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.pipes import Pipe
+from starlette_wasm.components.waitables import MAX_OF_SET, MAX_SUBTASKS
+from starlette_wasm.components.wasi.ends import BytesSource, FutureValue, Printed
+from starlette_wasm.engine import capi
+from starlette_wasm.engine.compile import UnsupportedModuleError
+from starlette_wasm.engine.outcome import End, Outcome
+
+BUILTINS = {
+    "return": ("task.return (result u32)", "(param i32)"),
+    "cancel-task": ("task.cancel", ""),
+    "get": ("context.get i32 0", "(result i32)"),
+    "set": ("context.set i32 0", "(param i32)"),
+    "new-set": ("waitable-set.new", "(result i32)"),
+    "poll": ('waitable-set.poll (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "drop-set": ("waitable-set.drop", "(param i32)"),
+    "join": ("waitable.join", "(param i32 i32)"),
+    "cancel": ("subtask.cancel", "(param i32) (result i32)"),
+    "drop-subtask": ("subtask.drop", "(param i32)"),
+    "new-s": ("stream.new $s", "(result i64)"),
+    "read": ('stream.read $s async (memory (core memory $l "mem"))', "(param i32 i32 i32) (result i32)"),
+    "write": ('stream.write $s async (memory (core memory $l "mem"))', "(param i32 i32 i32) (result i32)"),
+    "cancel-read": ("stream.cancel-read $s", "(param i32) (result i32)"),
+    "cancel-write": ("stream.cancel-write $s", "(param i32) (result i32)"),
+    "drop-r": ("stream.drop-readable $s", "(param i32)"),
+    "drop-w": ("stream.drop-writable $s", "(param i32)"),
+    "new-f": ("future.new $f", "(result i64)"),
+    "read-f": ('future.read $f async (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "write-f": ('future.write $f async (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "cancel-read-f": ("future.cancel-read $f", "(param i32) (result i32)"),
+    "drop-rf": ("future.drop-readable $f", "(param i32)"),
+    "drop-wf": ("future.drop-writable $f", "(param i32)"),
+    "wait": ('lower (func $wait) async (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "give": ('lower (func $give) (memory (core memory $l "mem"))', "(param i32)"),
+    "take": ("lower (func $take)", "(param i32 i32)"),
+}
+"""Name, what makes it, and its core type."""
+
+
+def component(run: str, callback: str = "(unreachable)", more: str = "") -> str:
+    """A component whose task begins with ``run`` and goes on with ``callback``. $pair sets $r and $w, the ends."""
+    called = set(re.findall(r"\(call \$([a-z-]+)", run + callback + more))
+    used = {name: each for name, each in BUILTINS.items() if name in called}
+    made = "\n".join(f"(core func ${name} (canon {how}))" for name, (how, _) in used.items())
+    imports = "\n".join(f'(import "" "{name}" (func ${name} {kind}))' for name, (_, kind) in used.items())
+    given = " ".join(f'(export "{name}" (func ${name}))' for name in used)
+    return f"""(component
+     (type $s (stream u8)) (type $f (future u32))
+     (import "wait" (func $wait async (param "ms" u32) (result u32)))
+     (import "give" (func $give (result (tuple (stream u8) (future u32)))))
+     (import "take" (func $take (param "s" (stream u8)) (param "f" (future u32))))
+     (core module $mem {ALLOCATOR}) (core instance $l (instantiate $mem))
+     {made}
+     (core module $m {imports} (import "l" "mem" (memory 1))
+      (global $r (mut i32) (i32.const 0)) (global $w (mut i32) (i32.const 0)) (global $set (mut i32) (i32.const 0))
+      (global $a (mut i32) (i32.const 0)) (global $n (mut i32) (i32.const 0))
+      (func $pair (param i64) (global.set $r (i32.wrap_i64 (local.get 0)))
+       (global.set $w (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32)))))
+      (func $wants (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
+      (func $packed (result i32) (i32.or (i32.const 2) (i32.shl (global.get $set) (i32.const 4))))
+      {more}
+      (func (export "run") (result i32) {run})
+      (func (export "callback") (param $event i32) (param $index i32) (param $payload i32) (result i32) {callback}))
+     (core instance $i (instantiate $m (with "l" (instance $l)) (with "" (instance {given}))))
+     (func (export "run") async (result u32) (canon lift (core func $i "run") async
+      (callback (core func $i "callback")))))"""
+
+
+RETURN = "(call $return (i32.const 7)) (i32.const 0)"
+
+
+async def later(milliseconds: int) -> int:
+    await asyncio.sleep(milliseconds / 1000)
+    return milliseconds + 1
+
+
+FUNCTIONS: HostFunctions = {"wait": lambda ms: Await(partial(later, ms)) if ms else 1}
+
+
+class Tasks(Typed):
+    """Calls the export ``run`` as a task."""
+
+    __slots__ = ()
+
+    def _answer_request(self) -> Generator[Any, Any, bytes]:
+        function: Any = self.plan.component.flat.exports["run"][1]
+        self.values.append((yield from self._calls.tasks.lifted(function, [], lambda _: None)))
+        self.handles_left = self._calls.handles()
+        return b""
+
+
+def run(text: str, functions: HostFunctions | None = None, seconds: float = 30) -> tuple[Outcome, Tasks]:
+    invocation = Tasks(assembled(text), [], functions or FUNCTIONS)
+    return run_typed(invocation, seconds), invocation
+
+
+def value(text: str, functions: HostFunctions | None = None) -> int:
+    outcome, invocation = run(text, functions)
+    assert outcome.end is End.OK, outcome
+    assert invocation.handles_left == 0
+    return int(invocation.values[0])
+
+
+def test_tasks_return() -> None:
+    assert value(component(RETURN)) == 7
+
+
+def test_tasks_go_on_after_their_result_and_yield() -> None:
+    yields = "(global.set $n (i32.add (global.get $n) (i32.const 1))) (i32.lt_u (global.get $n) (i32.const 50))"
+    begin = "(call $set (i32.const 9)) (call $return (i32.const 7)) (i32.const 1)"
+    check = "(call $wants (call $get) (i32.const 9)) (call $wants (local.get $event) (i32.const 0))"
+    assert value(component(begin, check + yields)) == 7
+
+
+BEGIN_TWO = """(global.set $set (call $new-set))
+ (global.set $a (i32.shr_u (call $wait (i32.const 30) (i32.const 64)) (i32.const 4)))
+ (call $join (global.get $a) (global.get $set))
+ (global.set $n (i32.shr_u (call $wait (i32.const 60) (i32.const 68)) (i32.const 4)))
+ (call $join (global.get $n) (global.get $set))
+ (call $packed)"""
+TAKE_TWO = """(call $wants (local.get $event) (i32.const 1)) (call $wants (local.get $payload) (i32.const 2))
+ (call $drop-subtask (local.get $index))
+ (if (result i32) (i32.eq (local.get $index) (global.get $a))
+  (then (call $packed))
+  (else (call $drop-set (global.get $set))
+   (call $return (i32.add (i32.load (i32.const 64)) (i32.load (i32.const 68)))) (i32.const 0)))"""
+
+
+def test_calls_of_the_host_run_side_by_side() -> None:
+    assert value(component(BEGIN_TWO, TAKE_TWO)) == 31 + 61
+
+
+def test_what_the_host_has_at_once_is_no_subtask() -> None:
+    begin = (
+        "(call $wants (call $wait (i32.const 0) (i32.const 64)) (i32.const 2)) (call $return (i32.load (i32.const 64)))"
+    )
+    assert value(component(f"{begin} (i32.const 0)")) == 1
+
+
+def test_subtasks_can_be_cancelled() -> None:
+    cancel = "(call $wants (call $cancel (global.get $a)) (i32.const 4)) (call $drop-subtask (global.get $a))"
+    begin = "(global.set $a (i32.shr_u (call $wait (i32.const 60000) (i32.const 64)) (i32.const 4)))"
+    assert value(component(f"{begin} {cancel} {RETURN}")) == 7
+
+
+def test_sets_are_polled() -> None:
+    begin = """(global.set $set (call $new-set)) (call $pair (call $new-s))
+     (call $join (global.get $r) (global.get $set))
+     (call $wants (call $poll (global.get $set) (i32.const 80)) (i32.const 0))
+     (call $wants (call $read (global.get $r) (i32.const 64) (i32.const 4)) (i32.const -1))
+     (call $wants (call $poll (global.get $set) (i32.const 80)) (i32.const 0))
+     (call $drop-w (global.get $w))
+     (call $wants (call $poll (global.get $set) (i32.const 80)) (i32.const 2))
+     (call $wants (i32.load (i32.const 80)) (global.get $r)) (call $wants (i32.load (i32.const 84)) (i32.const 1))
+     (call $drop-r (global.get $r)) (call $drop-set (global.get $set))"""
+    assert value(component(f"{begin} {RETURN}")) == 7
+
+
+def test_streams_within_a_guest_copy() -> None:
+    begin = """(call $pair (call $new-s)) (i32.store (i32.const 64) (i32.const 0x44434241))
+     (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 4)) (i32.const -1))
+     (call $wants (call $read (global.get $r) (i32.const 96) (i32.const 3)) (i32.const 48))
+     (call $wants (i32.load (i32.const 96)) (i32.const 0x434241))
+     (global.set $set (call $new-set)) (call $join (global.get $w) (global.get $set)) (call $packed)"""
+    then = """(call $wants (local.get $event) (i32.const 3)) (call $wants (local.get $payload) (i32.const 48))
+     (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 1)) (i32.const -1))
+     (call $wants (call $cancel-write (global.get $w)) (i32.const 2))
+     (call $drop-r (global.get $r))
+     (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 1)) (i32.const 1))
+     (call $drop-w (global.get $w)) (call $drop-set (global.get $set)) """
+    assert value(component(begin, then + RETURN)) == 7
+
+
+def test_futures_within_a_guest_copy() -> None:
+    begin = """(call $pair (call $new-f)) (i32.store (i32.const 64) (i32.const 99))
+     (call $wants (call $read-f (global.get $r) (i32.const 96)) (i32.const -1))
+     (call $wants (call $write-f (global.get $w) (i32.const 64)) (i32.const 0))
+     (call $wants (i32.load (i32.const 96)) (i32.const 99))
+     (call $drop-wf (global.get $w)) (global.set $set (call $new-set)) (call $join (global.get $r) (global.get $set))
+     (call $packed)"""
+    then = """(call $wants (local.get $event) (i32.const 4)) (call $wants (local.get $payload) (i32.const 0))
+     (call $drop-rf (global.get $r)) (call $drop-set (global.get $set))"""
+    assert value(component(begin, f"{then} {RETURN}")) == 7
+
+
+def test_the_host_gives_streams_and_futures() -> None:
+    begin = """(call $give (i32.const 128)) (global.set $r (i32.load (i32.const 128)))
+     (call $wants (call $read (global.get $r) (i32.const 64) (i32.const 2)) (i32.const 32))
+     (call $wants (call $read (global.get $r) (i32.const 66) (i32.const 9)) (i32.const 16))
+     (call $wants (call $read (global.get $r) (i32.const 67) (i32.const 9)) (i32.const 1))
+     (call $wants (i32.load (i32.const 64)) (i32.const 0x636261)) (call $drop-r (global.get $r))
+     (call $wants (call $read-f (i32.load (i32.const 132)) (i32.const 96)) (i32.const 0))
+     (call $drop-rf (i32.load (i32.const 132)))
+     (call $return (i32.load (i32.const 96))) (i32.const 0)"""
+    given = (Pipe(source=BytesSource(b"abc")), Pipe(source=FutureValue(55)))
+    assert value(component(begin), {"give": lambda: given}) == 55
+
+
+def test_the_host_takes_streams_and_futures() -> None:
+    begin = """(call $pair (call $new-f)) (global.set $n (global.get $w)) (global.set $a (global.get $r))
+     (call $pair (call $new-s)) (call $take (global.get $r) (global.get $a))
+     (i32.store (i32.const 64) (i32.const 0x636261))
+     (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 3)) (i32.const 48))
+     (call $drop-w (global.get $w))
+     (call $wants (call $write-f (global.get $n) (i32.const 64)) (i32.const 0)) (call $drop-wf (global.get $n))"""
+    taken: list[Any] = []
+
+    class Future(Printed):
+        def set(self, value: Any) -> None:
+            taken.append(value)
+
+    printed = Printed(taken.append)
+
+    def take(stream: Pipe, future: Pipe) -> None:
+        stream.attach(printed)
+        future.attach(Future(taken.append))
+
+    assert value(component(f"{begin} {RETURN}"), {"take": take}) == 7
+    assert taken == [b"abc", 0x636261]
+    assert printed.done.ready()
+
+
+NEW = "(call $pair (call $new-s))"
+READING = f"{NEW} (drop (call $read (global.get $r) (i32.const 64) (i32.const 4)))"
+
+
+@pytest.mark.parametrize(
+    ("begin", "reason"),
+    [
+        ("(i32.const 0)", "a task ended without a result"),
+        (f"(call $return (i32.const 1)) {RETURN}", "task.return is called twice"),
+        ("(i32.const 3)", "unsupported callback code: 3"),
+        ("(i32.const 0x12)", "unknown handle index 1"),
+        (f"{NEW} (i32.const 0x12)", "handle index 1 is used with the wrong type: it is not a waitable set"),
+        ("(call $cancel-task) (i32.const 0)", "task.cancel is called, and nobody has asked for that"),
+        ("(call $drop-subtask (i32.const 1)) (i32.const 0)", "unknown handle index 1"),
+        (f"{NEW} (call $drop-subtask (global.get $r)) (i32.const 0)",
+         "handle index 1 is used with the wrong type: it is not a subtask"),
+        ("(call $drop-subtask (i32.shr_u (call $wait (i32.const 60000) (i32.const 64)) (i32.const 4))) (i32.const 0)",
+         "a subtask is dropped that has not ended"),
+        (f"{NEW} (drop (call $read (global.get $w) (i32.const 64) (i32.const 4))) (i32.const 0)",
+         "stream.read of the other end of a stream"),
+        (f"{NEW} (call $drop-w (global.get $r)) (i32.const 0)", "stream.drop-writable of the other end of a stream"),
+        (f"{NEW} (call $drop-rf (global.get $r)) (i32.const 0)",
+         "handle index 1 is used with the wrong type: stream<u8>"),
+        (f"{READING} (call $drop-r (global.get $r)) (i32.const 0)",
+         "an end of a stream or future is dropped in the middle of a copy"),
+        (f"{READING} (drop (call $read (global.get $r) (i32.const 64) (i32.const 4))) (i32.const 0)",
+         "a copy of this end is under way, or its other end is dropped"),
+        (f"{NEW} (drop (call $cancel-read (global.get $r))) (i32.const 0)",
+         "there is no copy that could be cancelled"),
+        (f"{NEW} (drop (call $read (global.get $r) (i32.const 65534) (i32.const 4))) (i32.const 0)",
+         "out of bounds memory access"),
+        (f"{NEW} (drop (call $write (global.get $w) (i32.const -1) (i32.const 1))) (i32.const 0)",
+         "out of bounds memory access"),
+        (f"{NEW} (drop (call $write (global.get $w) (i32.const 64) (i32.const -1))) (i32.const 0)",
+         "a copy of 4294967295 items, the most is 268435455"),
+        ("(call $pair (call $new-f)) (call $drop-wf (global.get $w)) (i32.const 0)",
+         "a future is dropped that was not written"),
+        ("(call $pair (call $new-f)) (drop (call $read-f (global.get $r) (i32.const 66))) (i32.const 0)",
+         "unaligned pointer: 66 for u32"),
+        (f"{NEW} (call $take (global.get $w) (i32.const 9)) (i32.const 0)",
+         "only an end to read from can be given away, when nothing is under way"),
+        (f"{READING} (call $take (global.get $r) (i32.const 9)) (i32.const 0)",
+         "only an end to read from can be given away, when nothing is under way"),
+        (f"{NEW} (call $join (global.get $r) (global.get $w)) (i32.const 0)",
+         "handle index 2 is used with the wrong type: it is not a waitable set"),
+        ("(global.set $set (call $new-set)) (call $join (global.get $set) (global.get $set)) (i32.const 0)",
+         "handle index 1 is used with the wrong type: it is not a waitable"),
+        (f"{NEW} (global.set $set (call $new-set)) (call $join (global.get $r) (global.get $set))"
+         "(call $drop-set (global.get $set)) (i32.const 0)", "a waitable set is dropped that is not empty"),
+        ("(loop $l (call $pair (call $new-s)) (br $l)) (i32.const 0)", "more than 10000 handles"),
+        ("(global.set $set (call $new-set)) (loop $l (call $pair (call $new-s))"
+         "(call $join (global.get $r) (global.get $set)) (br $l)) (i32.const 0)",
+         f"more than {MAX_OF_SET} waitables in a set"),
+        ("(loop $l (drop (call $wait (i32.const 60000) (i32.const 64))) (br $l)) (i32.const 0)",
+         f"more than {MAX_SUBTASKS} subtasks"),
+    ],
+)  # fmt: skip
+def test_broken_rules_are_traps(begin: str, reason: str) -> None:
+    outcome, _ = run(component(begin), FUNCTIONS | {"take": lambda *_: None})
+    assert (outcome.end, outcome.reason) == (End.TRAP, reason)
+
+
+def test_waits_for_nothing_end_at_the_deadline() -> None:
+    outcome, _ = run(component("(global.set $set (call $new-set)) (call $packed)"), seconds=0.2)
+    assert outcome.end is End.TIMEOUT
+
+
+def test_what_a_task_leaves_is_ended() -> None:
+    ended: list[str] = []
+
+    async def endless() -> int:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("it")
+        return 0
+
+    begin = "(drop (call $wait (i32.const 1) (i32.const 64)))"
+    outcome, _ = run(component(f"{begin} {RETURN}"), {"wait": lambda _: Await(endless)})
+    assert outcome.end is End.OK
+    assert ended == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("builtin", "problem"),
+    [
+        ("(core func (canon backpressure.inc))", "it uses backpressure.inc of the async ABI, which is not run: one "),
+        ("(core func (canon thread.yield))", "it uses thread.yield of the async ABI, which is not run: it blocks"),
+        ('(core func (canon waitable-set.wait (memory (core memory $l "mem"))))', "it uses waitable-set.wait of"),
+        ('(core func (canon stream.read $s (memory (core memory $l "mem"))))',
+         "it uses stream.read of the async ABI without async"),
+        ('(core func (canon error-context.new (memory (core memory $l "mem"))))', "it uses error-context.new of"),
+    ],
+)  # fmt: skip
+def test_other_builtins_are_refused_by_name(builtin: str, problem: str) -> None:
+    text = component(RETURN).replace("(core module $m (", f"{builtin} (core module $m (", 1)
+    with pytest.raises(UnsupportedModuleError) as caught:
+        compile_component(engine().ptr, capi.assemble(text))
+    assert str(caught.value).startswith(problem)
+
+
+def test_lifting_without_a_callback_is_refused() -> None:
+    text = component(RETURN).replace('(callback (core func $i "callback"))', "")
+    text = text.replace('(func (export "run") (result i32) ', '(func (export "run") ', 1).replace(
+        RETURN, RETURN[:-14], 1
+    )
+    with pytest.raises(UnsupportedModuleError, match=r"async func\(\) -> u32 is lifted as async without a callback"):
+        compile_component(engine().ptr, capi.assemble(text))
