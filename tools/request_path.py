@@ -1,0 +1,133 @@
+"""Prints the files of the package that one request goes through, in order: ``python tools/request_path.py``.
+
+The first request warms up; the second is followed. With ``--count`` there is one line for each path: its files, and the
+moves from file to file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import starlette_wasm
+from starlette_wasm import WasmMiddleware, WasmRuntime, WasmSettings
+
+PACKAGE = str(Path(starlette_wasm.__file__).parent) + "/"
+GUESTS = Path(__file__).parents[1] / "tests" / "guests"
+FAST, SLOW = "/fast/a", "/slow/a"
+NATIVE = {"follows": "engine/native/fast_path.c", "dispatch": "engine/native/fast_path.c"}
+"""The functions of the C library that a request calls."""
+
+
+@dataclass
+class Trace:
+    """The functions that one request called, each with its file."""
+
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def files(self) -> set[str]:
+        """The files that it went through."""
+        return {file for file, _ in self.calls}
+
+    @property
+    def visits(self) -> list[str]:
+        """The files in order, once for each visit."""
+        return [file for file, _ in groupby(file for file, _ in self.calls)]
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Take down each call that is made in the block."""
+
+        def called(frame: FrameType, event: str, argument: Any) -> None:
+            if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+                self.calls.append((frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_name))
+            elif event == "c_call" and (name := getattr(argument, "__name__", "")) in NATIVE:
+                self.calls.append((NATIVE[name], name))
+
+        sys.setprofile(called)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """Make a config of two functions: one takes the fast path, the other may not."""
+    for name in ("echo", "environ"):
+        home = folder / "functions" / name / "v1"
+        home.mkdir(parents=True)
+        (home / f"{name}.wasm").write_bytes((GUESTS / f"{name}.wasm").read_bytes())
+    policies = folder / "policies"
+    policies.mkdir()
+    (policies / "granted.yaml").write_text("allowedEnvVars: [TRACEPARENT]\n")  # which the fast path does not replace
+    rules = [
+        {"pathPattern": "/fast/{x}", "functionName": "echo"},
+        {"pathPattern": "/slow/{x}", "functionName": "environ", "policy": "granted"},
+    ]
+    return {"functionsDir": str(folder / "functions"), "policiesDir": str(policies), "rules": rules}
+
+
+async def follow(path: str, method: str = "GET") -> Trace:
+    """Return the way of a request through a middleware that is warm, with telemetry off."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"example.org")],
+        "http_version": "1.1",
+        "scheme": "http",
+    }
+    os.environ["TRACEPARENT"] = "granted"
+    with tempfile.TemporaryDirectory() as folder:
+        async with WasmRuntime(config(Path(folder)), WasmSettings(canary_url="sqlite://")) as runtime:
+            app = WasmMiddleware(_missing, runtime=runtime)
+            for _ in range(3):
+                await app(dict(scope), receive, send)
+                await asyncio.sleep(0.05)
+            trace = Trace()
+            with trace.following():
+                await app(dict(scope), receive, send)
+    assert all(each["status"] == 200 for each in sent if "status" in each), sent
+    return trace
+
+
+async def _missing(scope: object, receive: object, send: object) -> None:
+    raise AssertionError("no rule took the request")
+
+
+def main() -> None:
+    """Print the ways of both paths."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true", help="only how many files and moves")
+    only = parser.parse_args().count
+    for title, path in (("fast", FAST), ("slow", SLOW)):
+        trace = asyncio.run(follow(path))
+        print(f"{title} GET: {len(trace.files)} files, {len(trace.visits) - 1} moves, {len(trace.calls)} calls")
+        if not only:
+            for file, calls in groupby(trace.calls, key=lambda call: call[0]):
+                print(f"   {file}: {' '.join(name for _, name in calls)}")
+
+
+if __name__ == "__main__":
+    main()
