@@ -152,6 +152,14 @@ async def eventually(condition: Callable[[], object], within: float = 60.0) -> f
     return time.monotonic() - begin
 
 
+def wait_until(condition: Callable[[], object], within: float = 60.0, what: Callable[[], object] = str) -> None:
+    """Wait as eventually() does, without an event loop; ``what`` says how far it came."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < within, f"does not come true: {what()}"
+        time.sleep(0.005)
+
+
 def run(main: Coroutine[Any, Any, None], seconds: float = 240) -> None:
     """asyncio.run() that does not hang."""
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 import httpx
-from apps import config_file
-from collector import Backend, Rotel, wait
+from apps import config_file, wait_until
+from collector import Backend, Rotel
 from drawing import draw
 from processes import Server
 from upstream import Upstream
@@ -56,7 +56,7 @@ def main() -> None:
         try:
             with httpx.Client(transport=transport, timeout=60) as client:
                 client.post(f"{server.url}/api/v1/enrich", json=commands, headers=headers).raise_for_status()
-            wait(lambda: len(backend.trace(trace)) >= SPANS, 30, lambda: server.log)
+            wait_until(lambda: len(backend.trace(trace)) >= SPANS, 30, lambda: server.log)
         finally:
             server.close()
             rotel.close()

@@ -6,14 +6,13 @@ import gzip
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from apps import wait_until
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -150,7 +149,7 @@ class Rotel:
         agent = Path(spec.submodule_search_locations[0]) / "rotel-agent"
         command = [str(agent), "start", *(f"--{name}={value}" for name, value in options.items())]
         self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log)
-        wait(lambda: self.process.poll() is not None or _listens(http), 60)
+        wait_until(lambda: self.process.poll() is not None or _listens(http), 60)
         assert self.process.poll() is None, (folder / "rotel.log").read_text()
 
     def close(self) -> None:
@@ -172,11 +171,3 @@ def free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait(condition: Callable[[], object], within: float, what: Callable[[], object] = lambda: "") -> None:
-    """Until ``condition`` holds; ``what`` says how far it came."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < within, f"does not come true: {what()}"
-        time.sleep(0.01)

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
-from apps import add_function, config_file
-from collector import Backend, Rotel, Span, wait
+from apps import add_function, config_file, wait_until
+from collector import Backend, Rotel, Span
 from drawing import draw
 from processes import ROOT, Server
 from upstream import Upstream
@@ -129,13 +129,13 @@ class Asked:
 
     def server(self) -> Span:
         """The server span, which ends after all others."""
-        wait(lambda: any(span.kind == "SERVER" for span in self._backend.trace(self.trace)), 30)
+        wait_until(lambda: any(span.kind == "SERVER" for span in self._backend.trace(self.trace)), 30)
         (server,) = [span for span in self._backend.trace(self.trace) if span.kind == "SERVER"]
         return server
 
     def spans(self, count: int) -> list[Span]:
         """All of them, once there are ``count``."""
-        wait(
+        wait_until(
             lambda: len(self._backend.trace(self.trace)) >= count,
             30,
             lambda: [span.name for span in self._backend.trace(self.trace)],
@@ -225,7 +225,7 @@ def test_the_first_request_of_a_worker_shows_its_cold_start(server: Server, back
         cold.update({each.spans(4)[0].resource["service.instance.id"]: each for each in asked})
         return len(cold) == WORKERS
 
-    wait(both, 60)
+    wait_until(both, 60)
     compiled = 0
     for asked in cold.values():
         acquire: list[Any] = ["wasm acquire", "INTERNAL", {}]
@@ -389,7 +389,7 @@ def test_logs_belong_to_the_spans_and_metrics_arrive(server: Server, backend: Ba
         serves("/trap", "trap") | {"error": True, "error.type": "wasm-trap"},
         ["trap", "INTERNAL", call(asked) | RAN | {"error": True, "error.type": "wasm-trap"}],
     )
-    wait(lambda: any(record.trace == asked.trace for record in list(backend.records)), 60)
+    wait_until(lambda: any(record.trace == asked.trace for record in list(backend.records)), 60)
     (record,) = [record for record in backend.records if record.trace == asked.trace]
     assert record.span == found["/GET /trap/trap"].id
     assert record.severity == "ERROR"
@@ -398,7 +398,7 @@ def test_logs_belong_to_the_spans_and_metrics_arrive(server: Server, backend: Ba
     )
     assert record.attributes["error.type"] == "wasm-trap"
     wanted = {"faas.invoke_duration", "faas.invocations", "faas.errors"}
-    wait(lambda: wanted <= backend.metrics, 30, lambda: wanted - backend.metrics)
+    wait_until(lambda: wanted <= backend.metrics, 30, lambda: wanted - backend.metrics)
 
 
 def test_both_workers_were_asked_and_no_span_is_without_its_parent(server: Server, backend: Backend) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
-from apps import run
-from collector import Backend, Rotel, free_port, wait
+from apps import run, wait_until
+from collector import Backend, Rotel, free_port
 from processes import ROOT, Server
 
 REQUESTS = int(os.environ.get("REQUESTS", "400"))
@@ -82,7 +82,7 @@ def test_no_span_of_a_sampled_request_is_lost(serve: Callable[..., Server], rote
     def counted() -> Counter[str]:
         return Counter(span.trace for span in list(backend.spans) if span.trace in sampled)
 
-    wait(lambda: sum(counted().values()) >= 2 * len(sampled), 60, lambda: f"{sum(counted().values())} spans")
+    wait_until(lambda: sum(counted().values()) >= 2 * len(sampled), 60, lambda: f"{sum(counted().values())} spans")
     assert counted() == dict.fromkeys(sampled, 2)
     assert not {span.trace for span in backend.spans} & dropped
 

@@ -10,6 +10,7 @@ import time
 from contextlib import asynccontextmanager, nullcontext
 
 import pytest
+from apps import eventually
 from support import GUESTS, answer, ask, command, invoke, run
 
 from starlette_wasm.engine import capi, instance
@@ -46,13 +47,6 @@ SPINS = {
 }
 
 
-async def until(condition, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came about"
-        await asyncio.sleep(0.002)
-
-
 def idle(engine: Engine) -> bool:
     return engine.state.live == 0 and not engine.live and not engine.workers.busy and not engine.workers.waiting
 
@@ -78,7 +72,7 @@ def test_a_guest_without_end_is_over_at_its_deadline(wat, engine, name):
         begin = time.monotonic()
         outcome = await invoke(wat(SPINS[name]), limits=Limits(time=0.2))
         took = time.monotonic() - begin
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
         return outcome, took
 
     outcome, took = asyncio.run(main())
@@ -93,7 +87,7 @@ def test_a_guest_that_ends_before_its_deadline_is_not_hurt_by_it(guest):
 def test_fifty_spinning_guests_end_in_time_and_quick_ones_are_served_meanwhile(guest, engine):
     async def main():
         long = [asyncio.create_task(invoke(guest("spin"), limits=Limits(time=600))) for _ in range(50)]
-        await until(lambda: engine.workers.busy and engine.workers.waiting)
+        await eventually(lambda: engine.workers.busy and engine.workers.waiting)
         for _ in range(50):
             assert (await invoke(guest("hello"))).end is End.OK
             await asyncio.sleep(0.002)
@@ -104,7 +98,7 @@ def test_fifty_spinning_guests_end_in_time_and_quick_ones_are_served_meanwhile(g
         for task in long:
             task.cancel()
         await asyncio.wait(long)
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
         return [outcome.end for outcome in ends], took
 
     ends, took = asyncio.run(main())
@@ -130,7 +124,7 @@ def test_three_hundred_sleeping_guests_hold_no_thread(guest, engine):
         threads = threading.active_count()
         limits = Limits(time=600)
         tasks = [asyncio.create_task(invoke(guest("sleep_ms"), query(ms="60000"), limits=limits)) for _ in range(300)]
-        await until(lambda: engine.state.live == 300)
+        await eventually(lambda: engine.state.live == 300)
         assert threading.active_count() == threads
         for task in tasks:
             task.cancel()
@@ -158,7 +152,7 @@ def test_cancelling_frees_the_slot_at_once(wat, engine, name, after):
         await asyncio.sleep(after)
         begin = time.monotonic()
         await cancelled(task)
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
         return time.monotonic() - begin
 
     assert asyncio.run(main()) < 0.5
@@ -167,10 +161,10 @@ def test_cancelling_frees_the_slot_at_once(wat, engine, name, after):
 def test_cancelling_guests_that_wait_for_a_thread_frees_them_too(guest, engine):
     async def main():
         tasks = [asyncio.create_task(invoke(guest("spin"), limits=Limits(time=30))) for _ in range(20)]
-        await until(lambda: engine.workers.waiting > 5)
+        await eventually(lambda: engine.workers.waiting > 5)
         for task in reversed(tasks):
             await cancelled(task)
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
 
     asyncio.run(main())
 
@@ -192,7 +186,7 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(wat, guest, engine):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
 
     asyncio.run(main())
 
@@ -217,7 +211,7 @@ def test_a_guard_that_cancels_its_body_ends_the_guest(guest, engine):
         for name in ("spin", "sleep60"):
             with pytest.raises(OnDisconnect):
                 await Invocation(Plan(guest(name), Limits()), b"{}").run(time.monotonic() + 30, guard)
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
 
     asyncio.run(main())
 
@@ -353,7 +347,7 @@ def test_slots_of_guests_that_timed_out_are_used_again(small):
         for _ in range(5):
             outcomes = await asyncio.gather(*(invoke(modules["spin"], limits=Limits(time=0.05)) for _ in range(3)))
             assert {outcome.end for outcome in outcomes} == {End.TIMEOUT}
-            await until(lambda: idle(engine))
+            await eventually(lambda: idle(engine))
 
     asyncio.run(main())
 
@@ -432,7 +426,7 @@ def test_a_deadline_that_has_passed_stops_what_does_not_end_at_once(guest, wat, 
             outcome = await Invocation(Plan(module, Limits()), b"").run(begin - 1, nullcontext)
             assert outcome.end is End.TIMEOUT
             assert time.monotonic() - begin < 10
-        await until(lambda: idle(engine))
+        await eventually(lambda: idle(engine))
 
     asyncio.run(main())
 

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from apps import eventually
 from support import command
 
 from starlette_wasm.engine import capi, instance, reclaim
@@ -47,12 +48,6 @@ FAILS = command("", pages=PAGES, more="".join(f'(data (i32.const {at << 25}) "{"
                 + f'(data (i32.const {PAGES << 16}) "a")')  # fmt: skip
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The seconds of CPU that the longest callback of an event loop took."""
@@ -85,7 +80,7 @@ async def run(module: Module, seconds: float = 60, guard: Guard = nullcontext) -
 
 async def waits(engine: Engine) -> None:
     """Until the guest sleeps."""
-    await until(lambda: engine.state.live and not engine.workers.busy and not engine.workers.waiting)
+    await eventually(lambda: engine.state.live and not engine.workers.busy and not engine.workers.waiting)
 
 
 @pytest.mark.usefixtures("way")
@@ -106,7 +101,7 @@ def test_no_end_of_a_large_guest_holds_the_loop(engine: Engine, wat: Wat, longes
             task.cancel() if name == "cancelled" else gone.set()
             with pytest.raises((asyncio.CancelledError, Interrupted)):
                 await task
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
         assert not module.busy
 
     asyncio.run(main())
@@ -122,7 +117,7 @@ def test_a_start_that_fails_late_is_off_the_loop(engine: Engine, wat: Wat, longe
         longest[0] = 0.0
         with pytest.raises(capi.EngineError, match="out of bounds"):
             await run(module)
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
     assert longest[0] < LOOP_CPU
@@ -172,7 +167,7 @@ def test_a_guest_keeps_its_place_until_it_is_freed(engine: Engine, wat: Wat, see
         await times_out(sleeper(wat, 80))
         assert (engine.state.live, engine.reclaimer.waiting) == (1, 1)
         seen.hold.set()
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
     assert seen.on_loop == [False]
@@ -189,7 +184,7 @@ def test_the_next_guest_of_a_tenant_begins_behind_what_is_freed(engine: Engine, 
         assert not engine.reclaimer.waits(other.tenant)
         assert Invocation(slow, b"")._in_thread_at_once
         seen.hold.set()
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
         assert not engine.reclaimer.waits(slow.tenant)
 
     asyncio.run(main())
@@ -217,10 +212,10 @@ def test_no_guest_is_made_before_stores_are_freed(seen: Seen, monkeypatch: pytes
         assert begun == [(slow, False), (other, False)]
         await asyncio.sleep(0.05)
         seen.hold.set()
-        await until(lambda: len(begun) == 3)
+        await eventually(lambda: len(begun) == 3)
         behind.cancel()
         await asyncio.wait([behind])
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
     assert begun[2:] == [(slow, False)]
@@ -271,7 +266,7 @@ def test_a_forked_child_leaves_stores_to_its_parent(engine: Engine, wat: Wat, se
         assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222
         kept.close()
         seen.hold.set()
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
     assert seen.on_loop == [False, False]
@@ -311,7 +306,7 @@ def test_large_guests_of_the_fast_path_are_freed_in_a_thread(engine: Engine, wat
         else:
             assert native.native is None
             assert (await Invocation(asked, b"").run(time.monotonic() + 60, nullcontext)).end is End.OK
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
     assert seen.on_loop == [False]
@@ -335,9 +330,9 @@ def test_the_fast_path_begins_nothing_before_a_large_store_is_freed(engine: Engi
         assert path.dispatch(scope, "/", {}, b"", "") is NOT_TAKEN
         assert engine.state.live == 1
         seen.hold.set()
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
         assert isinstance(path.dispatch(scope, "/", {}, b"", ""), Completed)
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
 

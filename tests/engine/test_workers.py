@@ -9,10 +9,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import nullcontext
 
 import pytest
+from apps import eventually, wait_until
 from support import GUESTS, invoke
 
 from starlette_wasm.engine import capi, workers
@@ -33,12 +34,6 @@ STUCK = """(module
 """A gigabyte is filled between two looks at the clock."""
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def engine():
     return Engine(EngineConfig(max_instances=10, workers=1, nice=0))
@@ -55,10 +50,10 @@ def test_a_guest_in_a_long_instruction_is_counted_reported_and_its_thread_replac
         outcome = await task
         assert outcome.end is End.TIMEOUT
         assert time.monotonic() - begin < 30
-        await until(lambda: engine.workers.replaced)
+        await eventually(lambda: engine.workers.replaced)
         assert (engine.workers.stuck, engine.workers.replaced) == (1, 1)
         assert engine.workers._threads == 1
-        await until(lambda: not engine.workers.stuck and not engine.state.live)
+        await eventually(lambda: not engine.workers.stuck and not engine.state.live)
         assert engine.workers.busy == 0
         assert (await invoke(spin, limits=Limits(time=0.1))).end is End.TIMEOUT
         assert engine.workers.replaced == 1
@@ -96,9 +91,9 @@ def test_a_busy_guest_runs_in_the_threads_of_its_weight(engine: Engine) -> None:
     async def main() -> None:
         limits = Limits(time=60, cpu_weight=20)
         task = asyncio.create_task(invoke(spin, limits=limits))
-        await until(lambda: [pool.busy for pool in engine.pools] == [0, 1])
+        await eventually(lambda: [pool.busy for pool in engine.pools] == [0, 1])
         task.cancel()
-        await until(lambda: not any(pool.busy for pool in engine.pools) and not engine.state.live)
+        await eventually(lambda: not any(pool.busy for pool in engine.pools) and not engine.state.live)
         await engine.rest(time.monotonic() + 60)
         assert not any(pool._threads for pool in engine.pools)
 
@@ -321,7 +316,7 @@ def test_many_busy_guests_of_one_tenant_delay_no_other(count):
         pool.submit(job)
     pool.submit(Slice("one", 20, seen, begin))
     begin.set()
-    wait_for(lambda: seen.count("one") == 20)
+    wait_until(lambda: seen.count("one") == 20)
     for job in many:
         job.turns = 0
     # They take turns; what the other threads do in the time of one turn depends on the machine.
@@ -329,14 +324,7 @@ def test_many_busy_guests_of_one_tenant_delay_no_other(count):
         first, last = seen.index("one"), len(seen) - seen[::-1].index("one")
         assert seen[first:last].count("many") <= 20
         assert seen[:first].count("many") <= 2
-    wait_for(lambda: not pool.busy and not pool.waiting)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(lambda: not pool.busy and not pool.waiting)
 
 
 def test_a_spinning_function_leaves_another_its_turns(monkeypatch):
@@ -360,7 +348,7 @@ def test_a_spinning_function_leaves_another_its_turns(monkeypatch):
 
     async def main() -> None:
         spinning = [asyncio.create_task(run(spin)) for _ in range(64)]
-        await until(lambda: engine.workers.waiting > 50)
+        await eventually(lambda: engine.workers.waiting > 50)
         turns.clear()
         assert (await run(other)).end is End.OK
         assert turns.count(spin) <= turns.count(other) + 3
@@ -368,7 +356,7 @@ def test_a_spinning_function_leaves_another_its_turns(monkeypatch):
         for task in spinning:
             task.cancel()
         await asyncio.gather(*spinning, return_exceptions=True)
-        await until(lambda: not engine.state.live)
+        await eventually(lambda: not engine.state.live)
 
     asyncio.run(main())
 
@@ -386,7 +374,7 @@ def test_one_tenant_with_stuck_guests_leaves_threads_to_others(caplog):
         assert hogs[1].started.wait(60)
         pool.submit(other)
         pool.watch(asyncio.get_running_loop())
-        await until(other.started.is_set)
+        await eventually(other.started.is_set)
         assert not hogs[2].started.is_set()
 
     asyncio.run(main())
@@ -396,7 +384,7 @@ def test_one_tenant_with_stuck_guests_leaves_threads_to_others(caplog):
         job.end.set()
     for job in hogs:
         assert job.started.wait(60)
-    wait_for(lambda: not pool.busy)
+    wait_until(lambda: not pool.busy)
     assert (pool.stuck, pool._threads) == (0, 2)
 
 
