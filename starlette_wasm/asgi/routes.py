@@ -344,7 +344,8 @@ async def _answered(
     started: Started | None = None
     if given is outer:  # what a handler has made may not announce its body
         params = scope.get("path_params") or {}  # none without a router
-        found = runtime.fast_path.run(target, scope, within, params, body, region_of(runtime, scope), exchange)
+        region = region_of(runtime, scope)
+        found = runtime.fast_path.run(target, scope, within, params, body, region, exchange, path)
         if type(found) is Completed:
             scope[_REQUEST_ID] = found.request_id
             return _Answer(found.status, fitted(scope, found.headers), found.body)

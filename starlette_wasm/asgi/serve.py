@@ -84,7 +84,9 @@ async def serve(
             body = await read_body(runtime, receive, limit)
         with place_of(usage, target):
             if tried is None:
-                found = runtime.fast_path.run(target, scope, path, params, body, matched.region, exchange)
+                found = runtime.fast_path.run(
+                    target, scope, path, params, body, matched.region, exchange, matched.route
+                )
             if type(found) is Completed:
                 status, headers, content = found.status, found.headers, found.body
             else:

@@ -25,6 +25,10 @@ from .reclaim import SMALL
 
 _OFFSETS = 8
 """Where they begin in a block of layout.strings(), behind count and size."""
+PROTOCOLS = ("edge", "wws", "cgi")
+"""As native.h numbers them."""
+NO_SEGMENTS = 0xFFFF
+"""A route that matches the whole path, whatever it is."""
 _new_tuple = tuple.__new__
 _ONE_AT_A_TIME = "t" not in sys.abiflags
 """fast_path.c relies on the GIL."""
@@ -79,13 +83,28 @@ class Started:
         self.invocation.drop()
 
 
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How a guest gets its request and gives its answer."""
+
+    protocol: str
+    suffix: bytes = b""
+    """edge: the end of the message, from behind the region."""
+    route: bytes = b""
+    """cgi: the pattern of the rule or route."""
+    segments: int = NO_SEGMENTS
+    """cgi: how many segments of the path it matches."""
+    own_names: bool = True
+    """Whether the guest gets EDGE_REQUEST_ID and EDGE_REGION."""
+
+
 class FastPath:
     """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
 
     __slots__ = ("__weakref__", "_clean_up", "_dispatch", "_memory", "_plan")
 
-    def __init__(self, plan: Plan, suffix: bytes, environ: tuple[bytes, ...]) -> None:
-        """``suffix`` is the end of the message, from behind the region; ``environ`` what each guest gets of it."""
+    def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
+        """``environ`` is what each guest gets of it."""
         assert native.native is not None
         assert fits(plan)
         module = plan.module
@@ -96,12 +115,15 @@ class FastPath:
         self._memory = native.FastPathState(
             *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
             plan.template,
-            suffix,
+            speech.suffix,
             block[_OFFSETS:data],
             block[data:],
-            *(len(plan.template), len(suffix), len(environ), len(block) - data),
+            speech.route,
+            *(len(plan.template), len(speech.suffix), len(environ), len(block) - data, len(speech.route)),
+            *(PROTOCOLS.index(speech.protocol), speech.segments, speech.own_names),
             engine.config.clock_resolution_ns,
-            *(module.reads_environ, module.reads_clock, module.reads_random),
+            *(module.reads_environ, module.reads_args and speech.protocol == "cgi"),
+            *(module.reads_clock, module.reads_random),
         )
         self._dispatch = native.native.dispatcher(ctypes.addressof(self._memory))
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))

@@ -307,6 +307,8 @@ class Instance:
     def stop(self) -> Outcome:
         """The outcome of a guest that is ended where it is, for want of time; closes the instance."""
         try:
+            if self._settled is not None:  # it has ended in its thread meanwhile
+                return self._settled
             if not self._whole:
                 return Outcome(End.TIMEOUT)
             outcome = self._outcome(stopped=True)

@@ -14,7 +14,7 @@ from ..components.module import ComponentModule
 from ..components.worlds import FOR_A_WORLD, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
-from ..engine.fast_path import FastPath, fits
+from ..engine.fast_path import NO_SEGMENTS, PROTOCOLS, FastPath, Speech, fits
 from ..engine.plan import Limits, Plan, Preopen
 from ..exceptions import (
     CompileError,
@@ -28,6 +28,7 @@ from ..exceptions import (
 from ..messages import EdgeRequest
 from ..protocols import Protocol as MessageProtocol
 from ..protocols import get_protocol
+from ..protocols.cgi import is_variable, segments_of
 from ..protocols.edge import EdgeProtocol
 from ..sync.bulkhead import Bulkhead
 from .catalog import MANIFEST, FunctionSource
@@ -159,7 +160,7 @@ def bind(
         grants=capabilities.grants(policy, source.name) if module.uses_edge else None,
         directories=tuple(directory for directory, _ in opened),
         bulkhead=bulkhead,
-        fast_path=_fast_path(function, policy, protocol, plan, environ),
+        fast_path=_fast_path(function, protocol, plan, environ, route),
     )
 
 
@@ -223,16 +224,36 @@ def _limits(policy: SandboxPolicy) -> Limits:
 
 
 def _fast_path(
-    function: LoadedFunction, policy: SandboxPolicy, protocol: MessageProtocol, plan: Plan, environ: dict[str, str]
+    function: LoadedFunction, protocol: MessageProtocol, plan: Plan, environ: dict[str, str], route: str
 ) -> FastPath | None:
     """Return the fast path of the function, None if it cannot take it."""
-    source, module = function.source, function.module
-    # What else a guest reads in its environment may depend on the request: the fast path adds, and replaces nothing.
-    same_environ = not module.reads_environ or (source.manifest.edge_environment and "TRACEPARENT" not in environ)
-    if not (isinstance(protocol, EdgeProtocol) and fits(plan) and same_environ):
+    manifest = function.source.manifest
+    if protocol.name not in PROTOCOLS or not fits(plan):
         return None
-    end = protocol.end(source.name, source.version, policy.execution_timeout_ms)
-    return FastPath(plan, end, _environ(environ))
+    # The fast path adds variables to those that do not depend on the request, and replaces none.
+    replaced = [name for name in environ if name == "TRACEPARENT" or (protocol.name == "cgi" and is_variable(name))]
+    if plan.module.reads_environ and replaced:
+        return None
+    if protocol.name == "cgi" and plan.module.reads_args and manifest.args:  # which may name variables
+        return None
+    return FastPath(plan, _speech(function, protocol, plan, route), _environ(environ))
+
+
+def _speech(function: LoadedFunction, protocol: MessageProtocol, plan: Plan, route: str) -> Speech:
+    source = function.source
+    own_names = source.manifest.edge_environment
+    if isinstance(protocol, EdgeProtocol):
+        end = protocol.end(source.name, source.version, round(plan.limits.time * 1000))
+        return Speech("edge", end, own_names=own_names)
+    if protocol.name == "wws":
+        return Speech("wws", own_names=own_names)
+    segments = segments_of(route)
+    return Speech(
+        "cgi",
+        route=route.encode(),
+        segments=NO_SEGMENTS if segments is None else segments,
+        own_names=own_names,
+    )
 
 
 def _argv(source: FunctionSource) -> list[bytes]:

@@ -33,8 +33,9 @@ class FastPathRunner:
         body: bytes,
         region: str,
         exchange: RequestTelemetry,
+        route: str = "",
     ) -> Completed | Started | NotTaken:
-        """Run one invocation of ``target`` for a request whose body is there.
+        """Run one invocation of ``target`` for a request whose body is there; ``route`` is as in CallOptions.
 
         A guest that has started must be handed to Invoker.call() at once.
         """
@@ -44,6 +45,8 @@ class FastPathRunner:
         if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
             return NOT_TAKEN
         if exchange.is_retry:  # it has spans of its own
+            return NOT_TAKEN
+        if route and route != target.route and target.protocol.name == "cgi":  # whose variables tell the route
             return NOT_TAKEN
         tally = target.tally
         if tally is None and exchange is NO_TELEMETRY:

@@ -42,6 +42,14 @@ _HIDDEN = frozenset(
     }
 )
 
+_NAMES = frozenset(
+    {
+        *("GATEWAY_INTERFACE", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "SERVER_NAME", "SERVER_PORT", "REQUEST_METHOD"),
+        *("SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH"),
+        *("REMOTE_ADDR", "REMOTE_HOST", "AUTH_TYPE", "REMOTE_USER"),
+        *("X_MATCHED_ROUTE", "X_FULL_URL", "X_RAW_PATH_INFO"),
+    }
+)
 # "x_a" and "x-a" would be one variable: only names that stay distinct get in.
 _is_plain_name = re.compile(r"[a-z0-9-]+").fullmatch
 _origin = re.compile(r"([a-z]+)://(\[[^\]/?#]*\]|[^:/?#]*)(?::([0-9]{1,5}))?").match
@@ -139,6 +147,11 @@ class CgiProtocol:
         return response
 
 
+def is_variable(name: str) -> bool:
+    """Whether a request may set this variable."""
+    return name in _NAMES or name.startswith("HTTP_")
+
+
 def cgi_arguments(given: list[str], request: EdgeRequest, variables: Mapping[str, str]) -> list[str]:
     """The path, then ``given`` with ``${NAME}`` replaced; by default the query, one argument for each of its parts.
 
@@ -157,15 +170,21 @@ def cgi_arguments(given: list[str], request: EdgeRequest, variables: Mapping[str
     return found
 
 
-def _split_path(path: str, route: str) -> tuple[str, str]:
-    """``path`` split behind the segments that ``route`` has, a last ``{param:path}`` not counted."""
+def segments_of(route: str) -> int | None:
+    """How many segments a pattern has, a last ``{param:path}`` not counted; None for one with such a part elsewhere."""
     pattern = route.rstrip("/")
     if pattern.endswith(":path}"):
         pattern = pattern[: pattern.rindex("/")]
-    if ":path}" in pattern:
+    return None if ":path}" in pattern else pattern.count("/")
+
+
+def _split_path(path: str, route: str) -> tuple[str, str]:
+    """``path`` split behind the segments that ``route`` has; all of it where they cannot be counted."""
+    segments = segments_of(route)
+    if segments is None:
         return path, ""
     end = 0
-    for _ in range(pattern.count("/")):
+    for _ in range(segments):
         end = path.find("/", end + 1)
         if end < 0:
             return path, ""

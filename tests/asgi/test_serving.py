@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRules, WasmRuntime, wasm_endpoint
+from starlette_wasm.functions.target import Target
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RULES: dict[str, str | JSON] = {
@@ -314,6 +315,21 @@ def test_the_matched_route_has_the_template_of_the_mounts(wasm: JSON) -> None:
             seen = http.get(path).json()["env"]
             assert seen["X_MATCHED_ROUTE"] == template, path
             assert seen["SCRIPT_NAME"] + seen["PATH_INFO"] == path
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("path", ["/echo", "/environ", "/wws/{id}", "/cgi", "/cgi/{id}/{rest:path}", "/redirect"])
+def test_a_guest_of_any_protocol_has_a_fast_path(wasm: JSON, path: str) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings()) as runtime:
+            assert runtime.router is not None
+            match = runtime.router.match(path.replace("{rest:path}", "a").replace("{id}", "b"))
+            assert match is not None
+            target = match.group.only.target if match.group.only else None
+            assert isinstance(target, Target)
+            assert target.fast_path is not None
+
+    run(main())
 
 
 def test_a_cgi_redirect_becomes_a_302(http: TestClient) -> None:

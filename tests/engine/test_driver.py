@@ -18,7 +18,7 @@ from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
 from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.loop_time import HALF_LIFE
 from starlette_wasm.engine.module import Module
-from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
 
 SPINS = {
@@ -615,3 +615,16 @@ def test_guests_that_call_the_host_keep_off_the_main_thread(wat, polled_in_loop)
     )
     assert run(module).end is End.OK
     assert not polled_in_loop()
+
+
+def test_a_guest_that_ends_at_its_deadline_has_ended(wat):
+    guest = Invocation(Plan(wat(command("")), Limits()), b"")
+
+    async def main() -> Outcome:
+        guest.engine.ticker.ensure_armed()
+        assert guest.start()
+        guest.settle()  # as its thread does, while the loop finds that its time is over
+        return guest.stop()
+
+    assert asyncio.run(main()).end is End.OK
+    assert guest.engine.state.live == 0

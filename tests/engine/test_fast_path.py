@@ -21,7 +21,7 @@ from support import command
 from starlette_wasm.asgi import scope as scopes
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started, fits
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Speech, Started, fits
 from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import native
@@ -38,7 +38,7 @@ NOT_GROWN = -2
 
 
 def fast_path(module: Module, **limits: Any) -> FastPath:
-    return FastPath(Plan(module, Limits(**limits)), EdgeProtocol().end("f", "1", 5000), ())
+    return FastPath(Plan(module, Limits(**limits)), Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
 
 
 def constant(stdout: str) -> str:

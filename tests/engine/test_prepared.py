@@ -15,7 +15,7 @@ from support import command
 
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Started
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Speech, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import PREPARED
 from starlette_wasm.engine.plan import Limits, Plan
@@ -47,7 +47,7 @@ def fresh_engine(max_instances: int = 3) -> Engine:
 
 def fast_path(engine: Engine, guest: str = COUNTS, tenant: Hashable = None) -> FastPath:
     plan = Plan(Module.compile(engine, capi.assemble(guest)), Limits(), tenant=tenant)
-    return FastPath(plan, EdgeProtocol().end("f", "1", 5000), ())
+    return FastPath(plan, Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
 
 
 def ask(asked: FastPath, body: bytes = b"", path: str = "/") -> Completed | Started | NotTaken:

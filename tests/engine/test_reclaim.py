@@ -18,7 +18,7 @@ from support import command
 
 from starlette_wasm.engine import capi, instance, reclaim
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, fits
+from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, Speech, fits
 from starlette_wasm.engine.instance import Instance
 from starlette_wasm.engine.invocation import Guard, Invocation
 from starlette_wasm.engine.module import Module
@@ -300,7 +300,8 @@ def test_large_guests_of_the_fast_path_are_freed_in_a_thread(engine: Engine, wat
     async def main() -> None:
         engine.ticker.ensure_armed()
         if fits(asked):
-            found = FastPath(asked, EdgeProtocol().end("f", "1", 5000), ()).dispatch(scope, "/", {}, b"", "")
+            speech = Speech("edge", EdgeProtocol().end("f", "1", 5000))
+            found = FastPath(asked, speech, ()).dispatch(scope, "/", {}, b"", "")
             assert isinstance(found, Completed)
             assert found.body == b"A"
         else:
@@ -320,7 +321,7 @@ def test_the_fast_path_begins_nothing_before_a_large_store_is_freed(engine: Engi
     if not fits(asked):
         assert native.native is None
         return
-    path = FastPath(asked, EdgeProtocol().end("f", "1", 5000), ())
+    path = FastPath(asked, Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a.org")]}
 
     async def main() -> None:

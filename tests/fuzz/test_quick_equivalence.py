@@ -198,6 +198,89 @@ def test_an_odd_request_is_the_same_or_left_to_python() -> None:
     assert 0.2 < share(lambda request: compare_request(**request), odd_requests()) < 0.6
 
 
+_ROUTES = ["/", "/w", "/w/{rest:path}", "/{a:path}/b", "/w/{a}/"]
+_CLIENTS = [None, (), ("192.0.2.1", 1), ("2001:db8::1", 0), ("é", 1)]
+
+
+@st.composite
+def _for_protocol(draw: st.DrawFn, requests: st.SearchStrategy[dict[str, Any]], protocol: str) -> dict[str, Any]:
+    """The same for a guest that is asked by wws or cgi."""
+    request = draw(requests)
+    scope = request["scope"]
+    if protocol == "cgi" and isinstance(scope.get("path"), str) and draw(st.integers(0, 9)):
+        request["path"] = scope["path"]  # below no mount
+    if draw(st.booleans()):
+        scope["client"] = draw(st.sampled_from(_CLIENTS))
+    if draw(st.integers(0, 9)) == 0:
+        scope["root_path"] = draw(st.sampled_from(["", "/m"]))
+    return {**request, "protocol": protocol, "route": draw(st.sampled_from(_ROUTES))}
+
+
+def test_a_plain_request_of_wws_takes_the_short_way() -> None:
+    assert share(lambda request: compare_request(**request), _for_protocol(plain_requests(), "wws")) == 1
+
+
+def test_a_plain_request_of_cgi_mostly_takes_the_short_way() -> None:
+    # Left to Python are headers that are Latin-1, a NUL, and paths that the server has not escaped alike.
+    assert share(lambda request: compare_request(**request), _for_protocol(plain_requests(), "cgi")) > 0.3
+
+
+@pytest.mark.parametrize("protocol", ["wws", "cgi"])
+def test_an_odd_request_of_a_protocol_is_the_same(protocol: str) -> None:
+    assert 0.05 < share(lambda request: compare_request(**request), _for_protocol(odd_requests(), protocol)) < 0.8
+
+
+@pytest.mark.parametrize("protocol", ["wws", "cgi"])
+@pytest.mark.parametrize("route", _ROUTES)
+def test_another_protocol_takes_the_short_way(protocol: str, route: str) -> None:
+    sent = [HOST, (b"cookie", b"a"), (b"x-a_b", b"c"), (b"cookie", b"d"), (b"accept-language", "é".encode())]
+    sent += [
+        (b"content-type", b"a/b"),
+        (b"authorization", b"hidden"),
+        (b"proxy", b"hidden"),
+        (b"traceparent", TRACEPARENT),
+    ]
+    scope = {
+        **PLAIN_SCOPE,
+        "path": "/w/a b/c",
+        "raw_path": b"/w/a%20b%2fc",
+        "headers": sent,
+        "client": ("192.0.2.1", 1),
+    }
+    scope |= {"query_string": b"a=1&&b=%20+", "scheme": "https", "root_path": ""}
+    for span in (None, SPAN, STATED):
+        for body in (b"", b"{}", b"\xff"):
+            given: Any = {"params": {"x": "1"}, "span": span, "protocol": protocol, "route": route}
+            assert compare_request(scope, body, "/w/a b/c", environ=True, **given)
+            assert compare_request(scope, body, "/w/a b/c", **given)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"root_path": "/m"},
+        {"root_path": b""},
+        {"client": ["192.0.2.1", 1]},
+        {"client": ("a\0", 1)},
+        {"client": (None, 1)},
+        {"scheme": "ws"},
+        {"query_string": b"a#b"},
+        {"query_string": b"a\0b"},
+        {"path": "/w/%00", "raw_path": b"/w/%2500", "headers": [(b"host", b"a.org"), (b"x", b"\xe9")]},
+        {"path": "/w/\0", "raw_path": b"/w/%00"},
+        {"headers": [(b"host", b"a.org"), (b"x", b"\0")]},
+        {"method": "G\0T"},
+    ],
+)
+def test_a_request_of_cgi_is_left_to_python(change: dict[str, Any]) -> None:
+    scope = {**PLAIN_SCOPE, "path": "/w/a", **change}
+    assert not compare_request(scope, b"", scope["path"], {}, environ=True, protocol="cgi", route="/w")
+
+
+def test_a_path_in_a_mount_is_left_to_python_by_cgi() -> None:
+    assert not compare_request({**PLAIN_SCOPE, "path": "/m/a"}, b"", "/a", {}, environ=True, protocol="cgi")
+
+
 Pair = namedtuple("Pair", "name value")
 HOST = (b"host", b"a.org")
 
@@ -497,3 +580,102 @@ def test_an_answer_takes_the_short_way(stdout: bytes) -> None:
 )  # fmt: skip
 def test_an_answer_is_left_to_python(stdout: bytes) -> None:
     assert not compare_answer(stdout)
+
+
+_WWS = (("status_code", "status"), ("is_base64_encoded", "base64"), ("body", "data"))
+
+
+@st.composite
+def wws_answers(draw: st.DrawFn) -> bytes:
+    text = draw(answers())
+    for name, theirs in _WWS:
+        text = text.replace(f'"{name}"'.encode(), f'"{theirs}"'.encode())
+    kv = draw(
+        st.sampled_from([b"", b"", b'"kv":{},', b'"kv":null,', b'"kv":{"a":"b"},', b'"kv":[1],', b'"kv":{"a":{}},'])
+    )
+    return text.replace(b"{", b"{" + kv, 1)
+
+
+_FIELDS = [
+    *(
+        b"content-type: text/plain\n",
+        b"Content-Type:a/b; c=d\r\n",
+        b"X-A: b\n",
+        b"X-a:\t\xe9 \r\n",
+        b"Location: /a\r\n",
+    ),
+    *(b"content-length: 12\n", b"te: a\r\n", b"x_b: c\n", b"server:\n", b"Status: 200\n", b"status:404 Not Found\r\n"),
+]
+_ODD_FIELDS = [
+    *(b" folded: 1\n", b"none\n", b": x\n", b"connection: x\n", b"a b: c\n", b"x: \x7f\n", b"x: \0\r\r\n", b"x: 1\n"),
+    *(b"Status: 99\n", b"status: 2000\n", b"Status:\n", b"x-request-id: y\n", b"content-length: 1x\n"),
+]
+
+
+@st.composite
+def cgi_answers(draw: st.DrawFn) -> bytes:
+    lines = draw(st.lists(st.sampled_from(_FIELDS), min_size=1, max_size=4, unique_by=lambda line: line[:6].lower()))
+    if draw(st.integers(0, 3)) == 0:
+        lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(_ODD_FIELDS)))
+    end = draw(st.sampled_from([b"\n", b"\n", b"\r\n", b"\r\n", b""]))
+    return b"".join(lines) + end + draw(st.binary(max_size=8))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_of_wws_is_the_same(method: str) -> None:
+    assert 0.3 < share(lambda stdout: compare_answer(stdout, method=method, protocol="wws"), wws_answers()) < 0.99
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_of_cgi_is_the_same(method: str) -> None:
+    assert 0.1 < share(lambda stdout: compare_answer(stdout, method=method, protocol="cgi"), cgi_answers()) < 0.9
+
+
+@pytest.mark.parametrize("protocol", ["wws", "cgi"])
+def test_any_bytes_are_left_to_python_by_a_protocol(protocol: str) -> None:
+    share(lambda stdout: compare_answer(stdout, protocol=protocol), st.binary(max_size=60))
+    assert not compare_answer(b"", protocol=protocol)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stdout"),
+    [
+        ("wws", b'{"data":"a"}'),
+        ("wws", b'{"headers":{"x_a":"b","content_type":"a/b","Transfer_Encoding":"c"},"data":"a","status":201}'),
+        ("wws", b'{"headers":{"content_length":"7"},"status":200}'),
+        ("wws", b'{"headers":{"content-type":[]},"data":"a","kv":{"a":"b","c":"d"}}'),
+        ("wws", b'{"base64":true,"data":"AP8="}'),
+        ("cgi", b"content-type: text/plain\n\nbody\xff\n\n"),
+        ("cgi", b"Status: 404\tNot there\r\nX-A: b\r\n\r\n"),
+        ("cgi", b"location: /a\nContent-Length: 5\nServer: x\n\n"),
+        ("cgi", b"status: 204\nContent-Type:\n\nnothing"),
+        ("cgi", b"content-type: a\r\n\n" + b"x" * 200_000),
+    ],
+)
+def test_an_answer_of_a_protocol_takes_the_short_way(protocol: str, stdout: bytes) -> None:
+    for method in ("GET", "HEAD"):
+        assert compare_answer(stdout, method=method, protocol=protocol)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stdout"),
+    [
+        ("wws", b"{}"),
+        ("wws", b'{"headers":{"x_a":"b","x-a":"c"}}'),
+        ("wws", b'{"kv":{"a":1}}'),
+        ("wws", b'{"kv":{},"kv":{}}'),
+        ("wws", b'{"status_code":200}'),
+        ("wws", b'{"status":null}'),
+        ("cgi", b"\nbody"),
+        ("cgi", b"content-type: a\nbody"),
+        ("cgi", b"x: a\n\n"),
+        ("cgi", b"set-cookie: a\nset-cookie: b\nstatus: 200\n\n"),
+        ("cgi", b"status: 600\n\n"),
+        ("cgi", b"status: 200x\n\n"),
+        ("cgi", b"content-type: a\n b\n\n"),
+        ("cgi", b"content-type: a\nconnection: close\n\n"),
+        ("cgi", b"content-type: a\nx: " + b"b" * 40_000 + b"\n\n"),
+    ],
+)
+def test_an_answer_of_a_protocol_is_left_to_python(protocol: str, stdout: bytes) -> None:
+    assert not compare_answer(stdout, protocol=protocol)

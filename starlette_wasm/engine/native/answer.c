@@ -23,6 +23,8 @@ struct headers {
   struct fields fields;
   size_t values, size, used; /* those that are dropped count as well */
   ssize_t declared;          /* a content-length of its own, or -1 */
+  bool typed;                /* whether there is a content-type */
+  bool underscores;          /* whether they stand for dashes in names: WWS */
   uint8_t bytes[MAX_HEADER_BYTES]; /* of values that are not sent as they were printed */
   uint8_t lower[MAX_FIELDS][64];   /* of the names, which must differ in whatever case */
 };
@@ -174,6 +176,16 @@ static bool to_latin1(struct headers *h, struct span *value, const struct string
   return true;
 }
 
+/* Without white space around it. False if it is too much, or no value. */
+static bool trim(struct headers *h, struct span name, struct span *value) {
+  while (value->len && (*value->at == ' ' || *value->at == '\t'))
+    value->at++, value->len--;
+  while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
+    value->len--;
+  h->size += name.len + value->len + 4;
+  return h->size <= MAX_HEADER_BYTES && all(*value, IN_VALUE);
+}
+
 static bool header_value(struct reader *r, struct headers *h, struct span name, struct span *value) {
   struct string text;
   if (h->values++ == MAX_FIELDS || !string(r, &text))
@@ -181,12 +193,7 @@ static bool header_value(struct reader *r, struct headers *h, struct span name, 
   *value = text.raw;
   if ((has_escapes(&text) || !is_ascii(text.raw)) && !to_latin1(h, value, &text))
     return false;
-  while (value->len && (*value->at == ' ' || *value->at == '\t'))
-    value->at++, value->len--;
-  while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
-    value->len--;
-  h->size += name.len + value->len + 4;
-  return h->size <= MAX_HEADER_BYTES && all(*value, IN_VALUE);
+  return trim(h, name, value);
 }
 
 /* What headers.py drops without a look at the value, and what the host sets itself. */
@@ -210,16 +217,28 @@ static ssize_t length_of(struct span value) {
   return length;
 }
 
+/* A name in lower case, which no other header may have. */
+static bool header_name(struct headers *h, struct span raw, struct span *name) {
+  if (h->fields.count == MAX_FIELDS || !raw.len || raw.len > 64 || !all(raw, TOKEN))
+    return false;
+  uint8_t *lower = h->lower[h->fields.count];
+  for (size_t i = 0; i < raw.len; i++) {
+    uint8_t c = raw.at[i];
+    lower[i] = (uint8_t)(kinds[c] & UPPER ? c | 0x20 : c == '_' && h->underscores ? '-' : c);
+  }
+  *name = (struct span){lower, raw.len};
+  return !IS(*name, "connection") && add_field(&h->fields, *name, *name) && !h->fields.repeats;
+}
+
+static bool send(struct headers *h, struct span name, struct span value) {
+  h->typed = h->typed || IS(name, "content-type");
+  return append(h->list, name, value);
+}
+
 static bool read_header(struct reader *r, struct headers *h) {
   struct string text;
-  struct span value;
-  if (h->fields.count == MAX_FIELDS || !string(r, &text) || has_escapes(&text) || !text.len || text.len > 64 ||
-      !all(text.raw, TOKEN) || !eat(r, ':'))
-    return false;
-  struct span name = {h->lower[h->fields.count], text.len};
-  for (size_t i = 0; i < name.len; i++)
-    h->lower[h->fields.count][i] = (uint8_t)(text.raw.at[i] | (kinds[text.raw.at[i]] & UPPER ? 0x20 : 0));
-  if (IS(name, "connection") || !add_field(&h->fields, name, name) || h->fields.repeats)
+  struct span name, value;
+  if (!string(r, &text) || has_escapes(&text) || !header_name(h, text.raw, &name) || !eat(r, ':'))
     return false;
   bool drop = dropped(name);
   if (next(r) != '[') {
@@ -227,11 +246,11 @@ static bool read_header(struct reader *r, struct headers *h) {
       return false;
     if (IS(name, "content-length"))
       h->declared = length_of(value);
-    return drop || append(h->list, name, value);
+    return drop || send(h, name, value);
   }
   r->at++;
   for (bool more = next(r) != ']'; more; more = eat(r, ','))
-    if (!header_value(r, h, name, &value) || (!drop && !append(h->list, name, value)))
+    if (!header_value(r, h, name, &value) || (!drop && !send(h, name, value)))
       return false;
   return eat(r, ']');
 }
@@ -274,31 +293,128 @@ static bool read_flag(struct reader *r, bool *flag) {
   return literal(r, *flag ? "true" : next(r) == 'n' ? "null" : "false");
 }
 
-static bool read_parts(struct reader *r, struct parts *p) {
-  enum { STATUS = 1, HEADERS = 2, BODY = 4, FLAG = 8 };
-  int seen = 0;
+/* What is not asked for: null, or an object of strings. */
+static bool skip_strings(struct reader *r) {
+  struct string text;
+  int count = 0;
+  if (next(r) == 'n')
+    return literal(r, "null");
   if (!eat(r, '{'))
     return false;
+  if (next(r) == '}')
+    return eat(r, '}');
+  do {
+    if (count++ == MAX_FIELDS || !string(r, &text) || !eat(r, ':') || !string(r, &text))
+      return false;
+  } while (eat(r, ','));
+  return eat(r, '}');
+}
+
+enum part { STATUS = 1, HEADERS = 2, BODY = 4, FLAG = 8, UNUSED = 16 };
+
+static int part_of(struct span key, bool wws) {
+  if (IS(key, "headers"))
+    return HEADERS;
+  if (wws)
+    return IS(key, "data") ? BODY : IS(key, "status") ? STATUS : IS(key, "base64") ? FLAG : IS(key, "kv") ? UNUSED : 0;
+  return IS(key, "status_code") ? STATUS : IS(key, "body") ? BODY : IS(key, "is_base64_encoded") ? FLAG : 0;
+}
+
+static bool read_part(struct reader *r, struct parts *p, int part) {
+  switch (part) {
+  case STATUS:
+    return read_status(r, &p->status);
+  case HEADERS:
+    return read_headers(r, &p->headers);
+  case FLAG:
+    return read_flag(r, &p->base64);
+  case UNUSED:
+    return skip_strings(r);
+  default:
+    return next(r) == 'n' ? literal(r, "null") : string(r, &p->body);
+  }
+}
+
+/* The object that a guest of edge or wws prints. */
+static bool read_parts(struct reader *r, struct parts *p, bool wws) {
+  int seen = 0;
+  p->headers.underscores = wws;
+  if (!eat(r, '{'))
+    return false;
+  if (wws && next(r) == '}')
+    return false; /* all of it may be missing: for Python */
   do {
     struct string key;
     if (!string(r, &key) || has_escapes(&key) || !eat(r, ':'))
       return false;
-    int kind = IS(key.raw, "status_code")         ? STATUS
-               : IS(key.raw, "headers")           ? HEADERS
-               : IS(key.raw, "body")              ? BODY
-               : IS(key.raw, "is_base64_encoded") ? FLAG
-                                                  : 0;
-    if (!kind || seen & kind)
+    int part = part_of(key.raw, wws);
+    if (!part || seen & part || !read_part(r, p, part))
       return false;
-    seen |= kind;
-    if (!(kind == STATUS                      ? read_status(r, &p->status)
-          : kind == HEADERS                   ? read_headers(r, &p->headers)
-          : kind == FLAG                      ? read_flag(r, &p->base64)
-          : next(r) == 'n'                    ? literal(r, "null")
-                                              : string(r, &p->body)))
-      return false;
+    seen |= part;
   } while (eat(r, ','));
-  return eat(r, '}') && !next(r) && r->at == r->end && seen & STATUS;
+  if (!eat(r, '}') || next(r) || r->at != r->end)
+    return false;
+  if (!wws)
+    return seen & STATUS;
+  if (!(seen & STATUS))
+    p->status = 200;
+  static const char html[] = "text/html";
+  return !p->body.len || p->headers.typed ||
+         send(&p->headers, (struct span){(const uint8_t *)"content-type", 12}, (struct span){(const uint8_t *)html, 9});
+}
+
+/* The status line of cgi: three digits, and perhaps words. */
+static bool read_status_field(struct span value, long *status) {
+  if (value.len < 3 || (value.len > 3 && value.at[3] != ' ' && value.at[3] != '\t'))
+    return false;
+  for (int i = 0; i < 3; i++) {
+    if (value.at[i] < '0' || value.at[i] > '9')
+      return false;
+    *status = *status * 10 + value.at[i] - '0';
+  }
+  return *status >= 200 && *status <= 599;
+}
+
+static bool read_line(struct span line, struct parts *p, bool *moved) {
+  struct headers *h = &p->headers;
+  const uint8_t *colon = memchr(line.at, ':', line.len);
+  struct span name;
+  if (!colon || *line.at == ' ' || *line.at == '\t' ||
+      !header_name(h, (struct span){line.at, (size_t)(colon - line.at)}, &name))
+    return false;
+  struct span value = {colon + 1, line.len - name.len - 1};
+  if (!trim(h, name, &value))
+    return false;
+  if (IS(name, "status"))
+    return read_status_field(value, &p->status);
+  if (IS(name, "content-length"))
+    h->declared = length_of(value);
+  *moved = *moved || IS(name, "location");
+  return dropped(name) || send(h, name, value);
+}
+
+/* The header block of cgi; the reader is then behind it. */
+static bool read_block(struct reader *r, struct parts *p) {
+  const uint8_t *begin = r->at;
+  bool moved = false;
+  for (;;) {
+    const uint8_t *end = memchr(r->at, '\n', (size_t)(r->end - r->at));
+    if (!end || end - begin > MAX_HEADER_BYTES)
+      return false;
+    struct span line = {r->at, (size_t)(end - r->at)};
+    r->at = end + 1;
+    if (line.len && line.at[line.len - 1] == '\r')
+      line.len--;
+    if (!line.len)
+      break;
+    if (!read_line(line, p, &moved))
+      return false;
+  }
+  if (!p->status && !moved && !p->headers.typed)
+    return false;
+  if (!p->status)
+    p->status = moved ? 302 : 200;
+  return true;
 }
 
 /* The body as bytes. NULL for base64 that is none. */
@@ -365,20 +481,32 @@ static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject
   return found;
 }
 
+/* Read all that a guest printed; the body, or NULL. */
+static PyObject *read_answer(struct parts *p, struct span printed, uint32_t protocol) {
+  struct reader r = {printed.at, printed.at + printed.len, true};
+  if (protocol == CGI)
+    return read_block(&r, p) ? PyBytes_FromStringAndSize((const char *)r.at, r.end - r.at) : NULL;
+  return read_parts(&r, p, protocol == WWS) && (r.ascii || is_utf8(printed)) ? content_of(p) : NULL;
+}
+
+static void begin_parts(struct parts *p, const uint8_t *at) {
+  p->status = 0;
+  p->body = (struct string){{at, 0}, 0};
+  p->base64 = false;
+  p->headers.fields.count = p->headers.fields.repeats = p->headers.values = p->headers.size = p->headers.used = 0;
+  p->headers.declared = -1;
+  p->headers.typed = p->headers.underscores = false;
+  p->headers.list = PyList_New(0);
+}
+
 /* (status, headers, body, ns, pages, traceparent, due, left), or NULL. */
-PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
-                 void *left) {
+PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
+                 bool due, void *left) {
   /* Not static: Python 3.11 collects garbage as an object is made, and another thread may come here meanwhile. */
   struct parts p;
-  struct reader r = {printed.at, printed.at + printed.len, true};
-  p.status = 0;
-  p.body = (struct string){{r.at, 0}, 0};
-  p.base64 = false;
-  p.headers.fields.count = p.headers.fields.repeats = p.headers.values = p.headers.size = p.headers.used = 0;
-  p.headers.declared = -1;
-  p.headers.list = PyList_New(0);
+  begin_parts(&p, printed.at);
   PyObject *content = NULL, *found = NULL;
-  if (p.headers.list && read_parts(&r, &p) && (r.ascii || is_utf8(printed)) && (content = content_of(&p))) {
+  if (p.headers.list && (content = read_answer(&p, printed, protocol))) {
     bool empty = request->head || p.status == 204 || p.status == 205 || p.status == 304;
     ssize_t size = 0;
     char *bytes;

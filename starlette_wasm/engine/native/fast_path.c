@@ -18,9 +18,9 @@
 #endif
 
 /* layout.FIELDS */
-enum { STARTED = 104, REALTIME = 112, MONOTONIC = 120, RANDOM_KEY = 160 };
+enum { ARGUMENTS = 88, STARTED = 104, REALTIME = 112, MONOTONIC = 120, RANDOM_KEY = 160 };
 
-static struct text message, variables;
+static struct text message, variables; /* behind the environment the arguments, if they are of the request */
 
 static uint64_t coarse(clockid_t clock, uint64_t resolution) {
   struct timespec now;
@@ -48,6 +48,17 @@ static bool read_arguments(struct request *request, PyObject *const *args) {
   return of_str(args[1], &request->path) && of_bytes(args[3], &request->body) && of_str(args[4], &request->region) &&
          (args[5] == Py_None || of_str(args[5], &request->traceparent)) &&
          (args[6] == Py_None || of_str(args[6], &request->tracestate));
+}
+
+/* What the guest reads. ``arguments`` is where among the variables its arguments begin. */
+static bool put_inputs(const struct fast_path *q, struct request *request, size_t *arguments) {
+  static const uint32_t no_strings[] = {0, 0};
+  message.len = variables.len = 0;
+  if (!put_message(&message, q, request) ||
+      !(q->reads_environ ? put_environ(&variables, q, request) : put(&variables, no_strings, sizeof no_strings)))
+    return false;
+  *arguments = variables.len;
+  return !q->reads_args || put_arguments(&variables, request);
 }
 
 /* Make the guest of a request, with its message and environment in place. */
@@ -84,7 +95,7 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
   if (s->out_len <= LARGEST)
-    found = answer(s, (struct span){output(s), s->out_len}, request, due, left);
+    found = answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left);
   if (!found && !take(s)) {
     *how = EXITED; /* it is read where it is */
     return NULL;
@@ -135,11 +146,9 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   struct scratch *s = e->scratch;
   if (!s || !e->starts_until_check || e->live >= e->most || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return none();
-  message.len = variables.len = 0;
   uint8_t key[32];
-  static const uint32_t no_strings[] = {0, 0};
-  if (!read_arguments(&request, args) || !put_message(&message, q, &request) ||
-      !(q->reads_environ ? put_environ(&variables, q, &request) : put(&variables, no_strings, sizeof no_strings)) ||
+  size_t arguments;
+  if (!read_arguments(&request, args) || !put_inputs(q, &request, &arguments) ||
       (q->reads_random && getentropy(key, sizeof key))) {
     let_go(&message);
     return none();
@@ -152,6 +161,10 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   e->live++;
   if (!how) {
     set_clocks_and_key(s, q, key);
+    if (q->reads_args) {
+      uint32_t at = q->plan->environ_at + (uint32_t)arguments;
+      memcpy(s->base + ARGUMENTS, &at, sizeof at);
+    }
     e->scratch = NULL;
     q->module->live++;
     void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */

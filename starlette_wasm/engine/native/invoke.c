@@ -66,8 +66,10 @@ const size_t swasm_layout[] = {
     AT(instance, main),
     sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),
     AT(fast_path, template), AT(fast_path, suffix), AT(fast_path, offsets), AT(fast_path, environ),
-    AT(fast_path, template_len), AT(fast_path, suffix_len), AT(fast_path, variables), AT(fast_path, environ_len),
-    AT(fast_path, resolution), AT(fast_path, reads_environ), AT(fast_path, reads_clock), AT(fast_path, reads_random),
+    AT(fast_path, route), AT(fast_path, template_len), AT(fast_path, suffix_len), AT(fast_path, variables),
+    AT(fast_path, environ_len), AT(fast_path, route_len), AT(fast_path, protocol), AT(fast_path, segments),
+    AT(fast_path, own_names), AT(fast_path, resolution), AT(fast_path, reads_environ), AT(fast_path, reads_args),
+    AT(fast_path, reads_clock), AT(fast_path, reads_random),
     AT(fast_path, asked), AT(fast_path, used), AT(fast_path, slot), AT(fast_path, ready),
 };
 const size_t swasm_layout_len = sizeof swasm_layout / sizeof *swasm_layout, swasm_functions_len = sizeof wasmtime / sizeof(void *);

@@ -36,7 +36,7 @@ SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "python_abi.h"),
-        *("invoke.c", "prepared.c", "text.c", "request.c", "answer.c", "fast_path.c"),
+        *("invoke.c", "prepared.c", "text.c", "request.c", "environ.c", "answer.c", "fast_path.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -134,12 +134,18 @@ class FastPathState(Structure):
         ("suffix", c_char_p),
         ("offsets", c_char_p),
         ("environ", c_char_p),
+        ("route", c_char_p),
         ("template_len", c_uint32),
         ("suffix_len", c_uint32),
         ("variables", c_uint32),
         ("environ_len", c_uint32),
+        ("route_len", c_uint32),
+        ("protocol", c_uint32),
+        ("segments", c_uint32),
+        ("own_names", c_uint32),
         ("resolution", c_uint64),
         ("reads_environ", c_uint32),
+        ("reads_args", c_uint32),
         ("reads_clock", c_uint32),
         ("reads_random", c_uint32),
         ("asked", c_uint32),

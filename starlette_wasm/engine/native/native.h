@@ -71,14 +71,19 @@ struct fast_path {
   struct plan *plan;
   struct engine *host;
   struct module *module;
-  const char *template, *suffix, *offsets, *environ;
-  uint32_t template_len, suffix_len, variables, environ_len;
+  const char *template, *suffix, *offsets, *environ, *route;
+  uint32_t template_len, suffix_len, variables, environ_len, route_len;
+  uint32_t protocol;  /* EDGE, WWS or CGI */
+  uint32_t segments;  /* CGI: how many segments the route matches, or NO_SEGMENTS if that is the whole path */
+  uint32_t own_names; /* whether the guest gets EDGE_REQUEST_ID and EDGE_REGION */
   uint64_t resolution;
-  uint32_t reads_environ, reads_clock, reads_random;
+  uint32_t reads_environ, reads_args, reads_clock, reads_random; /* arguments: only those that are of the request */
   uint32_t asked, used, slot; /* when last; since ``clock_hand`` came by; in ``prepared``, from 1 on, or 0 */
   struct instance ready;          /* prepared, if its store is not NULL */
 };
 
+enum { EDGE, WWS, CGI }; /* fast_path.PROTOCOLS */
+enum { NO_SEGMENTS = 0xffff };
 enum { NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
 enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */

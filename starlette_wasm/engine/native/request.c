@@ -65,7 +65,7 @@ static bool is_traceparent(struct span text) {
   return trace && parent && !(text.at[0] == 'f' && text.at[1] == 'f');
 }
 
-static bool is_own(struct span name) { return IS(name, "traceparent") || IS(name, "tracestate"); }
+bool is_own(struct span name) { return IS(name, "traceparent") || IS(name, "tracestate"); }
 
 /* With the trace of the host's span, if there is one, in place of the client's. */
 static bool put_headers(struct text *t, const struct fields *fields, const struct request *request) {
@@ -122,7 +122,7 @@ static bool put_repeated(struct text *t, const struct fields *fields, bool latin
 }
 
 /* What escapes stand for, into ``decoded``, which has room for it. False for what is no UTF-8 then. */
-static bool unquote(struct text *decoded, struct span *text, bool plus) {
+bool unquote(struct text *decoded, struct span *text, bool plus) {
   size_t i = 0;
   while (i < text->len && text->at[i] != '%' && !(plus && text->at[i] == '+'))
     i++;
@@ -248,15 +248,18 @@ static bool read_raw_path(PyObject *scope, struct span *raw) {
          (room(&decoded_path, raw->len) && unquote(&decoded_path, &meant, false) && same(meant, path));
 }
 
-static bool put_url(struct text *t, PyObject *scope, struct span host, struct span query) {
+static bool read_url(PyObject *scope, struct url *url) {
   PyObject *scheme_is = PyDict_GetItemWithError(scope, keys.scheme);
-  struct span scheme = {(const uint8_t *)"http", 4}, raw;
-  if (PyErr_Occurred() || (scheme_is && !of_str(scheme_is, &scheme)))
+  url->scheme = (struct span){(const uint8_t *)"http", 4};
+  if (PyErr_Occurred() || (scheme_is && !of_str(scheme_is, &url->scheme)))
     return false;
-  if (!read_raw_path(scope, &raw) || !host.at || !plain_host(host) || !all(scheme, IN_HOST))
-    return false;
-  return PUT(t, "\"url\":\"") && put(t, scheme.at, scheme.len) && PUT(t, "://") && put(t, host.at, host.len) &&
-         put_escaped(t, raw) && (!query.len || (PUT(t, "?") && put_escaped(t, query))) && PUT(t, "\",");
+  return read_raw_path(scope, &url->path) && url->host.at && plain_host(url->host) && all(url->scheme, IN_HOST);
+}
+
+static bool put_url(struct text *t, const struct url *url) {
+  return PUT(t, "\"url\":\"") && put(t, url->scheme.at, url->scheme.len) && PUT(t, "://") &&
+         put(t, url->host.at, url->host.len) && put_escaped(t, url->path) &&
+         (!url->query.len || (PUT(t, "?") && put_escaped(t, url->query))) && PUT(t, "\",");
 }
 
 static size_t characters(struct span text) {
@@ -301,68 +304,89 @@ static bool make_id(struct request *request, struct span given) {
   return true;
 }
 
+/* Which trace the guest gets: that of the host's span, or the client's. */
+static bool choose_trace(struct request *request) {
+  struct span trace = request->traceparent;
+  bool ours = trace.len;
+  request->told.len = 0;
+  if (ours && trace.len != sizeof request->trace)
+    return false;
+  if (!ours && (!one_value(&request->headers, "traceparent", &trace) || !is_traceparent(trace)))
+    return true;
+  memcpy(request->trace, trace.at, sizeof request->trace);
+  request->told = (struct span){request->trace, sizeof request->trace};
+  return true;
+}
+
 /* The end of the message. The suffix is for a request without a trace. */
-static bool put_context(struct text *t, const struct fast_path *q, struct request *request,
-                        const struct fields *headers) {
+static bool put_context(struct text *t, const struct fast_path *q, struct request *request) {
   static const char none[] = "\"traceparent\":null,\"tracestate\":null}}";
+  const struct fields *headers = &request->headers;
   if (!PUT(t, "\"context\":{\"request_id\":\"") || !put(t, request->id, request->id_len) ||
       !PUT(t, "\",\"region\":") || !quote(t, request->region))
     return false;
-  bool ours = request->traceparent.len;
-  struct span trace = request->traceparent;
-  if (ours && trace.len != sizeof request->trace)
-    return false;
-  if (!ours && (!one_value(headers, "traceparent", &trace) || !is_traceparent(trace)))
+  if (!request->told.len)
     return put(t, q->suffix, q->suffix_len);
-  request->told = (struct span){request->trace, sizeof request->trace};
-  memcpy(request->trace, trace.at, sizeof request->trace);
-  if (!put(t, q->suffix, q->suffix_len - (sizeof none - 1)) || !PUT(t, "\"traceparent\":") || !quote(t, trace) ||
-      !PUT(t, ",\"tracestate\":"))
+  if (!put(t, q->suffix, q->suffix_len - (sizeof none - 1)) || !PUT(t, "\"traceparent\":") ||
+      !quote(t, request->told) || !PUT(t, ",\"tracestate\":"))
     return false;
   size_t state = 0;
   while (state < headers->count && !IS(headers->at[state].name, "tracestate"))
     state++;
-  bool some = ours ? request->tracestate.len : state < headers->count;
+  bool ours = request->traceparent.len, some = ours ? request->tracestate.len : state < headers->count;
   return (some ? ours ? quote(t, request->tracestate) : put_joined(t, headers, state) : PUT(t, "null")) && PUT(t, "}}");
+}
+
+/* What all protocols need of a request. */
+static bool read_request(struct request *request) {
+  struct span given = {NULL, 0};
+  PyObject *method_is = PyDict_GetItemWithError(request->scope, keys.method);
+  PyObject *headers_are = PyDict_GetItemWithError(request->scope, keys.headers);
+  PyObject *query_is = PyDict_GetItemWithError(request->scope, keys.query_string);
+  struct fields *headers = &request->headers;
+  headers->count = headers->repeats = 0;
+  request->url.query = request->url.host = (struct span){NULL, 0};
+  if (!method_is || !headers_are || !of_str(method_is, &request->method) ||
+      (query_is && !of_bytes(query_is, &request->url.query)) || !read_headers(headers_are, headers) ||
+      !one_value(headers, "host", &request->url.host) || !is_ascii(request->url.query) ||
+      !read_url(request->scope, &request->url) || request->body.len > LARGEST)
+    return false;
+  if (!one_value(headers, "x-request-id", &given))
+    given.len = 0;
+  request->head = IS(request->method, "HEAD");
+  return make_id(request, given) && choose_trace(request);
+}
+
+/* EdgeProtocol.encode() */
+static bool put_edge(struct text *t, const struct fast_path *q, struct request *request) {
+  static struct fields query;
+  query.count = query.repeats = 0;
+  bool ours = request->traceparent.len;
+  return PUT(t, "{\"path\":") && quote(t, request->path) && PUT(t, ",\"method\":") && quote(t, request->method) &&
+         PUT(t, ",") && put_headers(t, &request->headers, request) && read_query(request->url.query, &query) &&
+         put_query(t, &query) && put_body(t, request->body) && put_params(t, request->params) &&
+         put_url(t, &request->url) && put_repeated(t, &request->headers, true, ours) &&
+         put_repeated(t, &query, false, false) && put_context(t, q, request);
+}
+
+/* WwsProtocol.encode() */
+static bool put_wws(struct text *t, const struct request *request) {
+  struct span body = request->body;
+  if (!is_ascii(body) && !is_utf8(body))
+    body.len = 0;
+  if (!PUT(t, "{") || !put_url(t, &request->url) || !PUT(t, "\"method\":") || !quote(t, request->method) ||
+      !PUT(t, ",") || !put_headers(t, &request->headers, request) || !PUT(t, "\"body\":") || !quote(t, body) ||
+      !PUT(t, ",\"kv\":{},") || !put_params(t, request->params))
+    return false;
+  t->at[t->len - 1] = '}'; /* in place of the comma */
+  return true;
 }
 
 /* What the guest reads on stdin. */
 bool put_message(struct text *t, const struct fast_path *q, struct request *request) {
-  struct span method, query = {NULL, 0}, host = {NULL, 0}, given = {NULL, 0};
-  static struct fields headers, keys_of_query;
-  headers.count = headers.repeats = keys_of_query.count = keys_of_query.repeats = 0;
-  PyObject *method_is = PyDict_GetItemWithError(request->scope, keys.method);
-  PyObject *headers_are = PyDict_GetItemWithError(request->scope, keys.headers);
-  PyObject *query_is = PyDict_GetItemWithError(request->scope, keys.query_string);
-  if (!method_is || !headers_are || !of_str(method_is, &method) || (query_is && !of_bytes(query_is, &query)) ||
-      !read_headers(headers_are, &headers) || !one_value(&headers, "host", &host))
-    return false;
-  if (!one_value(&headers, "x-request-id", &given))
-    given.len = 0;
-  request->told.len = 0;
-  request->head = IS(method, "HEAD");
-  bool ours = request->traceparent.len;
-  return PUT(t, "{\"path\":") && quote(t, request->path) && PUT(t, ",\"method\":") && quote(t, method) &&
-         PUT(t, ",") && put_headers(t, &headers, request) && read_query(query, &keys_of_query) &&
-         put_query(t, &keys_of_query) && put_body(t, request->body) && put_params(t, request->params) &&
-         put_url(t, request->scope, host, query) && put_repeated(t, &headers, true, ours) &&
-         put_repeated(t, &keys_of_query, false, false) && make_id(request, given) &&
-         put_context(t, q, request, &headers);
-}
-
-/* layout.strings() of what is the same for all requests, and of the two or three that are not. */
-bool put_environ(struct text *t, const struct fast_path *q, const struct request *request) {
-  static const char id[] = "EDGE_REQUEST_ID=", place[] = "EDGE_REGION=", trace[] = "TRACEPARENT=";
-  bool traced = request->told.len;
-  uint32_t second = q->environ_len + (uint32_t)(sizeof id + request->id_len);
-  uint32_t third = second + (uint32_t)(sizeof place + request->region.len);
-  uint32_t end = third + (traced ? (uint32_t)(sizeof trace + request->told.len) : 0);
-  uint32_t head[] = {q->variables + 2 + traced, end}, more[] = {q->environ_len, second, third};
-  return put(t, head, sizeof head) && put(t, q->offsets, q->variables * sizeof(uint32_t)) &&
-         put(t, more, (2 + traced) * sizeof *more) && put(t, q->environ, q->environ_len) &&
-         put(t, id, sizeof id - 1) && put(t, request->id, request->id_len) && put(t, "", 1) &&
-         put(t, place, sizeof place - 1) && put(t, request->region.at, request->region.len) && put(t, "", 1) &&
-         (!traced || (put(t, trace, sizeof trace - 1) && put(t, request->told.at, request->told.len) && put(t, "", 1)));
+  return read_request(request) && (q->protocol == CGI   ? put(t, request->body.at, request->body.len)
+                                   : q->protocol == WWS ? put_wws(t, request)
+                                                        : put_edge(t, q, request));
 }
 
 /* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */

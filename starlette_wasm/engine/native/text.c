@@ -86,9 +86,11 @@ bool ready(void) {
   keys.query_string = PyUnicode_InternFromString("query_string");
   keys.http_version = PyUnicode_InternFromString("http_version");
   keys.raw_path = PyUnicode_InternFromString("raw_path");
+  keys.root_path = PyUnicode_InternFromString("root_path");
+  keys.client = PyUnicode_InternFromString("client");
   keys.scheme = PyUnicode_InternFromString("scheme");
   return names.content_type && names.content_length && names.request_id && keys.method && keys.headers && keys.path &&
-         keys.query_string && keys.http_version && keys.raw_path && keys.scheme;
+         keys.query_string && keys.http_version && keys.raw_path && keys.root_path && keys.client && keys.scheme;
 }
 
 bool grow(struct text *t, size_t more) {

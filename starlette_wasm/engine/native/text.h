@@ -42,7 +42,7 @@ enum { TOKEN = 1, IN_PATH = 2, IN_HOST = 4, IN_ID = 8, IN_VALUE = 16, UPPER = 32
 extern uint8_t kinds[256]; /* bits for each byte, filled in by the first ready() */
 
 struct keys {
-  PyObject *method, *headers, *path, *query_string, *http_version, *raw_path, *scheme;
+  PyObject *method, *headers, *path, *query_string, *http_version, *raw_path, *scheme, *root_path, *client;
 };
 extern struct keys keys;
 struct names {
@@ -64,23 +64,36 @@ bool add_field(struct fields *f, struct span name, struct span value);
 bool draw(uint8_t *to, size_t len);
 
 /* request.c */
+struct url {
+  struct span scheme, host, path, query; /* as they were sent */
+};
 struct request {
   struct span path, body, region;
   struct span traceparent, tracestate; /* of a span of the host, or empty */
   struct span told;                    /* the traceparent that the guest gets, or empty */
   uint8_t trace[55];                   /* of which this is a copy, since the scope may change while the guest runs */
   PyObject *scope, *params;
+  struct span method;
+  struct url url;
+  struct fields headers; /* with names in lower case */
   bool head;          /* whether the method is HEAD */
   uint8_t id[MAX_ID]; /* of the request */
   size_t id_len;
 };
 bool put_message(struct text *t, const struct fast_path *q, struct request *request);
+bool is_own(struct span name);
+bool unquote(struct text *decoded, struct span *text, bool plus);
+
+/* environ.c */
 bool put_environ(struct text *t, const struct fast_path *q, const struct request *request);
+bool put_arguments(struct text *t, const struct request *request);
+
+/* request.c, for Python */
 PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 
 /* answer.c */
-PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, bool due,
-                 void *left);
+PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
+                 bool due, void *left);
 
 #pragma GCC visibility pop
 

@@ -17,15 +17,16 @@ from starlette_wasm.asgi.problems import with_request_id
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import Completed, FastPath, Started
+from starlette_wasm.engine.fast_path import NO_SEGMENTS, Completed, FastPath, Speech, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.invocation.context import context_of
-from starlette_wasm.invocation.inputs import environ_of
+from starlette_wasm.invocation.inputs import args_of, environ_of
 from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
+from starlette_wasm.protocols.cgi import segments_of
 from starlette_wasm.protocols.edge import EdgeProtocol
 from starlette_wasm.protocols.headers import render
 from starlette_wasm.telemetry.spans import CallSpans, header_of
@@ -55,6 +56,8 @@ ECHO_ENVIRON = f"""(module {_IMPORTS} {_ENVIRON} {_MEMORY} (func (export "_start
     (i32.store (i32.const 0) (i32.const 16384)) (i32.store (i32.const 4) (i32.load (i32.const 20))) {_WRITE}
     {_READ} {_WRITE}))"""
 """Prints how many variables there are and their size, the variables, and its stdin."""
+ECHO_ARGS = ECHO_ENVIRON.replace("environ_sizes_get", "args_sizes_get").replace("environ_get", "args_get")
+"""The same of its arguments."""
 SAY = f"""(module {_IMPORTS} {_MEMORY}
     (func $digit (param $c i32) (result i32)
       (i32.sub (local.get $c) (select (i32.const 48) (i32.const 87) (i32.lt_u (local.get $c) (i32.const 58)))))
@@ -73,6 +76,12 @@ SAY = f"""(module {_IMPORTS} {_MEMORY}
       (i32.store (i32.const 4) (i32.sub (local.get $to) (i32.const 65536)))
       {_WRITE}))"""
 """Prints the bytes whose hexadecimal digits the path of its request has."""
+SAYS = {
+    "edge": SAY,
+    "wws": SAY.replace(str(65536 + len('{"path":"')), str(65536 + len('{"url":"http://a.org/'))),
+    "cgi": f'(module {_IMPORTS} {_MEMORY} (func (export "_start") {_READ} {_WRITE}))',
+}
+"""Print what compare_answer() gives them: in the path, or as the body."""
 
 NAME, VERSION, TIMEOUT_MS = "f", "1", 5000
 VARIABLES = (b"EDGE_FUNCTION=f", b"EMPTY=", "UMLAUT=ä".encode())
@@ -92,9 +101,16 @@ def engine() -> Engine:
 
 
 @cache
-def fast_path(guest: str) -> tuple[FastPath, Plan]:
+def fast_path(guest: str, protocol: str = "edge", route: str = "/") -> tuple[FastPath, Plan]:
     plan = Plan(Module.compile(engine(), capi.assemble(guest)), Limits())
-    return FastPath(plan, EdgeProtocol().end(NAME, VERSION, TIMEOUT_MS), VARIABLES), plan
+    segments = segments_of(route)
+    speech = Speech(
+        protocol,
+        EdgeProtocol().end(NAME, VERSION, TIMEOUT_MS),
+        route.encode(),
+        NO_SEGMENTS if segments is None else segments,
+    )
+    return FastPath(plan, speech, VARIABLES), plan
 
 
 @cache
@@ -102,19 +118,23 @@ def _settings(region: str) -> RequestSettings:
     return RequestSettings.of(WasmSettings(region=region))
 
 
-class _Target:
+@cache
+def _target(protocol: str, route: str) -> Any:
     """What the oracles look at of a target."""
+    return SimpleNamespace(
+        name=NAME,
+        version=VERSION,
+        route=route,
+        policy=SandboxPolicy(execution_timeout_ms=TIMEOUT_MS),
+        protocol=get_protocol(protocol),
+        environ=VARIABLES,
+        function=SimpleNamespace(source=SimpleNamespace(manifest=FunctionManifest())),
+    )
 
-    name, version, route = NAME, VERSION, "/"
-    policy = SandboxPolicy(execution_timeout_ms=TIMEOUT_MS)
-    protocol = get_protocol("edge")
-    environ = VARIABLES
-    function = SimpleNamespace(source=SimpleNamespace(manifest=FunctionManifest()))
 
-
-def rested(guest: str) -> FastPath:
+def rested(guest: str, protocol: str = "edge", route: str = "/") -> FastPath:
     """The fast path of a guest, of which no invocation before counts as slow: the machine may be busy elsewhere."""
-    found, plan = fast_path(guest)
+    found, plan = fast_path(guest, protocol, route)
     plan.memory.cpu_score = 0
     return found
 
@@ -133,57 +153,66 @@ def compare_request(
     *,
     environ: bool = False,
     span: SpanContext | None = None,
+    protocol: str = "edge",
+    route: str = "/",
 ) -> bool:
     """Whether fast_path.c took the request. Raises if the guest got anything else than from Python.
 
-    ``span`` is one of the host's, of which the guest is told in place of the client's.
+    ``span`` is one of the host's, of which the guest is told in place of the client's. With ``environ`` the guest shows
+    its environment too, and in cgi its arguments.
     """
-    found = asyncio.run(_seen(scope, body, path, params, region, environ, span))
-    assert engine().state.live == 0
-    if found is None:
-        return False
-    request_id, outcome = found
-    request = EdgeRequest.from_scope(scope, body, path=path, params=params)
-    target: Any = _Target
-    context = request.context = context_of(_settings(region), target, request.headers, cold=False)
-    if is_request_id(request.headers.get("x-request-id", "")):
-        assert request_id == context.request_id
-    else:
-        assert _NEW_ID(request_id)
-        assert request_id != context.request_id
-        context.request_id = request_id
-    if span is not None:
-        spans: Any = SimpleNamespace(context=span)
-        request = CallSpans.hand_over(spans, request, context)
-    expected = _Target.protocol.encode(request)
-    if environ:
-        block = environ_of(target, request, context, "", None)
-        count = int.from_bytes(block[:4], "little")
-        expected = block[:8] + block[8 + 4 * count :] + expected
-    assert outcome.end is End.OK
-    assert outcome.stdout == expected
+    request_id = ""
+    for guest in (
+        (ECHO_ENVIRON, ECHO_ARGS) if environ and protocol == "cgi" else (ECHO_ENVIRON,) if environ else (ECHO,)
+    ):
+        found = asyncio.run(_seen(rested(guest, protocol, route), scope, body, path, params, region, span))
+        assert engine().state.live == 0
+        if found is None:
+            return False
+        request_id, outcome = found
+        request = EdgeRequest.from_scope(scope, body, path=path, params=params)
+        target = _target(protocol, route)
+        context = request.context = context_of(_settings(region), target, request.headers, cold=False)
+        if is_request_id(request.headers.get("x-request-id", "")):
+            assert request_id == context.request_id
+        else:
+            assert _NEW_ID(request_id)
+            assert request_id != context.request_id
+            context.request_id = request_id
+        if span is not None:
+            spans: Any = SimpleNamespace(context=span)
+            request = CallSpans.hand_over(spans, request, context)
+        expected = target.protocol.encode(request)
+        if environ:
+            client = scope.get("client")
+            made = environ_of if guest is ECHO_ENVIRON else args_of
+            given = (target, request, context, "", client) if made is environ_of else (target, request, "", client)
+            block = made(*given)
+            count = int.from_bytes(block[:4], "little")
+            expected = block[:8] + block[8 + 4 * count :] + expected
+        assert (outcome.end, outcome.stdout) == (End.OK, expected)
     return True
 
 
 async def _seen(
-    scope: Any, body: Any, path: str, params: Any, region: str, environ: bool, span: SpanContext | None
+    path_of: FastPath, scope: Any, body: Any, path: str, params: Any, region: str, span: SpanContext | None
 ) -> tuple[str, Outcome] | None:
     trace: tuple[str, str | None] | tuple[()] = () if span is None else header_of(span)
-    found = rested(ECHO_ENVIRON if environ else ECHO).dispatch(scope, path, params, body, region, *trace)
+    found = path_of.dispatch(scope, path, params, body, region, *trace)
     assert not isinstance(found, Completed), "that was no answer"
     return (found.request_id, await ended(found)) if isinstance(found, Started) else None
 
 
-def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET") -> bool:
+def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET", protocol: str = "edge") -> bool:
     """Whether fast_path.c took the answer. Raises where Python refuses it, or would have sent something else."""
-    answer, outcome = asyncio.run(_said(stdout, request_id, method))
+    answer, outcome = asyncio.run(_said(stdout, request_id, method, protocol))
     assert engine().state.live == 0
     if answer is None:
         assert outcome is not None
         assert (outcome.end, outcome.stdout) == (End.OK, stdout)
         return False
     try:
-        response = _Target.protocol.decode(stdout)
+        response = get_protocol(protocol).decode(stdout)
     except ResponseError as error:
         raise AssertionError(f"fast_path.c took what is refused: {error}") from None
     status, headers, content = render(response, method, checked=True)
@@ -194,10 +223,17 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
     return True
 
 
-async def _said(stdout: bytes, request_id: bytes, method: str) -> tuple[Completed | None, Outcome | None]:
+async def _said(
+    stdout: bytes, request_id: bytes, method: str, protocol: str
+) -> tuple[Completed | None, Outcome | None]:
     headers = [*PLAIN_SCOPE["headers"], (b"x-request-id", request_id)]
     scope = {**PLAIN_SCOPE, "method": method, "headers": headers}
-    found = rested(SAY).dispatch(scope, stdout.hex(), {}, b"", "eu")
+    path, body = stdout.hex(), b""
+    if protocol == "wws":
+        scope["path"] = f"/{path}"
+    elif protocol == "cgi":
+        body = stdout
+    found = rested(SAYS[protocol], protocol).dispatch(scope, path, {}, body, "eu")
     if isinstance(found, Started):
         assert found.request_id.encode() == request_id
         return None, await ended(found)
