@@ -75,13 +75,20 @@ EDGE_FN void edge_reserve(edge_text *text, size_t more) {
     text->cap = cap;
 }
 
+/* memcpy() of what is short in most cases: it is a call of the host. */
+EDGE_FN EDGE_SIMD void edge_copy(char *to, const char *from, size_t len) {
+#ifdef __wasm__
+    for (; len >= 16 && len <= 128; len -= 16, to += 16, from += 16) wasm_v128_store(to, wasm_v128_load(from));
+#endif
+    if (len <= 16)
+        for (size_t i = 0; i < len; i++) to[i] = from[i];
+    else
+        memcpy(to, from, len);
+}
+
 EDGE_FN void edge_add_bytes(edge_text *text, const void *data, size_t len) {
     edge_reserve(text, len);
-    char *to = text->data + text->len;
-    if (len <= 16) /* memcpy() is a call of the host */
-        for (size_t i = 0; i < len; i++) to[i] = ((const char *)data)[i];
-    else
-        memcpy(to, data, len);
+    edge_copy(text->data + text->len, data, len);
     text->data[text->len += len] = 0;
 }
 
@@ -118,18 +125,18 @@ EDGE_FN EDGE_SIMD v128_t edge_special(const char *s) {
 }
 #endif
 
-/* How many bytes from `s` on are ASCII that a JSON string holds as it is. 64 at a time: this is where the time goes. */
+/* How many bytes from `s` on are ASCII that a JSON string holds as it is. 64 at a time, once the first 16 are: this is
+ * where the time goes, and runs are short or long. */
 EDGE_FN EDGE_SIMD size_t edge_plain(const char *s, size_t left) {
     size_t at = 0;
 #ifdef __wasm__
-    for (; left - at >= 64; at += 64) {
-        v128_t found = edge_special(s + at);
-        for (size_t i = 16; i < 64; i += 16) found = wasm_v128_or(found, edge_special(s + at + i));
-        if (wasm_v128_any_true(found)) break;
-    }
-    for (; left - at >= 16; at += 16) {
-        uint32_t found = wasm_i8x16_bitmask(edge_special(s + at));
-        if (found) return at + __builtin_ctz(found);
+    for (uint32_t found; left - at >= 16; at += 16) {
+        if ((found = wasm_i8x16_bitmask(edge_special(s + at)))) return at + __builtin_ctz(found);
+        for (; left - at >= 80; at += 64) {
+            v128_t any = edge_special(s + at + 16);
+            for (size_t i = 32; i < 80; i += 16) any = wasm_v128_or(any, edge_special(s + at + i));
+            if (wasm_v128_any_true(any)) break;
+        }
     }
 #endif
     while (at < left && (unsigned char)s[at] >= 0x20 && (unsigned char)s[at] < 0x80 && s[at] != '"' && s[at] != '\\') at++;
@@ -141,10 +148,13 @@ EDGE_FN EDGE_SIMD size_t edge_until_escape(const char *s, size_t left) {
     size_t at = 0;
 #ifdef __wasm__
     const v128_t slash = wasm_i8x16_const_splat('\\');
-    for (; left - at >= 64; at += 64) {
-        v128_t found = wasm_i8x16_eq(wasm_v128_load(s + at), slash);
-        for (size_t i = 16; i < 64; i += 16) found = wasm_v128_or(found, wasm_i8x16_eq(wasm_v128_load(s + at + i), slash));
-        if (wasm_v128_any_true(found)) break;
+    for (uint32_t found; left - at >= 16; at += 16) {
+        if ((found = wasm_i8x16_bitmask(wasm_i8x16_eq(wasm_v128_load(s + at), slash)))) return at + __builtin_ctz(found);
+        for (; left - at >= 80; at += 64) {
+            v128_t any = wasm_i8x16_eq(wasm_v128_load(s + at + 16), slash);
+            for (size_t i = 32; i < 80; i += 16) any = wasm_v128_or(any, wasm_i8x16_eq(wasm_v128_load(s + at + i), slash));
+            if (wasm_v128_any_true(any)) break;
+        }
     }
 #endif
     while (at < left && s[at] != '\\') at++;
@@ -162,42 +172,51 @@ EDGE_FN size_t edge_utf8(const unsigned char *s, size_t left) {
     return len;
 }
 
-EDGE_FN bool edge_is_utf8(edge_text text) {
+/* Writes what a JSON string has for a byte that it cannot have as it is; how many bytes, at most 6. */
+EDGE_FN size_t edge_escape(char *to, unsigned char c) {
+    static const char hex[] = "0123456789abcdef";
+    char letter = c == '"' || c == '\\' ? c : c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : 0;
+    to[0] = '\\';
+    to[1] = letter ? letter : 'u';
+    if (letter) return 2;
+    to[2] = to[3] = '0';
+    to[4] = hex[c >> 4];
+    to[5] = hex[c & 15];
+    return 6;
+}
+
+/* Adds a JSON string, quotes included. Bytes that are not UTF-8 become U+FFFD, unless it is `strict`: then it ends there,
+ * and false comes back. */
+EDGE_FN bool edge_add_json(edge_text *out, edge_text text, bool strict) {
+    const unsigned char *s = (const unsigned char *)text.data;
+    edge_reserve(out, text.len + text.len / 8 + 16);
+    out->data[out->len++] = '"';
     for (size_t i = 0, len; i < text.len; i += len) {
-        i += edge_plain(text.data + i, text.len - i);
-        if (i == text.len) break;
-        if (!(len = edge_utf8((unsigned char *)text.data + i, text.len - i))) return false;
+        size_t plain = edge_plain(text.data + i, text.len - i);
+        edge_reserve(out, plain + 8);
+        edge_copy(out->data + out->len, text.data + i, plain);
+        out->len += plain;
+        len = 1;
+        if ((i += plain) == text.len) break;
+        if (s[i] < 0x80) {
+            out->len += edge_escape(out->data + out->len, s[i]);
+        } else if ((len = edge_utf8(s + i, text.len - i))) {
+            edge_copy(out->data + out->len, text.data + i, len);
+            out->len += len;
+        } else if (strict) {
+            return false;
+        } else {
+            edge_copy(out->data + out->len, "\\ufffd", 6);
+            out->len += 6;
+            len = 1;
+        }
     }
+    edge_add_bytes(out, "\"", 1);
     return true;
 }
 
 /* Adds a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. */
-EDGE_FN void edge_add_string(edge_text *out, edge_text text) {
-    static const char hex[] = "0123456789abcdef";
-    const unsigned char *s = (const unsigned char *)text.data;
-    edge_reserve(out, text.len + 2);
-    edge_add_bytes(out, "\"", 1);
-    for (size_t i = 0, len; i < text.len; i += len) {
-        size_t plain = edge_plain(text.data + i, text.len - i);
-        if (plain) edge_add_bytes(out, s + i, plain);
-        if ((i += plain) == text.len) break;
-        len = edge_utf8(s + i, text.len - i);
-        if (!len) {
-            edge_add(out, "\\ufffd");
-            len = 1;
-        } else if (s[i] == '"' || s[i] == '\\') {
-            edge_add_bytes(out, (char[]){'\\', s[i]}, 2);
-        } else if (s[i] == '\n') {
-            edge_add(out, "\\n");
-        } else if (s[i] < 0x20) {
-            edge_add(out, "\\u00");
-            edge_add_bytes(out, (char[]){hex[s[i] >> 4], hex[s[i] & 15]}, 2);
-        } else {
-            edge_add_bytes(out, s + i, len);
-        }
-    }
-    edge_add_bytes(out, "\"", 1);
-}
+EDGE_FN void edge_add_string(edge_text *out, edge_text text) { edge_add_json(out, text, false); }
 
 EDGE_FN void edge_add_base64(edge_text *out, edge_text text) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -321,20 +340,22 @@ EDGE_FN edge_text edge_string(edge_json value) {
     edge_text text = {0};
     if (!value.at || *value.at != '"') return text;
     const char *at = value.at + 1, *end = value.end - 1;
-    edge_reserve(&text, end - at);
-    text.data[0] = 0;
+    edge_reserve(&text, 0);
     while (at < end) {
+        edge_reserve(&text, end - at + 4); /* U+FFFD is longer than a broken escape, of which there may be many */
         size_t plain = edge_until_escape(at, end - at);
-        edge_add_bytes(&text, at, plain);
+        edge_copy(text.data + text.len, at, plain);
+        text.len += plain;
         at += plain;
         if (at == end) break;
         if (at[1] == 'u') {
             edge_add_code(&text, edge_unescape_code(&at, end));
         } else {
-            edge_add_bytes(&text, (char[]){edge_unescape(at[1])}, 1);
+            text.data[text.len++] = edge_unescape(at[1]);
             at += 2;
         }
     }
+    text.data[text.len] = 0;
     return text;
 }
 
@@ -446,19 +467,37 @@ EDGE_FN edge_text edge_body(edge_json request) {
 
 /* Prints the response; `headers` is a JSON object. A body that is not UTF-8 goes out as base64.
  * Returns the exit code for `main`. */
-EDGE_FN int edge_respond(int status, const char *headers, edge_text body) {
-    edge_text out = {0};
-    edge_add(&out, "{\"status_code\":");
+/* The beginning of an answer, up to its body. */
+EDGE_FN edge_text edge_answer(int status, const char *headers) {
+    edge_text out = edge_literal("{\"status_code\":");
     edge_add_int(&out, status);
     edge_add(&out, ",\"headers\":");
     edge_add(&out, headers);
+    return out;
+}
+
+/* A string that needs no escapes is printed from where it is. */
+EDGE_FN bool edge_print_plain(edge_text *out, edge_text body) {
+    return edge_write(1, out->data, out->len) && edge_write(1, body.data, body.len) && edge_write(1, "\"}\n", 3);
+}
+
+/* A body that is in base64 already, as that of a request with is_base64_encoded. */
+EDGE_FN int edge_respond_base64(int status, const char *headers, edge_text base64) {
+    edge_text out = edge_answer(status, headers);
+    edge_add(&out, ",\"is_base64_encoded\":true,\"body\":\"");
+    return !edge_print_plain(&out, base64);
+}
+
+EDGE_FN int edge_respond(int status, const char *headers, edge_text body) {
+    edge_text out = edge_answer(status, headers);
+    size_t head = out.len;
     if (edge_plain(body.data, body.len) == body.len) {
         edge_add(&out, ",\"body\":\"");
-        return !(edge_write(1, out.data, out.len) && edge_write(1, body.data, body.len) && edge_write(1, "\"}\n", 3));
-    } else if (edge_is_utf8(body)) {
-        edge_add(&out, ",\"body\":");
-        edge_add_string(&out, body);
-    } else {
+        return !edge_print_plain(&out, body);
+    }
+    edge_add(&out, ",\"body\":");
+    if (!edge_add_json(&out, body, true)) {
+        out.len = head;
         edge_add(&out, ",\"is_base64_encoded\":true,\"body\":\"");
         edge_add_base64(&out, body);
         edge_add(&out, "\"");
@@ -466,7 +505,6 @@ EDGE_FN int edge_respond(int status, const char *headers, edge_text body) {
     edge_add(&out, "}\n");
     return !edge_write(1, out.data, out.len);
 }
-
 EDGE_FN int edge_respond_json(int status, const char *json) {
     return edge_respond(status, EDGE_JSON, edge_literal(json));
 }
