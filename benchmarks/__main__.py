@@ -9,6 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -52,7 +53,8 @@ _NEED_WRK = ("http", "bodies", "production", "compute", "workers")
 _FULL_ONLY = ("instructions", "production", "compute", "workers")
 BASELINE = Path(__file__).parent / "baseline.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PLOT = ROOT / "docs" / "benchmarks.svg"
+PLOTS = {"benchmarks.svg": partial(plot.throughput, connections=64), "benchmarks-production.svg": plot.production}
+"""By their files in docs/."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,10 +162,11 @@ def _write(measured: dict[str, runs.GroupRun]) -> None:
     runs.write(BASELINE, groups.values())
     rows = runs.all_rows(groups.values())
     report.write_docs(PAGE, groups, HEADINGS, goals.verdicts(rows), goals.HEAD)
-    drawing = plot.throughput(rows, 64)
-    if drawing is not None:
-        PLOT.write_text(drawing)
-    print(f"\nwritten: {BASELINE.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}, {PLOT.relative_to(ROOT)}")
+    for name, draw in PLOTS.items():
+        drawing = draw(rows)
+        if drawing is not None:
+            (ROOT / "docs" / name).write_text(drawing)
+    print(f"\nwritten: {BASELINE.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}, and docs/{', docs/'.join(PLOTS)}")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

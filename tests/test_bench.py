@@ -149,6 +149,16 @@ def test_the_plot_is_svg_with_a_bar_for_each_contender() -> None:
     assert plot.throughput([MEMORY], 64) is None
 
 
+def test_the_plot_of_production_has_a_bar_for_each_kind() -> None:
+    row = Row("production/plain/mapped/cpu", "plain <&>: CPU of a request", 0.9, "higher")
+    rows = [row, replace(row, id="production/a/mapped/cpu", value=4.0), replace(row, id="production/a/route/cpu")]
+    drawing = plot.production(rows)
+    assert drawing is not None
+    assert len(ElementTree.fromstring(drawing).findall("{*}rect")) == 1 + 2
+    assert "plain &lt;&amp;&gt;" in drawing
+    assert plot.production([MEMORY]) is None
+
+
 def test_contenders_take_turns_and_ratios_are_of_one_round() -> None:
     order: list[str] = []
 
