@@ -18,6 +18,8 @@ from ..measure import Plan, Progress, Row, interleave, ratio
 from ..processes import Server, uvicorn
 
 CONNECTIONS = 64
+SECONDS = 2
+"""On a busy machine wrk may get no CPU for one."""
 _BROWSER = {
     "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -118,7 +120,7 @@ def _case(
         prefix = {"route": "/route", "native": case.native}.get(contender, "")
         url = f"http://127.0.0.1:{server.port}{prefix}{case.path}{case.query}"
         before = cpu_ns(server.pid)
-        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=1, script=script)
+        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=SECONDS, script=script)
         rates[contender].append(seen.rate)
         return (cpu_ns(server.pid) - before) / seen.requests / 1e3
 
