@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from .. import wrk
@@ -36,7 +35,7 @@ def _beside(
 ) -> Iterator[Row]:
     late: dict[str, list[float]] = {side: [] for side in servers}
     rates: dict[str, list[float]] = {side: [] for side in servers}
-    for number in range(plan.pick(1, 3)):
+    for number in range(plan.pick(1, 2)):
         for side, server in list(servers.items())[:: -1 if number % 2 else 1]:
             progress(f"compute, {title}, {connections} connections: round {number + 1}, {side}")
             p99, rate = _measure(str(plan.wrk), server, _SIDES[side], rows, connections)
@@ -71,16 +70,13 @@ def _beside(
 
 def _measure(path: str, server: Server, route: str, rows: tuple[int, ...], connections: int) -> tuple[float, float]:
     """The p99 of ``/ping`` in ms beside requests that compute, and their rate."""
-    seen: list[wrk.Load] = []
     base = f"http://127.0.0.1:{server.port}"
+    seconds = 8 if connections > 8 else 3  # 64 requests of 50 ms take more than three
 
-    def compute(count: int) -> None:
-        seen.append(wrk.run(path, f"{base}{route}?rows={count}", connections=connections, seconds=3))
+    def compute(count: int) -> wrk.Load:
+        return wrk.run(path, f"{base}{route}?rows={count}", connections=connections, seconds=seconds)
 
-    threads = [threading.Thread(target=partial(compute, count)) for count in rows]
-    for thread in threads:
-        thread.start()
-    ping = wrk.run(path, f"{base}/ping", connections=1, seconds=2)
-    for thread in threads:
-        thread.join()
-    return ping.p99 * 1e3, sum(load.rate for load in seen)
+    with ThreadPoolExecutor(len(rows)) as threads:
+        loads = [threads.submit(compute, count) for count in rows]
+        ping = wrk.run(path, f"{base}/ping", connections=1, seconds=seconds - 1)
+        return ping.p99 * 1e3, sum(load.result().rate for load in loads)

@@ -49,7 +49,7 @@ class EngineConfig:
     """Niceness of those threads, 0 to 19 (Linux)."""
     clock_resolution_ns: int = 1_000_000
     """The step in ns to which the guests' clocks are coarsened."""
-    keep_resident: int = 1024 << 10
+    keep_resident: int = 512 << 10
     """Bytes at the start of a memory that are cleared by writing rather than by unmapping, between guests.
 
     A page that was unmapped costs a fault when it is next touched, ten times what clearing it costs. Only what a guest

@@ -181,7 +181,8 @@ static bool add_cgi(const struct fast_path *q, const struct request *request) {
   size_t end_of_script = matched(request->path, q->segments);
   struct span script = {request->path.at, end_of_script}, nothing = {NULL, 0}, address;
   struct span info = {request->path.at + end_of_script, request->path.len - end_of_script};
-  if (!at_root(request) || !read_client(request->scope, &address) || (url->query.len && memchr(url->query.at, '#', url->query.len)))
+  if (!at_root(request) || !read_client(request->scope, &address) ||
+      (url->query.len && memchr(url->query.at, '#', url->query.len)))
     return false;
   return variable("GATEWAY_INTERFACE=", text_of("CGI/1.1")) && variable("SERVER_PROTOCOL=", text_of("HTTP/1.1")) &&
          variable("SERVER_SOFTWARE=", text_of("starlette-wasm")) && add_server(url) &&
