@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class Case:
         return "\n".join(lines)
 
 
+_CPU_OF_PROCESS = 2
+"""As the kernel numbers clocks: see clock_getcpuclockid(3)."""
 _TYPE = {"content-type": "application/json"}
 _MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 _PART = '--b\\r\\ncontent-disposition: form-data; name=\\"a\\"\\r\\n\\r\\n0123456789abcdef0123456789abcdef\\r\\n'
@@ -158,6 +161,5 @@ def _case(
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds of CPU that all threads of a process have had."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks)
+    """Nanoseconds of CPU that all threads of a process have had, those that have ended too (Linux)."""
+    return time.clock_gettime_ns(~pid << 3 | _CPU_OF_PROCESS)
