@@ -97,6 +97,7 @@ int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);
 int poll_guest(struct scratch *s, const struct plan *plan);
+int poll_again(struct scratch *s, const struct plan *plan);
 const uint8_t *output(const struct scratch *s);
 bool take(struct scratch *s);
 void drop_future(struct scratch *s);
