@@ -237,6 +237,22 @@ def test_the_workflow_runs_the_script_safely() -> None:
     subprocess.run(["sh", "-n", str(PIPELINE)], check=True, timeout=60)
 
 
+def test_the_pipeline_runs_the_tests_of_the_project(tmp_path: Path) -> None:
+    """By a command that exists as it is written: a name would be taken for a file of tests."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "starlette-wasm").write_text('#!/bin/sh\necho "$@" >> called\n[ "$1" != push ]\n')
+    (tools / "starlette-wasm").chmod(0o755)
+    given = ["hello", "2", "oci://127.0.0.1/x", "one=http://127.0.0.1"]
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run([PIPELINE, *given], cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert (tmp_path / "called").read_text().splitlines()[:3] == ["build hello", "check wasm.yaml", "test"]
+    (tmp_path / "test_hello.py").write_text("def test_it():\n    pass\n")
+    write_config(tmp_path, canary=False)
+    add_constant(tmp_path, "hello", b'{"status_code": 200}', "1")
+    assert main(["test", "--no-build", "--config", str(tmp_path / "wasm.yaml")]) == 0
+
+
 def test_what_is_given_to_the_pipeline_is_not_run(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
