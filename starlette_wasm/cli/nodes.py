@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from ..exceptions import ConfigError
+from ..runtime.nodes import FORM, compare_nodes
 from . import output
 from .options import Json
 
-_SECONDS = 10.0
-_MOST_BYTES = 8 << 20
-_UNREACHABLE = "unreachable"
 DIFFER, NOT_COMPARED = 1, 2
 """Exit codes."""
-_VERSION = "\0"
-_NAMES = {"config": "wasm.yaml", "settings": "the digest of the settings"}
-_FORM = "write for example http://10.0.0.7:8000"
 
 
 def nodes(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help=f"Address of a node; /ready is added: {_FORM}.")],
+    urls: Annotated[list[str], typer.Argument(metavar="URL...", help=f"Address of a node; /ready is added: {FORM}.")],
     token: Annotated[
         str | None,
         typer.Option(envvar="STARLETTE_WASM_ENDPOINTS_TOKEN", show_envvar=True, help="Token that /ready requires."),
@@ -46,16 +36,11 @@ def nodes(
 
     Example: starlette-wasm nodes http://10.0.0.7:8000 http://10.0.0.8:8000
     """
-    rows = asyncio.run(_nodes(urls, token))
+    rows = asyncio.run(compare_nodes(urls, token))
     output.show_rows(rows, json=json)
     code = verdict(rows)
     if code:
         raise typer.Exit(code)
-
-
-async def _nodes(urls: Sequence[str], token: str | None) -> list[dict[str, Any]]:
-    found = await asyncio.gather(*(_look(url, token) for url in urls))
-    return compare(dict(zip(urls, found, strict=True)))
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> int:
@@ -69,111 +54,3 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> int:
         hint = "check whether they run, and the addresses"
         output.fail("nodes", ConfigError("\n".join(["these nodes cannot be compared", *away]), hint=hint))
     return DIFFER if odd else NOT_COMPARED if away else 0
-
-
-class Away(str):
-    """Why a node was not reached; any other text is why it cannot be compared."""
-
-
-def compare(nodes: Mapping[str, Mapping[str, Any] | str]) -> list[dict[str, Any]]:
-    """Return a row for each node; ``differs`` names what it has otherwise than most nodes.
-
-    A node is the body of its ``/ready``, or why there is none, which is then its ``problem``.
-    """
-    served = {url: _digests(body) for url, body in nodes.items() if not isinstance(body, str)}
-    usual = {key: _usual([digests.get(key, "") for digests in served.values()]) for key in _keys(served)}
-    rows = []
-    for url, body in nodes.items():
-        about: Mapping[str, Any] = {} if isinstance(body, str) else body
-        rows.append(
-            {
-                "node": url,
-                "status": _UNREACHABLE if isinstance(body, Away) else str(about.get("status", "unknown"))[:60],
-                "region": str(about.get("region", ""))[:60],
-                "functions": sum(key.startswith(_VERSION) for key in served.get(url, ())),
-                "differs": "; ".join(_differences(served[url], usual)) if url in served else "",
-                "problem": body if isinstance(body, str) else "",
-            }
-        )
-    return rows
-
-
-def _keys(served: Mapping[str, Mapping[str, str]]) -> list[str]:
-    return sorted({key for digests in served.values() for key in digests})
-
-
-def _usual(values: list[str]) -> str:
-    """Return what most nodes have; of several that are as many, the first in order."""
-    counts = Counter(values)
-    return min(counts, key=lambda value: (-counts[value], value))
-
-
-def _digests(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of each version, and of what else the node goes by; versions begin with ``_VERSION``."""
-    functions, policies = body.get("functions"), body.get("policies")
-    found = {
-        f"{_VERSION}{name} v{version}": str(about.get("digest", ""))
-        for name, versions in (functions.items() if isinstance(functions, dict) else ())
-        if isinstance(versions, dict)
-        for version, about in versions.items()
-        if isinstance(about, dict)
-    }
-    found |= {
-        f"the policy {name}": str(each) for name, each in (policies if isinstance(policies, dict) else {}).items()
-    }
-    return found | {_NAMES[key]: str(body[key]) for key in _NAMES if isinstance(body.get(key), str)}
-
-
-def _differences(digests: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
-    found = []
-    for key, common in usual.items():
-        here, name = digests.get(key, ""), key.removeprefix(_VERSION)
-        if here != common:
-            what = f"{name} is {_short(here)}, elsewhere {_short(common)}" if here and common else ""
-            found.append(what or (f"{name} is missing" if common else f"{name} is only here"))
-    return found
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
-
-
-async def _look(url: str, token: str | None) -> dict[str, Any] | str:
-    """Return the body of a node's ``/ready``, or why there is none. Raises ConfigError for what is not a URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{url!r} is not the address of a node", hint=_FORM)
-    loop, answer = asyncio.get_running_loop(), asyncio.Event()
-    result: list[dict[str, Any] | str] = []
-
-    def read() -> None:
-        result.append(_read(url, token))
-        loop.call_soon_threadsafe(answer.set)
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        async with asyncio.timeout(2 * _SECONDS):
-            await answer.wait()
-    except TimeoutError:
-        return Away(f"has not answered within {2 * _SECONDS:.0f} s")
-    return result[0]
-
-
-def _read(url: str, token: str | None) -> dict[str, Any] | str:
-    parts = urlsplit(url)
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    try:
-        connection = kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)
-        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready", headers=headers)
-        answer = connection.getresponse()
-        data = answer.read(_MOST_BYTES)
-        connection.close()
-        if answer.status == 401:
-            return "requires a token: give it with --token"
-        body = json.loads(data)
-    except (OSError, http.client.HTTPException) as error:
-        return Away(f"cannot be reached: {error}")
-    except (ValueError, RecursionError):
-        body = None
-    return body if isinstance(body, dict) else "did not answer with JSON: exposeEndpoints must be true there"

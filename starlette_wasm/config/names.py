@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from .notation import foreign_pattern
 
@@ -93,3 +94,12 @@ def _param_segment(segment: str, *, last: bool) -> None:
         raise PatternSyntaxError(f"has the convertor {convertor!r}, and only path is known", hint)
     if convertor == "path" and not last:
         raise PatternSyntaxError(f"has {segment} before the end", "put it last; it takes the whole rest of the path")
+
+
+def is_node_address(url: str) -> bool:
+    """Return whether a text is an address such as ``http://10.0.0.7:8000``."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..exceptions import ConfigError
 from .loading import config_error, nearest, show, wrong
-from .names import PatternSyntaxError, check_path_pattern
+from .names import PatternSyntaxError, check_path_pattern, is_node_address
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -192,6 +192,10 @@ class WasmSettings(BaseSettings):
         le=1 << 20,
         description="How far the soft limit on open files is raised at start, if the hard one allows it. 0: not.",
     )
+    nodes: str = Field(
+        default="",
+        description="Addresses of nodes that the dashboard compares, separated by commas, as in http://10.0.0.7:8000.",
+    )
     registry_plain_http: bool = Field(
         default=False, description="Whether functionsSource may be read without TLS from other machines."
     )
@@ -243,6 +247,16 @@ class WasmSettings(BaseSettings):
             except PatternSyntaxError as error:
                 raise wrong(f"has the path {path!r}, which {error.problem}", error.hint) from None
         return paths
+
+    @field_validator("nodes")
+    @classmethod
+    def _check_nodes(cls, nodes: str) -> str:
+        for url in split_paths(nodes):
+            if not is_node_address(url):
+                raise wrong(
+                    f"has {url!r}, which is not the address of a node", "write for example http://10.0.0.7:8000"
+                )
+        return nodes
 
     def aot_cache_dir(self) -> Path | None:
         """Where compiled code is kept; None if it is not, for want of ``aot_cache`` or of a home.

@@ -14,7 +14,7 @@ from ..config.settings import WasmSettings
 
 _OF_THE_NODE = (
     "region", "cache_dir", "cache_volume", "kv_url", "queue_url", "canary_url", "canary_waves_url", "registry_ca",
-    "endpoints_token",
+    "endpoints_token", "nodes",
 )  # fmt: skip
 """Settings in which nodes may differ, or that are secret."""
 _PATHS = ("functions_dir", "policies_dir", "require_signatures")

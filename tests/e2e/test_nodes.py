@@ -11,7 +11,8 @@ from apps import config_file
 from processes import Server
 
 from starlette_wasm.cli.main import main
-from starlette_wasm.cli.nodes import Away, compare, verdict
+from starlette_wasm.cli.nodes import verdict
+from starlette_wasm.runtime.nodes import Away, compare
 
 APP = """
 from starlette.applications import Starlette

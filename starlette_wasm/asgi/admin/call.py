@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from ...runtime.nodes import NodeWatch
 from ...runtime.runtime import WasmRuntime
 from .access import AdminIdentity, Refused
 from .audit import AuditLog
@@ -26,6 +27,7 @@ class AdminCall:
     figures: Figures
     recorder: Recorder
     audit: AuditLog
+    node_watch: NodeWatch
 
     @property
     def function(self) -> str:

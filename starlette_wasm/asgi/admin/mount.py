@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 
 from ...capabilities import CapabilityError
 from ...exceptions import CanaryConflict, ConfigError, FunctionNotFound, RuntimeClosed, WasmError
+from ...runtime.nodes import NodeWatch
 from ...runtime.runtime import WasmRuntime
 from ..scope import RUNTIME
 from . import actions, reads
@@ -111,6 +112,7 @@ class Admin:
         self._limit = limit
         self._failures = RateLimit(_FAILURES_A_MINUTE)
         self._figures, self._recorder, self._audit = Figures(), Recorder(), AuditLog()
+        self._node_watch = NodeWatch()
         self.operations = _operations(uploads)
         self._document = document(self.operations)
         self.routes = [
@@ -170,7 +172,7 @@ class Admin:
         if not isinstance(runtime, WasmRuntime):
             raise Refused(503, "there is no runtime: give wasm_admin(runtime=...) or mount it inside WasmMiddleware")
         self.attach(runtime)
-        return AdminCall(request, runtime, identity, self._figures, self._recorder, self._audit)
+        return AdminCall(request, runtime, identity, self._figures, self._recorder, self._audit, self._node_watch)
 
     async def _serve(self, operation: Operation, request: Request, identity: AdminIdentity) -> Response:
         # A path around the Mount may have a parameter called name, too: it says nothing of the function.
@@ -180,6 +182,7 @@ class Admin:
             "audit",
             "stores",
             "tenants",
+            "nodes",
         )
         allowed = identity.may(operation.scope, function) if function or of_all else operation.scope in identity.scopes
         if not allowed:
@@ -229,6 +232,7 @@ def _operations(uploads: Uploads) -> list[Operation]:
         Operation("GET", "/circuits", "read", reads.circuits),
         Operation("GET", "/stores", "read", reads.stores),
         Operation("GET", "/tenants", "read", reads.tenants),
+        Operation("GET", "/nodes", "read", reads.nodes),
         Operation("GET", "/faults", "read", reads.faults),
         Operation("GET", "/audit", "read", reads.audit),
         Operation("POST", "/canaries/{name}/{action}", "operate", actions.move_canary),

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ...canary.report import describe
 from ...capabilities.backends import without_secrets
+from ...config.settings import split_paths
 from ...exceptions import FunctionNotFound
 from ...pipelines.plan import Pipeline
 from ...runtime.runtime import WasmRuntime
@@ -160,6 +161,19 @@ def notes(runtime: WasmRuntime) -> list[str]:
 async def tenants(call: AdminCall) -> Response:
     """List the tenants with their quotas, and what each of them uses in this process."""
     return JSONResponse({"tenants": call.runtime.tenancy.describe()})
+
+
+async def nodes(call: AdminCall) -> Response:
+    """Compare the nodes of the setting ``nodes``, and name what each has otherwise than most."""
+    return JSONResponse({"nodes": await nodes_seen(call)})
+
+
+async def nodes_seen(call: AdminCall) -> list[dict[str, Any]]:
+    """Return a row for each node of the setting ``nodes``; none without it."""
+    settings = call.runtime.settings
+    token = settings.endpoints_token
+    urls = split_paths(settings.nodes)
+    return await call.node_watch.rows(urls, None if token is None else token.get_secret_value()) if urls else []
 
 
 async def faults(call: AdminCall) -> Response:

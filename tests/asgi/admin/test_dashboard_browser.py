@@ -58,7 +58,17 @@ CONFIG = {
     "pipelines": [{"path": "/chain", "steps": [{"function": "greeter", "version": "1"}, {"function": "garbage"}]}],
     "circuitBreaker": {"minimumCalls": 1, "openSeconds": 3600},
 }
-PAGES = ["", "ui/functions/greeter", "ui/canaries", "ui/pipelines", "ui/routes", "ui/tenants", "ui/faults", "ui/audit"]
+PAGES = [
+    "",
+    "ui/functions/greeter",
+    "ui/canaries",
+    "ui/pipelines",
+    "ui/routes",
+    "ui/tenants",
+    "ui/nodes",
+    "ui/faults",
+    "ui/audit",
+]
 
 
 @pytest.fixture(scope="module")

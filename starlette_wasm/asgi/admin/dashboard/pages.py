@@ -158,6 +158,11 @@ async def faults(call: AdminCall) -> Context:
     return {"faults": list(reads.faults_seen(call, wanted)), "wanted": wanted}
 
 
+async def nodes(call: AdminCall) -> Context:
+    """Show the nodes of the fleet, and what each has otherwise than most."""
+    return {"nodes": await reads.nodes_seen(call)}
+
+
 async def tenants(call: AdminCall) -> Context:
     """Show the tenants, their quotas and what they use."""
     return {"tenants": call.runtime.tenancy.describe()}
@@ -175,6 +180,7 @@ PAGES = [
     Page("/ui/pipelines", "pipelines.html", "Pipelines", pipelines),
     Page("/ui/routes", "routes.html", "Routes", routes),
     Page("/ui/tenants", "tenants.html", "Tenants", tenants, of_all=True),
+    Page("/ui/nodes", "nodes.html", "Nodes", nodes, of_all=True),
     Page("/ui/faults", "faults.html", "Faults", faults),
     Page("/ui/audit", "audit.html", "Audit log", audit, of_all=True),
 ]
