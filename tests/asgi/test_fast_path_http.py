@@ -23,6 +23,7 @@ from starlette_wasm.asgi import scope
 from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.engine import instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
+from starlette_wasm.engine.loop_time import LoopTime
 from starlette_wasm.invocation.fast_path import FastPathRunner
 from starlette_wasm.telemetry import Telemetry
 from starlette_wasm.telemetry.observation import Observation
@@ -61,6 +62,8 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
         return found
 
     monkeypatch.setattr(FastPath, "dispatch", watched)
+    # If the machine was busy elsewhere, a guest seems to have used up its function's time on the loop.
+    monkeypatch.setattr(LoopTime, "add", lambda self, seconds: None)
     return seen
 
 
@@ -167,7 +170,7 @@ def test_which_way_a_request_goes(tmp_path: Path, kinds: Kinds, method: str, pat
             for _ in range(20):
                 kinds.clear()
                 await http.request(method, path)
-                if kinds[kind] or not kinds["Started"]:  # else the machine was busy elsewhere for two milliseconds
+                if kinds[kind]:  # else the machine was busy elsewhere for two milliseconds
                     break
             assert kinds == {kind: 1}
             assert runtime.stats()["live"] == 0

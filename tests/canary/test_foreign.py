@@ -82,7 +82,7 @@ def test_a_reason_forges_no_line_of_the_log() -> None:
         "UPDATE canary SET epoch = 0",
         "UPDATE canary SET revision = 'x'",
         "UPDATE canary SET record = x'00ff'",
-        "UPDATE canary SET record = zeroblob(500000000)",
+        "UPDATE canary SET record = zeroblob(64000000)",
         "UPDATE canary SET record = CAST(x'7bff7d' AS TEXT)",
         "UPDATE canary SET record = hex(zeroblob(1000000))",
         "UPDATE canary SET epoch = hex(zeroblob(1000000))",

@@ -186,14 +186,14 @@ def in_process(url: str, times: int) -> None:
 async def test_processes_count_together(kv_url: str) -> None:
     """On a new file, too: each of them makes the tables."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=in_process, args=(kv_url, 500)) for _ in range(3)]
+    processes = [context.Process(target=in_process, args=(kv_url, 200)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
-        await asyncio.to_thread(process.join, 60)
+        await asyncio.to_thread(process.join, 300)
         assert process.exitcode == 0
     async with capabilities(kv_url=kv_url) as there:
-        assert await Guest(there, POLICY).fields("kv.increment", namespace="a", key="n", by=0) == {"value": 1500}
+        assert await Guest(there, POLICY).fields("kv.increment", namespace="a", key="n", by=0) == {"value": 600}
 
 
 def test_one_store_serves_one_loop_after_another(kv_url: str) -> None:
