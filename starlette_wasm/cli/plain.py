@@ -30,7 +30,7 @@ OTHERS = (
         "pipeline",
         "policy",
     ),
-    *("pull", "push", "routes", "sign", "sync", "test", "verify"),
+    *("pull", "push", "routes", "sign", "stubs", "sync", "test", "verify"),
 )
 """The commands of the extra."""
 
