@@ -29,7 +29,7 @@ from .errors import CanonicalTrap
 from .http_exchange import HttpExchange, InvalidHead
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
-from .typed import TypedCall
+from .typed import Linked, LinkedImports, TypedCall
 from .types import Signature
 from .values import Value, ValueMismatchError
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
@@ -48,7 +48,7 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
-        *("_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "typed"),
+        *("_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "linked", "typed"),
     )
 
     plan: ComponentPlan
@@ -69,6 +69,8 @@ class ComponentInvocation(Invocation):
         """The request, if a handler is to answer it as it comes: set before it is started."""
         self.typed: TypedCall | None = None
         """What is called in the place of the entry, likewise."""
+        self.linked: Linked | None = None
+        """What other functions answer, likewise."""
         entry = plan.component.entry
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
@@ -173,7 +175,7 @@ class ComponentInvocation(Invocation):
             session=self.host if isinstance(self.host, Session) else None,
             room=lambda: self._room(sum(self._there.sizes())),
         )
-        return self._wasi
+        return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
 
     def _edge_call(self, operation: int, payload: bytes) -> Value | Await:
         """Answer ``call`` of the world ``edge`` as ``edge.call`` of a core module is."""
@@ -438,14 +440,16 @@ def begin(
     args: bytes = b"",
     exchange: HttpExchange | None = None,
     typed: TypedCall | None = None,
+    linked: Linked | None = None,
 ) -> Invocation:
     """An invocation of a module, or of a component; with an ``exchange``, of a handler that answers as it goes.
 
-    With ``typed``, which only components know, that function is called.
+    With ``typed`` that function is called; ``linked`` answers what other functions satisfy. Only components know both.
     """
     if isinstance(plan, ComponentPlan):
         invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
         invocation.exchange = exchange
         invocation.typed = typed
+        invocation.linked = linked
         return invocation
     return Invocation(plan, stdin, environ, args)

@@ -21,7 +21,7 @@ from .compile import unpack
 from .core_module import CoreFacts
 from .errors import ComponentError
 from .exported import functions_of
-from .flat_plan import CoreExport, CoreItem, LiftedFunction
+from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
 from .pages import pages_of
 from .python_types import PythonTypes
 from .restore import MAX_MEMORIES, Keeper
@@ -128,6 +128,12 @@ class ComponentModule(Module):
     def functions(self) -> dict[str, LiftedFunction]:
         """What it exports, by the names for typed calls."""
         return functions_of(self.flat)
+
+    @cached_property
+    def unresolved(self) -> list[ImportedFunction]:
+        """What it imports and the host does not offer."""
+        imported = [host.of for host in self.flat.hosts if isinstance(host.of, ImportedFunction)]
+        return [each for each in imported if each not in self.offers]
 
     @cached_property
     def python_types(self) -> PythonTypes:

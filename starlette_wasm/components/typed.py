@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+from .calls import Await, Imports
 from .exported import has_handles
-from .flat_plan import LiftedFunction
+from .flat_plan import ImportedFunction, LiftedFunction
 from .python_types import python_name, to_component
-from .types import FuncType
+from .types import FuncType, Resource
 from .values import Value
 
 
@@ -21,6 +23,29 @@ class TypedCall:
         self.function = function
         self.values = values
         self.value: Value = None
+
+
+class Linked(NamedTuple):
+    """The imported functions that other functions satisfy, and what calls these."""
+
+    functions: Collection[ImportedFunction]
+    call: Callable[[ImportedFunction, Sequence[Value]], Awaitable[Value]]
+
+
+class LinkedImports:
+    """The imports of an invocation of which other functions satisfy some, and the host the rest."""
+
+    def __init__(self, host: Imports, linked: Linked) -> None:
+        self._host = host
+        self._linked = linked
+
+    def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
+        if function in self._linked.functions:
+            return Await(partial(self._linked.call, function, values))
+        return self._host.call(function, values)
+
+    def drop(self, resource: Resource, rep: Any) -> None:
+        self._host.drop(resource, rep)
 
 
 def arguments(kind: FuncType, given: Sequence[Any], named: Mapping[str, Any]) -> list[Value]:

@@ -202,6 +202,9 @@ class EdgeRouterConfig(FileModel):
         default=None, description="Serves where a pattern matched, but region or health left no rule."
     )
     default_policy: Name | None = Field(default=None, description="Policy of defaultFunction.")
+    import_policies: dict[FunctionName, Name] = Field(
+        default={}, description="Policies of functions while they satisfy what another one imports."
+    )
     health_check_interval_ms: StrictInt = Field(default=10000, ge=1, le=86_400_000)
     ready_requires: Literal["all", "serving"] | list[FunctionName] = Field(
         default="serving",

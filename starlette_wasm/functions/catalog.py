@@ -52,6 +52,18 @@ def _check_env_var(name: str) -> str:
     return name
 
 
+def _check_function(name: str) -> str:
+    if not is_function_name(name):
+        raise wrong("is not a function name", "use for example processor")
+    return name
+
+
+def _check_version(version: str) -> str:
+    if not is_version(version):
+        raise wrong("is not a version", 'use for example "2"')
+    return version
+
+
 class HealthCheck(FileModel):
     """A request that checks whether a function works, sent every ``healthCheckIntervalMs``."""
 
@@ -61,6 +73,15 @@ class HealthCheck(FileModel):
         default=1000, ge=1, le=86_400_000, description="Time for the answer; never more than the policy's."
     )
     status: StrictInt | None = Field(default=None, ge=200, le=599, description="Status that is well. None: 200 to 399.")
+
+
+class ImportSource(FileModel):
+    """The function that satisfies an interface which a component imports."""
+
+    function: Annotated[StrictStr, AfterValidator(_check_function)] = Field(description="Its name.")
+    version: Annotated[StrictStr, AfterValidator(_check_version)] | None = Field(
+        default=None, description="None: the stable one of a canary, else the highest."
+    )
 
 
 class FunctionManifest(FileModel):
@@ -84,6 +105,9 @@ class FunctionManifest(FileModel):
         " which the policy must grant.",
     )
     edge_environment: StrictBool = Field(default=True, description="Whether it gets the EDGE_ variables.")
+    imports: dict[Annotated[StrictStr, Field(min_length=1)], ImportSource] = Field(
+        default={}, max_length=50, description="Functions that satisfy what a component imports, by the interface."
+    )
     description: StrictStr = Field(default="", description="For humans.")
     health_check: HealthCheck | None = Field(
         default=None, description="None: a probe makes an instance, and runs nothing of the function."

@@ -33,6 +33,7 @@ from ..protocols.edge import EdgeProtocol
 from ..sync.bulkhead import Bulkhead
 from .catalog import MANIFEST, FunctionSource
 from .descriptors import of_guest
+from .links import Links
 from .loader import LoadedFunction
 from .open_directory import OpenDirectory
 from .variables import fixed, values_of
@@ -66,6 +67,8 @@ class Target:
     bulkhead: Bulkhead
     grants: Grants | None
     """What it may do through ``edge.call``; None if it does not import that."""
+    links: Links = field(default_factory=dict)
+    """The functions that satisfy what it imports."""
     directories: tuple[OpenDirectory, ...] = ()
     """The directories of the plan, held open as long as this target may be called."""
     tally: Tally | None = None
@@ -109,6 +112,7 @@ class Target:
             grants=None if self.grants is None else NOTHING_GRANTED,
             directories=(),
             fast_path=None,
+            links={function: link.isolated() for function, link in self.links.items()},
         )
 
 

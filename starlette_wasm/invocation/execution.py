@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from ..capabilities import Capabilities, Grants, Session
+from ..components.errors import CanonicalTrap
+from ..components.flat_plan import ImportedFunction
 from ..components.invocation import begin
+from ..components.typed import Linked, TypedCall
+from ..components.values import Value
 from ..config.settings import RequestSettings
 from ..engine.invocation import Guard
 from ..engine.outcome import Outcome
-from ..exceptions import InvalidFunctionResponse
+from ..exceptions import ExecutionTimeout, FunctionOverloaded, InvalidFunctionResponse, WasmError
 from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
 from ..sync.threads import FairThreads
 from ..telemetry import IDLE_WATCH, CallTelemetry, log_after_answer
+from ..telemetry.conventions import Attribute
 from .context import context_of
 from .faults import fault_of
 from .inputs import inputs_of
 from .off_loop import is_large, off_loop
 from .options import DEFAULT_OPTIONS, CallOptions
 
+Nested = Callable[[Target, EdgeRequest, CallOptions], Awaitable[EdgeResponse]]
 _LARGE = 256 << 10
 """Bytes of stdout from which a response is decoded beside the event loop."""
 _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
@@ -32,12 +39,20 @@ _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 class Execution:
     """Runs a guest once, from the request to its response. Whether and when it may run is the caller's concern."""
 
-    __slots__ = ("_options", "begin", "context", "limit", "ran", "request", "session", "target")
+    __slots__ = ("_failed", "_nested", "_options", "begin", "context", "limit", "ran", "request", "session", "target")
 
     def __init__(
-        self, target: Target, request: EdgeRequest, settings: RequestSettings, options: CallOptions = DEFAULT_OPTIONS
+        self,
+        target: Target,
+        request: EdgeRequest,
+        settings: RequestSettings,
+        nested: Nested,
+        options: CallOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """Fill in ``request.context``."""
+        """Fill in ``request.context``. ``nested`` calls the functions that satisfy imports of this one."""
+        self._nested = nested
+        self._failed: WasmError | None = None
+        """Why a function that satisfies an import gave no answer."""
         self.target = target
         self.request = request
         self._options = options
@@ -83,7 +98,40 @@ class Execution:
                 encoded = await off_loop(target.tenant, inputs, self.limit)
         else:
             encoded = inputs()
-        return await begin(target.plan, *encoded, options.caller.stream, options.typed).run(deadline, guard, session)
+        return await begin(target.plan, *encoded, options.caller.stream, options.typed, self._linked).run(
+            deadline, guard, session
+        )
+
+    @property
+    def _linked(self) -> Linked | None:
+        """What answers the imports that other functions satisfy."""
+        return Linked(self.target.links, self._call_linked) if self.target.links else None
+
+    async def _call_linked(self, function: ImportedFunction, values: Sequence[Value]) -> Value:
+        """Call the function that satisfies an import: in this trace, within this deadline. Raises CanonicalTrap."""
+        link, context = self.target.links[function], self.context
+        headers = {"x-request-id": context.request_id, "x-region": context.region}
+        if context.traceparent is not None:
+            headers["traceparent"] = context.traceparent
+        request = EdgeRequest(method="POST", path=f"/{link.name}", headers=headers)
+        typed = TypedCall(link.function, values)
+        left = max(self.begin + self.limit - time.monotonic(), 0.0)
+        attributes = {Attribute.EXPORT.value: link.name}
+        try:
+            await self._nested(link.target, request, CallOptions(typed=typed, timeout=left, attributes=attributes))
+        except WasmError as error:
+            self._failed = error
+            raise CanonicalTrap(f"a function that it imports failed: {error}".partition("\n")[0]) from None
+        return typed.value
+
+    def _fault(self, outcome: Outcome) -> WasmError | None:
+        """The error that an outcome is. What a function that satisfies an import lacked, this one lacked."""
+        target, failed = self.target, self._failed
+        if isinstance(failed, FunctionOverloaded):
+            return failed
+        if isinstance(failed, ExecutionTimeout) and time.monotonic() >= self.begin + self.limit:
+            return ExecutionTimeout(target.name, target.version, limit_ms=math.ceil(self.limit * 1000))
+        return fault_of(target, outcome, self.limit)
 
     @property
     def took(self) -> float:
@@ -94,7 +142,7 @@ class Execution:
     async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> EdgeResponse:
         """Return what the guest answered. Raises FunctionError."""
         target = self.target
-        fault = fault_of(target, outcome, self.limit)
+        fault = self._fault(outcome)
         stream = self._options.caller.stream
         if fault is not None and stream is not None and stream.finished and stream.head is not None:
             log_after_answer(fault, self.context)

@@ -39,7 +39,7 @@ class Invoker:
         runtime, caller = self.runtime, options.caller
         if not runtime.is_open:
             raise RuntimeClosed(runtime.state)
-        execution = Execution(target, request, runtime.request_settings, options)
+        execution = Execution(target, request, runtime.request_settings, self.call, options)
         with runtime.telemetry.watch(
             target,
             request,

@@ -91,6 +91,10 @@ async def run(
     Raises FunctionError, EngineError, OSError, MemoryError, OutOfInstances, TooBusy, and what ``guard`` raises.
     """
     runtime = invoker.runtime
-    execution = Execution(target, request, runtime.request_settings, options)
+
+    async def nested(callee: Target, asked: EdgeRequest, given: CallOptions) -> EdgeResponse:
+        return await run(invoker, callee, asked, nullcontext, given)
+
+    execution = Execution(target, request, runtime.request_settings, nested, options)
     grants = None if target.grants is None else NOTHING_GRANTED
     return await execution.response(await execution.run(runtime.capabilities, grants, guard))

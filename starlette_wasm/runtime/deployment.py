@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, Gra
 from ..functions.admission import compile_limits
 from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
+from ..functions.links import cycles, links_of
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.open_directory import OpenDirectory
 from ..functions.signed import load_required
@@ -303,6 +305,7 @@ class Deployment:
         warn = wanted not in self._warned and (function.module.uses_files or not is_shipped(granted))
         if warn:
             self._warned.add(wanted)
+        links = links_of(function, self._bind_import)
         target = bind(
             function,
             granted,
@@ -313,8 +316,14 @@ class Deployment:
             where=where,
             warn=warn,
         )
+        if links:
+            target = replace(target, links=links)
         self.bound.append(target)
         return target
+
+    def _bind_import(self, name: str, version: str | None, where: str) -> Target:
+        """The target of a function that satisfies an import, under the policy that wasm.yaml has for that."""
+        return self.target(name, version, self.config.import_policies.get(name), route="", where=where)
 
     def _bulkhead(self, route: str, policy: SandboxPolicy, share: object) -> Bulkhead:
         """One for each route, policy and share: the versions that share a path share it."""
@@ -388,6 +397,8 @@ def deploy(
         known,
         stop,
     )
+    for imports, error in cycles(functions, catalog.get):
+        catalog.refuse(imports.name, imports.version, error)
     deployment = Deployment(
         config, source, catalog, functions, policies, settings.default_policy, capabilities, previous
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..errors import CanonicalTrap, UnsupportedComponentError
-from ..flat_plan import FlatPlan, HostFunction, ImportedFunction
+from ..flat_plan import FlatPlan, ImportedFunction
 
 _VERSIONED = re.compile(r"(wasi:[a-z-]+/[a-z-]+)@0\.([23])\.\d+(?:[-+].*)?|(wasi:logging/logging)@0\.1\.\d+(?:[-+].*)?")
 _SUFFIX = {"2": "", "3": "@0.3"}
@@ -54,26 +54,37 @@ def refuse(interface: str, names: Iterable[str], reason: str) -> None:
         offer(interface, name, "...")(trap)
 
 
+_OURS = ("wasi:", "starlette-wasm:")
+"""Packages of which another function satisfies nothing."""
+
+
 def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
-    """What answers each imported function that is used. Raises UnsupportedComponentError for one that is missing."""
+    """What answers each imported function that is used, if the host does.
+
+    Raises UnsupportedComponentError for one that is missing in what WASI has; another function may satisfy the others.
+    """
     found: dict[ImportedFunction, Offer] = {}
     for host in plan.hosts:
-        if isinstance(host.of, ImportedFunction):
-            found[host.of] = _find(host, host.of)
+        if isinstance(host.of, ImportedFunction) and host.of.interface.startswith(_OURS):
+            found[host.of] = _find(host.of)
     return found
 
 
-def _find(host: HostFunction, function: ImportedFunction) -> Offer:
+def not_offered(function: ImportedFunction, minor: str = "2") -> UnsupportedComponentError:
+    """The error for a function of an interface that the host knows nothing of."""
+    names = [name.removesuffix(_SUFFIX[minor]) for name in _offers if ("@" in name) == (minor == "3")]
+    return UnsupportedComponentError(
+        f"it imports {function}, which is not offered", f"offered are, of version 0.{minor}: {', '.join(sorted(names))}"
+    )
+
+
+def _find(function: ImportedFunction) -> Offer:
     versioned = _VERSIONED.fullmatch(function.interface)
     minor = (versioned and versioned[2]) or "2"
     interface = (versioned[1] or versioned[3]) + _SUFFIX[minor] if versioned else function.interface
     known = _offers.get(interface)
     if known is None:
-        names = [name.removesuffix(_SUFFIX[minor]) for name in _offers if ("@" in name) == (minor == "3")]
-        raise UnsupportedComponentError(
-            f"it imports {function}, which is not offered",
-            f"offered are, of version 0.{minor}: {', '.join(sorted(names))}",
-        )
+        raise not_offered(function, minor)
     given = known.get(function.name) or known.get("*")
     if given is None:
         raise UnsupportedComponentError(

@@ -1,0 +1,127 @@
+"""Imports of a component that other functions satisfy: ``imports`` of function.yaml, checked and looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..components.exported import has_handles, named
+from ..components.flat_plan import HostFunction, ImportedFunction, LiftedFunction
+from ..components.module import ComponentModule
+from ..components.wasi.offers import not_offered
+from ..config.loading import nearest
+from ..exceptions import CompileError, ConfigError, FunctionNotFound
+from .catalog import MANIFEST, FunctionSource
+from .loader import LoadedFunction
+
+if TYPE_CHECKING:
+    from .target import Target
+
+Links = Mapping[ImportedFunction, "Link"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What answers an imported function: the export of a target."""
+
+    target: Target
+    name: str
+    function: LiftedFunction
+
+    def isolated(self) -> Link:
+        """The same with nothing granted."""
+        return replace(self, target=self.target.isolated())
+
+
+def links_of(function: LoadedFunction, bind: Callable[[str, str | None, str], Target]) -> dict[ImportedFunction, Link]:
+    """Return what answers the imports that function.yaml names; ``bind`` gives the target of a name and a version.
+
+    Raises ConfigError for an interface that is not imported or has another type, CompileError for one that nothing
+    satisfies, and what ``bind`` raises.
+    """
+    module, source = function.module, function.source
+    imported = _imported(module)
+    links: dict[ImportedFunction, Link] = {}
+    for interface, given in source.manifest.imports.items():
+        key = f"imports.{interface}"
+        wanted = [each for each in imported if interface in (each.interface, each.interface.partition("@")[0])]
+        if not wanted:
+            names = {each.interface.partition("@")[0] for each in imported if each.interface}
+            raise _wrong(source, key, "is not imported, or nothing of it is called", nearest(interface, names))
+        target = bind(given.function, given.version, f"{source.file.with_name(MANIFEST)}: {key}")
+        for each in wanted:
+            links[each] = _link(source, key, each, target)
+    if isinstance(module, ComponentModule):
+        for each in module.unresolved:
+            if each not in links:
+                error = not_offered(each)
+                hint = f"{error.hint}; or name a function that exports it under imports in {MANIFEST}"
+                raise CompileError(error.problem, file=source.file, hint=hint)
+    return links
+
+
+def _imported(module: object) -> list[ImportedFunction]:
+    """The functions that core code of a component may call."""
+    if not isinstance(module, ComponentModule):
+        return []
+    hosts: list[HostFunction] = module.flat.hosts
+    return [host.of for host in hosts if isinstance(host.of, ImportedFunction)]
+
+
+def _link(source: FunctionSource, key: str, wanted: ImportedFunction, target: Target) -> Link:
+    module = target.function.module
+    functions = module.functions if isinstance(module, ComponentModule) else {}
+    full = f"{wanted.interface}#{wanted.name}"
+    found = named(functions, full) or named(functions, f"{wanted.interface.partition('@')[0]}#{wanted.name}")
+    if len(found) != 1:
+        there = ", ".join(list(functions)[:10]) or "no function"
+        raise _wrong(source, key, f"{target} does not export {full}", f"it exports {there}")
+    function = functions[found[0]]
+    if has_handles(wanted.type):
+        problem = f"{wanted.name} has resources, which live no longer than an instance: {wanted.type.text:.300}"
+        raise _wrong(source, key, problem, "compose both to one component, with wac or wasm-tools compose")
+    if function.type.text != wanted.type.text:
+        problem = f"{wanted.name} is imported as {wanted.type.text:.300}"
+        raise _wrong(source, key, problem, f"{target} exports {function.type.text:.300}")
+    return Link(target, found[0], function)
+
+
+def _wrong(source: FunctionSource, key: str, problem: str, hint: str) -> ConfigError:
+    return ConfigError(problem, file=source.file.with_name(MANIFEST), key=key, hint=hint)
+
+
+def cycles(
+    functions: Mapping[tuple[str, str], LoadedFunction], find: Callable[[str, str | None], FunctionSource]
+) -> Iterator[tuple[FunctionSource, ConfigError]]:
+    """Give each function that imports itself, through others or not. ``find`` raises FunctionNotFound."""
+    edges = {key: list(_imports(function.source, find)) for key, function in functions.items()}
+    for key, function in functions.items():
+        path = _path_back(key, edges)
+        if path:
+            told = " -> ".join(f"{name} v{version}" for name, version in path)
+            hint = "take one of these imports out"
+            yield function.source, _wrong(function.source, "imports", f"imports in a circle: {told}", hint)
+
+
+def _imports(source: FunctionSource, find: Callable[[str, str | None], FunctionSource]) -> Iterator[tuple[str, str]]:
+    for given in source.manifest.imports.values():
+        try:
+            found = find(given.function, given.version)
+        except FunctionNotFound:  # binding it names that
+            continue
+        yield found.name, found.version
+
+
+def _path_back(start: tuple[str, str], edges: Mapping[tuple[str, str], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """The shortest way from a function back to itself; empty if there is none."""
+    ways = [[start]]
+    seen: set[tuple[str, str]] = set()
+    for way in ways:
+        for after in edges.get(way[-1], ()):
+            if after == start:
+                return [*way, start]
+            if after not in seen:
+                seen.add(after)
+                ways.append([*way, after])
+    return []

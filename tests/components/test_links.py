@@ -1,0 +1,240 @@
+"""Imports that other functions satisfy: each in its own memory and under its own policy, within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from apps import JSON, app, config, settings
+from starlette.testclient import TestClient
+from wit_linked import ORDER, PRICES, with_body
+
+from starlette_wasm import (
+    CompileError,
+    ConfigError,
+    EdgeRequest,
+    FunctionNotFound,
+    FunctionOverloaded,
+    MemoryLimitExceeded,
+    WasmRuntime,
+)
+from starlette_wasm.engine import capi
+
+IMPORTS = {"docs:shop/prices": {"function": "prices", "version": "1"}}
+
+
+def put(folder: Path, name: str, text: str, version: str = "1", **manifest: Any) -> None:
+    home = folder / "functions" / name / f"v{version}"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / f"{name}.wasm").write_bytes(capi.assemble(text))
+    if manifest:
+        (home / "function.yaml").write_text(yaml.safe_dump(manifest))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    put(tmp_path, "prices", PRICES)
+    put(tmp_path, "order", ORDER, imports=IMPORTS)
+    return tmp_path
+
+
+def given(folder: Path, **more: Any) -> JSON:
+    times = {"long": {"executionTimeoutMs": 60_000}, "short": {"executionTimeoutMs": 300}}
+    policies = times | more.pop("policies", {})
+    rule = {"functionName": "order", "policy": more.pop("policy", "long")}
+    return config(folder, {"/order": rule}, policies=policies, **{"importPolicies": {"prices": "long"}, **more})
+
+
+def answer(wasm: JSON) -> Any:
+    with TestClient(app(wasm)) as http:
+        return http.get("/order")
+
+
+def refused(wasm: JSON, kind: type[Exception] = ConfigError) -> str:
+    with pytest.raises(kind) as caught, TestClient(app(wasm)):
+        pass
+    return str(caught.value)
+
+
+def test_another_function_satisfies_an_import(folder: Path) -> None:
+    response = answer(given(folder))
+    assert (response.status_code, response.text) == (200, "1")  # each call has an instance of its own
+
+
+def test_both_are_counted_and_nothing_is_left(folder: Path) -> None:
+    async def go() -> None:
+        async with WasmRuntime(given(folder), settings()) as runtime:
+            for _ in range(3):
+                assert (await runtime.invoke("order", EdgeRequest(), policy="long")).body == "1"
+            assert runtime.stats()["ok"] == 9
+            while runtime.stats()["live"]:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+
+
+def test_traps_of_the_one_end_the_other(folder: Path) -> None:
+    put(folder, "prices", with_body(PRICES, "trap"))
+    response = answer(given(folder))
+    assert response.status_code == 500
+    assert response.json()["title"] == (
+        "wasm trap: a function that it imports failed: prices v1: wasm trap: unreachable"
+    )
+
+
+def test_one_deadline_holds_for_all(folder: Path) -> None:
+    """The policy of the callee has a minute, that of the caller less than a second: the caller's counts."""
+    put(folder, "prices", with_body(PRICES, "spin"))
+    begin = time.monotonic()
+    response = answer(given(folder, policy="short"))
+    assert response.status_code == 504
+    assert time.monotonic() - begin < 50
+
+
+def test_the_callee_has_the_deadline_of_its_policy(folder: Path) -> None:
+    put(folder, "prices", with_body(PRICES, "spin"))
+    response = answer(given(folder, importPolicies={"prices": "short"}))
+    assert response.status_code == 500
+    assert response.json()["title"].endswith("prices v1: time limit exceeded (300 ms)")
+
+
+def test_the_callee_has_the_memory_of_its_policy(folder: Path) -> None:
+    put(folder, "prices", PRICES.replace('(memory (export "mem") 1)', '(memory (export "mem") 9)'))
+    small = {"policies": {"small": {"maxMemoryPages": 8}}, "importPolicies": {"prices": "small"}}
+    assert "prices v1" in refused(given(folder, **small), MemoryLimitExceeded)
+    assert answer(given(folder)).text == "1"
+
+
+def test_a_full_bulkhead_of_the_callee_answers_503(folder: Path) -> None:
+    put(folder, "prices", with_body(PRICES, "spin"))
+    one = {"policies": {"one": {"maxConcurrency": 1, "maxQueue": 0, "executionTimeoutMs": 60_000}}}
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder, **one, importPolicies={"prices": "one"}), settings()) as runtime:
+            target = runtime.target("prices", "1", "one", where="imports")
+            call = runtime.call("prices", "docs:shop/prices#quote", "x", version="1", policy="one")
+            spinning = asyncio.create_task(call)
+            while not target.bulkhead.active:
+                await asyncio.sleep(0.01)
+            with pytest.raises(FunctionOverloaded, match="function prices is overloaded: 1 invocations run"):
+                await runtime.invoke("order", EdgeRequest(), policy="long")
+            spinning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await spinning
+
+    asyncio.run(go())
+
+
+def test_health_checks_run_both_with_nothing_granted(folder: Path) -> None:
+    put(folder, "order", ORDER, imports=IMPORTS, healthCheck={"path": "/", "timeoutMs": 30_000})
+    assert answer(given(folder)).text == "1"
+
+
+def test_imports_that_nothing_satisfies_are_refused(folder: Path) -> None:
+    (folder / "functions/order/v1/function.yaml").unlink()
+    problem = refused(given(folder), CompileError)
+    assert "it imports docs:shop/prices@1.0.0 quote, which is not offered" in problem
+    assert "or name a function that exports it under imports in function.yaml" in problem
+
+
+@pytest.mark.parametrize(
+    ("imports", "kind", "problem"),
+    [
+        ({"docs:shop/price": {"function": "prices"}}, ConfigError,
+         "imports.docs:shop/price: is not imported, or nothing of it is called; did you mean docs:shop/prices?"),
+        ({"docs:shop/prices": {"function": "order"}}, ConfigError,
+         "imports in a circle: order v1 -> order v1; take one of these imports out"),
+        ({"docs:shop/prices": {"function": "nothing"}}, FunctionNotFound, "shop/prices: function not found"),
+        ({"docs:shop/prices": {"function": "prices", "version": "9"}}, FunctionNotFound, "known versions: 1"),
+        ({"docs:shop/prices": {"function": "prices", "version": "x y"}}, ConfigError, "is not a version"),
+        ({"docs:shop/prices": {"function": "-"}}, ConfigError, "is not a function name"),
+        ({"docs:shop/prices": {"function": "prices", "policy": "p"}}, ConfigError, "unknown key"),
+        ({"docs:shop/prices@2.0.0": {"function": "prices"}}, ConfigError, "is not imported"),
+    ],
+)  # fmt: skip
+def test_wrong_imports_name_their_key(folder: Path, imports: JSON, kind: type[Exception], problem: str) -> None:
+    put(folder, "order", ORDER, imports=imports)
+    found = refused(given(folder), kind)
+    assert problem in found
+    assert "function.yaml" in found
+
+
+def test_circles_through_others_are_refused(folder: Path) -> None:
+    """Also those of which no rule names any."""
+    text = ORDER.replace("docs:shop/orders@1.0.0", "docs:shop/prices@1.0.0").replace(
+        '(import "docs:shop/prices@1.0.0"', '(import "docs:shop/orders@1.0.0"'
+    )
+    put(folder, "prices", text, imports={"docs:shop/orders": {"function": "order"}})
+    wasm = given(folder)
+    assert "imports in a circle: order v1 -> prices v1 -> order v1" in refused(wasm)
+    assert "imports in a circle" in refused(wasm | {"rules": []})
+
+
+def test_circles_leave_out_their_functions_alone(folder: Path) -> None:
+    put(folder, "order", ORDER, imports={"docs:shop/prices": {"function": "order"}})
+    wasm = given(folder, badFunctions="leave-out")
+    with TestClient(app(wasm)) as http:
+        assert http.get("/order").status_code == 503
+
+
+def test_types_that_differ_are_refused(folder: Path) -> None:
+    text = PRICES.replace('(param "item" string)', '(param "items" string)')
+    put(folder, "prices", text)
+    problem = refused(given(folder))
+    assert "quote is imported as func(item: string) -> string; prices v1 exports func(items: string)" in problem
+
+
+def test_missing_functions_are_refused(folder: Path) -> None:
+    put(folder, "prices", PRICES.replace('(export "quote" (func $f))', '(export "price" (func $f))'))
+    problem = refused(given(folder))
+    assert "prices v1 does not export docs:shop/prices@1.0.0#quote; it exports docs:shop/prices@1.0.0#price" in problem
+
+
+def test_resources_cannot_pass_between_functions(folder: Path) -> None:
+    handles = """(component
+     (import "docs:shop/prices@1.0.0" (instance $p (export "thing" (type $t (sub resource)))
+      (export "quote" (func (param "item" (own $t))))))
+     (core module $mem (memory (export "mem") 1)) (core instance $l (instantiate $mem))
+     (core func $quote (canon lower (func $p "quote")))
+     (core module $m (import "" "quote" (func $quote (param i32))) (func (export "run") (call $quote (i32.const 1))))
+     (core instance $i (instantiate $m (with "" (instance (export "quote" (func $quote))))))
+     (func (export "run") (canon lift (core func $i "run"))))"""
+    exporting = """(component (core module $m (func (export "f") (param i32))) (core instance $i (instantiate $m))
+     (type $r (resource (rep i32)))
+     (component $c (import "r" (type $t (sub resource))) (import "f" (func $f (param "item" (own $t))))
+      (export $te "thing" (type $t)) (export "quote" (func $f) (func (param "item" (own $te)))))
+     (func $f (param "item" (own $r)) (canon lift (core func $i "f")))
+     (instance $e (instantiate $c (with "r" (type $r)) (with "f" (func $f))))
+     (export "docs:shop/prices@1.0.0" (instance $e)))"""
+    put(folder, "prices", exporting)
+    put(folder, "order", handles, imports=IMPORTS)
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder) | {"rules": []}, settings()) as runtime:
+            with pytest.raises(ConfigError, match="resources, which live no longer"):
+                await runtime.call("order", "run")
+
+    asyncio.run(go())
+
+
+def test_canaries_of_callees_give_their_stable_version(folder: Path) -> None:
+    put(folder, "prices", with_body(PRICES, "trap"), version="2")
+    put(folder, "order", ORDER, imports={"docs:shop/prices": {"function": "prices"}})
+    canary = {"functionName": "prices", "stableVersion": "1", "canaryVersion": "2"}
+    assert answer(given(folder, canaries=[canary])).text == "1"
+    assert answer(given(folder)).status_code == 500  # without a canary the highest
+
+
+def test_a_component_composed_beforehand_runs_as_it_is(tmp_path: Path) -> None:
+    order = ORDER.replace('(export "docs:shop/orders@1.0.0" (instance $prices))', "")
+    inner = PRICES.replace("(component", "(component $prices", 1) + order.replace("(component", "(component $order", 1)
+    text = f"""(component {inner}
+     (instance $a (instantiate $prices))
+     (instance $b (instantiate $order (with "docs:shop/prices@1.0.0" (instance $a "docs:shop/prices@1.0.0"))))
+     (export "handle" (func $b "handle")))"""
+    put(tmp_path, "order", text)
+    assert answer(given(tmp_path)).text == "2"  # both calls of a request meet one instance
