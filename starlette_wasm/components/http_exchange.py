@@ -17,8 +17,8 @@ from ..sync.doorbell import Doorbell
 from .byte_queue import ByteQueue
 from .errors import CanonicalTrap
 
-REQUEST_BOUND = 128 << 10
-RESPONSE_BOUND = 256 << 10
+REQUEST_BOUND = 256 << 10
+RESPONSE_BOUND = 512 << 10
 """Bytes that wait for the guest, and for the client."""
 Trailers = list[tuple[str, bytes]]
 Headers = dict[str, str | list[str]]
@@ -76,6 +76,7 @@ class HttpExchange:
         self.on_wait: Callable[[], None] = _nothing
         """Called on the event loop when the guest waits for something: what it has written is to leave."""
         self.most_out = most_out
+        self._was_full = False
         self._unanswered = 0  # bytes in bodies that are not the answer yet, or never will be
         self.reads = False
         """Whether the guest has asked for the body of the request."""
@@ -113,7 +114,7 @@ class HttpExchange:
     @property
     def full(self) -> bool:
         """Whether the guest can write no more of its answer until the client takes some."""
-        return self.response is not None and not self.response.closed and not self.response.room
+        return self.response is not None and not self.response.closed and not self.room(self.response)
 
     def readable(self) -> bool:
         """Whether the guest gets something of the request at once: bytes, the end, or a failure."""
@@ -129,8 +130,16 @@ class HttpExchange:
         return taken
 
     def room(self, body: ResponseBody) -> int:
-        """Bytes that the guest may write to a body now."""
-        return body.room if body is self.response else max(RESPONSE_BOUND - self._unanswered, 0)
+        """Bytes that the guest may write to a body now. One that was full takes more when half of it has left: a guest
+        that were woken for each message would do little else.
+        """
+        if body is not self.response:
+            return max(RESPONSE_BOUND - self._unanswered, 0)
+        room = body.room
+        if self._was_full and room < RESPONSE_BOUND // 2:
+            return 0
+        self._was_full = not room
+        return room
 
     def write(self, body: ResponseBody, data: bytes) -> None:
         """Take what the guest has written, within room()."""

@@ -401,6 +401,8 @@ class ComponentInvocation(Invocation):
             return
         keeper = self.plan.component.keeper
         kept.dirty = True
+        self.engine.live.pop(self.number, None)  # before it is offered: in another thread it may be taken at once
+        self.number = 0
         if keeper.offer(kept):
             self._store = None
             loop = asyncio._get_running_loop()

@@ -273,3 +273,24 @@ def test_written_pages_are_found(scan: bool, tmp_path: Path) -> None:
     finally:
         del here
         memory.close()
+
+
+def test_instances_that_are_taken_at_once_keep_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = compiled(JS.read_bytes())
+    plan = ComponentPlan(module, Limits())
+    offer, taken = module.keeper.offer, []
+
+    def offer_and_take(kept: restore.Kept) -> bool:
+        """Another thread takes it before whoever offers it goes on."""
+        assert offer(kept)
+        found = module.keeper.take(plan)
+        assert found is not None
+        engine().live[found.number] = taken  # type: ignore[assignment]
+        taken.append(found)
+        return True
+
+    monkeypatch.setattr(module.keeper, "offer", offer_and_take)
+    invocation = ComponentInvocation(plan, json.dumps({"path": "/"}).encode())
+    assert asyncio.run(invocation.run(time.monotonic() + 30, nullcontext)).end is End.OK
+    assert engine().live.pop(taken[0].number, None) is taken
+    capi.store_delete(taken[0].store)
