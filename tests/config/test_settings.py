@@ -59,6 +59,7 @@ def test_defaults() -> None:
         "log": None,
         "endpoints_token": None,
         "untraced_paths": "",
+        "nodes": "",
         "reload_interval_ms": 1000,
         "max_open_files": 65536,
         "registry_plain_http": False,
