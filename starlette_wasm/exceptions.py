@@ -172,6 +172,14 @@ class UnsignedModule(ModuleLoadError):
         return f"{self.title}{where}: {self.function} v{self.version} is not signed as requireSignatures asks"
 
 
+def _did_you_mean(name: str, known: Sequence[str]) -> str | None:
+    """Return a question for the name that is nearest, None if none is near or there is only one anyway."""
+    import difflib  # only for what is wrong anyway
+
+    near = difflib.get_close_matches(name, known, n=1) if len(known) > 1 else []
+    return f"did you mean {near[0]}?" if near else None
+
+
 class FunctionNotFound(WasmError):
     """No such function, or no such version of it."""
 
@@ -190,7 +198,7 @@ class FunctionNotFound(WasmError):
         self.function = function
         self.version = version
         self.known = tuple(known)
-        self.hint = hint
+        self.hint = hint = hint or (_did_you_mean(function, known) if version is None else None)
         self.where = where
         what = function if version is None else f"{function} v{version}"
         kind = "functions" if version is None else "versions"

@@ -44,9 +44,12 @@ def dev(
     if importlib.util.find_spec("uvicorn") is None:
         raise ConfigError("dev needs uvicorn", hint="run python -m pip install 'starlette-wasm[cli,server]'")
     from .dev_server import DevServer
+    from .routes import check_there
 
     if app is None and Path("app.py").exists():
         app = "app:app"
+    if app is not None:
+        check_there(app)
     server = DevServer(app, config, host, port)
     try:
         with output.own_call_logs():

@@ -48,10 +48,10 @@ def find(module: str, config: Path) -> tuple[Path, FunctionManifest | None]:
     file = Path(module)
     if file.is_file():
         return file, None
-    if file.suffix == ".wasm" or "/" in module or not config.exists():
+    name, _, version = module.partition("@")
+    if Path(name).suffix or "/" in module or not config.exists():
         hint = f"give the path of a module, or the name of a function in the functionsDir of {config}"
         raise ConfigError(f"no such file: {module!r}", hint=hint)
-    name, _, version = module.partition("@")
     source = Catalog(load_config(config).functions_dir, leave_out=True).get(name, version or None)
     return source.file, source.manifest
 

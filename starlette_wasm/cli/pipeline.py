@@ -43,7 +43,11 @@ async def _rows(path: str | None, config: Path) -> list[Row]:
         await runtime.close()
     wanted = [each for each in pipelines if path in (None, each.path)]
     if path is not None and not wanted:
-        hint = nearest(path, [each.path for each in pipelines])
+        hint = (
+            nearest(path, [each.path for each in pipelines])
+            if pipelines
+            else "it has no pipelines: see docs/pipelines.md"
+        )
         raise ConfigError(f"has no pipeline at {path}", file=config, key="pipelines", hint=hint)
     return [row for each in wanted for row in _steps(each)]
 

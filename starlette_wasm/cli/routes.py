@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -67,11 +69,25 @@ def _row(entry: Entry) -> Row:
     }
 
 
-def load_app(name: str) -> Any:
-    """Import an app, from the current directory too. Raises ConfigError."""
-    module, colon, attributes = name.partition(":")
+def check_there(name: str) -> None:
+    """Raise ConfigError for a name that is not MODULE:NAME, or whose module is not here; it is not imported."""
+    module, colon, _ = name.partition(":")
     if not colon:
         raise ConfigError(f"{name!r} is not MODULE:NAME", hint="write for example app:app")
+    top = module.partition(".")[0]
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        there = importlib.util.find_spec(top) is not None
+    finally:
+        sys.path.pop(0)
+    if not there:
+        raise ConfigError(f"there is no module {module!r} here", hint=_modules_here())
+
+
+def load_app(name: str) -> Any:
+    """Import an app, from the current directory too. Raises ConfigError."""
+    check_there(name)
+    module, _, attributes = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module)
@@ -95,4 +111,5 @@ def _modules_here() -> str:
 
 def _apps_here() -> Iterator[str]:
     for file in Path.cwd().glob("*.py"):
-        yield f"{file.stem}:app"
+        if re.search(r"^app\b.*=", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+            yield f"{file.stem}:app"

@@ -19,6 +19,9 @@ from .yaml_edit import YamlFile
 
 _DEFAULT_PAGES = SandboxPolicy().max_memory_pages
 
+_SOURCES = {".c": "c", ".zig": "zig", ".rs": "rust", ".go": "go", ".ts": "assemblyscript", ".js": "javascript",
+            ".py": "python"}  # fmt: skip
+
 
 @dataclass(slots=True)
 class Made:
@@ -98,6 +101,9 @@ def new_from_module(name: str, module: Path, config: Path, path: str, policy: st
         data = module.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=module, hint="give a readable module") from None
+    if module.suffix in _SOURCES:
+        hint = f"begin with starlette-wasm new {name} --lang {_SOURCES[module.suffix]}, and put it into src"
+        raise ConfigError("is a source, and --from takes a module", file=module, hint=hint)
     facts = facts_of(data)
     protocol, reason = protocol_of(facts, data)
     manifest = FunctionManifest(protocol=protocol) if protocol in ("wws", "cgi") else FunctionManifest()  # type: ignore[arg-type]

@@ -106,6 +106,7 @@ def test_outbound_requests_can_be_stubbed(tmp_path: Path, capfd: pytest.CaptureF
     ("arguments", "code", "message"),
     [
         ([], 1, "nothing to call; name a function, or a path with --path"),
+        (["ehco"], 1, "late, log, stage, trap; did you mean echo?"),
         (["nope"], 1, "function not found: nope; known functions: echo, late, log, stage, trap"),
         (["log@9"], 1, "log v9"),
         (["log", "--policy", "nope"], 1, "no policy is called 'nope'"),

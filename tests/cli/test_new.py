@@ -96,11 +96,16 @@ def test_a_module_is_taken_in(capsys: pytest.CaptureFixture[str]) -> None:
         (["new", "f", "--from", "nope.wasm"], "nope.wasm: cannot be read"),
         (["new", "f", "--from", "text.wasm"], "would not load: failed to load module text.wasm"),
         (["new", "f", "--lang", "cobol"], "cobol"),
+        (
+            ["new", "f", "--from", "f.rs"],
+            "f.rs: is a source, and --from takes a module; begin with starlette-wasm new f",
+        ),
         (["build"], "no such file: 'wasm.yaml'"),
     ],
 )
 def test_mistakes_have_a_remedy(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.wasm").write_text("hello")
+    Path("f.rs").write_text("fn main() {}")
     assert main(arguments) != 0
     assert message in " ".join(capsys.readouterr().err.split())
 

@@ -160,3 +160,14 @@ def test_a_config_that_is_wrong_waits_for_its_change(folder: Path) -> None:
         assert dev.stop() == 0
     finally:
         dev.close()
+
+
+def test_an_app_that_is_not_there_ends_it(folder: Path) -> None:
+    (folder / "shop.py").write_text(APP)
+    (folder / "conftest.py").write_text("")
+    dev = Dev(folder, "ap:app")
+    try:
+        assert dev.process.wait(120) == 1
+        assert "there is no module 'ap' here; run it where the module is; here are shop:app\n" in dev.log.read_text()
+    finally:
+        dev.close()
