@@ -66,6 +66,7 @@ LANGUAGES = {
         {"src/main.go": "main.go", "src/go.mod": "go.mod"},
         ("GOOS=wasip1 GOARCH=wasm go build -C src -trimpath -ldflags='-s -w' -o ../{output} .",),
         {"src/edge": "go"},
+        pages=256,
     ),
     Lang.ASSEMBLYSCRIPT: Language(
         {"src/__NAME__.ts": "main.ts", "src/package.json": "package.json"},
