@@ -1,4 +1,4 @@
-"""``canary wait``: until a rollout is over, for pipelines."""
+"""``canary wait``: waits until a rollout is over, for the steps of a deployment pipeline."""
 
 from __future__ import annotations
 

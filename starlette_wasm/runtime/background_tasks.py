@@ -22,7 +22,7 @@ class BackgroundTasks:
         self._stops: set[CancellationToken] = set()
 
     async def run(self, load: Callable[[CancellationToken], T]) -> T:
-        """``load`` in a thread, to its end: cancelling stops it first. Raises RuntimeClosed after stop()."""
+        """Run ``load`` in a thread, to its end; a cancelled caller stops it. Raises RuntimeClosed after stop()."""
         stop = CancellationToken()
         self._stops.add(stop)
         thread = asyncio.ensure_future(in_own_thread(partial(load, stop)))
@@ -42,6 +42,6 @@ class BackgroundTasks:
             self._stops.discard(stop)
 
     def stop(self) -> None:
-        """End them all; from any thread."""
+        """Stop all tasks; from any thread."""
         for stop in list(self._stops):
             stop.stop()

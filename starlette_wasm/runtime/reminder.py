@@ -1,4 +1,4 @@
-"""Says again what was refused: one line in the log is soon out of sight."""
+"""``Reminder``: logs a refused reload again, as one line in the log is soon out of sight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIRST, MOST = 60.0, 3600.0
 
 
 class Reminder:
-    """Of one runtime: from a refused reload until one that is taken, or the end."""
+    """Logs that a reload was refused, at growing intervals, until one is taken or the runtime closes."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -20,14 +20,14 @@ class Reminder:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, text: str) -> None:
-        """Something was refused, with ``text`` as the reason. On the event loop."""
+        """Begin: a reload was refused, for the reason ``text``. On the event loop."""
         since = time.monotonic() if self._since is None else self._since
         self.stop()
         self._since, self._text = since, text
         self._next(FIRST)
 
     def stop(self) -> None:
-        """Nothing is refused any more, or nobody is to hear of it."""
+        """End: a reload was taken, or the runtime closes."""
         if self._timer is not None:
             self._timer.cancel()
         self._since = self._timer = None

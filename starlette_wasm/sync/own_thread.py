@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
-    """As ``asyncio.to_thread``, without the pool. A caller that is cancelled leaves the thread to its work."""
+    """Run ``work`` in a new thread, and return its result. If the caller is cancelled, the thread goes on."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()

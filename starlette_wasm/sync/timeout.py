@@ -18,9 +18,9 @@ def within(
     late: Callable[[int], Exception],
     guard: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
 ) -> Generator[Any, None, T]:
-    """What ``work`` gives, or ``late(limit_ms)``. Its time begins when it first has to wait; 0: it has all the time.
+    """Return what ``work`` gives, or raise ``late(limit_ms)`` if it takes longer. 0 is for no limit.
 
-    It waits under ``guard``.
+    Its time begins when it first has to wait, which it does under ``guard``.
 
     The timer of asyncio.timeout(), made for what is there already, costs twenty times as much as this.
     """
@@ -50,7 +50,7 @@ async def _wait(
 
 @coroutine
 def _rest(work: Coroutine[Any, None, T], waits_for: object) -> Generator[Any, None, T]:
-    """``work``, which has begun and waits for something, as an awaitable again."""
+    """Go on with ``work``, which has begun and waits for something."""
     try:
         while True:
             try:

@@ -36,7 +36,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is global unicast; of an address that stands for an IPv4 address, whether that is."""
+    """Return whether an address is global unicast. One that stands for IPv4 addresses is if all of those are."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _V4)
     if address.scope_id is not None:
@@ -47,7 +47,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_unicast(address: Address) -> bool:
-    """Whether one could connect to it at all: what a policy with ``allowPrivateNetworks`` still refuses."""
+    """Return whether one could connect to it at all; if not, ``allowPrivateNetworks`` does not permit it either."""
     if isinstance(address, IPv6Address) and (inner := embedded(address)):
         return all(map(is_unicast, inner))
     if isinstance(address, IPv4Address):
@@ -56,7 +56,7 @@ def is_unicast(address: Address) -> bool:
 
 
 def embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that packets for ``address`` end at: mapped, NAT64, 6to4, or Teredo with its server."""
+    """Return the IPv4 addresses that packets for ``address`` end at: mapped, NAT64, 6to4, or Teredo with its server."""
     if address.ipv4_mapped:
         return (address.ipv4_mapped,)
     if address in _NAT64:

@@ -29,7 +29,7 @@ _EMPTY_TOKEN = re.compile(r"\.(?=\.|\Z)")
 
 
 class _Connection:
-    """Made at first use, and anew if it was lost: the server may come up later than the app."""
+    """A connection to NATS, made at first use, and anew if it was lost: the server may come up later than the app."""
 
     def __init__(self, url: str, stream: StreamConfig) -> None:
         self._url = url
@@ -72,10 +72,12 @@ class _Connection:
 
 
 async def _silent(error: Exception) -> None:
-    """What fails, fails in the call that needs it."""
+    """Ignore an error of the connection: the call that needs the connection raises."""
 
 
 class NatsQueue:
+    """Publishes to JetStream."""
+
     def __init__(self, url: str, *, prefix: str, max_length: int) -> None:
         self._prefix = f"{prefix}.queue."
         self._stream = f"{prefix}-queue"

@@ -25,12 +25,12 @@ _MOST_TEXT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``text`` is for humans, ``data`` for programs; neither has values of configs or of requests."""
+    """Something that happened. ``text`` is for people, ``data`` for programs; neither has values of a config."""
 
     kind: Kind
     text: str
     function: str = ""
-    """Empty for what is of no function."""
+    """Empty if it does not concern a function."""
     data: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
