@@ -64,6 +64,15 @@ def test_its_fallback_goes_on_answering(sample: Server) -> None:
     assert {(answer.status_code, answer.json()["quote"]) for answer in answers} == {(200, None)}
 
 
+def test_an_order_in_javascript_has_the_prices_of_a_function_in_c(sample: Server) -> None:
+    lines = [{"item": "tea", "count": 2}, {"item": "cake", "count": 1}]
+    for _ in range(2):
+        answer = httpx.post(f"{sample.url}/order", json=lines, timeout=30)
+        assert (answer.status_code, answer.json()) == (200, {"cents": 1210})
+    answer = httpx.post(f"{sample.url}/order", json=[{"item": "té", "count": 1}], timeout=30)
+    assert (answer.status_code, answer.json()) == (422, {"error": "not sold: té"})
+
+
 def test_native_routes_answer_as_before(sample: Server) -> None:
     assert sample.get("/").text.startswith("a native route")
     assert sample.get("/native?a=1").json() == {"native": True, "query": {"a": "1"}}
@@ -101,5 +110,7 @@ def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
         "enrich": ["1"],
         "greeter": ["1", "2"],
         "hello-javascript": ["1"],
+        "order": ["1"],
+        "prices": ["1"],
         "quote": ["1"],
     }
