@@ -27,6 +27,15 @@ _SORTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
+_ACTIONS = {
+    "running": ["pause", "promote", "abort"],
+    "paused": ["resume", "promote", "abort"],
+    "waiting": ["abort"],
+    "none in this region": [],
+}
+"""What can be done to a canary in each state; in others it can be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page: ``context`` gives what its template needs."""
@@ -134,7 +143,7 @@ def _canary(call: AdminCall, name: str, live: Any) -> dict[str, Any]:
 
 def _possible(status: str) -> list[str]:
     """Return the actions that make sense in a state."""
-    return {"running": ["pause", "promote", "abort"], "paused": ["resume", "promote", "abort"]}.get(status, ["start"])
+    return _ACTIONS.get(status, ["start"])
 
 
 async def pipelines(call: AdminCall) -> Context:
