@@ -187,8 +187,10 @@ class StubbedFetch(HttpFetch):
     @asynccontextmanager
     async def _open(self, grant: HttpGrant, request: Request, extra: Mapping[str, str]) -> AsyncIterator[Incoming]:
         if request.upload is not None:
-            body = b"".join([piece async for piece in request.upload.pieces])
-            request = replace(request, body=body, upload=None)
+            body = bytearray()
+            while (piece := await request.upload.piece()) is not None:
+                body += piece
+            request = replace(request, body=bytes(body), upload=None)
         yield _Stubbed(await self._hosts.respond(request))
 
 
@@ -196,10 +198,10 @@ class _Stubbed:
     """The answer of a stub, as a client gives it."""
 
     def __init__(self, response: Response) -> None:
-        self._body = response.body
+        self._pieces = [response.body] if response.body else []
         self.status = response.status
         self.headers = response.headers
         self.trailers: Headers = []
 
-    async def body(self) -> AsyncIterator[bytes]:
-        yield self._body
+    async def piece(self) -> bytes | None:
+        return self._pieces.pop() if self._pieces else None

@@ -217,7 +217,8 @@ def test_guests_that_wait_end_at_the_deadline(upstream: Upstream) -> None:
 
 
 def test_guests_that_ask_without_waiting_get_an_answer(upstream: Upstream) -> None:
-    text = """const r = request('post', '{host}', '/'), b = r.body(), f = outgoing.handle(r, undefined);
+    upstream.answers["/echo"] = echo
+    text = """const r = request('post', '{host}', '/echo'), b = r.body(), f = outgoing.handle(r, undefined);
     for (let i = 0; i < 5; i++) f.get();
     http.OutgoingBody.finish(b, undefined);
     while (true) { const given = f.get(); if (given != null) return given.val.val.status(); }"""

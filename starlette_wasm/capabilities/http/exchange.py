@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import h11
 
@@ -82,7 +81,7 @@ class Exchange:
         """Send a body as it comes. One that breaks off ends the connection: the upstream has to see that."""
         try:
             await self._wire.write(head)
-            async for piece in body.pieces:
+            while (piece := await body.piece()) is not None:
                 await self._wire.write(self._http.send(h11.Data(data=piece)) or b"")
             await self._wire.write(self._http.send(h11.EndOfMessage(headers=body.trailers())) or b"")
         except (CapabilityError, h11.LocalProtocolError) as error:
@@ -110,11 +109,14 @@ class Exchange:
         if not any(name == b"transfer-encoding" for name, _ in self.headers):
             self._piece = _LARGE
 
-    async def body(self) -> AsyncIterator[bytes]:
-        while isinstance(event := await self._event(), h11.Data):
-            yield event.data
+    async def piece(self) -> bytes | None:
+        """What comes next of the answer's body, None at its end."""
+        event = await self._event()
+        if isinstance(event, h11.Data):
+            return event.data
         if isinstance(event, h11.EndOfMessage):
             self.trailers = list(event.headers)
+        return None
 
     async def _event(self) -> h11.Event:
         """What comes next. Parses in turn with the others, so that no answer holds up the event loop."""

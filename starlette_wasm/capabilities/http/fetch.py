@@ -105,7 +105,7 @@ class HttpFetch:
                 return received
             limit = min(self._max_response_bytes, usage.bytes_left, usage.room // 2)  # it is copied once
             body = bytearray()
-            async for chunk in response.body():
+            while (chunk := await response.piece()) is not None:
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
@@ -161,10 +161,11 @@ class _Received:
         self.headers = h.of_response(exchange.headers)
         self.trailers: h.Headers = []
 
-    async def body(self) -> AsyncIterator[bytes]:
-        async for chunk in self._exchange.body():
-            yield chunk
-        self.trailers = h.of_response(self._exchange.trailers)
+    async def piece(self) -> bytes | None:
+        piece = await self._exchange.piece()
+        if piece is None:
+            self.trailers = h.of_response(self._exchange.trailers)
+        return piece
 
 
 class _Counted:
@@ -174,19 +175,21 @@ class _Counted:
         self._response = response
         self._usage = usage
         self._most = most
+        self._size = 0
         self.status = response.status
         self.headers = response.headers
         self.trailers: h.Headers = []
 
-    async def body(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._response.body():
-            size += len(chunk)
-            if size > self._most:
-                raise _too_large(self._most)
-            self._usage.move(len(chunk))
-            yield chunk
-        self.trailers = self._response.trailers
+    async def piece(self) -> bytes | None:
+        piece = await self._response.piece()
+        if piece is None:
+            self.trailers = self._response.trailers
+            return None
+        self._size += len(piece)
+        if self._size > self._most:
+            raise _too_large(self._most)
+        self._usage.move(len(piece))
+        return piece
 
 
 def _too_large(limit: int) -> CapabilityError:

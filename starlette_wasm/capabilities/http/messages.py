@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,9 +31,12 @@ Observer = Callable[[Attempt], AbstractContextManager[Mapping[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A body that comes piece by piece. ``length`` is None if it is not known; ``trailers`` is asked at the end."""
+    """A body that comes piece by piece, the end as None. ``length`` is None if it is not known.
 
-    pieces: AsyncIterator[bytes]
+    ``trailers`` is asked at the end.
+    """
+
+    piece: Callable[[], Awaitable[bytes | None]]
     length: int | None
     trailers: Callable[[], h.Headers]
 
@@ -88,8 +91,8 @@ class Incoming(Protocol):
     headers: h.Headers
     trailers: h.Headers
 
-    def body(self) -> AsyncIterator[bytes]:
-        """Raises CapabilityError. ``trailers`` are there once it has ended."""
+    async def piece(self) -> bytes | None:
+        """What comes next of the body, None at its end: then ``trailers`` are there. Raises CapabilityError."""
 
 
 def checked(parse: Callable[[str], Url], text: str) -> Url:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code, Session
@@ -180,7 +180,7 @@ class FutureResponse(HostResource):
         try:
             async with self._session.exchange(self._request()) as response:
                 self._answer(Ok(IncomingResponse(response, body, self.cancel)))
-                async for piece in self._in_time(response.body()):
+                while (piece := await self._piece(response)) is not None:
                     await stream.put(piece)
                 trailers = [(name, value.encode("latin-1")) for name, value in response.trailers]
                 body.trailers.result = Ok(Fields(trailers) if trailers else None)
@@ -203,14 +203,10 @@ class FutureResponse(HostResource):
         body.trailers.result = Err(code)
         stream.end(Err(("last-operation-failed", IoError(error.message, http=code))))
 
-    async def _in_time(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Raises CapabilityError for a piece that is too late."""
-        while True:
-            try:
-                async with asyncio.timeout(self.between_seconds):
-                    piece = await anext(pieces, None)
-            except TimeoutError:
-                raise CapabilityError(Code.TIMEOUT, "timed out") from None
-            if piece is None:
-                return
-            yield piece
+    async def _piece(self, response: Incoming) -> bytes | None:
+        """Raises CapabilityError for a piece that is too late, too."""
+        try:
+            async with asyncio.timeout(self.between_seconds):
+                return await response.piece()
+        except TimeoutError:
+            raise CapabilityError(Code.TIMEOUT, "timed out") from None

@@ -185,7 +185,7 @@ def _code_of_own(error: CapabilityError) -> Value:
 
 
 def _request(usage: Usage, head: tuple[str, Url, Headers], body: UploadBody | None, options: RequestOptions) -> Request:
-    upload = None if body is None else Upload(body.pieces(usage), body.length, lambda: body.trailers)
+    upload = None if body is None else Upload(partial(body.piece, usage), body.length, lambda: body.trailers)
     return Request(
         *head,
         upload=upload,

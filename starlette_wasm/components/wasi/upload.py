@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code
@@ -131,23 +131,26 @@ class UploadBody(HostResource):
             with suppress(RuntimeError):  # the loop was closed
                 self._loop.call_soon_threadsafe(self._more.set)
 
-    async def pieces(self, usage: Usage) -> AsyncIterator[bytes]:
-        """What is written, on the event loop. Raises CapabilityError for a body that was not finished, or too large."""
-        self._loop, self._more = asyncio.get_running_loop(), asyncio.Event()
-        while True:
-            while self._pieces:
-                piece = self._pieces.popleft()
-                usage.move(len(piece))
-                yield piece
-                self._sent += len(piece)
-                self._host.wakeup.notify()
+    async def piece(self, usage: Usage) -> bytes | None:
+        """What comes next, None at the end; on the event loop.
+
+        Raises CapabilityError for a body that was not finished, or is too large.
+        """
+        if self._more is None:
+            self._loop, self._more = asyncio.get_running_loop(), asyncio.Event()
+        while not self._pieces:
             if self._broken:
                 raise CapabilityError(Code.UPSTREAM_FAILED, "the body of the request was not finished")
             if self.finished and not self._pieces:
-                return
+                return None
             self._more.clear()
             if not (self._pieces or self._broken or self.finished):
                 await self._more.wait()
+        piece = self._pieces.popleft()
+        usage.move(len(piece))
+        self._sent += len(piece)
+        self._host.wakeup.notify()
+        return piece
 
 
 async def _begun(begin: Callable[[], None]) -> Value:
