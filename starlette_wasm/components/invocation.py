@@ -26,6 +26,7 @@ from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap
+from .files.granted import Files
 from .http_exchange import HttpExchange, InvalidHead
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
@@ -174,6 +175,7 @@ class ComponentInvocation(Invocation):
             exchange=self.exchange,
             session=self.host if isinstance(self.host, Session) else None,
             room=lambda: self._room(sum(self._there.sizes())),
+            files=Files(self.plan.preopens, limits),
         )
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
 
@@ -376,6 +378,7 @@ class ComponentInvocation(Invocation):
         if self._ended_by is not None:
             self._class_end(outcome, self._ended_by)
         self._well_ended = outcome.end is End.OK and not stopped and self._ended_by is None
+        outcome.denials = tuple(self._wasi.files.budget.denials)
         outcome.stderr, outcome.stderr_dropped = bytes(self._wasi.stderr), self._wasi.stderr_dropped
         if refused and outcome.end is End.TRAP:
             outcome.end, outcome.refused_pages = End.MEMORY, refused

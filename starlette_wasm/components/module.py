@@ -25,7 +25,7 @@ from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
 from .pages import pages_of
 from .python_types import PythonTypes
 from .restore import MAX_MEMORIES, Keeper
-from .wasi import asks_host, find_offers
+from .wasi import asks_host, find_offers, opens_files
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
 Source = tuple[int, bytes]
@@ -64,7 +64,7 @@ class ComponentModule(Module):
         self.reads_random = self.reads_clock = False  # there is no io memory to put them into
         self.reads_args = self.reads_environ = any("wasi:cli/environment@" in each.interface for each in self.offers)
         self.uses_edge = any(asks_host(each) for each in self.offers)
-        self.uses_files = self.slow_files = False
+        self.uses_files = self.slow_files = any(opens_files(each) for each in self.offers)
         self.calls_host = bool(self.flat.hosts)
         self.host_names = self.host_call_names = ()
         self._load(code, facts["codes"])

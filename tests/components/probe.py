@@ -107,9 +107,7 @@ def ask_wasmtime(script: str, preopens: tuple[Preopen, ...] = ()) -> Any:
     store = wasmtime.Store(engine)
     config = wasmtime.WasiConfig()
     for each in preopens:
-        directory = wasmtime.DirPerms.READ_WRITE if each.writable else wasmtime.DirPerms.READ_ONLY
-        file = wasmtime.FilePerms.READ_WRITE if each.writable else wasmtime.FilePerms.READ_ONLY
-        config.preopen_dir(each.host, each.guest, directory, file)
+        config.preopen_dir(each.host, each.guest, each.writable)
     store.set_wasi(config)
     store.set_wasi_http()
     function = linker.instantiate(store, component).get_func(store, "handle")

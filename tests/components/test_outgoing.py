@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from capability_servers import Received, Upstream, ok
@@ -12,6 +13,7 @@ from probe import NOTHING, Probe, ask_wasmtime
 from starlette_wasm.capabilities import CapabilitySettings
 from starlette_wasm.config.policy import SandboxPolicy
 from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Preopen
 
 OPEN = SandboxPolicy(allowed_hosts=["*"], max_network_requests=10, allow_private_networks=True)
 FETCH = "return fetch(request('get', '{host}', '{path}'), undefined, undefined)"
@@ -230,3 +232,15 @@ def test_writing_more_than_permitted_is_a_trap(upstream: Upstream) -> None:
     s.write(new Uint8Array(Number(s.checkWrite()) + 1))"""
     outcome = Probe(OPEN).run(script(upstream, text))
     assert (outcome.end, outcome.reason) == (End.TRAP, "more is written than check-write permits")
+
+
+def test_files_are_spliced_into_requests(upstream: Upstream, tmp_path: Path) -> None:
+    """More than there is room for, so that the guest waits."""
+    upstream.answers["/echo"] = echo
+    (tmp_path / "large").write_bytes(b"x" * 299_997 + b"end")
+    probe = Probe(OPEN, preopens=(Preopen(str(tmp_path), "/data", False),))
+    text = """const [[d]] = preopens.getDirectories(), i = d.openAt({}, "large", {}, {read: true}).readViaStream(0);
+    const r = request('post', '{host}', '/echo'), b = r.body(), f = outgoing.handle(r, undefined), s = b.write();
+    let sent = 0, n; while (n = attempt(() => s.blockingSplice(i, 1 << 20)), !n.error) sent += n.ok;
+    drop(s); http.OutgoingBody.finish(b, undefined); const t = wait(f).consume().stream(); return [sent, read(t)]"""
+    assert probe.value(script(upstream, text)) == [300_000, "300000 xxend "]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..calls import Await
 from ..http_exchange import HttpExchange, ResponseBody
+from ..resources import HostResource
 from ..values import Err, Ok, Value
 from .exchange_streams import ResponseStream
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .offers import offer
-from .resources import HostResource
 from .streams import InputStream, OutputStream, Pollable
 from .upload import UploadBody
 

@@ -1,4 +1,4 @@
-"""``wasi:cli``, ``wasi:clocks`` and ``wasi:random``; file systems and sockets, which are there and grant nothing."""
+"""``wasi:cli``, ``wasi:clocks`` and ``wasi:random``; sockets, which are there and refused."""
 
 from __future__ import annotations
 
@@ -115,19 +115,6 @@ def insecure_seed(host: WasiHost) -> Value:
     if host.seed is None:
         host.seed = int(random_u64(host)), int(random_u64(host))
     return host.seed
-
-
-@offer("wasi:filesystem/preopens", "get-directories", "func() -> list<tuple<descriptor, string>>")
-def get_directories(_: WasiHost) -> Value:
-    return []
-
-
-@offer("wasi:filesystem/types", "filesystem-error-code", "func(err: borrow<error>) -> option<...>")
-def filesystem_error_code(_: WasiHost, error: object) -> Value:
-    return None
-
-
-refuse("wasi:filesystem/types", ["*"], "no directory is granted to components")
 
 
 class Network:

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code, Session
 from ...capabilities.http import Incoming, Request
+from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .bodies import FutureTrailers, IncomingBody
 from .fields import Fields
 from .host import WasiHost
-from .resources import HostResource, IoError
 from .streams import CLOSED, READ_AT_ONCE, InputStream
 from .upload import UploadBody
 from .wakeup import Wakeup

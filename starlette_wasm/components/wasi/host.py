@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...capabilities import Session
+from ...engine.plan import Limits
 from ..calls import Await
 from ..errors import CanonicalTrap
+from ..files.granted import Files
 from ..flat_plan import ImportedFunction
 from ..http_exchange import HttpExchange
+from ..resources import HostResource
 from ..types import Resource
 from ..values import Value
 from .offers import Offer
-from .resources import HostResource
 from .wakeup import Wakeup
 
 _MOST_FIELDS = 8 << 20
@@ -67,13 +69,15 @@ class WasiHost:
         exchange: HttpExchange | None = None,
         session: Session | None = None,
         room: Callable[[], int] = lambda: 0,
+        files: Files | None = None,
     ) -> None:
         """``exchange`` is the request, if its body comes, and its answer leaves, while the guest runs."""
         self._offers = offers
         self._most_out = bounds.most_out
         self._most_err = bounds.most_err
         self._resolution = bounds.clock_resolution_ns
-        self._closing: list[Callable[[], None]] = []
+        self.files = files or Files((), Limits())
+        self._closing: list[Callable[[], None]] = [self.files.close]
         self.wakeup = Wakeup()
         self.stdin = given.stdin
         self.stdin_stream: object = None

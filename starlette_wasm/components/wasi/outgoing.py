@@ -16,13 +16,13 @@ from ...capabilities.http.fetch import check_method
 from ...capabilities.http.headers import Headers, of_guest
 from ...capabilities.usage import Usage
 from ..calls import Await
+from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .download import FutureResponse, IncomingResponse, error_code
 from .fields import TYPES, Fields
 from .host import WasiHost
 from .http import METHOD, SCHEME
 from .offers import offer
-from .resources import HostResource, IoError
 from .streams import Pollable
 from .upload import UploadBody
 

@@ -18,10 +18,13 @@ _STREAMS, _POLL = "wasi:io/streams", "wasi:io/poll"
 _ERROR = "variant {last-operation-failed(error), closed}"
 CLOSED = Err(("closed", None))
 _MOST_POLLED = 1000
+_SPLICE_ON_LOOP = 64 << 10
 
 
 class InputStream:
     """Bytes that are all there."""
+
+    waits_for_disk = False
 
     def __init__(self, data: bytes = b"") -> None:
         self._data = data
@@ -239,7 +242,18 @@ def blocking_splice(host: WasiHost, stream: OutputStream, source: InputStream, m
     def both_ready() -> bool:
         return stream.ready() and (stream.closed or source.ready())
 
-    return _once(host, both_ready, lambda: splice(host, stream, source, most))
+    if both_ready():
+        return splice(host, stream, source, most)
+    most = min(most, _SPLICE_ON_LOOP)
+    if source.waits_for_disk:  # that is not for the event loop, which goes on with this
+        found = source.read(most)
+        return found if isinstance(found, Err) else Await(lambda: _write_spliced(host, stream, found.value))
+    return Await(lambda: _wait_and(host, both_ready, lambda: splice(host, stream, source, most)))
+
+
+async def _write_spliced(host: WasiHost, stream: OutputStream, data: bytes) -> Value:
+    written = await _write_all(host, stream, data)
+    return written if isinstance(written, Err) else Ok(len(data))
 
 
 @offer("wasi:io/error", "[method]error.to-debug-string", "func(self: borrow<error>) -> string")

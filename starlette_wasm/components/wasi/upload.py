@@ -11,10 +11,10 @@ from ...capabilities import CapabilityError, Code
 from ...capabilities.usage import Usage
 from ..calls import Await
 from ..errors import CanonicalTrap
+from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .fields import Fields
 from .host import WasiHost
-from .resources import HostResource, IoError
 from .streams import OutputStream
 
 _MOST_UNSENT = 64 << 10

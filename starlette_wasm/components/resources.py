@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..values import Value
+from .values import Value
 
 
 class HostResource:

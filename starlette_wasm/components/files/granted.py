@@ -1,0 +1,34 @@
+"""The directories that one invocation may open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from ...engine.plan import Limits, Preopen
+from .budget import FileBudget
+from .descriptor import Descriptor
+
+
+class Files:
+    """Opened when they are asked for, and closed at the end with all that the guest has left open."""
+
+    def __init__(self, preopens: Collection[Preopen], limits: Limits) -> None:
+        self._preopens = preopens
+        self._roots: list[tuple[Descriptor, str]] | None = None
+        self.budget = FileBudget(limits)
+
+    def roots(self) -> list[tuple[Descriptor, str]]:
+        """Each granted directory, and the guest's name for it. Raises OSError."""
+        if self._roots is None:
+            self._roots = []
+            for each in self._preopens:
+                number = os.open(each.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                modes = ("read", "write") if each.writable else ("read",)
+                self._roots.append((Descriptor(number, self.budget, writable=each.writable, modes=modes), each.guest))
+        return self._roots
+
+    def close(self) -> None:
+        for each in [*self.budget.opened, *(root for root, _ in self._roots or ())]:
+            each.close()
+        self._roots = None
