@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..calls import Await
 from ..errors import CanonicalTrap
 from ..http_exchange import HttpExchange, ResponseBody
+from ..resources import IoError
 from ..values import Err, Ok, Value
 from .host import OutputOverflow
-from .resources import IoError
 from .streams import CLOSED, READ_AT_ONCE, InputStream, OutputStream
 
 _TOO_LONG = Err(

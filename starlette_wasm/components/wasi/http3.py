@@ -8,6 +8,7 @@ from typing import Any
 
 from ..http_exchange import HttpExchange, InvalidHead, ResponseBody
 from ..pipes import Pipe
+from ..resources import HostResource
 from ..values import Err, Ok, Value
 from . import fields as f
 from . import http
@@ -16,7 +17,6 @@ from .fields import Fields
 from .host import WasiHost
 from .http import METHOD, SCHEME, GivenRequest, edge_headers, edge_message
 from .offers import offer
-from .resources import HostResource
 
 TYPES = "wasi:http/types@0.3"
 _ERROR = "variant {...}"
