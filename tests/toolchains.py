@@ -16,6 +16,7 @@ import pytest
 
 BUILT = Path(__file__).parent / ".built"
 NODE_TOOLS = ("assemblyscript@0.27.37", "@assemblyscript/wasi-shim@0.1.0", "componentize-qjs@0.4.5")
+WIT_PACKAGE = "@bytecodealliance/jco@1.35.0"
 GO_ENVIRON = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
 SOURCES = Path(__file__).parent / "guests" / "src"
 SAMPLES = Path(__file__).parents[1] / "sample_app" / "src"
@@ -138,3 +139,38 @@ def node_tools() -> Path:
         subprocess.run(command, cwd=made, check=True, timeout=600)
         made.replace(folder)
     return folder
+
+
+def wasi_wit() -> Path:
+    """The folder with the WIT of WASI 0.2, as jco's package has it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.fail("npm is not here; install Node.js 20 or later")
+    folder = BUILT / f"wit-{hashlib.sha256(WIT_PACKAGE.encode()).hexdigest()[:16]}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as temp:
+            subprocess.run([npm, "pack", "--silent", WIT_PACKAGE], cwd=temp, check=True, timeout=600)
+            shutil.unpack_archive(next(Path(temp).glob("*.tgz")), temp, "gztar", filter="data")
+            made = folder.with_suffix(f".{os.getpid()}")
+            shutil.copytree(Path(temp) / "package/lib/wit/builtin/0.2.12", made)
+        made.replace(folder)
+    return folder
+
+
+def python_handler() -> Path:
+    """The component of ``tests/guests/src/http_py``: a handler of wasi:http."""
+    tool = shutil.which("componentize-py", path=str(Path(sys.executable).parent))
+    if tool is None:
+        pytest.fail("componentize-py is not installed; run scripts/setup")
+    source = SOURCES / "http_py"
+    parts = [source / "app.py", source / "world.wit"]
+    module = _place("http-py", parts, version("componentize-py") + WIT_PACKAGE)
+    if not module.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(wasi_wit(), Path(folder) / "deps")
+            shutil.copy(source / "world.wit", folder)
+            made = module.with_suffix(f".{os.getpid()}")
+            command = [tool, "-d", folder, "-w", "proxy", "componentize", "app", "-o", str(made)]
+            subprocess.run(command, cwd=source, check=True, timeout=600)
+        made.replace(module)
+    return module
