@@ -290,6 +290,7 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12 on
 def test_a_forked_child_leaves_them_alone() -> None:
     engine = fresh_engine()
     asked = fast_path(engine)

@@ -253,6 +253,7 @@ def test_a_loop_that_ends_loses_nothing(engine: Engine, wat: Wat, seen: Seen) ->
     assert seen.on_loop == [False]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12 on
 def test_a_forked_child_leaves_stores_to_its_parent(engine: Engine, wat: Wat, seen: Seen) -> None:
     async def main() -> None:
         kept = Instance(sleeper(wat, 80), b"")
