@@ -71,8 +71,8 @@ def app_table(app: Any) -> list[Entry]:
     place = next((index for index, each in enumerate(listed) if each.cls is WasmMiddleware), None)
     runtime = None if place is None else listed[place].kwargs.get("runtime")
     guards = [name for each, name in zip(listed, names, strict=True) if each.cls is not WasmMiddleware]
-    guards += _dependencies(getattr(app, "router", None))
-    entries = list(_walk(routes_of(app), "", guards, runtime))
+    depending = _dependencies(getattr(app, "router", None))
+    entries = list(_walk(routes_of(app), "", guards, depending, runtime))
     behind = any(entry.by == "rules" for entry in entries)
     if runtime is not None and not behind:
         entries = [*rules_table(runtime, names[:place]), *entries]
@@ -96,16 +96,20 @@ def _rules(app: Any) -> Iterator[WasmRules]:
             yield found
 
 
-def _walk(routes: Sequence[Any], prefix: str, guards: list[str], runtime: WasmRuntime | None) -> Iterator[Entry]:
+def _walk(
+    routes: Sequence[Any], prefix: str, guards: Sequence[str], depending: Sequence[str], runtime: WasmRuntime | None
+) -> Iterator[Entry]:
+    """``guards`` is the middleware, which guards every route; ``depending`` guards only FastAPI's own routes."""
     for route in each_route(routes):
         kind = getattr(route, "original_route", route)
         rules = getattr(kind, "rules_of", kind)
-        own = tuple(dict.fromkeys([*guards, *_dependencies(route), *_dependencies(kind)]))
+        run = [*depending, *_dependencies(route), *_dependencies(kind)] if hasattr(kind, "dependant") else []
+        own = tuple(dict.fromkeys([*guards, *run]))
         wasm = getattr(getattr(route, "endpoint", None), "wasm", None)
         if isinstance(rules, WasmRules):
             yield Entry(f"{prefix}/", "rules", guards=own)
         elif isinstance(kind, Mount | Host) and not has_own_middleware(route.app) and routes_of(route.app):
-            yield from _walk(routes_of(route.app), prefix + mount_template(route), list(own), runtime)
+            yield from _walk(routes_of(route.app), prefix + mount_template(route), guards, (), runtime)
         elif isinstance(kind, Mount | Host):
             yield Entry(prefix + (mount_template(route) or "/"), "mount", guards=own)
         elif isinstance(wasm, FunctionRef):

@@ -32,7 +32,8 @@ behind = Starlette(routes=[Route("/native", native), rules], middleware=[Middlew
 """
 FAST = """
 from fastapi import Depends, FastAPI
-from starlette_wasm import WasmMiddleware, WasmRules, wasm_endpoint
+from starlette.routing import Mount
+from starlette_wasm import WasmMiddleware, WasmRoute, WasmRules, wasm_endpoint
 
 def token(): ...
 
@@ -40,6 +41,15 @@ app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 app.add_api_route("/hello", wasm_endpoint("hello"), methods=["GET"], dependencies=[Depends(token)])
 app.include_router(WasmRules().router(), dependencies=[Depends(token)])
 app.add_middleware(WasmMiddleware, config="wasm.yaml")
+
+inner = FastAPI(dependencies=[Depends(token)], openapi_url=None)
+inner.add_api_route("/endpoint", wasm_endpoint("hello"), methods=["GET"])
+guarded = FastAPI(dependencies=[Depends(token)], docs_url=None, redoc_url=None)
+guarded.add_api_route("/endpoint", wasm_endpoint("hello"), methods=["GET"])
+guarded.router.routes += [WasmRoute("/raw", function="hello"), Mount("/in", routes=[WasmRoute("/f", function="hello")])]
+guarded.mount("/sub", inner)
+guarded.router.routes.append(WasmRules())
+guarded.add_middleware(WasmMiddleware, config="wasm.yaml")
 """
 
 
@@ -101,6 +111,21 @@ def test_dependencies_of_fastapi_are_guards(capsys: pytest.CaptureFixture[str], 
     assert found[0]["path"] == "/hello"
     assert "Depends(token)" in found[0]["guards"]
     assert [row["path"] for row in found[1:]] == ["/a/b", "/a/{x}", "/a/{rest:path}"]
+    assert {row["guards"] for row in found[1:]} == {"Depends(token)"}
+
+
+def test_a_dependency_guards_only_routes_of_fastapi(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    found = {row["path"]: row["guards"] for row in routes(capsys, f"{name}_fast:guarded")}
+    assert found == {
+        "/openapi.json": "",
+        "/endpoint": "Depends(token)",
+        "/raw": "",
+        "/in/f": "",
+        "/sub/endpoint": "Depends(token)",
+        "/a/b": "",
+        "/a/{x}": "",
+        "/a/{rest:path}": "",
+    }
 
 
 @pytest.mark.parametrize(
