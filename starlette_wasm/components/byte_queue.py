@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+
+_SMALL = 1024
+"""Bytes below which pieces are joined: a guest that writes single bytes must not make the event loop take each."""
 
 
 class ByteQueue:
     """One side puts, the other takes. ``bound`` is how much may wait; the side that puts sees to that by ``room``."""
 
-    __slots__ = ("_at", "_pieces", "_put", "_taken", "bound", "closed")
+    __slots__ = ("_at", "_lock", "_pieces", "_put", "_taken", "bound", "closed")
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
         self.closed = False
         """Whether nothing more will be put."""
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()  # one that is a bytearray, and small, may grow
+        self._lock = threading.Lock()
         self._at = 0  # how much of the first piece is taken
         self._put = 0  # each counter is changed by one side alone
         self._taken = 0
@@ -36,23 +41,32 @@ class ByteQueue:
         return self.closed and not len(self)
 
     def put(self, data: bytes) -> None:
-        if data:
-            self._pieces.append(data)
+        if not data:
+            return
+        with self._lock:
+            last = self._pieces[-1] if self._pieces else b""
+            if len(data) >= _SMALL:
+                self._pieces.append(data)
+            elif isinstance(last, bytearray) and len(last) < _SMALL:
+                last += data
+            else:
+                self._pieces.append(bytearray(data))
             self._put += len(data)
 
     def take(self, most: int) -> bytes:
         """Up to so many bytes, of one piece; none if there are none."""
         if not len(self) or not most:
             return b""
-        piece, at = self._pieces[0], self._at
-        taken = piece if at == 0 and len(piece) <= most else piece[at : at + most]
-        if at + len(taken) == len(piece):
-            self._pieces.popleft()
-            self._at = 0
-        else:
-            self._at = at + len(taken)
-        self._taken += len(taken)
-        return taken
+        with self._lock:
+            piece, at = self._pieces[0], self._at
+            taken = piece if at == 0 and len(piece) <= most else piece[at : at + most]
+            if at + len(taken) == len(piece):
+                self._pieces.popleft()
+                self._at = 0
+            else:
+                self._at = at + len(taken)
+            self._taken += len(taken)
+        return bytes(taken)
 
     def take_pieces(self, enough: int) -> bytes:
         """Pieces of so many bytes together, or a few more, as one; all if there are fewer."""

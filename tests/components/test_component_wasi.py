@@ -7,6 +7,7 @@ import time
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from running import ask, assembled, compiled, engine
@@ -14,6 +15,7 @@ from texts import ALLOCATOR
 
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.values import Err, Ok
+from starlette_wasm.components.wasi.config import log
 from starlette_wasm.components.wasi.fields import Fields, fields_append, fields_delete, fields_from_list, fields_set
 from starlette_wasm.components.wasi.host import Bounds, GuestInput, OutputOverflow, WasiHost, strings_of
 from starlette_wasm.components.wasi.http import (
@@ -237,6 +239,22 @@ def test_errors_beyond_their_bound_are_counted() -> None:
     given.write_err(b"x" * 8)
     given.write_err(b"y" * 8)
     assert (bytes(given.stderr), given.stderr_dropped) == (b"x" * 8 + b"yy", 6)
+
+
+def test_logs_are_no_larger_than_their_bound() -> None:
+    given = host()
+    with patch.object(given, "write_err", wraps=given.write_err) as write:
+        log(given, "info", "c" * 128, "\n" * 100_000)
+    assert sum(len(call.args[0]) for call in write.mock_calls) < 1000
+    assert (bytes(given.stderr), given.stderr_dropped) == (b"[info] ccc", 128 + 99_999)
+
+
+def test_names_too_long_for_a_field_are_not_looked_for() -> None:
+    class Name(str):
+        def lower(self) -> str:
+            raise AssertionError("it may be as large as the guest, and there are a thousand fields")
+
+    assert Fields([("a", b"x")]).get(Name("n" * 5000)) == []
 
 
 def test_blocks_of_strings_are_read() -> None:

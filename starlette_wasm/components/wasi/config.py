@@ -34,9 +34,18 @@ for _interface in ("wasi:config/store", "wasi:config/runtime"):
     "func(level: enum {trace, debug, info, warn, error, critical}, context: string, message: string)",
 )
 def log(host: WasiHost, level: str, context: str, message: str) -> Value:
-    """A line, or as many as the message has, each with the level in front, which the host's log reads."""
+    """A line, or as many as the message has, each with the level in front, which the host's log reads.
+
+    No more is made of a message than the log has room for: one of line breaks alone would become many times larger.
+    """
     context = " ".join(context[:_LONGEST_CONTEXT].split())
     front = f"[{level}] {context}: " if context else f"[{level}] "
-    shown = message[: host.err_left]
-    host.write_err(f"{front}{shown}\n".replace("\n", f"\n{front}", shown.count("\n")).encode("utf-8", "replace"))
-    host.stderr_dropped += len(message) - len(shown)
+    at = 0
+    while at <= len(message) and host.err_left:
+        end = message.find("\n", at)
+        end = len(message) if end < 0 else end
+        shown = message[at : min(end, at + host.err_left)]
+        host.write_err(f"{front}{shown}\n".encode("utf-8", "replace"))
+        host.stderr_dropped += end - at - len(shown)
+        at = end + 1
+    host.stderr_dropped += max(len(message) - at, 0)

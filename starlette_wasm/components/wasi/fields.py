@@ -11,7 +11,8 @@ from .offers import offer
 
 TYPES = "wasi:http/types"
 _HEADER_ERROR = "variant {invalid-syntax, forbidden, immutable...}"
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,4096}").fullmatch
+_LONGEST_NAME = 4096
+_NAME = re.compile(rf"[!#$%&'*+\-.^_`|~0-9A-Za-z]{{1,{_LONGEST_NAME}}}").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _FORBIDDEN = frozenset(
@@ -31,10 +32,14 @@ class Fields:
         self.fixed = fixed
 
     def get(self, name: str) -> list[bytes]:
-        return [value for each, value in self.entries if each.lower() == name.lower()]
+        if len(name) > _LONGEST_NAME:
+            return []
+        wanted = name.lower()
+        return [value for each, value in self.entries if each.lower() == wanted]
 
     def remove(self, name: str) -> None:
-        self.entries = [entry for entry in self.entries if entry[0].lower() != name.lower()]
+        unwanted = name.lower()
+        self.entries = [entry for entry in self.entries if entry[0].lower() != unwanted]
 
     @staticmethod
     def wrong_name(name: str) -> Err | None:

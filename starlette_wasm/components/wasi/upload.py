@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code
 from ...capabilities.usage import Usage
+from ..byte_queue import ByteQueue
 from ..calls import Await
 from ..errors import CanonicalTrap
 from ..resources import HostResource, IoError
@@ -48,11 +48,11 @@ class UploadBody(HostResource):
     def __init__(self, host: WasiHost, declared: int | None) -> None:
         self._host = host
         self._declared = declared
-        self._pieces: deque[bytes] = deque()
+        self._pieces = ByteQueue(_MOST_UNSENT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more: asyncio.Event | None = None
         self._stream: UploadStream | None = None
-        self._total = self._sent = 0  # the guest's thread counts the one, the event loop the other
+        self._sent = 0
         self._broken = self._abandoned = False
         self.finished = False
         self.trailers: list[tuple[str, str]] = []
@@ -61,7 +61,7 @@ class UploadBody(HostResource):
 
     @property
     def unsent(self) -> int:
-        return self._total - self._sent
+        return self._pieces.total - self._sent
 
     @property
     def is_read(self) -> bool:
@@ -72,12 +72,12 @@ class UploadBody(HostResource):
     def length(self) -> int | None:
         """Its bytes, if that is known."""
         if self.finished and not self.trailers:
-            return self._total
+            return self._pieces.total
         return self._declared
 
     def exceeds(self, data: bytes) -> bool:
         """Whether that is more than was declared; if so, it is broken."""
-        if self._declared is None or self._total + len(data) <= self._declared:
+        if self._declared is None or self._pieces.total + len(data) <= self._declared:
             return False
         self._break()
         return True
@@ -90,16 +90,15 @@ class UploadBody(HostResource):
         return Ok(self._stream)
 
     def put(self, data: bytes) -> None:
-        self._total += len(data)
-        self._pieces.append(data)
+        self._pieces.put(data)
         self._wake()
 
     def finish(self, trailers: Fields | None) -> Value | Await:
         """As ``outgoing-body.finish``."""
         self._close_stream()
-        if self._broken or (self._declared is not None and self._total != self._declared):
+        if self._broken or (self._declared is not None and self._pieces.total != self._declared):
             self._break()
-            return Err(("HTTP-request-body-size", self._total))
+            return Err(("HTTP-request-body-size", self._pieces.total))
         if trailers is not None:
             self.trailers = [(name, value.decode("latin-1")) for name, value in trailers.entries]
         self.finished = True
@@ -146,7 +145,7 @@ class UploadBody(HostResource):
             self._more.clear()
             if not (self._pieces or self._broken or self.finished):
                 await self._more.wait()
-        piece = self._pieces.popleft()
+        piece = self._pieces.take(_MOST_UNSENT)
         usage.move(len(piece))
         self._sent += len(piece)
         self._host.wakeup.notify()
