@@ -6,7 +6,7 @@ which it is sent the value. Whoever runs it may be the entry of a request, or th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from .glue import GuestCall
 from .handles import CallScope, Handle, HandleTable
 from .lifting import lift_params, lift_result
 from .lowering import Realloc, lower_params, lower_result
-from .side import Memory, NoMemory, Side
+from .side import MAX_ROOM, Memory, NoMemory, Side
 from .types import Resource, signature
 from .values import Value
 
@@ -51,8 +51,18 @@ class Imports(Protocol):
 class Calls:
     """The calls of one invocation. ``memory`` gives a core memory of its place in the plan."""
 
-    def __init__(self, instances: int, memory_of: Any, imports: Imports, waits: Waits | None = None) -> None:
-        """``waits`` is how the guest waits on the event loop, if it is to run tasks."""
+    def __init__(
+        self,
+        instances: int,
+        memory_of: Any,
+        imports: Imports,
+        waits: Waits | None = None,
+        room: Callable[[], int] = lambda: MAX_ROOM,
+    ) -> None:
+        """``waits`` is how the guest waits on the event loop, if it is to run tasks. ``room`` gives how many bytes the
+        values of one call may take.
+        """
+        self._room = room
         self._states = [InstanceState() for _ in range(instances)]
         self._memory_of = memory_of
         self.imports = imports
@@ -117,7 +127,7 @@ class Calls:
 
     def side(self, instance: int, options: CanonOptions, scope: CallScope | None = None) -> Side:
         memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)
-        return Side(instance, self._states[instance].handles, memory, options.encoding, scope)
+        return Side(instance, self._states[instance].handles, memory, options.encoding, scope, room=self._room)
 
     def allocating(
         self, lowering: Generator[Realloc, int, T], options: CanonOptions, state: InstanceState, kind: int

@@ -114,7 +114,8 @@ class ComponentInvocation(Invocation):
         self._context = cores.context
         self._whole = True
         imports = self._imports()
-        self._calls = Calls(self.plan.component.flat.instances, cores.memory, imports, self._wasi.wakeup)
+        instances = self.plan.component.flat.instances
+        self._calls = Calls(instances, cores.memory, imports, self._wasi.wakeup, self._room_of_values)
 
     def _adopt(self, kept: Kept) -> None:
         """Go on with an instance that was restored, under the number that its store has."""
@@ -178,6 +179,10 @@ class ComponentInvocation(Invocation):
             files=Files(self.plan.preopens, limits),
         )
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
+
+    def _room_of_values(self) -> int:
+        """How many bytes the values of a call may take: what is left of the memory, and an answer."""
+        return self._room(sum(self._there.sizes())) + self.plan.limits.stdout
 
     def _edge_call(self, operation: int, payload: bytes) -> Value | Await:
         """Answer ``call`` of the world ``edge`` as ``edge.call`` of a core module is."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from .errors import CanonicalTrap
 from .handles import Handle
-from .side import Side
+from .side import PART, Side
 from .strings import decode, place_of
 from .types import (
     MAX_FLAT_PARAMS,
@@ -33,6 +33,8 @@ from .values import Err, Ok, Some, Value, wraps
 
 _FORMATS = {"bool": "B", "u8": "B", "s8": "b", "u16": "H", "s16": "h", "u32": "I", "s32": "i", "u64": "Q", "s64": "q",
             "f32": "f", "f64": "d", "char": "I"}  # fmt: skip
+_NUMBER = 32
+"""Bytes that a number in a list takes in the host, about."""
 _PLACE = struct.Struct("<II")
 FORMATS = {kind: struct.Struct(f"<{letter}") for kind, letter in _FORMATS.items()}
 
@@ -78,6 +80,7 @@ def load(side: Side, at: int, kind: ValueType) -> Value:
 def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
     """The value at a place in bytes that were read: of the type's size at least."""
     side.spend(1)
+    side.copy(PART)
     match kind:
         case Primitive():
             return _plain(kind, FORMATS[kind.kind].unpack_from(data, at)[0])
@@ -92,6 +95,7 @@ def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
             tag = int.from_bytes(data[at : at + kind.tag_size], "little")
             return _case(kind, tag, lambda payload: _load(side, data, at + kind.payload_at, payload))
         case FlagsType():
+            side.copy(len(kind.labels) * PART)
             return _flags(kind, int.from_bytes(data[at : at + kind.size], "little"))
         case HandleType():
             return _handle(side, int.from_bytes(data[at : at + 4], "little"), kind)
@@ -148,17 +152,20 @@ def _string(side: Side, at: int, length: int) -> str:
     alignment, size = place_of(side.encoding, length)
     if at % alignment:
         raise CanonicalTrap(f"unaligned pointer: {at} for a string")
+    side.copy(size, at)
     return decode(side.encoding, length, side.memory.read(at, size))
 
 
 def _list(side: Side, at: int, count: int, element: ValueType) -> Value:
     if at % element.alignment:
         raise CanonicalTrap(f"unaligned pointer: {at} for a list of {element}")
+    side.copy(count * element.size, at)
     data = side.memory.read(at, count * element.size)
     if element.kind == "u8":
         return data
     side.spend(count)
     if element.kind in _FORMATS and element.kind not in ("bool", "char"):
+        side.copy(count * _NUMBER)
         return list(struct.unpack(f"<{count}{_FORMATS[element.kind]}", data))
     return [_load(side, data, index * element.size, element) for index in range(count)]
 

@@ -197,6 +197,7 @@ class End(Waitable, AsyncEnd):
         count = min(mine.count, theirs.count)
         source, target = (mine, theirs) if self.writes else (theirs, mine)
         if element is not None and count:
+            source.side.copy(count * element.size)
             target.side.memory.write(target.at, source.side.memory.read(source.at, count * element.size))
         other.complete(COMPLETED, count)
         self.complete(COMPLETED, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +11,11 @@ from .handles import CallScope, Handle, HandleTable
 
 MAX_ITEMS = 4_000_000
 """Parts of the values of one call: what a guest's bytes become here is larger than they are."""
+MAX_ROOM = 1 << 32
+PART = 64
+"""Bytes that one part takes in the host, about."""
+_UNCOUNTED = 128 << 10
+"""Bytes that a call may copy, whatever room there is."""
 
 
 class Memory(Protocol):
@@ -45,11 +51,26 @@ class Side:
     lent: list[Handle] = field(default_factory=list)
     """What this instance has lent for the call that it makes."""
     items: int = MAX_ITEMS
+    room: Callable[[], int] = lambda: MAX_ROOM
+    """Gives how many bytes the values of the call may take in the host."""
+    copied: int = 0
+    most: int = _UNCOUNTED
 
     def spend(self, items: int) -> None:
         self.items -= items
         if self.items < 0:
             raise CanonicalTrap(f"values of more than {MAX_ITEMS} parts")
+
+    def copy(self, size: int, at: int = 0) -> None:
+        """Before so many bytes, from that place, are copied into the host: pointers may all lead to the same ones.
+        Traps if they are not there, or do not fit beside the guest's memory.
+        """
+        self.copied += size
+        if self.copied > self.most:
+            self.most = max(self.room(), _UNCOUNTED)
+            if self.copied > self.most:
+                self.memory.read(at + size - 1, 1)
+                raise CanonicalTrap(f"the values of a call take more than the {self.most} bytes that there is room for")
 
     def end_call(self) -> None:
         """Take back what was lent."""

@@ -15,6 +15,7 @@ from texts import ALLOCATOR
 
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.values import Err, Ok
+from starlette_wasm.components.wasi.bodies import OutgoingBody, body_write
 from starlette_wasm.components.wasi.config import log
 from starlette_wasm.components.wasi.fields import Fields, fields_append, fields_delete, fields_from_list, fields_set
 from starlette_wasm.components.wasi.host import Bounds, GuestInput, OutputOverflow, WasiHost, strings_of
@@ -26,6 +27,7 @@ from starlette_wasm.components.wasi.http import (
     request_scheme,
     response_set_status,
 )
+from starlette_wasm.components.wasi.upload import UploadBody
 from starlette_wasm.engine import capi, layout
 from starlette_wasm.engine.compile import UnsupportedModuleError
 from starlette_wasm.engine.outcome import End
@@ -255,6 +257,30 @@ def test_names_too_long_for_a_field_are_not_looked_for() -> None:
             raise AssertionError("it may be as large as the guest, and there are a thousand fields")
 
     assert Fields([("a", b"x")]).get(Name("n" * 5000)) == []
+
+
+def test_bodies_are_bounded_without_a_request_too() -> None:
+    given = host()
+    given.returns = True  # as in a call of a function with types
+    stream = body_write(given, OutgoingBody()).value
+    assert stream.write(b"x" * 100) == Ok()
+    with pytest.raises(OutputOverflow):
+        stream.write(b"x")
+
+
+def test_unsent_bodies_share_one_bound() -> None:
+    given = host()
+    bodies = [UploadBody(given, None) for _ in range(100)]
+    streams = [body.open().value for body in bodies]
+    for stream in streams[:-1]:
+        stream.write(b"x" * stream.room())
+    assert sum(body.unsent for body in bodies) == 1 << 20
+    bodies[0].abandon()
+    assert stream.room() == 64 << 10
+    stream.write(b"x" * (64 << 10))
+    assert streams[-1].room() == 0
+    del bodies[1], streams[1]
+    assert streams[-1].room() == 64 << 10
 
 
 def test_blocks_of_strings_are_read() -> None:

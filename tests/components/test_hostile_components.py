@@ -152,6 +152,39 @@ def test_large_lists_are_bounded_in_the_host() -> None:
     assert (outcome.end, outcome.reason) == (End.TRAP, "values of more than 4000000 parts")
 
 
+def list_of_lists(element: str, count: int, size: int) -> str:
+    """A component that gives the host a list, of which each element has the same bytes of its memory."""
+    return f"""(component
+     (import "host" (func $host (param "l" (list {element}))))
+     (core module $mem {ALLOCATOR.replace('"mem") 1', '"mem") 32')})
+     (core instance $l (instantiate $mem))
+     (core func $h (canon lower (func $host) (memory (core memory $l "mem"))))
+     (core module $m (import "" "h" (func $h (param i32 i32))) (import "" "mem" (memory 32)) (func (export "f")
+      (local $i i32) (loop $on
+       (i32.store (i32.add (i32.const 0x100004) (local.get $i)) (i32.const {size}))
+       (br_if $on (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8))) (i32.const {count * 8}))))
+      (call $h (i32.const 0x100000) (i32.const {count}))))
+     (core instance $i (instantiate $m (with "" (instance (export "h" (func $h)) (export "mem" (memory $l "mem"))))))
+     (func (export "f") (canon lift (core func $i "f"))))"""
+
+
+@pytest.mark.parametrize(
+    ("element", "count", "size"),
+    [
+        ("(list u8)", 100, 1 << 20),
+        ("string", 100, 1 << 20),
+        ("(list u64)", 100, 1 << 15),
+        ("(list (option u8))", 100, 1 << 12),
+    ],
+)
+def test_pointers_to_the_same_bytes_are_bounded(element: str, count: int, size: int) -> None:
+    outcome, _ = call(assembled(list_of_lists(element, count, size)), ("f", []), functions={"host": lambda _: None})
+    assert outcome.end is End.TRAP
+    assert outcome.reason.startswith("the values of a call take more than the ")
+    outcome, _ = call(assembled(list_of_lists(element, 2, size)), ("f", []), functions={"host": lambda _: None})
+    assert outcome.end is End.OK
+
+
 def test_strings_of_a_guest_count_in_its_memory_only() -> None:
     text = f"""(component
      (core module $m {ALLOCATOR}

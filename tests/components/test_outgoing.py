@@ -234,6 +234,14 @@ def test_writing_more_than_permitted_is_a_trap(upstream: Upstream) -> None:
     assert (outcome.end, outcome.reason) == (End.TRAP, "more is written than check-write permits")
 
 
+def test_parts_of_requests_have_one_bound() -> None:
+    outcome = Probe().run(
+        "const kept = []; while (true) { const made = new http.OutgoingRequest(new http.Fields()); kept.push(made); "
+        "made.setPathWithQuery('/' + 'x'.repeat(1000000)); }"
+    )
+    assert (outcome.end, outcome.reason) == (End.TRAP, "header fields of more than 8388608 bytes in all")
+
+
 def test_files_are_spliced_into_requests(upstream: Upstream, tmp_path: Path) -> None:
     """More than there is room for, so that the guest waits."""
     upstream.answers["/echo"] = echo

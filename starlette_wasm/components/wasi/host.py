@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 from ...capabilities import Session
 from ...engine.plan import Limits
@@ -94,6 +95,8 @@ class WasiHost:
         self.room = room
         """Gives how many bytes the guest's memory may take in addition."""
         self.cursors: list[str] = []
+        self.uploads: list[ref[Any]] = []
+        """Bodies of its own requests: what is unsent of them has one bound."""
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0
@@ -140,6 +143,10 @@ class WasiHost:
         self._fields += size
         if self._fields > _MOST_FIELDS:
             raise CanonicalTrap(f"header fields of more than {_MOST_FIELDS} bytes in all")
+
+    def spend_on_text(self, *values: Value) -> None:
+        """As spend_on_fields(), for texts among the values: parts of requests."""
+        self.spend_on_fields(sum(len(each) for each in values if isinstance(each, str)))
 
     def write_err(self, data: bytes) -> None:
         room = self.err_left

@@ -214,7 +214,8 @@ def _of_request(name: str, kind: str, checked: Callable[[Value], Value]) -> None
     def read(_: WasiHost, request: Request) -> Value:
         return request.given[name]
 
-    def put(_: WasiHost, request: Request, value: Value) -> Value:
+    def put(host: WasiHost, request: Request, value: Value) -> Value:
+        host.spend_on_text(value)
         found = checked(value)
         if found is _INVALID:
             return Err()

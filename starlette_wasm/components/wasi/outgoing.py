@@ -109,7 +109,8 @@ def _property(resource: str, name: str, kind: str) -> None:
     def read(_: WasiHost, of: OutgoingRequest | RequestOptions) -> Value:
         return of.given.get(name)
 
-    def put(_: WasiHost, of: OutgoingRequest | RequestOptions, value: Value) -> Value:
+    def put(host: WasiHost, of: OutgoingRequest | RequestOptions, value: Value) -> Value:
+        host.spend_on_text(value)
         if not _fits(name, value):
             return Err()
         of.given[name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from weakref import ref
 
 from ...capabilities import CapabilityError, Code
 from ...capabilities.usage import Usage
@@ -18,6 +19,8 @@ from .host import WasiHost
 from .streams import OutputStream
 
 _MOST_UNSENT = 64 << 10
+_MOST_OF_ALL = 1 << 20
+"""Unsent bytes of all bodies of an invocation."""
 
 
 class UploadStream(OutputStream):
@@ -36,7 +39,7 @@ class UploadStream(OutputStream):
         return super().write(data)
 
     def room(self) -> int:
-        return max(_MOST_UNSENT - self._body.unsent, 0)
+        return self._body.room()
 
     def flushed(self) -> bool:
         return not self._body.unsent or not self._body.is_read
@@ -47,11 +50,13 @@ class UploadBody(HostResource):
 
     def __init__(self, host: WasiHost, declared: int | None) -> None:
         self._host = host
+        host.uploads = [each for each in host.uploads if each() is not None]
+        host.uploads.append(ref(self))
         self._declared = declared
         self._pieces = ByteQueue(_MOST_UNSENT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more: asyncio.Event | None = None
-        self._stream: UploadStream | None = None
+        self._stream: ref[UploadStream] | None = None  # which has this one
         self._sent = 0
         self._broken = self._abandoned = False
         self.finished = False
@@ -62,6 +67,12 @@ class UploadBody(HostResource):
     @property
     def unsent(self) -> int:
         return self._pieces.total - self._sent
+
+    def room(self) -> int:
+        """Bytes that may be written now."""
+        others = (each() for each in self._host.uploads)
+        held: int = sum(each.unsent for each in others if each is not None and not each._abandoned)
+        return max(min(_MOST_UNSENT - self.unsent, _MOST_OF_ALL - held), 0)
 
     @property
     def is_read(self) -> bool:
@@ -85,9 +96,10 @@ class UploadBody(HostResource):
     def open(self) -> Value:
         if self._stream is not None:
             return Err()
-        self._stream = UploadStream(self)
-        self._stream.closed = self._abandoned
-        return Ok(self._stream)
+        stream = UploadStream(self)
+        self._stream = ref(stream)
+        stream.closed = self._abandoned
+        return Ok(stream)
 
     def put(self, data: bytes) -> None:
         self._pieces.put(data)
@@ -118,8 +130,9 @@ class UploadBody(HostResource):
         self._host.wakeup.notify()
 
     def _close_stream(self) -> None:
-        if self._stream is not None:
-            self._stream.closed = True
+        stream = None if self._stream is None else self._stream()
+        if stream is not None:
+            stream.closed = True
 
     def _break(self) -> None:
         self._broken = True
