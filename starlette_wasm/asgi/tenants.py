@@ -72,7 +72,7 @@ def place_of(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractCo
     if usage is None:
         return _NO_PLACE
     targets = target.targets if isinstance(target, Pipeline) else [target]
-    return usage.place(_name(target), sum(each.policy.max_memory_pages for each in targets) * PAGE)
+    return usage.place(_name(target), sum(each.most_pages for each in targets) * PAGE)
 
 
 def _name(target: Target | Pipeline) -> str:

@@ -77,9 +77,20 @@ class Target:
     """The short way, if the function can go it."""
     max_body: int = field(init=False)
     """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
+    most_pages: int = field(init=False)
+    """Pages that the policies allow it and those that satisfy its imports, which run inside its calls."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_body", self.policy.max_request_bytes)
+        object.__setattr__(self, "most_pages", sum(each.policy.max_memory_pages for each in self._with_linked()))
+
+    def _with_linked(self) -> list[Target]:
+        found = [self]
+        for each in found:
+            for link in each.links.values():
+                if all(link.target is not known for known in found):
+                    found.append(link.target)
+        return found
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"

@@ -15,7 +15,7 @@ from ..components.invocation import begin
 from ..components.typed import Linked, TypedCall
 from ..components.values import Value
 from ..config.settings import RequestSettings
-from ..engine.invocation import Guard
+from ..engine.invocation import Guard, Invocation
 from ..engine.outcome import Outcome
 from ..exceptions import ExecutionTimeout, FunctionOverloaded, InvalidFunctionResponse, WasmError
 from ..functions.target import Target
@@ -82,25 +82,31 @@ class Execution:
         """
         self.begin = time.monotonic() - self.ran
         deadline = self.begin + self.limit
-        context, target, options = self.context, self.target, self._options
+        context, options = self.context, self._options
         self.request.context = context  # again: the request may be shared, and others came while this one waited
-        request = self.request = watch.executing(self.request, context)
+        self.request = watch.executing(self.request, context)
         session = None
         if grants is not None:
             session = self.session = Session(
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )
-        if options.started is not None:
-            return await options.started.invocation.run(deadline, guard, session)
-        inputs = partial(inputs_of, target, request, context, options.route, options.caller.client)
+        invocation = await self._begun(guard) if options.started is None else options.started.invocation
+        try:
+            return await invocation.run(deadline, guard, session)
+        except BaseException:
+            watch.given_up(invocation.cpu)
+            raise
+
+    async def _begun(self, guard: Guard) -> Invocation:
+        """The invocation of a guest that has yet to run."""
+        target, request, options = self.target, self.request, self._options
+        inputs = partial(inputs_of, target, request, self.context, options.route, options.caller.client)
         if is_large(request):
             async with guard():
                 encoded = await off_loop(target.tenant, inputs, self.limit)
         else:
             encoded = inputs()
-        return await begin(target.plan, *encoded, options.caller.stream, options.typed, self._linked).run(
-            deadline, guard, session
-        )
+        return begin(target.plan, *encoded, options.caller.stream, options.typed, self._linked)
 
     @property
     def _linked(self) -> Linked | None:

@@ -53,6 +53,9 @@ class CallTelemetry:
     def executed(self, outcome: Outcome, fault: WasmError | None) -> None:
         """The guest has ended, and its log is written."""
 
+    def given_up(self, cpu: float) -> None:
+        """The guest was given up, such as for a client that went away, after so many seconds of CPU."""
+
     def violated(self, violations: Sequence[Violation]) -> None:
         """What the policy refused to ``edge.call``; before the guest has ended."""
 
@@ -163,6 +166,9 @@ class ListenedWatch(CallTelemetry):
             self._violated([(FS_WRITE if denial.write else FS_ACCESS, denial.path) for denial in outcome.denials])
         if self._spans is not None:
             self._spans.executed(outcome, None if fault is None else error_type(fault), str(fault or ""))
+
+    def given_up(self, cpu: float) -> None:
+        self._seen.cpu = cpu
 
     def violated(self, violations: Sequence[Violation]) -> None:
         self._violated([(violation.code.value, violation.message) for violation in violations])

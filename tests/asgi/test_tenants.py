@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,24 @@ def _request() -> Any:
     from starlette_wasm import EdgeRequest
 
     return EdgeRequest()
+
+
+def test_tenants_pay_for_what_they_give_up(tmp_path: Path) -> None:
+    rules = [{"pathPattern": "/spin", "functionName": "spin", "policy": "long"}]
+    tenants, policies = [{"name": "acme"}], {"long": {"executionTimeoutMs": 600_000}}
+
+    async def main() -> None:
+        async with serving(tmp_path, rules, tenants=tenants, policies=policies) as (runtime, http):
+            acme = runtime.tenancy.usage("acme")
+            assert acme is not None
+            for _ in range(100):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(http.get("/spin", headers=of("acme")), 0.2)
+                if acme.cpu:
+                    return
+            pytest.fail("a tenant whose clients go away in time uses CPUs without a bound")
+
+    run(main())
 
 
 def test_what_runs_takes_places_and_cpu_time(tmp_path: Path) -> None:

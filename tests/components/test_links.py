@@ -109,6 +109,17 @@ def test_the_callee_has_the_memory_of_its_policy(folder: Path) -> None:
     assert answer(given(folder)).text == "1"
 
 
+def test_memory_of_callees_counts_for_tenants(folder: Path) -> None:
+    small = {"policies": {"small": {"maxMemoryPages": 8}}, "importPolicies": {"prices": "small"}}
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder, **small), settings()) as runtime:
+            target = runtime.target("order", "1", "long", where="a test")
+            assert target.most_pages == target.policy.max_memory_pages + 8
+
+    asyncio.run(go())
+
+
 def test_a_full_bulkhead_of_the_callee_answers_503(folder: Path) -> None:
     put(folder, "prices", with_body(PRICES, "spin"))
     one = {"policies": {"one": {"maxConcurrency": 1, "maxQueue": 0, "executionTimeoutMs": 60_000}}}

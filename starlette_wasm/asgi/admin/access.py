@@ -181,8 +181,16 @@ def refuse_other_origins(request: Request) -> None:
     origin = request.headers.get("origin")
     if site not in (None, "same-origin"):
         raise Refused(403, "the request comes from another site")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and _host_of(origin) != request.headers.get("host"):
         raise Refused(403, "the request comes from another site")
+
+
+def _host_of(origin: str) -> str | None:
+    """Return host and port of an origin; None for what is not one."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 @dataclass(slots=True)

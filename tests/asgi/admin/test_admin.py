@@ -239,6 +239,7 @@ def test_another_site_cannot_act_with_a_session(tmp_path: Path, headers: dict[st
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"}, 403),
         ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
         ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://["}, 403),
     ],
 )
 def test_another_site_cannot_read_with_a_session(tmp_path: Path, headers: dict[str, str], status: int) -> None:
