@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from .._compat import get_route_path
 from ..config.notation import KNOWN_METHODS
 from ..config.router import Config
 from ..config.settings import WasmSettings
-from ..exceptions import ConfigError
+from ..exceptions import ConfigError, WasmError
 from ..runtime.runtime import WasmRuntime
 from .body import replayed
 from .guards import patterns_of, seams
@@ -114,7 +114,11 @@ class WasmRules(BaseRoute):
         if server is None:
             yield
             return
-        async with server.opened():
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(server.opened())
+            except WasmError as error:  # Starlette prints the traceback, which would hide the message
+                raise error.with_traceback(None)  # noqa: B904
             self._look(app, server)
             signals = ServerSignals(server.runtime)
             signals.install()

@@ -79,9 +79,10 @@ class AdminApi:
         if status == 409:
             raise CanaryConflict(function, problem, "see its status")
         kind = Unreachable if status >= 500 or status == 429 else ConfigError
-        hint = {401: f"look at {TOKEN}", 403: "use a token with that scope", 404: "look at the path of --url"}.get(
-            status
-        )
+        hints = {401: f"look at {TOKEN}", 403: "use a token with that scope", 404: "look at the path of --url"}
+        if status == 404 and "detail" in answer:  # the admin API's own: the address is right
+            hints[404] = "canary status lists those that have one"
+        hint = hints.get(status)
         raise kind(problem, file=self._url, hint=hint)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:

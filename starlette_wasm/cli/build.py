@@ -45,14 +45,13 @@ def build(
 
 def row(built: Built) -> dict[str, Any]:
     """Return what came of a build, as a row."""
-    memory = max((least for least, _ in built.facts.memories), default=0)
     return {
         "function": built.buildable.name,
         "version": built.buildable.version,
         "bytes": built.facts.size,
         "sha256": built.digest[:12],
         "imports": ", ".join(sorted({module for module, _, _ in built.facts.imports})) or "none",
-        "memory": f"{memory * 64} KiB",
+        "memory": f"{built.loaded.pages * 64} KiB",
         "load": f"{built.loaded.load_s * 1000:.1f} ms",
         "fast path": "yes" if built.loaded.slow is None else f"no: {built.loaded.slow}",
         "took": f"{built.seconds:.1f} s",

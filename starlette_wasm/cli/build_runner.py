@@ -144,7 +144,7 @@ def _make(buildable: Buildable, work: Path, name: str) -> Path:
     made = work / name / buildable.module.name
     made.parent.mkdir()
     for line in buildable.spec.commands:
-        _run(buildable, _words(buildable, line, made))
+        _run(buildable, _words(buildable, line, made), _program(line))
     if buildable.spec.output is not None:
         other = buildable.folder / buildable.spec.output
         if not other.is_file():
@@ -189,7 +189,12 @@ def _tool(buildable: Buildable, toolchain: toolchains.Toolchain) -> Sequence[str
     return found.command
 
 
-def _run(buildable: Buildable, words: list[str]) -> None:
+def _program(line: str) -> str:
+    """Return the name of the program of a command, as it is written: zig, and not the Python that runs it."""
+    return next(Path(word).name for word in shlex.split(line) if not _VARIABLE.match(word))
+
+
+def _run(buildable: Buildable, words: list[str], program: str) -> None:
     variables = {}
     while words and _VARIABLE.match(words[0]):
         name, _, value = words.pop(0).partition("=")
@@ -205,7 +210,7 @@ def _run(buildable: Buildable, words: list[str]) -> None:
             str(buildable), f"there is no program {words[0]}; install it, or correct build.command"
         ) from None
     except subprocess.TimeoutExpired:
-        raise BuildError(str(buildable), f"{words[0]} has not ended within {_SECONDS} s") from None
+        raise BuildError(str(buildable), f"{program} has not ended within {_SECONDS} s") from None
     if done.returncode != 0:
         told = done.stderr + done.stdout
         hint = (
@@ -213,7 +218,7 @@ def _run(buildable: Buildable, words: list[str]) -> None:
             if "npx" in words[0] and "src/node_modules" in " ".join(words)
             else ""
         )
-        raise BuildError(str(buildable), f"{Path(words[0]).name} ended with exit code {done.returncode}{hint}", told)
+        raise BuildError(str(buildable), f"{program} ended with exit code {done.returncode}{hint}", told)
 
 
 def is_stale(buildable: Buildable) -> bool:

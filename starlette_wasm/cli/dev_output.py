@@ -28,13 +28,14 @@ def fail(error: WasmError) -> None:
     output.fail("dev", error)
 
 
-def compile_error(error: BuildError) -> None:
-    """Print what the compiler printed, as it did."""
+def compile_error(error: BuildError, *, served: bool) -> None:
+    """Print what the compiler printed, as it did; ``served`` is whether an older module goes on answering."""
     head, _, rest = str(error).partition("\n")
     say(head, "bold red")
     if rest:
         say(rest)
-    say("what was served is served on", "dim")
+    if served:
+        say("what was served is served on", "dim")
 
 
 def request(scope: Scope, status: int, seconds: float, calls: list[Call]) -> None:

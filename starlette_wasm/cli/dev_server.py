@@ -79,10 +79,11 @@ class DevServer:
         except WasmError as error:
             told.fail(error)
             self.failed = True
-        except SystemExit:  # uvicorn's, for a port that is taken
-            told.say(f"port {self.port} of {self._host} cannot be had; give another with --port", "red")
+        except SystemExit:  # uvicorn's: the app did not start, as its log shows, or the port is taken
             self.failed = True
-            self._quit.set()
+            if self._server is None or not self._server.lifespan.should_exit:
+                told.say(f"port {self.port} of {self._host} cannot be had; give another with --port", "red")
+                self._quit.set()
 
     def _uvicorn(self, stack: ExitStack, around: Surroundings) -> uvicorn.Config:
         app: Any
@@ -147,7 +148,7 @@ class DevServer:
             try:
                 built = await asyncio.to_thread(build, each)
             except BuildError as error:
-                told.compile_error(error)
+                told.compile_error(error, served=any(runtime.is_open for runtime in self._runtimes))
                 continue
             except WasmError as error:
                 told.fail(error)

@@ -65,7 +65,7 @@ def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:
     if native is None:
         return "the C library of this package is missing: doctor has the remedy"
     if isinstance(module, ComponentModule):
-        return "it is a component: its core modules are wired together for each request"
+        return "it is a component, and it takes core modules only"
     if module.uses_edge:
         return "it imports edge.call: what waits for the host goes the long way"
     if module.calls_host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,8 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
     """Make a function in version 1, its test, and its rule."""
     made = Made()
     folder, language = _function_folder(name, config, made), LANGUAGES[lang]
-    values = {"NAME": name, "ID": name.replace("-", "_").replace(".", "_"), "PATH": path, "FOLDER": str(folder)}
+    sample = _sample(path)
+    values = {"NAME": name, "ID": name.replace("-", "_").replace(".", "_"), "PATH": sample, "FOLDER": str(folder)}
     _check_free(folder)
     for target, source in language.files.items():
         made.write(folder / filled(target, values), template(source, values))
@@ -67,7 +69,7 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
         )
     if language.then is not None:
         made.then.append(filled(language.then, values))
-    made.then += [f"starlette-wasm build {name}", f"starlette-wasm call {name} --path '{path}?name=Ada'"]
+    made.then += [f"starlette-wasm build {name}", f"starlette-wasm call {name} --path '{sample}?name=Ada'"]
     return made
 
 
@@ -122,8 +124,13 @@ def new_from_module(name: str, module: Path, config: Path, path: str, policy: st
     made.notes += [f"protocol: {protocol} ({reason})", *(f"policy: {each}" for each in grants_of(facts))]
     made.notes.append("fast path: yes" if loaded.slow is None else f"fast path: no, {loaded.slow}")
     _add_rule(config, name, path, policy, made)
-    made.then = [f"starlette-wasm call {name} --path {shlex.quote(path)} -v"]
+    made.then = [f"starlette-wasm call {name} --path {shlex.quote(_sample(path))} -v"]
     return made
+
+
+def _sample(pattern: str) -> str:
+    """Return a path that a pattern takes: the names of its parameters stand for their values."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", r"\1", pattern)
 
 
 def _function_folder(name: str, config: Path, made: Made) -> Path:

@@ -13,6 +13,7 @@ from apps import add_constant, config_file, eventually, run, settings
 
 from starlette_wasm import WasmRuntime
 from starlette_wasm.capabilities.backends import without_secrets
+from starlette_wasm.cli.admin_api import AdminApi
 from starlette_wasm.cli.main import main
 from starlette_wasm.config.router import load_config
 
@@ -227,3 +228,19 @@ def test_the_config_is_written_only_if_it_may_be(
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     assert main(["canary", "promoted", "--write", "--config", str(file)]) == 1
     assert "cannot be written: Read-only file system" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"detail": "g has no canary"}, "g has no canary; canary status lists those that have one"),
+        ({}, "answered 404; look at the path of --url"),
+    ],
+)
+def test_a_404_names_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: dict[str, str], told: str
+) -> None:
+    monkeypatch.setenv("WASM_ADMIN_TOKEN", "a-token-of-32-random-characters-")
+    monkeypatch.setattr(AdminApi, "_send", lambda *_: (404, answer))
+    assert main(["canary", "promote", "g", "--url", "http://127.0.0.1:1/admin"]) == 1
+    assert told in capsys.readouterr().err

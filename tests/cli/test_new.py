@@ -53,8 +53,10 @@ def test_a_function_of_each_language_answers(lang: Lang, capfd: pytest.CaptureFi
     assert main(["new", "greet-er", "--lang", lang.value, "--path", "/hi"]) == 0
     if LANGUAGES[lang].then is not None:  # npm install, once for all tests
         Path("functions/greet-er/v1/src/node_modules").symlink_to(node_tools() / "node_modules")
-    assert main(["build", "greet-er"]) == 0
     capfd.readouterr()
+    assert main(["build", "greet-er", "--json"]) == 0
+    [built] = json.loads(capfd.readouterr().out)
+    assert built["memory"] != "0 KiB"
     assert main(["call", "greet-er", "--path", "/hi?name=Zoe"]) == 0
     assert capfd.readouterr().out == "Hello, Zoe!\n"
     [rule] = yaml.safe_load(Path("wasm.yaml").read_text())["rules"]
@@ -70,6 +72,12 @@ def test_each_language_has_its_files(lang: Lang, capsys: pytest.CaptureFixture[s
     assert not [file for file in sources.rglob("*") if file.is_file() and re.search("__[A-Z]+__", file.read_text())]
     assert yaml.safe_load(Path("functions/f/v1/function.yaml").read_text())["build"]["watch"] == ["src"]
     assert LANGUAGES[lang].sdk.keys() <= {str(file.relative_to("functions/f/v1")) for file in sources.iterdir()}
+
+
+def test_a_pattern_becomes_a_path_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "f", "--path", "/f/{user}/{rest:path}"]) == 0
+    assert "starlette-wasm call f --path '/f/user/rest?name=Ada'" in capsys.readouterr().out
+    assert 'wasm.request("/f/user/rest?name=Ada")' in Path("tests/test_f.py").read_text()
 
 
 def test_a_module_is_taken_in(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,7 @@ def test_a_change_is_built_and_swapped_in(dev: Dev) -> None:
 
         dev.source.with_name("make.sh").write_text("echo src/f.c:1:2: error: no >&2; exit 1\n")
         dev.said("src/f.c:1:2: error: no")
+        dev.said("what was served is served on")
         assert client.get("/f").text.startswith('{"path":"/f"')
     assert dev.stop() == 0
 
@@ -171,3 +173,31 @@ def test_an_app_that_is_not_there_ends_it(folder: Path) -> None:
         assert "there is no module 'ap' here; run it where the module is; here are shop:app\n" in dev.log.read_text()
     finally:
         dev.close()
+
+
+def test_an_app_that_does_not_start_waits(folder: Path) -> None:
+    (folder / "app.py").write_text(APP.replace("wasm.yaml", "other.yaml"))
+    (folder / "other.yaml").write_text("rules: [{pathPattern: /f, functionName: g}]\n")
+    dev = Dev(folder)
+    try:
+        dev.said("waiting for a change; q quits")
+        told = dev.log.read_text()
+        assert "other.yaml: rules[0].functionName: function not found: g" in told
+        assert "cannot be had" not in told
+        assert "deployment.py" not in told  # no traceback of ours hides the message
+        (folder / "other.yaml").write_text("rules: [{pathPattern: /f, functionName: f}]\n")
+        assert httpx.get(f"{dev.url()}/f").status_code == 200
+        assert dev.stop() == 0
+    finally:
+        dev.close()
+
+
+def test_a_port_that_is_taken_ends_it(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        dev = Dev(folder, "--port", str(port))
+        try:
+            assert dev.process.wait(120) == 1
+            assert f"port {port} of 127.0.0.1 cannot be had; give another with --port" in dev.log.read_text()
+        finally:
+            dev.close()

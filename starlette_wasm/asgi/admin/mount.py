@@ -186,7 +186,7 @@ class Admin:
         )
         allowed = identity.may(operation.scope, function) if function or of_all else operation.scope in identity.scopes
         if not allowed:
-            what = f" for {function}" if function and operation.scope in identity.scopes else ""
+            what = f" for {function or 'the runtime as a whole'}" if operation.scope in identity.scopes else ""
             raise Refused(403, f"the scope {operation.scope} is not granted{what}")
         return await operation.handler(self.call(request, identity))
 
@@ -270,7 +270,7 @@ def _problem(status: int, detail: str, request_id: str, retry_after: int | None)
 
 
 _TITLES = {
-    401: "nobody is known",
+    401: "not authenticated",
     403: "not allowed",
     404: "not found",
     409: "not possible in this state",

@@ -288,6 +288,8 @@ def test_a_tenant_sees_and_changes_its_own_functions(tmp_path: Path) -> None:
             for method, path in [*ACTIONS[:3], *ACTIONS[4:], ("GET", "/audit"), ("GET", "/stores")]:
                 assert (await place.ask(method, path, TENANT)).status_code == 403, path
             assert (await place.put("hello", "2", TENANT)).status_code == 403
+            whole = await place.ask("GET", "/stores", TENANT)
+            assert whole.json()["detail"] == "the scope read is not granted for the runtime as a whole"
             assert (await place.put("shop-cart", "2", TENANT)).status_code == 201
 
     run(main())
