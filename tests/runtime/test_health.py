@@ -153,7 +153,7 @@ def test_what_fails_is_taken_out_and_comes_back(tmp_path: Path, caplog: pytest.L
 
     with caplog.at_level(logging.INFO, "starlette_wasm"):
         run(main())
-    lines = [record.getMessage() for record in caplog.records if record.name != "starlette_wasm.telemetry.events"]
+    lines = [record.getMessage() for record in caplog.records if record.name != "starlette_wasm.events"]
     told = [text for text in lines if "healthy" in text]
     assert [text.partition(" and")[0] for text in told] == ["f v2 is unhealthy", "f v2 is healthy again"]
 

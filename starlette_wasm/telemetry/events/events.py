@@ -13,7 +13,7 @@ from ...exceptions import ConfigError
 from .event import Event
 from .webhook import Webhook
 
-logger = logging.getLogger("starlette_wasm.telemetry.events")
+logger = logging.getLogger("starlette_wasm.events")
 
 _CLOSING_SECONDS = 1.0
 

@@ -142,7 +142,7 @@ def test_a_hanging_endpoint_holds_up_nobody(receiver: Receiver, caplog: pytest.L
 
     run(main())
     assert "1 events are not sent: the app ends" in caplog.text
-    [record] = [each for each in caplog.records if each.name == "starlette_wasm.telemetry.events"]
+    [record] = [each for each in caplog.records if each.name == "starlette_wasm.events"]
     assert vars(record)["event.name"] == "canary.stepped"
     assert record.getMessage() == "canary.stepped: v2 <b> & more"
 
