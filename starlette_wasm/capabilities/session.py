@@ -86,6 +86,10 @@ class Session:
         except Exception as error:
             return self._failed(operation.title, error)
 
+    def postpone(self, seconds: float) -> None:
+        """Move the deadline, by what the guest has waited for its client."""
+        self._deadline += seconds
+
     def admit(self, url: Url) -> None:
         """Count a request of HTTP that is to be streamed, in any thread. Raises CapabilityError, which is noted."""
         try:

@@ -71,10 +71,12 @@ class HttpExchange:
         """Seconds that are left until the client has to have taken the answer."""
         self.waited = 0.0
         """Seconds that the guest has waited for the client."""
-        self.on_answer: Callable[[], None] = _nothing
+        self.on_answer: Callable[[], None] = do_nothing
         """Called when the guest has answered, in its thread."""
-        self.on_wait: Callable[[], None] = _nothing
+        self.on_wait: Callable[[], None] = do_nothing
         """Called on the event loop when the guest waits for something: what it has written is to leave."""
+        self.on_change: Callable[[], None] = do_nothing
+        """Called on the event loop when bytes have come or gone."""
         self.most_out = most_out
         self._was_full = False
         self._unanswered = 0  # bytes in bodies that are not the answer yet, or never will be
@@ -88,6 +90,7 @@ class HttpExchange:
 
     def notify(self) -> None:
         """On the event loop: bytes have come or gone."""
+        self.on_change()
         if self._guest is not None:
             self._guest.notify()
 
@@ -181,5 +184,5 @@ class HttpExchange:
             self.broken = f"the body of its response has {body.total} bytes, and its content-length is {self.declared}"
 
 
-def _nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """Stand in for a callback that is not set."""

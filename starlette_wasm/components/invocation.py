@@ -27,7 +27,7 @@ from .calls import Await, Calls, Imports, Request
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap
 from .files.granted import Files
-from .http_exchange import HttpExchange, InvalidHead
+from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
 from .restore import Kept, Snapshot
 from .typed import Linked, LinkedImports, TypedCall
@@ -350,20 +350,34 @@ class ComponentInvocation(Invocation):
         return value
 
     async def _wait_for_client(self, begin: Callable[[], Awaitable[Value]], exchange: HttpExchange) -> Value:
-        """Wait without that being the guest's time. Raises Interrupted if the client does not take the answer."""
-        since, takes = time.monotonic(), exchange.full
-        with self.time_stopped():
-            try:
-                async with asyncio.timeout(exchange.patience if takes else None) as bound:
-                    return await begin()
-            except TimeoutError:
-                if bound.expired():
-                    raise Interrupted(Why.GONE) from None
-                raise
-            finally:
-                waited = time.monotonic() - since
-                exchange.waited += waited
-                exchange.patience -= waited if takes else 0
+        """Wait, without that being the guest's time as long as it is the client who keeps it waiting.
+
+        Raises Interrupted if the client does not take the answer.
+        """
+        takes, pause = exchange.full, self.pause_time()
+        try:
+            async with asyncio.timeout(exchange.patience if takes else None) as bound:
+
+                def look() -> None:
+                    """Let the guest's time run, if it waits for something else than the client, such as a timer."""
+                    if not exchange.stalled:
+                        pause.end()
+                        if not bound.expired():
+                            bound.reschedule(None)
+
+                exchange.on_change = look
+                return await begin()
+        except TimeoutError:
+            if bound.expired():
+                raise Interrupted(Why.GONE) from None
+            raise
+        finally:
+            exchange.on_change = do_nothing
+            waited = pause.end()
+            exchange.waited += waited
+            exchange.patience -= waited if takes else 0
+            if isinstance(self.host, Session):
+                self.host.postpone(waited)
 
     def _outcome(self, *, stopped: bool = False) -> Outcome:
         scratch = self._made

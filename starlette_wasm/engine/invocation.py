@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from functools import partial
 from typing import Protocol
@@ -51,6 +51,22 @@ class _Owner(Enum):
     LOOP = 1
     THREAD = 2
     NOBODY = 3  # abandoned by the loop: the thread closes it
+
+
+class Pause:
+    """A time that does not count as the guest's."""
+
+    def __init__(self, resume: Callable[[float], None]) -> None:
+        self._resume = resume
+        self._since = time.monotonic()
+        self._seconds: float | None = None
+
+    def end(self) -> float:
+        """Let the guest's time run again, and return how many seconds it stood still. May be called again."""
+        if self._seconds is None:
+            self._seconds = time.monotonic() - self._since
+            self._resume(self._seconds)
+        return self._seconds
 
 
 class Invocation(Instance):
@@ -152,17 +168,15 @@ class Invocation(Instance):
             self._abandon()
             raise
 
-    @contextmanager
-    def time_stopped(self) -> Iterator[None]:
-        """Meanwhile the guest's time stands still. On the event loop, in a call that the guest waits for."""
-        since = self._loop.time()
+    def pause_time(self) -> Pause:
+        """Let the guest's time stand still. On the event loop, in a call that the guest waits for."""
         self._bound.reschedule(None)
-        try:
-            yield
-        finally:
-            self._deadline += self._loop.time() - since
-            if not self._bound.expired():
-                self._bound.reschedule(self._loop.time() + self._deadline - time.monotonic())
+        return Pause(self._resume_time)
+
+    def _resume_time(self, seconds: float) -> None:
+        self._deadline += seconds
+        if not self._bound.expired():
+            self._bound.reschedule(self._loop.time() + self._deadline - time.monotonic())
 
     @property
     def _belongs_in_thread(self) -> bool:

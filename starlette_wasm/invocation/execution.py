@@ -121,7 +121,7 @@ class Execution:
             headers["traceparent"] = context.traceparent
         request = EdgeRequest(method="POST", path=f"/{link.name}", headers=headers)
         typed = TypedCall(link.function, values)
-        left = max(self.begin + self.limit - time.monotonic(), 0.0)
+        left = max(self.limit - self.took, 0.0)
         attributes = {Attribute.EXPORT.value: link.name}
         try:
             await self._nested(link.target, request, CallOptions(typed=typed, timeout=left, attributes=attributes))
@@ -135,7 +135,7 @@ class Execution:
         target, failed = self.target, self._failed
         if isinstance(failed, FunctionOverloaded):
             return failed
-        if isinstance(failed, ExecutionTimeout) and time.monotonic() >= self.begin + self.limit:
+        if isinstance(failed, ExecutionTimeout) and self.took >= self.limit:
             return ExecutionTimeout(target.name, target.version, limit_ms=math.ceil(self.limit * 1000))
         return fault_of(target, outcome, self.limit)
 

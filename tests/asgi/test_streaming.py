@@ -19,6 +19,7 @@ from starlette_wasm import EdgeRequest, FunctionTrapped, InvalidFunctionResponse
 from starlette_wasm.asgi import answer_sender, streamed
 from starlette_wasm.asgi.routes import wasm_route
 from starlette_wasm.components.http_exchange import REQUEST_BOUND, RESPONSE_BOUND, HttpExchange
+from starlette_wasm.components.wasi.exchange_streams import RequestStream
 
 LIMITS = {"executionTimeoutMs": 20_000, "maxRequestBytes": 200_000, "maxResponseBytes": 1 << 20}
 TE = (b"te", b"trailers")
@@ -417,14 +418,30 @@ def test_answers_that_nobody_takes_end(wasm: JSON) -> None:
 
 def test_waits_for_the_client_are_not_the_guests_time(wasm: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm, {"executionTimeoutMs": 2000}) as served:
+        async with serving(wasm, {"executionTimeoutMs": 4000}) as served:
             client = Client("/upload", "POST", CHUNKED)
             client.write(b"abc")
             asking = asyncio.create_task(client.ask(served))
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(4.5)
             client.write(b"def", more=False)
             await asking
             assert (client.status, client.body) == (200, b"6")
+
+    run(go())
+
+
+def test_waits_for_something_else_are_the_guests_time(wasm: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that asks for the body, and then for a timer, has no more time than others."""
+    monkeypatch.setattr(RequestStream, "ready", lambda stream: stream._exchange.readable() and False)
+
+    async def go() -> None:
+        async with serving(wasm, {"executionTimeoutMs": 500}, body_timeout_ms=0) as served:
+            client = Client("/upload", "POST", CHUNKED)
+            asking = asyncio.create_task(client.ask(served))
+            client.write(b"abc")
+            async with asyncio.timeout(60):
+                await asking
+            assert client.status == 504
 
     run(go())
 

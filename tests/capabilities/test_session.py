@@ -78,6 +78,13 @@ async def test_a_call_past_the_deadline_times_out() -> None:
         assert (await guest.error("kv.get", namespace="a", key="k"))[0] == "timeout"
 
 
+async def test_deadlines_can_be_moved() -> None:
+    async with capabilities() as there:
+        guest = Guest(there, POLICY, seconds=-1)
+        guest.session.postpone(3600)
+        assert await guest.fields("kv.get", namespace="a", key="k") == {"found": False}
+
+
 async def test_a_fault_of_the_host_is_logged_and_says_nothing_to_the_guest(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
