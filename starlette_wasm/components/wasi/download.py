@@ -64,9 +64,10 @@ class DownloadStream(InputStream):
         return bool(self._pieces) or self._end is not None
 
     def read(self, most: int) -> Value:
+        end = self._end  # looked at first: the last bytes come before the end
         if not self._pieces:
-            self.failed = isinstance(self._end, Err) and self._end is not CLOSED
-            return Ok(b"") if self._end is None else self._end
+            self.failed = isinstance(end, Err) and end is not CLOSED
+            return Ok(b"") if end is None else end
         if not most:
             return Ok(b"")
         piece = self._pieces[0]
