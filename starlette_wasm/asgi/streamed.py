@@ -68,10 +68,9 @@ async def _call(
     assert exchange is not None
     try:
         await runtime.invoker.call(target, request, options)
-    except (WasmError, Interrupted):
-        if not exchange.finished:
-            raise  # else it is in the log, and changes nothing of the answer
-    finally:
-        if not exchange.finished:
+    except BaseException as error:
+        if not exchange.finished or not isinstance(error, WasmError | Interrupted):
             await sender.stop()
+            raise
+        # A fault of a guest that has answered is in the log, and changes nothing of the answer.
     await sender.complete()
