@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -124,7 +125,8 @@ async def _look(url: str, token: str | None) -> dict[str, Any] | str:
 
     def read() -> None:
         result.append(_read(url, token))
-        loop.call_soon_threadsafe(answer.set)
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(answer.set)
 
     threading.Thread(target=read, daemon=True).start()
     try:
@@ -140,11 +142,10 @@ def _read(url: str, token: str | None) -> dict[str, Any] | str:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
-        connection = kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)
-        connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready", headers=headers)
-        answer = connection.getresponse()
-        data = answer.read(_MOST_BYTES)
-        connection.close()
+        with closing(kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)) as connection:
+            connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready", headers=headers)
+            answer = connection.getresponse()
+            data = answer.read(_MOST_BYTES)
         if answer.status == 401:
             return "requires a token: give it with --token"
         body = json.loads(data)
