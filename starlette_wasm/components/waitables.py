@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .errors import CanonicalTrap
@@ -96,7 +98,7 @@ class Subtask(Waitable):
     async def start(self, begin: Callable[[], Awaitable[Value]], notify: Callable[[], None]) -> None:
         """On the event loop."""
         self._task = asyncio.get_running_loop().create_task(_awaited(begin))
-        self._task.add_done_callback(lambda _: notify())
+        self._task.add_done_callback(partial(_ended, notify))
 
     def ready(self) -> bool:
         return not self.resolved and self._task is not None and self._task.done()
@@ -124,7 +126,15 @@ class Subtask(Waitable):
     def stop(self) -> None:
         """In any thread."""
         if self._task is not None and not self._task.done():
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+            with suppress(RuntimeError):  # the loop was closed
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+def _ended(notify: Callable[[], None], task: asyncio.Task[Value]) -> None:
+    """Wake the guest. It may end without asking how the call ended: asyncio is not to complain of that."""
+    if not task.cancelled():
+        task.exception()
+    notify()
 
 
 async def _awaited(begin: Callable[[], Awaitable[Value]]) -> Value:
