@@ -88,7 +88,7 @@ class RegistryPoller:
                 await runtime.reload()
 
     def _tell(self, error: WasmError | None) -> None:
-        """Return what is wrong once, in the log and, without values, in the body of ``/ready``."""
+        """Report what is wrong: once in the log and, without values, in the body of ``/ready``."""
         text = None if error is None else str(error)
         if text != self._said and text is not None:
             logger.error("functionsSource: what is served is served on: %s", text)
