@@ -143,7 +143,7 @@ def test_what_runs_takes_places_and_cpu_time(tmp_path: Path) -> None:
     ]
     tenants = [
         {"name": "acme", "maxConcurrency": 1},
-        {"name": "globex", "cpuSecondsPerMinute": 0.001},
+        {"name": "globex", "cpuSecondsPerMinute": 0.0001},
         {"name": "small", "maxMemoryMb": 1},
     ]
     policies = {"short": {"executionTimeoutMs": 500}, "long": {"executionTimeoutMs": 600_000}}
@@ -162,7 +162,7 @@ def test_what_runs_takes_places_and_cpu_time(tmp_path: Path) -> None:
             assert (await http.get("/spin", headers=of("globex"))).status_code == 504
             spent = await http.get("/x", headers=of("globex"))
             assert (spent.status_code, spent.json()["detail"]) == (429, "cpuSecondsPerMinute is used up")
-            assert int(spent.headers["retry-after"]) > 3600
+            assert int(spent.headers["retry-after"]) > 60
             small = await http.get("/x", headers=of("small"))  # 256 pages are 16 MiB
             assert (small.status_code, small.json()["detail"]) == (429, "maxMemoryMb is used up")
 
