@@ -15,14 +15,19 @@ from urllib.parse import urlsplit
 
 from ..config.names import is_node_address
 from ..exceptions import ConfigError
+from ..sync.own_thread import in_own_thread
 
 _SECONDS = 10.0
-_MOST_BYTES = 8 << 20
+_MOST_BYTES = 1 << 20
+_MOST_SHOWN = 2000
 _UNREACHABLE = "unreachable"
 _VERSION = "\0"
 _NAMES = {"config": "wasm.yaml", "settings": "the digest of the settings"}
 FORM = "write for example http://10.0.0.7:8000"
 _FRESH_SECONDS = 5.0
+_MOST_THREADS = 4
+_threads: Counter[str] = Counter()
+"""Threads that wait for each node: one that sends a byte now and then holds these, however often somebody looks."""
 
 
 async def compare_nodes(urls: Sequence[str], token: str | None) -> list[dict[str, Any]]:
@@ -30,8 +35,9 @@ async def compare_nodes(urls: Sequence[str], token: str | None) -> list[dict[str
     for url in urls:
         if not is_node_address(url):
             raise ConfigError(f"{url!r} is not the address of a node", hint=FORM)
+    urls = list(dict.fromkeys(urls))
     found = await asyncio.gather(*(_look(url, token) for url in urls))
-    return compare(dict(zip(urls, found, strict=True)))
+    return await in_own_thread(lambda: compare(dict(zip(urls, found, strict=True))))
 
 
 class NodeWatch:
@@ -71,8 +77,8 @@ def compare(nodes: Mapping[str, Mapping[str, Any] | str]) -> list[dict[str, Any]
                 "status": _UNREACHABLE if isinstance(body, Away) else str(about.get("status", "unknown"))[:60],
                 "region": str(about.get("region", ""))[:60],
                 "functions": sum(key.startswith(_VERSION) for key in served.get(url, ())),
-                "differs": "; ".join(_differences(served[url], usual)) if url in served else "",
-                "problem": body if isinstance(body, str) else "",
+                "differs": _shown("; ".join(_differences(served[url], usual))) if url in served else "",
+                "problem": _shown(body) if isinstance(body, str) else "",
             }
         )
     return rows
@@ -114,6 +120,12 @@ def _differences(digests: Mapping[str, str], usual: Mapping[str, str]) -> list[s
     return found
 
 
+def _shown(text: str) -> str:
+    """Return what a node may have made up, so that it can be shown."""
+    cut = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return "".join(char if char.isprintable() else "?" for char in cut)
+
+
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
@@ -124,10 +136,16 @@ async def _look(url: str, token: str | None) -> dict[str, Any] | str:
     result: list[dict[str, Any] | str] = []
 
     def read() -> None:
-        result.append(_read(url, token))
+        try:
+            result.append(_read(url, token))
+        finally:
+            _threads[url] -= 1
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(answer.set)
 
+    if _threads[url] >= _MOST_THREADS:
+        return Away("has not answered when it was asked before")
+    _threads[url] += 1
     threading.Thread(target=read, daemon=True).start()
     try:
         async with asyncio.timeout(2 * _SECONDS):
@@ -145,9 +163,11 @@ def _read(url: str, token: str | None) -> dict[str, Any] | str:
         with closing(kind(parts.netloc.rpartition("@")[2], timeout=_SECONDS)) as connection:
             connection.request("GET", f"{parts.path.rstrip('/').removesuffix('/ready')}/ready", headers=headers)
             answer = connection.getresponse()
-            data = answer.read(_MOST_BYTES)
+            data = answer.read(_MOST_BYTES + 1)
         if answer.status == 401:
             return "requires a token: give it with --token"
+        if len(data) > _MOST_BYTES:
+            return f"answered with more than {_MOST_BYTES} bytes"
         body = json.loads(data)
     except (OSError, http.client.HTTPException) as error:
         return Away(f"cannot be reached: {error}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from apps import config_file
@@ -12,7 +15,8 @@ from processes import Server
 
 from starlette_wasm.cli.main import main
 from starlette_wasm.cli.nodes import verdict
-from starlette_wasm.runtime.nodes import Away, compare
+from starlette_wasm.runtime import nodes
+from starlette_wasm.runtime.nodes import Away, compare, compare_nodes
 
 APP = """
 from starlette.applications import Starlette
@@ -118,3 +122,30 @@ def test_one_that_differs_outranks_one_that_is_away(capsys: pytest.CaptureFixtur
     assert err.index("z: wasm.yaml is b") < err.index("gone: cannot be reached")
     assert verdict([row for row in rows if row["node"] != "z"]) == 2
     assert verdict([row for row in rows if row["node"] in "xy"]) == 0
+
+
+def test_nodes_that_never_end_hold_few_threads() -> None:
+    end, asked = threading.Event(), []
+
+    def read(url: str, token: str | None) -> str:
+        asked.append(url)
+        end.wait(60)
+        return "is late"
+
+    async def look() -> list[str]:
+        return [(await compare_nodes(["http://10.0.0.7:8000"], None))[0]["problem"] for _ in range(6)]
+
+    with patch.object(nodes, "_read", read), patch.object(nodes, "_SECONDS", 0.01):
+        try:
+            problems = asyncio.run(look())
+        finally:
+            end.set()
+    assert problems[4:] == ["has not answered when it was asked before"] * 2
+    assert len(asked) <= 4
+
+
+def test_what_nodes_make_up_is_cut_and_without_control_characters() -> None:
+    made_up = {"functions": {"\x1b[2J" + "n" * 5000: {"1": {"digest": "d"}}}}
+    rows = compare({"http://a": made_up, "http://b": {}, "http://c": {}})
+    assert rows[0]["differs"].startswith("?[2Jnnn")
+    assert len(rows[0]["differs"]) < 2100
