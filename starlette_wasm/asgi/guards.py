@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
@@ -186,9 +187,15 @@ def _middleware_inside(app: object) -> Iterator[str]:
 
 def _wrappers(app: object) -> Iterator[str]:
     """The names of the middleware that was put around a router, or the endpoint of a route."""
-    while (inner := inner_of(app)) is not None:
+    while (inner := inner_of(app)) is not None and not _is_end(app):
         yield from _named(_instance_name(app))
         app = inner
+
+
+def _is_end(app: object) -> bool:
+    """Whether it is an app, or the function that Starlette or FastAPI makes of an endpoint: that holds its app, too."""
+    framework = str(getattr(app, "__module__", "")).partition(".")[0] in ("starlette", "fastapi")
+    return hasattr(app, "routes") or (framework and isinstance(app, FunctionType))
 
 
 def _named(name: str) -> Iterator[str]:

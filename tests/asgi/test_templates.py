@@ -62,7 +62,7 @@ class Seen:
         with TestClient(app, base_url=base_url, root_path=root_path) as client:
             for path in paths:
                 assert client.get(path).status_code == 200, path
-            self.bulkheads = {route for route, _ in self.runtime.deployment.bulkheads()}
+            self.bulkheads = {route for route, *_ in self.runtime.deployment.bulkheads()}
         spans = [span for span in self.collector.spans if span.kind.name == "SERVER"]
         assert len(spans) == len(paths)
         routes = {str((span.attributes or {}).get("http.route")) for span in spans}
