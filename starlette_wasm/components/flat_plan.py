@@ -94,7 +94,6 @@ class HostFunction:
 
 
 CoreItem = CoreExport | HostFunction
-Item = CoreItem | ImportedFunction | LiftedFunction | Resource | object
 ExportTree = dict[str, tuple[str, object]]
 
 
