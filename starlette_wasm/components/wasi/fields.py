@@ -14,7 +14,7 @@ _HEADER_ERROR = "variant {invalid-syntax, forbidden, immutable...}"
 _LONGEST_NAME = 4096
 _NAME = re.compile(rf"[!#$%&'*+\-.^_`|~0-9A-Za-z]{{1,{_LONGEST_NAME}}}").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
-_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+valid_length = re.compile(rb"[0-9]{1,18}").fullmatch
 _FORBIDDEN = frozenset(
     ("connection", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
      "proxy-connection", "te", "transfer-encoding", "upgrade")
@@ -54,7 +54,7 @@ class Fields:
         wrong = self.wrong_name(name)
         if wrong is not None:
             return wrong
-        if not _VALUE(value) or (name == "content-length" and not _LENGTH(value)):
+        if not _VALUE(value) or (name == "content-length" and not valid_length(value)):
             return Err(("invalid-syntax", None))
         if len(self.entries) >= _MOST_FIELDS:
             raise CanonicalTrap(f"more than {_MOST_FIELDS} header fields")

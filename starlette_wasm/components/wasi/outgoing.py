@@ -19,7 +19,7 @@ from ..calls import Await
 from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .download import FutureResponse, IncomingResponse, error_code
-from .fields import TYPES, Fields
+from .fields import TYPES, Fields, valid_length
 from .host import WasiHost
 from .http import METHOD, SCHEME
 from .offers import offer
@@ -63,9 +63,9 @@ class OutgoingRequest(HostResource):
         return check_method(other if name == "other" else name.upper())
 
     def declared(self) -> int | None:
-        """The content-length that it has."""
+        """The content-length that it has, if it is a number: headers of a client, which may be odd, can be sent on."""
         values = self.headers.get("content-length")
-        return int(values[0]) if values else None
+        return int(values[0]) if values and valid_length(values[0]) else None
 
     def pairs(self) -> list[tuple[str, str]]:
         return [(name, value.decode("latin-1")) for name, value in self.headers.entries]
