@@ -22,11 +22,18 @@ class Files:
         """Each granted directory, and the guest's name for it. Raises OSError."""
         if self._roots is None:
             self._roots = []
-            for each in self._preopens:
-                number = os.open(each.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                modes = ("read", "write") if each.writable else ("read",)
-                self._roots.append((Descriptor(number, self.budget, writable=each.writable, modes=modes), each.guest))
+            try:
+                for each in self._preopens:
+                    self._roots.append((self._root(each), each.guest))
+            except OSError:  # so that a guest that asks again is not given some of them
+                self.close()
+                raise
         return self._roots
+
+    def _root(self, given: Preopen) -> Descriptor:
+        number = os.open(given.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        modes = ("read", "write") if given.writable else ("read",)
+        return Descriptor(number, self.budget, writable=given.writable, modes=modes)
 
     def close(self) -> None:
         for each in [*self.budget.opened, *(root for root, _ in self._roots or ())]:
