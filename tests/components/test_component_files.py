@@ -67,6 +67,10 @@ CASES = {
     "a.blockingWriteAndFlush(bytes(' end')); a.blockingWriteAndFlush(bytes('!')); drop(a); const i = "
     "f.readViaStream(1);"
     "const all = read(i); drop(i); return [all, Number(f.stat().size)]",
+    "streams outlive the file": "const f = d.openAt({}, 'a.txt', {}, R), i = f.readViaStream(0); drop(f);"
+    "const g = d.openAt({}, 'new', {create: true}, W), o = g.writeViaStream(0); drop(g);"
+    "const all = read(i); drop(i); o.blockingWriteAndFlush(bytes('kept')); drop(o);"
+    "return [all, Number(d.statAt({}, 'new').size)]",
     "splice": "const f = d.openAt({}, 'a.txt', {}, R), g = d.openAt({}, 'new', {create: true}, W), i = "
     "f.readViaStream(0);"
     "const o = g.writeViaStream(0), n = [o.blockingSplice(i, 3), o.blockingSplice(i, 99)]; o.blockingFlush();"

@@ -28,6 +28,8 @@ class Descriptor(HostResource):
         self.writable = writable
         self.is_directory = stat.S_ISDIR(os.fstat(number).st_mode)
         self.modes = frozenset(modes)
+        self._streams = 0
+        self._left = False
 
     @property
     def number(self) -> int:
@@ -54,8 +56,22 @@ class Descriptor(HostResource):
         return self
 
     def dropped(self) -> None:
-        """Close it; the directory of a grant stays open for the others that have it."""
+        """Close it, unless it is the directory of a grant, which others have, or a stream of it is left."""
         if self in self.budget.opened:
+            self._left = True
+            self._close_unused()
+
+    def hold(self) -> None:
+        """Stay open for one stream more."""
+        self._streams += 1
+
+    def release(self) -> None:
+        """A stream is dropped."""
+        self._streams -= 1
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._left and not self._streams:
             self.close()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from ..errors import CanonicalTrap
 from ..files.descriptor import Descriptor
 from ..files.listing import Listing
 from ..files.place import error
-from ..resources import IoError
+from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .host import WasiHost
 from .offers import Call, offer
@@ -91,15 +91,19 @@ def filesystem_error_code(_: WasiHost, given: object) -> Value:
     return given.file if isinstance(given, IoError) else None
 
 
-class FileInput(InputStream):
-    """Reads at a position of its own."""
+class FileInput(InputStream, HostResource):
+    """Reads at a position of its own; the file stays open for it."""
 
     waits_for_disk = True
 
     def __init__(self, descriptor: Descriptor, offset: int) -> None:
         super().__init__()
+        descriptor.hold()
         self._descriptor = descriptor
         self._offset = offset
+
+    def dropped(self) -> None:
+        self._descriptor.release()
 
     def read(self, most: int) -> Value:
         if not most:
@@ -112,13 +116,17 @@ class FileInput(InputStream):
         return Ok(data) if data else CLOSED
 
 
-class FileOutput(OutputStream):
-    """Writes at a position of its own, or at the end if there is none."""
+class FileOutput(OutputStream, HostResource):
+    """Writes at a position of its own, or at the end if there is none; the file stays open for it."""
 
     def __init__(self, descriptor: Descriptor, offset: int | None) -> None:
         super().__init__(lambda _: None)
+        descriptor.hold()
         self._descriptor = descriptor
         self._offset = offset
+
+    def dropped(self) -> None:
+        self._descriptor.release()
 
     def write(self, data: bytes) -> Value:
         if self.closed:
