@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 from .types import FuncType, HandleType, ListType, RecordType, ValueType, VariantType
@@ -34,18 +36,29 @@ def named(functions: dict[str, LiftedFunction], name: str) -> list[str]:
 
 def has_handles(kind: FuncType) -> bool:
     """Whether a function takes or gives resources, which live no longer than an instance."""
-    parts = [each for _, each in kind.params] + ([] if kind.result is None else [kind.result])
-    return any(_holds_handle(each) for each in parts)
+    return any(isinstance(each, HandleType) for each in _types_of(kind))
 
 
-def _holds_handle(kind: ValueType) -> bool:
-    match kind:
-        case HandleType():
-            return True
-        case ListType():
-            return _holds_handle(kind.element)
-        case RecordType():
-            return any(_holds_handle(part) for _, _, part in kind.fields)
-        case VariantType():
-            return any(part is not None and _holds_handle(part) for _, part in kind.cases)
-    return False
+@lru_cache(1024)
+def has_lists(kind: FuncType) -> bool:
+    """Whether a function takes or gives lists, other than of bytes: they may have any number of parts."""
+    return any(isinstance(each, ListType) and each.element.kind != "u8" for each in _types_of(kind))
+
+
+def _types_of(kind: FuncType) -> Iterator[ValueType]:
+    """Give the types of parameters and the result, and those inside of them; each once, however often it is named."""
+    left = [each for _, each in kind.params] + ([] if kind.result is None else [kind.result])
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        match each:
+            case ListType():
+                left.append(each.element)
+            case RecordType():
+                left += [part for _, _, part in each.fields]
+            case VariantType():
+                left += [part for _, part in each.cases if part is not None]

@@ -48,7 +48,7 @@ class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
     __slots__ = (
-        *("_answer", "_arguments", "_calls", "_cores", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
+        *("_answer", "_arguments", "_calls", "_cores", "_due", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
         *("_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "linked", "typed"),
     )
 
@@ -64,6 +64,8 @@ class ComponentInvocation(Invocation):
         self._mismatch: ValueError | None = None
         self._kept: Kept | None = None
         self._well_ended = False
+        self._due: tuple[Value] | None = None
+        """What a call of the host has given, until it is written to the guest's memory in a thread."""
         self._resumes = False
         """Whether a task goes on, as what it waited for is there."""
         self.exchange: HttpExchange | None = None
@@ -97,6 +99,8 @@ class ComponentInvocation(Invocation):
     @property
     def _in_thread_at_once(self) -> bool:
         """As in Invocation, but that one which seldom calls the host begins on the event loop, where it is held."""
+        if self.typed is not None and self.typed.may_be_large:
+            return True
         if self._quiet:
             return self.plan.slow or self.plan.loop_time.spent
         return super()._in_thread_at_once
@@ -200,7 +204,16 @@ class ComponentInvocation(Invocation):
             if calls is not None:
                 calls.tasks.close()
 
+    @property
+    def _belongs_in_thread(self) -> bool:
+        return self._due is not None or super()._belongs_in_thread
+
     def poll(self) -> bool:
+        if self._due is not None:
+            (value,), self._due = self._due, None
+            self._advance(value)
+            if self._call is not None:
+                return False
         if self._resumes:
             self._resumes = False
             self._go_on_with(None)
@@ -332,6 +345,9 @@ class ComponentInvocation(Invocation):
         except CanonicalTrap as trap:
             self._end_by(trap)
             return glue.TRAP
+        if self.linked is not None:  # another guest has chosen how large it is
+            self._due = (value,)
+            return glue.DONE
         self._advance(value)
         while self._call is not None:
             call, self._call = self._call, None

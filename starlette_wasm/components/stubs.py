@@ -5,7 +5,7 @@ from __future__ import annotations
 from .exported import functions_of, has_handles
 from .flat_plan import FlatPlan, LiftedFunction
 from .python_types import class_name, member_name, named_types, python_name
-from .types import FlagsType, FuncType, ListType, RecordType, ValueType, VariantType
+from .types import CUT, FlagsType, FuncType, ListType, RecordType, ValueType, VariantType
 from .values import wraps
 
 _PLAIN = {"bool": "bool", "f32": "float", "f64": "float", "char": "str", "string": "str"}
@@ -62,6 +62,8 @@ class _Stubs:
         return "None" if result is None else self._type(result)
 
     def _type(self, kind: ValueType) -> str:
+        if kind.text.endswith(CUT):  # each mention of another type may double it
+            return self._classes.get(id(kind), "object")
         match kind:
             case ListType():
                 return "bytes" if kind.element.kind == "u8" else f"list[{self._type(kind.element)}]"

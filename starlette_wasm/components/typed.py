@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .calls import Await, Imports
-from .exported import has_handles
+from .exported import has_handles, has_lists
 from .flat_plan import ImportedFunction, LiftedFunction
 from .python_types import python_name, to_component
 from .types import FuncType, Resource
@@ -15,13 +15,18 @@ from .values import Value
 
 
 class TypedCall:
-    """``values`` are as the canonical ABI lowers them; ``value`` is what the function gave, once it has ended well."""
+    """``values`` are as the canonical ABI lowers them; ``value`` is what the function gave, once it has ended well.
 
-    __slots__ = ("function", "value", "values")
+    ``may_be_large`` is whether they, or what it gives, may have so many parts that the event loop is not to wait for
+    them.
+    """
+
+    __slots__ = ("function", "may_be_large", "value", "values")
 
     def __init__(self, function: LiftedFunction, values: Sequence[Value]) -> None:
         self.function = function
         self.values = values
+        self.may_be_large = has_lists(function.type)
         self.value: Value = None
 
 

@@ -232,6 +232,8 @@ def async_value(kind: str, element: ValueType | None) -> AsyncValueType:
 
 
 _MAX_TEXT = 20_000
+CUT = "..."
+"""The end of a text that is not whole."""
 
 
 def _text(kind: str, parts: Sequence[ValueType]) -> str:
@@ -244,7 +246,7 @@ def _block(kind: str, parts: Iterable[tuple[str, ValueType]]) -> str:
 
 def _cut(text: str) -> str:
     """Bound the text of a type that names others again and again: each mention doubles it."""
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}{CUT}"
 
 
 def _variant_text(kind: str, cases: Sequence[tuple[str, ValueType | None]]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from .flat_plan import ExportTree, FlatPlan, ImportedFunction, LiftedFunction
 from .types import (
+    CUT,
     AsyncValueType,
     FlagsType,
     FuncType,
@@ -177,6 +178,8 @@ class _Printer:
         name = self._names.get(id(kind))
         if name is not None:
             return name
+        if kind.text.endswith(CUT):  # each mention of another type may double it
+            return kind.text
         match kind:
             case ListType():
                 return f"list<{self._type(kind.element)}>"

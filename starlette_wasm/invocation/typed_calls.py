@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..components.exported import named
@@ -15,6 +16,7 @@ from ..functions.target import Target
 from ..messages import EdgeRequest
 from ..telemetry.conventions import Attribute
 from .invoker import Invoker
+from .off_loop import off_loop
 from .options import CallOptions
 
 
@@ -31,7 +33,8 @@ async def call(invoker: Invoker, target: Target, export: str, given: Sequence[An
     assert isinstance(module, ComponentModule)
     if kind.result is None:
         return None
-    value = module.python_types.to_python(kind.result, typed.value)
+    work = partial(module.python_types.to_python, kind.result, typed.value)
+    value = await off_loop(target.tenant, work) if typed.may_be_large else work()
     if isinstance(value, Err):
         raise ResultError(target.name, target.version, export=name, value=value.value)
     return value.value if isinstance(value, Ok) else value

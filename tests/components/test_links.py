@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -22,6 +24,7 @@ from starlette_wasm import (
     MemoryLimitExceeded,
     WasmRuntime,
 )
+from starlette_wasm.components import calls
 from starlette_wasm.engine import capi
 
 IMPORTS = {"docs:shop/prices": {"function": "prices", "version": "1"}}
@@ -107,6 +110,24 @@ def test_the_callee_has_the_memory_of_its_policy(folder: Path) -> None:
     small = {"policies": {"small": {"maxMemoryPages": 8}}, "importPolicies": {"prices": "small"}}
     assert "prices v1" in refused(given(folder, **small), MemoryLimitExceeded)
     assert answer(given(folder)).text == "1"
+
+
+def test_answers_of_callees_are_written_off_the_event_loop(folder: Path) -> None:
+    threads: list[str] = []
+
+    def lowered(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return lower_result(*given)
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder), settings()) as runtime:
+            await runtime.invoke("order", EdgeRequest(), policy="long")
+
+    lower_result = calls.lower_result
+    with patch.object(calls, "lower_result", lowered):
+        asyncio.run(go())
+    assert len(threads) == 2
+    assert threading.main_thread().name not in threads
 
 
 def test_memory_of_callees_counts_for_tenants(folder: Path) -> None:

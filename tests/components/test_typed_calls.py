@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from apps import app, config, settings
@@ -26,6 +28,8 @@ from starlette_wasm import (
     RuntimeClosed,
     WasmRuntime,
 )
+from starlette_wasm.components import lifting
+from starlette_wasm.components.python_types import PythonTypes
 from starlette_wasm.engine import capi
 
 PRICING = "docs:shop/pricing"
@@ -101,6 +105,25 @@ def test_values_of_each_kind_go_both_ways(folder: Path) -> None:
         assert runtime.stats()["live"] == 0
 
     with_runtime(folder, use)
+
+
+def test_lists_are_converted_off_the_event_loop(folder: Path) -> None:
+    threads: list[str] = []
+
+    def noting(what: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return what(*given)
+
+        return noted
+
+    with (
+        patch.object(lifting, "_list", noting(lifting._list)),
+        patch.object(PythonTypes, "to_python", noting(PythonTypes.to_python)),
+    ):
+        assert call(folder, f"{PRICING}#list-all", [Item("a", 1)])
+    assert len(threads) > 1
+    assert threading.main_thread().name not in threads
 
 
 def test_results_are_values_or_exceptions(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from texts import COMPOSED, plan_of
 from wit_shop import SHOP
 
+from starlette_wasm.components.exported import functions_of, has_handles, has_lists
 from starlette_wasm.components.flat_plan import flatten
 from starlette_wasm.components.reader import read
 from starlette_wasm.components.stubs import stubs_of
@@ -64,6 +65,23 @@ def test_a_type_that_names_another_again_and_again_is_bounded() -> None:
       (func (export "f") (param "x" (list $t21))
        (canon lift (core func $i "f") (memory (core memory $i "mem")) (realloc (core func $i "r")))))"""
     assert len(wit_of(plan_of(text))) <= 200_001
+
+
+def test_lists_that_double_at_each_level_are_bounded() -> None:
+    levels = "".join(
+        f"(type $l{n} (list $t{n - 1})) (type $t{n} (tuple $l{n} $l{n}))"
+        for n in range(1, 31)  # nothing that visits each mention ends
+    )
+    text = f"""(component (core module $m (memory (export "mem") 1) (func (export "f") (param i32 i32 i32 i32))
+       (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable))
+      (core instance $i (instantiate $m)) (type $t0 u16) {levels}
+      (func (export "f") (param "x" $t30)
+       (canon lift (core func $i "f") (memory (core memory $i "mem")) (realloc (core func $i "r")))))"""
+    plan = plan_of(text)
+    function = functions_of(plan)["f"]
+    assert (has_handles(function.type), has_lists(function.type)) == (False, True)
+    assert len(wit_of(plan)) <= 200_001
+    assert len(stubs_of(plan, "f")) <= 200_001
 
 
 def test_stubs_declare_what_is_called() -> None:
