@@ -7,9 +7,10 @@ import http.client
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +27,8 @@ _NAMES = {"config": "wasm.yaml", "settings": "the digest of the settings"}
 FORM = "write for example http://10.0.0.7:8000"
 _FRESH_SECONDS = 5.0
 _MOST_THREADS = 4
-_threads: Counter[str] = Counter()
-"""Threads that wait for each node: one that sends a byte now and then holds these, however often somebody looks."""
+_places: defaultdict[str, threading.BoundedSemaphore] = defaultdict(partial(threading.BoundedSemaphore, _MOST_THREADS))
+"""For the threads that wait for each node: one that answers a byte now and then holds no more of them."""
 
 
 async def compare_nodes(urls: Sequence[str], token: str | None) -> list[dict[str, Any]]:
@@ -132,27 +133,24 @@ def _short(digest: str) -> str:
 
 async def _look(url: str, token: str | None) -> dict[str, Any] | str:
     """Return the body of a node's ``/ready``, or why there is none."""
-    loop, answer = asyncio.get_running_loop(), asyncio.Event()
-    result: list[dict[str, Any] | str] = []
-
-    def read() -> None:
-        try:
-            result.append(_read(url, token))
-        finally:
-            _threads[url] -= 1
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(answer.set)
-
-    if _threads[url] >= _MOST_THREADS:
+    place = _places[url]
+    if not place.acquire(blocking=False):
         return Away("has not answered when it was asked before")
-    _threads[url] += 1
-    threading.Thread(target=read, daemon=True).start()
+
+    def read() -> dict[str, Any] | str:
+        try:
+            return _read(url, token)
+        finally:
+            place.release()
+
     try:
         async with asyncio.timeout(2 * _SECONDS):
-            await answer.wait()
+            return await in_own_thread(read)
     except TimeoutError:
         return Away(f"has not answered within {2 * _SECONDS:.0f} s")
-    return result[0]
+    except RuntimeError as error:  # no thread can be started, so that nothing else gives the place back
+        place.release()
+        return Away(f"cannot be asked: {error}")
 
 
 def _read(url: str, token: str | None) -> dict[str, Any] | str:
