@@ -138,7 +138,7 @@ def test_wrong_tokens_are_slowed_down_and_right_ones_are_not(tmp_path: Path) -> 
             statuses = [(await place.ask("GET", "/functions", "x" * 32)).status_code for _ in range(100)]
             assert set(statuses) == {401, 429}
             assert statuses[-1] == 429
-            assert len(place.app.routes[0].admin._audit.entries) < 30
+            assert len(place.app.routes[0].admin._audit.entries) == statuses.count(401)
             assert (await place.ask("GET", "/functions")).status_code == 200
 
     run(main())
