@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.policy import SandboxPolicy
+from ..config.policy import SandboxPolicy, load_policies
 from ..config.router import load_config
 from ..exceptions import ConfigError
 from ..functions.catalog import MANIFEST, FunctionManifest
@@ -48,6 +48,7 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
     sample = _sample(path)
     values = {"NAME": name, "ID": name.replace("-", "_").replace(".", "_"), "PATH": sample, "FOLDER": str(folder)}
     _check_free(folder)
+    made.notes += _lacking(config, policy or "edge-none", language.pages)
     for target, source in language.files.items():
         made.write(folder / filled(target, values), template(source, values))
     made.files += copy_sdk(language, folder)
@@ -62,11 +63,6 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
     found = find(of_language(lang.value))
     if found.problem is not None:
         made.notes.append(f"{found.toolchain.name} {found.problem}; install it with: {found.toolchain.install}")
-    if policy is None and language.pages > _DEFAULT_PAGES:
-        made.notes.append(
-            f"it needs most of the {_DEFAULT_PAGES} pages that edge-none allows: let it have a policy with "
-            f"maxMemoryPages: {language.pages}"
-        )
     if language.then is not None:
         made.then.append(filled(language.then, values))
     made.then += [f"starlette-wasm build {name}", f"starlette-wasm call {name} --path '{sample}?name=Ada'"]
@@ -126,6 +122,19 @@ def new_from_module(name: str, module: Path, config: Path, path: str, policy: st
     _add_rule(config, name, path, policy, made)
     made.then = [f"starlette-wasm call {name} --path {shlex.quote(_sample(path))} -v"]
     return made
+
+
+def _lacking(config: Path, policy: str, pages: int) -> list[str]:
+    """Return what the policy of a new rule lacks: it is not there, or has too little memory for a large language."""
+    folder = load_config(config).policies_dir
+    found = load_policies(folder, str(config)).get(policy)
+    if found is None:
+        file = f"{folder.name if folder else 'policies'}/{policy}.yaml"
+        setting = "" if folder else f", and policiesDir: policies into {config}"
+        return [f"there is no policy {policy} yet: write {file}{setting}"]
+    if pages <= max(_DEFAULT_PAGES, found.max_memory_pages):
+        return []
+    return [f"the policy {policy} allows {found.max_memory_pages} pages: let it have one with maxMemoryPages: {pages}"]
 
 
 def _sample(pattern: str) -> str:

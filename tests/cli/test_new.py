@@ -80,6 +80,16 @@ def test_a_pattern_becomes_a_path_to_try(capsys: pytest.CaptureFixture[str]) -> 
     assert 'wasm.request("/f/user/rest?name=Ada")' in Path("tests/test_f.py").read_text()
 
 
+def test_what_a_policy_lacks_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "f", "--lang", "python"]) == 0
+    assert "the policy edge-none allows 256 pages: let it have one with maxMemoryPages: 1024" in capsys.readouterr().out
+    assert main(["new", "g", "--policy", "mine"]) == 0
+    told = capsys.readouterr().out
+    assert "there is no policy mine yet: write policies/mine.yaml, and policiesDir: policies into wasm.yaml" in told
+    assert main(["new", "shop", "--app", "--lang", "python"]) == 0
+    assert "polic" not in capsys.readouterr().out.replace("policies/own.yaml", "")
+
+
 def test_a_module_is_taken_in(capsys: pytest.CaptureFixture[str]) -> None:
     Path("wasm.yaml").write_text(
         "# mine\nfunctionsDir: functions\nrules:\n  - {pathPattern: /a, functionName: a} # one\n"
