@@ -24,7 +24,7 @@ from .exported import functions_of
 from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
 from .pages import pages_of
 from .python_types import PythonTypes
-from .restore import MAX_MEMORIES, Keeper
+from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers, opens_files
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
@@ -113,6 +113,7 @@ class ComponentModule(Module):
         self.restorable = (
             self.engine.pooled
             and len(self.memories) <= MAX_MEMORIES
+            and sum(pages for _, pages in self.memories) <= MAX_LOOKED_AT
             and all(facts.restorable for facts in facts_of)
             and pages_of(os.getpid()) is not None
         )

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_WRITTEN = 2048
 """Pages of 4 KiB that an instance may have written; the set of them only grows."""
+MAX_LOOKED_AT = 1024
+"""Pages of 64 KiB of a component whose instances are kept: the event loop looks at each page that they have."""
 MAX_USES = 10_000
 KEPT_OF_PLAN = 4
 """Instances kept of one function under one policy."""

@@ -56,6 +56,14 @@ def test_numbers_are_added_to(probe: Probe) -> None:
     assert found[3]["error"]["tag"] == "other"
 
 
+def test_values_to_be_replaced_fit_beside_the_memory(probe: Probe) -> None:
+    count, failed = probe.value("""const b = kv.open("cart"), kept = []; b.set("a", new Uint8Array(512 * 1024));
+      const failed = attempt(() => { while (kept.length < 100) kept.push(atomics.Cas.new(b, "a")); });
+      return [kept.length, failed]""")
+    assert count < 36
+    assert failed["error"]["val"].startswith("result too large")
+
+
 def test_swaps_fail_if_the_value_has_changed(probe: Probe) -> None:
     found = probe.value("""const b = kv.open("cart"), none = atomics.Cas.new(b, "a");
       const first = [none.current() == null, atomics.swap(none, bytes("1")) == null];

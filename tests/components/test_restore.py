@@ -208,6 +208,12 @@ def test_policies_have_instances_of_their_own() -> None:
     assert not module.keeper.restored
 
 
+@pytest.mark.parametrize(("pages", "restored"), [(1024, True), (1025, False)])
+def test_large_memories_are_not_restored(pages: int, restored: bool) -> None:
+    text = guest("(i32.const 65)").replace('(memory (export "mem") 1)', f'(memory (export "mem") {pages})')
+    assert load(text).restorable is restored
+
+
 def test_policies_can_do_without() -> None:
     module = load(guest("(i32.const 65)"))
     answers(module, ["x"] * 3, Limits(restore=False))

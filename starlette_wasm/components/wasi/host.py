@@ -97,6 +97,8 @@ class WasiHost:
         self.cursors: list[str] = []
         self.uploads: list[ref[Any]] = []
         """Bodies of its own requests: what is unsent of them has one bound."""
+        self.swaps: list[ref[Any]] = []
+        """Values that ``wasi:keyvalue/atomics`` is to replace: they take room beside the memory."""
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.stderr_dropped = 0

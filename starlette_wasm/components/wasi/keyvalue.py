@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from weakref import ref
 
 from ...capabilities import CapabilityError, Code, Operation
 from ..calls import Await
@@ -24,7 +25,7 @@ class Bucket:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Cas:
     """A value as it was, to be replaced if it is still that. ``etag`` is None if there was none."""
 
@@ -56,7 +57,14 @@ async def _ask(
 ) -> tuple[dict[str, Value], bytes]:
     assert host.session is not None  # there is no bucket otherwise
     given = {name: value for name, value in fields.items() if value is not None}
-    return await host.session.ask(operation, {"namespace": bucket.name, **given}, body, room=host.room())
+    return await host.session.ask(operation, {"namespace": bucket.name, **given}, body, room=_room(host))
+
+
+def _room(host: WasiHost) -> int:
+    """How many bytes a value may have, beside the guest's memory and the values that the host keeps for it."""
+    host.swaps = [each for each in host.swaps if each() is not None]
+    kept = (each() for each in host.swaps)
+    return max(host.room() - sum(len(each.value or b"") for each in kept if each is not None), 0)
 
 
 @offer(_STORE, "open", f"func(identifier: string) -> result<bucket, {_ERROR}>")
@@ -159,7 +167,9 @@ def increment_unsigned(host: WasiHost, bucket: Bucket, key: str, delta: int) -> 
 
 async def _cas(host: WasiHost, bucket: Bucket, key: str) -> Cas:
     found, value = await _ask(host, Operation.KV_GET, bucket, key=key)
-    return Cas(bucket, key, value if found["found"] else None, found.get("etag"))
+    cas = Cas(bucket, key, value if found["found"] else None, found.get("etag"))
+    host.swaps.append(ref(cas))
+    return cas
 
 
 @offer(_ATOMICS, "[static]cas.new", f"func({_BUCKET}, key: string) -> result<cas, {_ERROR}>")
@@ -213,7 +223,7 @@ def swap_with_read(host: WasiHost, cas: Cas, value: bytes) -> Await:
 
 async def _all_of(host: WasiHost, bucket: Bucket, keys: list[str]) -> list[bytes | None]:
     """Their values, which have to fit into the guest's memory together."""
-    values, left = [], host.room()
+    values, left = [], _room(host)
     for key in keys:
         value = await _get(host, bucket, key)
         left -= len(value or b"")
