@@ -212,7 +212,7 @@ def test_middleware_of_any_make_is_named(
     assert "Depends(guard) misses the rule /echo, rule /files/{name}, route /r" in warning
 
 
-def test_rules_without_a_lifespan_are_told_at_the_first_request(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+def test_rules_without_a_lifespan_warn_at_a_request(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
     app = FastAPI(dependencies=[Depends(guard)])
     app.router.routes.append(WasmRules(wasm, settings=settings()))
     with TestClient(app) as http:

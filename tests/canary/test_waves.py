@@ -278,7 +278,7 @@ def test_what_a_region_did_in_an_older_turn_stops_nobody() -> None:
     assert (promoted.status, promoted.turn) == (Status.PROMOTED, 2)
 
 
-def test_a_newer_rollout_takes_the_board_and_an_old_one_does_not() -> None:
+def test_only_a_newer_rollout_takes_the_board() -> None:
     board = note_on(None, record(Status.PROMOTED), "ap")
     assert board is not None
     newer = replace(record(), stable="2", canary="3", turn=0)
