@@ -55,9 +55,7 @@ def host_of(scope: Scope) -> str:
 
 
 async def usage_of(runtime: WasmRuntime, scope: Scope) -> TenantUsage | None:
-    """Return what the tenant of a request uses; None if no quota bounds it."""
-    if not runtime.tenancy.active:
-        return None
+    """Return what the tenant of a request uses; None if no quota bounds it. For a config that has tenants."""
     return runtime.tenancy.usage(await tenant_of(runtime, scope))
 
 
