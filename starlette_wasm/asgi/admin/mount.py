@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ logger = logging.getLogger("starlette_wasm")
 
 Handler = Callable[[AdminCall], Awaitable[Response]]
 _FAILURES_A_MINUTE = 60
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/:;,'\"]+/)+(?=[^\s/:;,'\"])")
+"""The folders in front of a file, in a message."""
 _MOST_NAME = 100
 """Characters of a path's parameter that an entry of the audit log keeps: anybody can send long ones."""
 
@@ -143,6 +146,8 @@ class Admin:
                 self._record(operation, request, request_id, identity, response.status_code, "done")
             except (Refused, WasmError, CapabilityError) as error:
                 status, detail = _told(error, operation)
+                if identity is None or not identity.may(operation.scope):  # a tenant need not know the host's folders
+                    detail = _FOLDERS.sub("", detail)
                 response = _problem(status, detail, request_id, getattr(error, "retry_after", None))
                 if status != 429:  # or who is refused would fill the log
                     self._record(operation, request, request_id, identity, status, "refused", detail)

@@ -373,6 +373,19 @@ def test_an_upload_that_is_wrong_leaves_nothing(tmp_path: Path, path: str, given
     run(main())
 
 
+@pytest.mark.parametrize("token", [TENANT, DEPLOY])
+def test_a_tenant_learns_no_folders_of_the_host(tmp_path: Path, token: str) -> None:
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            answer = await place.put("shop-a", "1", token, module=b"\0asm\x01\0\0\0\x63")
+            assert answer.status_code == 422
+            detail = answer.json()["detail"]
+            assert "shop-a.wasm" in detail
+            assert (str(tmp_path) in detail) is (token == DEPLOY)
+
+    run(main())
+
+
 def test_uploads_that_do_not_end_keep_no_memory(tmp_path: Path) -> None:
     """Each body may be large, and nobody says how many come at once."""
 
