@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,32 +32,35 @@ async def function(call: AdminCall) -> Response:
     """Show one function."""
     if not any(name == call.function for name, _ in call.runtime.deployment.functions):
         raise FunctionNotFound(call.function)
-    return JSONResponse(_function(call, call.function))
+    return JSONResponse(_described(call, [call.function])[0])
 
 
 def functions_seen(call: AdminCall) -> list[dict[str, Any]]:
     """Return the functions that the caller sees, each with its versions and their figures."""
     names = sorted({name for name, _ in call.runtime.deployment.functions if call.identity.sees(name)})
-    return [_function(call, name) for name in names]
+    return _described(call, names)
 
 
-def _function(call: AdminCall, name: str) -> dict[str, Any]:
+def _described(call: AdminCall, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Go through functions and targets once, however many there are: this is on the event loop."""
     deployment, verdicts = call.runtime.deployment, call.runtime.health.verdicts()
-    versions = {}
-    for (each, version), loaded in sorted(deployment.functions.items()):
-        if each == name:
-            bound = {target.policy.name for target in deployment.bound if target.function is loaded}
-            versions[version] = {
+    policies: dict[int, set[str]] = {}
+    for target in deployment.bound:
+        policies.setdefault(id(target.function), set()).add(target.policy.name)
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for (name, version), loaded in sorted(deployment.functions.items()):
+        if name in found:
+            found[name][version] = {
                 "digest": f"sha256:{loaded.digest}",
                 "size": loaded.size,
                 "from_aot_cache": loaded.cached,
                 "healthy": verdicts.get((name, version)),
-                "policies": sorted(bound),
+                "policies": sorted(policies.get(id(loaded), ())),
                 "protocol": loaded.source.manifest.protocol,
                 "description": loaded.source.manifest.description,
                 **call.figures.describe(name, version),
             }
-    return {"name": name, "versions": versions}
+    return [{"name": name, "versions": versions} for name, versions in found.items()]
 
 
 async def routes(call: AdminCall) -> Response:

@@ -8,7 +8,9 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from starlette.routing import Mount
 
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
 from starlette_wasm.asgi.admin.figures import Recorder
+from starlette_wasm.asgi.admin.reads import functions_seen
 from starlette_wasm.functions.registry.place import module_file
 from starlette_wasm.functions.registry.turn import turn
 
@@ -686,3 +689,25 @@ def test_a_mount_without_a_runtime_says_so() -> None:
             assert "wasm_admin(runtime=...)" in answer.json()["detail"]
 
     run(main())
+
+
+def test_describing_many_functions_looks_at_targets_once() -> None:
+    class Bound(list[Any]):
+        times = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.times += 1
+            return super().__iter__()
+
+    manifest = SimpleNamespace(protocol="edge", description="")
+    functions = {
+        (f"f{number}", "1"): SimpleNamespace(digest="", size=0, cached=False, source=SimpleNamespace(manifest=manifest))
+        for number in range(5)
+    }
+    bound = Bound(SimpleNamespace(function=each, policy=SimpleNamespace(name="p")) for each in functions.values())
+    deployment = SimpleNamespace(functions=functions, bound=bound)
+    runtime = SimpleNamespace(deployment=deployment, health=SimpleNamespace(verdicts=dict))
+    figures = SimpleNamespace(describe=lambda *_: {})
+    call: Any = SimpleNamespace(runtime=runtime, figures=figures, identity=AdminIdentity("ada", ["read"]))
+    assert [each["versions"]["1"]["policies"] for each in functions_seen(call)] == [["p"]] * 5
+    assert bound.times == 1
