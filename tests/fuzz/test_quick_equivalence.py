@@ -489,7 +489,8 @@ def test_a_broken_answer_is_the_same_or_left_to_python() -> None:
 
 
 def test_any_bytes_are_left_to_python() -> None:
-    assert share(compare_answer, st.binary(max_size=60)) == 0
+    # Hypothesis mixes in constants of the modules that are loaded, and some of them are answers.
+    assert share(compare_answer, st.binary(max_size=60)) < 0.1
 
 
 def _answer(**parts: Any) -> bytes:
