@@ -1,27 +1,22 @@
 """Takes the pictures of docs/dashboard.md: the sample app under traffic, in headless Chromium.
 
-usage: python tools/dashboard_pictures.py [FOLDER]
+usage: PYTHONPATH=tests python tools/dashboard_pictures.py [FOLDER]
 
 FOLDER is docs/images by default. Needs the development dependencies, and chromium on PATH.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import sync_playwright
+from browser import chromium
+from processes import ROOT, Server
 
-ROOT = Path(__file__).parents[1]
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SECONDS_OF_TRAFFIC = 40
 PICTURES = [
     ("dashboard", "", "light", (1280, 760)),
@@ -40,37 +35,15 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(exist_ok=True)
     token = secrets.token_urlsafe(32)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home:
-        environ = os.environ | {
-            "WASM_ADMIN_TOKEN": token,
-            "XDG_CACHE_HOME": home,
-            "STARLETTE_WASM_REGION": "ap-east-1",
-        }
-        command = [sys.executable, "-m", "uvicorn", "sample_app.app:app", "--port", str(port)]
-        server = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environ = {"WASM_ADMIN_TOKEN": token, "XDG_CACHE_HOME": home, "STARLETTE_WASM_REGION": "ap-east-1"}
+        server = Server(ROOT, Path(home) / "server.log", "sample_app.app:app", **environ)
         try:
-            _wait(url)
-            _send_traffic(url, token)
-            _take(url, token, folder)
+            server.wait_until_ready(120)
+            _send_traffic(server.url, token)
+            _take(server.url, token, folder)
         finally:
-            server.terminate()
-            server.wait(60)
-
-
-def _wait(url: str) -> None:
-    until = time.monotonic() + 120
-    while True:
-        try:
-            httpx.get(f"{url}/health", timeout=5)
-            return
-        except httpx.TransportError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
+            server.close()
 
 
 def _send_traffic(url: str, token: str) -> None:
@@ -90,8 +63,7 @@ def _send_traffic(url: str, token: str) -> None:
 
 
 def _take(url: str, token: str, folder: Path) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
+    with chromium() as browser:
         page = browser.new_page()
         page.goto(f"{url}/admin/")
         page.get_by_label("Token of the admin API").fill(token)
@@ -102,7 +74,6 @@ def _take(url: str, token: str, folder: Path) -> None:
             page.goto(f"{url}/admin/{path}")
             page.wait_for_timeout(500)
             page.screenshot(path=folder / f"{name}.png")
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ class WasmSettings(BaseSettings):
     @field_validator("untraced_paths")
     @classmethod
     def _check_paths(cls, paths: str) -> str:
-        for path in split_paths(paths):
+        for path in split_list(paths):
             try:
                 check_path_pattern(path)
             except PatternSyntaxError as error:
@@ -251,7 +251,7 @@ class WasmSettings(BaseSettings):
     @field_validator("nodes")
     @classmethod
     def _check_nodes(cls, nodes: str) -> str:
-        for url in split_paths(nodes):
+        for url in split_list(nodes):
             if not is_node_address(url):
                 raise wrong(
                     f"has {url!r}, which is not the address of a node", "write for example http://10.0.0.7:8000"
@@ -276,9 +276,9 @@ class WasmSettings(BaseSettings):
         return base / "starlette-wasm"
 
 
-def split_paths(paths: str) -> list[str]:
-    """The paths of a list with commas, each once."""
-    return list(dict.fromkeys(filter(None, (path.strip() for path in paths.split(",")))))
+def split_list(text: str) -> list[str]:
+    """Return the entries of a list with commas, each once."""
+    return list(dict.fromkeys(filter(None, (entry.strip() for entry in text.split(",")))))
 
 
 def env_names(field: str) -> list[str]:

@@ -18,7 +18,7 @@ from ..canary.place import Place
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
 from ..config.router import Config
-from ..config.settings import RequestSettings, WasmSettings, load_settings, split_paths
+from ..config.settings import RequestSettings, WasmSettings, load_settings, split_list
 from ..engine.engine import Engine, EngineConfig
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
@@ -190,7 +190,7 @@ class WasmRuntime:
         self.events.configure(self.deployment.config.events, self.settings.region)  # canaries announce their start
         place = Place(self.settings.region, self.settings.canary_prefix)
         await self.canaries.open(self.deployment, self.settings.canary_url, place, self.settings.canary_waves_url)
-        self.telemetry.exclusions = Exclusions(split_paths(self.settings.untraced_paths))
+        self.telemetry.exclusions = Exclusions(split_list(self.settings.untraced_paths))
         self.adopt(self.deployment)
         self._state = "open"
         loop = asyncio.get_running_loop()

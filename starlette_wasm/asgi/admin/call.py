@@ -35,16 +35,8 @@ class AdminCall:
         return str(self.request.path_params.get("name", ""))
 
     async def read(self, most: int) -> bytes:
-        """Return the body. Raise Refused as soon as it is larger than ``most`` bytes."""
-        length = self.request.headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:15]) > most:
-            raise Refused(413, f"the body may have {most} bytes")
-        data = bytearray()
-        async for piece in self.request.stream():
-            data += piece
-            if len(data) > most:
-                raise Refused(413, f"the body may have {most} bytes")
-        return bytes(data)
+        """Return the body, as read_body() does."""
+        return await read_body(self.request, most)
 
     async def json(self, most: int = _MOST_BODY) -> dict[str, Any]:
         """Return the JSON object in the body, an empty one without a body. Raise Refused."""
@@ -58,3 +50,16 @@ class AdminCall:
         if not isinstance(document, dict):
             raise Refused(422, "the body is not a JSON object")
         return document
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return the body of a request. Raise Refused as soon as it is larger than ``most`` bytes."""
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:15]) > most:
+        raise Refused(413, f"the body may have {most} bytes")
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > most:
+            raise Refused(413, f"the body may have {most} bytes")
+    return bytes(data)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ...canary.report import describe
 from ...capabilities.backends import without_secrets
-from ...config.settings import split_paths
+from ...config.settings import split_list
 from ...exceptions import FunctionNotFound
 from ...pipelines.plan import Pipeline
 from ...runtime.runtime import WasmRuntime
@@ -175,7 +175,7 @@ async def nodes_seen(call: AdminCall) -> list[dict[str, Any]]:
     """Return a row for each node of the setting ``nodes``; none without it."""
     settings = call.runtime.settings
     token = settings.endpoints_token
-    urls = split_paths(settings.nodes)
+    urls = split_list(settings.nodes)
     return await call.node_watch.rows(urls, None if token is None else token.get_secret_value()) if urls else []
 
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +11,11 @@ import httpx
 import pytest
 import yaml
 from apps import add_constant, add_function
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+from browser import chromium
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
+from processes import Server
 
 ADMIN, READER = "a" * 32, "r" * 32
-BROWSER_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE = 60_000
 """Milliseconds within which a page shows what it must: a bound for a hang, not for speed."""
 APP = f"""\
@@ -82,46 +70,22 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for i in range(300):
         add_function(folder, f"fn-{i:03}", "hello")
     (folder / "wasm.yaml").write_text(yaml.safe_dump(CONFIG))
-    (folder / "served.py").write_text(APP)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (folder / "dashboard.py").write_text(APP)
     cache = tmp_path_factory.mktemp("aot")
     cache.chmod(0o700)
-    environ = os.environ | {
-        "PYTHONPATH": str(folder),
-        "STARLETTE_WASM_CACHE_DIR": str(cache),
-        "STARLETTE_WASM_LOG": "json",  # lets the lines of guests through
-    }
-    command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(port), "--log-level", "warning"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
+    environ = {"STARLETTE_WASM_CACHE_DIR": str(cache), "STARLETTE_WASM_LOG": "json"}  # lets the lines of guests through
+    server = Server(folder, folder / "server.log", "dashboard:app", "--log-level", "warning", **environ)
     try:
-        until = time.monotonic() + 120
-        while True:
-            try:
-                httpx.get(f"{address}/health", timeout=5)
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, (folder / "server.log").read_text()
-                assert time.monotonic() < until, (folder / "server.log").read_text()
-                time.sleep(0.05)
-        yield address
+        server.wait_until_ready(120)
+        yield server.url
     finally:
-        process.terminate()
-        process.wait(60)
+        server.close()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.fail("chromium is not on PATH; apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=BROWSER_OPTIONS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from ....exceptions import FunctionNotFound
 from ..access import AdminIdentity, Refused, refuse_other_origins
+from ..call import read_body
 from ..session import forget, keep
 from .pages import PAGES, Page
 from .render import HEADERS, HINT, render, static_file
@@ -113,13 +114,8 @@ def _shown(endpoint: Endpoint) -> Endpoint:
 
 async def _form(request: Request) -> dict[str, list[str]]:
     """Return the fields of a small form. Raises Refused."""
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > _MOST_FORM:
-            raise Refused(413, f"the form may have {_MOST_FORM} bytes")
     try:
-        return parse_qs(data.decode("ascii"), max_num_fields=8)
+        return parse_qs((await read_body(request, _MOST_FORM)).decode("ascii"), max_num_fields=8)
     except ValueError:
         raise Refused(422, "the form cannot be read") from None
 
