@@ -31,7 +31,7 @@ def throughput(rows: Iterable[Row], connections: int) -> str | None:
 
 
 def production(rows: Iterable[Row]) -> str | None:
-    """CPU of a request, native / mapped, of each kind of request, as measured; None where there is no figure."""
+    """Return the CPU of a request, native / mapped, by kind of request; None for a kind without a figure."""
     bars = [
         (row.title.partition(":")[0], (row.value, row.value >= 1))
         for row in rows

@@ -73,7 +73,7 @@ def _speed(servers: dict[str, Server], counts: tuple[int, ...], plan: Plan, prog
 
 
 def _memory(servers: dict[str, Server], counts: tuple[int, ...]) -> Iterator[Row]:
-    """Of a process of the last server: what is its own, and what all have of the AOT code in common."""
+    """Yield the memory that a process of the last server owns, and the AOT code that all of them share."""
     if len(counts) < 2:
         return
     processes = psutil.Process(servers[str(counts[-1])].pid).children(recursive=True)

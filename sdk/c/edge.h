@@ -143,7 +143,7 @@ EDGE_FN EDGE_SIMD size_t edge_plain(const char *s, size_t left) {
     return at;
 }
 
-/* How many bytes from `s` on are no backslash. */
+/* Returns how many bytes from `s` on are not a backslash. */
 EDGE_FN EDGE_SIMD size_t edge_until_escape(const char *s, size_t left) {
     size_t at = 0;
 #ifdef __wasm__

@@ -21,7 +21,7 @@ _REPLAY_PAUSE = 0.05
 
 
 async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout where it does not come within
+    """Return the whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout if it does not come within
     ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
     limit_ms = runtime.settings.body_timeout_ms
     try:

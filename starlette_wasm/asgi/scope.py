@@ -31,7 +31,7 @@ def header(scope: Scope, wanted: bytes) -> str | None:
 
 
 def region_of(runtime: WasmRuntime, scope: Scope) -> str:
-    """The region of a request: the node's, or the one in its ``x-region`` where that is trusted."""
+    """Return the region of a request: the node's, or the one in its ``x-region`` if that is trusted."""
     request_settings = runtime.request_settings
     return (
         trusted_region(request_settings, header(scope, b"x-region"))
