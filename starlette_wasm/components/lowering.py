@@ -40,6 +40,7 @@ class Realloc:
     size: int
 
 
+_MASKS = {"i32": 0xFFFFFFFF, "f32": 0xFFFFFFFF, "i64": (1 << 64) - 1, "f64": (1 << 64) - 1}
 _Place = tuple[int, int]
 Lowering = Generator[Realloc, int, list[int]]
 Storing = Generator[Realloc, int, bytes]
@@ -110,7 +111,7 @@ def lower(side: Side, value: Value, kind: ValueType) -> Lowering:
     side.spend(1)
     match kind:
         case Primitive():
-            return [int.from_bytes(_packed(kind, value), "little")]
+            return [_bits_of(kind, _packed(kind, value))]
         case StringType():
             return list((yield from _string(side, value)))
         case ListType():
@@ -183,6 +184,11 @@ def _packed(kind: ValueType, value: Value) -> bytes:
         return FORMATS[name].pack(ord(value) if name == "char" else value)
     except (struct.error, OverflowError):
         raise mismatch(kind, value) from None
+
+
+def _bits_of(kind: ValueType, data: bytes) -> int:
+    """The core value of a primitive one: a small integer with a sign fills all 32 bits."""
+    return int.from_bytes(data, "little", signed=kind.kind in ("s8", "s16")) & _MASKS[kind.flat[0]]
 
 
 def _string(side: Side, value: Value) -> Generator[Realloc, int, _Place]:
