@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope
 
 # HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
 _UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
-_corkable: dict[type, bool] = {}
+CORKABLE: dict[type, bool] = {}
+"""Whether what ``receive`` is a method of is a cycle as uvicorn_cycle() finds it: by class, once it was looked at."""
 _FASTAPI_DEPENDENCIES = "fastapi.dependencies.utils"
 
 TRACE_GLOBALS = vars(trace)
@@ -51,10 +52,10 @@ def uvicorn_cycle(receive: Receive) -> Any:
     """
     cycle: Any = getattr(receive, "__self__", None)
     kind = type(cycle)
-    known = _corkable.get(kind)
+    known = CORKABLE.get(kind)
     if known is None:
         known = kind.__module__ in _UVICORN and hasattr(cycle, "on_response") and hasattr(cycle, "transport")
-        _corkable[kind] = known
+        CORKABLE[kind] = known
     return cycle if known else None
 
 

@@ -17,9 +17,7 @@ from starlette.middleware import Middleware
 from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.invocation.context import context_of
-from starlette_wasm.telemetry import CallTelemetry, PickedBy, RequestTelemetry, Telemetry
-from starlette_wasm.telemetry.call_telemetry import IDLE_WATCH
-from starlette_wasm.telemetry.request_telemetry import NO_TELEMETRY
+from starlette_wasm.telemetry import IDLE_WATCH, NO_TELEMETRY, CallTelemetry, PickedBy, RequestTelemetry, Telemetry
 
 from .calls import Loop, time_awaits
 from .ours import config

@@ -17,7 +17,7 @@ from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import raw_headers
 from .coalesce import send_in_one_write
 from .problems import Headers, with_request_id
-from .request_ids import fitted
+from .scope import fitted
 
 _LINGER = 0.001
 """Seconds that the head of an answer waits for the body to be whole."""

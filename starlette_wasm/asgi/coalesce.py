@@ -13,15 +13,18 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-from .._compat import uvicorn_cycle
+from .._compat import CORKABLE, uvicorn_cycle
 
 
 async def send_in_one_write(
     receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """Send an answer to the client of ``receive``."""
-    cycle = uvicorn_cycle(receive)
-    held = None if cycle is None else _CorkedTransport(cycle)
+    cycle: Any = getattr(receive, "__self__", None)
+    known = CORKABLE.get(type(cycle))
+    if known is None:
+        known = uvicorn_cycle(receive) is not None
+    held = _CorkedTransport(cycle) if known else None
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -34,20 +34,19 @@ from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
 from ..telemetry import NO_TELEMETRY, PickedBy, RequestTelemetry, Variant
 from ..traffic.audience import AudienceRouter
+from ..traffic.choices import Choice, Match, Reason, Refusal
 from ..traffic.cookies import cookie_value
-from ..traffic.router import Choice, Match, Reason, Refusal
 from .coalesce import send_in_one_write
 from .endpoints import Endpoint, answer, find_endpoint
 from .guards import patterns_of, seams
 from .openapi import describe
 from .overlaps import overlaps
 from .problems import send_method_not_allowed, send_problem
-from .request_ids import adopt, fitted
 from .routes import each_function, find_functions, has_own_middleware
-from .scope import RUNTIME, asked_version, body_follows, header, region_of
+from .scope import RUNTIME, SENT_AS, adopt, asked_version, body_follows, fitted, header, region_of, tell_route
 from .serve import Matched, serve
 from .signals import ServerSignals
-from .templates import each_route, routes_of, rule_template, tell_route
+from .templates import each_route, routes_of, rule_template
 from .tenants import CLAIM, TenantOf, host_of, tenant_of
 
 logger = logging.getLogger("starlette_wasm")
@@ -145,7 +144,7 @@ class WasmMiddleware:
                     request: EdgeRequest | None
                     if type(tried) is Completed:
                         exchange.answered(tried.status)  # the span may end with the last part of the body
-                        headers = fitted(scope, tried.headers)
+                        headers = tried.headers if SENT_AS not in scope else fitted(scope, tried.headers)
                         await send_in_one_write(receive, send, tried.status, headers, tried.body)
                         if shadow is None:
                             return
@@ -167,19 +166,19 @@ class WasmMiddleware:
     ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
         """What serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
-        only, healthy, deployment = match.group.only, runtime.health.healthy, runtime.deployment
+        only, healthy, settings = match.group.only, runtime.health.healthy, runtime.request_settings
+        if only is not None and healthy is None and not settings.allow_version_header:
+            if exchange is NO_TELEMETRY:
+                trusted = settings.trust_region_header
+                return only.target, None, region_of(settings, scope) if trusted else settings.region
+            if runtime.deployment.stickiness is None:
+                exchange.picked(PickedBy.WEIGHT, only.weight)
+                return only.target, None, region_of(settings, scope)
+        deployment = runtime.deployment
         stickiness = deployment.stickiness
-        if (
-            only is not None
-            and healthy is None
-            and not runtime.request_settings.allow_version_header
-            and (stickiness is None or exchange is NO_TELEMETRY)
-        ):
-            exchange.picked(PickedBy.WEIGHT, only.weight)
-            return only.target, None, region_of(runtime, scope)
         version = asked_version(runtime, scope)
         sticky_key = _sticky_key(scope, stickiness) if stickiness else None
-        region = region_of(runtime, scope)
+        region = region_of(settings, scope)
         choice = match.group.pick(
             scope["method"], region, healthy=healthy, forced_version=version, sticky_key=sticky_key
         )
@@ -222,7 +221,8 @@ class WasmMiddleware:
             error = FunctionNotFound(name, version)
         else:
             unhealthy = runtime.health.healthy is not None and isinstance(
-                match.group.pick(scope["method"], region_of(runtime, scope), forced_version=version), Choice
+                match.group.pick(scope["method"], region_of(runtime.request_settings, scope), forced_version=version),
+                Choice,
             )
             reason = "nothing that serves this region is healthy" if unhealthy else "no rule serves this region"
             error = FunctionOverloaded(name, reason)

@@ -11,8 +11,7 @@ from starlette.types import Scope, Send
 
 from ..exceptions import FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
 from ..messages import EdgeRequest
-from .request_ids import fitted
-from .scope import request_id_of
+from .scope import fitted, request_id_of
 
 GONE = 499
 """The status of an answer to a client that has gone away, for those that look at it: other middleware, logs, traces."""

@@ -44,11 +44,10 @@ from .body import gone_of, read_body
 from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
 from .problems import GONE, has_handler, problem, send_problem, with_request_id
-from .request_ids import adopt, fitted
-from .scope import RUNTIME, body_follows, region_of, request_id_of
+from .scope import RUNTIME, adopt, body_follows, fitted, region_of, request_id_of, tell_route
 from .serve import Matched, request_of, serve
 from .signatures import Declared, identifier
-from .templates import Place, Whereabouts, each_route, mount_template, routes_of, tell_route
+from .templates import Place, Whereabouts, each_route, mount_template, routes_of
 
 Call = Callable[[Request | EdgeRequest], Awaitable[Response]]
 """Runs the function: a Starlette request or an EdgeRequest in, a Starlette response out."""
@@ -178,7 +177,8 @@ class _FunctionApp:
                 await send_problem(runtime.debug, error, scope, exchange.send(send), None)
                 return
             params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
-            matched = Matched(scope, receive, send, get_route_path(scope), params, region_of(runtime, scope), exchange)
+            region = region_of(runtime.request_settings, scope)
+            matched = Matched(scope, receive, send, get_route_path(scope), params, region, exchange)
             matched.route, matched.raises = place.within, True
             await serve(runtime, target, matched)
 
@@ -344,7 +344,7 @@ async def _answered(
     started: Started | None = None
     if given is outer:  # what a handler has made may not announce its body
         params = scope.get("path_params") or {}  # none without a router
-        region = region_of(runtime, scope)
+        region = region_of(runtime.request_settings, scope)
         found = runtime.fast_path.run(target, scope, within, params, body, region, exchange, path)
         if type(found) is Completed:
             scope[_REQUEST_ID] = found.request_id

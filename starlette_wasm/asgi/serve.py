@@ -23,8 +23,7 @@ from ..telemetry import RequestTelemetry
 from .body import gone_of, read_body
 from .coalesce import send_in_one_write
 from .problems import has_handler, send_gone, send_problem, with_request_id
-from .request_ids import fitted
-from .scope import body_follows
+from .scope import body_follows, fitted
 from .templates import rule_template
 from .tenants import ask, place_of, usage_of
 

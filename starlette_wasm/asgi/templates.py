@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from inspect import getclosurevars
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -90,41 +90,6 @@ def mounts_template(scope: Scope) -> str:
 def rule_template(scope: Scope, pattern: str) -> str:
     """The whole template of a rule."""
     return root_template(scope) + mounts_template(scope) + pattern
-
-
-class ToldRoute(NamedTuple):
-    """What the scope has as ``route``, as FastAPI leaves it there: for middleware that names requests by it."""
-
-    path: str
-
-
-@cache
-def _told(path: str) -> ToldRoute:
-    return ToldRoute(path)
-
-
-def tell_route(scope: Scope, path: str) -> None:
-    """Leave the template in the scope, unless a framework has done so, and name the transaction of Sentry by it."""
-    if not path:
-        return
-    if "route" not in scope:
-        scope["route"] = _told(path)
-    if hasattr(sentry := sys.modules.get("sentry_sdk"), "get_client"):  # not of Sentry before 2
-        _name_transaction(sentry, scope, path)
-
-
-def _name_transaction(sentry: Any, scope: Scope, path: str) -> None:
-    """Sentry knows the mounts neither of Starlette's routes nor of ours, and names a transaction by the last part."""
-    client = sentry.get_client()
-    if not client.is_active() or ("endpoint" in scope and _by_endpoint(client)):
-        return
-    sentry.get_current_scope().set_transaction_name(path, source="route")
-
-
-def _by_endpoint(client: Any) -> bool:
-    """Whether the user wants the names of endpoints."""
-    integrations = (client.get_integration(name) for name in ("starlette", "fastapi"))
-    return any(getattr(each, "transaction_style", "") == "endpoint" for each in integrations)
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from math import lcm
 from ..config.router import RouteRule
 from ..functions.target import Tally, Target
 from ..pipelines.plan import Pipeline
-from ..traffic.router import Choice, Trial
+from ..traffic.choices import Choice, Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Speech:
 class FastPath:
     """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
 
-    __slots__ = ("__weakref__", "_clean_up", "_dispatch", "_memory", "_plan")
+    __slots__ = ("__weakref__", "_clean_up", "_dispatch", "_late", "_memory", "_plan")
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         """``environ`` is what each guest gets of it."""
@@ -112,6 +112,7 @@ class FastPath:
         block = layout.strings(list(environ))
         data = _OFFSETS + 4 * len(environ)
         self._plan = plan
+        self._late = engine.reclaimer.late
         self._memory = native.FastPathState(
             *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
             plan.template,
@@ -143,7 +144,7 @@ class FastPath:
 
         The guest gets the given trace, or the client's. Not taken while a large store of the tenant is yet to be freed.
         """
-        if self._plan.module.engine.reclaimer.waits(self._plan.tenant):
+        if self._late and self._plan.tenant in self._late:
             return NOT_TAKEN
         try:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)

@@ -15,6 +15,7 @@ from . import layout
 from .capi import EngineError
 from .engine import OutOfInstances
 from .instance import Instance
+from .loop_time import BUDGET_US, CALM, FREE_US
 from .outcome import End, Outcome
 from .timed import Timed
 from .workers import STUCK_AFTER, Workers
@@ -104,7 +105,7 @@ class Invocation(Instance):
         else:
             ended = self.start()
         if ended:
-            self.plan.loop_time.add(self.cpu)
+            self._book(self.cpu)
         else:
             self._lock = threading.Lock()
             self._owner = _Owner.LOOP
@@ -131,13 +132,22 @@ class Invocation(Instance):
         wasmtime has called, that would end the process.
         """
         plan = self.plan
-        if plan.slow or plan.loop_time.spent or self.engine.reclaimer.waits(plan.tenant):
+        late = self.engine.reclaimer.late
+        if plan.slow or (late and plan.tenant in late):
+            return True
+        if plan.memory.cpu_score >= BUDGET_US and plan.loop_time.spent:
             return True
         return plan.module.calls_host and threading.current_thread() is threading.main_thread()
 
+    def _book(self, seconds: float) -> None:
+        """Count what it used of the event loop, if that changes anything."""
+        plan = self.plan
+        if seconds * 1e6 > FREE_US or plan.memory.calm < CALM:
+            plan.loop_time.add(seconds)
+
     def _on_loop(self, seconds: float, *, already: bool = False) -> None:
         """Book what it used of the event loop."""
-        self.plan.loop_time.add(seconds)
+        self._book(seconds)
         if not already:
             self.cpu += seconds
 

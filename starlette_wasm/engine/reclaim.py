@@ -34,24 +34,21 @@ class Reclaimer:
         self._engine = engine
         self._workers = workers
         self._changed = threading.Condition()
-        self._late: Counter[Hashable] = Counter()
+        self.late: Counter[Hashable] = Counter()
+        """How many stores of each tenant are yet to be freed: its next guest does not begin before that.
+
+        Else its guests might have more memory at once than its bulkhead and policy allow.
+        """
 
     @property
     def waiting(self) -> int:
         """How many stores are yet to be freed."""
         return self._workers.tasks
 
-    def waits(self, tenant: Hashable) -> bool:
-        """Whether a store of that tenant is yet to be freed: its next guest does not begin before that.
-
-        Else its guests might have more memory at once than its bulkhead and policy allow.
-        """
-        return tenant in self._late
-
     def wait(self, tenant: Hashable, seconds: float) -> bool:
         """Wait in a worker thread until all stores of that tenant are freed; False if that takes longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: tenant not in self._late, seconds)
+            return self._changed.wait_for(lambda: tenant not in self.late, seconds)
 
     def free(self, store: int, future: int | None, size: int, tenant: Hashable, done: Callable[[], None]) -> None:
         """Free a store with ``size`` bytes of memory, and the call in it, then call ``done``, which must not raise.
@@ -68,7 +65,7 @@ class Reclaimer:
             return False
         done, left.done = left.done, partial(self._freed, tenant, left.done)
         with self._changed:
-            self._late[tenant] += 1
+            self.late[tenant] += 1
         try:
             self._workers.submit_task(left)
         except RuntimeError as error:
@@ -84,9 +81,9 @@ class Reclaimer:
 
     def _forget(self, tenant: Hashable) -> None:
         with self._changed:
-            self._late[tenant] -= 1
-            if not self._late[tenant]:
-                del self._late[tenant]
+            self.late[tenant] -= 1
+            if not self.late[tenant]:
+                del self.late[tenant]
                 self._changed.notify_all()
 
 

@@ -77,11 +77,18 @@ class Target:
     """The short way, if the function can go it."""
     max_body: int = field(init=False)
     """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
+    tenant: tuple[str, str] = field(init=False)
+    """Whose share of what all have in common it uses."""
+    streams: bool = field(init=False)
+    """Whether a request can come, and its answer leave, while the function runs."""
     most_pages: int = field(init=False)
     """Pages that the policies allow it and those that satisfy its imports, which run inside its calls."""
 
     def __post_init__(self) -> None:
+        module = self.function.module
         object.__setattr__(self, "max_body", self.policy.max_request_bytes)
+        object.__setattr__(self, "tenant", (self.name, self.policy.name))
+        object.__setattr__(self, "streams", isinstance(module, ComponentModule) and module.streams)
         object.__setattr__(self, "most_pages", sum(each.policy.max_memory_pages for each in self._with_linked()))
 
     def _with_linked(self) -> list[Target]:
@@ -94,17 +101,6 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
-
-    @property
-    def tenant(self) -> tuple[str, str]:
-        """Whose share of what all have in common it uses."""
-        return self.name, self.policy.name
-
-    @property
-    def streams(self) -> bool:
-        """Whether a request can come, and its answer leave, while the function runs."""
-        module = self.function.module
-        return isinstance(module, ComponentModule) and module.streams
 
     def check_size(self, request: EdgeRequest) -> None:
         """Raises RequestTooLarge."""

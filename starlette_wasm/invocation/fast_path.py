@@ -44,12 +44,13 @@ class FastPathRunner:
         bulkhead = target.bulkhead
         if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
             return NOT_TAKEN
-        if exchange.is_retry:  # it has spans of its own
+        listened = exchange is not NO_TELEMETRY
+        if listened and exchange.is_retry:  # it has spans of its own
             return NOT_TAKEN
         if route and route != target.route and target.protocol.name == "cgi":  # whose variables tell the route
             return NOT_TAKEN
         tally = target.tally
-        if tally is None and exchange is NO_TELEMETRY:
+        if tally is None and not listened:
             found = target.fast_path.dispatch(scope, path, params, body, region)
             if type(found) is Completed:
                 self._counts["ok"] += 1

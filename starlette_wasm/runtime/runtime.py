@@ -78,6 +78,8 @@ class WasmRuntime:
         self.request_settings: RequestSettings
         self.capabilities: Capabilities
         self._state = "not started"
+        self.is_open = False
+        """Whether invocations are taken; false after a fork, until the next start()."""
         self._given_settings = settings
         self._deployment: Deployment | None = None
         self.router: RuleRouter | None = None
@@ -107,6 +109,7 @@ class WasmRuntime:
         self._drain_timer: asyncio.TimerHandle | None = None
         self._failed_starts = Backoff()
         self._failed_loads = Backoff()
+        _runtimes.add(self)
 
     async def __aenter__(self) -> WasmRuntime:
         await self.start()
@@ -122,10 +125,9 @@ class WasmRuntime:
         """``not started``, ``open``, ``draining`` or ``closed``."""
         return self._state
 
-    @property
-    def is_open(self) -> bool:
-        """Whether invocations are taken; false after a fork, until the next start()."""
-        return self._state in ACCEPTING and not self.engine.dead
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self.is_open = state in ACCEPTING
 
     @property
     def debug(self) -> bool:
@@ -175,7 +177,7 @@ class WasmRuntime:
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
                     await self._free(deployment, time.monotonic() + _GRACE)
-                self._state = "closed" if closed else "not started"
+                self._enter("closed" if closed else "not started")
                 raise
             self._failed_starts.succeeded(_START)
 
@@ -192,7 +194,7 @@ class WasmRuntime:
         await self.canaries.open(self.deployment, self.settings.canary_url, place, self.settings.canary_waves_url)
         self.telemetry.exclusions = Exclusions(split_list(self.settings.untraced_paths))
         self.adopt(self.deployment)
-        self._state = "open"
+        self._enter("open")
         loop = asyncio.get_running_loop()
         # In a context of its own: the first request may be what starts the runtime, inside its span.
         self._background = [
@@ -209,7 +211,7 @@ class WasmRuntime:
     def _forget(self) -> None:
         """In a forked child: what runs in the parent, and what was opened there, is the parent's alone."""
         self._inherited.append(self.capabilities)  # freeing it would touch the parent's files
-        self._state = "not started"
+        self._enter("not started")
         self._deployment = None
         self._background = []
         self._drain_timer = None
@@ -415,14 +417,14 @@ class WasmRuntime:
     def drain(self) -> None:
         """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""
         if self._state == "open":
-            self._state = "draining"
+            self._enter("draining")
             logger.info("draining: %d invocations run", self.invoker.running)
             self._end_background()
             loop = asyncio.get_running_loop()
             self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)
 
     def _cut(self) -> None:
-        self._state = "closed"
+        self._enter("closed")
         if self.invoker.running:
             logger.warning("draining is over: %d invocations are ended", self.invoker.running)
         self.invoker.interrupt()
@@ -452,7 +454,7 @@ class WasmRuntime:
     async def _close(self) -> None:
         if self._deployment is not None and self.engine.dead:
             self._forget()
-            self._state = "closed"
+            self._enter("closed")
             return
         await asyncio.gather(*self._end_background(), return_exceptions=True)
         if self._drain_timer is not None:
@@ -476,6 +478,17 @@ class WasmRuntime:
         await self.capabilities.close()
         await self.engine.rest(grace)
         await self.events.close()
+
+
+_runtimes: WeakSet[WasmRuntime] = WeakSet()
+
+
+def _after_fork() -> None:
+    for runtime in list(_runtimes):
+        runtime.is_open = False  # the engine is the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -1,21 +1,22 @@
-"""``CallTelemetry``: one call of a function, as telemetry sees it."""
+"""``ListenedWatch``: one call of a function, as whoever listens sees it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from opentelemetry.util.types import AttributeValue
 
-from ..capabilities import Observer, Recorder, Violation
+from ..capabilities import Violation
 from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import FS_ACCESS, FS_WRITE, Attribute, ErrorType, error_type
+from .idle import CallTelemetry
 from .observation import Observation
 from .outbound import observer
 from .prometheus import Recorder as PrometheusRecorder
@@ -26,46 +27,6 @@ if TYPE_CHECKING:
     from .telemetry import Telemetry
 
 _GONE = 499
-
-
-class CallTelemetry:
-    """One call of a function, from the place in the queue to the response. This class is for when nobody listens."""
-
-    __slots__ = ()
-
-    outside: Context | None = None
-    """The context around the call's spans, if there are some."""
-    observer: Observer | None = None
-    """Watches the guest's outbound requests, if there are spans; once the guest executes."""
-    recorder: Recorder | None = None
-    """Takes what the guest adds to the trace, if its execute span is recorded; once the guest executes."""
-
-    def __enter__(self) -> CallTelemetry:
-        return self
-
-    def queued(self) -> None:
-        """There is no place at once: the wait begins."""
-
-    def executing(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
-        """There is a place: the request as the guest is to have it, with the guest's span in ``context``."""
-        return request
-
-    def executed(self, outcome: Outcome, fault: WasmError | None) -> None:
-        """The guest has ended, and its log is written."""
-
-    def given_up(self, cpu: float) -> None:
-        """The guest was given up, such as for a client that went away, after so many seconds of CPU."""
-
-    def violated(self, violations: Sequence[Violation]) -> None:
-        """What the policy refused to ``edge.call``; before the guest has ended."""
-
-    def answered(self, status: int) -> None:
-        """The status of the function's own response."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
 
 class ListenedWatch(CallTelemetry):
@@ -218,6 +179,3 @@ class ListenedWatch(CallTelemetry):
             here = spans.context
             seen.trace_id, seen.span_id = f"{here.trace_id:032x}", f"{here.span_id:016x}"
             seen.sampled = here.trace_flags.sampled
-
-
-IDLE_WATCH = CallTelemetry()

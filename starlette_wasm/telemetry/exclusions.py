@@ -18,7 +18,7 @@ from opentelemetry.trace import get_current_span
 from starlette.types import Scope
 
 from .._compat import calling_apps
-from ..traffic.paths import PathTree
+from ..traffic.router import PathTree
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -1,4 +1,4 @@
-"""``RequestTelemetry``: one HTTP request that is served here, as telemetry sees it."""
+"""``ListenedExchange``: one HTTP request that is served here, as whoever listens sees it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.types import Message, Scope, Send
 from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
+from .idle import RequestTelemetry
 from .spans import ServerSpan, WarmSpan
 
 
@@ -34,51 +35,6 @@ def _described(
     if weight is not None:
         attributes[Attribute.WEIGHT.value] = weight
     return attributes
-
-
-class RequestTelemetry:
-    """One HTTP request, from our first look at it to the end of the answer. This class is for when nobody listens."""
-
-    __slots__ = ()
-
-    trace: SpanContext | None = None
-    """The trace for the guest of a call without spans of its own, in place of the client's trace."""
-
-    def __enter__(self) -> RequestTelemetry:
-        return self
-
-    def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
-        """Which version the router chose, why, and by which weight."""
-
-    def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Tell the server span more."""
-
-    def send(self, send: Send) -> Send:
-        """``send``, watched for the status. The span may end with the last part of the body, so it gets that before."""
-        return send
-
-    def failed(self, error: BaseException) -> None:
-        """What the answer, if there will be one, is due to."""
-
-    def answered(self, status: int) -> None:
-        """The status of the answer."""
-
-    def begin_warm(self, target: Target) -> SpanContext | None:
-        """Begin a call on the fast path. Return the span that its guest gets, None for the client's trace."""
-        return self.trace
-
-    @property
-    def is_retry(self) -> bool:
-        """Whether a call for this request has failed."""
-        return False
-
-    def told_warm(self) -> None:
-        """A guest on the fast path has started and not ended: it knows the span of the call as its own."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
 
 class ListenedExchange(RequestTelemetry):
@@ -187,6 +143,3 @@ class ListenedExchange(RequestTelemetry):
             self._span.end()
         if self._token is not None:
             contexts.detach(self._token)
-
-
-NO_TELEMETRY = RequestTelemetry()

@@ -27,13 +27,14 @@ from ..engine.fast_path import Completed
 from ..functions.target import Target
 from ..messages import EdgeRequest
 from . import access, prometheus
-from .call_telemetry import IDLE_WATCH, CallTelemetry, ListenedWatch
+from .call_telemetry import ListenedWatch
 from .conventions import GUEST_SCOPE, Metric
 from .exclusions import Exclusions
 from .flush import flush
+from .idle import NO_TELEMETRY, CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
-from .request_telemetry import NO_TELEMETRY, ListenedExchange, RequestTelemetry
+from .request_telemetry import ListenedExchange
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
@@ -41,7 +42,7 @@ _MOST_TENANTS = 1000
 """That have series of their own."""
 
 
-class Telemetry:
+class Telemetry(Listeners):
     """Spans, metrics, Prometheus figures and access lines of one runtime.
 
     Spans and metrics go to the given providers, else to the global ones, also when those are set later.
@@ -50,14 +51,12 @@ class Telemetry:
     def __init__(
         self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
+        super().__init__()
         self._given = tracer_provider, meter_provider
         self._probed: set[tuple[str, str]] = set()
         """The versions of functions whose probes have figures."""
         self._versions = Versions()
         self._tenants = Versions(_MOST_TENANTS)
-        self._tracers: object = self
-        self._meters: object = self
-        self._active = False
         self.access_log = False
         self.listeners: list[Callable[[Observation], None]] = []
         """Further observers of each invocation."""
@@ -83,17 +82,6 @@ class Telemetry:
             self.listeners.append(listener)
             self._tracers = self._meters = self  # look again whether anybody listens
 
-    @property
-    def active(self) -> bool:
-        """Whether anybody listens."""
-        if (
-            TRACE_GLOBALS.get("_TRACER_PROVIDER") is self._tracers
-            and METRICS_GLOBALS.get("_METER_PROVIDER") is self._meters
-        ):
-            return self._active
-        self._look()
-        return self._active
-
     def _look(self) -> None:
         given_tracers, given_meters = self._given
         tracers = given_tracers or trace.get_tracer_provider()
@@ -110,20 +98,7 @@ class Telemetry:
         """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
         await flush([each for each in self._given if each is not None], limit_ms)
 
-    def exchange(self, scope: Scope, route: str, *, since: int = 0) -> RequestTelemetry:
-        """An HTTP request that is served here, to be used with ``with``.
-
-        ``route`` is the whole template, empty if it is not known. ``since`` is when a cold start began to hold it up,
-        in ns since the epoch, 0 where none did.
-        """
-        # As in ``active``, without the call, which would be a tenth of what a request costs if nobody listens.
-        if (
-            TRACE_GLOBALS.get("_TRACER_PROVIDER") is not self._tracers
-            or METRICS_GLOBALS.get("_METER_PROVIDER") is not self._meters
-        ):
-            self._look()
-        if not self._active:
-            return NO_TELEMETRY
+    def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
         tracer = self.tracer
         if tracer is None:
             return ListenedExchange(None, scope, route, since)
@@ -134,24 +109,16 @@ class Telemetry:
         untraced = self.exclusions(scope)
         return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
 
-    def watch(
+    def _watch(
         self,
         target: Target,
         request: EdgeRequest,
-        *,
-        exchange: RequestTelemetry | None = None,
-        since: int = 0,
-        attempt: int | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        ran: float = 0.0,
+        exchange: RequestTelemetry | None,
+        since: int,
+        attempt: int | None,
+        attributes: Mapping[str, AttributeValue] | None,
+        ran: float,
     ) -> CallTelemetry:
-        """One call of a function, to be used with ``with``; without an exchange it is one from Python.
-
-        ``attempt`` None means: one more than calls failed in this exchange. ``attributes`` are more for its span.
-        ``ran`` is for how many seconds it has run already.
-        """
-        if exchange is NO_TELEMETRY or (exchange is None and not self.active):
-            return IDLE_WATCH
         assert exchange is None or isinstance(exchange, ListenedExchange)
         return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
 

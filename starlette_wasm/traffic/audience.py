@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
 
-from .router import Match, Router, Rule, Weigh
+from .choices import Match, Rule, Weigh
+from .router import Router
 
 R = TypeVar("R", bound=Rule)
 T = TypeVar("T")

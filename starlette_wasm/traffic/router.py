@@ -1,103 +1,14 @@
+"""``Router``: from a path to the rules for it; choices.py chooses among them. ``PathTree`` holds the patterns."""
+
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from threading import Lock
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from typing import Generic, TypeVar
 
-from starlette_wasm.traffic.paths import PathTree
-from starlette_wasm.traffic.sticky import Stickiness
-from starlette_wasm.traffic.weights import Cycle
+from ..config.names import PatternSyntaxError, check_path_pattern, path_params
+from .choices import Group, Match, R, Weigh, own_weights
 
-MAX_SUBSETS = 64
-
-
-class Rule(Protocol):
-    """What the router reads of a rule; `regions` empty and `methods` None stand for all."""
-
-    @property
-    def path_pattern(self) -> str: ...
-    @property
-    def function_name(self) -> str: ...
-    @property
-    def version(self) -> str | None: ...
-    @property
-    def weight(self) -> int: ...
-    @property
-    def regions(self) -> Sequence[str]: ...
-    @property
-    def methods(self) -> Sequence[str] | None: ...
-    @property
-    def policy(self) -> str | None: ...
-
-
-R = TypeVar("R", bound=Rule)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Trial(Generic[T]):
-    """A rule's part in a canary that runs, if both of its versions compete."""
-
-    target: T
-    """The rule's, counted for the verdict."""
-    is_canary: bool
-    percent: int
-    """The version's share of what both get."""
-    shadow: T | None = None
-    """The canary's target, to be given a copy of what is safe, if it has no share yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(Generic[R, T]):
-    """The rule that gets the request, with its target and the weight in force."""
-
-    rule: R
-    target: T
-    weight: int
-    trial: Trial[T] | None = None
-    out: bool = False
-    """Nothing may reach it, not even a request that asks for its version: such as a canary that was rolled back."""
-
-
-class Reason(Enum):
-    NO_RULE = "no rule"
-    """Region, weights or health left none: for the default function, else 503."""
-
-    METHOD_NOT_ALLOWED = "method not allowed"
-    """The region has rules, but none for the method: 405."""
-
-    VERSION_NOT_FOUND = "version not found"
-    """No rule for region and method has the version that the request asks for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why no rule gets the request; `allowed`, sorted, is for the Allow header of a 405."""
-
-    reason: Reason
-    allowed: tuple[str, ...] = ()
-
-
-Pick: TypeAlias = Choice[R, T] | Refusal
-
-_NO_RULE = Refusal(Reason.NO_RULE)
-_VERSION_NOT_FOUND = Refusal(Reason.VERSION_NOT_FOUND)
-
-
-Weigh: TypeAlias = Callable[[Sequence[tuple[R, T]]], Sequence[Choice[R, T]]]
-"""Gives rules that compete for the same requests their weights, in the same order."""
-
-
-@dataclass(slots=True)
-class Match(Generic[R, T]):
-    """The pattern that fits a path, the path's parameters, and the rules to pick from."""
-
-    pattern: str
-    params: dict[str, str]
-    group: Group[R, T]
 
 
 class Router(Generic[R, T]):
@@ -129,7 +40,7 @@ class Router(Generic[R, T]):
             left_out.setdefault(rule.path_pattern, []).append(rule)
         self._tree: PathTree[Group[R, T]] = PathTree()
         self._groups = [
-            Group(pattern, by_pattern.get(pattern, ()), left_out.get(pattern, ()), weigh or _own_weights, phase)
+            Group(pattern, by_pattern.get(pattern, ()), left_out.get(pattern, ()), weigh or own_weights, phase)
             for pattern in {**by_pattern, **left_out}
         ]
         for group in self._groups:
@@ -162,198 +73,145 @@ class Router(Generic[R, T]):
             group.take(pools)
 
 
-class Group(Generic[R, T]):
-    """The rules of one pattern."""
+class PathTree(Generic[T]):
+    """Patterns and their values; the most specific pattern that fits a path wins.
 
-    def __init__(
-        self, pattern: str, members: Sequence[tuple[R, T]], absent: Sequence[R], weigh: Weigh[R, T], phase: float
-    ) -> None:
-        self.pattern = pattern
-        self.function = [*(rule for rule, _ in members), *absent][0].function_name
-        self._members = members
-        self._absent = absent
-        self._phase = phase
-        self.pools: _Pools[R, T]
-        self.only: Choice[R, T] | None
-        """What gets each request, whatever its region and method, as long as it is healthy and no version is asked for.
+    A pattern is made of literal segments, `{param}` (one non-empty segment) and, at its end,
+    `{param:path}` (all that is left, slashes included, or nothing). One with parameters fits the
+    whole path. One without is a prefix of whole segments: `/a` fits `/a`, `/a/` and `/a/b`, but not
+    `/ab`. With a slash at its end it fits what starts with it: `/a/` fits `/a/` and `/a/b`, but not
+    `/a`; `/` fits everything. In a path, empty segments are segments like any other.
 
-        None if there is more to choose from, or a canary.
+    Segment by segment from the left, a literal goes before `{param}`, that before `{param:path}`,
+    and that before the end of a prefix, so that a deeper prefix goes before a shallower one.
+
+    A match visits at most those nodes of the tree that agree with the path, whatever the number of
+    patterns, and splits the path no further than the longest pattern reaches.
+    """
+
+    def __init__(self) -> None:
+        self._root: _Node[T] = _Node()
+        self._exact: dict[str, _Leaf[T]] = {}
+        self._splits = 1
+        self._only_literals = True
+
+    def add(self, pattern: str, value: T) -> None:
+        """Add a pattern such as `/users/{id}/files/{name:path}`.
+
+        Raises ValueError for one that is malformed, or fits the same paths as an earlier one.
         """
-        self.take(self.weighed(weigh))
-        self.match: Match[R, T] = Match(pattern, {}, self)
-        """The match of a path without parameters."""
-
-    def take(self, pools: _Pools[R, T]) -> None:
-        """Serve these from now on."""
-        pool = pools[""][""]
-        choice = pool.only if len(pools) == len(pools[""]) == 1 and isinstance(pool, _Pool) else None
-        self.pools = pools
-        self.only = choice if choice is not None and choice.trial is None else None
-
-    def serves(self, functions: Collection[str]) -> bool:
-        return any(rule.function_name in functions for rule, _ in self._members)
-
-    def targets(self) -> Iterator[tuple[T, bool]]:
-        for by_method in self.pools.values():
-            for pool in by_method.values():
-                if isinstance(pool, _Pool):
-                    yield from pool.targets()
-
-    def weighed(self, weigh: Weigh[R, T]) -> _Pools[R, T]:
-        """The rules by region and method, with these weights. Raises ValueError."""
-        # "" stands for every region, and every method, that no rule names: what clients send is
-        # looked up here and never stored.
-        pools: _Pools[R, T] = {}
-        rules = [*(rule for rule, _ in self._members), *self._absent]
-        named = {region for rule in rules for region in rule.regions}
-        try:
-            for region in {"", *named}:
-                serving = [
-                    (rule, target)
-                    for rule, target in self._members
-                    if not rule.regions or (region and region in rule.regions)
-                ]
-                left_out = [rule for rule in self._absent if not rule.regions or (region and region in rule.regions)]
-                pools[region] = _by_method(serving, left_out, weigh, self._phase)
-        except ValueError as error:
-            raise ValueError(f"rules of {self.pattern}: {error}") from error
-        return pools
-
-    def pick(
-        self,
-        method: str,
-        region: str,
-        *,
-        healthy: Callable[[T], bool] | None = None,
-        forced_version: str | None = None,
-        sticky_key: str | None = None,
-    ) -> Pick[R, T]:
-        """The rule for one request.
-
-        Rules of the region and rules without regions share it by weight, exactly over any window of
-        the sum of their weights; HEAD is allowed where GET is. With `healthy`, the targets that fail
-        it are left out, and the others share by their weights. With `forced_version`, only rules of
-        that version count, also at weight 0. With `sticky_key`, the same key gets the same rule as
-        long as weights and health allow (see Stickiness).
-        """
-        by_method = self.pools.get(region) or self.pools[""]
-        pool = by_method.get(method) or by_method[""]
-        if isinstance(pool, Refusal):
-            return pool
-        return pool.pick(healthy, forced_version, sticky_key)
-
-
-class _Pool(Generic[R, T]):
-    """The rules that compete for the same requests."""
-
-    def __init__(self, choices: Sequence[Choice[R, T]], phase: float) -> None:
-        self._choices = choices
-        self._weighted = tuple(index for index, choice in enumerate(choices) if choice.weight)
-        self.only = choices[self._weighted[0]] if len(self._weighted) == 1 else None
-        """The only choice, if all versions are healthy and no version is asked for."""
-        self._versioned = any(choice.rule.version is not None for choice in choices)
-        self._phase = phase
-        self._cycle = Cycle([choice.weight for choice in choices], phase)
-        self._stickiness = Stickiness(_names([choice.rule for choice in choices]))
-        self._subsets: dict[tuple[bool, tuple[int, ...]], Cycle] = {}
-        self._lock = Lock()
-
-    def targets(self) -> Iterator[tuple[T, bool]]:
-        return ((choice.target, choice.weight > 0) for choice in self._choices)
-
-    def pick(self, healthy: Callable[[T], bool] | None, version: str | None, sticky_key: str | None) -> Pick[R, T]:
-        among = self._weighted
-        forced = version is not None and self._versioned
-        if forced:
-            among = tuple(
-                [i for i, choice in enumerate(self._choices) if choice.rule.version == version and not choice.out]
-            )
-            if not among:
-                return _VERSION_NOT_FOUND
-        if healthy is not None:
-            among = tuple([i for i in among if healthy(self._choices[i].target)])
-            if not among and not forced:
-                among = self._stable(healthy)
-        if not among:
-            return _NO_RULE
-        if len(among) == 1:
-            return self._choices[among[0]]
-        if sticky_key is not None:
-            return self._choices[self._stickiness.place(sticky_key, among, self._weights(among))]
-        if not forced and len(among) == len(self._weighted):
-            at = self._cycle.next()
-            return _NO_RULE if at is None else self._choices[at]
-        at = self._subset(forced, among).next()
-        return _NO_RULE if at is None else self._choices[among[at]]
-
-    def _stable(self, healthy: Callable[[T], bool]) -> tuple[int, ...]:
-        """What a canary that has all of the traffic, and fails its probes, was to replace."""
-        return tuple(
-            index
-            for index, choice in enumerate(self._choices)
-            if choice.trial is not None and not choice.trial.is_canary and healthy(choice.target)
-        )
-
-    def _weights(self, among: tuple[int, ...]) -> list[int]:
-        weights = [self._choices[i].weight for i in among]
-        return weights if any(weights) else [1] * len(weights)
-
-    def _subset(self, forced: bool, among: tuple[int, ...]) -> Cycle:
-        # Forced requests have turns of their own: they take none from the others.
-        key = (forced, among)
-        cycle = self._subsets.get(key)
-        if cycle is None:
-            with self._lock:
-                cycle = self._subsets.get(key)
-                if cycle is None:
-                    if len(self._subsets) >= MAX_SUBSETS:
-                        del self._subsets[next(iter(self._subsets))]
-                    cycle = self._subsets[key] = Cycle(self._weights(among), self._phase)
-        return cycle
-
-
-_Pools: TypeAlias = dict[str, dict[str, _Pool[R, T] | Refusal]]
-"""By region, then by method."""
-
-
-def _by_method(
-    serving: list[tuple[R, T]], left_out: list[R], weigh: Weigh[R, T], phase: float
-) -> dict[str, _Pool[R, T] | Refusal]:
-    if not serving:
-        return {"": _NO_RULE}
-    methods = [_methods(rule) for rule, _ in serving]
-    missing = [_methods(rule) for rule in left_out]
-    named = {method for some in [*methods, *missing] if some is not None for method in some}
-    pools: dict[str, _Pool[R, T] | Refusal] = {}
-    for method in {"", *named}:
-        members = [
-            member for member, some in zip(serving, methods, strict=True) if some is None or (method and method in some)
-        ]
-        if members:
-            pools[method] = _Pool(weigh(members), phase)
-        elif any(some is None or (method and method in some) for some in missing):
-            pools[method] = _NO_RULE
+        segments, names = _parse(pattern)
+        leaf = _Leaf(pattern, names, value)
+        node = self._root
+        for segment in segments[:-1]:
+            node = node.child(segment)
+        last = segments[-1]
+        if last.endswith(":path}"):
+            node.rest = _free(node.rest, leaf)
+        elif names:
+            node = node.child(last)
+            node.whole = _free(node.whole, leaf)
+        elif last:
+            node = node.child(last)
+            node.prefix = _free(node.prefix, leaf)
         else:
-            pools[method] = Refusal(Reason.METHOD_NOT_ALLOWED, tuple(sorted(named)))
-    return pools
+            node.below = _free(node.below, leaf)
+        if not names:
+            self._exact[pattern] = leaf
+        self._splits = max(self._splits, len(segments) + 1)
+        self._only_literals = self._root.begins_with_literals()
+
+    @property
+    def exact(self) -> dict[str, T]:
+        """The values of the patterns without parameters: nothing is more specific for a path that is the same."""
+        return {pattern: leaf.value for pattern, leaf in self._exact.items()}
+
+    def match(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """The value of the most specific pattern that fits, and its parameters; None where none fits."""
+        leaf = self._exact.get(path)
+        return self.search(path) if leaf is None else (leaf.value, {})
+
+    def search(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """As match(), for a path that is not in ``exact``."""
+        if not path.startswith("/"):  # "" at the root of a mount, "*" of OPTIONS
+            leaf = self._root.below
+            return None if leaf is None else (leaf.value, {})
+        if self._only_literals:
+            end = path.find("/", 1)
+            if (path[1:] if end < 0 else path[1:end]) not in self._root.literals:
+                return None
+        # The last part holds all segments that no pattern is long enough to look at.
+        parts = path.split("/", self._splits)
+        found = _find(self._root, parts, 1, ())
+        if found is None:
+            return None
+        leaf, values = found
+        return leaf.value, dict(zip(leaf.names, values, strict=True))
 
 
-def _methods(rule: Rule) -> set[str] | None:
-    if rule.methods is None:
-        return None
-    methods = {method.upper() for method in rule.methods}
-    return methods | {"HEAD"} if "GET" in methods else methods
+class _Leaf(Generic[T]):
+    __slots__ = ("names", "pattern", "value")
+
+    def __init__(self, pattern: str, names: tuple[str, ...], value: T) -> None:
+        self.pattern = pattern
+        self.names = names
+        self.value = value
 
 
-def _names(rules: Sequence[Rule]) -> list[str]:
-    seen: Counter[tuple[str, str | None]] = Counter()
-    names = []
-    for rule in rules:
-        key = (rule.function_name, rule.version)
-        names.append(f"{rule.function_name}\n{rule.version or ''}\n{seen[key]}")
-        seen[key] += 1
-    return names
+class _Node(Generic[T]):
+    __slots__ = ("below", "literals", "param", "prefix", "rest", "whole")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[T]] = {}
+        self.param: _Node[T] | None = None
+        self.whole: _Leaf[T] | None = None  # a pattern with parameters ends here, and so must the path
+        self.rest: _Leaf[T] | None = None  # ends with {param:path}
+        self.below: _Leaf[T] | None = None  # a prefix with a slash at its end
+        self.prefix: _Leaf[T] | None = None
+
+    def begins_with_literals(self) -> bool:
+        """Whether a path fits only if its first segment is one of the literals."""
+        return self.param is None and self.rest is None and self.below is None and self.prefix is None
+
+    def child(self, segment: str) -> _Node[T]:
+        if not segment.startswith("{"):
+            return self.literals.setdefault(segment, _Node())
+        if self.param is None:
+            self.param = _Node()
+        return self.param
 
 
-def _own_weights(members: Sequence[tuple[R, T]]) -> list[Choice[R, T]]:
-    return [Choice(rule, target, rule.weight) for rule, target in members]
+def _find(
+    node: _Node[T], parts: list[str], at: int, values: tuple[str, ...]
+) -> tuple[_Leaf[T], tuple[str, ...]] | None:
+    if at == len(parts):
+        # A prefix that ends with the path is the path: match() has had it.
+        return None if node.whole is None else (node.whole, values)
+    part = parts[at]
+    literal = node.literals.get(part)
+    if literal is not None:
+        found = _find(literal, parts, at + 1, values)
+        if found is not None:
+            return found
+    if node.param is not None and part:
+        found = _find(node.param, parts, at + 1, (*values, part))
+        if found is not None:
+            return found
+    if node.rest is not None:
+        return node.rest, (*values, "/".join(parts[at:]))
+    leaf = node.below or node.prefix
+    return None if leaf is None else (leaf, values)
+
+
+def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
+    try:
+        check_path_pattern(pattern)
+    except PatternSyntaxError as error:
+        raise ValueError(f"path pattern {pattern[:60]!r} {error}") from None
+    return pattern[1:].split("/"), tuple(path_params(pattern))
+
+
+def _free(taken: _Leaf[T] | None, leaf: _Leaf[T]) -> _Leaf[T]:
+    if taken is not None:
+        raise ValueError(f"path pattern {leaf.pattern!r} fits the same paths as {taken.pattern!r}")
+    return leaf

@@ -9,7 +9,8 @@ import pytest
 from starlette_wasm import RouteRule
 from starlette_wasm.canary.traffic_split import Part, TrafficSplit
 from starlette_wasm.functions.target import Target
-from starlette_wasm.traffic.router import Choice, Router
+from starlette_wasm.traffic.choices import Choice
+from starlette_wasm.traffic.router import Router
 
 
 def rule(version: str, weight: int = 100, function: str = "f", **keys: Any) -> RouteRule:

@@ -184,12 +184,12 @@ def test_the_next_guest_of_a_tenant_begins_behind_what_is_freed(engine: Engine, 
     async def main() -> None:
         seen.hold.clear()
         await times_out(slow)
-        assert engine.reclaimer.waits(slow.tenant)
-        assert not engine.reclaimer.waits(other.tenant)
+        assert slow.tenant in engine.reclaimer.late
+        assert other.tenant not in engine.reclaimer.late
         assert Invocation(slow, b"")._in_thread_at_once
         seen.hold.set()
         await eventually(lambda: not engine.state.live)
-        assert not engine.reclaimer.waits(slow.tenant)
+        assert slow.tenant not in engine.reclaimer.late
 
     asyncio.run(main())
 
@@ -203,7 +203,7 @@ def test_no_guest_is_made_before_stores_are_freed(seen: Seen, monkeypatch: pytes
     begin = Instance.begin
 
     def counted(self: Instance) -> None:
-        begun.append((self.plan, engine.reclaimer.waits(self.plan.tenant)))
+        begun.append((self.plan, self.plan.tenant in engine.reclaimer.late))
         begin(self)
 
     monkeypatch.setattr(Instance, "begin", counted)
@@ -213,7 +213,7 @@ def test_no_guest_is_made_before_stores_are_freed(seen: Seen, monkeypatch: pytes
         left = Invocation(slow, b"")
         left.make()
         left.close()
-        assert engine.reclaimer.waits(slow.tenant)
+        assert slow.tenant in engine.reclaimer.late
         behind = asyncio.create_task(Invocation(slow, b"").run(time.monotonic() + 60, nullcontext))
         beside = asyncio.create_task(Invocation(other, b"").run(time.monotonic() + 60, nullcontext))
         await eventually(lambda: begun)

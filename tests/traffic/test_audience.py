@@ -4,7 +4,8 @@ import pytest
 
 from starlette_wasm.config.router import RouteRule
 from starlette_wasm.traffic.audience import Audience, AudienceRouter, fits_host
-from starlette_wasm.traffic.router import Choice, Router
+from starlette_wasm.traffic.choices import Choice
+from starlette_wasm.traffic.router import Router
 
 
 def router(*given: tuple[Audience, str, str]) -> AudienceRouter[RouteRule, str]:

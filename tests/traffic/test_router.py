@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from starlette_wasm.traffic.router import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Router, Trial, Weigh
+from starlette_wasm.traffic.choices import MAX_SUBSETS, Choice, Group, Pick, Reason, Refusal, Trial, Weigh
+from starlette_wasm.traffic.router import Router
 
 
 @dataclass(frozen=True)

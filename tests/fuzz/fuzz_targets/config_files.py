@@ -12,7 +12,7 @@ from starlette_wasm.config.policy import SandboxPolicy, load_policy_file, resolv
 from starlette_wasm.config.router import EdgeRouterConfig, load_config
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import FunctionManifest
-from starlette_wasm.traffic.paths import PathTree
+from starlette_wasm.traffic.router import PathTree
 
 MOST = 2000
 """Characters of a line of a message, the name of the file included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from starlette_wasm.config.names import PatternSyntaxError, check_path_pattern, path_params
-from starlette_wasm.traffic.paths import PathTree
+from starlette_wasm.traffic.router import PathTree
 
 TOKENS = (
     b"/",

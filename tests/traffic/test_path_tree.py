@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_wasm.config.names import MAX_SEGMENTS
-from starlette_wasm.traffic.paths import PathTree
+from starlette_wasm.traffic.router import PathTree
 
 
 def tree(*patterns: str) -> PathTree[str]:
