@@ -354,7 +354,7 @@ def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_go
 
     def closing(self: FastPathRunner, *given: Any) -> Any:
         found = ask(self, *given)
-        self._runtime._state = "closed"  # by another thread's event loop
+        self._runtime._enter("closed")  # by another thread's event loop
         return found
 
     monkeypatch.setattr(FastPathRunner, "run", closing)
