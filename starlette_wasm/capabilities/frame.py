@@ -22,8 +22,12 @@ MAX_HEADER_BYTES = 64 << 10
 MAX_DEPTH = 32
 """Nesting in a header. Some versions of Python end the process where a parser runs out of an unusual stack."""
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
+MAX_PARTS = 2000
+"""Strings in a header, and commas and brackets outside of strings: many times what any operation takes."""
+
+# One that does not end goes on to the end of the text: else each quote in it would be tried as the begin of another.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LENGTH = struct.Struct("<I")
 
 
@@ -52,8 +56,7 @@ def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:
         raise _bad("shorter than its header")
     try:
         text = bytes(payload[_LENGTH.size : end])
-        if too_deep(text):
-            raise _bad(f"the header is nested more than {MAX_DEPTH} deep")
+        check_shape(text)
         header = json.loads(text.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _bad("the header is not JSON") from None
@@ -62,11 +65,14 @@ def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:
     return header, memoryview(payload)[end:]
 
 
-def too_deep(text: bytes) -> bool:
-    """Whether JSON is nested more than MAX_DEPTH deep, found without recursion; brackets in strings do not count."""
+def check_shape(text: bytes) -> None:
+    """Refuse JSON that costs much to decode: of many parts, or nested deeply. Raises CapabilityError."""
+    many = text.count(b'"') - text.count(b'\\"') > 2 * MAX_PARTS
+    bare = b"" if many else _STRINGS.sub(b"", text)
+    if many or bare.count(b",") + bare.count(b"[") + bare.count(b"{") > MAX_PARTS:
+        raise _bad(f"the header has more than {MAX_PARTS} parts")
     depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):
+    for bracket in bare.translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
-            return True
-    return False
+            raise _bad(f"the header is nested more than {MAX_DEPTH} deep")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -101,12 +102,50 @@ def test_what_a_guest_wrote_is_safe_in_a_log(text: str) -> None:
     assert len(printable(text)) <= 128 * 10
 
 
+def refused(text: bytes) -> bool:
+    try:
+        frame.check_shape(text)
+    except CapabilityError as error:
+        assert error.code == Code.BAD_REQUEST
+        return True
+    return False
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_depth_is_bounded_before_decoding(opening: bytes) -> None:
-    assert not frame.too_deep(opening * frame.MAX_DEPTH)
-    assert frame.too_deep(opening * (frame.MAX_DEPTH + 1))
-    assert not frame.too_deep(b"[]" * 1000)
+    assert not refused(opening * frame.MAX_DEPTH)
+    assert refused(opening * (frame.MAX_DEPTH + 1))
+    assert not refused(b"[]" * 1000)
 
 
 def test_brackets_in_strings_are_not_depth() -> None:
-    assert not frame.too_deep(b'{"a":"' + b"[" * 1000 + b'\\\\\\"' + b"[" * 1000 + b'"}')
+    assert not refused(b'{"a":"' + b"[" * 1000 + b'\\\\\\"' + b"[" * 1000 + b'"}')
+
+
+@pytest.mark.parametrize("part", [b"1,", b"[],", b"{},", b'"",', b'"a":"\\\\",', b'"\\"",'])
+def test_parts_are_bounded_before_decoding(part: bytes) -> None:
+    assert refused(part * (frame.MAX_HEADER_BYTES // len(part)))
+    assert not refused(part * 500)
+
+
+def test_commas_in_strings_are_not_parts() -> None:
+    assert not refused(b'{"a":"' + b',{\\"' * 10_000 + b'"}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'"' + b'\\"' * 32_000,
+        b'"' + b"\\" * 64_000,
+        b'"' + b"\\\\" * 32_000 + b"\\",
+        b'"' * 65_536,
+        b'"\\' * 32_000,
+        b"{}," * 21_000,
+        b"\\" * 65_536,
+        b'\\"' * 32_000,
+    ],
+)
+def test_no_header_takes_long_to_check(text: bytes) -> None:
+    begin = time.thread_time()
+    refused(text)
+    assert time.thread_time() - begin < 0.5  # a quadratic search took 9 s
