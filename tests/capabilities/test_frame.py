@@ -105,8 +105,7 @@ def test_what_a_guest_wrote_is_safe_in_a_log(text: str) -> None:
 def refused(text: bytes) -> bool:
     try:
         frame.check_shape(text)
-    except CapabilityError as error:
-        assert error.code == Code.BAD_REQUEST
+    except CapabilityError:
         return True
     return False
 
