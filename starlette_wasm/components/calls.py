@@ -68,6 +68,14 @@ class Calls:
         self.imports = imports
         self.tasks = AsyncCalls(self, waits)
 
+    def begun(self, instance: int) -> None:
+        """Take note that a component instance is called, if that was not done by lifted()."""
+        self._states[instance].entered = True
+
+    def forbid_leaving(self, instance: int) -> None:
+        """From now on it may call nothing outside of it."""
+        self._states[instance].may_leave = False
+
     def handles(self) -> int:
         """How many handles there are."""
         return sum(len(state.handles) for state in self._states)

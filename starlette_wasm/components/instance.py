@@ -7,24 +7,28 @@ from typing import Any
 
 from ..engine import capi, layout
 from ..engine.bounds import TABLE_ELEMENTS
+from ..engine.native.library import ComponentState, FirstState, NativeLibrary
 from .bound import ComponentPlan
 from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT, STATE
 from .errors import CanonicalTrap
-from .flat_plan import CoreExport, CoreItem
+from .flat_plan import CoreExport, CoreItem, LiftedFunction
 from .glue import FRAMES, HOLD, TABLE
 from .module import EXTERN_SIZE, GLUE, Source, externs
 
 _NO_DEADLINE = 1 << 40
 _INSTANCE_SIZE = ctypes.sizeof(capi.Instance)
-_STEP = b"component_step"
+_STEP, _NATIVE_STEP = b"component_step", b"component_step_native"
 
 
 class CoreInstances:
     """All core instances of a component. What is asked for by name is kept."""
 
-    def __init__(self, plan: ComponentPlan, store: int, scratch: capi.Scratch) -> None:
-        """Make them; nothing of the guest runs. Raises EngineError."""
+    def __init__(self, plan: ComponentPlan, store: int, scratch: capi.Scratch, state: ComponentState) -> None:
+        """Make them; nothing of the guest runs. ``state`` is the data of the store. Raises EngineError."""
         self._plan = plan
+        self.state = state
+        """What component.c knows of them, for as long as the store is there."""
+        self.state_at = ctypes.addressof(state)
         self._scratch = scratch
         self.context = capi.store_context(store)
         module = plan.component
@@ -33,6 +37,7 @@ class CoreInstances:
         self._at = ctypes.addressof(self._instances)
         self._found: dict[Source, Any] = {}
         self._saved: list[tuple[int, Any]] = []
+        self._kept_alive: list[Any] = []
         capi.store_limiter(
             store, plan.bound + layout.PAGE, TABLE_ELEMENTS, count + 1, module.tables + 1, len(module.memories) + 1
         )
@@ -44,10 +49,58 @@ class CoreInstances:
                 self._fill(slot, source)
         for step in module.growers:
             self._set_limit(step)
+        self._memories = [
+            LiveMemory(self.context, self.address((step, MEMORY.encode())) + capi.EXTERN_OF)
+            for step, _ in module.memories
+        ]
+        if module.native is not None:
+            self._prepare_answers()
+
+    @property
+    def native(self) -> NativeLibrary:
+        native = self._plan.component.native
+        assert native is not None
+        return native
+
+    def _prepare_answers(self) -> None:
+        """What component.c needs to answer calls of the host itself."""
+        module, state = self._plan.component, self.state
+        hosts = module.flat.hosts
+        memories = (ctypes.c_void_p * max(len(hosts), 1))()
+        for host in hosts:
+            if host.options.memory is not None and module.kinds[host.number] != b"\0":
+                memories[host.number] = self.item(host.options.memory)
+        self._kept_alive.append(memories)
+        state.resolution = module.engine.config.clock_resolution_ns
+        state.kinds, state.memories = ctypes.addressof(module.kinds), ctypes.addressof(memories)
+        state.frames, state.context = self.frames, self.context
+
+    def prepare_edge(self, function: LiftedFunction) -> None:
+        """What component.c needs to call ``handle``."""
+        options, state = function.options, self.state
+        if state.handle or options.memory is None or options.realloc is None:
+            return
+        state.memory, state.realloc = self.item(options.memory), self.item(options.realloc)
+        state.handle = self.item(function.core)
+        state.post_return = None if options.post_return is None else self.item(options.post_return)
+
+    def first_state(self, snapshot: list[int], sizes: list[int], most: int) -> FirstState:
+        """What component.c puts back, of snapshots of the memories at these places, of these sizes."""
+        memories = [self.address((step, MEMORY.encode())) for step, _ in self._plan.component.memories]
+        values = [(at - capi.EXTERN_OF, value) for at, value in self._saved]
+        values += [(self.address((step, REFUSED.encode())), capi.Value(kind=capi.I32))
+                   for step in self._plan.component.growers]  # fmt: skip
+        arrays = [_array(ctypes.c_void_p, memories), _array(ctypes.c_void_p, snapshot),
+                  _array(ctypes.c_uint64, sizes), _array(ctypes.c_void_p, [at for at, _ in values]),
+                  _array(capi.Value, [value for _, value in values])]  # fmt: skip
+        self._kept_alive += arrays
+        places = [ctypes.addressof(each) for each in arrays]
+        return FirstState(self.context, *places, most, len(memories), len(values))
 
     def _make_glue(self) -> None:
         given = externs(1)
-        self._plan.module.engine.host_function(self.context, _STEP, ctypes.addressof(given))
+        name = _STEP if self._plan.component.native is None else _NATIVE_STEP
+        self._plan.module.engine.host_function(self.context, name, ctypes.addressof(given))
         self._instantiate(len(self._instances) - 1, self._plan.component.glue_module, given, 1)
         self.frames = capi.memory_data(self.context, self.address((GLUE, FRAMES.encode())) + capi.EXTERN_OF)
         """Address of the glue's memory: it never grows, and never moves."""
@@ -114,17 +167,11 @@ class CoreInstances:
 
     def sizes(self) -> list[int]:
         """Bytes of each memory of the guest."""
-        return [memory.size() for memory in self._memories()]
-
-    def _memories(self) -> list[LiveMemory]:
-        return [
-            LiveMemory(self.context, self.address((step, MEMORY.encode())) + capi.EXTERN_OF)
-            for step, _ in self._plan.component.memories
-        ]
+        return [memory.size() for memory in self._memories]
 
     def ranges(self) -> list[tuple[int, int]]:
         """Address and size of each memory of the guest."""
-        return [memory.range() for memory in self._memories()]
+        return [memory.range() for memory in self._memories]
 
     def save_globals(self) -> None:
         """Remember the globals that can change, for reset_globals()."""
@@ -157,6 +204,10 @@ class CoreInstances:
 
     def memory(self, item: CoreItem) -> LiveMemory:
         return LiveMemory(self.context, self.item(item) + capi.EXTERN_OF)
+
+
+def _array(kind: Any, items: list[Any]) -> Any:
+    return (kind * max(len(items), 1))(*items)
 
 
 class LiveMemory:

@@ -17,13 +17,15 @@ from typing import Any
 
 from ..capabilities import Session
 from ..engine import capi
-from ..engine.invocation import Guard, Host, Invocation
+from ..engine.invocation import LARGE, LIGHT, Guard, Host, Invocation
+from ..engine.native.library import ComponentState
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS, Plan
 from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request
+from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap
 from .files.granted import Files
@@ -48,8 +50,9 @@ class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
     __slots__ = (
-        *("_answer", "_arguments", "_calls", "_cores", "_due", "_ended_by", "_form", "_kept", "_mismatch", "_quiet"),
-        *("_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "linked", "typed"),
+        *("_answer", "_arguments", "_calls", "_cores", "_due", "_edge", "_ended_by", "_form", "_kept", "_mismatch"),
+        *("_of_entry", "_quiet", "_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "linked"),
+        "typed",
     )
 
     plan: ComponentPlan
@@ -59,6 +62,10 @@ class ComponentInvocation(Invocation):
         self.host = None  # an instance may be made only to see whether that goes
         self._script: Generator[Request | None, Any, bytes] | None = None
         self._stack: list[tuple[int, Generator[Request, Any, list[int]]]] = []
+        self._edge: EdgeCall | None = None
+        """The call that component.c makes, in the place of the script."""
+        self._of_entry = False
+        """Whether the function of the guest that runs is the one for a request, and not one that gives it room."""
         self._answer = b""
         self._ended_by: CanonicalTrap | None = None
         self._mismatch: ValueError | None = None
@@ -83,24 +90,45 @@ class ComponentInvocation(Invocation):
         self.reserve()
         self.begin()
         try:
-            main = threading.current_thread() is threading.main_thread()
-            self._there.hold(main and self.plan.module.calls_host)
-            begin = time.perf_counter()
-            ended = self.poll()
-            self.cpu = time.perf_counter() - begin
-            if not ended:
-                self._there.hold(False)
-                self._quiet = False
+            begin = time.thread_time()  # a process that waits for a CPU does no work
+            ended = self._poll_first() if self.plan.component.native is None else self._poll_and_serve(begin)
+            self.cpu = time.thread_time() - begin
             return ended
         except BaseException:
             self.close()
             raise
 
+    def _poll_first(self) -> bool:
+        """Run it until it calls the host: then it is held, and goes on in a thread, where callbacks meet no signal."""
+        main = threading.current_thread() is threading.main_thread()
+        self._there.hold(main and self.plan.module.calls_host)
+        ended = self.poll()
+        if not ended:
+            self._there.hold(False)
+            self._quiet = False
+        return ended
+
+    def _poll_and_serve(self, begin: float) -> bool:
+        """Run it, and carry out what it calls of the host, as long as neither waits nor takes long."""
+        ended = self.poll()
+        while not ended and self._asked is not None and self._asked[2] <= LARGE:
+            if time.thread_time() - begin > LIGHT:
+                break
+            self._serve()
+            if self._call is not None:
+                break
+            ended = self.poll()
+        return ended
+
     @property
     def _in_thread_at_once(self) -> bool:
-        """As in Invocation, but that one which seldom calls the host begins on the event loop, where it is held."""
+        """As in Invocation, but that component.c calls no Python, and so meets no signal handler. Without it, one that
+        seldom calls the host begins on the event loop, where it is held.
+        """
         if self.typed is not None and self.typed.may_be_large:
             return True
+        if self.plan.component.native is not None:
+            return self.plan.slow or self.plan.loop_time.spent or self.engine.reclaimer.waits(self.plan.tenant)
         if self._quiet:
             return self.plan.slow or self.plan.loop_time.spent
         return super()._in_thread_at_once
@@ -108,8 +136,10 @@ class ComponentInvocation(Invocation):
     def _make(self, scratch: capi.Scratch) -> None:
         kept = self._kept = self.plan.component.keeper.take(self.plan)
         if kept is None:
-            self._store = capi.store_new(self.engine.ptr, self.number, None)
-            self._cores = cores = CoreInstances(self.plan, self._store, scratch)
+            state = ComponentState()
+            data = self.number if self.plan.component.native is None else ctypes.addressof(state)
+            self._store = capi.store_new(self.engine.ptr, data, None)
+            self._cores = cores = CoreInstances(self.plan, self._store, scratch, state)
         else:
             self._adopt(kept)
             self._cores = cores = kept.cores
@@ -117,9 +147,13 @@ class ComponentInvocation(Invocation):
             cores.hold(False)
         self._context = cores.context
         self._whole = True
-        imports = self._imports()
-        instances = self.plan.component.flat.instances
-        self._calls = Calls(instances, cores.memory, imports, self._wasi.wakeup, self._room_of_values)
+
+    def _prepare_calls(self) -> None:
+        """Make what answers the guest's calls of the host, if it is not there yet."""
+        if getattr(self, "_calls", None) is None:
+            imports = self._imports()
+            instances = self.plan.component.flat.instances
+            self._calls = Calls(instances, self._there.memory, imports, self._wasi.wakeup, self._room_of_values)
 
     def _adopt(self, kept: Kept) -> None:
         """Go on with an instance that was restored, under the number that its store has."""
@@ -132,8 +166,24 @@ class ComponentInvocation(Invocation):
     def _enter(self, scratch: capi.Scratch) -> None:
         if self._kept is None:
             capi.yield_on_epoch(self._context, 1)
+        if self._makes_edge_call:
+            if self._kept is None:
+                self._remember()
+            entry = self.plan.component.entry
+            assert entry is not None
+            self._edge = EdgeCall(self._there, entry.function, self._stdin, scratch, self._room_of_values)
+            self._future = self._edge.future
+            return
+        self._prepare_calls()
         self._script = self._run_entry()
         self._go_on_with(None)
+
+    @property
+    def _makes_edge_call(self) -> bool:
+        """Whether component.c makes the call as a whole."""
+        component = self.plan.component
+        started = self._kept is not None or not component.starts
+        return component.makes_edge_calls and self.typed is None and started
 
     @property
     def _there(self) -> CoreInstances:
@@ -182,6 +232,7 @@ class ComponentInvocation(Invocation):
             room=lambda: self._room(sum(self._there.sizes())),
             files=Files(self.plan.preopens, limits),
         )
+        self._wasi.returns = self._edge is not None
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
 
     def _room_of_values(self) -> int:
@@ -219,8 +270,10 @@ class ComponentInvocation(Invocation):
             self._go_on_with(None)
             if self._call is not None:
                 return False
+        if self._edge is not None:
+            return self._poll_edge(self._edge)
         while self._future is not None:
-            if not capi.future_poll(self._future):
+            if not self._run_guest(self._future):
                 return False
             future, self._future = self._future, None
             capi.future_delete(future)
@@ -231,6 +284,62 @@ class ComponentInvocation(Invocation):
             if self._call is not None:
                 return False
         return True
+
+    def _run_guest(self, future: int) -> bool:
+        """Let the guest go on. True if what was called of it has returned."""
+        native = self.plan.component.native
+        if native is None:
+            returned: bool = capi.future_poll(future)
+            return returned
+        self._hand_over()
+        how = native.component_poll(self._there.state_at, future)
+        if how == ASKED:
+            self._note()
+        return how == ENDED
+
+    def _poll_edge(self, edge: EdgeCall) -> bool:
+        self._hand_over()
+        try:
+            how = edge.poll()
+        except CanonicalTrap as trap:
+            self._ended_by = trap
+            how = ENDED
+        self._future = edge.future
+        if how == ASKED:
+            self._note()
+        elif how == ENDED and edge.answer is not None and self._ended_by is None:
+            self._answer = edge.answer
+            if len(edge.answer) > self.plan.limits.stdout:
+                self._ended_by = OutputOverflow(f"more than {self.plan.limits.stdout} bytes of output")
+        return how == ENDED
+
+    def _hand_over(self) -> None:
+        """Give component.c the result of the call that the guest waits for."""
+        state, result = self._there.state, self._result
+        if state.asked and result is not None:
+            state.result = result & 0xFFFFFFFF
+            state.quick = result == glue.DONE and not self._stack and self._calls_freely
+            state.answered = True
+
+    @property
+    def _calls_freely(self) -> bool:
+        """Whether what runs of the guest may call the host."""
+        return self._of_entry if self._edge is None else self._edge.may_call_host
+
+    def _note(self) -> None:
+        """Note what the guest has called, and whether that is for the event loop."""
+        state = self._there.state
+        number, frame = state.number, state.frame
+        self.wait_for_host(number, frame, 0 if self._is_light(number, frame) else LARGE + 1)
+
+    def _is_light(self, number: int, frame: int) -> bool:
+        if self._stack and self._stack[-1][0] == frame:
+            return True
+        checks = self.plan.component.checks[number]
+        if not checks:
+            return checks is not None
+        flat = self._read(frame, 0, max(slot for slot, _ in checks) + 1)
+        return all(flat[slot] & 0xFFFFFFFF <= most for slot, most in checks)
 
     def _go_on_with(self, sent: list[int] | None) -> None:
         """Let the entry's script go on to its next call, if there is one."""
@@ -248,6 +357,8 @@ class ComponentInvocation(Invocation):
             return
         if isinstance(request, glue.GuestCall):
             self._begin_call(self._there.item(request.item), request.arguments, request.form)
+            self._of_entry = request.kind == glue.CALL
+            self._there.state.quick = self._of_entry
         elif isinstance(request, Await):
             self._call = partial(self._wait_between, request.begin)
 
@@ -294,9 +405,23 @@ class ComponentInvocation(Invocation):
         if self._stack and self._stack[-1][0] == frame:
             sent = self._result_of_call(frame)
         else:
+            self._prepare_calls()
             flat = self._read(frame, 0, len(glue.form_of(host).params))
+            if self._forbidden(frame):
+                self._calls.forbid_leaving(host.instance)
             self._stack.append((frame, self._calls.host(host, flat)))
         self._advance(sent)
+
+    def _forbidden(self, frame: int) -> bool:
+        """Whether component.c has called something of the guest that may not call the host."""
+        if self._edge is not None:
+            if not self._edge.may_call_host:
+                return True
+            entry = self.plan.component.entry
+            assert entry is not None
+            self._calls.begun(entry.function.instance)
+        pending: int = self._there.state.pending
+        return bool(pending) and pending != frame + 1
 
     def _result_of_call(self, frame: int) -> list[int]:
         return self._read(frame, glue.RESULT, 1)
@@ -403,7 +528,8 @@ class ComponentInvocation(Invocation):
         outcome = Outcome(End.OK, b"" if stopped else self._answer)
         cores = self._there
         outcome.memory_bytes = sum(cores.sizes())
-        refused = cores.refused_pages()
+        self.host_calls += cores.state.calls
+        cores.state.calls = 0
         trap, error = scratch.take_failure()
         if error:
             outcome.end, outcome.reason = End.TRAP, capi.take_failure(error)
@@ -413,10 +539,14 @@ class ComponentInvocation(Invocation):
         if self._ended_by is not None:
             self._class_end(outcome, self._ended_by)
         self._well_ended = outcome.end is End.OK and not stopped and self._ended_by is None
-        outcome.denials = tuple(self._wasi.files.budget.denials)
-        outcome.stderr, outcome.stderr_dropped = bytes(self._wasi.stderr), self._wasi.stderr_dropped
-        if refused and outcome.end is End.TRAP:
-            outcome.end, outcome.refused_pages = End.MEMORY, refused
+        wasi: WasiHost | None = getattr(self, "_wasi", None)  # if it was asked for anything
+        if wasi is not None:
+            outcome.denials = tuple(wasi.files.budget.denials)
+            outcome.stderr, outcome.stderr_dropped = bytes(wasi.stderr), wasi.stderr_dropped
+        if outcome.end is End.TRAP:
+            refused = cores.refused_pages()
+            if refused:
+                outcome.end, outcome.refused_pages = End.MEMORY, refused
         return outcome
 
     def _class_end(self, outcome: Outcome, end: CanonicalTrap) -> None:
@@ -468,6 +598,7 @@ class ComponentInvocation(Invocation):
             wasi.close()
         self._keep()
         super()._release()
+        self._edge = None
         self._script = None
         self._stack.clear()
         self._cores = None

@@ -15,17 +15,20 @@ from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.line_table import LineTable
 from ..engine.module import Module
-from ..engine.native.library import ModuleState
+from ..engine.native.library import ModuleState, native
 from . import glue
 from .compile import unpack
 from .core_module import CoreFacts
+from .edge_call import can_be_made
 from .errors import ComponentError
 from .exported import functions_of
 from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
 from .pages import pages_of
 from .python_types import PythonTypes
+from .quick_answers import kinds_of
 from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers, opens_files
+from .weights import checks_of
 from .worlds import FOR_A_WORLD, find_entry, why_not_served
 
 Source = tuple[int, bytes]
@@ -67,6 +70,13 @@ class ComponentModule(Module):
         self.uses_files = self.slow_files = any(opens_files(each) for each in self.offers)
         self.calls_host = bool(self.flat.hosts)
         self.host_names = self.host_call_names = ()
+        self.native = native
+        """component.c, if it is there."""
+        self.kinds = ctypes.create_string_buffer(kinds_of(self.flat, self.offers))
+        """How component.c answers each function of the host."""
+        self.checks = [checks_of(host) for host in self.flat.hosts]
+        """For each function of the host, whether it may be carried out on the event loop."""
+        self.makes_edge_calls = native is not None and can_be_made(self.entry)
         self._load(code, facts["codes"])
 
     def _load(self, code: bytes, sizes: list[int]) -> None:

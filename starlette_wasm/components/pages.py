@@ -47,7 +47,7 @@ class Pages:
 
     def __init__(self, *, scan: bool = True) -> None:
         """Raises OSError if they cannot be read."""
-        self._descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.scan = scan
         if scan:
             try:
@@ -68,7 +68,7 @@ class Pages:
                 ctypes.sizeof(_Scan), 0, start, end, 0, ctypes.addressof(regions), _REGIONS, 0,
                 _FILE | _ZERO, _FILE | _ZERO, _PRESENT | _SWAPPED, _PRESENT,
             )  # fmt: skip
-            count = fcntl.ioctl(self._descriptor, _SCAN, scan)
+            count = fcntl.ioctl(self.descriptor, _SCAN, scan)
             found += ((each.start, each.end) for each in regions[:count])
             if scan.walk_end <= start:
                 break
@@ -76,7 +76,7 @@ class Pages:
         return found
 
     def _read(self, start: int, end: int) -> list[Region]:
-        entries = array("Q", os.pread(self._descriptor, (end - start) // PAGE * 8, start // PAGE * 8))
+        entries = array("Q", os.pread(self.descriptor, (end - start) // PAGE * 8, start // PAGE * 8))
         own = (entry >> 61 in (0b010, 0b100, 0b110) for entry in entries)
         found, at = [], start
         for private, run in groupby(own):

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 
 from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
+from ..engine.native.library import FirstState
 from .pages import PAGE, Pages, pages_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Snapshot:
         self._places = [ctypes.cast(ctypes.c_char_p(each), ctypes.c_void_p).value or 0 for each in self._memories]
 
     @property
+    def places(self) -> list[int]:
+        """Where the bytes of each memory are."""
+        return self._places
+
+    @property
     def sizes(self) -> list[int]:
         return [len(each) for each in self._memories]
 
@@ -69,7 +75,7 @@ class Snapshot:
 class Kept:
     """An instance between two requests. ``number`` is what its store is known by to functions of the host."""
 
-    __slots__ = ("cores", "dirty", "number", "plan", "store", "uses")
+    __slots__ = ("_first_state", "cores", "dirty", "number", "plan", "store", "uses")
 
     def __init__(self, plan: ComponentPlan, store: int, cores: CoreInstances, number: int) -> None:
         self.plan = plan
@@ -78,6 +84,7 @@ class Kept:
         self.number = number
         self.uses = 0
         self.dirty = True
+        self._first_state: FirstState | None = None
 
     def restore(self) -> bool:
         """Bring it back. False if that cannot be done."""
@@ -85,13 +92,25 @@ class Kept:
         self.uses += 1
         if pages is None or snapshot is None or self.uses >= MAX_USES:
             return False
+        self.dirty = not (self._put_back(snapshot, pages.descriptor) if self._is_native(pages)
+                          else self._put_back_from_python(snapshot, pages))  # fmt: skip
+        return not self.dirty
+
+    def _is_native(self, pages: Pages) -> bool:
+        return pages.scan and self.plan.component.native is not None
+
+    def _put_back(self, snapshot: Snapshot, descriptor: int) -> bool:
+        if self._first_state is None:
+            self._first_state = self.cores.first_state(snapshot.places, snapshot.sizes, MAX_WRITTEN * PAGE)
+        return self.cores.native.restore(ctypes.addressof(self._first_state), descriptor)
+
+    def _put_back_from_python(self, snapshot: Snapshot, pages: Pages) -> bool:
         try:
             if not snapshot.put_back(self.cores, pages):
                 return False
         except OSError:
             return False
         self.cores.reset_globals()
-        self.dirty = False
         return True
 
 

@@ -80,6 +80,19 @@ def define_async(
     return c_poll, c_done, c_call, c_forget
 
 
+def define_native(linker: int, module: str, name: str, params: Sequence[int], function: int) -> None:
+    """Define an asynchronous function that the C library has, with one i32 result, by its address."""
+    kind = _function_type(params, [capi.I32])
+    try:
+        capi.check(
+            capi.linker_define_async(
+                linker, module.encode(), len(module), name.encode(), len(name), kind, function, None, None
+            )
+        )
+    finally:
+        capi.function_type_delete(kind)
+
+
 def _function_type(params: Sequence[int], results: Sequence[int]) -> int:
     vectors = capi.Vector(), capi.Vector()
     for vector, kinds in zip(vectors, (params, results), strict=True):

@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import capi, layout
-from .callback import AsyncHost, define_async
+from .callback import AsyncHost, define_async, define_native
 from .configuration import WASI
+from .native.library import native
 
 if TYPE_CHECKING:
     from .invocation import Invocation
@@ -64,6 +65,8 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
 
         return call
 
+    if native is not None:
+        define_native(linker, WASI, "component_step_native", [capi.I32] * 2, native.component_step)
     return [
         define_async(linker, WASI, name, [capi.I32] * count, paced(function), resume, failed)
         for name, count, function in (

@@ -22,11 +22,11 @@ from .workers import STUCK_AFTER, Workers
 
 _GRACE = 0.01
 """Seconds that the answer to a timeout waits for the guest's thread, for its log."""
-_LIGHT = 0.002
+LIGHT = 0.002
 """Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
 _MOMENT = 0.001
 """Seconds that a worker thread waits for stores of a tenant to be freed, before it looks for other work."""
-_LARGE = 1 << 20
+LARGE = 1 << 20
 """Bytes of input, payload or result from which the copy is made in a thread."""
 _OF_BEGINNING = (OutOfInstances, EngineError, OSError, MemoryError)
 """What begin() raises."""
@@ -97,7 +97,7 @@ class Invocation(Instance):
         self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
-        self._unmade = self._begun is None and (self._in_thread_at_once or len(self._stdin) > _LARGE)
+        self._unmade = self._begun is None and (self._in_thread_at_once or len(self._stdin) > LARGE)
         self.engine.ticker.ensure_armed()
         if self._unmade:
             self.reserve()
@@ -165,11 +165,11 @@ class Invocation(Instance):
                         if await self._in_thread():
                             return True
                         continue
-                    begin = time.perf_counter()
+                    begin = time.thread_time()
                     if self._asked is not None:
                         self._serve()
                     ended = self._call is None and self._poll_again()
-                    self._on_loop(time.perf_counter() - begin)
+                    self._on_loop(time.thread_time() - begin)
                     if ended:
                         return True
         except TimeoutError:
@@ -194,7 +194,12 @@ class Invocation(Instance):
         if self._asked is None and self._result is None:  # it was at work as the epoch ticked
             return True
         size = self._asked[2] if self._asked is not None else len(self.result or b"")
-        return size > _LARGE or self.cpu > _LIGHT or self._in_thread_at_once
+        return size > LARGE or self.cpu > self._time_on_loop or self._in_thread_at_once
+
+    @property
+    def _time_on_loop(self) -> float:
+        """Seconds that it may use on the event loop, if it does not end at once."""
+        return LIGHT
 
     def _poll_again(self) -> bool:
         self.set_clocks()

@@ -11,10 +11,8 @@
 #include <time.h>
 #ifdef __APPLE__
 #include <sys/random.h>
-#define STEADY CLOCK_UPTIME_RAW /* as time.monotonic() there */
 #else
 #include <unistd.h>
-#define STEADY CLOCK_MONOTONIC
 #endif
 
 /* layout.FIELDS */
@@ -22,7 +20,7 @@ enum { ARGUMENTS = 88, STARTED = 104, REALTIME = 112, MONOTONIC = 120, RANDOM_KE
 
 static struct text message, variables; /* behind the environment the arguments, if they are of the request */
 
-static uint64_t coarse(clockid_t clock, uint64_t resolution) {
+uint64_t coarse(clockid_t clock, uint64_t resolution) {
   struct timespec now;
   clock_gettime(clock, &now);
   uint64_t ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;

@@ -16,7 +16,6 @@
 #define PAGE 65536
 #define IO 16384 /* layout.IO */
 #define NO_DEADLINE ((uint64_t)1 << 40)
-#define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
 
 /* layout.RESULTS */
 struct results {
@@ -26,25 +25,7 @@ struct results {
   uint32_t pages;
 };
 
-static struct {
-  void *(*store_new)(void *, void *, void *);
-  void *(*store_context)(void *);
-  void (*store_delete)(void *);
-  void (*store_limiter)(void *, int64_t, int64_t, int64_t, int64_t, int64_t);
-  void (*set_epoch_deadline)(void *, uint64_t);
-  void (*yield_on_epoch)(void *, uint64_t);
-  void *(*pre_instantiate)(const void *, void *, void *, void **);
-  bool (*export_nth)(void *, const void *, size_t, char **, size_t *, struct extern_ *);
-  void *(*memory_grow)(void *, const void *, uint64_t, uint64_t *);
-  uint8_t *(*memory_data)(void *, const void *);
-  size_t (*memory_data_size)(void *, const void *);
-  void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
-  bool (*future_poll)(void *);
-  void (*future_delete)(void *);
-  void (*increment_epoch)(void *);
-  void (*error_delete)(void *);
-  void (*trap_delete)(void *);
-} wasmtime;
+struct wasmtime_functions wasmtime;
 
 const char swasm_source[] = SOURCE; /* the SHA-256 of all sources */
 #define AT(kind, field) offsetof(struct kind, field)
@@ -71,6 +52,15 @@ const size_t swasm_layout[] = {
     AT(fast_path, own_names), AT(fast_path, resolution), AT(fast_path, reads_environ), AT(fast_path, reads_args),
     AT(fast_path, reads_clock), AT(fast_path, reads_random),
     AT(fast_path, asked), AT(fast_path, used), AT(fast_path, slot), AT(fast_path, ready),
+    sizeof(struct component), AT(component, asked), AT(component, answered), AT(component, number),
+    AT(component, frame), AT(component, quick), AT(component, pending), AT(component, result), AT(component, phase),
+    AT(component, returned), AT(component, calls), AT(component, resolution), AT(component, kinds),
+    AT(component, memories), AT(component, frames), AT(component, context), AT(component, memory),
+    AT(component, realloc), AT(component, handle), AT(component, post_return), AT(component, scratch),
+    AT(component, future), AT(component, input), AT(component, input_len), AT(component, slot), AT(component, values),
+    sizeof(struct first_state), AT(first_state, context), AT(first_state, memory), AT(first_state, bytes),
+    AT(first_state, size), AT(first_state, global), AT(first_state, value), AT(first_state, most),
+    AT(first_state, memories), AT(first_state, globals),
 };
 const size_t swasm_layout_len = sizeof swasm_layout / sizeof *swasm_layout, swasm_functions_len = sizeof wasmtime / sizeof(void *);
 

@@ -1,4 +1,4 @@
-"""invoke.c, prepared.c and fast_path.c, if they were compiled when the package was installed.
+"""invoke.c, prepared.c, fast_path.c and component.c, if they were compiled when the package was installed.
 
 Without it the same steps are taken from Python.
 """
@@ -36,7 +36,7 @@ SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "python_abi.h"),
-        *("invoke.c", "prepared.c", "text.c", "request.c", "environ.c", "answer.c", "fast_path.c"),
+        *("invoke.c", "prepared.c", "text.c", "request.c", "environ.c", "answer.c", "fast_path.c", "component.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -58,6 +58,9 @@ _FUNCTIONS = (
     "wasmtime_engine_increment_epoch",
     "wasmtime_error_delete",
     "wasm_trap_delete",
+    "wasmtime_caller_context",
+    "wasmtime_context_get_data",
+    "wasmtime_global_set",
 )
 _INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
 
@@ -155,8 +158,56 @@ class FastPathState(Structure):
     )
 
 
+class ComponentState(Structure):
+    """``struct component`` of native.h."""
+
+    _fields_ = (
+        ("asked", c_uint32),
+        ("answered", c_uint32),
+        ("number", c_uint32),
+        ("frame", c_uint32),
+        ("quick", c_uint32),
+        ("pending", c_uint32),
+        ("result", c_uint32),
+        ("phase", c_uint32),
+        ("returned", c_uint32),
+        ("calls", c_uint32),
+        ("resolution", c_uint64),
+        ("kinds", c_void_p),
+        ("memories", c_void_p),
+        ("frames", c_void_p),
+        ("context", c_void_p),
+        ("memory", c_void_p),
+        ("realloc", c_void_p),
+        ("handle", c_void_p),
+        ("post_return", c_void_p),
+        ("scratch", c_void_p),
+        ("future", c_void_p),
+        ("input", c_void_p),
+        ("input_len", c_size_t),
+        ("slot", c_void_p),
+        ("values", capi.Value * 5),
+    )
+
+
+class FirstState(Structure):
+    """``struct first_state`` of native.h."""
+
+    _fields_ = (
+        ("context", c_void_p),
+        ("memory", c_void_p),
+        ("bytes", c_void_p),
+        ("size", c_void_p),
+        ("global", c_void_p),
+        ("value", c_void_p),
+        ("most", c_uint64),
+        ("memories", c_uint32),
+        ("globals", c_uint32),
+    )
+
+
 class NativeLibrary:
-    """The functions of invoke.c, prepared.c and fast_path.c.
+    """The functions of invoke.c, prepared.c, fast_path.c and component.c.
 
     Raises OSError where they were not compiled, ValueError where they were from other sources.
     """
@@ -178,6 +229,15 @@ class NativeLibrary:
         self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
         self.forget_module: Callable[..., None] = self._held_function("swasm_forget_module", c_void_p, c_void_p)
         self.forget_all: Callable[..., None] = self._held_function("swasm_forget_all", c_void_p)
+        self.component_step: int = ctypes.cast(loaded.swasm_component_step, c_void_p).value or 0
+        """The address of what a guest of a component calls of the host."""
+        self.component_poll: Callable[..., int] = self._function("swasm_component_poll", c_int, c_void_p, c_void_p)
+        self.edge_begin: Callable[..., None] = self._function(
+            "swasm_edge_begin", None, c_void_p, c_void_p, c_char_p, c_size_t
+        )
+        self.edge_poll: Callable[..., int] = self._function("swasm_edge_poll", c_int, c_void_p)
+        self.edge_return: Callable[..., bool] = self._function("swasm_edge_return", c_bool, c_void_p)
+        self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_int)
         self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
@@ -206,9 +266,21 @@ def _layout_of(loaded: ctypes.CDLL) -> list[int]:
     return [*(c_size_t * count).in_dll(loaded, "swasm_layout"), functions]
 
 
+_STRUCTURES = (capi.ScratchMemory, ModuleState, EngineState, PlanState, InstanceState, FastPathState)
+
+
 def _expected_layout() -> list[int]:
     layout: list[int] = []
-    for kind in (capi.ScratchMemory, ModuleState, EngineState, PlanState, InstanceState, FastPathState):
+    for kind in (
+        capi.ScratchMemory,
+        ModuleState,
+        EngineState,
+        PlanState,
+        InstanceState,
+        FastPathState,
+        ComponentState,
+        FirstState,
+    ):
         layout.append(ctypes.sizeof(kind))
         layout.extend(getattr(kind, name).offset for name, *_ in kind._fields_)
     return [*layout, len(_FUNCTIONS)]

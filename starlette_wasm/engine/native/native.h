@@ -6,8 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
+#ifdef __APPLE__
+#define STEADY CLOCK_UPTIME_RAW /* as time.monotonic() there */
+#else
+#define STEADY CLOCK_MONOTONIC
+#endif
 #define SPARE 8192
+#define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
 
 struct extern_ {
   uint8_t kind;
@@ -82,6 +89,44 @@ struct fast_path {
   struct instance ready;          /* prepared, if its store is not NULL */
 };
 
+/* What component.c knows of the core instances of a component, in one store, whose data it is.
+   native.ComponentState mirrors it. One thread at a time has it. */
+struct component {
+  uint32_t asked, answered; /* whether the guest waits for the host, and whether there is a result for it */
+  uint32_t number, frame;   /* which function it has called, and where its frame is in the memory of the glue */
+  uint32_t quick;           /* whether calls may be answered here */
+  uint32_t pending;         /* the frame of a call that is answered in two steps, and one */
+  uint32_t result;          /* what the glue is to do next */
+  uint32_t phase;           /* of a call of handle */
+  uint32_t returned;        /* what handle has returned */
+  uint32_t calls;           /* how many were answered here */
+  uint64_t resolution;
+  const uint8_t *kinds;                   /* how each function of the host is answered */
+  const struct extern_ *const *memories;  /* what memory it works on */
+  uint8_t *frames;
+  void *context;
+  const struct extern_ *memory, *realloc, *handle, *post_return; /* of handle */
+  struct scratch *scratch;
+  void *future;
+  const char *input;
+  size_t input_len;
+  struct extern_ *slot;
+  struct extern_ values[5];
+};
+
+/* What an instance that is restored gets back. native.FirstState mirrors it. */
+struct first_state {
+  void *context;
+  const struct extern_ *const *memory; /* as many as ``memories`` says, and so on */
+  const uint8_t *const *bytes;
+  const uint64_t *size;
+  const struct extern_ *const *global;
+  const struct extern_ *value;
+  uint64_t most; /* bytes that may have been written */
+  uint32_t memories, globals;
+};
+
+enum { ALLOCATING = 1, HANDLING, RETURNING }; /* phases; edge_call.PHASES */
 enum { EDGE, WWS, CGI }; /* fast_path.PROTOCOLS */
 enum { NO_SEGMENTS = 0xffff };
 enum { NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
@@ -93,6 +138,29 @@ enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US 
 #pragma GCC visibility push(hidden)
 
 /* invoke.c */
+extern struct wasmtime_functions {
+  void *(*store_new)(void *, void *, void *);
+  void *(*store_context)(void *);
+  void (*store_delete)(void *);
+  void (*store_limiter)(void *, int64_t, int64_t, int64_t, int64_t, int64_t);
+  void (*set_epoch_deadline)(void *, uint64_t);
+  void (*yield_on_epoch)(void *, uint64_t);
+  void *(*pre_instantiate)(const void *, void *, void *, void **);
+  bool (*export_nth)(void *, const void *, size_t, char **, size_t *, struct extern_ *);
+  void *(*memory_grow)(void *, const void *, uint64_t, uint64_t *);
+  uint8_t *(*memory_data)(void *, const void *);
+  size_t (*memory_data_size)(void *, const void *);
+  void *(*func_call_async)(void *, const void *, const void *, size_t, void *, size_t, void **, void **);
+  bool (*future_poll)(void *);
+  void (*future_delete)(void *);
+  void (*increment_epoch)(void *);
+  void (*error_delete)(void *);
+  void (*trap_delete)(void *);
+  void *(*caller_context)(void *);
+  void *(*context_data)(void *);
+  void *(*global_set)(void *, const void *, const struct extern_ *);
+} wasmtime;
+uint64_t coarse(clockid_t clock, uint64_t resolution);
 int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more);
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);

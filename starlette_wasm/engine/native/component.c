@@ -1,0 +1,297 @@
+/* What a component does often, without Python: a call of the host that needs nothing but a clock or random bytes, the
+   whole of a call of `handle` in the world edge, and bringing an instance back to its first state. Python does the same
+   where this library is missing, and goes on from where this stops: see components/invocation.py and restore.py.
+
+   No Python runs on the guest's stack: a call that is left to it is noted, and the guest waits. */
+
+#include "native.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#ifdef __APPLE__
+#include <sys/random.h>
+#endif
+
+enum { SLOT = 8, ARGUMENTS = 18, RESULT = 36 };       /* components/glue.py */
+enum { DONE, REALLOC };                               /* its steps */
+enum { LEFT, MONOTONIC, REALTIME, RESOLUTION, RANDOM, RANDOM_BYTES }; /* components/quick_answers.py */
+enum { TICKED, ENDED, ASKED, ODD_ROOM, ODD_RESULT };  /* components/edge_call.py */
+enum { I32 = 0, MOST_RANDOM = 64 << 10, AT_ONCE = 256 };
+
+static bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size) {
+  return at + size <= wasmtime.memory_data_size(c->context, memory->of);
+}
+
+static void put_slot(struct component *c, uint32_t slot, uint64_t value) {
+  memcpy(c->frames + c->frame + slot * SLOT, &value, sizeof value);
+}
+
+static uint64_t slot(const struct component *c, uint32_t number) {
+  uint64_t value;
+  memcpy(&value, c->frames + c->frame + number * SLOT, sizeof value);
+  return value;
+}
+
+static bool put_random(uint8_t *to, size_t size) {
+  for (size_t now; size; to += now, size -= now) {
+    now = size < AT_ONCE ? size : AT_ONCE;
+    if (getentropy(to, now))
+      return false;
+  }
+  return true;
+}
+
+/* ``get-random-bytes``: first ask the guest for room, then fill that. Whatever is odd is left to Python, from the
+   beginning, which traps as it should. */
+static bool answer_random_bytes(struct component *c) {
+  const struct extern_ *memory = c->memories[c->number];
+  uint64_t size = slot(c, 0), into = (uint32_t)slot(c, 1);
+  if (c->pending != c->frame + 1) {
+    if (c->pending || !memory || size > MOST_RANDOM || into % 4 || !fits(c, memory, into, 8))
+      return false;
+    for (uint32_t i = 0; i < 2; i++)
+      put_slot(c, ARGUMENTS + i, 0);
+    put_slot(c, ARGUMENTS + 2, 1);
+    put_slot(c, ARGUMENTS + 3, size);
+    c->pending = c->frame + 1;
+    c->result = REALLOC;
+    return true;
+  }
+  c->pending = 0;
+  uint64_t at = (uint32_t)slot(c, RESULT);
+  if (!fits(c, memory, at, size) || !fits(c, memory, into, 8))
+    return false;
+  uint8_t *base = wasmtime.memory_data(c->context, memory->of);
+  uint32_t given[] = {(uint32_t)at, (uint32_t)size};
+  if (!put_random(base + at, size))
+    return false;
+  memcpy(base + into, given, sizeof given);
+  c->result = DONE;
+  c->calls++;
+  return true;
+}
+
+/* ``now`` of the wall clock: seconds and nanoseconds, where the guest wants them. */
+static bool answer_realtime(struct component *c) {
+  const struct extern_ *memory = c->memories[c->number];
+  uint64_t into = (uint32_t)slot(c, 0), now = coarse(CLOCK_REALTIME, c->resolution);
+  struct {
+    uint64_t seconds;
+    uint32_t nanoseconds, padding;
+  } given = {now / 1000000000, (uint32_t)(now % 1000000000), 0};
+  if (!memory || into % 8 || !fits(c, memory, into, sizeof given))
+    return false;
+  memcpy(wasmtime.memory_data(c->context, memory->of) + into, &given, sizeof given);
+  c->result = DONE;
+  c->calls++;
+  return true;
+}
+
+/* Whether the call is answered here; ``result`` is then what the glue is to do. */
+static bool answer(struct component *c) {
+  uint64_t value;
+  if (!c->quick || (c->pending && c->pending != c->frame + 1))
+    return false;
+  switch (c->kinds[c->number]) {
+  case MONOTONIC:
+    value = coarse(STEADY, c->resolution);
+    break;
+  case RESOLUTION:
+    value = c->resolution;
+    break;
+  case RANDOM:
+    if (!put_random((uint8_t *)&value, sizeof value))
+      return false;
+    break;
+  case REALTIME:
+    return answer_realtime(c);
+  case RANDOM_BYTES:
+    return answer_random_bytes(c);
+  default:
+    return false;
+  }
+  put_slot(c, RESULT, value);
+  c->result = DONE;
+  c->calls++;
+  return true;
+}
+
+struct continuation {
+  bool (*callback)(void *);
+  void *env;
+  void (*finalizer)(void *);
+};
+
+static bool resume(void *env) {
+  struct component *c = env;
+  if (c->asked && !c->answered)
+    return false;
+  c->asked = c->answered = false;
+  *c->slot = (struct extern_){.kind = I32, .of = {(uint32_t)c->result}};
+  return true;
+}
+
+/* ``step`` of the glue: wasmtime_func_async_callback_t. */
+void swasm_component_step(void *env, void *caller, const struct extern_ *args, size_t count, struct extern_ *results,
+                          size_t results_count, void **trap, struct continuation *then) {
+  (void)env;
+  (void)count;
+  (void)results_count;
+  (void)trap;
+  struct component *c = (void *)wasmtime.context_data(wasmtime.caller_context(caller));
+  c->number = (uint32_t)args[0].of[0];
+  c->frame = (uint32_t)args[1].of[0];
+  c->slot = results;
+  c->answered = false;
+  c->asked = !answer(c);
+  *then = (struct continuation){resume, c, NULL};
+}
+
+/* Let the guest go on, until it ends, the epoch ticks, or it has asked for what is left to Python. */
+int swasm_component_poll(struct component *c, void *future) {
+  return wasmtime.future_poll(future) ? ENDED : c->asked ? ASKED : TICKED;
+}
+
+static void begin(struct component *c, uint32_t phase, const struct extern_ *function, size_t params, size_t results) {
+  struct scratch *s = c->scratch;
+  c->phase = phase;
+  c->quick = phase == HANDLING;
+  wasmtime.set_epoch_deadline(c->context, FIRST_POLL);
+  c->future = wasmtime.func_call_async(c->context, function->of, c->values, params, c->values + params, results,
+                                       &s->trap, &s->error);
+}
+
+static void put_i32(struct component *c, uint32_t index, uint32_t value) {
+  c->values[index] = (struct extern_){.kind = I32, .of = {value}};
+}
+
+/* Begin a call of ``handle``: ``input`` has to stay until it has ended. */
+void swasm_edge_begin(struct component *c, struct scratch *s, const char *input, size_t input_len) {
+  c->scratch = s;
+  s->trap = s->error = NULL;
+  c->input = input;
+  c->input_len = input_len;
+  for (uint32_t i = 0; i < 4; i++)
+    put_i32(c, i, i == 2 ? 1 : i == 3 ? (uint32_t)input_len : 0);
+  begin(c, ALLOCATING, c->realloc, 4, 1);
+}
+
+/* What realloc has given takes the input, and ``handle`` is called with it. */
+static bool handle(struct component *c) {
+  uint32_t at = (uint32_t)c->values[4].of[0];
+  if (!fits(c, c->memory, at, c->input_len))
+    return false;
+  memcpy(wasmtime.memory_data(c->context, c->memory->of) + at, c->input, c->input_len);
+  put_i32(c, 0, at);
+  put_i32(c, 1, (uint32_t)c->input_len);
+  begin(c, HANDLING, c->handle, 2, 1);
+  return true;
+}
+
+/* The text that ``handle`` has returned, if it is there and short. */
+static bool lift(struct component *c) {
+  uint32_t given[2];
+  c->returned = (uint32_t)c->values[2].of[0];
+  if (c->returned % 4 || !fits(c, c->memory, c->returned, sizeof given))
+    return false;
+  const uint8_t *base = wasmtime.memory_data(c->context, c->memory->of);
+  memcpy(given, base + c->returned, sizeof given);
+  if (given[1] > SPARE || !fits(c, c->memory, given[0], given[1]))
+    return false;
+  c->scratch->out_len = given[1];
+  memcpy(c->scratch->out, base + given[0], given[1]);
+  return true;
+}
+
+/* Call what the guest wants called once its result was read. False if there is nothing. */
+bool swasm_edge_return(struct component *c) {
+  if (!c->post_return)
+    return false;
+  put_i32(c, 0, c->returned);
+  begin(c, RETURNING, c->post_return, 1, 0);
+  return true;
+}
+
+/* Go on with a call of ``handle``. ENDED: ``scratch`` has a trap, an error, or what was returned. ODD_ROOM and
+   ODD_RESULT: what the guest has given is left to Python, which looks at it again, and goes on from there. */
+int swasm_edge_poll(struct component *c) {
+  const struct scratch *s = c->scratch;
+  for (;;) {
+    int how = swasm_component_poll(c, c->future);
+    if (how != ENDED)
+      return how;
+    wasmtime.future_delete(c->future);
+    c->future = NULL;
+    if (s->trap || s->error || c->phase == RETURNING)
+      return ENDED;
+    if (c->phase == ALLOCATING) {
+      if (!handle(c))
+        return ODD_ROOM;
+    } else if (!lift(c)) {
+      return ODD_RESULT;
+    } else if (!swasm_edge_return(c)) {
+      return ENDED;
+    }
+  }
+}
+
+/* PAGEMAP_SCAN (Linux 6.7), and its structures. */
+struct page_region {
+  uint64_t start, end, categories;
+};
+
+struct scan {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any_of, back;
+};
+
+enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4, IS_ZERO = 1 << 5, REGIONS = 256 };
+static const unsigned long scan_request = 3ul << 30 | sizeof(struct scan) << 16 | 'f' << 8 | 16;
+
+/* Put back the pages that are private, from ``first``. How many bytes that were; -1 if it cannot be done. */
+static int64_t put_back(int pagemap, uint8_t *base, const uint8_t *first, size_t size, int64_t most) {
+  struct page_region found[REGIONS];
+  uint64_t start = (uintptr_t)base, end = start + size;
+  int64_t bytes = 0;
+  while (start < end) {
+    struct scan scan = {sizeof scan, 0, start, end, 0, (uintptr_t)found, REGIONS, 0, IS_FILE | IS_ZERO,
+                        IS_FILE | IS_ZERO, IS_PRESENT | IS_SWAPPED, IS_PRESENT};
+    int count = ioctl(pagemap, scan_request, &scan);
+    if (count < 0)
+      return -1;
+    for (int i = 0; i < count; i++) {
+      size_t length = found[i].end - found[i].start;
+      bytes += (int64_t)length;
+      if (bytes > most)
+        return -1;
+      memcpy((void *)(uintptr_t)found[i].start, first + (found[i].start - (uintptr_t)base), length);
+    }
+    if (scan.walk_end <= start)
+      break;
+    start = scan.walk_end;
+  }
+  return bytes;
+}
+
+/* Bring an instance back to its first state. False if a memory has grown, too much was written, or the pages cannot be
+   looked at: then it is of no more use. */
+bool swasm_restore(const struct first_state *f, int pagemap) {
+  int64_t left = (int64_t)f->most;
+  for (uint32_t i = 0; i < f->memories; i++) {
+    const void *memory = f->memory[i]->of;
+    if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
+      return false;
+    int64_t bytes = f->size[i] ? put_back(pagemap, wasmtime.memory_data(f->context, memory), f->bytes[i], f->size[i], left) : 0;
+    if (bytes < 0)
+      return false;
+    left -= bytes;
+  }
+  for (uint32_t i = 0; i < f->globals; i++) {
+    void *error = wasmtime.global_set(f->context, f->global[i]->of, &f->value[i]);
+    if (error) {
+      wasmtime.error_delete(error);
+      return false;
+    }
+  }
+  return true;
+}
