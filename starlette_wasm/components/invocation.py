@@ -128,7 +128,7 @@ class ComponentInvocation(Invocation):
         if self.typed is not None and self.typed.may_be_large:
             return True
         if self.plan.component.native is not None:
-            return self.plan.slow or self.plan.loop_time.spent or self.engine.reclaimer.waits(self.plan.tenant)
+            return self.plan.slow or self.plan.loop_time.spent or self.plan.tenant in self.engine.reclaimer.late
         if self._quiet:
             return self.plan.slow or self.plan.loop_time.spent
         return super()._in_thread_at_once
