@@ -24,7 +24,6 @@ from .side import Side
 from .types import AsyncValueType, ValueType, async_signature
 from .values import Value
 from .waitables import (
-    CANCELLED_BEFORE_RETURNED,
     MAX_SUBTASKS,
     NONE,
     RETURNED,
@@ -51,13 +50,20 @@ class Waits(Protocol):
     async def until(self, ready: Callable[[], bool]) -> None: ...
 
 
-class Task:
+class Call:
+    """One call of a function that a component exports, or of a destructor."""
+
+    def __init__(self) -> None:
+        self.context = [0, 0]
+
+
+class Task(Call):
     """One call of a function that is lifted as async."""
 
     def __init__(self, function: LiftedFunction, side: Side, on_return: OnReturn) -> None:
+        super().__init__()
         self.function = function
         self.side = side
-        self.context = [0, 0]
         self.returned = False
         self.result: Value = None
         self._on_return = on_return
@@ -83,7 +89,8 @@ class AsyncCalls:
     def __init__(self, calls: Calls, waits: Waits | None) -> None:
         self._calls = calls
         self._waits = waits
-        self._task: Task | None = None
+        self.call = Call()
+        """The innermost call under way."""
         self._subtasks: list[Subtask] = []
 
     @property
@@ -103,7 +110,7 @@ class AsyncCalls:
         state, side, _ = self._calls.enter(function)
         lowering = lower_params(side, function.type, values)
         flat = yield from self._calls.allocating(lowering, function.options, state, glue.CALLEE_REALLOC)
-        task = self._task = Task(function, side, on_return)
+        task = self.call = Task(function, side, on_return)
         callback = function.options.callback
         assert callback is not None  # the plan was refused otherwise
         form = async_signature(function.type, lowered=False)
@@ -128,7 +135,7 @@ class AsyncCalls:
 
     def _next_event(self, waited: WaitableSet, state: InstanceState) -> Generator[Any, Any, Event]:
         """The event of one that is ready, for which the guest may have to give room."""
-        found = waited.take_turn(room=True)
+        found = waited.take_turn()
         assert found is not None, "nothing takes an event away meanwhile"
         return (yield from self._calls.allocating(found.deliver(), found.options, state, glue.CALLEE_REALLOC))
 
@@ -165,27 +172,33 @@ class AsyncCalls:
         if family in ("stream", "future"):
             return (yield from self._copy(host, function, action, state, numbers))
         if family == "subtask":
-            return self._subtask(action, state, *numbers)
+            return (yield from self._subtask(host, action, state, *numbers))
         if family in ("waitable-set", "waitable"):
             return (yield from self._waitable(host, action, state, numbers))
-        task = self._task
-        if task is None:
+        if family == "context":
+            return self._context(action, function.slot, numbers)
+        task = self.call
+        if not isinstance(task, Task):
             raise CanonicalTrap(f"{function.name} is called outside of a task")
         if function.name == "task.return":
             task.give(self._calls.side(host.instance, host.options), function.type, flat)
-        elif function.name == "context.get":
-            return [task.context[function.slot]]
-        elif function.name == "context.set":
-            task.context[function.slot] = numbers[0]
-        else:
-            raise CanonicalTrap("task.cancel is called, and nobody has asked for that")
+            return []
+        raise CanonicalTrap("task.cancel is called, and nobody has asked for that")
+
+    def _context(self, action: str, slot: int, numbers: list[int]) -> list[int]:
+        context = self.call.context
+        if action == "get":
+            return [context[slot]]
+        context[slot] = numbers[0]
         return []
 
-    def _subtask(self, action: str, state: InstanceState, index: int) -> list[int]:
+    def _subtask(
+        self, host: HostFunction, action: str, state: InstanceState, index: int
+    ) -> Generator[Any, Any, list[int]]:
         subtask = state.handles.get_kind(index, Subtask, "subtask")
         if action == "cancel":
-            subtask.cancel()
-            return [CANCELLED_BEFORE_RETURNED]
+            event = yield from self._calls.allocating(subtask.cancel(), subtask.options, state, glue.ANY_REALLOC)
+            return [event[2]]
         if not subtask.resolved:
             raise CanonicalTrap("a subtask is dropped that has not ended")
         subtask.join(None)
@@ -199,8 +212,8 @@ class AsyncCalls:
         if action == "new":
             return [handles.add(WaitableSet())]
         if action == "join":
-            found = handles.get_kind(numbers[0], Waitable, "waitable")
-            found.join(handles.get_kind(numbers[1], WaitableSet, "waitable set") if numbers[1] else None)
+            waitable = handles.get_kind(numbers[0], Waitable, "waitable")
+            waitable.join(handles.get_kind(numbers[1], WaitableSet, "waitable set") if numbers[1] else None)
             return []
         waited = handles.get_kind(numbers[0], WaitableSet, "waitable set")
         if action == "drop":
@@ -210,10 +223,10 @@ class AsyncCalls:
             return []
         side = self._calls.side(host.instance, host.options)
         at = checked_bytes(side.memory, numbers[1], 8)
-        next_turn = waited.take_turn(room=False)
+        found = waited.take_turn()
         event: Event = (NONE, 0, 0)
-        if next_turn is not None:
-            event = yield from self._calls.allocating(next_turn.deliver(), host.options, state, glue.REALLOC)
+        if found is not None:
+            event = yield from self._calls.allocating(found.deliver(), found.options, state, glue.ANY_REALLOC)
         side.memory.write(at, struct.pack("<II", *event[1:]))
         return [event[0]]
 
@@ -237,12 +250,14 @@ class AsyncCalls:
             return []
         if action.startswith("cancel"):
             end.cancel()
+            kind_of_room = glue.ANY_REALLOC
         else:
             count = numbers[2] if len(numbers) > 2 else 1
             end.begin(self._calls.side(host.instance, host.options), host.options, numbers[1], count)
+            kind_of_room = glue.REALLOC
         if not end.ready():
             return [BLOCKED]
-        event = yield from self._calls.allocating(end.deliver(), host.options, state, glue.REALLOC)
+        event = yield from self._calls.allocating(end.deliver(), end.options, state, kind_of_room)
         return [event[2]]
 
     @staticmethod

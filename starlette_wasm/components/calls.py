@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from . import glue
-from .async_abi import AsyncCalls, Waits
+from .async_abi import AsyncCalls, Call, Waits
 from .awaited import Await as Await
 from .errors import CanonicalTrap
 from .flat_plan import AsyncFunction, CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
@@ -83,6 +83,7 @@ class Calls:
     def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
         """Call a function that a component exports."""
         state, side, scope = self.enter(function)
+        caller, self.tasks.call = self.tasks.call, Call()
         form = signature(function.type, lowered=False)
         flat = yield from self.allocating(
             lower_params(side, function.type, values), function.options, state, glue.CALLEE_REALLOC
@@ -97,6 +98,7 @@ class Calls:
             yield GuestCall(glue.POST_RETURN, post_return, results, glue.post_return_form(form))
             state.may_leave = True
         state.entered = False
+        self.tasks.call = caller
         return value
 
     def enter(self, function: LiftedFunction) -> tuple[InstanceState, Side, CallScope]:
@@ -111,7 +113,7 @@ class Calls:
     def host(self, host: HostFunction, flat: list[int]) -> HostCalling:
         """Carry out a function that the host makes: what a guest has called, and with what."""
         state = self._states[host.instance]
-        if not state.may_leave:
+        if not (state.may_leave or _is_always_allowed(host)):
             raise CanonicalTrap("cannot leave component instance")
         if isinstance(host.of, Resource):
             return (yield from self._resource(host, host.of, state, flat[0] & 0xFFFFFFFF))
@@ -173,5 +175,11 @@ class Calls:
         if owner is not caller and owner.entered:
             raise CanonicalTrap("cannot enter component instance")
         before, owner.entered = owner.entered, True
+        call, self.tasks.call = self.tasks.call, Call()
         yield glue.destroy_call(destructor, rep)
-        owner.entered = before
+        owner.entered, self.tasks.call = before, call
+
+
+def _is_always_allowed(host: HostFunction) -> bool:
+    """Whether a guest may call it while it may not leave its instance: nothing happens outside of that."""
+    return host.kind == "rep" or (isinstance(host.of, AsyncFunction) and host.of.name.startswith("context."))

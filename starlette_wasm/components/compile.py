@@ -7,7 +7,10 @@ copy of the component (without code and data) says what goes where.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +20,7 @@ from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_lin
 from . import glue
 from .core_module import hollow, prepare
 from .cursor import Cursor
-from .definitions import CoreModule
+from .definitions import Component, CoreModule
 from .errors import ComponentError, UnsupportedComponentError
 from .exported import functions_of
 from .flat_plan import FlatPlan, flatten
@@ -25,6 +28,7 @@ from .reader import read
 from .wasi import find_offers
 from .worlds import find_entry
 
+_FEATURE = re.compile(r"the `(cm-[a-z0-9-]+)` feature is not active")
 _MAX_SKELETON = 4 << 20
 _OTHER_TOOL = "build it with another version of its toolchain"
 
@@ -32,12 +36,15 @@ _OTHER_TOOL = "build it with another version of its toolchain"
 def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]:
     """Code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
     try:
-        plan = flatten(read(guest))
+        component = read(guest)
+        plan = flatten(component)
         if find_entry(plan) is not None or functions_of(plan):
             find_offers(plan)
         modules = _modules(plan)
         for each in modules:
             _validate(engine, guest[each.start : each.end])
+        for each in set(_all_modules(component)).difference(modules):
+            _check_unused(engine, guest[each.start : each.end])
         skeleton = _skeleton(Cursor(guest))
         _validate_component(engine, skeleton)
         codes, facts = _compile_modules(engine, guest, modules)
@@ -60,6 +67,20 @@ def unpack(facts: dict[str, Any]) -> FlatPlan:
 def _modules(plan: FlatPlan) -> list[CoreModule]:
     """The modules that are instantiated, each once, in order."""
     return list(dict.fromkeys(step.module for step in plan.steps))
+
+
+def _all_modules(component: Component) -> Iterator[CoreModule]:
+    for item in component.items:
+        if isinstance(item, CoreModule):
+            yield item
+        elif isinstance(item, Component):
+            yield from _all_modules(item)
+
+
+def _check_unused(engine: int, module: bytes) -> None:
+    """Refuse a module that is invalid. One that only needs what is not taken may stay: none of it runs."""
+    with suppress(UnsupportedModuleError):
+        _validate(engine, module)
 
 
 def _validate(engine: int, module: bytes) -> None:
@@ -116,4 +137,8 @@ def _validate_component(engine: int, skeleton: bytes) -> None:
     try:
         capi.component_delete(capi.new_component(engine, skeleton))
     except capi.EngineError as error:
-        raise InvalidModuleError(one_line(f"not a valid component: {error}")) from None
+        text = one_line(f"not a valid component: {error}")
+        feature = _FEATURE.search(text)
+        if feature is None:
+            raise InvalidModuleError(text) from None
+        raise UnsupportedModuleError(f"it uses {feature[1]}, which is not taken", _OTHER_TOOL) from None

@@ -19,14 +19,18 @@ from .types import MAX_FLAT_PARAMS, Resource, Signature, async_signature, signat
 FRAMES, TABLE = "frames", "functions"
 """Exports: the memory with the frames, and the table."""
 SLOT = 8
-ARGUMENTS, RESULT = 18, 36
-"""Slots of a frame, of 8 bytes each: from 0 what the function was given, then what it calls with, then a result."""
+ARGUMENTS, RESULT, CALLEE = 18, 36, 37
+"""Slots of a frame, of 8 bytes each: from 0 what the function was given, then what it calls with, then a result, and
+the place in the table of what ANY_REALLOC calls.
+"""
 FRAME = 38 * SLOT
 _PAGES = 1
 HOLD = 65528
 """The address of the flag that ``step`` is not to be called yet."""
-DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY = range(6)
+DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC = range(7)
 """The result of ``step``: what to call next."""
+_EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "cancel-read")
+"""Built-ins that may give an event of what another function began: room for that comes from its realloc."""
 TRAP = -1
 _REALLOC = Signature(("i32",) * 4, ("i32",), False, False)
 _NOTHING = Signature(("i32",), (), False, False)
@@ -96,9 +100,9 @@ def form_of(host: HostFunction) -> Signature:
     return (async_signature if host.options.is_async else signature)(host.of.type, lowered=True)
 
 
-def callees(host: HostFunction) -> list[tuple[int, CoreItem, Signature]]:
-    """What a function of the host may call of the guest."""
-    found: list[tuple[int, CoreItem, Signature]] = []
+def callees(host: HostFunction) -> list[tuple[int, CoreItem | None, Signature]]:
+    """What a function of the host may call of the guest; None for one that is chosen at the call."""
+    found: list[tuple[int, CoreItem | None, Signature]] = []
     if host.options.realloc is not None:
         found.append((REALLOC, host.options.realloc, _REALLOC))
     match host.of:
@@ -109,6 +113,8 @@ def callees(host: HostFunction) -> list[tuple[int, CoreItem, Signature]]:
                 found.append((CALLEE_REALLOC, options.realloc, _REALLOC))
             if options.post_return is not None:
                 found.append((POST_RETURN, options.post_return, post_return_form(form)))
+        case AsyncFunction(name=name) if name.endswith(_EVENT_GIVERS):
+            found.append((ANY_REALLOC, None, _REALLOC))
         case Resource(destructor=CoreExport() | HostFunction() as destructor) if host.kind == "drop":
             found.append((DESTROY, destructor, _NOTHING))
     return found
@@ -138,7 +144,7 @@ def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
         f"(i64.store offset={index * SLOT} (local.get $f) {_to_bits(kind, f'(local.get {index})')})"
         for index, kind in enumerate(form.params)
     )
-    calls = "\n".join(_call(kind, slots.setdefault(item, len(slots)), to) for kind, item, to in callees(host))
+    calls = "\n".join(_call(kind, _slot(item, slots), to) for kind, item, to in callees(host))
     load = "".join(_from_bits(kind, RESULT) for kind in form.results)
     return f"""(func (export "h{host.number}") {_type(form)} (local $f i32) (local $a i32)
      (local.set $f (global.get $sp))
@@ -154,9 +160,16 @@ def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
      {load})"""
 
 
-def _call(kind: int, slot: int, to: Signature) -> str:
+def _slot(item: CoreItem | None, slots: dict[CoreItem, int]) -> str:
+    """The place of a function in the table."""
+    if item is None:
+        return f"(i32.load offset={CALLEE * SLOT} (local.get $f))"
+    return f"(i32.const {slots.setdefault(item, len(slots))})"
+
+
+def _call(kind: int, slot: str, to: Signature) -> str:
     arguments = " ".join(_from_bits(each, ARGUMENTS + index) for index, each in enumerate(to.params))
-    call = f"(call_indirect {_type(to)} {arguments} (i32.const {slot}))"
+    call = f"(call_indirect {_type(to)} {arguments} {slot})"
     if to.results:
         call = f"(i64.store offset={RESULT * SLOT} (local.get $f) {_to_bits(to.results[0], call)})"
     return f"(if (i32.eq (local.get $a) (i32.const {kind})) (then {call} (br $again)))"

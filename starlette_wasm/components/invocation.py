@@ -455,6 +455,8 @@ class ComponentInvocation(Invocation):
             self._call = partial(self._wait, request.begin)
             return
         self._write(frame, glue.ARGUMENTS, request.arguments)
+        if request.kind == glue.ANY_REALLOC:
+            self._write(frame, glue.CALLEE, [self.plan.component.glue.slots.index(request.item)])
         self._result = request.kind
 
     def _end_by(self, trap: CanonicalTrap) -> None:

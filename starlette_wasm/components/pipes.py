@@ -6,6 +6,7 @@ from one memory to the other, or to and from a queue of the host with its own bo
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +14,9 @@ from .errors import CanonicalTrap
 from .flat_plan import CanonOptions
 from .handles import AsyncEnd
 from .lifting import load
-from .lowering import store_at
+from .lowering import Realloc, store_at
 from .side import Side
-from .types import AsyncValueType
+from .types import AsyncValueType, ValueType
 from .values import Value, mismatch
 from .waitables import (
     FUTURE_READ,
@@ -23,7 +24,6 @@ from .waitables import (
     STREAM_READ,
     STREAM_WRITE,
     Delivery,
-    Event,
     Waitable,
     checked_bytes,
 )
@@ -33,6 +33,7 @@ COMPLETED, DROPPED, CANCELLED = range(3)
 BLOCKED = 0xFFFFFFFF
 MAX_ITEMS_AT_ONCE = (1 << 28) - 1
 _IDLE, _COPYING, _DONE = range(3)
+_NUMBERS = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64")
 
 
 class Source(Protocol):
@@ -65,9 +66,16 @@ class Sink(Protocol):
 
 @dataclass(slots=True)
 class _Buffer:
+    """A place in a guest's memory for ``count`` items, of which ``done`` were copied."""
+
     side: Side
     at: int
     count: int
+    done: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.count - self.done
 
 
 class Pipe:
@@ -81,7 +89,9 @@ class Pipe:
         self.dropped = False
         """Whether one end was dropped."""
         self.pending: End | None = None
-        """The end of the guest that copies, and waits for its other end."""
+        """The end of the guest that copies, with its other end in a guest too. One of which a part was copied stays
+        here until it is told: until then more can be copied.
+        """
 
     @property
     def kind(self) -> AsyncValueType:
@@ -114,7 +124,7 @@ class Pipe:
         self.dropped = True
         pending, self.pending = self.pending, None
         if pending is not None:
-            pending.complete(DROPPED)
+            pending.notify(DROPPED)
 
     def dropped_by(self, end: End) -> None:
         """The guest has dropped an end."""
@@ -133,7 +143,10 @@ class End(Waitable, AsyncEnd):
         self.writes = writes
         self._state = _IDLE
         self._buffer: _Buffer | None = None
-        self._event: Event | None = None
+        self._result: int | None = None
+        """How the copy ended, until the guest is told."""
+        self._writer: End | None = None
+        """The other end, if what it writes needs room in the memory of this one's guest: copied when that is told."""
 
     @property
     def _code(self) -> int:
@@ -142,7 +155,7 @@ class End(Waitable, AsyncEnd):
         return FUTURE_WRITE if self.writes else FUTURE_READ
 
     def ready(self) -> bool:
-        if self._event is not None:
+        if self._result is not None or self._writer is not None:
             return True
         if self._state != _COPYING:
             return False
@@ -150,12 +163,6 @@ class End(Waitable, AsyncEnd):
         if self.writes:
             return pipe.sink is not None and (not pipe.is_stream or pipe.sink.room() > 0)
         return pipe.source is not None and pipe.source.ready()
-
-    @property
-    def needs_room(self) -> bool:
-        element = self.kind.element
-        reads_value = not self.writes and not self.pipe.is_stream and self._event is None
-        return reads_value and element is not None and element.has_pointers
 
     def begin(self, side: Side, options: CanonOptions, at: int, count: int) -> None:
         """Copy so many items at a place of the guest's memory. Traps if it may not."""
@@ -173,7 +180,7 @@ class End(Waitable, AsyncEnd):
         self._buffer = _Buffer(side, at, count)
         pipe = self.pipe
         if pipe.dropped:
-            self.complete(DROPPED)
+            self.notify(DROPPED)
         elif (pipe.sink if self.writes else pipe.source) is None:
             self._meet(pipe)
 
@@ -183,55 +190,81 @@ class End(Waitable, AsyncEnd):
         if other is None:
             pipe.pending = self
             return
-        mine, theirs = self._buffer, other._buffer
-        assert mine is not None
-        assert theirs is not None
-        element = pipe.kind.element
-        if element is not None and not _is_number(element.kind):
-            raise CanonicalTrap(f"a {pipe.kind} is read and written by one component instance")
-        if not theirs.count and not (self.writes and not mine.count):
-            pipe.pending = self  # an end that copies nothing is told that the other is there
-            other.complete(COMPLETED)
-            return
-        pipe.pending = None
-        count = min(mine.count, theirs.count)
-        source, target = (mine, theirs) if self.writes else (theirs, mine)
-        if element is not None and count:
-            source.side.copy(count * element.size)
-            target.side.memory.write(target.at, source.side.memory.read(source.at, count * element.size))
-        other.complete(COMPLETED, count)
-        self.complete(COMPLETED, count)
+        self._check_apart(other)
+        mine, theirs = self._there, other._there
+        if theirs.left and mine.left:
+            self._copy_with(other)
+        elif theirs.left or (self.writes and not mine.count and not theirs.count):
+            self.notify(COMPLETED)
+        else:  # an end that copies nothing is told that the other is there
+            other.notify(COMPLETED)
+            pipe.pending = self
 
-    def complete(self, result: int, count: int = 0) -> None:
-        """The copy is over."""
-        self._buffer = None
-        stream = self.pipe.is_stream
-        self._state = _DONE if result == DROPPED or (result == COMPLETED and not stream) else _IDLE
-        self._event = self._code, self.index, result | count << 4 if stream else result
+    @property
+    def _there(self) -> _Buffer:
+        assert self._buffer is not None, "no copy is under way"
+        return self._buffer
+
+    def _check_apart(self, other: End) -> None:
+        """Trap if both ends are in one component instance, and the items are not just bytes."""
+        element = self.pipe.kind.element
+        if self._there.side.instance == other._there.side.instance and not _is_number(element):
+            raise CanonicalTrap(f"a {self.pipe.kind} is read and written by one component instance")
+
+    def _copy_with(self, other: End) -> None:
+        """Copy now, or when the end that reads is told, if its guest has to give room for what comes."""
+        element = self.pipe.kind.element
+        writer, reader = (self, other) if self.writes else (other, self)
+        if element is not None and element.has_pointers:
+            reader._writer = writer
+            return
+        for _ in _copied(writer._there, reader._there, element):
+            raise AssertionError("items without pointers need no room")
+        self._completed(other)
+
+    def _completed(self, other: End) -> None:
+        """Take note that this end, and the other, which had waited for it, have copied."""
+        if not self.pipe.is_stream:
+            self.pipe.pending = None
+        other.notify(COMPLETED)
+        self.notify(COMPLETED)
+
+    def notify(self, result: int) -> None:
+        """Have the guest told how the copy ended."""
+        self._result = result
 
     def deliver(self) -> Delivery:
-        if self._event is None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            yield from _copied(writer._there, self._there, self.pipe.kind.element)
+            self._completed(writer)
+        elif self._result is None:
             yield from self._copy_with_host()
-        event, self._event = self._event, None
-        assert event is not None
-        return event
+        result, self._result = self._result, None
+        assert result is not None
+        if self.pipe.pending is self:
+            self.pipe.pending = None
+        buffer, self._buffer = self._there, None
+        stream = self.pipe.is_stream
+        self._state = _DONE if result == DROPPED or (result == COMPLETED and not stream) else _IDLE
+        return self._code, self.index, result | buffer.done << 4 if stream else result
 
     def _copy_with_host(self) -> Delivery:
-        pipe, buffer = self.pipe, self._buffer
-        assert buffer is not None
+        pipe, buffer = self.pipe, self._there
         if not pipe.is_stream:
             yield from self._copy_value(pipe, buffer)
         elif self.writes:
             assert pipe.sink is not None
-            count = min(buffer.count, pipe.sink.room())
-            pipe.sink.put(buffer.side.memory.read(buffer.at, count))
-            self.complete(COMPLETED, count)
+            buffer.done = min(buffer.count, pipe.sink.room())
+            pipe.sink.put(buffer.side.memory.read(buffer.at, buffer.done))
+            self.notify(COMPLETED)
         else:
             assert pipe.source is not None
             data = pipe.source.take(buffer.count)
             if data:
                 buffer.side.memory.write(buffer.at, data)
-            self.complete(DROPPED if data is None else COMPLETED, len(data or b""))
+            buffer.done = len(data or b"")
+            self.notify(DROPPED if data is None else COMPLETED)
         return 0, 0, 0
 
     def _copy_value(self, pipe: Pipe, buffer: _Buffer) -> Delivery:
@@ -244,17 +277,23 @@ class End(Waitable, AsyncEnd):
             value = pipe.source.value()
             if element is not None:
                 yield from store_at(buffer.side, buffer.at, value, element)
-        self.complete(COMPLETED)
+        self.notify(COMPLETED)
         return 0, 0, 0
 
     def cancel(self) -> None:
         """End the copy. Traps if there is none; if it is over already, that is its event."""
-        if self._state != _COPYING and self._event is None:
+        if self._state != _COPYING:
             raise CanonicalTrap("there is no copy that could be cancelled")
-        if not self.ready():
-            if self.pipe.pending is self:
-                self.pipe.pending = None
-            self.complete(CANCELLED)
+        pending = self.pipe.pending
+        if pending is not self and self.ready():
+            return
+        if self._writer is not None:
+            return
+        if pending is self:  # of which a part may have been copied
+            self.pipe.pending = None
+        elif pending is not None:
+            pending._writer = None
+        self.notify(CANCELLED)
 
     def drop(self) -> None:
         """Traps if a copy is under way, and for a future that was not written."""
@@ -267,11 +306,31 @@ class End(Waitable, AsyncEnd):
 
     def give(self) -> Pipe:
         """What the guest hands on. Traps unless it is an end to read from, of which nothing is under way."""
-        if self.writes or self._state != _IDLE or self._event is not None:
+        if self.writes or self._state != _IDLE:
             raise CanonicalTrap("only an end to read from can be given away, when nothing is under way")
-        self.join(None)
+        if self.set is not None:
+            raise CanonicalTrap(f"a {self.kind.kind} is given away that is in a waitable set")
         return self.pipe
 
 
-def _is_number(kind: str) -> bool:
-    return kind in ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64")
+def _copied(source: _Buffer, target: _Buffer, element: ValueType | None) -> Generator[Realloc, int, None]:
+    """Copy as many items as there are and as there is room for."""
+    count = min(source.left, target.left)
+    size = 0 if element is None else element.size
+    here, there = source.at + source.done * size, target.at + target.done * size
+    source.done += count
+    target.done += count
+    if element is None:
+        return
+    if _is_number(element):
+        source.side.copy(count * size)
+        target.side.memory.write(there, source.side.memory.read(here, count * size))
+        return
+    for index in range(count):
+        value = load(source.side, here + index * size, element)
+        yield from store_at(target.side, there + index * size, value, element)
+
+
+def _is_number(element: ValueType | None) -> bool:
+    """Whether items are just bytes, or nothing."""
+    return element is None or element.kind in _NUMBERS

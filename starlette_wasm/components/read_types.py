@@ -18,6 +18,7 @@ from .definitions import (
     ValueDef,
     ValueRef,
 )
+from .errors import UnsupportedComponentError
 
 MAX_DEPTH = 32
 """How deep components, and types of instances and components, may be nested."""
@@ -27,6 +28,7 @@ PRIMITIVES = {
 }  # fmt: skip
 CORE_SORTS = {0x00: "func", 0x01: "table", 0x02: "memory", 0x03: "global", 0x04: "tag", 0x10: "type", 0x11: "module",
               0x12: "instance"}  # fmt: skip
+_OF_GC = (0x00, 0x4E, 0x4F, 0x5E, 0x5F)
 SORTS = {0x01: "func", 0x02: "value", 0x03: "type", 0x04: "component", 0x05: "instance"}
 
 
@@ -87,7 +89,10 @@ def _value_def(cursor: Cursor, code: int) -> ValueDef | None:
     if code in (0x66, 0x65):
         return ValueDef("stream" if code == 0x66 else "future", (("", optional_value(cursor)),))
     if code in (0x67, 0x63):
-        raise cursor.fail("lists of a fixed length and maps are not taken")
+        raise UnsupportedComponentError(
+            f"it has {'a list of a fixed length' if code == 0x67 else 'a map'}, which is not taken",
+            f"use a {'tuple' if code == 0x67 else 'list of tuples'} in its WIT",
+        )
     return None
 
 
@@ -157,7 +162,9 @@ def extern_desc(cursor: Cursor) -> ExternDesc:
             return ExternDesc("type", bound="sub")
         return ExternDesc("type", cursor.u32(), "eq")
     if kind == 2:
-        raise cursor.fail("values are imported or exported, which is not taken")
+        raise UnsupportedComponentError(
+            "it imports or exports a value, which is not taken", "import or export a function that gives it"
+        )
     if kind not in SORTS:
         raise cursor.fail(f"unknown kind of import or export 0x{kind:02x}")
     return ExternDesc(SORTS[kind], cursor.u32())
@@ -202,6 +209,8 @@ def core_type(cursor: Cursor, depth: int = 0) -> CoreTypeDef:
         if depth >= MAX_DEPTH:
             raise cursor.fail(f"types are nested more than {MAX_DEPTH} deep")
         cursor.vector(lambda: _module_declaration(cursor, depth + 1))
+    elif code in _OF_GC:
+        raise UnsupportedComponentError("it has a core type of garbage collection", "build it without WasmGC")
     else:
         raise cursor.fail(f"unknown core type 0x{code:02x}")
     return CoreTypeDef()

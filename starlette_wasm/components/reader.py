@@ -23,6 +23,7 @@ from .definitions import (
     Options,
     ResourceBuiltin,
 )
+from .errors import UnsupportedComponentError
 from .read_types import (
     MAX_DEPTH,
     alias,
@@ -35,6 +36,7 @@ from .read_types import (
     type_def,
 )
 
+NO_THREADS = "build it without threads of the component model"
 MAX_MODULES = 200
 """Core modules of a component, with all that is nested in it."""
 _ENCODINGS = {0: "utf8", 1: "utf16", 2: "latin1+utf16"}
@@ -53,6 +55,12 @@ _ASYNC = {
     0x20: ("waitable-set.wait", "fm"), 0x21: ("waitable-set.poll", "fm"), 0x22: ("waitable-set.drop", ""),
     0x23: ("waitable.join", ""), 0x24: ("backpressure.inc", ""), 0x25: ("backpressure.dec", ""),
 }  # fmt: skip
+_THREADS = {
+    0x26: "index", 0x27: "new-indirect", 0x28: "resume-later", 0x29: "suspend", 0x2A: "suspend-then-resume",
+    0x2B: "yield-then-resume", 0x2C: "suspend-then-promote", 0x2D: "yield-then-promote", 0x40: "spawn-ref",
+    0x41: "spawn-indirect", 0x42: "available-parallelism",
+}  # fmt: skip
+"""Built-ins of threads, of which no more than the name is read: they are not taken."""
 
 
 def read(data: bytes) -> Component:
@@ -89,7 +97,7 @@ class _Reader:
         number, size = cursor.byte(), cursor.u32()
         cursor.spend(1)
         if number == 0:
-            cursor.part(size, "custom section")
+            cursor.part(size, "custom section").name()
         elif number == 1:
             yield self._module(cursor.part(size, "core module"))
         elif number == 4:
@@ -100,7 +108,9 @@ class _Reader:
             yield from part.vector(lambda: item(part))
             part.done()
         elif number == 9:
-            raise cursor.fail("it has a start function, which is not taken")
+            raise UnsupportedComponentError(
+                "it has a start function, which is not taken", "let the start function of a core module do it"
+            )
         else:
             raise cursor.fail(f"unknown section {number}")
 
@@ -158,6 +168,10 @@ def _canon(cursor: Cursor) -> Definition:
         return ResourceBuiltin(("new", "drop", "rep")[code - 2], cursor.u32())
     if code == 7:
         return ResourceBuiltin("drop", cursor.u32())
+    if code in _THREADS:
+        raise UnsupportedComponentError(
+            f"it uses thread.{_THREADS[code]}, which is not run: a component has one thread", NO_THREADS
+        )
     if code not in _ASYNC:
         raise cursor.fail(f"unknown built-in 0x{code:02x}")
     name, immediates = _ASYNC[code]

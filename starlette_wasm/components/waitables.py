@@ -39,11 +39,6 @@ class Waitable:
         self.options: CanonOptions = NO_OPTIONS
         """Those with which what it is about is lifted or lowered."""
 
-    @property
-    def needs_room(self) -> bool:
-        """Whether the guest has to give room for what comes with the event."""
-        return False
-
     def ready(self) -> bool:
         """Whether there is an event."""
         raise NotImplementedError
@@ -71,10 +66,10 @@ class WaitableSet:
     def ready(self) -> bool:
         return any(each.ready() for each in self.items)
 
-    def take_turn(self, *, room: bool) -> Waitable | None:
-        """One that is ready, which is the last to get the next turn. Without ``room``, one that needs none."""
+    def take_turn(self) -> Waitable | None:
+        """One that is ready, which is the last to get the next turn."""
         for each in self.items:
-            if each.ready() and (room or not each.needs_room):
+            if each.ready():
                 del self.items[each]
                 self.items[each] = None
                 return each
@@ -103,10 +98,6 @@ class Subtask(Waitable):
     def ready(self) -> bool:
         return not self.resolved and self._task is not None and self._task.done()
 
-    @property
-    def needs_room(self) -> bool:
-        return self._kind is not None and self._kind.has_pointers
-
     def deliver(self) -> Delivery:
         self.resolved = True
         self._side.end_call()
@@ -115,13 +106,16 @@ class Subtask(Waitable):
             yield from store_at(self._side, self._at, self._task.result(), self._kind)
         return SUBTASK, self.index, RETURNED
 
-    def cancel(self) -> None:
-        """End it; of one that has ended nobody learns the result. Traps if the guest knows that it has ended."""
+    def cancel(self) -> Delivery:
+        """End it, or give the event of one that has ended. Traps if the guest knows that it has ended."""
         if self.resolved:
             raise CanonicalTrap("subtask.cancel of a subtask that has ended or is cancelled")
+        if self.ready():
+            return (yield from self.deliver())
         self.resolved = True
         self._side.end_call()
         self.stop()
+        return SUBTASK, self.index, CANCELLED_BEFORE_RETURNED
 
     def stop(self) -> None:
         """In any thread."""

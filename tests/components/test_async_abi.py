@@ -158,6 +158,60 @@ def test_subtasks_can_be_cancelled() -> None:
     assert value(component(f"{begin} {cancel} {RETURN}")) == 7
 
 
+def with_strings(text: str) -> str:
+    """The component with strings for the results of ``wait``, and for futures."""
+    text = text.replace('"ms" u32) (result u32)', '"ms" u32) (result string)').replace(
+        "(future u32)", "(future string)"
+    )
+    for each in ("lower (func $wait) async", "future.read $f async"):
+        text = text.replace(f"{each} (memory", f'{each} (realloc (core func $l "realloc")) (memory')
+    return text
+
+
+SAME = "(call $wants (i32.load (i32.load (i32.const 64))) (i32.const 0x6574616c))"
+"""The string at that place is ``late``."""
+
+
+def test_subtasks_that_have_ended_give_their_result_when_cancelled() -> None:
+    begin = "(global.set $a (i32.shr_u (call $wait (i32.const 1) (i32.const 64)) (i32.const 4))) (i32.const 1)"
+    yields = (
+        "(global.set $n (i32.add (global.get $n) (i32.const 1))) (br_if $end (i32.lt_u (global.get $n) (i32.const 50)))"
+    )
+    cancel = f"(call $wants (call $cancel (global.get $a)) (i32.const 2)) {SAME} (call $drop-subtask (global.get $a))"
+    then = f"(block $end (result i32) (i32.const 1) {yields} (drop) {cancel} {RETURN})"
+
+    async def late() -> str:
+        await asyncio.sleep(0)
+        return "late"
+
+    assert value(with_strings(component(begin, then)), {"wait": lambda _: Await(late)}) == 7
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "(call $wants (call $cancel-read-f (global.get $r)) (i32.const 0))",
+        """(global.set $set (call $new-set)) (call $join (global.get $r) (global.get $set))
+         (call $wants (call $poll (global.get $set) (i32.const 80)) (i32.const 4))
+         (call $wants (i32.load (i32.const 84)) (i32.const 0)) (call $join (global.get $r) (i32.const 0))
+         (call $drop-set (global.get $set))""",
+    ],
+)
+def test_values_that_come_late_get_room_from_the_read(ask: str) -> None:
+    begin = f"""(call $give (i32.const 128)) (call $drop-r (i32.load (i32.const 128)))
+     (global.set $r (i32.load (i32.const 132)))
+     (call $wants (call $read-f (global.get $r) (i32.const 64)) (i32.const -1))
+     (drop (call $wait (i32.const 0) (i32.const 96))) {ask} {SAME} (call $drop-rf (global.get $r))"""
+    future = FutureValue()
+
+    def wait(_: int) -> str:
+        future.set("late")
+        return ""
+
+    functions: HostFunctions = {"give": lambda: (Pipe(source=BytesSource(b"")), Pipe(source=future)), "wait": wait}
+    assert value(with_strings(component(f"{begin} {RETURN}")), functions) == 7
+
+
 def test_sets_are_polled() -> None:
     begin = """(global.set $set (call $new-set)) (call $pair (call $new-s))
      (call $join (global.get $r) (global.get $set))
@@ -278,6 +332,9 @@ READING = f"{NEW} (drop (call $read (global.get $r) (i32.const 64) (i32.const 4)
          "only an end to read from can be given away, when nothing is under way"),
         (f"{READING} (call $take (global.get $r) (i32.const 9)) (i32.const 0)",
          "only an end to read from can be given away, when nothing is under way"),
+        (f"{NEW} (global.set $set (call $new-set)) (call $join (global.get $r) (global.get $set))"
+         "(call $take (global.get $r) (i32.const 9)) (i32.const 0)",
+         "a stream is given away that is in a waitable set"),
         (f"{NEW} (call $join (global.get $r) (global.get $w)) (i32.const 0)",
          "handle index 2 is used with the wrong type: it is not a waitable set"),
         ("(global.set $set (call $new-set)) (call $join (global.get $set) (global.get $set)) (i32.const 0)",

@@ -12,7 +12,7 @@ from texts import COMPOSED, ECHO
 
 from starlette_wasm.components.cursor import MAX_NAME, Budget, Cursor
 from starlette_wasm.components.definitions import Component, CoreModule, Lift
-from starlette_wasm.components.errors import ComponentError
+from starlette_wasm.components.errors import ComponentError, UnsupportedComponentError
 from starlette_wasm.components.flat_plan import flatten
 from starlette_wasm.components.reader import MAX_MODULES, read
 from starlette_wasm.engine import capi
@@ -81,7 +81,8 @@ def test_mutations_raise_component_errors_only() -> None:
         (section(7, b"\x80\x80\x80\x80\x80\x00"), "a number has more than 5 bytes"),
         (section(7, b"\x01\x7f\x7f"), "1 bytes are left over"),
         (section(99, b""), "unknown section 99"),
-        (section(9, b""), "it has a start function"),
+        (section(0, b"\x05ab"), "5 bytes are announced, 2 are left"),
+        (section(0, b"\x02\xff\xfe"), "a name is no UTF-8"),
         (b"\x01\xff\x01a", "core module of 255 bytes is announced, 1 are left"),
         (section(8, b"\x01\x99"), "unknown built-in 0x99"),
         (section(8, b"\x01\x01\x00\x00\x02\x00\x00"), "the option encoding is given twice"),
@@ -92,6 +93,25 @@ def test_damage_is_named_with_its_place(body: bytes, problem: str) -> None:
         read(COMPONENT_PREAMBLE + body)
     assert problem in str(caught.value)
     assert "at byte" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (section(9, b""), "it has a start function, which is not taken"),
+        (section(8, b"\x01\x26"), "it uses thread.index, which is not run"),
+        (section(8, b"\x01\x41\x00\x00\x00"), "it uses thread.spawn-indirect, which is not run"),
+        (section(7, b"\x01\x67\x7f\x04"), "it has a list of a fixed length, which is not taken"),
+        (section(7, b"\x01\x63\x7f\x7f"), "it has a map, which is not taken"),
+        (section(3, b"\x01\x00\x50\x00\x60\x00\x00"), "it has a core type of garbage collection"),
+        (section(10, b"\x01\x00\x01a\x02\x00\x00"), "it imports or exports a value, which is not taken"),
+    ],
+)
+def test_what_is_not_taken_is_named_with_a_remedy(body: bytes, problem: str) -> None:
+    with pytest.raises(UnsupportedComponentError) as caught:
+        read(COMPONENT_PREAMBLE + body)
+    assert str(caught.value).startswith(problem)
+    assert caught.value.hint
 
 
 def test_nesting_is_bounded() -> None:

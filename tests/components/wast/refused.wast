@@ -32,3 +32,7 @@
 (assert_invalid (component (import "NotKebab_" (func))) "not in kebab case")
 (assert_invalid (component (alias outer 1 0 (type))) "invalid outer alias count")
 (assert_invalid (component (alias outer 100 0 (type))) "invalid outer alias count")
+
+;; A module that nobody instantiates is looked at as well.
+(assert_invalid (component (core module (func i32.add))) "type mismatch")
+(component (core module (tag)))
