@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -120,20 +121,34 @@ def test_the_docs_give_the_bounds_that_hold() -> None:
         assert f"`{url}`" in section("Backends")
 
 
-def test_c_reads_and_writes_text_of_any_length(tmp_path: Path) -> None:
-    """``edge.h`` looks at 64 bytes at once, then 16, then one: what ends a run is at each place of all three."""
-    places = (0, 1, 15, 16, 17, 63, 64, 65, 79, 80, 81, 130)
+def long_texts() -> list[str]:
+    places = (0, 1, 14, 15, 16, 17, 31, 32, 33, 39, 40, 63, 64, 65, 79, 80, 81, 130)
     texts = ["a" * before + odd + "b" * behind for before in places for odd in ODD for behind in (0, 70)]
-    texts += ["x" * 200_000, '"\\' * 40_000, "é" * 40_000]
+    return [*texts, "x" * 200_000, '"\\' * 40_000, "é" * 40_000, "\r\n\r\n" * 10, "\x01" * 40, "\\" * 35 + '"' * 33]
+
+
+@pytest.mark.parametrize("guest", ["benchmarks/guests/body.wasm", "tests/guests/body.wasm"])
+def test_c_reads_and_writes_bodies_of_any_length(tmp_path: Path, guest: str) -> None:
+    """``edge.h`` looks at 64 bytes at once, then 16, then one: what ends a run is at each place of all three.
+
+    The guest of the benchmarks sends back what it was sent, the other one decodes it, and encodes it anew.
+    """
+    bodies = [b"\xff" + bytes(range(256)) * 2 + bytes(length) for length in range(50)]
+    bodies += [bytes(255 - at & 255 for at in range(length)) for length in range(1, 60)] + [b"\xfe\x00" * 100_000]
 
     async def main() -> None:
         home = tmp_path / "functions" / "body" / "v1"
         home.mkdir(parents=True)
-        shutil.copy(ROOT / "benchmarks/guests/body.wasm", home)
+        shutil.copy(ROOT / guest, home)
         async with WasmRuntime(config(tmp_path), settings()) as runtime:
-            for text in texts:
+            for text in long_texts():
                 answer = await runtime.invoke("body", EdgeRequest(method="POST", body=text))
                 assert answer.body == text
+            for body in bodies:
+                encoded = b64encode(body).decode()
+                sent = EdgeRequest(method="POST", body=encoded, is_base64_encoded=True)
+                answer = await runtime.invoke("body", sent)
+                assert answer.content == body
 
     run(main())
 

@@ -44,27 +44,36 @@ typedef struct {
     const char *at, *end;
 } edge_json;
 
+static _Alignas(16) char edge_arena[EDGE_ARENA + 16];
+/* Memory is handed out from `next` on; what was handed out last can be made longer where it is. */
+static struct {
+    char *last, *next, *limit;
+} edge_heap = {NULL, edge_arena, edge_arena + EDGE_ARENA};
+
+/* `size` bytes from `at` on, or elsewhere: whole pages at the end of the memory, without malloc(), which would copy. */
+EDGE_FN char *edge_more(char *at, size_t size) {
+#ifdef __wasm__
+    char *end = (char *)(__builtin_wasm_memory_size(0) << 16);
+    if (edge_heap.limit != end) at = end;
+    size_t pages = ((size_t)(at - end) + size + 65535) >> 16;
+    if (__builtin_wasm_memory_grow(0, pages) == (size_t)-1) return NULL;
+    edge_heap.limit = end + (pages << 16);
+#else
+    at = malloc(size);
+    edge_heap.limit = at + size;
+#endif
+    return at;
+}
+
 /* Memory with the `size` bytes of `old`: from what is there from the start as long as that lasts, as growing the memory,
- * and giving it back, takes the host longer than most requests take the guest. Not with realloc(), of which some copy
- * byte by byte. */
+ * and giving it back, takes the host longer than most requests take the guest. */
 EDGE_FN void *edge_realloc(void *old, size_t size, size_t wanted) {
-    static _Alignas(16) char arena[EDGE_ARENA];
-    static size_t used, last;
-    bool ours = (uintptr_t)old - (uintptr_t)arena < EDGE_ARENA;
-    size_t at = ours && (char *)old == arena + last ? last : used;
-    char *found = arena + at;
-    if ((old && !ours) || wanted > EDGE_ARENA - at) {
-        found = malloc(wanted);
-    } else {
-        last = at;
-        used = (at + wanted + 15) & ~(size_t)15;
-        if (used > EDGE_ARENA) used = EDGE_ARENA;
-    }
-    if (found && old && found != old) {
-        memcpy(found, old, size);
-        if (!ours) free(old);
-    }
-    return found;
+    char *at = old && old == edge_heap.last ? old : edge_heap.next;
+    if (wanted > (size_t)(edge_heap.limit - at) && !(at = edge_more(at, wanted))) return NULL;
+    edge_heap.last = at;
+    edge_heap.next = (size_t)(edge_heap.limit - at) - wanted < 16 ? edge_heap.limit : at + ((wanted + 15) & ~(size_t)15);
+    if (old && at != old) memcpy(at, old, size);
+    return at;
 }
 
 EDGE_FN void edge_reserve(edge_text *text, size_t more) {
@@ -116,14 +125,25 @@ EDGE_FN bool edge_equal(edge_text text, const char *literal) {
 }
 
 #ifdef __wasm__
-/* Which of 16 bytes a JSON string cannot hold as they are, or are not ASCII: those below a space, taken as signed. */
-EDGE_FN EDGE_SIMD v128_t edge_special(const char *s) {
-    v128_t bytes = wasm_v128_load(s);
-    v128_t found = wasm_i8x16_lt(bytes, wasm_i8x16_const_splat(0x20));
+/* Which of 16 bytes a JSON string cannot hold as they are, or if `ascii`, are not ASCII: negative if taken as signed. */
+EDGE_FN EDGE_SIMD v128_t edge_special(v128_t bytes, bool ascii) {
+    const v128_t space = wasm_i8x16_const_splat(0x20);
+    v128_t found = ascii ? wasm_i8x16_lt(bytes, space) : wasm_u8x16_lt(bytes, space);
     found = wasm_v128_or(found, wasm_i8x16_eq(bytes, wasm_i8x16_const_splat('"')));
     return wasm_v128_or(found, wasm_i8x16_eq(bytes, wasm_i8x16_const_splat('\\')));
 }
 #endif
+
+EDGE_FN bool edge_is_special(char c, bool ascii) {
+    return (unsigned char)c < 0x20 || (ascii && (unsigned char)c >= 0x80) || c == '"' || c == '\\';
+}
+
+/* How many bytes from `s` on a JSON string holds as they are. */
+EDGE_FN size_t edge_run(const char *s, size_t left) {
+    size_t at = 0;
+    while (at < left && !edge_is_special(s[at], false)) at++;
+    return at;
+}
 
 /* How many bytes from `s` on are ASCII that a JSON string holds as it is. 64 at a time, once the first 16 are: this is
  * where the time goes, and runs are short or long. */
@@ -131,33 +151,15 @@ EDGE_FN EDGE_SIMD size_t edge_plain(const char *s, size_t left) {
     size_t at = 0;
 #ifdef __wasm__
     for (uint32_t found; left - at >= 16; at += 16) {
-        if ((found = wasm_i8x16_bitmask(edge_special(s + at)))) return at + __builtin_ctz(found);
+        if ((found = wasm_i8x16_bitmask(edge_special(wasm_v128_load(s + at), true)))) return at + __builtin_ctz(found);
         for (; left - at >= 80; at += 64) {
-            v128_t any = edge_special(s + at + 16);
-            for (size_t i = 32; i < 80; i += 16) any = wasm_v128_or(any, edge_special(s + at + i));
+            v128_t any = edge_special(wasm_v128_load(s + at + 16), true);
+            for (size_t i = 32; i < 80; i += 16) any = wasm_v128_or(any, edge_special(wasm_v128_load(s + at + i), true));
             if (wasm_v128_any_true(any)) break;
         }
     }
 #endif
-    while (at < left && (unsigned char)s[at] >= 0x20 && (unsigned char)s[at] < 0x80 && s[at] != '"' && s[at] != '\\') at++;
-    return at;
-}
-
-/* Returns how many bytes from `s` on are not a backslash. */
-EDGE_FN EDGE_SIMD size_t edge_until_escape(const char *s, size_t left) {
-    size_t at = 0;
-#ifdef __wasm__
-    const v128_t slash = wasm_i8x16_const_splat('\\');
-    for (uint32_t found; left - at >= 16; at += 16) {
-        if ((found = wasm_i8x16_bitmask(wasm_i8x16_eq(wasm_v128_load(s + at), slash)))) return at + __builtin_ctz(found);
-        for (; left - at >= 80; at += 64) {
-            v128_t any = wasm_i8x16_eq(wasm_v128_load(s + at + 16), slash);
-            for (size_t i = 32; i < 80; i += 16) any = wasm_v128_or(any, wasm_i8x16_eq(wasm_v128_load(s + at + i), slash));
-            if (wasm_v128_any_true(any)) break;
-        }
-    }
-#endif
-    while (at < left && s[at] != '\\') at++;
+    while (at < left && !edge_is_special(s[at], true)) at++;
     return at;
 }
 
@@ -174,41 +176,68 @@ EDGE_FN size_t edge_utf8(const unsigned char *s, size_t left) {
 
 /* Writes what a JSON string has for a byte that it cannot have as it is; how many bytes, at most 6. */
 EDGE_FN size_t edge_escape(char *to, unsigned char c) {
-    static const char hex[] = "0123456789abcdef";
-    char letter = c == '"' || c == '\\' ? c : c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : 0;
+    static const char hex[] = "0123456789abcdef", letters[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
     to[0] = '\\';
-    to[1] = letter ? letter : 'u';
-    if (letter) return 2;
+    to[1] = c < 0x20 ? letters[c] : c;
+    if (to[1] != 'u') return 2;
     to[2] = to[3] = '0';
     to[4] = hex[c >> 4];
     to[5] = hex[c & 15];
     return 6;
 }
 
+/* Adds the character at `s`, which is not ASCII; how many bytes that were. 0 if they are not UTF-8 and it is `strict`; else
+ * they become U+FFFD. */
+EDGE_FN size_t edge_add_character(edge_text *out, const char *s, size_t left, bool strict) {
+    size_t len = edge_utf8((const unsigned char *)s, left);
+    if (!len && strict) return 0;
+    const char *as = len ? s : "\\ufffd";
+    size_t size = len ? len : 6;
+    for (size_t i = 0; i < size; i++) out->data[out->len + i] = as[i];
+    out->len += size;
+    return len ? len : 1;
+}
+
+#ifdef __wasm__
+/* 16 bytes of a JSON string, or up to one that is not ASCII; there are 32 to read, and room for 64. Those behind an escape
+ * are written again, further on: so no step waits for the one before. How many were taken. */
+EDGE_FN EDGE_SIMD size_t edge_add_16(edge_text *out, const char *s) {
+    char *to = out->data + out->len;
+    v128_t bytes = wasm_v128_load(s);
+    wasm_v128_store(to, bytes);
+    size_t taken = 16, more = 0;
+    for (uint32_t found = wasm_i8x16_bitmask(edge_special(bytes, true)); found; found &= found - 1) {
+        size_t at = __builtin_ctz(found);
+        if ((unsigned char)s[at] >= 0x80 || more > 16) {
+            taken = at;
+            break;
+        }
+        more += edge_escape(to + at + more, s[at]) - 1;
+        wasm_v128_store(to + at + 1 + more, wasm_v128_load(s + at + 1));
+    }
+    out->len += taken + more;
+    return taken;
+}
+#endif
+
 /* Adds a JSON string, quotes included. Bytes that are not UTF-8 become U+FFFD, unless it is `strict`: then it ends there,
  * and false comes back. */
 EDGE_FN bool edge_add_json(edge_text *out, edge_text text, bool strict) {
-    const unsigned char *s = (const unsigned char *)text.data;
-    edge_reserve(out, text.len + text.len / 8 + 16);
+    edge_reserve(out, text.len + text.len / 8 + 80);
     out->data[out->len++] = '"';
     for (size_t i = 0, len; i < text.len; i += len) {
-        size_t plain = edge_plain(text.data + i, text.len - i);
-        edge_reserve(out, plain + 8);
-        edge_copy(out->data + out->len, text.data + i, plain);
-        out->len += plain;
+        size_t left = text.len - i;
+        edge_reserve(out, left + 72);
+#ifdef __wasm__
+        if (left >= 32 && (len = edge_add_16(out, text.data + i))) continue;
+#endif
         len = 1;
-        if ((i += plain) == text.len) break;
-        if (s[i] < 0x80) {
-            out->len += edge_escape(out->data + out->len, s[i]);
-        } else if ((len = edge_utf8(s + i, text.len - i))) {
-            edge_copy(out->data + out->len, text.data + i, len);
-            out->len += len;
-        } else if (strict) {
+        if (!edge_is_special(text.data[i], true)) {
+            out->data[out->len++] = text.data[i];
+        } else if ((unsigned char)text.data[i] < 0x80) {
+            out->len += edge_escape(out->data + out->len, text.data[i]);
+        } else if (!(len = edge_add_character(out, text.data + i, left, strict))) {
             return false;
-        } else {
-            edge_copy(out->data + out->len, "\\ufffd", 6);
-            out->len += 6;
-            len = 1;
         }
     }
     edge_add_bytes(out, "\"", 1);
@@ -218,18 +247,44 @@ EDGE_FN bool edge_add_json(edge_text *out, edge_text text, bool strict) {
 /* Adds a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. */
 EDGE_FN void edge_add_string(edge_text *out, edge_text text) { edge_add_json(out, text, false); }
 
+/* Base64 of as many bytes as go in steps of 12, into room for it; how many they are. */
+EDGE_FN EDGE_SIMD size_t edge_base64_wide(char *to, const char *from, size_t len) {
+    size_t at = 0;
+#ifdef __wasm__
+    for (; len - at >= 16; at += 12, to += 16) {
+        v128_t b = wasm_v128_load(from + at); /* of three bytes a, b, c: b a c b, each character in its own byte then */
+        b = wasm_i8x16_shuffle(b, b, 1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10);
+        v128_t six = wasm_v128_and(wasm_u32x4_shr(b, 10), wasm_i32x4_const_splat(0x3f));
+        six = wasm_v128_or(six, wasm_v128_and(wasm_i32x4_shl(b, 4), wasm_i32x4_const_splat(0x3f00)));
+        six = wasm_v128_or(six, wasm_v128_and(wasm_u32x4_shr(b, 6), wasm_i32x4_const_splat(0x3f0000)));
+        six = wasm_v128_or(six, wasm_v128_and(wasm_i32x4_shl(b, 8), wasm_i32x4_const_splat(0x3f000000)));
+        v128_t shift = wasm_i8x16_const_splat('A');
+        static const signed char steps[][2] = {{25, 6}, {51, -75}, {61, -15}, {62, 3}}; /* to a, 0, + and / */
+        for (int i = 0; i < 4; i++)
+            shift = wasm_i8x16_add(shift,
+                wasm_v128_and(wasm_i8x16_gt(six, wasm_i8x16_splat(steps[i][0])), wasm_i8x16_splat(steps[i][1])));
+        wasm_v128_store(to, wasm_i8x16_add(six, shift));
+    }
+#endif
+    return at;
+}
+
 EDGE_FN void edge_add_base64(edge_text *out, edge_text text) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const unsigned char *s = (const unsigned char *)text.data;
     edge_reserve(out, (text.len + 2) / 3 * 4);
-    for (size_t i = 0; i < text.len; i += 3) {
+    size_t i = edge_base64_wide(out->data + out->len, text.data, text.len);
+    char *to = out->data + out->len + i / 3 * 4;
+    for (; i < text.len; i += 3, to += 4) {
         size_t left = text.len - i;
         uint32_t bits = s[i] << 16 | (left > 1 ? s[i + 1] << 8 : 0) | (left > 2 ? s[i + 2] : 0);
-        char quad[] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63], alphabet[bits >> 6 & 63], alphabet[bits & 63]};
-        if (left < 3) quad[3] = '=';
-        if (left < 2) quad[2] = '=';
-        edge_add_bytes(out, quad, 4);
+        to[0] = alphabet[bits >> 18];
+        to[1] = alphabet[bits >> 12 & 63];
+        to[2] = left > 1 ? alphabet[bits >> 6 & 63] : '=';
+        to[3] = left > 2 ? alphabet[bits & 63] : '=';
     }
+    *to = 0;
+    out->len = to - out->data;
 }
 
 EDGE_FN const char *edge_skip_space(const char *at, const char *end) {
@@ -237,15 +292,48 @@ EDGE_FN const char *edge_skip_space(const char *at, const char *end) {
     return at;
 }
 
+/* The longest string of the request, its body in most: it is looked at once, and not for each member that is found. */
+static struct {
+    const char *at, *end;
+    bool watched, escapes;
+} edge_longest;
+
+/* How far a string goes on in steps of 16: up to its end, or what cannot be in it. */
+EDGE_FN EDGE_SIMD const char *edge_skip_simple(const char *at, const char *end, bool *escapes) {
+#ifdef __wasm__
+    while (end - at >= 17) {
+        size_t len = 16;
+        for (uint32_t found = wasm_i8x16_bitmask(edge_special(wasm_v128_load(at), false)); found;) {
+            size_t next = __builtin_ctz(found);
+            if (at[next] != '\\') return at + next;
+            found &= ~(3u << next); /* what is escaped may be a backslash or a quote */
+            len += next == 15;
+            *escapes = true;
+        }
+        at += len;
+    }
+#endif
+    return at;
+}
+
 /* The end of the string that opens at `at`, NULL if it never ends. */
 EDGE_FN const char *edge_skip_string(const char *at, const char *end) {
+    const char *start = at;
+    bool escapes = false;
     if (at >= end || *at != '"') return NULL;
-    for (at++; at < end && (at += edge_plain(at, end - at)) < end; at++) {
-        if (*at == '"') return at + 1;
-        if ((unsigned char)*at < 0x20) return NULL;
-        if (*at == '\\') at++;
+    if (at == edge_longest.at) return edge_longest.end;
+    for (at = edge_skip_simple(at + 1, end, &escapes); at < end && (at += edge_run(at, end - at)) < end; at += 2) {
+        if (*at != '\\') break;
+        escapes = true;
     }
-    return NULL;
+    if (at >= end || *at != '"') return NULL;
+    at++;
+    if (edge_longest.watched && at - start > edge_longest.end - edge_longest.at) {
+        edge_longest.at = start;
+        edge_longest.end = at;
+        edge_longest.escapes = escapes;
+    }
+    return at;
 }
 
 EDGE_FN bool edge_is_scalar(char c) {
@@ -313,14 +401,8 @@ EDGE_FN void edge_add_code(edge_text *out, uint32_t code) {
 
 /* The character that `\c` stands for. */
 EDGE_FN char edge_unescape(char c) {
-    switch (c) {
-    case 'b': return '\b';
-    case 'f': return '\f';
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    default: return c;
-    }
+    static const char meant[32] = {['b' & 31] = '\b', ['f' & 31] = '\f', ['n' & 31] = '\n', ['r' & 31] = '\r', ['t' & 31] = '\t'};
+    return c < 'b' || c > 't' || !meant[c & 31] ? c : meant[c & 31];
 }
 
 /* The code point of the `\uXXXX`, or pair of them, at `*at`; U+FFFD for a lone surrogate. */
@@ -335,21 +417,55 @@ EDGE_FN uint32_t edge_unescape_code(const char **at, const char *end) {
     return 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
 }
 
+/* What is between the quotes of a string that has no escape; `data` is NULL if it has one, or is no string. */
+EDGE_FN edge_text edge_inside(edge_json value) {
+    if (!value.at || *value.at != '"') return (edge_text){0};
+    size_t len = value.end - value.at - 2;
+    bool escapes = value.at == edge_longest.at ? edge_longest.escapes : memchr(value.at + 1, '\\', len) != NULL;
+    return (edge_text){escapes ? NULL : (char *)value.at + 1, escapes ? 0 : len, 0};
+}
+
+#ifdef __wasm__
+/* 16 bytes of a string without its escapes, or up to one by number; there are 40 to read, and room for as many. Those behind
+ * an escape are written again, one further back. How many were taken. */
+EDGE_FN EDGE_SIMD size_t edge_decode_16(edge_text *out, const char *at) {
+    char *to = out->data + out->len;
+    v128_t bytes = wasm_v128_load(at);
+    wasm_v128_store(to, bytes);
+    size_t taken = 16, less = 0;
+    for (uint32_t found = wasm_i8x16_bitmask(wasm_i8x16_eq(bytes, wasm_i8x16_const_splat('\\'))); found;) {
+        size_t next = __builtin_ctz(found);
+        if (at[next + 1] == 'u') {
+            taken = next;
+            break;
+        }
+        found &= ~(3u << next); /* what is escaped may be a backslash */
+        if (next == 15) taken++;
+        to[next - less++] = edge_unescape(at[next + 1]);
+        wasm_v128_store(to + next + 2 - less, wasm_v128_load(at + next + 2));
+    }
+    out->len += taken - less;
+    return taken;
+}
+#endif
+
 /* A string value decoded; `data` is NULL if the value is not a string. */
 EDGE_FN edge_text edge_string(edge_json value) {
     edge_text text = {0};
     if (!value.at || *value.at != '"') return text;
     const char *at = value.at + 1, *end = value.end - 1;
-    edge_reserve(&text, 0);
+    edge_reserve(&text, end - at + 48);
     while (at < end) {
-        edge_reserve(&text, end - at + 4); /* U+FFFD is longer than a broken escape, of which there may be many */
-        size_t plain = edge_until_escape(at, end - at);
-        edge_copy(text.data + text.len, at, plain);
-        text.len += plain;
-        at += plain;
-        if (at == end) break;
-        if (at[1] == 'u') {
+#ifdef __wasm__
+        size_t taken = end - at >= 40 ? edge_decode_16(&text, at) : 0;
+        at += taken;
+        if (taken) continue;
+#endif
+        if (*at != '\\') {
+            text.data[text.len++] = *at++;
+        } else if (at[1] == 'u') {
             edge_add_code(&text, edge_unescape_code(&at, end));
+            edge_reserve(&text, end - at + 48); /* U+FFFD is longer than a broken escape, of which there may be many */
         } else {
             text.data[text.len++] = edge_unescape(at[1]);
             at += 2;
@@ -359,10 +475,15 @@ EDGE_FN edge_text edge_string(edge_json value) {
     return text;
 }
 
+/* The same without a copy if there is no escape: then it is part of the request, and not followed by a NUL. */
+EDGE_FN edge_text edge_view(edge_json value) {
+    edge_text inside = edge_inside(value);
+    return inside.data ? inside : edge_string(value);
+}
+
 /* Whether a string value is `text`; most have no escape, and need no copy. */
 EDGE_FN bool edge_string_is(edge_json value, const char *text) {
-    edge_text inside = {(char *)value.at + 1, value.end - value.at - 2, 0};
-    return edge_equal(memchr(inside.data, '\\', inside.len) ? edge_string(value) : inside, text);
+    return edge_equal(edge_view(value), text);
 }
 
 /* The member `key` of an object, the last if it is repeated. */
@@ -415,14 +536,14 @@ EDGE_FN edge_json edge_next(edge_json array, edge_json last) {
 
 EDGE_FN edge_text edge_read(int fd) {
     edge_text text = {0};
-    for (;;) {
-        size_t left = text.cap - text.len;
-        if (left <= 4096) edge_reserve(&text, text.cap < 1 << 20 ? 3 * text.cap + 4096 : 4096); /* few and large steps */
-        ssize_t got = read(fd, text.data + text.len, text.cap - text.len - 1);
-        if (got <= 0) break;
+    size_t free = edge_heap.limit - edge_heap.next;
+    edge_reserve(&text, free > 4096 + 16 ? free - 16 : 4096);
+    for (ssize_t got; (got = read(fd, text.data + text.len, text.cap - text.len - 1)) > 0;) {
         text.len += got;
+        if (text.cap - text.len <= 4096) edge_reserve(&text, 4096);
     }
     text.data[text.len] = 0;
+    if (text.data == edge_heap.last) edge_realloc(text.data, text.len, text.cap = text.len + 1); /* the rest is free again */
     return text;
 }
 
@@ -436,7 +557,13 @@ EDGE_FN bool edge_write(int fd, const void *data, size_t len) {
     return true;
 }
 
-EDGE_FN edge_json edge_request(void) { return edge_parse(edge_read(0)); }
+EDGE_FN edge_json edge_request(void) {
+    edge_text text = edge_read(0);
+    edge_longest.watched = true;
+    edge_json request = edge_parse(text);
+    edge_longest.watched = false;
+    return request;
+}
 
 EDGE_FN int edge_base64_digit(char c) {
     if (c >= 'A' && c <= 'Z') return c - 'A';
@@ -445,24 +572,51 @@ EDGE_FN int edge_base64_digit(char c) {
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
+/* The bytes that as many characters of base64 stand for as go in steps of 16, up to one that is none; how many they are. */
+EDGE_FN EDGE_SIMD size_t edge_from_base64_wide(char *to, const char *from, size_t len) {
+    size_t at = 0;
+#ifdef __wasm__
+    static const signed char runs[][3] = {{'A', 'Z', -65}, {'a', 'z', -71}, {'0', '9', 4}, {'+', '+', 19}, {'/', '/', 16}};
+    for (; len - at >= 24; at += 16, to += 12) {
+        v128_t text = wasm_v128_load(from + at), known = wasm_i8x16_const_splat(0), shift = known;
+        for (int i = 0; i < 5; i++) {
+            v128_t in = wasm_v128_and(wasm_i8x16_ge(text, wasm_i8x16_splat(runs[i][0])),
+                                      wasm_i8x16_le(text, wasm_i8x16_splat(runs[i][1])));
+            known = wasm_v128_or(known, in);
+            shift = wasm_v128_or(shift, wasm_v128_and(in, wasm_i8x16_splat(runs[i][2])));
+        }
+        if (!wasm_i8x16_all_true(known)) break;
+        v128_t six = wasm_i8x16_add(text, shift);
+        v128_t twelve = wasm_v128_or(wasm_i16x8_shl(wasm_v128_and(six, wasm_i16x8_const_splat(0x3f)), 6), wasm_u16x8_shr(six, 8));
+        v128_t bits = wasm_i32x4_dot_i16x8(twelve, wasm_i32x4_const_splat(1 << 16 | 1 << 12));
+        wasm_v128_store(to, wasm_i8x16_shuffle(bits, bits, 2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, 3, 3, 3, 3));
+    }
+#endif
+    return at;
+}
+
 /* The bytes of the standard alphabet of RFC 4648, up to the first character that is not of it. */
 EDGE_FN edge_text edge_from_base64(edge_text text) {
     edge_text out = {0};
     uint32_t bits = 0;
     edge_reserve(&out, text.len / 4 * 3 + 3);
-    for (size_t i = 0; i < text.len; i++) {
+    size_t i = edge_from_base64_wide(out.data, text.data, text.len);
+    out.len = i / 4 * 3;
+    for (; i < text.len; i++) {
         int digit = edge_base64_digit(text.data[i]);
         if (digit < 0) break;
         bits = bits << 6 | digit;
-        if (i % 4) edge_add_bytes(&out, (char[]){bits >> (6 - i % 4 * 2)}, 1);
+        if (i % 4) out.data[out.len++] = bits >> (6 - i % 4 * 2);
     }
+    out.data[out.len] = 0;
     return out;
 }
 
 /* The body of a request, decoded; no bytes if there is none. */
 EDGE_FN edge_text edge_body(edge_json request) {
-    edge_text body = edge_string(edge_find(request, "body"));
-    return edge_is_true(edge_find(request, "is_base64_encoded")) ? edge_from_base64(body) : body;
+    edge_json body = edge_find(request, "body");
+    if (edge_is_true(edge_find(request, "is_base64_encoded"))) return edge_from_base64(edge_view(body));
+    return edge_string(body);
 }
 
 /* Prints the response; `headers` is a JSON object. A body that is not UTF-8 goes out as base64.

@@ -64,16 +64,20 @@ static int32_t code_unit(const uint8_t *at, const uint8_t *end) {
   return code;
 }
 
+/* What a letter behind a backslash stands for; 0 for ``u``, and for what is none. */
+static uint8_t simple(uint8_t c) {
+  static const uint8_t meant[256] = {['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+                                     ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'};
+  return meant[c];
+}
+
 /* What an escape stands for; ``at`` is behind the backslash, and is moved behind the escape. -1 for what is none. */
 static int32_t escaped(const uint8_t **at, const uint8_t *end) {
-  static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
   if (*at == end)
     return -1;
   uint8_t c = *(*at)++;
-  if (c != 'u') {
-    const char *found = c ? strchr(plain, c) : NULL;
-    return found ? meant[found - plain] : -1;
-  }
+  if (c != 'u')
+    return simple(c) ? simple(c) : -1;
   int32_t code = code_unit(*at, end);
   if (code < 0 || (code >= 0xdc00 && code < 0xe000))
     return -1;
@@ -91,42 +95,92 @@ static int32_t escaped(const uint8_t **at, const uint8_t *end) {
 
 static size_t utf8_length(int32_t code) { return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; }
 
+/* How far a string goes on: steps of 16 bytes, up to its end, or to what is unusual. ``escapes`` counts those of two
+   bytes. Each step is of its own bits, without a second look at the bytes. */
+static const uint8_t *skip_simple(const uint8_t *at, const uint8_t *end, size_t *escapes, bytes16 *seen) {
+  while (end - at >= 17) {
+    bytes16 some = load16(at);
+    size_t len = 16;
+    *seen |= some; /* what is behind the end as well: then all is looked at once more */
+    for (unsigned bits = bits16(odd16(some)); bits;) {
+      size_t next = first(bits);
+      if (at[next] != '\\' || !simple(at[next + 1]))
+        return at + next;
+      bits &= ~(3u << next); /* what is escaped may be a backslash or a quote */
+      len += next == 15;
+      ++*escapes;
+    }
+    at += len;
+  }
+  return at;
+}
+
 static bool string(struct reader *r, struct string *found) {
   if (!eat(r, '"'))
     return false;
-  found->raw.at = r->at;
-  found->len = 0;
+  const uint8_t *begin = found->raw.at = r->at;
+  size_t shorter = 0;
+  bytes16 seen = {0};
   for (;;) {
+    size_t escapes = 0;
+    r->at = skip_simple(r->at, r->end, &escapes, &seen);
+    shorter += escapes;
     size_t len = plain_bytes(r->at, r->end);
     r->ascii = r->ascii && is_ascii((struct span){r->at, len});
-    found->len += len;
     r->at += len;
     if (r->at == r->end || *r->at < 0x20)
       return false;
-    if (*r->at++ == '"') {
-      found->raw.len = (size_t)(r->at - 1 - found->raw.at);
-      return true;
-    }
+    if (*r->at++ == '"')
+      break;
+    const uint8_t *escape = r->at - 1;
     int32_t code = escaped(&r->at, r->end);
     if (code < 0)
       return false;
-    found->len += utf8_length(code);
+    shorter += (size_t)(r->at - escape) - utf8_length(code);
   }
+  r->ascii = r->ascii && !any16(high16(seen));
+  found->raw.len = (size_t)(r->at - 1 - begin);
+  found->len = found->raw.len - shorter;
+  return true;
 }
 
 static bool has_escapes(const struct string *text) { return text->len != text->raw.len; }
 
-/* Into room for ``len`` bytes. */
-static void unescape(uint8_t *to, struct span raw) {
-  const uint8_t *from = raw.at, *end = from + raw.len;
+/* 16 bytes of a string without its simple escapes, or up to another one; there are 40 to read, and room for as many.
+   Those behind an escape are written again, one further back. */
+static void unescape_16(uint8_t **to, const uint8_t **from) {
+  bytes16 some = load16(*from);
+  memcpy(*to, &some, 16);
+  size_t len = 16, less = 0;
+  for (unsigned bits = bits16((bytes16)(some == '\\')); bits;) {
+    size_t at = first(bits);
+    uint8_t meant = simple((*from)[at + 1]);
+    if (!meant) {
+      len = at;
+      break;
+    }
+    bits &= ~(3u << at);
+    len += at == 15;
+    (*to)[at - less++] = meant;
+    memcpy(*to + at + 2 - less, *from + at + 2, 16);
+  }
+  *from += len;
+  *to += len - less;
+}
+
+/* Into ``room`` bytes, which are all that it comes to. */
+static void unescape(uint8_t *to, size_t room, struct span raw) {
+  const uint8_t *from = raw.at, *end = from + raw.len, *limit = to + room;
   while (from < end) {
-    const uint8_t *slash = memchr(from, '\\', (size_t)(end - from));
-    size_t len = (size_t)((slash ? slash : end) - from);
-    memcpy(to, from, len);
-    to += len;
-    from += len;
-    if (from == end)
-      return;
+    const uint8_t *begin = from;
+    if (end - from >= 40 && limit - to >= 40)
+      unescape_16(&to, &from);
+    if (from != begin)
+      continue;
+    if (*from != '\\') {
+      *to++ = *from++;
+      continue;
+    }
     from++;
     int32_t code = escaped(&from, end);
     size_t size = utf8_length(code);
@@ -161,7 +215,7 @@ static bool to_latin1(struct headers *h, struct span *value, const struct string
   uint8_t *at = h->bytes + h->used, *to = at;
   if (text->len > sizeof h->bytes - h->used)
     return false;
-  unescape(at, text->raw);
+  unescape(at, text->len, text->raw);
   for (size_t i = 0; i < text->len; i++) {
     uint8_t c = at[i];
     if (c >= 0x80) {
@@ -417,25 +471,31 @@ static bool read_block(struct reader *r, struct parts *p) {
   return true;
 }
 
-/* The body as bytes. NULL for base64 that is none. */
-static PyObject *content_of(const struct parts *p) {
-  PyObject *text = PyBytes_FromStringAndSize(has_escapes(&p->body) ? NULL : (const char *)p->body.raw.at,
-                                             (ssize_t)p->body.len);
-  if (!text)
-    return NULL;
-  struct span of_text = {(const uint8_t *)PyBytes_AsString(text), p->body.len};
-  if (has_escapes(&p->body))
-    unescape((uint8_t *)of_text.at, p->body.raw);
-  if (!p->base64)
-    return text;
+/* The bytes that base64 stands for; NULL for what is none. */
+static PyObject *decoded(struct span text) {
   size_t padding = 0;
-  while (padding < 2 && padding < of_text.len && of_text.at[of_text.len - 1 - padding] == '=')
+  while (padding < 2 && padding < text.len && text.at[text.len - 1 - padding] == '=')
     padding++;
-  PyObject *content = PyBytes_FromStringAndSize(NULL, (ssize_t)(of_text.len / 4 * 3 - (of_text.len ? padding : 0)));
-  if (content && unbase64((uint8_t *)PyBytes_AsString(content), of_text) < 0) {
+  PyObject *content = PyBytes_FromStringAndSize(NULL, (ssize_t)(text.len / 4 * 3 - (text.len ? padding : 0)));
+  if (content && unbase64((uint8_t *)PyBytes_AsString(content), text) < 0) {
     Py_DecRef(content);
     content = NULL;
   }
+  return content;
+}
+
+/* The body as bytes. NULL for base64 that is none. */
+static PyObject *content_of(const struct parts *p) {
+  if (!has_escapes(&p->body))
+    return p->base64 ? decoded(p->body.raw) : PyBytes_FromStringAndSize((const char *)p->body.raw.at, (ssize_t)p->body.len);
+  PyObject *text = PyBytes_FromStringAndSize(NULL, (ssize_t)p->body.len);
+  if (!text)
+    return NULL;
+  struct span of_text = {(const uint8_t *)PyBytes_AsString(text), p->body.len};
+  unescape((uint8_t *)of_text.at, of_text.len, p->body.raw);
+  if (!p->base64)
+    return text;
+  PyObject *content = decoded(of_text);
   Py_DecRef(text);
   return content;
 }

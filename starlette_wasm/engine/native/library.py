@@ -36,7 +36,8 @@ SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "python_abi.h"),
-        *("invoke.c", "prepared.c", "text.c", "request.c", "environ.c", "answer.c", "fast_path.c", "component.c"),
+        *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "environ.c", "answer.c", "fast_path.c"),
+        "component.c",
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")

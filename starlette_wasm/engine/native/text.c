@@ -1,4 +1,4 @@
-/* Text: JSON strings, base64, UTF-8, and the tables and objects that are made once. */
+/* Text: JSON strings, UTF-8, and the tables and objects that are made once. */
 
 #include "text.h"
 
@@ -12,10 +12,8 @@
 uint8_t kinds[256];
 struct keys keys;
 struct names names;
-static uint8_t digits[256]; /* of base64; 0xff for what is none */
 /* How a JSON string has a byte: 0, as it is; 1, behind a backslash; 2, by its number. What is written then. */
 static uint8_t escapes[256], written[256];
-static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Random bytes for ids, of which one system call gives sixteen ids' worth. A forked child draws its own. */
 static struct {
@@ -66,9 +64,7 @@ static void make_tables(void) {
   for (int c = 0x20; c < 256; c++)
     if (c != 0x7f)
       kinds[c] |= IN_VALUE;
-  memset(digits, 0xff, sizeof digits);
-  for (uint8_t i = 0; i < 64; i++)
-    digits[(uint8_t)base64[i]] = i;
+  make_digits();
 }
 
 bool ready(void) {
@@ -125,41 +121,44 @@ static inline uint8_t *escape(uint8_t *to, uint8_t c) {
   return to + 1;
 }
 
+/* 16 bytes of a JSON string, or up to one that is written as a number; there are 32 to read, and room for 48. Those behind
+   an escape are written again, one further on: so no step waits for the one before. */
+static void put_16(uint8_t **to, const uint8_t **from) {
+  bytes16 some = load16(*from);
+  memcpy(*to, &some, 16);
+  size_t len = 16, more = 0;
+  for (unsigned bits = bits16(odd16(some)); bits; bits &= bits - 1) {
+    size_t at = first(bits);
+    uint8_t c = (*from)[at];
+    if (escapes[c] > 1) {
+      len = at;
+      break;
+    }
+    (*to)[at + more++] = '\\';
+    memcpy(*to + at + more, *from + at, 16);
+    (*to)[at + more] = written[c];
+  }
+  *from += len;
+  *to += len + more;
+}
+
 /* What is between the quotes of a JSON string of valid UTF-8. */
 bool put_escaped(struct text *t, struct span text) {
-  if (!text.len)
-    return true;
   const uint8_t *from = text.at, *end = from + text.len;
-  if (!room(t, text.len + text.len / 4 + 48))
+  if (!room(t, text.len + text.len / 4 + 64))
     return false;
-  uint8_t *to = t->at + t->len;
   while (from < end) {
-    if (end - from >= 32 && plain_32(from)) {
-      memcpy(to, from, 32);
-      to += 32;
-      from += 32;
-      continue;
-    }
-    size_t many = end - from >= 8 ? 8 : (size_t)(end - from);
-    uint64_t w = 0;
-    memcpy(&w, from, many);
-    if (many == 8 && !odd_bytes(w)) {
-      memcpy(to, &w, 8);
-      to += 8;
-      from += 8;
-      continue;
-    }
+    size_t left = (size_t)(end - from);
+    if (t->cap - t->len < left + 64 && !grow(t, left + 64))
+      return false;
+    uint8_t *to = t->at + t->len;
+    const uint8_t *begin = from;
+    if (left >= 32)
+      put_16(&to, &from);
+    if (left < 32 || from == begin)
+      to = escape(to, *from++);
     t->len = (size_t)(to - t->at);
-    if (t->cap - t->len < (size_t)(end - from) + 48) { /* eight of them may become 48 */
-      if (!grow(t, (size_t)(end - from) + 48))
-        return false;
-      to = t->at + t->len;
-    }
-    for (size_t i = 0; i < many; i++)
-      to = escape(to, from[i]);
-    from += many;
   }
-  t->len = (size_t)(to - t->at);
   return true;
 }
 
@@ -182,63 +181,22 @@ bool put_latin1(struct text *t, struct span text) {
   return true;
 }
 
-bool put_base64(struct text *t, struct span data) {
-  if (!room(t, (data.len + 2) / 3 * 4))
-    return false;
-  uint8_t *to = t->at + t->len;
-  size_t i = 0;
-  for (; i + 2 < data.len; i += 3) {
-    uint32_t bits = (uint32_t)data.at[i] << 16 | (uint32_t)data.at[i + 1] << 8 | data.at[i + 2];
-    for (int shift = 18; shift >= 0; shift -= 6)
-      *to++ = (uint8_t)base64[bits >> shift & 63];
-  }
-  if (i < data.len) {
-    bool two = i + 2 == data.len;
-    uint32_t bits = (uint32_t)data.at[i] << 16 | (two ? (uint32_t)data.at[i + 1] << 8 : 0);
-    *to++ = (uint8_t)base64[bits >> 18];
-    *to++ = (uint8_t)base64[bits >> 12 & 63];
-    *to++ = two ? (uint8_t)base64[bits >> 6 & 63] : '=';
-    *to++ = '=';
-  }
-  t->len = (size_t)(to - t->at);
-  return true;
-}
-
-/* The bytes that base64 stands for, into room for three quarters of it; how many, or -1 for what is odd, or none. */
-ssize_t unbase64(uint8_t *to, struct span text) {
-  uint8_t *begin = to;
-  if (text.len % 4)
-    return -1;
-  for (size_t i = 0; i < text.len; i += 4) {
-    const uint8_t *from = text.at + i;
-    bool last = i + 4 == text.len;
-    int pad = last && from[3] == '=' ? 1 + (from[2] == '=') : 0;
-    uint32_t a = digits[from[0]], b = digits[from[1]], c = pad > 1 ? 0 : digits[from[2]], d = pad ? 0 : digits[from[3]];
-    if ((a | b | c | d) > 63 || (pad == 1 && c & 3) || (pad == 2 && b & 15))
-      return -1;
-    uint32_t bits = a << 18 | b << 12 | c << 6 | d;
-    *to++ = (uint8_t)(bits >> 16);
-    if (pad < 2)
-      *to++ = (uint8_t)(bits >> 8);
-    if (!pad)
-      *to++ = (uint8_t)bits;
-  }
-  return to - begin;
-}
-
 int hex_digit(uint8_t c) {
   return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
 }
 
 bool is_ascii(struct span text) {
+  const uint8_t *at = text.at, *end = at + text.len;
   uint64_t seen = 0, w;
-  size_t i = 0;
-  for (; i + 8 <= text.len; i += 8) {
-    memcpy(&w, text.at + i, 8);
+  for (; end - at >= 64; at += 64)
+    if (any16(high16(load16(at) | load16(at + 16) | load16(at + 32) | load16(at + 48))))
+      return false;
+  for (; end - at >= 8; at += 8) {
+    memcpy(&w, at, 8);
     seen |= w;
   }
-  for (; i < text.len; i++)
-    seen |= text.at[i];
+  while (at < end)
+    seen |= *at++;
   return !(seen & 0x8080808080808080u);
 }
 
@@ -246,6 +204,10 @@ bool is_ascii(struct span text) {
 bool is_utf8(struct span text) {
   const uint8_t *at = text.at, *end = at + text.len;
   while (at < end) {
+    for (; end - at >= 16 && !any16(high16(load16(at))); at += 16)
+      ;
+    if (at == end)
+      break;
     uint8_t c = *at++;
     if (c < 0x80)
       continue;

@@ -8,6 +8,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 1 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
 
@@ -55,13 +58,16 @@ bool grow(struct text *t, size_t more);
 void let_go(struct text *t);
 bool put_escaped(struct text *t, struct span text);
 bool put_latin1(struct text *t, struct span text);
-bool put_base64(struct text *t, struct span data);
-ssize_t unbase64(uint8_t *to, struct span text);
 int hex_digit(uint8_t c);
 bool is_ascii(struct span text);
 bool is_utf8(struct span text);
 bool add_field(struct fields *f, struct span name, struct span value);
 bool draw(uint8_t *to, size_t len);
+
+/* base64.c */
+void make_digits(void);
+bool put_base64(struct text *t, struct span data);
+ssize_t unbase64(uint8_t *to, struct span text);
 
 /* request.c */
 struct url {
@@ -159,22 +165,52 @@ static inline uint64_t odd_bytes(uint64_t w) {
   return (((w - ones * 0x20) & ~w) | ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes)) & tops;
 }
 
-/* Whether a JSON string may have 32 bytes as they are; large texts are read in such steps. */
-static inline bool plain_32(const uint8_t *at) {
-  uint64_t w[4], found = 0;
-  memcpy(w, at, sizeof w);
-  for (int i = 0; i < 4; i++)
-    found |= odd_bytes(w[i]);
-  return !found;
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+static inline bytes16 load16(const uint8_t *at) {
+  bytes16 found;
+  memcpy(&found, at, 16);
+  return found;
 }
+
+/* 0xff for each of 16 bytes that a JSON string cannot have as it is. */
+static inline bytes16 odd16(bytes16 v) { return (bytes16)(v < 0x20) | (bytes16)(v == '"') | (bytes16)(v == '\\'); }
+
+/* The same of bytes that are not ASCII. */
+static inline bytes16 high16(bytes16 v) { return (bytes16)(v >= 0x80); }
+
+static inline bool any16(bytes16 found) {
+  uint64_t words[2];
+  memcpy(words, &found, 16);
+  return words[0] | words[1];
+}
+
+/* A bit for each of 16 bytes, the lowest for the first, that is 0xff; the others are 0. */
+static inline unsigned bits16(bytes16 found) {
+#ifdef __SSE2__
+  return (unsigned)_mm_movemask_epi8((__m128i)found);
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < 16 && any16(found); i++)
+    bits |= (unsigned)(found[i] & 1) << i;
+  return bits;
+#endif
+}
+
+/* The first of those bits. */
+static inline size_t first(unsigned bits) { return (size_t)__builtin_ctz(bits); }
 
 static inline bool is_odd(uint8_t c) { return c < 0x20 || c == '"' || c == '\\'; }
 
 /* How many bytes from ``at`` on a JSON string may have as they are. */
 static inline size_t plain_bytes(const uint8_t *at, const uint8_t *end) {
   const uint8_t *from = at;
-  while (end - at >= 32 && plain_32(at))
-    at += 32;
+  for (; end - at >= 64; at += 64)
+    if (any16(odd16(load16(at)) | odd16(load16(at + 16)) | odd16(load16(at + 32)) | odd16(load16(at + 48))))
+      break;
+  for (unsigned bits; end - at >= 16; at += 16)
+    if ((bits = bits16(odd16(load16(at)))))
+      return (size_t)(at - from) + first(bits);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   for (uint64_t w; end - at >= 8; at += 8) {
     memcpy(&w, at, 8);
