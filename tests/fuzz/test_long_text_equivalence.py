@@ -15,7 +15,22 @@ pytestmark = pytest.mark.native
 _thorough = settings(
     max_examples=250, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-_ODD = ['"', "\\", '"' * 17, "\\" * 16, "\\" * 33, "\r\n\r\n", "\x00", "\x1f", "\x7f", "/", "é", "\u2028", "😀", "\ud7ff"]
+_ODD = [
+    '"',
+    "\\",
+    '"' * 17,
+    "\\" * 16,
+    "\\" * 33,
+    "\r\n\r\n",
+    "\x00",
+    "\x1f",
+    "\x7f",
+    "/",
+    "é",
+    "\u2028",
+    "😀",
+    "\ud7ff",
+]
 """What has an escape or is not ASCII, alone and many in a row."""
 _RUNS = st.integers(0, 70).map(lambda length: "a" * length)
 _TEXT = st.lists(_RUNS | st.sampled_from(_ODD), max_size=12).map("".join)
