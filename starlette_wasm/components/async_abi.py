@@ -197,6 +197,7 @@ class AsyncCalls:
     ) -> Generator[Any, Any, list[int]]:
         subtask = state.handles.get_kind(index, Subtask, "subtask")
         if action == "cancel":
+            subtask.check_apart()
             event = yield from self._calls.allocating(subtask.cancel(), subtask.options, state, glue.ANY_REALLOC)
             return [event[2]]
         if not subtask.resolved:
@@ -249,6 +250,7 @@ class AsyncCalls:
             state.handles.free(numbers[0])
             return []
         if action.startswith("cancel"):
+            end.check_apart()
             end.cancel()
             kind_of_room = glue.ANY_REALLOC
         else:

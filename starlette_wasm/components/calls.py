@@ -80,6 +80,10 @@ class Calls:
         """How many handles there are."""
         return sum(len(state.handles) for state in self._states)
 
+    def starts(self, instance: int, starting: bool) -> None:
+        """Take note that a start function of an instance begins, or has returned: meanwhile that is not entered."""
+        self._states[instance].entered = starting
+
     def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
         """Call a function that a component exports."""
         state, side, scope = self.enter(function)
@@ -148,8 +152,9 @@ class Calls:
             while True:
                 assert options.realloc is not None  # the plan was refused otherwise
                 state.may_leave = False
+                call, self.tasks.call = self.tasks.call, Call()
                 (at,) = yield glue.realloc_call(kind, options.realloc, asked.alignment, asked.size)
-                state.may_leave = True
+                state.may_leave, self.tasks.call = True, call
                 asked = lowering.send(at)
         except StopIteration as done:
             result: T = done.value

@@ -28,7 +28,9 @@ from .reader import read
 from .wasi import find_offers
 from .worlds import find_entry
 
-_FEATURE = re.compile(r"the `(cm-[a-z0-9-]+)` feature is not active")
+_FEATURE = re.compile(
+    r"the `(cm-[a-z0-9-]+)` feature is not active|((?:async )?`[a-z.-]+`) (?:requires the component|immediate)"
+)
 _MAX_SKELETON = 4 << 20
 _OTHER_TOOL = "build it with another version of its toolchain"
 
@@ -141,4 +143,4 @@ def _validate_component(engine: int, skeleton: bytes) -> None:
         feature = _FEATURE.search(text)
         if feature is None:
             raise InvalidModuleError(text) from None
-        raise UnsupportedModuleError(f"it uses {feature[1]}, which is not taken", _OTHER_TOOL) from None
+        raise UnsupportedModuleError(f"it uses {feature[1] or feature[2]}, which is not taken", _OTHER_TOOL) from None

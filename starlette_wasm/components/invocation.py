@@ -194,8 +194,11 @@ class ComponentInvocation(Invocation):
         """What is called for a request: start functions, then the entry."""
         if self._kept is None:
             for step in self.plan.component.starts:
+                instance = self.plan.component.flat.steps[step].instance
+                self._calls.starts(instance, True)
                 self._begin_call(self._there.start_function(step), [], _NO_FORM)
                 yield None
+                self._calls.starts(instance, False)
             self._remember()
         return (yield from self._answer_request())
 

@@ -213,4 +213,6 @@ def _option(cursor: Cursor) -> tuple[str, int | None]:
         return _INDEXED[code], cursor.u32()
     if code == 6:
         return "async", None
+    if code in (8, 9):
+        raise UnsupportedComponentError("it lifts or lowers with garbage collection", "build it without WasmGC")
     raise cursor.fail(f"unknown option 0x{code:02x}")

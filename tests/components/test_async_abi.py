@@ -233,7 +233,7 @@ def test_streams_within_a_guest_copy() -> None:
      (global.set $set (call $new-set)) (call $join (global.get $w) (global.get $set)) (call $packed)"""
     then = """(call $wants (local.get $event) (i32.const 3)) (call $wants (local.get $payload) (i32.const 48))
      (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 1)) (i32.const -1))
-     (call $wants (call $cancel-write (global.get $w)) (i32.const 2))
+     (call $join (global.get $w) (i32.const 0)) (call $wants (call $cancel-write (global.get $w)) (i32.const 2))
      (call $drop-r (global.get $r))
      (call $wants (call $write (global.get $w) (i32.const 64) (i32.const 1)) (i32.const 1))
      (call $drop-w (global.get $w)) (call $drop-set (global.get $set)) """

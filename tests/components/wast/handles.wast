@@ -226,3 +226,27 @@
 (component instance $c $contexts)
 (assert_return (invoke "run") (u32.const 1))
 (assert_return (invoke "seen") (u32.const 41))
+
+;; A realloc has a context of its own; an instance whose start function runs is not entered yet.
+(component
+  (core func $get (canon context.get i32 0))
+  (core func $set (canon context.set i32 0))
+  (core module $m
+    (import "" "get" (func $get (result i32)))
+    (import "" "set" (func $set (param i32)))
+    (memory (export "mem") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (if (call $get) (then unreachable)) (call $set (i32.const 7)) (i32.const 64))
+    (func (export "run") (param i32 i32 i32 i32) (result i32) (call $get)))
+  (core instance $i (instantiate $m (with "" (instance (export "get" (func $get)) (export "set" (func $set))))))
+  (func (export "run") (param "a" string) (param "b" string) (result u32)
+    (canon lift (core func $i "run") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))
+(assert_return (invoke "run" (str.const "one") (str.const "two")) (u32.const 0))
+(assert_trap (component
+  (core module $m (func (export "f")))
+  (core instance $i (instantiate $m))
+  (func $f (canon lift (core func $i "f")))
+  (core func $g (canon lower (func $f)))
+  (core module $n (import "" "g" (func $g)) (start $g))
+  (core instance (instantiate $n (with "" (instance (export "g" (func $g)))))))
+  "cannot enter component instance")
