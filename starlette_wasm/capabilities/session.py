@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from ..sync.copies import copied
 from . import frame
 from .errors import VIOLATIONS, CapabilityError, Code, Violation
 from .fields import Fields
@@ -76,7 +77,7 @@ class Session:
             self._capabilities.check(found, self._grants, fields, len(body))
             self.usage.fits(len(body), "payload")
             self.usage.room -= len(body)
-            return partial(self._await, found, fields, bytes(body))
+            return partial(self._await, found, fields, copied(body))
         except Exception as error:
             return self._failed(title, error)
 

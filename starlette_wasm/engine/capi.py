@@ -1,6 +1,6 @@
 """The few functions of wasmtime's C API that the engine uses, with unchecked prototypes: integers for pointers.
 
-Nothing else touches ctypes, but for library.py, and ``Any`` stays in here.
+``Any`` stays in here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ctypes import (
 )
 from typing import Any
 
+from ..sync import copies
 from .library import MAJOR, VERSION, address, function
 
 logger = logging.getLogger("starlette_wasm.engine")
@@ -389,5 +390,5 @@ def new_engine(settings: Mapping[str, int | bool], pool: Mapping[str, int] | Non
     return engine
 
 
-string_at = ctypes.string_at
-memmove = ctypes.memmove
+string_at = copies.read
+memmove = copies.write

@@ -99,10 +99,9 @@ def _edge_take(invocation: Invocation, out: int) -> int:
     result, invocation.result = invocation.result, None
     if result is None:
         return INVAL
-    memory = invocation.guest_memory()
-    if out + len(result) > len(memory):
+    if out + len(result) > invocation.guest_size():
         return FAULT
-    memory[out : out + len(result)] = result
+    invocation.write(out, result)
     return SUCCESS
 
 

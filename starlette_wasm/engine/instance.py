@@ -285,6 +285,13 @@ class Instance:
         data = (ctypes.c_char * size).from_address(capi.memory_data(self._context, at))
         return memoryview(data).cast("B")
 
+    def write(self, at: int, data: bytes) -> None:
+        """Copy into the guest's own memory, which is large enough."""
+        scratch = self._made
+        self._export(2, scratch.extern_at)
+        base: int = capi.memory_data(self._context, scratch.extern_at + capi.EXTERN_OF)
+        capi.memmove(base + at, data, len(data))
+
     def guest_size(self) -> int:
         """Bytes of the guest's own memory."""
         scratch = self._made

@@ -26,6 +26,8 @@ LIGHT = 0.002
 """Seconds that an invocation may use on the event loop, calls of the host included, if it does not end at once."""
 _MOMENT = 0.001
 """Seconds that a worker thread waits for stores of a tenant to be freed, before it looks for other work."""
+_LONGEST_REST = 0.001
+"""Seconds that a worker thread rests after a call of the host at most."""
 LARGE = 1 << 20
 """Bytes of input, payload or result from which the copy is made in a thread."""
 _OF_BEGINNING = (OutOfInstances, EngineError, OSError, MemoryError)
@@ -46,6 +48,15 @@ class Host(Protocol):
         ``payload`` is the guest's memory, valid until this returns; ``room`` is how many bytes may be copied of it,
         or be in the result.
         """
+
+
+def rest(seconds: float) -> None:
+    """Let other threads have the GIL for a while, in a worker thread that had it for as long.
+
+    A poll leaves it for some microseconds only, in which no thread wakes up: beside guests that call the host again and
+    again the event loop would wait for it through several turns of the worker threads.
+    """
+    time.sleep(seconds)
 
 
 class _Owner(Enum):
@@ -317,7 +328,9 @@ class Invocation(Instance):
             self._unmade = False
             self.begin()
         if self._asked is not None:
+            begin = time.thread_time()
             self._serve()
+            rest(min(time.thread_time() - begin, _LONGEST_REST))
         if self._call is None:
             self._ended = self._poll_again()
             if self._ended:

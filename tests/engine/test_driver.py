@@ -13,7 +13,7 @@ import pytest
 from apps import eventually
 from support import GUESTS, answer, ask, command, invoke, run
 
-from starlette_wasm.engine import capi, instance
+from starlette_wasm.engine import capi, instance, invocation
 from starlette_wasm.engine.engine import Engine, EngineConfig, OutOfInstances
 from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.loop_time import HALF_LIFE
@@ -562,6 +562,33 @@ def test_a_guest_that_works_between_host_calls_goes_on_in_a_thread(wat, polled_i
 
     asyncio.run(main())
     assert in_loop <= 3  # of 21
+
+
+def test_threads_rest_after_host_calls(wat, monkeypatch):
+    """Else the event loop finds the GIL taken for several turns of them."""
+    rested: list[float] = []
+    monkeypatch.setattr(invocation, "rest", rested.append)
+    call = "(drop (call $call (i32.const 1) (i32.const 0) (i32.const 4)))"
+    body = f"""(local $n i32)
+      (loop $on {call} (br_if $on (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 50))))"""
+    text = command(body).replace(
+        "(module", '(module (import "edge" "call" (func $call (param i32 i32 i32) (result i32)))', 1
+    )
+
+    class Refuses:
+        def take(self, operation: int, payload: memoryview, room: int) -> bytes:
+            begin = time.thread_time()
+            while time.thread_time() - begin < 0.0002:
+                pass
+            return b""
+
+    async def main() -> Outcome:
+        one = Invocation(Plan(wat(text), Limits(time=60)), b"")  # in the main thread: it begins in a worker
+        return await one.run(time.monotonic() + 60, nullcontext, Refuses())
+
+    assert asyncio.run(main()).end is End.OK
+    assert len(rested) == 50
+    assert all(0.0002 <= seconds <= 0.001 for seconds in rested)
 
 
 # Exceptions out of signal handlers

@@ -1,0 +1,36 @@
+"""Copies of memory, large ones without the GIL: 34 MiB take 20 ms, for which every other thread would wait."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+LARGE = 256 << 10
+"""Bytes from which the GIL is left."""
+_libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+_move = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(("memmove", _libc))
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+_place_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
+
+
+def read(address: int, size: int) -> bytes:
+    """Return so many bytes from an address."""
+    if size < LARGE:
+        return ctypes.string_at(address, size)
+    made: bytes = _new_bytes(None, size)  # of which nobody else knows yet
+    _move(_place_of(made), address, size)
+    return made
+
+
+def write(address: int, data: bytes | int, size: int) -> None:
+    """Copy to an address, from bytes or another address."""
+    (ctypes.memmove if size < LARGE else _move)(address, data, size)
+
+
+def copied(view: memoryview) -> bytes:
+    """Return the bytes of a view; nothing else writes to it meanwhile."""
+    if view.nbytes < LARGE or view.readonly:
+        return bytes(view)
+    return read(ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(view)), view.nbytes)
