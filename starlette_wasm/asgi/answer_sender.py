@@ -57,7 +57,10 @@ class AnswerSender:
         exchange.on_wait = self._begin
 
     def _answered(self) -> None:
-        """In the guest's thread."""
+        """In the guest's thread, which may be that of the event loop."""
+        if asyncio._get_running_loop() is self._loop:
+            self._linger()
+            return
         with suppress(RuntimeError):  # the loop was closed under the guest
             self._loop.call_soon_threadsafe(self._linger)
 
@@ -72,10 +75,9 @@ class AnswerSender:
 
     async def complete(self) -> None:
         """Send the rest of an answer that is whole."""
-        self._begin()
         self._stop_timer()
-        assert self._task is not None, "the guest has answered"
-        await self._task
+        assert self._exchange.head is not None, "the guest has answered"
+        await (self._run() if self._task is None else self._task)
 
     async def stop(self) -> None:
         """Send nothing more. Raises what sending has raised."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from . import glue
 from .async_abi import AsyncCalls, Call, Waits
 from .awaited import Await as Await
+from .direct_calls import PlacedResult
 from .errors import CanonicalTrap
 from .flat_plan import AsyncFunction, CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
 from .glue import GuestCall
@@ -67,6 +68,21 @@ class Calls:
         self._memory_of = memory_of
         self.imports = imports
         self.tasks = AsyncCalls(self, waits)
+
+    def placed(
+        self, host: HostFunction, flat: list[int], result: PlacedResult, memory: Memory, data: bytes
+    ) -> HostCalling:
+        """As answered(), for bytes or text."""
+        state, realloc = self._states[host.instance], host.options.realloc
+        assert realloc is not None  # the plan was refused otherwise
+        state.may_leave = False
+        (at,) = yield glue.realloc_call(glue.REALLOC, realloc, 1, len(data))
+        state.may_leave = True
+        result.put(memory, flat, at & 0xFFFFFFFF, data)
+        return []
+
+    def state(self, instance: int) -> InstanceState:
+        return self._states[instance]
 
     def begun(self, instance: int) -> None:
         """Take note that a component instance is called, if that was not done by lifted()."""
@@ -126,18 +142,23 @@ class Calls:
         if host.options.is_async:
             return (yield from self.tasks.imported(host, state, flat))
         side = self.side(host.instance, host.options)
-        kind = host.of.type
-        values = lift_params(side, kind, flat)
+        values = lift_params(side, host.of.type, flat)
         if isinstance(host.of, LiftedFunction):
             result = yield from self.lifted(host.of, values)
         else:
             result = self.imports.call(host.of, values)
-            if isinstance(result, Await):
-                result = yield result
+        return (yield from self.answered(host, flat, result, side))
+
+    def answered(self, host: HostFunction, flat: list[int], result: Value, side: Side | None = None) -> HostCalling:
+        """Give a guest what its call has come to, or what it waits for."""
+        assert isinstance(host.of, ImportedFunction | LiftedFunction)
+        side = side or self.side(host.instance, host.options)
+        if isinstance(result, Await):
+            result = yield result
         side.end_call()
-        at = flat[-1] if signature(kind, lowered=True).result_spilled else None
-        lowering = lower_result(side, kind, result, at)
-        return (yield from self.allocating(lowering, host.options, state, glue.REALLOC))
+        at = flat[-1] if signature(host.of.type, lowered=True).result_spilled else None
+        lowering = lower_result(side, host.of.type, result, at)
+        return (yield from self.allocating(lowering, host.options, self.state(host.instance), glue.REALLOC))
 
     def side(self, instance: int, options: CanonOptions, scope: CallScope | None = None) -> Side:
         memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)

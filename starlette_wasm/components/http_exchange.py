@@ -105,6 +105,11 @@ class HttpExchange:
             raise self.failure
 
     @property
+    def moved(self) -> int:
+        """Bytes of both bodies so far."""
+        return self.request.total + (0 if self.response is None else self.response.total)
+
+    @property
     def finished(self) -> bool:
         """Whether the answer is whole: what the guest does then changes nothing of it."""
         return self.response is not None and self.response.closed and not self.broken

@@ -38,6 +38,7 @@ class CoreInstances:
         self._found: dict[Source, Any] = {}
         self._saved: list[tuple[int, Any]] = []
         self._kept_alive: list[Any] = []
+        self._live: dict[CoreItem, LiveMemory] = {}
         capi.store_limiter(
             store, plan.bound + layout.PAGE, TABLE_ELEMENTS, count + 1, module.tables + 1, len(module.memories) + 1
         )
@@ -203,7 +204,10 @@ class CoreInstances:
         return self.address((step, START_EXPORT.encode()))
 
     def memory(self, item: CoreItem) -> LiveMemory:
-        return LiveMemory(self.context, self.item(item) + capi.EXTERN_OF)
+        found = self._live.get(item)
+        if found is None:
+            found = self._live[item] = LiveMemory(self.context, self.item(item) + capi.EXTERN_OF)
+        return found
 
 
 def _array(kind: Any, items: list[Any]) -> Any:

@@ -19,6 +19,7 @@ from ..engine.native.library import ModuleState, native
 from . import glue
 from .compile import unpack
 from .core_module import CoreFacts
+from .direct_calls import direct_calls
 from .edge_call import can_be_made
 from .errors import ComponentError
 from .exported import functions_of
@@ -76,6 +77,10 @@ class ComponentModule(Module):
         """How component.c answers each function of the host."""
         self.checks = [checks_of(host) for host in self.flat.hosts]
         """For each function of the host, whether it may be carried out on the event loop."""
+        self.arities = [len(glue.form_of(host).params) for host in self.flat.hosts]
+        """How many core arguments each function of the host has."""
+        self.direct_calls = direct_calls(self.flat.hosts, self.offers)
+        """For each function of the host, how it is called if its types are plain."""
         self.makes_edge_calls = native is not None and can_be_made(self.entry)
         self._load(code, facts["codes"])
 

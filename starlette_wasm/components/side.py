@@ -14,7 +14,7 @@ MAX_ITEMS = 4_000_000
 MAX_ROOM = 1 << 32
 PART = 64
 """Bytes that one part takes in the host, about."""
-_UNCOUNTED = 128 << 10
+MAX_AT_ONCE = 128 << 10
 """Bytes that a call may copy, whatever room there is."""
 
 
@@ -38,6 +38,9 @@ class NoMemory:
         raise CanonicalTrap("out of bounds memory access")
 
 
+NO_MEMORY = NoMemory()
+
+
 @dataclass(slots=True)
 class Side:
     """One component instance, with the options of one lifted or lowered function."""
@@ -54,7 +57,7 @@ class Side:
     room: Callable[[], int] = lambda: MAX_ROOM
     """Gives how many bytes the values of the call may take in the host."""
     copied: int = 0
-    most: int = _UNCOUNTED
+    most: int = MAX_AT_ONCE
 
     def spend(self, items: int) -> None:
         self.items -= items
@@ -67,7 +70,7 @@ class Side:
         """
         self.copied += size
         if self.copied > self.most:
-            self.most = max(self.room(), _UNCOUNTED)
+            self.most = max(self.room(), MAX_AT_ONCE)
             if self.copied > self.most:
                 self.memory.read(at + size - 1, 1)
                 raise CanonicalTrap(f"the values of a call take more than the {self.most} bytes that there is room for")

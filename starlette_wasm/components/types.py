@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import ComponentError
 
@@ -290,6 +291,7 @@ def async_signature(kind: FuncType, lowered: bool) -> Signature:
     return Signature(params, ("i32",), spilled, result_spilled)
 
 
+@lru_cache(4096)
 def signature(kind: FuncType, lowered: bool) -> Signature:
     """``lowered`` is the side of the caller: a result that is spilled is a pointer among its parameters."""
     params = flat_params(kind)

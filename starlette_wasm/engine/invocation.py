@@ -177,9 +177,7 @@ class Invocation(Instance):
                             return True
                         continue
                     begin = time.thread_time()
-                    if self._asked is not None:
-                        self._serve()
-                    ended = self._call is None and self._poll_again()
+                    ended = self._turn()
                     self._on_loop(time.thread_time() - begin)
                     if ended:
                         return True
@@ -211,6 +209,12 @@ class Invocation(Instance):
     def _time_on_loop(self) -> float:
         """Seconds that it may use on the event loop, if it does not end at once."""
         return LIGHT
+
+    def _turn(self) -> bool:
+        """Go on on the event loop. True when the guest has ended."""
+        if self._asked is not None:
+            self._serve()
+        return self._call is None and self._poll_again()
 
     def _poll_again(self) -> bool:
         self.set_clocks()

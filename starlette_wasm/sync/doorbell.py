@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -10,10 +11,11 @@ from contextlib import suppress
 class Doorbell:
     """For one coroutine that waits. Made on its event loop."""
 
-    __slots__ = ("_awaited", "_event", "_loop")
+    __slots__ = ("_awaited", "_event", "_loop", "_thread")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._event = asyncio.Event()
         self._awaited = False
 
@@ -21,6 +23,9 @@ class Doorbell:
         """Something has changed. Costs next to nothing if nobody waits."""
         if self._awaited:
             self._awaited = False
+            if threading.get_ident() == self._thread:
+                self._event.set()
+                return
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._event.set)
 

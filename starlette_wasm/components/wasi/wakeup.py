@@ -31,7 +31,11 @@ class Wakeup:
         while not ready():
             self.check()
             self._waiter = asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._waiter,), timeout=seconds())
+            left = seconds()
+            if left is None:
+                await self._waiter
+            else:
+                await asyncio.wait((self._waiter,), timeout=left)
 
 
 def _nothing() -> None:
