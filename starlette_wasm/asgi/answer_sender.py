@@ -14,10 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from ..components.http_exchange import HttpExchange, ResponseBody
 from ..messages import EdgeRequest, EdgeResponse
-from ..protocols.headers import raw_headers
+from ..protocols.headers import raw_headers, with_request_id
 from .coalesce import send_in_one_write
-from .problems import Headers, with_request_id
-from .scope import fitted
+from .scope import Headers, fitted
 
 _LINGER = 0.001
 """Seconds that the head of an answer waits for the body to be whole."""

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from ..exceptions import RequestTimeout, RequestTooLarge, RuntimeClosed
-from ..sync.cancel_scope import Interrupted, OnDisconnect
+from ..sync.cancel_scope import Interrupted
 from ..sync.timeout import within
 from .scope import header
 
@@ -71,12 +71,12 @@ async def disconnected(receive: Receive) -> None:
         await asyncio.sleep(_REPLAY_PAUSE)
 
 
-def gone_of(scope: Scope, receive: Receive, body: bytes) -> OnDisconnect | None:
-    """What notices that the client has gone away, once the body has been read.
+async def gone(scope: Scope, receive: Receive, had_body: bool) -> None:
+    """Returns when the client has gone away, once the body has been read.
 
-    None for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
+    Never for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
     and may not if nothing is awaited (RFC 9110, section 10.1.1).
     """
-    if not body and header(scope, b"expect") is not None:
-        return None
-    return partial(disconnected, receive)
+    if not had_body and header(scope, b"expect") is not None:
+        await asyncio.get_running_loop().create_future()
+    await disconnected(receive)

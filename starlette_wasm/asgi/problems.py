@@ -10,7 +10,6 @@ from typing import Any
 from starlette.types import Scope, Send
 
 from ..exceptions import FunctionOverloaded, RequestTimeout, RequestTooLarge, WasmError
-from ..messages import EdgeRequest
 from .scope import fitted, request_id_of
 
 GONE = 499
@@ -22,12 +21,6 @@ def has_handler(scope: Scope, error: WasmError) -> bool:
     """Whether the app has registered a handler for this error."""
     handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
     return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
-
-
-def with_request_id(headers: Headers, request_id: str) -> Headers:
-    headers = [header for header in headers if header[0] != b"x-request-id"]
-    headers.append((b"x-request-id", request_id.encode("ascii")))
-    return headers
 
 
 def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Headers, bytes]:
@@ -44,10 +37,9 @@ def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Header
     return error.status, headers, json.dumps(document).encode()
 
 
-async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, request: EdgeRequest | None) -> None:
-    context = request.context if request is not None else None
-    request_id = context.request_id if context is not None else request_id_of(scope)
-    status, headers, body = problem(debug, error, request_id)
+async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, request_id: str | None) -> None:
+    """Answer a fault; ``request_id`` is what a guest got, None if none has one."""
+    status, headers, body = problem(debug, error, request_id or request_id_of(scope))
     await send_plain(scope, send, status, b"application/problem+json", body, fitted(scope, headers))
 
 

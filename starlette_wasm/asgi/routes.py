@@ -35,15 +35,16 @@ from ..invocation.fast_path import COLD
 from ..invocation.off_loop import check_size, rendered
 from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest
+from ..protocols.headers import with_request_id
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
 from . import tenants
-from .body import gone_of, read_body
+from .body import gone, read_body
 from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
-from .problems import GONE, has_handler, problem, send_problem, with_request_id
+from .problems import GONE, has_handler, problem, send_problem
 from .scope import RUNTIME, adopt, body_follows, fitted, region_of, request_id_of, tell_route
 from .serve import Matched, request_of, serve
 from .signatures import Declared, identifier
@@ -350,6 +351,14 @@ async def _answered(
             scope[_REQUEST_ID] = found.request_id
             return _Answer(found.status, fitted(scope, found.headers), found.body)
         started = found if isinstance(found, Started) else None
+        encoded = None
+        if started is None:
+            encoded = runtime.fast_path.encode(target, scope, within, params, body, region, exchange, path)
+        if encoded is not None:
+            scope[_REQUEST_ID] = encoded.request_id.encode("ascii")
+            options = CallOptions(_caller(outer, cold, exchange), path)
+            status, headers, content = await runtime.invoker.answer(target, encoded, outer.method, region, options)
+            return _Answer(status, fitted(scope, headers), content)
     with started or nullcontext():
         request = await request_of(target, scope, body, path=within, params=given.path_params, waits=started is None)
         options = CallOptions(_caller(outer, cold, exchange), path, started=started)
@@ -358,7 +367,7 @@ async def _answered(
 
 def _caller(outer: Request, cold: int, exchange: RequestTelemetry) -> Caller:
     """Return who waits for the answer to a request whose body was read."""
-    on_disconnect = gone_of(outer.scope, outer.receive, getattr(outer, "_body", b""))
+    on_disconnect = partial(gone, outer.scope, outer.receive, bool(getattr(outer, "_body", b"")))
     return Caller(outer.scope.get("client"), cold, on_disconnect, exchange)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..engine.fast_path import Completed, NotTaken, Started
+from ..engine.fast_path import Completed, Encoded, NotTaken, Started
 from ..exceptions import FunctionError, WasmError
 from ..functions.target import Target
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import LONGEST_WAIT, is_large_scope, off_loop, rendered
 from ..invocation.options import Caller, CallOptions
 from ..messages import EdgeRequest
+from ..protocols.headers import with_request_id
 from ..sync.cancel_scope import Interrupted
 from ..telemetry import RequestTelemetry
-from .body import gone_of, read_body
+from .body import gone, read_body
 from .coalesce import send_in_one_write
-from .problems import has_handler, send_gone, send_problem, with_request_id
-from .scope import body_follows, fitted
+from .problems import has_handler, send_gone, send_problem
+from .scope import SENT_AS, Headers, body_follows, fitted
 from .templates import rule_template
 from .tenants import ask, place_of, usage_of
 
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime
 
 
-@dataclass(slots=True)
+Answer = tuple[int, Headers, bytes]
+
+
+@dataclass(slots=True, eq=False)
 class Matched:
     """A request for which a rule or a route was found."""
 
@@ -65,53 +68,99 @@ async def serve(
     Faults become problem+json. ``tried`` is what the fast path gave, and ``follows`` what body_follows() gave; None if
     they were not asked. An answer of the fast path leaves no request.
     """
-    if type(target) is Target and target.streams:
+    if target.streams:
         from .streamed import stream  # which imports this
 
+        assert isinstance(target, Target)
         return await stream(runtime, target, matched)
     scope, receive, exchange = matched.scope, matched.receive, matched.exchange
-    path, params = matched.path, matched.params
     send = exchange.send(matched.send)
-    request: EdgeRequest | None = None
+    answering = _Answering(runtime, target, matched)
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
-        ask(usage, target)
+        if usage is not None:
+            ask(usage, target)
         limit = target.max_body
         body = b""
-        found = tried
         if body_follows(scope, limit) if follows is None else follows:
             body = await read_body(runtime, receive, limit)
-        with place_of(usage, target):
-            if tried is None:
-                found = runtime.fast_path.run(
-                    target, scope, path, params, body, matched.region, exchange, matched.route
-                )
-            if type(found) is Completed:
-                status, headers, content = found.status, found.headers, found.body
-            else:
-                started = found if isinstance(found, Started) else None
-                with started or nullcontext():
-                    request = await request_of(target, scope, body, path=path, params=params, waits=started is None)
-                    caller = Caller(scope.get("client"), scope.get(COLD, 0), gone_of(scope, receive, body), exchange)
-                    if isinstance(target, Target):
-                        options = CallOptions(caller, matched.route, started=started)
-                        response = await runtime.invoker.call(target, request, options)
-                    else:
-                        response = await runtime.call_pipeline(target, request, caller)
-                assert request.context is not None
-                status, headers, content = await rendered(target.tenant, response, scope["method"])
-                headers = with_request_id(headers, request.context.request_id)
+        if usage is None:
+            status, headers, content = await answering.answer(body, tried)
+        else:
+            with place_of(usage, target):
+                status, headers, content = await answering.answer(body, tried)
     except WasmError as error:
         exchange.failed(error)
         if matched.raises and has_handler(scope, error):
             raise
-        await send_problem(runtime.debug, error, scope, send, request)
-        return request if isinstance(error, FunctionError) else None
+        await send_problem(runtime.debug, error, scope, send, answering.request_id)
+        return answering.request if isinstance(error, FunctionError) else None
     except (ClientDisconnect, Interrupted):
         await send_gone(send)
         return None
-    await send_in_one_write(receive, send, status, fitted(scope, headers), content)
-    return request
+    if SENT_AS in scope:
+        headers = fitted(scope, headers)
+    await send_in_one_write(receive, send, status, headers, content)
+    return answering.request
+
+
+class _Answering:
+    """One request on its way to a function or a pipeline and back, once its body is there."""
+
+    __slots__ = ("_encoded", "_matched", "_runtime", "_target", "request")
+
+    def __init__(self, runtime: WasmRuntime, target: Target | Pipeline, matched: Matched) -> None:
+        self._runtime = runtime
+        self._target = target
+        self._matched = matched
+        self._encoded: Encoded | None = None
+        self.request: EdgeRequest | None = None
+        """The request, if it was not for C alone."""
+
+    @property
+    def request_id(self) -> str | None:
+        """What the guest got; None if there is none."""
+        if self._encoded is not None:
+            return self._encoded.request_id
+        context = None if self.request is None else self.request.context
+        return None if context is None else context.request_id
+
+    async def answer(self, body: bytes, tried: Completed | Started | NotTaken | None) -> Answer:
+        """Return the answer; ``tried`` is as for serve(). Raises what Invoker.call() does."""
+        runtime, target, matched = self._runtime, self._target, self._matched
+        scope = matched.scope
+        given = target, scope, matched.path, matched.params, body, matched.region, matched.exchange, matched.route
+        if tried is None:
+            tried = runtime.fast_path.run(*given)
+        if type(tried) is Completed:
+            return tried.status, tried.headers, tried.body
+        on_disconnect = partial(gone, scope, matched.receive, bool(body))
+        caller = Caller(scope.get("client"), scope.get(COLD, 0), on_disconnect, matched.exchange)
+        if isinstance(tried, Started):
+            with tried:
+                return await self._respond(body, caller, tried)
+        encoded = self._encoded = None if matched.copied else runtime.fast_path.encode(*given)
+        if encoded is None:
+            return await self._respond(body, caller, None)
+        assert isinstance(target, Target), "a pipeline takes requests"
+        options = CallOptions(caller, matched.route)
+        return await runtime.invoker.answer(target, encoded, scope["method"], matched.region, options)
+
+    async def _respond(self, body: bytes, caller: Caller, started: Started | None) -> Answer:
+        """Answer with objects for the request and the response, in Python."""
+        runtime, target, matched = self._runtime, self._target, self._matched
+        scope = matched.scope
+        request = self.request = await request_of(
+            target, scope, body, path=matched.path, params=matched.params, waits=started is None
+        )
+        if isinstance(target, Target):
+            options = CallOptions(caller, matched.route, started=started)
+            response = await runtime.invoker.call(target, request, options)
+        else:
+            response = await runtime.call_pipeline(target, request, caller)
+        assert request.context is not None
+        status, headers, content = await rendered(target.tenant, response, scope["method"])
+        return status, with_request_id(headers, request.context.request_id), content
 
 
 async def request_of(

@@ -51,7 +51,8 @@ async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> Edge
         matched.exchange.failed(error)
         if (sender is not None and sender.begun) or (matched.raises and has_handler(scope, error)):
             raise
-        await send_problem(runtime.debug, error, scope, send, request)
+        context = None if request is None else request.context
+        await send_problem(runtime.debug, error, scope, send, None if context is None else context.request_id)
         return request if isinstance(error, FunctionError) else None
     except (ClientDisconnect, Interrupted):
         if sender is None or not sender.begun:

@@ -92,7 +92,7 @@ def _app(runtime: WasmRuntime, function: str, policy: str | None) -> tuple[ASGIA
     name, _, version = function.partition("@")
     target = runtime.target(name, version or None, policy)
     route = WasmRoute("/", function=name, version=version or None, policy=policy, runtime=runtime)
-    return route.app, "/", "fast path" if target.fast_path is not None else "long way"
+    return route.app, "/", "fast path" if target.fast_path is not None and target.fast_path.dispatches else "long way"
 
 
 async def _once(app: ASGIApp, path: str, body: bytes) -> int:

@@ -1,7 +1,8 @@
 """``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
 
 It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
-Python. What is unusual about a request or a response goes the long way, which decides what is right.
+Python. What is unusual about a request or a response goes the long way, which decides what is right. The long way takes
+the three steps one by one: encode(), run() and decode(), each in C if it can be.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import layout
-from .invocation import Invocation
+from .invocation import LARGE, Invocation
 from .module import Module
 from .native import library as native
 from .native.library import FastPathState, NativeLibrary
+from .outcome import End, Outcome
 from .plan import Plan
 from .reclaim import SMALL
 
@@ -83,6 +85,34 @@ class Started:
         self.invocation.drop()
 
 
+class Inputs(NamedTuple):
+    """What a guest reads, for Invocation or FastPath.run()."""
+
+    stdin: bytes
+    variables: bytes
+    """The environment, and behind it the arguments if they are not those of the plan: blocks of layout.strings()."""
+    arguments: int = 0
+    """Where the arguments begin in that; 0 if they are those of the plan."""
+
+    @property
+    def parts(self) -> tuple[bytes, bytes, bytes]:
+        """Stdin, environment and arguments."""
+        at = self.arguments or len(self.variables)
+        return self.stdin, self.variables[:at], self.variables[at:]
+
+
+class Encoded(NamedTuple):
+    """What C made of a request; the first three are Inputs."""
+
+    stdin: bytes
+    variables: bytes
+    arguments: int
+    request_id: str
+    """What the guest gets."""
+    traceparent: str | None
+    """The trace that the guest gets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Speech:
     """How a guest gets its request and gives its answer."""
@@ -96,23 +126,32 @@ class Speech:
     """cgi: how many segments of the path it matches."""
     own_names: bool = True
     """Whether the guest gets EDGE_REQUEST_ID and EDGE_REGION."""
+    complete: bool = True
+    """Whether C can write all that the guest reads; else not its environment."""
 
 
 class FastPath:
     """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
 
-    __slots__ = ("__weakref__", "_clean_up", "_dispatch", "_late", "_memory", "_plan")
+    __slots__ = ("__weakref__", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory", "_plan",
+                 "_run", "complete", "dispatches", "runs")  # fmt: skip
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         """``environ`` is what each guest gets of it."""
         assert native.native is not None
-        assert fits(plan)
         module = plan.module
         engine = module.engine
         block = layout.strings(list(environ))
         data = _OFFSETS + 4 * len(environ)
         self._plan = plan
+        self._engine = engine
         self._late = engine.reclaimer.late
+        self.complete = speech.complete
+        """Whether encode() gives the environment too; else it is for Python to write."""
+        self.runs = fits(plan)
+        """Whether run() may be called."""
+        self.dispatches = self.runs and speech.complete
+        """Whether dispatch() may be called."""
         self._memory = native.FastPathState(
             *(plan.at, ctypes.addressof(engine.state), ctypes.addressof(module.state)),
             plan.template,
@@ -123,10 +162,13 @@ class FastPath:
             *(len(plan.template), len(speech.suffix), len(environ), len(block) - data, len(speech.route)),
             *(PROTOCOLS.index(speech.protocol), speech.segments, speech.own_names),
             engine.config.clock_resolution_ns,
-            *(module.reads_environ, module.reads_args and speech.protocol == "cgi"),
+            *(module.reads_environ and speech.complete, module.reads_args and speech.protocol == "cgi"),
             *(module.reads_clock, module.reads_random),
         )
-        self._dispatch = native.native.dispatcher(ctypes.addressof(self._memory))
+        at = ctypes.addressof(self._memory)
+        self._dispatch, self._run, self._encode, self._decode = (
+            native.native.bound(name, at) for name in ("dispatch", "run", "encode", "decode")
+        )
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 
@@ -148,25 +190,70 @@ class FastPath:
             return NOT_TAKEN
         try:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-            if found is None:
-                engine = self._plan.module.engine
-                if engine.state.starts_until_check or engine.dead:
-                    return NOT_TAKEN
-                engine.ticker.ensure_armed()
+            if found is None and self._wakes_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-                if found is None:
-                    return NOT_TAKEN
         except MemoryError:  # a guest that only computes was dropped; the slow path answers as the host's lack demands
+            return NOT_TAKEN
+        if found is None:
             return NOT_TAKEN
         if len(found) == 2:
             how, request_id = found
-            return Started(Invocation.started(self._plan, self._plan.module.engine.detach(), how), request_id)
+            return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
         completed = _new_tuple(Completed, found)  # Completed(*found) takes three times as long
         if completed.cleanup_due:
             get_running_loop().call_soon(self._clean_up)
         if completed.store:
             self._reclaim(completed.store)
         return completed
+
+    def run(self, inputs: Inputs) -> Outcome | Invocation | None:
+        """Run a guest for inputs that are written. None if that is for Invocation; nothing was done then.
+
+        An invocation has begun, and is for Invocation.run().
+        """
+        if (self._late and self._plan.tenant in self._late) or len(inputs.stdin) > LARGE:
+            return None
+        try:
+            found = self._run(*inputs)
+            if found is None and self._wakes_ticker():
+                found = self._run(*inputs)
+        except MemoryError:  # as in dispatch()
+            return None
+        if found is None:
+            return None
+        if len(found) == 2:
+            return Invocation.started(self._plan, self._engine.detach(), found[0])
+        stdout, ran_ns, pages, cleanup_due, store = found
+        if cleanup_due:
+            get_running_loop().call_soon(self._clean_up)
+        if store:
+            self._reclaim(store)
+        outcome = Outcome(End.OK, stdout)
+        outcome.memory_bytes = layout.PAGE * max(pages, self._plan.module.min_pages)
+        outcome.cpu_s = ran_ns / 1e9
+        return outcome
+
+    def _wakes_ticker(self) -> bool:
+        """Wake the ticker if it is at rest; false if that is not why no guest was begun."""
+        engine = self._engine
+        if engine.state.starts_until_check or engine.dead:
+            return False
+        engine.ticker.ensure_armed()
+        return True
+
+    def encode(
+        self, scope: Mapping[str, Any], path: str, params: Mapping[str, object], body: bytes, region: str
+    ) -> Encoded | None:
+        """Write what a guest reads; without the environment if this is not ``complete``. None: it is for Python."""
+        found = self._encode(scope, path, params, body, region, None, None)
+        return None if found is None else _new_tuple(Encoded, found)
+
+    def decode(
+        self, stdout: bytes, request_id: str, method: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Read what a guest printed: status, headers and body for ASGI. None: it is for Python."""
+        found: tuple[int, list[tuple[bytes, bytes]], bytes] | None = self._decode(stdout, request_id, method)
+        return found
 
     def _reclaim(self, store: int) -> None:
         """Have a large store freed, which has a place among the guests of the engine until then."""
@@ -182,6 +269,11 @@ def _reclaimed(module: Module, store: int) -> None:
 
 def _forget(native: NativeLibrary, memory: FastPathState) -> None:
     native.forget_fast_path(ctypes.addressof(memory))
+
+
+def available(protocol: str) -> bool:
+    """Whether C writes and reads what a protocol has."""
+    return native.native is not None and _ONE_AT_A_TIME and protocol in PROTOCOLS
 
 
 def fits(plan: Plan) -> bool:

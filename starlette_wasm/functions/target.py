@@ -14,7 +14,7 @@ from ..components.module import ComponentModule
 from ..components.worlds import FOR_A_WORLD, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
-from ..engine.fast_path import NO_SEGMENTS, PROTOCOLS, FastPath, Speech, fits
+from ..engine.fast_path import NO_SEGMENTS, FastPath, Speech, available
 from ..engine.plan import Limits, Plan, Preopen
 from ..exceptions import (
     CompileError,
@@ -74,13 +74,17 @@ class Target:
     tally: Tally | None = None
     """None if nobody counts."""
     fast_path: FastPath | None = None
-    """The short way, if the function can go it."""
+    """What C does for it, if it does something."""
     max_body: int = field(init=False)
     """The policy's ``max_request_bytes``, as each request asks for it: attributes of pydantic's models are slow."""
     tenant: tuple[str, str] = field(init=False)
     """Whose share of what all have in common it uses."""
     streams: bool = field(init=False)
     """Whether a request can come, and its answer leave, while the function runs."""
+    deadline_ms: int = field(init=False)
+    """The policy's ``execution_timeout_ms``."""
+    encodes: bool = field(init=False)
+    """Whether C may write what the guest reads, without an EdgeRequest."""
     most_pages: int = field(init=False)
     """Pages that the policies allow it and those that satisfy its imports, which run inside its calls."""
 
@@ -89,6 +93,10 @@ class Target:
         object.__setattr__(self, "max_body", self.policy.max_request_bytes)
         object.__setattr__(self, "tenant", (self.name, self.policy.name))
         object.__setattr__(self, "streams", isinstance(module, ComponentModule) and module.streams)
+        fast_path = self.fast_path
+        encodes = fast_path is not None and (fast_path.complete or self.protocol.name != "cgi")
+        object.__setattr__(self, "encodes", encodes)
+        object.__setattr__(self, "deadline_ms", self.policy.execution_timeout_ms)
         object.__setattr__(self, "most_pages", sum(each.policy.max_memory_pages for each in self._with_linked()))
 
     def _with_linked(self) -> list[Target]:
@@ -237,17 +245,17 @@ def _limits(policy: SandboxPolicy) -> Limits:
 def _fast_path(
     function: LoadedFunction, protocol: MessageProtocol, plan: Plan, environ: dict[str, str], route: str
 ) -> FastPath | None:
-    """Return the fast path of the function, None if it cannot take it."""
+    """Return what C does for the function, None if that is nothing."""
     manifest = function.source.manifest
-    if protocol.name not in PROTOCOLS or not fits(plan):
+    if not available(protocol.name):
         return None
-    # The fast path adds variables to those that do not depend on the request, and replaces none.
+    # C adds variables to those that do not depend on the request, and replaces none.
     replaced = [name for name in environ if name == "TRACEPARENT" or (protocol.name == "cgi" and is_variable(name))]
-    if plan.module.reads_environ and replaced:
-        return None
+    complete = not (plan.module.reads_environ and replaced)
     if protocol.name == "cgi" and plan.module.reads_args and manifest.args:  # which may name variables
-        return None
-    return FastPath(plan, _speech(function, protocol, plan, route), _environ(environ))
+        complete = False
+    speech = _speech(function, protocol, plan, route)
+    return FastPath(plan, replace(speech, complete=complete), _environ(environ))
 
 
 def _speech(function: LoadedFunction, protocol: MessageProtocol, plan: Plan, route: str) -> Speech:

@@ -1,4 +1,8 @@
-"""``Execution``: one run of a guest. What calls, health checks and shadow copies have in common."""
+"""``Execution``: one run of a guest. What calls, health checks and shadow copies have in common.
+
+``EncodedExecution`` is for a request of which C has made what the guest reads; request_execution.py has the one for an
+EdgeRequest.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from typing import Generic, TypeVar
 
 from ..capabilities import Capabilities, Grants, Session
 from ..components.errors import CanonicalTrap
@@ -14,64 +18,65 @@ from ..components.flat_plan import ImportedFunction
 from ..components.invocation import begin
 from ..components.typed import Linked, TypedCall
 from ..components.values import Value
-from ..config.settings import RequestSettings
+from ..engine.fast_path import Encoded, Inputs
 from ..engine.invocation import Guard, Invocation
-from ..engine.outcome import Outcome
+from ..engine.outcome import End, Outcome
 from ..exceptions import ExecutionTimeout, FunctionOverloaded, InvalidFunctionResponse, WasmError
 from ..functions.target import Target
-from ..messages import EdgeRequest, EdgeResponse
+from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..protocols import LOOP_TOKENS, LongAnswerError, ResponseError
+from ..protocols.headers import Rendered, with_request_id
 from ..sync.threads import FairThreads
 from ..telemetry import IDLE_WATCH, CallTelemetry, log_after_answer
 from ..telemetry.conventions import Attribute
-from .context import context_of
 from .faults import fault_of
-from .inputs import inputs_of
-from .off_loop import is_large, off_loop
-from .options import DEFAULT_OPTIONS, CallOptions
+from .inputs import own_environ
+from .off_loop import rendered
+from .options import CallOptions
 
+R = TypeVar("R")
 Nested = Callable[[Target, EdgeRequest, CallOptions], Awaitable[EdgeResponse]]
 _LARGE = 256 << 10
 """Bytes of stdout from which a response is decoded beside the event loop."""
 _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 
 
-class Execution:
-    """Runs a guest once, from the request to its response. Whether and when it may run is the caller's concern."""
+class Execution(Generic[R]):
+    """Runs a guest once, from its inputs to its answer. Whether and when it may run is the caller's concern."""
 
-    __slots__ = ("_failed", "_nested", "_options", "begin", "context", "limit", "ran", "request", "session", "target")
+    __slots__ = ("_failed", "_nested", "_options", "begin", "context", "limit", "ran", "session", "target")
 
-    def __init__(
-        self,
-        target: Target,
-        request: EdgeRequest,
-        settings: RequestSettings,
-        nested: Nested,
-        options: CallOptions = DEFAULT_OPTIONS,
-    ) -> None:
-        """Fill in ``request.context``. ``nested`` calls the functions that satisfy imports of this one."""
+    def __init__(self, target: Target, context: EdgeContext, nested: Nested, options: CallOptions) -> None:
+        """``nested`` calls the functions that satisfy imports of this one."""
         self._nested = nested
         self._failed: WasmError | None = None
         """Why a function that satisfies an import gave no answer."""
         self.target = target
-        self.request = request
-        self._options = options
-        headers = request.headers if options.headers is None else options.headers
-        context = request.context = context_of(settings, target, headers, cold=bool(options.caller.cold))
         self.context = context
+        self._options = options
         self.limit = target.plan.limits.time
         """Seconds that the guest has."""
-        if options.timeout is not None:
-            self.limit = min(options.timeout, self.limit)
-            context.deadline_ms = math.ceil(self.limit * 1000)
         self.ran = 0.0
         """Seconds that a guest has run which the fast path started."""
-        if options.started is not None:
-            context.request_id, self.ran = options.started.request_id, options.started.invocation.ran
         self.begin = math.inf
         """When the guest's time began, on time.monotonic()."""
         self.session: Session | None = None
         """What the guest asked of the host; None if it cannot ask."""
+
+    async def inputs(self, guard: Guard) -> Inputs:
+        """What the guest reads."""
+        raise NotImplementedError
+
+    async def read(self, stdout: bytes) -> R:
+        """What the guest answered. Raises ResponseError."""
+        raise NotImplementedError
+
+    def already_answered(self) -> R | None:
+        """What the guest answered before it ended, if the client has that."""
+        return None
+
+    def hand_over(self, watch: CallTelemetry) -> None:
+        """Fit the request to the span of the guest, which begins."""
 
     async def run(
         self, capabilities: Capabilities, grants: Grants | None, guard: Guard, watch: CallTelemetry = IDLE_WATCH
@@ -82,31 +87,31 @@ class Execution:
         """
         self.begin = time.monotonic() - self.ran
         deadline = self.begin + self.limit
-        context, options = self.context, self._options
-        self.request.context = context  # again: the request may be shared, and others came while this one waited
-        self.request = watch.executing(self.request, context)
+        self.hand_over(watch)
         session = None
         if grants is not None:
             session = self.session = Session(
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )
-        invocation = await self._begun(guard) if options.started is None else options.started.invocation
+        started = self._options.started
+        found = await self._begun(guard) if started is None else started.invocation
+        if isinstance(found, Outcome):
+            return found
         try:
-            return await invocation.run(deadline, guard, session)
+            return await found.run(deadline, guard, session)
         except BaseException:
-            watch.given_up(invocation.cpu)
+            watch.given_up(found.cpu)
             raise
 
-    async def _begun(self, guard: Guard) -> Invocation:
-        """The invocation of a guest that has yet to run."""
-        target, request, options = self.target, self.request, self._options
-        inputs = partial(inputs_of, target, request, self.context, options.route, options.caller.client)
-        if is_large(request):
-            async with guard():
-                encoded = await off_loop(target.tenant, inputs, self.limit)
-        else:
-            encoded = inputs()
-        return begin(target.plan, *encoded, options.caller.stream, options.typed, self._linked)
+    async def _begun(self, guard: Guard) -> Outcome | Invocation:
+        """The outcome of a guest that C has run to its end, or one that is to run, or to go on."""
+        target, options = self.target, self._options
+        inputs = await self.inputs(guard)
+        if target.fast_path is not None and target.fast_path.runs:
+            found = target.fast_path.run(inputs)
+            if found is not None:
+                return found
+        return begin(target.plan, *inputs.parts, options.caller.stream, options.typed, self._linked)
 
     @property
     def _linked(self) -> Linked | None:
@@ -137,7 +142,7 @@ class Execution:
             return failed
         if isinstance(failed, ExecutionTimeout) and self.took >= self.limit:
             return ExecutionTimeout(target.name, target.version, limit_ms=math.ceil(self.limit * 1000))
-        return fault_of(target, outcome, self.limit)
+        return None if outcome.end is End.OK else fault_of(target, outcome, self.limit)
 
     @property
     def took(self) -> float:
@@ -145,30 +150,57 @@ class Execution:
         stream = self._options.caller.stream
         return time.monotonic() - self.begin - (0.0 if stream is None else stream.waited)
 
-    async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> EdgeResponse:
+    async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> R:
         """Return what the guest answered. Raises FunctionError."""
         target = self.target
         fault = self._fault(outcome)
-        stream = self._options.caller.stream
-        if fault is not None and stream is not None and stream.finished and stream.head is not None:
+        if fault is not None and (answered := self.already_answered()) is not None:
             log_after_answer(fault, self.context)
             watch.executed(outcome, None)
-            return stream.head
+            return answered
         watch.executed(outcome, fault)
         if fault is not None:
             raise fault
-        if self._options.typed is not None:
-            return EdgeResponse(200)
         try:
-            return await _decoded(target, outcome.stdout)
+            return await self.read(outcome.stdout)
         except ResponseError as error:
             raise InvalidFunctionResponse(
                 target.name, target.version, problem=error.problem, offset=error.offset, hint=_stray(outcome.stdout)
             ) from None
 
 
-async def _decoded(target: Target, stdout: bytes) -> EdgeResponse:
-    """The response that a guest wrote. Raises ResponseError."""
+class EncodedExecution(Execution[Rendered]):
+    """From what C made of an HTTP request to the answer for ASGI."""
+
+    __slots__ = ("_encoded", "_method")
+
+    def __init__(
+        self, target: Target, encoded: Encoded, method: str, region: str, nested: Nested, options: CallOptions
+    ) -> None:
+        self._encoded = encoded
+        self._method = method
+        context = EdgeContext(encoded.request_id, region, False, target.name, target.version, target.deadline_ms)
+        context.traceparent = encoded.traceparent
+        super().__init__(target, context, nested, options)
+
+    async def inputs(self, guard: Guard) -> Inputs:
+        encoded, target = self._encoded, self.target
+        if target.fast_path is not None and not target.fast_path.complete:
+            return Inputs(encoded.stdin, own_environ(target, self.context))
+        return Inputs(encoded.stdin, encoded.variables, encoded.arguments)
+
+    async def read(self, stdout: bytes) -> Rendered:
+        target, request_id = self.target, self.context.request_id
+        assert target.fast_path is not None, "it has encoded the request"
+        found = target.fast_path.decode(stdout, request_id, self._method)
+        if found is not None:
+            return Rendered(*found)
+        answer = await rendered(target.tenant, await decoded(target, stdout), self._method)
+        return answer._replace(headers=with_request_id(answer.headers, request_id))
+
+
+async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
+    """Return the response that a guest wrote. Raises ResponseError."""
     if len(stdout) <= _LARGE:
         with suppress(LongAnswerError):
             return target.protocol.decode(stdout, LOOP_TOKENS)

@@ -7,7 +7,7 @@ from collections import Counter
 
 from starlette.types import Scope
 
-from ..engine.fast_path import NOT_TAKEN, Completed, NotTaken, Started
+from ..engine.fast_path import NOT_TAKEN, Completed, Encoded, NotTaken, Started
 from ..functions.target import Target
 from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
 from .runtime_state import RuntimeState
@@ -39,7 +39,10 @@ class FastPathRunner:
 
         A guest that has started must be handed to Invoker.call() at once.
         """
-        if type(target) is not Target or target.fast_path is None or COLD in scope:
+        if type(target) is not Target or COLD in scope:
+            return NOT_TAKEN
+        fast_path = target.fast_path
+        if fast_path is None or not fast_path.dispatches:
             return NOT_TAKEN
         bulkhead = target.bulkhead
         if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
@@ -51,14 +54,14 @@ class FastPathRunner:
             return NOT_TAKEN
         tally = target.tally
         if tally is None and not listened:
-            found = target.fast_path.dispatch(scope, path, params, body, region)
+            found = fast_path.dispatch(scope, path, params, body, region)
             if type(found) is Completed:
                 self._counts["ok"] += 1
             return found
         begin = time.monotonic()
         span = exchange.begin_warm(target)
         trace = header_of(span) if span is not None else (None, None)
-        found = target.fast_path.dispatch(scope, path, params, body, region, *trace)
+        found = fast_path.dispatch(scope, path, params, body, region, *trace)
         if type(found) is Completed:
             self._counts["ok"] += 1
             took = time.monotonic() - begin
@@ -68,3 +71,25 @@ class FastPathRunner:
         elif isinstance(found, Started):
             exchange.told_warm()
         return found
+
+    def encode(
+        self,
+        target: object,
+        scope: Scope,
+        path: str,
+        params: dict[str, str],
+        body: bytes,
+        region: str,
+        exchange: RequestTelemetry,
+        route: str = "",
+    ) -> Encoded | None:
+        """Write what a guest reads, for Invoker.answer(), which does in steps what run() does at once.
+
+        None if that is for Python.
+        """
+        if exchange is not NO_TELEMETRY or type(target) is not Target or not target.encodes or COLD in scope:
+            return None
+        if len(body) > target.max_body or (route and route != target.route and target.protocol.name == "cgi"):
+            return None
+        assert target.fast_path is not None
+        return target.fast_path.encode(scope, path, params, body, region)

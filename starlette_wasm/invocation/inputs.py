@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..engine import layout
+from ..engine.fast_path import Inputs
 from ..engine.plan import NO_STRINGS
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
@@ -11,7 +12,7 @@ from ..protocols.cgi import cgi_arguments
 
 def inputs_of(
     target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
-) -> tuple[bytes, bytes, bytes]:
+) -> Inputs:
     """Encode stdin, environment and arguments."""
     module = target.plan.module
     environ, args = NO_STRINGS, b""
@@ -19,23 +20,37 @@ def inputs_of(
         environ = environ_of(target, request, context, route, client)
     if module.reads_args and target.protocol.name == "cgi":
         args = args_of(target, request, route, client)
-    return target.protocol.encode(request), environ, args
+    return Inputs(target.protocol.encode(request), environ + args, len(environ) if args else 0)
 
 
 def environ_of(
     target: Target, request: EdgeRequest, context: EdgeContext, route: str, client: tuple[str, int] | None
 ) -> bytes:
     """Encode the guest's environment, as a block of layout.strings()."""
-    variables = []
-    if target.function.source.manifest.edge_environment:
-        variables = [("EDGE_REQUEST_ID", context.request_id), ("EDGE_REGION", context.region)]
-    if context.traceparent is not None:
-        variables.append(("TRACEPARENT", context.traceparent))
+    variables = _own_variables(target, context)
     variables += target.protocol.environ(request, route=route or target.route, client=client)
     ours = {name.encode() for name, _ in variables}  # which win over what is granted: each is there once
     values = [each for each in target.environ if each.partition(b"=")[0] not in ours]
     values += (f"{name}={value}".encode("utf-8", "replace") for name, value in variables)
     return layout.strings(values)
+
+
+def own_environ(target: Target, context: EdgeContext) -> bytes:
+    """As environ_of(), for protocols that add nothing to it."""
+    variables = [f"{name}={value}".encode("utf-8", "replace") for name, value in _own_variables(target, context)]
+    granted = target.environ
+    if context.traceparent is not None:
+        granted = tuple(each for each in granted if not each.startswith(b"TRACEPARENT="))
+    return layout.strings([*granted, *variables])
+
+
+def _own_variables(target: Target, context: EdgeContext) -> list[tuple[str, str]]:
+    variables = []
+    if target.function.source.manifest.edge_environment:
+        variables = [("EDGE_REQUEST_ID", context.request_id), ("EDGE_REGION", context.region)]
+    if context.traceparent is not None:
+        variables.append(("TRACEPARENT", context.traceparent))
+    return variables
 
 
 def args_of(target: Target, request: EdgeRequest, route: str, client: tuple[str, int] | None) -> bytes:

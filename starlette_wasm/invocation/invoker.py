@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
+from typing import TypeVar
 
+from ..engine.fast_path import Encoded
 from ..engine.outcome import End
 from ..exceptions import FunctionError, FunctionOverloaded, RuntimeClosed, WasmError
 from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
+from ..protocols.headers import Rendered
 from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
-from ..telemetry import CallTelemetry, log_failure, log_guest, log_violations
+from ..telemetry import IDLE_WATCH, CallTelemetry, log_failure, log_guest, log_violations
 from ..telemetry.origin import RUNTIME
-from .execution import Execution
+from .execution import EncodedExecution, Execution
 from .faults import NOT_RUN, REFUSED, failure_of
 from .options import DEFAULT_OPTIONS, CallOptions
+from .request_execution import RequestExecution
 from .runtime_state import RuntimeState
+
+R = TypeVar("R", EdgeResponse, Rendered)
 
 
 class Invoker:
@@ -39,7 +45,7 @@ class Invoker:
         runtime, caller = self.runtime, options.caller
         if not runtime.is_open:
             raise RuntimeClosed(runtime.state)
-        execution = Execution(target, request, runtime.request_settings, self.call, options)
+        execution = RequestExecution(target, request, runtime.request_settings, self.call, options)
         with runtime.telemetry.watch(
             target,
             request,
@@ -49,42 +55,54 @@ class Invoker:
             attributes=options.attributes,
             ran=execution.ran,
         ) as watch:
-            self.running += 1
-            origin = RUNTIME.set(runtime)
-            try:
-                response = await self._run(execution, caller.on_disconnect, watch)
-            except WasmError as error:
-                self._failed(execution, error, execution.took)
-                raise
-            except NOT_RUN as error:
-                failure = failure_of(target, error)
-                if failure is None:
-                    raise
-                cause = None if isinstance(error, REFUSED) else error
-                self._failed(execution, failure, 0.0, cause)
-                raise failure from cause
-            except Interrupted as error:
-                self.counts[error.why.name.lower()] += 1
-                if error.why is Why.CLOSING:
-                    raise RuntimeClosed(runtime.state) from None
-                raise
-            finally:
-                RUNTIME.reset(origin)
-                self.running -= 1
-            self.counts["ok"] += 1
-            watch.answered(response.status_code)
-            if target.tally is not None:
-                target.tally.answered(execution.took, response.status_code)
-            return response
+            return await self._carry_out(execution, caller.on_disconnect, watch)
 
-    async def _run(
-        self, execution: Execution, on_disconnect: OnDisconnect | None, watch: CallTelemetry
-    ) -> EdgeResponse:
+    async def answer(
+        self, target: Target, encoded: Encoded, method: str, region: str, options: CallOptions
+    ) -> Rendered:
+        """As call(), from what C made of an HTTP request to its answer, if nobody listens."""
+        if not self.runtime.is_open:
+            raise RuntimeClosed(self.runtime.state)
+        execution = EncodedExecution(target, encoded, method, region, self.call, options)
+        return await self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
+
+    async def _carry_out(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
+        """Run the guest, count how that ended, and log what went wrong."""
+        runtime, target = self.runtime, execution.target
+        self.running += 1
+        origin = RUNTIME.set(runtime)
+        try:
+            response = await self._run(execution, on_disconnect, watch)
+        except WasmError as error:
+            self._failed(execution, error, execution.took)
+            raise
+        except NOT_RUN as error:
+            failure = failure_of(target, error)
+            if failure is None:
+                raise
+            cause = None if isinstance(error, REFUSED) else error
+            self._failed(execution, failure, 0.0, cause)
+            raise failure from cause
+        except Interrupted as error:
+            self.counts[error.why.name.lower()] += 1
+            if error.why is Why.CLOSING:
+                raise RuntimeClosed(runtime.state) from None
+            raise
+        finally:
+            RUNTIME.reset(origin)
+            self.running -= 1
+        self.counts["ok"] += 1
+        watch.answered(response.status_code)
+        if target.tally is not None:
+            target.tally.answered(execution.took, response.status_code)
+        return response
+
+    async def _run(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest when there is a place for it."""
         target = execution.target
         bulkhead = target.bulkhead
         guard = partial(CancelScope, self._cancel_scopes, on_disconnect, watch.outside)
-        if bulkhead.free:
+        if bulkhead.active < bulkhead.limit:
             bulkhead.active += 1
         else:
             watch.queued()
@@ -93,7 +111,10 @@ class Invoker:
         try:
             outcome = await execution.run(self.runtime.capabilities, target.grants, guard, watch)
         finally:
-            bulkhead.leave()
+            if bulkhead.waiters:
+                bulkhead.leave()
+            else:
+                bulkhead.active -= 1
             session = execution.session
             if session is not None and session.violations:
                 log_violations(target, session.violations, execution.context)
@@ -104,7 +125,9 @@ class Invoker:
             outcome.frames = target.function.module.lines.named(outcome.frames, outcome.places)
         return await execution.response(outcome, watch)
 
-    def _failed(self, execution: Execution, error: WasmError, seconds: float, cause: Exception | None = None) -> None:
+    def _failed(
+        self, execution: Execution[R], error: WasmError, seconds: float, cause: Exception | None = None
+    ) -> None:
         tally = execution.target.tally
         if tally is not None and isinstance(error, FunctionError):
             tally.failed(seconds, error)

@@ -15,10 +15,10 @@ from ..exceptions import FunctionError, InvalidFunctionResponse
 from ..functions.catalog import HealthCheck
 from ..functions.target import NOTHING_GRANTED, Target
 from ..messages import EdgeRequest, EdgeResponse
-from .execution import Execution
 from .faults import host_lacks
 from .off_loop import TooBusy
 from .options import DEFAULT_OPTIONS, CallOptions
+from .request_execution import RequestExecution
 
 if TYPE_CHECKING:
     from .invoker import Invoker
@@ -95,6 +95,6 @@ async def run(
     async def nested(callee: Target, asked: EdgeRequest, given: CallOptions) -> EdgeResponse:
         return await run(invoker, callee, asked, nullcontext, given)
 
-    execution = Execution(target, request, runtime.request_settings, nested, options)
+    execution = RequestExecution(target, request, runtime.request_settings, nested, options)
     grants = None if target.grants is None else NOTHING_GRANTED
     return await execution.response(await execution.run(runtime.capabilities, grants, guard))

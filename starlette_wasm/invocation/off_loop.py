@@ -13,7 +13,7 @@ from starlette.types import Scope
 from ..exceptions import FunctionOverloaded
 from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
-from ..protocols.headers import render
+from ..protocols.headers import Rendered, render
 from ..sync.threads import FairThreads
 
 T = TypeVar("T")
@@ -70,9 +70,7 @@ async def check_size(target: Target, request: EdgeRequest) -> None:
     await off_loop(target.tenant, check) if is_large(request) else check()
 
 
-async def rendered(
-    tenant: Hashable, response: EdgeResponse, method: str
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+async def rendered(tenant: Hashable, response: EdgeResponse, method: str) -> Rendered:
     """``render()``, in a thread if the body is large and is yet to be encoded."""
     work = partial(render, response, method, checked=True)
     body = response.body

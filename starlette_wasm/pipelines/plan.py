@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..config.pipelines import PipelineCall, PipelineConfig, PipelineFallback, PipelineStep
 from ..config.policy import SandboxPolicy
@@ -119,6 +119,9 @@ class Pipeline:
     """Policy of the first step: that bounds the body of the request."""
     budget: RetryBudget
     owner: Pipelines
+
+    streams: ClassVar[bool] = False
+    """As of a target: the whole body is there before the first step."""
 
     @property
     def max_body(self) -> int:

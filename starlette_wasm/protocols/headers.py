@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from starlette_wasm.messages import EdgeResponse
 from starlette_wasm.protocols.errors import ResponseError
@@ -156,6 +157,21 @@ def check_base64(response: EdgeResponse) -> None:
         raise ResponseError("body is not valid base64") from None
 
 
+class Rendered(NamedTuple):
+    """An answer as ASGI wants it."""
+
+    status_code: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def with_request_id(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return raw headers with the host's ``x-request-id`` in place of what a guest has set."""
+    headers = [header for header in headers if header[0] != b"x-request-id"]
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    return headers
+
+
 def raw_headers(response: EdgeResponse) -> list[tuple[bytes, bytes]]:
     """The headers of a response that is checked, as ASGI has them."""
     raw: list[tuple[bytes, bytes]] = []
@@ -168,9 +184,7 @@ def raw_headers(response: EdgeResponse) -> list[tuple[bytes, bytes]]:
     return raw
 
 
-def render(
-    response: EdgeResponse, method: str, *, checked: bool = False
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def render(response: EdgeResponse, method: str, *, checked: bool = False) -> Rendered:
     """Status, raw ASGI headers and body of a response to a request with ``method``.
 
     ``checked``: nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
@@ -193,14 +207,14 @@ def render(
     status = response.status_code
     raw = raw_headers(response)
     if status == 204 or status == 304:
-        return status, raw, b""
+        return Rendered(status, raw, b"")
     content = b"" if status == 205 else response.content
     length = len(content)
     if method == "HEAD":
         if declared is not None:
             length = declared
         elif not content:
-            return status, raw, b""
+            return Rendered(status, raw, b"")
         content = b""
     raw.append((b"content-length", b"%d" % length))
-    return status, raw, content
+    return Rendered(status, raw, content)

@@ -14,36 +14,33 @@ class Full(Exception):
 class Bulkhead:
     """``limit`` places; ``max_queue`` may wait for one, each ``timeout`` seconds at most.
 
-    The hot path is in the caller: where ``free``, add one to ``active``; else await wait(). leave() either way.
+    The hot path is in the caller: if ``active`` is below ``limit``, add one to it, else await wait(). Then leave(), or if
+    there are no ``waiters``, take one from ``active``.
     """
 
-    __slots__ = ("_waiters", "active", "limit", "max_queue", "timeout")
+    __slots__ = ("active", "limit", "max_queue", "timeout", "waiters")
 
     def __init__(self, limit: int, max_queue: int, timeout: float) -> None:
         self.limit = limit
         self.max_queue = max_queue
         self.timeout = timeout
         self.active = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self.waiters: deque[asyncio.Future[None]] = deque()
 
     @property
     def limits(self) -> tuple[int, int, float]:
         return self.limit, self.max_queue, self.timeout
 
     @property
-    def free(self) -> bool:
-        return self.active < self.limit  # then nobody waits: leave() gives a place to whoever does
-
-    @property
     def waiting(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     async def wait(self) -> None:
         """Wait for a place and take it. Raises Full."""
-        if len(self._waiters) >= self.max_queue:
+        if len(self.waiters) >= self.max_queue:
             raise Full(f"{self.limit} invocations run (maxConcurrency) and {self.max_queue} wait (maxQueue)")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(place)
+        self.waiters.append(place)
         try:
             async with asyncio.timeout(self.timeout):
                 await place
@@ -52,15 +49,15 @@ class Bulkhead:
                 self.leave()  # it was given just as the wait ended
             else:
                 with suppress(ValueError):
-                    self._waiters.remove(place)
+                    self.waiters.remove(place)
             if isinstance(error, TimeoutError):
                 raise Full(f"no place within {self.timeout * 1000:.0f} ms (queueTimeoutMs)") from None
             raise
 
     def leave(self) -> None:
         """Give the place to the one that waits longest, or back."""
-        while self._waiters:
-            place = self._waiters.popleft()
+        while self.waiters:
+            place = self.waiters.popleft()
             if place.done():
                 continue
             loop = place.get_loop()

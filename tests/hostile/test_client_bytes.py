@@ -36,7 +36,7 @@ from starlette_wasm import Call, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_
 from starlette_wasm.asgi import forms, serve
 from starlette_wasm.asgi.forms import encode_form
 from starlette_wasm.exceptions import RequestTooLarge
-from starlette_wasm.invocation import execution
+from starlette_wasm.invocation import request_execution
 from starlette_wasm.invocation.off_loop import TooBusy, off_loop
 from starlette_wasm.messages import pairs
 from starlette_wasm.protocols.cgi import CgiProtocol
@@ -381,7 +381,7 @@ def test_a_request_that_waits_too_long_to_be_read_is_refused(
     async def busy(tenant: object, work: Callable[[], object], limit: float = 30) -> object:
         raise TooBusy("echo", limit)
 
-    for module in (serve, execution):
+    for module in (serve, request_execution):
         monkeypatch.setattr(module, "off_loop", busy)
 
     async def main() -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ from apps import add_function, config, run, settings
 from starlette_wasm import EdgeRequest, WasmRuntime
 from starlette_wasm.engine.engine import OutOfInstances
 from starlette_wasm.functions.catalog import HealthCheck
-from starlette_wasm.invocation import execution, isolated
+from starlette_wasm.invocation import isolated, request_execution
 from starlette_wasm.invocation.off_loop import TooBusy
 
 
@@ -38,8 +38,8 @@ def test_a_health_check_that_waits_for_threads_blames_nobody(tmp_path: Path, mon
         raise TooBusy("hello", 1)
 
     add_function(tmp_path, "hello")
-    monkeypatch.setattr(execution, "is_large", lambda request: True)
-    monkeypatch.setattr(execution, "off_loop", busy)
+    monkeypatch.setattr(request_execution, "is_large", lambda request: True)
+    monkeypatch.setattr(request_execution, "off_loop", busy)
 
     async def main() -> None:
         async with WasmRuntime(config(tmp_path, {"/hello": "hello"}), settings()) as runtime:

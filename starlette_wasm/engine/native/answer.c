@@ -559,27 +559,52 @@ static void begin_parts(struct parts *p, const uint8_t *at) {
   p->headers.list = PyList_New(0);
 }
 
+/* The body for ASGI, with the status and all headers in ``p``; NULL if it is left to Python. */
+static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struct span id, bool head, uint32_t protocol) {
+  begin_parts(p, printed.at);
+  PyObject *content = p->headers.list ? read_answer(p, printed, protocol) : NULL;
+  if (!content)
+    return NULL;
+  bool empty = head || p->status == 204 || p->status == 205 || p->status == 304;
+  ssize_t size = 0;
+  char *bytes;
+  PyBytes_AsStringAndSize(content, &bytes, &size);
+  if (empty) {
+    Py_DecRef(content);
+    content = PyBytes_FromStringAndSize(NULL, 0);
+  }
+  if (content && append_length(p->headers.list, announced(p, (size_t)size, head)) &&
+      append_to(p->headers.list, names.request_id, id))
+    return content;
+  drop(content);
+  return NULL;
+}
+
 /* (status, headers, body, ns, pages, traceparent, due, left), or NULL. */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left) {
   /* Not static: Python 3.11 collects garbage as an object is made, and another thread may come here meanwhile. */
   struct parts p;
-  begin_parts(&p, printed.at);
-  PyObject *content = NULL, *found = NULL;
-  if (p.headers.list && (content = read_answer(&p, printed, protocol))) {
-    bool empty = request->head || p.status == 204 || p.status == 205 || p.status == 304;
-    ssize_t size = 0;
-    char *bytes;
-    PyBytes_AsStringAndSize(content, &bytes, &size);
-    if (empty) {
-      Py_DecRef(content);
-      content = PyBytes_FromStringAndSize(NULL, 0);
-    }
-    if (content && append_length(p.headers.list, announced(&p, (size_t)size, request->head)) &&
-        append_to(p.headers.list, names.request_id, (struct span){request->id, request->id_len}))
-      found = packed(s, &p, content, request->told, due, left);
-  }
+  PyObject *found = NULL;
+  struct span id = {request->id, request->id_len};
+  PyObject *content = read_parts_for_asgi(&p, printed, id, request->head, protocol);
+  if (content)
+    found = packed(s, &p, content, request->told, due, left);
   drop(content);
+  drop(p.headers.list);
+  return found;
+}
+
+/* (status, headers, body), or NULL. */
+PyObject *read_for_asgi(struct span printed, struct span id, bool head, uint32_t protocol) {
+  struct parts p;
+  PyObject *content = read_parts_for_asgi(&p, printed, id, head, protocol);
+  PyObject *found = NULL;
+  if (content) {
+    PyObject *parts[] = {PyLong_FromLong(p.status), p.headers.list, content};
+    Py_IncRef(p.headers.list);
+    found = pack(parts, 3);
+  }
   drop(p.headers.list);
   return found;
 }

@@ -48,28 +48,49 @@ static bool read_arguments(struct request *request, PyObject *const *args) {
          (args[6] == Py_None || of_str(args[6], &request->tracestate));
 }
 
-/* What the guest reads. ``arguments`` is where among the variables its arguments begin. */
-static bool put_inputs(const struct fast_path *q, struct request *request, size_t *arguments) {
+/* What a guest reads, written already. ``arguments`` is where among the variables its arguments begin, 0 if they are those
+   of the plan. */
+struct inputs {
+  struct span message, variables;
+  size_t arguments;
+  uint8_t key[32];
+};
+
+static bool put_inputs(struct inputs *in, const struct fast_path *q, struct request *request) {
   static const uint32_t no_strings[] = {0, 0};
-  message.len = variables.len = 0;
+  message.len = variables.len = in->arguments = 0;
   if (!put_message(&message, q, request) ||
       !(q->reads_environ ? put_environ(&variables, q, request) : put(&variables, no_strings, sizeof no_strings)))
     return false;
-  *arguments = variables.len;
-  return !q->reads_args || put_arguments(&variables, request);
+  if (q->reads_args) {
+    in->arguments = variables.len;
+    if (!put_arguments(&variables, request))
+      return false;
+  }
+  in->message = (struct span){message.at, message.len};
+  in->variables = (struct span){variables.at, variables.len};
+  return true;
 }
 
 /* Make the guest of a request, with its message and environment in place. */
-static int begin(struct scratch *s, const struct fast_path *q, bool prepared) {
-  size_t more = message.len + variables.len;
+static int begin(struct scratch *s, const struct fast_path *q, const struct inputs *in, bool prepared) {
+  size_t more = in->message.len + in->variables.len;
   int how = 0;
   if (prepared)
     limit(s->store, q->plan, more);
   else
     how = make(s, q->plan, 0, more);
-  return how ? how
-             : fill(s, q->plan, q->template, q->template_len, (const char *)variables.at, variables.len,
-                    (const char *)message.at, message.len);
+  if (!how)
+    how = fill(s, q->plan, q->template, q->template_len, (const char *)in->variables.at, in->variables.len,
+               (const char *)in->message.at, in->message.len);
+  if (how)
+    return how;
+  set_clocks_and_key(s, q, in->key);
+  if (in->arguments) {
+    uint32_t at = q->plan->environ_at + (uint32_t)in->arguments;
+    memcpy(s->base + ARGUMENTS, &at, sizeof at);
+  }
+  return 0;
 }
 
 /* Delete the store of a guest that has ended well: soon, if that takes no time, else now; or leave it to reclaim.py. */
@@ -87,13 +108,23 @@ static void end(struct engine *e, const struct fast_path *q, struct scratch *s, 
   s->store = NULL;
 }
 
-/* The answer of a guest that has ended well. NULL if it is left to Python; ``how`` is then where it is. */
+/* (stdout, ns, pages, due, left) of a guest whose inputs Python wrote. */
+static PyObject *printed(const struct scratch *s, bool due, void *left) {
+  PyObject *parts[] = {PyBytes_FromStringAndSize((const char *)output(s), (ssize_t)s->out_len),
+                       PyLong_FromSsize_t((ssize_t)s->ran_ns), PyLong_FromSsize_t((ssize_t)s->pages),
+                       PyBool_FromLong(due), PyLong_FromVoidPtr(left)};
+  return pack(parts, 5);
+}
+
+/* What a guest that has ended well printed: for ASGI, or if there is no request, as it is. NULL if it is left to Python;
+   ``how`` is then where it is. */
 static PyObject *ended(struct engine *e, const struct fast_path *q, struct scratch *s, const struct request *request,
                        bool due, int *how) {
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
   if (s->out_len <= LARGEST)
-    found = answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left);
+    found = request ? answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left)
+                    : printed(s, due, left);
   if (!found && !take(s)) {
     *how = EXITED; /* it is read where it is */
     return NULL;
@@ -138,50 +169,40 @@ static void give_back(struct engine *e, struct scratch *s) {
   e->scratch = s;
 }
 
-/* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
-   ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
-   store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
-   which it replaces, and with the place among the engine's guests.
-   Raises MemoryError, with the guest dropped, if there is no room for either. */
-static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
-  struct fast_path *q = PyLong_AsVoidPtr(self);
-  struct request request;
-  if (count != 7 || !q || !ready())
-    return none();
+/* The scratch for a guest that may begin now; NULL if none may. */
+static struct scratch *place(const struct fast_path *q) {
   struct engine *e = q->host;
-  struct scratch *s = e->scratch;
-  if (!s || !e->starts_until_check || e->live >= e->most || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
-    return none();
-  uint8_t key[32];
-  size_t arguments;
-  if (!read_arguments(&request, args) || !put_inputs(q, &request, &arguments) ||
-      (q->reads_random && getentropy(key, sizeof key))) {
-    let_go(&message);
-    return none();
-  }
+  bool free = e->starts_until_check && e->live < e->most && !q->module->closed && q->plan->cpu_score < CPU_THRESHOLD;
+  return free ? e->scratch : NULL;
+}
 
+/* Make a guest and run it. */
+static int start(struct fast_path *q, struct scratch *s, const struct inputs *in) {
+  struct engine *e = q->host;
   e->starts_until_check--;
   delete_pending(e); /* the next one gets its memory, which is in the cache */
-  int how = begin(s, q, acquire_prepared(s, q));
+  int how = begin(s, q, in, acquire_prepared(s, q));
   let_go(&message);
   e->live++;
-  if (!how) {
-    set_clocks_and_key(s, q, key);
-    if (q->reads_args) {
-      uint32_t at = q->plan->environ_at + (uint32_t)arguments;
-      memcpy(s->base + ARGUMENTS, &at, sizeof at);
-    }
-    e->scratch = NULL;
-    q->module->live++;
-    void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
-    how = run_guest(s, q);
-    PyEval_RestoreThread(thread);
-    q->module->live--;
-  }
+  if (how)
+    return how;
+  e->scratch = NULL;
+  q->module->live++;
+  void *thread = PyEval_SaveThread(); /* one long instruction of the guest must not hold up other threads */
+  how = run_guest(s, q);
+  PyEval_RestoreThread(thread);
+  q->module->live--;
+  return how;
+}
+
+/* Run a guest for a request, or if there is none, for inputs that Python wrote. What dispatch() and run() give. */
+static PyObject *started(struct fast_path *q, struct scratch *s, const struct inputs *in, const struct request *request) {
+  struct engine *e = q->host;
+  int how = start(q, s, in);
   PyObject *found = NULL;
   bool due = !e->cleanup_scheduled && !e->busy;
   e->busy -= e->busy > 0;
-  if (how == COMPLETED && (found = ended(e, q, s, &request, due, &how))) {
+  if (how == COMPLETED && (found = ended(e, q, s, request, due, &how))) {
     e->cleanup_scheduled |= due;
     e->live -= !s->store; /* one that is yet to be freed keeps its place */
     count_time(q->plan, s->ran_ns);
@@ -190,14 +211,87 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   }
   PyErr_Clear();
   e->scratch = NULL;
-  PyObject *number = PyLong_FromLong(how);
-  PyObject *name = PyUnicode_FromStringAndSize((const char *)request.id, (ssize_t)request.id_len);
-  found = number && name ? PyTuple_Pack(2, number, name) : NULL;
-  drop(number);
-  drop(name);
+  PyObject *parts[] = {PyLong_FromLong(how), Py_None};
+  if (request)
+    parts[1] = PyUnicode_FromStringAndSize((const char *)request->id, (ssize_t)request->id_len);
+  else
+    Py_IncRef(Py_None);
+  found = pack(parts, 2);
   if (!found)
     give_back(e, s);
   return found;
+}
+
+/* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
+   ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
+   store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
+   which it replaces, and with the place among the engine's guests.
+   Raises MemoryError, with the guest dropped, if there is no room for either. */
+static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct request request;
+  struct inputs in;
+  if (count != 7 || !q || !ready())
+    return none();
+  struct scratch *s = place(q);
+  if (!s)
+    return none();
+  if (!read_arguments(&request, args) || !put_inputs(&in, q, &request) ||
+      (q->reads_random && getentropy(in.key, sizeof in.key))) {
+    let_go(&message);
+    return none();
+  }
+  return started(q, s, &in, &request);
+}
+
+/* run(stdin, variables, where the arguments begin in these): as dispatch(), but (stdout, ns, pages, due, left), or
+   (how, None). */
+static PyObject *run(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct inputs in;
+  if (count != 3 || !q || !of_bytes(args[0], &in.message) || !of_bytes(args[1], &in.variables))
+    return none();
+  ssize_t arguments = PyLong_AsSsize_t(args[2]);
+  struct scratch *s = place(q);
+  if (arguments < 0 || !s || (q->reads_random && getentropy(in.key, sizeof in.key)))
+    return none();
+  in.arguments = (size_t)arguments;
+  return started(q, s, &in, NULL);
+}
+
+/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read. (stdin,
+   variables, where the arguments begin in these, request id, traceparent); None if it is left to Python. */
+static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct request request;
+  struct inputs in;
+  if (count != 7 || !q || !ready() || !read_arguments(&request, args) || !put_inputs(&in, q, &request)) {
+    let_go(&message);
+    return none();
+  }
+  /* The garbage collector does not look at such objects, so that no other thread comes here in between. */
+  PyObject *parts[] = {PyBytes_FromStringAndSize((const char *)in.message.at, (ssize_t)in.message.len),
+                       PyBytes_FromStringAndSize((const char *)in.variables.at, (ssize_t)in.variables.len),
+                       PyLong_FromSsize_t((ssize_t)in.arguments),
+                       PyUnicode_FromStringAndSize((const char *)request.id, (ssize_t)request.id_len), Py_None};
+  if (request.told.len)
+    parts[4] = PyUnicode_FromStringAndSize((const char *)request.told.at, (ssize_t)request.told.len);
+  else
+    Py_IncRef(Py_None);
+  let_go(&message);
+  return pack(parts, 5);
+}
+
+/* decode(stdout, request id, method): the status, headers and body for ASGI of what a guest of Python's printed; None if
+   it is left to Python. */
+static PyObject *decode(PyObject *self, PyObject *const *args, ssize_t count) {
+  const struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct span printed, id, method;
+  if (count != 3 || !q || !ready() || !of_bytes(args[0], &printed) || printed.len > LARGEST ||
+      !of_str(args[1], &id) || id.len > MAX_ID || !of_str(args[2], &method))
+    return none();
+  PyObject *found = read_for_asgi(printed, id, IS(method, "HEAD"), q->protocol);
+  return found ? found : none();
 }
 
 /* clean_up(): what is to be done once the answer is out. */
@@ -210,9 +304,15 @@ static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t 
 
 static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL},
                    follows_method = {"follows", follows, METH_FASTCALL, NULL},
+                   run_method = {"run", run, METH_FASTCALL, NULL},
+                   encode_method = {"encode", encode, METH_FASTCALL, NULL},
+                   decode_method = {"decode", decode, METH_FASTCALL, NULL},
                    clean_up_method = {"clean_up", clean_up_engine, METH_FASTCALL, NULL};
 
 /* With the GIL held: the functions for Python. */
 PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
 PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
+PyObject *swasm_run_function(PyObject *fast_path) { return PyCFunction_NewEx(&run_method, fast_path, NULL); }
+PyObject *swasm_encode_function(PyObject *fast_path) { return PyCFunction_NewEx(&encode_method, fast_path, NULL); }
+PyObject *swasm_decode_function(PyObject *fast_path) { return PyCFunction_NewEx(&decode_method, fast_path, NULL); }
 PyObject *swasm_clean_up_function(PyObject *engine) { return PyCFunction_NewEx(&clean_up_method, engine, NULL); }

@@ -223,8 +223,8 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("swasm_follows_function", "swasm_dispatch_function", "swasm_clean_up_function"):
-            getattr(held, name).restype = py_object
+        for name in ("follows", "dispatch", "run", "encode", "decode", "clean_up"):
+            getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
         self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
@@ -242,10 +242,10 @@ class NativeLibrary:
         self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
-    def dispatcher(self, fast_path: int) -> Callable[..., Any]:
-        """A request from ASGI's scope to the answer for ASGI: see fast_path.py."""
-        dispatch: Callable[..., Any] = self._held.swasm_dispatch_function(py_object(fast_path))
-        return dispatch
+    def bound(self, name: str, fast_path: int) -> Callable[..., Any]:
+        """``dispatch``, ``run``, ``encode`` or ``decode`` of fast_path.c, for one fast path: see fast_path.py."""
+        function: Callable[..., Any] = getattr(self._held, f"swasm_{name}_function")(py_object(fast_path))
+        return function
 
     def cleaner(self, engine: int) -> Callable[[], None]:
         """What is left to do when an answer is out: see prepared.c."""

@@ -42,6 +42,8 @@ extern ssize_t PyList_Size(PyObject *);
 extern PyObject *PyList_GetItem(PyObject *, ssize_t);
 extern ssize_t PyTuple_Size(PyObject *);
 extern PyObject *PyTuple_GetItem(PyObject *, ssize_t);
+extern PyObject *PyTuple_New(ssize_t);
+extern int PyTuple_SetItem(PyObject *, ssize_t, PyObject *);
 extern PyObject *PyTuple_Pack(ssize_t, ...);
 extern PyObject *PyBool_FromLong(long);
 extern PyObject *PyLong_FromLong(long);

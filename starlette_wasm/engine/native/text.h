@@ -100,6 +100,7 @@ PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 /* answer.c */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left);
+PyObject *read_for_asgi(struct span printed, struct span id, bool head, uint32_t protocol);
 
 #pragma GCC visibility pop
 
@@ -149,6 +150,22 @@ static inline bool of_bytes(PyObject *object, struct span *found) {
 static inline void drop(PyObject *object) {
   if (object)
     Py_DecRef(object);
+}
+
+/* A tuple of new objects, which it takes over. NULL if one of them is missing. */
+static inline PyObject *pack(PyObject *const *parts, ssize_t count) {
+  PyObject *found = PyTuple_New(count);
+  for (ssize_t i = 0; i < count; i++) {
+    if (!parts[i] && found) {
+      Py_DecRef(found);
+      found = NULL;
+    }
+    if (found)
+      PyTuple_SetItem(found, i, parts[i]);
+    else
+      drop(parts[i]);
+  }
+  return found;
 }
 
 static inline PyObject *none(void) {

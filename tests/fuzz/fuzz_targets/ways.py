@@ -13,7 +13,6 @@ from typing import Any
 from opentelemetry.trace import SpanContext
 
 from starlette_wasm import SandboxPolicy, WasmSettings
-from starlette_wasm.asgi.problems import with_request_id
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
@@ -29,7 +28,7 @@ from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.cgi import segments_of
 from starlette_wasm.protocols.edge import EdgeProtocol
-from starlette_wasm.protocols.headers import render
+from starlette_wasm.protocols.headers import render, with_request_id
 from starlette_wasm.telemetry.spans import CallSpans, header_of
 
 _IMPORTS = "".join(
