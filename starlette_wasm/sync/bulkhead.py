@@ -14,8 +14,8 @@ class Full(Exception):
 class Bulkhead:
     """``limit`` places; ``max_queue`` may wait for one, each ``timeout`` seconds at most.
 
-    The hot path is in the caller: if ``active`` is below ``limit``, add one to it, else await wait(). Then leave(), or if
-    there are no ``waiters``, take one from ``active``.
+    The hot path is in the caller: if ``active`` is below ``limit`` it adds one, else it awaits wait(). Then it calls
+    leave(), or if there are no ``waiters`` takes one from ``active``.
     """
 
     __slots__ = ("active", "limit", "max_queue", "timeout", "waiters")

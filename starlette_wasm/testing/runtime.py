@@ -138,10 +138,13 @@ class _RecordingInvoker(Invoker):
 
 
 class _NoFastPath(FastPathRunner):
-    """Takes no call: the fast path makes nothing that could be recorded."""
+    """Takes no call, and encodes no request: C makes nothing that could be recorded."""
 
     def run(self, *given: Any, **more: Any) -> NotTaken:
         return NOT_TAKEN
+
+    def encode(self, *given: Any, **more: Any) -> None:
+        return None
 
 
 def _nanoseconds(clock: datetime | None) -> int | None:

@@ -16,14 +16,14 @@ from starlette_wasm import SandboxPolicy, WasmSettings
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import NO_SEGMENTS, Completed, FastPath, Speech, Started
+from starlette_wasm.engine.fast_path import NO_SEGMENTS, Completed, FastPath, Inputs, Speech, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import PAUSED
 from starlette_wasm.engine.outcome import End, Outcome
-from starlette_wasm.engine.plan import Limits, Plan
+from starlette_wasm.engine.plan import NO_STRINGS, Limits, Plan
 from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.invocation.context import context_of
-from starlette_wasm.invocation.inputs import args_of, environ_of
+from starlette_wasm.invocation.inputs import args_of, environ_of, own_environ
 from starlette_wasm.messages import EdgeRequest, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.cgi import segments_of
@@ -191,7 +191,37 @@ def compare_request(
             count = int.from_bytes(block[:4], "little")
             expected = block[:8] + block[8 + 4 * count :] + expected
         assert (outcome.end, outcome.stdout) == (End.OK, expected)
+        if span is None:
+            encoded = rested(guest, protocol, route).encode(scope, path, params, body, region)
+            assert encoded is not None
+            context.request_id = encoded.request_id
+            assert encoded == _expected(fast_path(guest, protocol, route)[1], target, request, scope.get("client"))
+            seen = asyncio.run(_run(rested(guest, protocol, route), Inputs(*encoded[:3])))
+            assert (seen.end, len(seen.stdout)) == (End.OK, len(outcome.stdout))
+            assert seen.stdout.endswith(encoded.stdin)
     return True
+
+
+def _expected(plan: Plan, target: Any, request: EdgeRequest, client: Any) -> tuple[bytes, bytes, int, str, str | None]:
+    """What encode() is to give, made by Python."""
+    context, environ, args = request.context, NO_STRINGS, b""
+    assert context is not None
+    if plan.module.reads_environ:
+        environ = environ_of(target, request, context, "", client)
+        assert target.protocol.name == "cgi" or environ == own_environ(target, context)
+    if plan.module.reads_args and target.protocol.name == "cgi":
+        args = args_of(target, request, "", client)
+    at = len(environ) if args else 0
+    return target.protocol.encode(request), environ + args, at, context.request_id, context.traceparent
+
+
+async def _run(path_of: FastPath, inputs: Inputs) -> Outcome:
+    """What comes of a guest whose inputs are written."""
+    found = path_of.run(inputs)
+    assert found is not None
+    if isinstance(found, Outcome):
+        return found
+    return await found.run(time.monotonic() + TIMEOUT_MS / 1000, nullcontext)
 
 
 async def _seen(
@@ -207,7 +237,9 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
     """Whether fast_path.c took the answer. Raises where Python refuses it, or would have sent something else."""
     answer, outcome = asyncio.run(_said(stdout, request_id, method, protocol))
     assert engine().state.live == 0
+    decoded = rested(SAYS[protocol], protocol).decode(stdout, request_id.decode(), method)
     if answer is None:
+        assert decoded is None
         assert outcome is not None
         assert (outcome.end, outcome.stdout) == (End.OK, stdout)
         return False
@@ -216,7 +248,7 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
     except ResponseError as error:
         raise AssertionError(f"fast_path.c took what is refused: {error}") from None
     status, headers, content = render(response, method, checked=True)
-    assert answer[:3] == (status, with_request_id(headers, request_id.decode()), content)
+    assert answer[:3] == decoded == (status, with_request_id(headers, request_id.decode()), content)
     assert [type(each) for each in answer] == [int, list, bytes, int, int, NoneType, bool, int]
     assert 0 < answer.ran_ns < TIMEOUT_MS * 1_000_000
     assert answer.pages < 100
