@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -9,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,12 +69,13 @@ def python_component() -> Path:
     cli = root / "starlette_wasm/cli"
     parts = [*examples, *sdk, *sorted((cli / "templates").glob("*.py.tmpl")), cli / "languages.py"]
     module = _place("py", parts, version("componentize-py"))
-    if not module.exists():
-        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
-            made = module.with_suffix(f".{os.getpid()}")
-            shutil.copy(_new_in_python(Path(folder), examples), made)
-        made.replace(module)
+    with _is_missing(module) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+                patch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
+                made = module.with_suffix(f".{os.getpid()}")
+                shutil.copy(_new_in_python(Path(folder), examples), made)
+            made.replace(module)
     return module
 
 
@@ -110,12 +114,21 @@ def _python(source: Path) -> Path:
 def _built(kind: str, source: Path, parts: list[Path], more: str, command: list[str], environ: dict[str, str]) -> Path:
     """What a command makes of the parts, from an earlier run if they are the same."""
     module = _place(kind, parts, more)
-    if not module.exists():
-        made = module.with_suffix(f".{os.getpid()}")
-        command = [str(made) if each == "OUTPUT" else each for each in command]
-        subprocess.run(command, cwd=source, env=os.environ | environ, check=True, timeout=600)
-        made.replace(module)
+    with _is_missing(module) as missing:
+        if missing:
+            made = module.with_suffix(f".{os.getpid()}")
+            command = [str(made) if each == "OUTPUT" else each for each in command]
+            subprocess.run(command, cwd=source, env=os.environ | environ, check=True, timeout=600)
+            made.replace(module)
     return module
+
+
+@contextmanager
+def _is_missing(place: Path) -> Iterator[bool]:
+    """Give whether a file or folder has to be made, and hold its lock: another worker waits, and then finds it."""
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not place.exists()
 
 
 def _place(kind: str, parts: list[Path], more: str) -> Path:
@@ -130,14 +143,16 @@ def node_tools() -> Path:
     npm = shutil.which("npm")
     if npm is None:
         pytest.fail("npm is not here; install Node.js 20 or later")
+    BUILT.mkdir(exist_ok=True)
     folder = BUILT / f"npm-{hashlib.sha256(' '.join(NODE_TOOLS).encode()).hexdigest()[:16]}"
-    if not folder.exists():
-        made = folder.with_suffix(f".{os.getpid()}")
-        made.mkdir(parents=True)
-        (made / "package.json").write_text('{"private": true}\n')
-        command = [npm, "install", "--silent", "--no-audit", "--no-fund", *NODE_TOOLS]
-        subprocess.run(command, cwd=made, check=True, timeout=600)
-        made.replace(folder)
+    with _is_missing(folder) as missing:
+        if missing:
+            made = folder.with_suffix(f".{os.getpid()}")
+            made.mkdir(parents=True)
+            (made / "package.json").write_text('{"private": true}\n')
+            command = [npm, "install", "--silent", "--no-audit", "--no-fund", *NODE_TOOLS]
+            subprocess.run(command, cwd=made, check=True, timeout=600)
+            made.replace(folder)
     return folder
 
 
@@ -146,14 +161,16 @@ def wasi_wit() -> Path:
     npm = shutil.which("npm")
     if npm is None:
         pytest.fail("npm is not here; install Node.js 20 or later")
+    BUILT.mkdir(exist_ok=True)
     folder = BUILT / f"wit-{hashlib.sha256(WIT_PACKAGE.encode()).hexdigest()[:16]}"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory() as temp:
-            subprocess.run([npm, "pack", "--silent", WIT_PACKAGE], cwd=temp, check=True, timeout=600)
-            shutil.unpack_archive(next(Path(temp).glob("*.tgz")), temp, "gztar", filter="data")
-            made = folder.with_suffix(f".{os.getpid()}")
-            shutil.copytree(Path(temp) / "package/lib/wit/builtin/0.2.12", made)
-        made.replace(folder)
+    with _is_missing(folder) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory() as temp:
+                subprocess.run([npm, "pack", "--silent", WIT_PACKAGE], cwd=temp, check=True, timeout=600)
+                shutil.unpack_archive(next(Path(temp).glob("*.tgz")), temp, "gztar", filter="data")
+                made = folder.with_suffix(f".{os.getpid()}")
+                shutil.copytree(Path(temp) / "package/lib/wit/builtin/0.2.12", made)
+            made.replace(folder)
     return folder
 
 
@@ -165,12 +182,13 @@ def python_handler() -> Path:
     source = SOURCES / "http_py"
     parts = [source / "app.py", source / "world.wit"]
     module = _place("http-py", parts, version("componentize-py") + WIT_PACKAGE)
-    if not module.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(wasi_wit(), Path(folder) / "deps")
-            shutil.copy(source / "world.wit", folder)
-            made = module.with_suffix(f".{os.getpid()}")
-            command = [tool, "-d", folder, "-w", "proxy", "componentize", "app", "-o", str(made)]
-            subprocess.run(command, cwd=source, check=True, timeout=600)
-        made.replace(module)
+    with _is_missing(module) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copytree(wasi_wit(), Path(folder) / "deps")
+                shutil.copy(source / "world.wit", folder)
+                made = module.with_suffix(f".{os.getpid()}")
+                command = [tool, "-d", folder, "-w", "proxy", "componentize", "app", "-o", str(made)]
+                subprocess.run(command, cwd=source, check=True, timeout=600)
+            made.replace(module)
     return module
