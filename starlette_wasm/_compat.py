@@ -1,4 +1,4 @@
-"""Private parts of Starlette, FastAPI, uvicorn and OpenTelemetry that this package uses, in one place.
+"""Private parts of Starlette, FastAPI, uvicorn and the API of OpenTelemetry that this package uses, in one place.
 
 Each function names what it assumes and what happens if that no longer holds; tests/test_compat.py has a test for each.
 """
@@ -6,14 +6,13 @@ Each function names what it assumes and what happens if that no longer holds; te
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.metrics import Histogram, Meter, NoOpMeter
+from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.metrics import _internal as _metrics_internal
-from opentelemetry.util.types import Attributes
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
@@ -83,50 +82,6 @@ def keep_body(request: Request, body: bytes) -> None:
 def is_placeholder(meter: Meter) -> bool:
     """Return whether nobody has configured metrics: the API then hands out a meter of its own."""
     return isinstance(meter, NoOpMeter) or type(meter).__module__ == _metrics_internal.__name__
-
-
-class HistogramPoint:
-    """A histogram of the SDK for some attributes, for one reader."""
-
-    def __init__(self, point: Any) -> None:
-        self._point = point
-
-    def add(self, counts: Sequence[int], total: float, low: float, high: float) -> None:
-        """Add observations: how many are in each bucket, their sum, the lowest and the highest."""
-        point = self._point
-        with point._lock:
-            if point._value is None:
-                point._value = [0] * len(counts)
-            for number, count in enumerate(counts):
-                point._value[number] += count
-            point._sum += total
-            point._min, point._max = min(point._min, low), max(point._max, high)
-
-
-def histogram_points(histogram: Histogram, attributes: Attributes, bounds: tuple[float, ...]) -> list[HistogramPoint]:
-    """Return the SDK's histograms, one for each reader, to which an instrument adds what has these attributes.
-
-    Assumes that it has added something, and what its aggregation for explicit buckets is made of. Else raises
-    LookupError: each observation is then recorded by the API.
-    """
-    points = []
-    try:
-        consumer: Any = histogram._measurement_consumer  # type: ignore[attr-defined]
-        for storage in consumer._reader_storages.values():
-            for match in storage._get_or_init_view_instrument_match(histogram):
-                found = [each for each in match._attributes_aggregation.values() if each._attributes == attributes]
-                if len(found) != 1 or not _is_plain(found[0], bounds):
-                    raise LookupError("a view keeps it in another way")
-                points.append(HistogramPoint(found[0]))
-    except (AttributeError, TypeError) as error:
-        raise LookupError(f"another SDK: {error}") from None
-    return points
-
-
-def _is_plain(point: Any, bounds: tuple[float, ...]) -> bool:
-    """Whether it is the SDK's histogram with these bounds, and with all that HistogramPoint.add() uses."""
-    known = type(point).__name__ == "_ExplicitBucketHistogramAggregation" and point._boundaries == bounds
-    return known and all(hasattr(point, name) for name in ("_lock", "_value", "_sum", "_min", "_max"))
 
 
 def fastapi_path() -> str | None:

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_wasm import _compat
+from starlette_wasm.telemetry import sdk
 
 SCOPE: Scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
 
@@ -154,11 +155,11 @@ def test_histograms_of_the_sdk_take_observations_in_bulk() -> None:
     provider = MeterProvider(metric_readers=[reader])
     histogram = provider.get_meter("test").create_histogram("h", explicit_bucket_boundaries_advisory=[1.0, 2.0])
     with pytest.raises(LookupError):
-        _compat.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
+        sdk.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
     histogram.record(0.5, {"a": "b"})
     with pytest.raises(LookupError):
-        _compat.histogram_points(histogram, {"a": "b"}, (1.0, 3.0))
-    (point,) = _compat.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
+        sdk.histogram_points(histogram, {"a": "b"}, (1.0, 3.0))
+    (point,) = sdk.histogram_points(histogram, {"a": "b"}, (1.0, 2.0))
     point.add([0, 2, 1], 7.0, 1.5, 4.0)
     data = reader.get_metrics_data()
     assert data is not None
@@ -167,12 +168,12 @@ def test_histograms_of_the_sdk_take_observations_in_bulk() -> None:
     assert (found.count, found.sum, found.min, found.max) == (4, 7.5, 0.5, 4.0)
     assert found.bucket_counts == (1, 2, 1)
     with pytest.raises(LookupError):
-        _compat.histogram_points(NoOpHistogram("h"), {"a": "b"}, (1.0, 2.0))
+        sdk.histogram_points(NoOpHistogram("h"), {"a": "b"}, (1.0, 2.0))
     provider.shutdown()
 
 
 def test_no_other_module_uses_private_parts() -> None:
     package = Path(_compat.__file__).parent
-    private = (" starlette._", "sys._getframe", "._stream_consumed", "metrics import _internal")
+    private = (" starlette._", "sys._getframe", "._stream_consumed", "metrics import _internal", "._span_limits")
     users = {file.name for file in package.rglob("*.py") if any(each in file.read_text() for each in private)}
-    assert users <= {"_compat.py"}
+    assert users <= {"_compat.py", "sdk.py"}

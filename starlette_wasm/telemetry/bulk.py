@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.util.types import Attributes
 
-from .. import _compat
+from . import sdk
 from .observation import Observation
 
 _EXEMPLAR_EVERY = 1.0
@@ -27,7 +27,7 @@ class Bulk:
 
     __slots__ = ("bounds", "counts", "high", "low", "points", "total")
 
-    def __init__(self, bounds: Sequence[float], points: list[_compat.HistogramPoint]) -> None:
+    def __init__(self, bounds: Sequence[float], points: list[sdk.HistogramPoint]) -> None:
         self.bounds = bounds
         self.points = points
         self.clear()
@@ -68,8 +68,7 @@ class Series:
         self._count = 0
         self._exemplar_at = 0.0
         self._duration, self._cpu, self._memory = [
-            Bulk(bounds, _compat.histogram_points(histogram, attributes, tuple(bounds)))
-            for histogram, bounds in histograms
+            Bulk(bounds, sdk.histogram_points(histogram, attributes, tuple(bounds))) for histogram, bounds in histograms
         ]
 
     def takes(self, seen: Observation) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from opentelemetry import context as contexts
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import Span
 from starlette.types import Scope
 
 from .._compat import calling_apps
@@ -80,13 +80,13 @@ class Exclusions:
             if not any(found is each for each in self._around):
                 self._around.append(found)
 
-    def __call__(self, scope: Scope) -> bool:
-        """Whether a request is not to be traced."""
+    def __call__(self, scope: Scope, current: Span) -> bool:
+        """Whether a request is not to be traced; ``current`` is the span around it."""
         if _has_any(_ALL_SUPPRESSED):
             return True
         if self._any_paths and self._paths.match(_path(scope)) is not None:
             return True
-        if get_current_span().get_span_context().is_valid:
+        if current.get_span_context().is_valid:
             return False
         if scope.get("fastapi.telemetry", scope) is None:  # so FastAPI marks what its telemetry excludes
             return True

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import TracebackType
 
 from opentelemetry import context as contexts
-from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, SpanKind, Tracer, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_span
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Message, Scope, Send
 
@@ -15,7 +15,7 @@ from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
 from .idle import RequestTelemetry
-from .spans import ServerSpan, WarmSpan
+from .spans import ServerSpan, WarmSpan, WarmTracer
 
 
 @lru_cache(maxsize=4096)
@@ -37,6 +37,12 @@ def _described(
     return attributes
 
 
+@lru_cache(maxsize=4096)
+def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
+    """Attributes of a function's span that are known before it runs."""
+    return {Attribute.VERSION.value: version, Attribute.ATTEMPT.value: attempt}
+
+
 class ListenedExchange(RequestTelemetry):
     """One that somebody listens to."""
 
@@ -45,7 +51,7 @@ class ListenedExchange(RequestTelemetry):
 
     def __init__(
         self,
-        tracer: Tracer | None,
+        tracer: WarmTracer | None,
         scope: Scope,
         route: str,
         since: int,
@@ -68,8 +74,9 @@ class ListenedExchange(RequestTelemetry):
         self._span: ServerSpan | None = None
         self._token = contexts.attach(contexts.set_value(UNTRACED, True)) if untraced else None
         if tracer is not None:
-            self._span = ServerSpan(tracer, current, scope, route, since)
-            current = get_current_span()  # ours, if there was none
+            self._span = ServerSpan(tracer.tracer, current, scope, route, since)
+            if self._span.is_new:
+                current = get_current_span()
         self._tracer = tracer if current.is_recording() else None
         there = current.get_span_context()
         self.trace = there if there.is_valid else None
@@ -87,20 +94,17 @@ class ListenedExchange(RequestTelemetry):
             return dict(attributes)
         if not self._described:
             self._described = True
-            span.set(attributes)
+            span.describe(attributes)
         return {}
 
     def begin_warm(self, target: Target) -> SpanContext | None:
-        if self._tracer is None:
+        if self._tracer is None or self.trace is None:
             return self.trace
-        attributes: dict[str, AttributeValue] = {
-            Attribute.VERSION.value: target.version,
-            Attribute.ATTEMPT.value: self.failures + 1,
-            **self.describe(target, cold=False),
-        }
-        span = self._tracer.start_span(target.name, None, SpanKind.INTERNAL, attributes)
-        self.warm = WarmSpan(span)
-        return span.get_span_context()
+        attributes = _of_call(target.version, self.failures + 1)
+        if alone := self.describe(target, cold=False):
+            attributes = {**attributes, **alone}
+        self.warm = self._tracer.begin(self.trace, target.name, attributes)
+        return self.warm.context
 
     @property
     def is_retry(self) -> bool:

@@ -22,7 +22,16 @@ from copy import copy
 
 from opentelemetry import context as contexts
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+)
 from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
@@ -35,11 +44,15 @@ from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
 from .exclusions import untraced
 from .guest_trace import GuestTrace
 from .propagation import extract, extract_scope
+from .sdk import SdkSpan, sdk_tracer, set_plain
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _OWN_HEADERS = ("traceparent", "tracestate")
 _MOST_VIOLATIONS = 16
 _ERROR = StatusCode.ERROR
+# The value of an enumeration's member is looked up by a function in Python.
+_INVOCATION_ID, _CPU = Attribute.INVOCATION_ID.value, Attribute.CPU.value
+_MEMORY, _HOST_CALLS = Attribute.MEMORY.value, Attribute.HOST_CALLS.value
 
 
 class ServerSpan:
@@ -81,9 +94,19 @@ class ServerSpan:
     def recording(self) -> bool:
         return self._span is not None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the current span is another one since."""
+        return self._token is not None
+
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
         if self._span is not None:
             self._span.set_attributes(dict(attributes))
+
+    def describe(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set what serves the request: values that no limit is for."""
+        if self._span is not None:
+            set_plain(self._span, attributes)
 
     def answered(self, status: int, error: ErrorType | None) -> None:
         """Return how the request ended; the instrumentation knows the status, but not the error."""
@@ -136,28 +159,61 @@ def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
     return attributes
 
 
+class WarmTracer:
+    """Begins the spans of calls on the fast path, and has the tracer of all others."""
+
+    __slots__ = ("_sdk", "tracer")
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self._sdk = sdk_tracer(tracer)
+
+    def begin(self, parent: SpanContext, name: str, attributes: Mapping[str, AttributeValue]) -> WarmSpan:
+        """Begin one under the current span, which is ``parent``."""
+        if self._sdk is not None:
+            if (begun := self._sdk.start(parent, name, attributes)) is not None:
+                return WarmSpan(begun)
+            self._sdk = sdk_tracer(self.tracer)
+        return WarmSpan(self.tracer.start_span(name, None, SpanKind.INTERNAL, dict(attributes)))
+
+
 class WarmSpan:
     """The one span of a call on the fast path: that of the function, with the attributes of the execute span.
 
     The call was neither queued nor cold, and its guest can call nothing.
     """
 
-    __slots__ = ("span", "told")
+    __slots__ = ("_span", "context", "told")
 
-    def __init__(self, span: Span) -> None:
-        self.span = span
+    def __init__(self, span: Span | SdkSpan) -> None:
+        self._span = span
+        self.context = span.context if isinstance(span, SdkSpan) else span.get_span_context()
         self.told = False
         """Whether a guest knows it as its own."""
 
+    @property
+    def span(self) -> Span:
+        """The span, for whoever goes on with it."""
+        if isinstance(self._span, SdkSpan):
+            self._span = self._span.real()
+        return self._span
+
+    def in_context(self) -> Context:
+        """The current context with the span in it."""
+        return in_context(NonRecordingSpan(self.context) if isinstance(self._span, SdkSpan) else self._span)
+
     def end(self, completed: Completed, memory: int) -> None:
         attributes: dict[str, AttributeValue] = {
-            Attribute.INVOCATION_ID.value: completed.request_id.decode("ascii"),
-            Attribute.CPU.value: completed.ran_ns / 1e9,
-            Attribute.MEMORY.value: memory,
-            Attribute.HOST_CALLS.value: 0,
+            _INVOCATION_ID: completed.request_id.decode("ascii"),
+            _CPU: completed.ran_ns / 1e9,
+            _MEMORY: memory,
+            _HOST_CALLS: 0,
         }
-        self.span.set_attributes(attributes)
-        self.span.end()
+        if isinstance(self._span, SdkSpan):
+            self._span.end(attributes)
+        else:
+            self._span.set_attributes(attributes)
+            self._span.end()
 
 
 class CallSpans:
@@ -296,7 +352,8 @@ class CallSpans:
 def header_of(span: SpanContext) -> tuple[str, str | None]:
     """The ``traceparent`` and ``tracestate`` for a span (W3C Trace Context)."""
     traceparent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
-    return traceparent, span.trace_state.to_header() or None if span.trace_state else None
+    state = span.trace_state
+    return traceparent, state.to_header() or None if state else None
 
 
 def _fail(span: Span, error: ErrorType, why: str = "") -> None:

@@ -16,7 +16,6 @@ from opentelemetry.trace import (
     Tracer,
     TracerProvider,
     get_current_span,
-    set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
@@ -35,6 +34,7 @@ from .idle import NO_TELEMETRY, CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
 from .request_telemetry import ListenedExchange
+from .spans import WarmTracer
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
@@ -64,6 +64,7 @@ class Telemetry(Listeners):
         """The requests that get no spans."""
         self.prometheus: prometheus.Recorder | None = None
         self.tracer: Tracer | None = None
+        self._warm_tracer: WarmTracer | None = None
         self.guest_tracer: Tracer | None = None
         """For the spans that guests start."""
         self.metrics: Metrics | None = None
@@ -88,6 +89,7 @@ class Telemetry(Listeners):
         tracer = tracers.get_tracer(_SCOPE)
         meters = given_meters or metrics.get_meter_provider()
         self.tracer = None if isinstance(tracer, NoOpTracer | ProxyTracer) else tracer
+        self._warm_tracer = None if self.tracer is None else WarmTracer(self.tracer)
         self.guest_tracer = None if self.tracer is None else tracers.get_tracer(GUEST_SCOPE)
         self.metrics = None if is_placeholder(meters.get_meter(_SCOPE)) else Metrics.of(meters, _SCOPE)
         self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
@@ -99,14 +101,14 @@ class Telemetry(Listeners):
         await flush([each for each in self._given if each is not None], limit_ms)
 
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
-        tracer = self.tracer
+        tracer = self._warm_tracer
         if tracer is None:
             return ListenedExchange(None, scope, route, since)
         current = get_current_span()
         there = current.get_span_context()
         if there.is_valid and not there.is_remote and not current.is_recording():
             return ListenedExchange(None, scope, route, since, current=current)  # the sampler has refused it
-        untraced = self.exclusions(scope)
+        untraced = self.exclusions(scope, current)
         return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
 
     def _watch(
@@ -142,7 +144,7 @@ class Telemetry(Listeners):
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
         if self.metrics is not None or self.prometheus is not None or self.access_log or self.listeners:
-            token = None if warm is None else contexts.attach(set_span_in_context(warm.span))
+            token = None if warm is None else contexts.attach(warm.in_context())
             try:  # while the function's span is current: exemplars, and the access line, belong to it
                 self.tell(self._seen_fast(exchange, target, completed, duration, memory))
             finally:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from starlette_wasm import _compat
+from starlette_wasm.telemetry import sdk
 from starlette_wasm.telemetry.conventions import ErrorType
 from starlette_wasm.telemetry.metrics import Metrics
 from starlette_wasm.telemetry.observation import Observation
@@ -78,10 +78,10 @@ def test_figures_in_bulk_are_those_of_the_api(monkeypatch: pytest.MonkeyPatch, v
     in_bulk = collected(views)
     assert any("faas.invoke_duration" in name for each in in_bulk for name, _ in each)
 
-    def missing(*args: object) -> list[_compat.HistogramPoint]:
+    def missing(*args: object) -> list[sdk.HistogramPoint]:
         raise LookupError
 
-    monkeypatch.setattr(_compat, "histogram_points", missing)
+    monkeypatch.setattr(sdk, "histogram_points", missing)
     assert collected(views) == in_bulk
 
 

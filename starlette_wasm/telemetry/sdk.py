@@ -1,0 +1,208 @@
+"""Private parts of OpenTelemetry's SDK that are used: histograms that take observations in bulk, spans that have ended.
+
+Each function names what it assumes. If that does not hold, what it is for is left to the API.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.metrics import Histogram
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.util.types import Attributes, AttributeValue
+
+
+class HistogramPoint:
+    """A histogram of the SDK for some attributes, for one reader."""
+
+    def __init__(self, point: Any) -> None:
+        self._point = point
+
+    def add(self, counts: Sequence[int], total: float, low: float, high: float) -> None:
+        """Add observations: how many are in each bucket, their sum, the lowest and the highest."""
+        point = self._point
+        with point._lock:
+            if point._value is None:
+                point._value = [0] * len(counts)
+            for number, count in enumerate(counts):
+                point._value[number] += count
+            point._sum += total
+            point._min, point._max = min(point._min, low), max(point._max, high)
+
+
+def histogram_points(histogram: Histogram, attributes: Attributes, bounds: tuple[float, ...]) -> list[HistogramPoint]:
+    """Return the SDK's histograms, one for each reader, to which an instrument adds what has these attributes.
+
+    Assumes that it has added something, and what its aggregation for explicit buckets is made of. Else raises
+    LookupError: each observation is then recorded by the API.
+    """
+    points = []
+    try:
+        consumer: Any = histogram._measurement_consumer  # type: ignore[attr-defined]
+        for storage in consumer._reader_storages.values():
+            for match in storage._get_or_init_view_instrument_match(histogram):
+                found = [each for each in match._attributes_aggregation.values() if each._attributes == attributes]
+                if len(found) != 1 or not _is_plain(found[0], bounds):
+                    raise LookupError("a view keeps it in another way")
+                points.append(HistogramPoint(found[0]))
+    except (AttributeError, TypeError) as error:
+        raise LookupError(f"another SDK: {error}") from None
+    return points
+
+
+def _is_plain(point: Any, bounds: tuple[float, ...]) -> bool:
+    """Whether it is the SDK's histogram with these bounds, and with all that HistogramPoint.add() uses."""
+    known = type(point).__name__ == "_ExplicitBucketHistogramAggregation" and point._boundaries == bounds
+    return known and all(hasattr(point, name) for name in ("_lock", "_value", "_sum", "_min", "_max"))
+
+
+_TRACER_PARTS = ("sampler", "resource", "id_generator", "instrumentation_info", "_span_limits", "_tracer_config",
+                 "_instrumentation_scope", "_tracer_metrics")  # fmt: skip
+_MOST_ATTRIBUTES = 32
+"""No span that is made here has more."""
+_RANDOM: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_SAMPLED = (TraceFlags.SAMPLED, TraceFlags.SAMPLED | _RANDOM)
+
+
+class SdkTracer:
+    """Makes INTERNAL spans for the SDK's processors that are objects of the SDK only once they have ended.
+
+    What an exporter gets is the same as by the API, at a third of the price. Attributes are to be plain and short.
+    """
+
+    def __init__(self, tracer: Any, processors: tuple[object, ...], sdk: Any) -> None:
+        self._tracer = tracer
+        self._processors = processors
+        self._sdk = sdk
+        self._follows = tracer.sampler if _follows_parent(tracer.sampler) else None
+        """The sampler, if it takes all under a parent of this process that is sampled."""
+        self._taken = sys.modules["opentelemetry.sdk.trace.sampling"].Decision.RECORD_AND_SAMPLE
+
+    def start(self, parent: SpanContext, name: str, attributes: Mapping[str, AttributeValue]) -> SdkSpan | Span | None:
+        """Start a span under the current one, which is ``parent``; one that records nothing if the sampler refuses it.
+
+        None if sdk_tracer() is to be asked again: something was changed.
+        """
+        tracer = self._tracer
+        if tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled:
+            return None
+        flags, state, decision = parent.trace_flags, parent.trace_state, self._taken
+        if tracer.sampler is not self._follows or parent.is_remote or flags not in _SAMPLED:
+            result = tracer.sampler.should_sample(None, parent.trace_id, name, SpanKind.INTERNAL, attributes, ())
+            attributes, state, decision = result.attributes, result.trace_state, result.decision
+            flags = TraceFlags(decision.is_sampled() | (flags & _RANDOM))
+        context = SpanContext(parent.trace_id, tracer.id_generator.generate_span_id(), False, flags, state)
+        ended = tracer._tracer_metrics.start_span(parent, decision)
+        if not decision.is_recording():
+            return NonRecordingSpan(context)
+        return SdkSpan(tracer, self._sdk, name, parent, context, attributes, ended)
+
+
+def _follows_parent(sampler: Any) -> bool:
+    sampling = sys.modules["opentelemetry.sdk.trace.sampling"]
+    below: Any = getattr(sampler, "_local_parent_sampled", None)
+    return type(sampler) is sampling.ParentBased and below is sampling.ALWAYS_ON
+
+
+class SdkSpan:
+    """A span that has begun. It is to be ended once, here or as what real() gives."""
+
+    __slots__ = ("_attributes", "_begin", "_ended", "_name", "_parent", "_sdk", "_tracer", "context")
+
+    def __init__(
+        self, tracer: Any, sdk: Any, name: str, parent: SpanContext, context: SpanContext, attributes: Any, ended: Any
+    ) -> None:
+        self._tracer, self._sdk, self._name, self._parent = tracer, sdk, name, parent
+        self._attributes, self._ended = attributes, ended
+        self.context = context
+        self._begin = time.time_ns()
+
+    def end(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """End it, with these attributes on top."""
+        tracer = self._tracer
+        self._ended()
+        span = self._sdk.ReadableSpan(
+            self._name,
+            self.context,
+            self._parent,
+            tracer.resource,
+            {**self._attributes, **attributes},
+            instrumentation_info=tracer.instrumentation_info,
+            start_time=self._begin,
+            end_time=time.time_ns(),
+            instrumentation_scope=tracer._instrumentation_scope,
+        )
+        tracer.span_processor.on_end(span)
+
+    def real(self) -> Span:
+        """The same span for whoever goes on with it."""
+        tracer = self._tracer
+        span: Any = self._sdk._Span(
+            self._name,
+            self.context,
+            self._parent,
+            tracer.sampler,
+            None,
+            tracer.resource,
+            self._attributes,
+            span_processor=tracer.span_processor,
+            instrumentation_info=tracer.instrumentation_info,
+            limits=tracer._span_limits,
+            instrumentation_scope=tracer._instrumentation_scope,
+            record_end_metrics=self._ended,
+        )
+        span.start(self._begin)
+        made: Span = span
+        return made
+
+
+def set_plain(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
+    """Set attributes that are plain and short.
+
+    Assumes what a span of the SDK keeps them in, without limits that they could exceed. Else the API checks each.
+    """
+    sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
+    if sdk is not None and type(span) is getattr(sdk, "_Span", None):
+        of_sdk: Any = span
+        try:
+            kept = of_sdk._attributes
+            fits = kept.maxlen is None or len(kept._dict) + len(attributes) <= kept.maxlen
+            if fits and kept.max_value_len is None:
+                with of_sdk._lock, kept._lock:
+                    if of_sdk._end_time is None:
+                        kept._dict.update(attributes)
+                        return
+        except AttributeError:  # another SDK
+            pass
+    span.set_attributes(dict(attributes))
+
+
+def sdk_tracer(tracer: Tracer) -> SdkTracer | None:
+    """Return what makes spans for a tracer of the SDK whose processors are the SDK's own: they do nothing at a start.
+
+    Assumes that an attribute is neither cut nor dropped by the limits. Else None: spans are made by the API.
+    """
+    sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
+    export: Any = sys.modules.get("opentelemetry.sdk.trace.export")
+    try:
+        if type(tracer) is not sdk.Tracer or "start_span" in vars(tracer) or not callable(sdk._Span):
+            return None
+        of_sdk: Any = tracer
+        for name in _TRACER_PARTS:
+            getattr(of_sdk, name)
+        limits, processor = of_sdk._span_limits, of_sdk.span_processor
+        known = type(processor) is sdk.SynchronousMultiSpanProcessor and all(
+            type(each) in (export.BatchSpanProcessor, export.SimpleSpanProcessor)
+            and vars(each).keys().isdisjoint(("on_start", "_on_ending", "on_end"))
+            for each in processor._span_processors
+        )
+        if not known or limits.max_span_attribute_length is not None:
+            return None
+        if limits.max_span_attributes is not None and limits.max_span_attributes < _MOST_ATTRIBUTES:
+            return None
+        return SdkTracer(tracer, processor._span_processors, sdk)
+    except AttributeError:  # another SDK
+        return None
