@@ -10,6 +10,7 @@ import io
 import logging
 import mmap
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -212,11 +213,18 @@ def _faulthandler_first() -> None:
     """Let faulthandler install its signal handlers before wasmtime does.
 
     Enabled later, by the app or a debugger, it would take a guest's out-of-bounds access for a crash of the
-    process, and end it. Once enabled it stays in its place.
+    process, and end it. Once enabled it stays in its place. If something handles signals already, such as an engine
+    that the app has made with wasmtime itself, it is too late for that: on top, it would end the process.
     """
-    if not faulthandler.is_enabled():
+    if not faulthandler.is_enabled() and not _is_handled(signal.SIGILL):
         with contextlib.suppress(RuntimeError, ValueError, io.UnsupportedOperation):  # stderr is not a file
             faulthandler.enable()
+
+
+def _is_handled(number: int) -> bool:
+    """Whether there is a handler for that signal, whoever has installed it."""
+    found = ctypes.create_string_buffer(256)  # more than any struct sigaction takes; the handler comes first in it
+    return ctypes.CDLL(None).sigaction(number, None, found) == 0 and any(found.raw[: ctypes.sizeof(ctypes.c_void_p)])
 
 
 def _can_reserve(instances: int) -> bool:

@@ -8,14 +8,13 @@ same, byte for byte.
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from running import Oracle, call, compiled
 from texts import ALLOCATOR
-from wasmtime import component as oracle
+from type_texts import TypeTexts, foreign
 
 from starlette_wasm.components.types import (
     PRIMITIVES,
@@ -40,62 +39,11 @@ from starlette_wasm.engine.outcome import End
 
 RANGES = {f"{sign}{bits}": (-(1 << bits - 1) * (sign == "s"), (1 << bits - (sign == "s")) - 1)
           for sign in "us" for bits in (8, 16, 32, 64)}  # fmt: skip
-NAMED = ("record", "variant", "enum", "flags")
-
-
-class _Text:
-    """Types in the text format. Those with names are imported, as wasmtime wants it."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._known: dict[int, str] = {}
-
-    def of(self, kind: ValueType) -> str:
-        if id(kind) not in self._known:
-            self._known[id(kind)] = self._define(kind, self._written(kind))
-        return self._known[id(kind)]
-
-    def _define(self, kind: ValueType, text: str) -> str:
-        if kind.kind not in NAMED:
-            return text
-        number = len(self.lines)
-        self.lines.append(f'(type $raw{number} {text}) (import "t{number}" (type $t{number} (eq $raw{number})))')
-        return f"$t{number}"
-
-    def _written(self, kind: ValueType) -> str:
-        match kind:
-            case ListType():
-                return f"(list {self.of(kind.element)})"
-            case RecordType(kind="tuple"):
-                return _block("tuple", [self.of(each) for _, _, each in kind.fields])
-            case RecordType():
-                return _block("record", [f'(field "{name}" {self.of(each)})' for name, _, each in kind.fields])
-            case FlagsType():
-                return _block("flags", [f'"{each}"' for each in kind.labels])
-            case VariantType():
-                return self._variant(kind)
-        return kind.kind
-
-    def _variant(self, kind: VariantType) -> str:
-        payloads = [each for _, each in kind.cases]
-        if kind.kind == "option":
-            assert payloads[1] is not None
-            return f"(option {self.of(payloads[1])})"
-        if kind.kind == "result":
-            ok, error = ("" if each is None else self.of(each) for each in payloads)
-            return f"(result {ok} {f'(error {error})' if error else ''})"
-        if kind.kind == "enum":
-            return _block("enum", [f'"{name}"' for name, _ in kind.cases])
-        return _block("variant", [f'(case "{name}" {(each and self.of(each)) or ""})' for name, each in kind.cases])
-
-
-def _block(kind: str, parts: list[str]) -> str:
-    return f"({kind} {' '.join(parts)})"
 
 
 def passing(kind: ValueType, encoding: str = "utf8") -> bytes:
     """A component that passes a value of that type on, and back."""
-    text = _Text()
+    text = TypeTexts()
     named = text.of(kind)
     form = signature(FuncType((("v", kind),), kind), lowered=True)
     params = "".join(f" (param {each})" for each in form.params[: len(form.params) - form.result_spilled])
@@ -177,37 +125,6 @@ def _case(kind: VariantType, tag: int) -> st.SearchStrategy[Value]:
     if kind.kind == "result":
         return inner.map(Err if tag else Ok)
     return st.just(name) if kind.kind == "enum" else inner.map(lambda each: (name, each))
-
-
-def foreign(kind: ValueType, its: Any, value: Value) -> Any:
-    """The value as wasmtime's API has it, ``its`` being its type there."""
-    match kind:
-        case ListType():
-            return value if isinstance(value, bytes) else [foreign(kind.element, its.element, each) for each in value]
-        case RecordType(kind="tuple"):
-            parts = zip(kind.fields, its.elements, value, strict=True)
-            return tuple(foreign(each, other, part) for (_, _, each), other, part in parts)
-        case RecordType():
-            made = oracle.Record()
-            for (name, _, each), (_, other) in zip(kind.fields, its.fields, strict=True):
-                setattr(made, name, foreign(each, other, value[name]))
-            return made
-        case FlagsType():
-            return set(value)
-        case VariantType() if kind.kind != "enum":
-            tag, payload = _opened(kind, value)
-            (name, other), each = its._cases()[tag], kind.cases[tag][1]
-            inner = None if each is None else foreign(each, other, payload)
-            return oracle.Variant(name, inner) if its._tagged() else inner
-    return value
-
-
-def _opened(kind: VariantType, value: Value) -> tuple[int, Value]:
-    if kind.kind == "option":
-        return (0, None) if value is None else (1, value.value if wraps(kind) else value)
-    if kind.kind == "result":
-        return int(isinstance(value, Err)), value.value
-    return [name for name, _ in kind.cases].index(value[0]), value[1]
 
 
 class Passed:
@@ -309,7 +226,7 @@ def test_shapes_that_do_not_fit_are_refused(kind: ValueType, value: Value) -> No
 
 def returning(kind: ValueType, stores: bytes, at: int = 16) -> bytes:
     """A component whose function gives that place, at which these bytes are."""
-    text = _Text()
+    text = TypeTexts()
     named = text.of(kind)
     data = "".join(f"\\{byte:02x}" for byte in stores)
     flat = signature(FuncType((), kind), lowered=False)

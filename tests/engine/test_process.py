@@ -428,6 +428,12 @@ print(run(trapping, b'{{"query":{{"mode":"oob"}}}}').reason)"""
     assert clean(python(code)) == "out of bounds memory access\n"
 
 
+def test_a_trap_is_no_crash_beside_an_engine_of_the_app():
+    code = 'print(run(load(\'trap\'), b\'{"query":{"mode":"oob"}}\').reason)'
+    own = "import wasmtime; engine_of_the_app = wasmtime.Engine()"
+    assert clean(python(code, prelude=own)) == "out of bounds memory access\n"
+
+
 # Versions
 
 

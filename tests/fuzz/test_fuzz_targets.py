@@ -65,7 +65,11 @@ def test_what_is_made_of_its_pieces_passes(name: str) -> None:
     )
 
     @settings(
-        max_examples=50, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=getattr(target(name), "EXAMPLES", 50),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
     )
     @given(given_data)
     def passes(data: bytes) -> None:
