@@ -8,7 +8,7 @@ from ..engine import layout
 from ..engine.module import Module
 from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
 from .module import ComponentModule
-from .restore import Snapshot
+from .snapshot import Snapshot
 
 
 class ComponentPlan(Plan):

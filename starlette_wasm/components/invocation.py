@@ -32,7 +32,7 @@ from .errors import CanonicalTrap
 from .files.granted import Files
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
-from .restore import Kept, Snapshot
+from .restore import Kept
 from .side import NO_MEMORY
 from .typed import Linked, LinkedImports, TypedCall
 from .types import Signature
@@ -218,7 +218,7 @@ class ComponentInvocation(Invocation):
         if not self.plan.restores or self.host_calls:
             return
         if self.plan.snapshot is None:
-            self.plan.snapshot = Snapshot(self._there)
+            self.plan.snapshot = self.plan.component.keeper.snapshots.of(self._there)
         assert self._store is not None
         self._there.save_globals()
         self._kept = Kept(self.plan, self._store, self._there, self.number)

@@ -26,6 +26,7 @@ from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
 from ..engine.native.library import FirstState
 from .pages import PAGE, Pages, pages_of
+from .snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
     from .bound import ComponentPlan
@@ -42,34 +43,18 @@ MAX_MEMORIES = KEPT_MEMORIES - 1
 """Of a component whose instances are kept; the glue has one more."""
 
 
-class Snapshot:
-    """The memories of a component as they are before any of its code has run: the same for all instances."""
-
-    def __init__(self, cores: CoreInstances) -> None:
-        self._memories = [capi.string_at(base, size) for base, size in cores.ranges()]
-        self._places = [ctypes.cast(ctypes.c_char_p(each), ctypes.c_void_p).value or 0 for each in self._memories]
-
-    @property
-    def places(self) -> list[int]:
-        """Where the bytes of each memory are."""
-        return self._places
-
-    @property
-    def sizes(self) -> list[int]:
-        return [len(each) for each in self._memories]
-
-    def put_back(self, cores: CoreInstances, pages: Pages) -> bool:
-        """Make all memories what they were. False if one has grown, or too much was written."""
-        ranges = cores.ranges()
-        if [size for _, size in ranges] != self.sizes:
-            return False
-        written = [(place - base, region) for place, (base, size) in zip(self._places, ranges, strict=True)
-                   for region in pages.written(base, size)]  # fmt: skip
-        if sum(end - start for _, (start, end) in written) > MAX_WRITTEN * PAGE:
-            return False
-        for offset, (start, end) in written:
-            capi.memmove(start, start + offset, end - start)
-        return True
+def put_back(snapshot: Snapshot, cores: CoreInstances, pages: Pages) -> bool:
+    """Make all memories what they were. False if one has grown, or too much was written."""
+    ranges = cores.ranges()
+    if [size for _, size in ranges] != snapshot.sizes:
+        return False
+    written = [(place - base, region) for place, (base, size) in zip(snapshot.places, ranges, strict=True)
+               for region in pages.written(base, size)]  # fmt: skip
+    if sum(end - start for _, (start, end) in written) > MAX_WRITTEN * PAGE:
+        return False
+    for offset, (start, end) in written:
+        capi.memmove(start, start + offset, end - start)
+    return True
 
 
 class Kept:
@@ -106,7 +91,7 @@ class Kept:
 
     def _put_back_from_python(self, snapshot: Snapshot, pages: Pages) -> bool:
         try:
-            if not snapshot.put_back(self.cores, pages):
+            if not put_back(snapshot, self.cores, pages):
                 return False
         except OSError:
             return False
@@ -133,6 +118,7 @@ class Keeper:
         self._engine = engine
         self._room = _rooms.setdefault(engine, _Room())
         self.closed = False
+        self.snapshots = Snapshots()
         self.restored = 0
         """How many requests had an instance that was restored."""
 

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import json
 import mmap
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,7 +21,8 @@ from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
-from starlette_wasm.components.pages import PAGE, Pages
+from starlette_wasm.components.pages import PAGE, Pages, pages_of
+from starlette_wasm.components.snapshot import Snapshot
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits
@@ -105,7 +107,8 @@ def test_memory_is_the_same_byte_for_byte() -> None:
             assert kept is not None
             assert kept.plan.snapshot is not None
             now = [capi.string_at(base, size) for base, size in kept.cores.ranges()]
-            assert now == kept.plan.snapshot._memories
+            first = kept.plan.snapshot
+            assert now == [each[:size] for each, size in zip(first.memories, first.sizes, strict=True)]
             assert module.keeper.offer(kept)
             invocation = ComponentInvocation(plan, b'{"path": "/again"}')
             assert (await invocation.run(time.monotonic() + 30, nullcontext)).end is End.OK
@@ -206,6 +209,40 @@ def test_policies_have_instances_of_their_own() -> None:
     for pages in (5, 6):
         answers(module, ["x"], Limits(memory_pages=pages))
     assert not module.keeper.restored
+
+
+def snapshot_of(plan: ComponentPlan, request: bytes = b"x") -> Snapshot:
+    invocation = ComponentInvocation(plan, request)
+    asyncio.run(invocation.run(time.monotonic() + 30, nullcontext))
+    assert plan.snapshot is not None
+    return plan.snapshot
+
+
+def test_policies_share_their_snapshot() -> None:
+    module = load(guest("(i32.const 65)"))
+    plans = [ComponentPlan(module, Limits(memory_pages=pages)) for pages in (5, 6)]
+    first, second = map(snapshot_of, plans)
+    assert first is second
+
+
+def test_snapshots_that_differ_are_apart() -> None:
+    start = "(start $s) (func $s (i32.store8 (i32.const 90) (memory.grow (i32.const 4))))"
+    module = load(guest("(i32.load8_u (i32.const 90))", start))
+    first, second = (snapshot_of(ComponentPlan(module, Limits(memory_pages=pages))) for pages in (2, 6))
+    assert first.sizes != second.sizes
+
+
+def test_zeros_in_snapshots_take_no_room() -> None:
+    text = guest("(i32.const 65)", '(data (i32.const 40000000) "data")')
+    plan = ComponentPlan(load(text.replace('(memory (export "mem") 1)', '(memory (export "mem") 1024)')),
+                         Limits(memory_pages=1024))  # fmt: skip
+    snapshot = snapshot_of(plan)
+    pages = pages_of(os.getpid())
+    assert pages is not None
+    assert snapshot.sizes == [64 << 20]
+    written = pages.written(snapshot.places[0], snapshot.sizes[0])
+    assert 0 < sum(end - start for start, end in written) <= 2 << 20
+    assert ctypes.string_at(snapshot.places[0] + 40_000_000, 4) == b"data"
 
 
 @pytest.mark.parametrize(("pages", "restored"), [(1024, True), (1025, False)])
