@@ -142,11 +142,11 @@ class Calls:
         if host.options.is_async:
             return (yield from self.tasks.imported(host, state, flat))
         side = self.side(host.instance, host.options)
-        values = lift_params(side, host.of.type, flat)
+        # They are not kept while the guest waits: what is to be sent for it was copied.
         if isinstance(host.of, LiftedFunction):
-            result = yield from self.lifted(host.of, values)
+            result = yield from self.lifted(host.of, lift_params(side, host.of.type, flat))
         else:
-            result = self.imports.call(host.of, values)
+            result = self.imports.call(host.of, lift_params(side, host.of.type, flat))
         return (yield from self.answered(host, flat, result, side))
 
     def answered(self, host: HostFunction, flat: list[int], result: Value, side: Side | None = None) -> HostCalling:
