@@ -55,3 +55,12 @@ def test_exceptions_load_without_the_engine() -> None:
     code = "import starlette_wasm.exceptions, sys; print([m for m in sys.modules if 'wasmtime' in m or '.engine' in m])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_apps_without_components_load_none_of_them() -> None:
+    code = (
+        "import sys; from starlette_wasm import WasmMiddleware, WasmRuntime, wasm_route; "
+        "print([m for m in sys.modules if m.startswith('starlette_wasm.components.wasi') or '.flat_plan' in m])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 
 from ..engine import layout
-from ..engine.module import Module
 from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
 from .module import ComponentModule
 from .snapshot import Snapshot
@@ -47,17 +46,3 @@ def _share(module: ComponentModule, most: int) -> dict[int, int]:
     return {
         step: pages + (spare - small * others if step == main else small) for step, pages in module.memories
     }  # what is left over goes to the largest
-
-
-def plan_for(
-    module: Module,
-    limits: Limits,
-    args: bytes = NO_STRINGS,
-    preopens: tuple[Preopen, ...] = (),
-    tenant: Hashable = None,
-    config: Mapping[str, str] | None = None,
-) -> Plan:
-    """The plan of a module, or of a component."""
-    if isinstance(module, ComponentModule):
-        return ComponentPlan(module, limits, args, preopens, tenant, config)
-    return Plan(module, limits, args, preopens, tenant)

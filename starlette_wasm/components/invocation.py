@@ -20,7 +20,7 @@ from ..engine import capi
 from ..engine.invocation import LARGE, LIGHT, Guard, Host, Invocation
 from ..engine.native.library import ComponentState
 from ..engine.outcome import End, Outcome
-from ..engine.plan import NO_STRINGS, Plan
+from ..engine.plan import NO_STRINGS
 from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
@@ -662,22 +662,17 @@ class ComponentInvocation(Invocation):
 
 
 def begin(
-    plan: Plan,
+    plan: ComponentPlan,
     stdin: bytes,
     environ: bytes = NO_STRINGS,
     args: bytes = b"",
     exchange: HttpExchange | None = None,
     typed: TypedCall | None = None,
     linked: Linked | None = None,
-) -> Invocation:
-    """An invocation of a module, or of a component; with an ``exchange``, of a handler that answers as it goes.
-
-    With ``typed`` that function is called; ``linked`` answers what other functions satisfy. Only components know both.
-    """
-    if isinstance(plan, ComponentPlan):
-        invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
-        invocation.exchange = exchange
-        invocation.typed = typed
-        invocation.linked = linked
-        return invocation
-    return Invocation(plan, stdin, environ, args)
+) -> ComponentInvocation:
+    """Return an invocation: what kinds.begin() gives for a component."""
+    invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
+    invocation.exchange = exchange
+    invocation.typed = typed
+    invocation.linked = linked
+    return invocation

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import weakref
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from ..engine import capi
@@ -30,7 +28,7 @@ from .quick_answers import kinds_of
 from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers, opens_files
 from .weights import checks_of
-from .worlds import FOR_A_WORLD, find_entry, why_not_served
+from .worlds import find_entry
 
 Source = tuple[int, bytes]
 """The step whose core instance exports it, and its name; the step is GLUE for what the host makes."""
@@ -195,25 +193,6 @@ class ComponentModule(Module):
             return False
         self._free()
         return True
-
-
-def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
-    """A module or a component, by its facts. Raises InvalidModuleError and UnsupportedModuleError."""
-    return ComponentModule(engine, code, facts) if "component" in facts else Module.load(engine, code, facts)
-
-
-def check_served(module: Module) -> None:
-    """Raises UnsupportedModuleError for a component of which nothing can be called, and frees it."""
-    if isinstance(module, ComponentModule) and module.entry is None and not module.functions:
-        module.close()
-        raise UnsupportedModuleError(why_not_served(module.flat), FOR_A_WORLD)
-
-
-@cache
-def component_digest() -> str:
-    """What the code of a component depends on, beside what that of a module does."""
-    parts = ("compile.py", "core_module.py", "glue.py", "flat_plan.py", "environment.py", "types.py")
-    return hashlib.sha256(b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)).hexdigest()
 
 
 def _source(item: CoreItem) -> Source:

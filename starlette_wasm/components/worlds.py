@@ -6,12 +6,8 @@ import re
 from dataclasses import dataclass
 
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
+from .kinds import EDGE
 
-EDGE = "func(request: string) -> string"
-FOR_A_WORLD = (
-    f"build it for the world edge of sdk/wit, which exports handle: {EDGE}, for wasi:http/incoming-handler@0.2 or "
-    "wasi:http/handler@0.3, or for wasi:cli/run@0.2 or 0.3"
-)
 _INSTANCES = (
     ("http", re.compile(r"wasi:http/incoming-handler@0\.2\.\d+.*"), "handle",
      re.compile(re.escape("func(request: incoming-request, response-out: response-outparam)"))),

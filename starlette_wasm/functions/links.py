@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..components.exported import has_handles, named
-from ..components.flat_plan import HostFunction, ImportedFunction, LiftedFunction
-from ..components.module import ComponentModule
-from ..components.wasi.offers import not_offered
+from ..components.kinds import is_component
 from ..config.loading import nearest
+from ..engine.module import Module
 from ..exceptions import CompileError, ConfigError, FunctionNotFound
 from .catalog import MANIFEST, FunctionSource
 from .loader import LoadedFunction
 
 if TYPE_CHECKING:
+    from ..components.flat_plan import HostFunction, ImportedFunction, LiftedFunction
     from .target import Target
 
-Links = Mapping[ImportedFunction, "Link"]
+    Links = Mapping[ImportedFunction, "Link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +51,32 @@ def links_of(function: LoadedFunction, bind: Callable[[str, str | None, str], Ta
         target = bind(given.function, given.version, f"{source.file.with_name(MANIFEST)}: {key}")
         for each in wanted:
             links[each] = _link(source, key, each, target)
-    if isinstance(module, ComponentModule):
+    if is_component(module):
         for each in module.unresolved:
             if each not in links:
+                from ..components.wasi.offers import not_offered
+
                 error = not_offered(each)
                 hint = f"{error.hint}; or name a function that exports it under imports in {MANIFEST}"
                 raise CompileError(error.problem, file=source.file, hint=hint)
     return links
 
 
-def _imported(module: object) -> list[ImportedFunction]:
+def _imported(module: Module) -> list[ImportedFunction]:
     """The functions that core code of a component may call."""
-    if not isinstance(module, ComponentModule):
+    if not is_component(module):
         return []
+    from ..components.flat_plan import ImportedFunction
+
     hosts: list[HostFunction] = module.flat.hosts
     return [host.of for host in hosts if isinstance(host.of, ImportedFunction)]
 
 
 def _link(source: FunctionSource, key: str, wanted: ImportedFunction, target: Target) -> Link:
+    from ..components.exported import has_handles, named
+
     module = target.function.module
-    functions = module.functions if isinstance(module, ComponentModule) else {}
+    functions = module.functions if is_component(module) else {}
     full = f"{wanted.interface}#{wanted.name}"
     found = named(functions, full) or named(functions, f"{wanted.interface.partition('@')[0]}#{wanted.name}")
     if len(found) != 1:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..components.module import check_served, component_digest, load_module
+from ..components.kinds import check_served, component_digest, load_module
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine

@@ -6,12 +6,10 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..capabilities import Capabilities, Grants
-from ..components.bound import plan_for
-from ..components.module import ComponentModule
-from ..components.worlds import FOR_A_WORLD, why_not_served
+from ..components.kinds import FOR_A_WORLD, is_component, plan_for, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import NO_SEGMENTS, FastPath, Speech, available
@@ -33,10 +31,12 @@ from ..protocols.edge import EdgeProtocol
 from ..sync.bulkhead import Bulkhead
 from .catalog import MANIFEST, FunctionSource
 from .descriptors import of_guest
-from .links import Links
 from .loader import LoadedFunction
 from .open_directory import OpenDirectory
 from .variables import fixed, values_of
+
+if TYPE_CHECKING:
+    from .links import Links
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -92,7 +92,7 @@ class Target:
         module = self.function.module
         object.__setattr__(self, "max_body", self.policy.max_request_bytes)
         object.__setattr__(self, "tenant", (self.name, self.policy.name))
-        object.__setattr__(self, "streams", isinstance(module, ComponentModule) and module.streams)
+        object.__setattr__(self, "streams", is_component(module) and module.streams)
         fast_path = self.fast_path
         encodes = fast_path is not None and (fast_path.complete or self.protocol.name != "cgi")
         object.__setattr__(self, "encodes", encodes)
@@ -133,9 +133,9 @@ class Target:
 
 def check_answers(function: LoadedFunction) -> None:
     """Raise CompileError for a component that answers no requests: its functions are called by their names."""
-    module = function.module
-    if isinstance(module, ComponentModule) and module.entry is None:
-        raise CompileError(why_not_served(module.flat), file=function.source.file, hint=FOR_A_WORLD)
+    problem = why_not_served(function.module)
+    if problem is not None:
+        raise CompileError(problem, file=function.source.file, hint=FOR_A_WORLD)
 
 
 def bind(
@@ -220,7 +220,7 @@ def _protocol(function: LoadedFunction) -> MessageProtocol:
     """Return the protocol of the function. Raises ConfigError if it is not for components."""
     source, module = function.source, function.module
     protocol = get_protocol(source.manifest.protocol)
-    if isinstance(module, ComponentModule) and module.speaks_edge and protocol.name != "edge":
+    if is_component(module) and module.speaks_edge and protocol.name != "edge":
         raise ConfigError(
             f"{protocol.name!r} is for commands; {source} is a component that is called with its request",
             file=source.file.with_name(MANIFEST),

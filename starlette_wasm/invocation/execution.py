@@ -10,14 +10,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..capabilities import Capabilities, Grants, Session
 from ..components.errors import CanonicalTrap
-from ..components.flat_plan import ImportedFunction
-from ..components.invocation import begin
-from ..components.typed import Linked, TypedCall
-from ..components.values import Value
+from ..components.kinds import begin
 from ..engine.fast_path import Encoded, Inputs
 from ..engine.invocation import Guard, Invocation
 from ..engine.outcome import End, Outcome
@@ -33,6 +30,11 @@ from .faults import fault_of
 from .inputs import own_environ
 from .off_loop import rendered
 from .options import CallOptions
+
+if TYPE_CHECKING:
+    from ..components.flat_plan import ImportedFunction
+    from ..components.typed import Linked
+    from ..components.values import Value
 
 R = TypeVar("R")
 Nested = Callable[[Target, EdgeRequest, CallOptions], Awaitable[EdgeResponse]]
@@ -116,10 +118,16 @@ class Execution(Generic[R]):
     @property
     def _linked(self) -> Linked | None:
         """What answers the imports that other functions satisfy."""
-        return Linked(self.target.links, self._call_linked) if self.target.links else None
+        if not self.target.links:
+            return None
+        from ..components.typed import Linked
+
+        return Linked(self.target.links, self._call_linked)
 
     async def _call_linked(self, function: ImportedFunction, values: Sequence[Value]) -> Value:
         """Call the function that satisfies an import: in this trace, within this deadline. Raises CanonicalTrap."""
+        from ..components.typed import TypedCall
+
         link, context = self.target.links[function], self.context
         headers = {"x-request-id": context.request_id, "x-region": context.region}
         if context.traceparent is not None:

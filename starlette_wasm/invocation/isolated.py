@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..components.invocation import begin
+from ..components.kinds import begin
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
 from ..engine.invocation import Guard

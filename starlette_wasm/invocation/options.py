@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
 from ..components.http_exchange import HttpExchange
-from ..components.typed import TypedCall
 from ..engine.fast_path import Started
 from ..sync.cancel_scope import OnDisconnect
 from ..telemetry import RequestTelemetry
+
+if TYPE_CHECKING:
+    from ..components.typed import TypedCall
 
 
 class Caller(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..components.bound import plan_for
+from ..components.kinds import plan_for
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
 from ..invocation.isolated import Problem, check_health, instantiate

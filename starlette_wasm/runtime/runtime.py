@@ -26,7 +26,6 @@ from ..exceptions import RuntimeClosed
 from ..functions.cancellation import CancellationToken
 from ..functions.descriptors import raise_limit
 from ..functions.target import Target, check_answers
-from ..invocation import typed_calls
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
 from ..invocation.off_loop import check_size
@@ -355,12 +354,16 @@ class WasmRuntime:
         if not self.is_open:
             raise RuntimeClosed(self._state)
         target = self.target(name, version, policy, where="call")
+        from ..invocation import typed_calls  # with all that components need
+
         return await typed_calls.call(self.invoker, target, export, arguments, named)
 
     def interface(
         self, name: str, interface: str = "", *, version: str | None = None, policy: str | None = None
     ) -> Any:
         """The functions of an interface as coroutine methods; ``starlette-wasm stubs`` writes their types."""
+        from ..invocation import typed_calls
+
         return typed_calls.TypedInterface(
             lambda: self.target(name, version, policy, where="call"), self.invoker, interface
         )
