@@ -69,6 +69,7 @@ class ComponentModule(Module):
         self.uses_files = self.slow_files = any(opens_files(each) for each in self.offers)
         self.calls_host = bool(self.flat.hosts)
         self.host_names = self.host_call_names = ()
+        self.calls_are_noted = False  # component.c has its own
         self.native = native
         """component.c, if it is there."""
         self.kinds = ctypes.create_string_buffer(kinds_of(self.flat, self.offers))

@@ -80,13 +80,13 @@ def define_async(
     return c_poll, c_done, c_call, c_forget
 
 
-def define_native(linker: int, module: str, name: str, params: Sequence[int], function: int) -> None:
-    """Define an asynchronous function that the C library has, with one i32 result, by its address."""
+def define_native(linker: int, module: str, name: str, params: Sequence[int], function: int, env: int = 0) -> None:
+    """Define an asynchronous function that the C library has, with one i32 result, by its address; it is given ``env``."""
     kind = _function_type(params, [capi.I32])
     try:
         capi.check(
             capi.linker_define_async(
-                linker, module.encode(), len(module), name.encode(), len(name), kind, function, None, None
+                linker, module.encode(), len(module), name.encode(), len(name), kind, function, env, None
             )
         )
     finally:

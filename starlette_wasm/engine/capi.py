@@ -177,13 +177,22 @@ class ScratchMemory(Structure):
         ("ran_ns", c_uint64),
         ("pages", c_uint32),
         ("out_len", c_uint32),
+        ("asked", c_uint32),
+        ("arguments", c_uint32 * 4),
+        ("answered", c_uint32),
+        ("result", c_int32),
+        ("given", c_char_p),
+        ("given_len", c_size_t),
+        ("results", c_void_p),
         ("out", c_char * SPARE),
     )
 
 
 _OWNED = struct.Struct("@4P")  # store, context, future, base
 _SAID = struct.Struct("@Q2I")  # ran_ns, pages, out_len
+_ASKED = struct.Struct("@5I")  # asked, arguments
 _OWNED_AT, _SAID_AT, _OUT_AT = (getattr(ScratchMemory, name).offset for name in ("store", "ran_ns", "out"))
+_ASKED_AT = ScratchMemory.asked.offset
 
 
 class Scratch:
@@ -214,6 +223,32 @@ class Scratch:
         """What invoke.c left of a guest that ended well: nanoseconds, pages, stdout."""
         ran, pages, length = _SAID.unpack_from(self._view, _SAID_AT)
         return ran, pages, bytes(self._view[_OUT_AT : _OUT_AT + length])
+
+    def asked(self) -> tuple[int, int, int, int, int]:
+        """What the guest waits for, as native.h numbers it, with its arguments; 0 if it waits for nothing."""
+        found: tuple[int, int, int, int, int] = _ASKED.unpack_from(self._view, _ASKED_AT)
+        self._memory.asked = 0
+        return found
+
+    def forget_calls(self) -> None:
+        """Forget what the last guest asked."""
+        self._memory.asked = self._memory.answered = 0
+        self.give(None)
+
+    def answer(self, result: int) -> None:
+        """Let the guest go on with the result of what it asked."""
+        self._memory.result = result
+        self._memory.answered = 1
+
+    def give(self, given: bytes | None) -> None:
+        """Let it take this."""
+        self._memory.given_len = len(given or b"")
+        self._memory.given = given
+
+    def not_granted(self) -> int:
+        """Which directory could not be opened."""
+        number: int = self._memory.out_len
+        return number
 
     def take_failure(self) -> tuple[int | None, int | None]:
         """The trap and the error of the last call, which the caller frees."""

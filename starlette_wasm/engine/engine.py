@@ -109,7 +109,8 @@ class Engine:
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
         self.scratches: list[capi.Scratch] = []
-        self._host: _HostFunctions | None = None
+        self._host: dict[bool, _HostFunctions] = {}
+        """By whether wasmtime's file functions are among them, which take a megabyte."""
         self._lent = self.scratch()
         self.state.scratch = self._lent.at
         if not self.pooled:
@@ -172,20 +173,26 @@ class Engine:
 
     def host_function(self, context: int, name: bytes, extern_at: int) -> None:
         """Put the host function of that name into ``extern_at``."""
-        if self._host is None:
-            with self._lock:
-                self._host = self._host or _HostFunctions(self.ptr, self.live)
-        found = capi.linker_get(self._host.ptr, context, _WASI, len(_WASI), name, len(name), extern_at)
+        linker = self.linker(files=True)
+        found = capi.linker_get(linker, context, _WASI, len(_WASI), name, len(name), extern_at)
         assert found, name
+
+    def linker(self, *, files: bool) -> int:
+        """The linker that has the host's functions; those for files too, if they are wanted."""
+        if files not in self._host:
+            with self._lock:
+                self._host.setdefault(files, _HostFunctions(self.ptr, self.live, files=files))
+        return self._host[files].ptr
 
 
 class _HostFunctions:
-    """wasmtime's file functions and ours. Made when a guest first needs one: they take a megabyte."""
+    """The host's functions, made when a guest first needs one."""
 
-    def __init__(self, engine: int, live: dict[int, Invocation]) -> None:
+    def __init__(self, engine: int, live: dict[int, Invocation], *, files: bool) -> None:
         self.ptr: int = capi.linker_new(engine)
-        capi.check(capi.linker_define_wasi(self.ptr))
-        capi.linker_allow_shadowing(self.ptr, True)
+        if files:
+            capi.check(capi.linker_define_wasi(self.ptr))
+            capi.linker_allow_shadowing(self.ptr, True)
         self._callbacks = hostcall.define(self.ptr, live)
 
 

@@ -277,15 +277,7 @@ def available(protocol: str) -> bool:
 
 
 def fits(plan: Plan) -> bool:
-    """Whether a guest only computes, so that nothing of it needs Python before it has ended."""
+    """Whether a guest needs no Python before it has ended, or waits for the host: host_calls.c notes what it asks."""
     module = plan.module
     ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
-    return (
-        native.native is not None
-        and _ONE_AT_A_TIME
-        and ticks
-        and module.one_instance
-        and not module.calls_host
-        and not plan.preopens
-        and not plan.slow
-    )
+    return native.native is not None and _ONE_AT_A_TIME and ticks and module.one_instance and not plan.slow

@@ -28,6 +28,8 @@ _CLOCK, _READ, _WRITE = 0, 1, 2
 _MAX_SUBSCRIPTIONS = 64
 _FREE_CALLS, _QUICK_CALLS = 64, 1024
 """How many calls of an invocation are answered at once, and how many without a pause: each holds the GIL."""
+EDGE_CALL, POLL_ONEOFF = 1, 2
+"""What host_calls.c notes, as native.h numbers it."""
 
 
 def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
@@ -54,28 +56,40 @@ def define(linker: int, live: dict[int, Invocation]) -> list[Any]:
 
     def paced(host: AsyncHost) -> AsyncHost:
         def call(data: int, context: int, arguments: Sequence[int]) -> int | None:
-            invocation = live[data]
-            invocation.calls += 1
-            result = host(data, context, arguments)
-            if result is not None and invocation.calls > _FREE_CALLS:
-                pause = 0 if invocation.calls <= _QUICK_CALLS else 0.001
-                invocation.wait_for(partial(_later, result, pause))
-                return None
-            return result
+            return _paced(live[data], host(data, context, arguments))
 
         return call
 
+    functions: list[tuple[str, int, AsyncHost]] = [("component_step", 2, component_step)]
     if native is not None:
         define_native(linker, WASI, "component_step_native", [capi.I32] * 2, native.component_step)
+        define_native(linker, WASI, "poll_oneoff", [capi.I32] * 4, native.ask, POLL_ONEOFF)
+        define_native(linker, WASI, "edge_call", [capi.I32] * 3, native.ask, EDGE_CALL)
+        define_native(linker, WASI, "edge_take", [capi.I32], native.take)
+    else:
+        functions += [("poll_oneoff", 4, poll_oneoff), ("edge_call", 3, edge_call), ("edge_take", 1, edge_take)]
     return [
         define_async(linker, WASI, name, [capi.I32] * count, paced(function), resume, failed)
-        for name, count, function in (
-            ("poll_oneoff", 4, poll_oneoff),
-            ("edge_call", 3, edge_call),
-            ("edge_take", 1, edge_take),
-            ("component_step", 2, component_step),
-        )
+        for name, count, function in functions
     ]
+
+
+def answer(invocation: Invocation, asked: int, arguments: Sequence[int]) -> int | None:
+    """Answer what host_calls.c has noted. None: it waits, or is left to the driver."""
+    if asked == POLL_ONEOFF:
+        return _paced(invocation, _poll_oneoff(invocation, *arguments))
+    operation, payload, length, _ = arguments
+    return _paced(invocation, _edge_call(invocation, (operation ^ 1 << 31) - (1 << 31), payload, length))
+
+
+def _paced(invocation: Invocation, result: int | None) -> int | None:
+    """The result of a call that was answered at once, or None: after many calls the guest waits for it."""
+    invocation.calls += 1
+    if result is not None and invocation.calls > _FREE_CALLS:
+        pause = 0 if invocation.calls <= _QUICK_CALLS else 0.001
+        invocation.wait_for(partial(_later, result, pause))
+        return None
+    return result
 
 
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
@@ -83,7 +97,7 @@ def _edge_call(invocation: Invocation, operation: int, payload: int, length: int
 
     This runs on the guest's stack, if nothing that recurses or that others have written may run.
     """
-    invocation.result = None
+    invocation.forget_result()
     if payload + length > invocation.guest_size():
         return -FAULT
     if length > MAX_PAYLOAD:

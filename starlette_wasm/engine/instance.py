@@ -12,7 +12,7 @@ from typing import NoReturn, Self
 from . import capi, layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .engine import OutOfInstances
-from .native.library import COMPLETED, EXITED, INSTANTIATE_FAILED, NativeLibrary, native
+from .native.library import COMPLETED, EXITED, INSTANTIATE_FAILED, NOT_GRANTED, NativeLibrary, native
 from .outcome import Denial, End, Outcome
 from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
 
@@ -126,20 +126,15 @@ class Instance:
             raise capi.EngineError("the module is closed")
         state.live += 1
         self._scratch = scratch = engine.scratch()
-        if module.calls_host:
+        if module.calls_host and not module.calls_are_noted:
             self.number = next(_numbers)
             engine.live[self.number] = self  # type: ignore[assignment]
         return scratch
 
     def _go(self, native: NativeLibrary, scratch: capi.Scratch) -> bool:
-        plan = self.plan
-        if plan.module.calls_host or plan.preopens:
-            self._begin_hot(native, scratch)
-            how = native.go(scratch.at, plan.at)
-        else:
-            stdin, environ = self._stdin, self._environ
-            template = self._template()
-            how = native.run(scratch.at, plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
+        stdin, environ = self._stdin, self._environ
+        template = self._template()
+        how = native.run(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
         return self._come_to(scratch, how)
 
     def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
@@ -149,30 +144,38 @@ class Instance:
             self._well = True
             return True
         if how < 0:
-            _not_begun(scratch, how == INSTANTIATE_FAILED)
+            self._not_begun(scratch, how)
         self.cpu = scratch.said()[0] / 1e9
         return how == EXITED
 
     def _begin_hot(self, native: NativeLibrary, scratch: capi.Scratch) -> None:
         stdin, environ = self._stdin, self._environ
         template = self._template()
-        how = native.begin(
-            scratch.at, self.plan.at, self.number, template, len(template), environ, len(environ), stdin, len(stdin)
-        )
+        how = native.begin(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
         self._own(scratch, how)
         if how < 0:
-            _not_begun(scratch, how == INSTANTIATE_FAILED)
-        self._add_host()
+            self._not_begun(scratch, how)
 
     def _own(self, scratch: capi.Scratch, how: int) -> None:
         """Take over what invoke.c has left: no store, if that was small and its guest has ended well."""
         self._store, self._context, self._future, self._base = scratch.owned()
         self._whole = how != INSTANTIATE_FAILED
 
+    def _not_begun(self, scratch: capi.Scratch, how: int) -> NoReturn:
+        """Raise why ``make`` of invoke.c has failed, as ``how`` has it."""
+        if how == NOT_GRANTED:
+            raise _not_granted(self.plan.preopens[scratch.not_granted()])
+        trap, error = scratch.take_failure()
+        if error:
+            raise (OutOfInstances if how == INSTANTIATE_FAILED else capi.EngineError)(capi.take_error(error))
+        raise capi.EngineError(capi.take_trap(trap or 0)[0])
+
     def _begin(self, scratch: capi.Scratch) -> None:
         """What ``begin`` of invoke.c does, with what the host adds."""
         plan, stdin, environ = self.plan, self._stdin, self._environ
-        self._store = capi.store_new(self.engine.ptr, self.number, None)
+        scratch.forget_calls()
+        data = scratch.at if plan.module.calls_are_noted else self.number
+        self._store = capi.store_new(self.engine.ptr, data, None)
         self._context = context = capi.store_context(self._store)
         capi.store_limiter(self._store, plan.bound + len(stdin) + len(environ), TABLE_ELEMENTS, 1, TABLES, 2)
         capi.set_epoch_deadline(context, _NO_DEADLINE)  # instantiation runs none of the guest's code
@@ -180,7 +183,7 @@ class Instance:
         scratch.trap.value = None
         scratch.error.value = capi.pre_instantiate(plan.pre, context, instance_at, scratch.trap_at)
         if scratch.error.value or scratch.trap.value:
-            _not_begun(scratch, True)
+            self._not_begun(scratch, INSTANTIATE_FAILED)
         self._whole = True
         name_at, length_at = scratch.name_at, scratch.length_at
         capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
@@ -238,7 +241,7 @@ class Instance:
         for preopen in preopens:
             if not capi.wasi_preopen(config, os.fsencode(preopen.host), preopen.guest.encode(), preopen.writable):
                 capi.wasi_config_delete(config)
-                raise OSError(f"cannot open the granted directory {preopen.host}")
+                raise _not_granted(preopen)
         capi.check(capi.context_set_wasi(self._context, config))
 
     def _fill_table(self, names: tuple[tuple[int, bytes], ...]) -> None:
@@ -440,8 +443,5 @@ class Instance:
         self.engine.state.live -= 1
 
 
-def _not_begun(scratch: capi.Scratch, made: bool) -> NoReturn:
-    trap, error = scratch.take_failure()
-    if error:
-        raise (OutOfInstances if made else capi.EngineError)(capi.take_error(error))
-    raise capi.EngineError(capi.take_trap(trap or 0)[0])
+def _not_granted(preopen: Preopen) -> OSError:
+    return OSError(f"cannot open the granted directory {preopen.host}")

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import Protocol
 
-from . import layout
+from . import hostcall, layout
 from .capi import EngineError
 from .engine import OutOfInstances
 from .instance import Instance
@@ -124,6 +124,8 @@ class Invocation(Instance):
             self._loop = asyncio.get_running_loop()
             self._error: Exception | None = None
             self._on_loop(self.cpu, already=True)
+            if not self._unmade:
+                self._read_call()
             ended = await self._go_on(guard)
         outcome = self.finish() if ended else await self._late()
         outcome.cpu_s = self.cpu
@@ -148,7 +150,8 @@ class Invocation(Instance):
             return True
         if plan.memory.cpu_score >= BUDGET_US and plan.loop_time.spent:
             return True
-        return plan.module.calls_host and threading.current_thread() is threading.main_thread()
+        calls_python = plan.module.calls_host and not plan.module.calls_are_noted
+        return calls_python and threading.current_thread() is threading.main_thread()
 
     def _book(self, seconds: float) -> None:
         """Count what it used of the event loop, if that changes anything."""
@@ -218,7 +221,41 @@ class Invocation(Instance):
 
     def _poll_again(self) -> bool:
         self.set_clocks()
-        return self.poll()
+        if self._result is not None and self.plan.module.calls_are_noted:
+            self._hand_over()
+        ended = self.poll()
+        if not ended:
+            self._read_call()
+        return ended
+
+    def _hand_over(self) -> None:
+        """Give host_calls.c the result of the call that it has noted, and what the guest may take."""
+        assert self._result is not None
+        scratch = self._made
+        if self.result is not None:
+            scratch.give(self.result)
+            self.result = None
+        scratch.answer(self._result)
+        self._result = None
+
+    def _read_call(self) -> None:
+        """See what host_calls.c has noted, if the guest waits for the host, and answer it if that takes no time."""
+        if not self.plan.module.calls_are_noted:
+            return
+        asked, *arguments = self._made.asked()
+        if not asked:
+            return
+        self._result = None
+        try:
+            self._result = hostcall.answer(self, asked, arguments)
+        except BaseException as error:
+            self.fail(error)
+
+    def forget_result(self) -> None:
+        """Let the guest take nothing."""
+        self.result = None
+        if self.plan.module.calls_are_noted:
+            self._made.give(None)
 
     def _check(self) -> None:
         """Raise what a function that the guest called has raised."""

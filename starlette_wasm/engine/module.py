@@ -48,6 +48,8 @@ class Module:
         self.reads_random = "random_get" in imports
         self.reads_clock = bool({"clock_time_get", "poll_oneoff"} & imports)
         self.calls_host = bool(HOST_CALLS & imports)
+        self.calls_are_noted = self.calls_host and native is not None
+        """Whether host_calls.c takes down what a guest asks of the host, so that no Python runs on its stack."""
         self.uses_edge = "edge_call" in imports
         self.uses_files = bool(OPENERS & imports)
         self.slow_files = bool(_SLOW & imports)

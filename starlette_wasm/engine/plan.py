@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from . import layout
 from .bounds import TABLE_ELEMENTS, TABLES
 from .loop_time import LoopTime
 from .module import Module
-from .native.library import PlanState
+from .native.library import Grant, HostFunction, PlanState
 
 NO_STRINGS = layout.strings([])
 NO_KEY = bytes(32)
@@ -59,8 +60,8 @@ class Plan:
     """
 
     __slots__ = (
-        *("args", "at", "bound", "dynamic", "environ_at", "limits", "loop_time", "memory", "module", "preopens"),
-        *("pre", "slow", "template", "tenant", "workers"),
+        *("args", "at", "bound", "dynamic", "environ_at", "granted", "hosts", "limits", "loop_time", "memory"),
+        *("module", "pre", "preopens", "slow", "template", "tenant", "workers"),
     )
 
     def __init__(
@@ -88,8 +89,15 @@ class Plan:
         self.slow = bool(module.slow_files and preopens) or limits.memory_pages > _PAGES_ON_LOOP
         """Whether guests may wait for a disk, or for one instruction on much memory. Nothing of them is on the loop."""
         self.template = self.make_template(0, 0, NO_KEY)
+        names = module.host_names if preopens else module.host_call_names
+        self.hosts = (HostFunction * len(names))(*(HostFunction(name, slot) for slot, name in names))
+        self.granted = (Grant * len(preopens))(
+            *(Grant(os.fsencode(each.host), each.guest.encode(), each.writable) for each in preopens)
+        )
         self.memory = PlanState(
-            *(module.engine.ptr, module.pre, self.bound, TABLE_ELEMENTS, TABLES, hash(self.tenant)),
+            *(module.engine.ptr, module.pre, module.engine.linker(files=bool(preopens)) if names else None),
+            *(ctypes.addressof(self.hosts), ctypes.addressof(self.granted), len(names), len(preopens)),
+            *(self.bound, TABLE_ELEMENTS, TABLES, hash(self.tenant)),
             *(self.environ_at, limits.stdout, limits.stderr, module.min_pages),
         )
         """What invoke.c knows of it; its ``cpu_score`` is that of loop_time.py."""

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -50,6 +51,20 @@ def constant(stdout: str) -> str:
 
 
 HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "text/plain"}, "body": "hello\n"}))
+HELLO_ANSWER = b'{"status_code":200,"body":"hello"}'
+
+
+READS = command(
+    """(drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 0)
+        (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 16)))
+      (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 4096))
+      (drop (call $fd_read (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (call $print (i32.const 1024) (i32.load (i32.const 8)))""",
+    "path_open",
+    "fd_read",
+    more='(data (i32.const 512) "a")',
+)
+"""Prints the file ``a`` of the first directory that is granted."""
 
 
 async def come(found: Completed | Started | NotTaken) -> Outcome:
@@ -189,10 +204,14 @@ def test_one_that_nobody_goes_on_with_can_be_closed(body: str) -> None:
         found.invocation.close()
 
 
-def test_only_guests_that_compute_are_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, wat: Wat, guest: Wat) -> None:
+def test_guests_that_may_wait_for_a_disk_are_not_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, wat: Wat, guest: Wat
+) -> None:
+    granted = (Preopen(str(tmp_path), "/data", True),)
     assert fits(Plan(wat(HELLO), Limits()))
-    assert not fits(Plan(guest("poll"), Limits()))
-    assert not fits(Plan(guest("files"), Limits(), preopens=(Preopen(str(tmp_path), "/data", True),)))
+    assert fits(Plan(guest("poll"), Limits()))
+    assert fits(Plan(wat(READS), Limits(), preopens=granted))
+    assert not fits(Plan(guest("files"), Limits(), preopens=granted))
     # A ticker of Python would wait for the GIL for as long as the guest runs.
     monkeypatch.setattr(Ticker, "native", False)
     assert not fits(Plan(wat(HELLO), Limits()))
@@ -203,7 +222,7 @@ def test_what_32_bits_do_not_reach_is_not_copied(wat: Wat, size: int) -> None:
     """Of such an input nothing is read: there is not as much of it here."""
     plan, scratch = Plan(wat(HELLO), Limits()), capi.Scratch()
     assert native is not None
-    assert native.begin(scratch.at, plan.at, 0, plan.template, len(plan.template), b"", 0, b"", size) == NOT_GROWN
+    assert native.begin(scratch.at, plan.at, plan.template, len(plan.template), b"", 0, b"", size) == NOT_GROWN
     assert "failed to grow memory" in capi.take_error(scratch.error.value or 0)
     scratch.error.value = None
     capi.store_delete(scratch.owned()[0])
@@ -430,3 +449,52 @@ def test_a_lack_of_memory_leaves_the_request_to_the_slow_path(wat: Wat) -> None:
 
     asked._dispatch = lacks
     assert asked.dispatch(SCOPE, "/", {}, b"", "") is NOT_TAKEN
+
+
+def test_a_granted_file_is_read_before_the_first_wait(tmp_path: Path, wat: Wat) -> None:
+    (tmp_path / "a").write_bytes(HELLO_ANSWER)
+    plan = Plan(wat(READS), Limits(), preopens=(Preopen(str(tmp_path), "/data", False),))
+    asked = FastPath(plan, Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
+    for _ in range(3):  # the third with an instance that was prepared
+        found = answered(asked)
+        assert isinstance(found, Completed)
+        assert found.body == b"hello"
+
+
+def test_a_directory_that_is_gone_is_an_error_by_both_ways(tmp_path: Path, engine: Engine, wat: Wat) -> None:
+    plan = Plan(wat(READS), Limits(), preopens=(Preopen(str(tmp_path / "gone"), "/data", False),))
+    asked = FastPath(plan, Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
+    with pytest.raises(OSError, match="cannot open the granted directory .*gone"):
+        printed(asked)
+    with pytest.raises(OSError, match="cannot open the granted directory .*gone"):
+        asyncio.run(Invocation(plan, b"").run(time.monotonic() + 60, nullcontext))
+    assert engine.state.live == 0
+
+
+def test_a_guest_that_sleeps_is_handed_over(wat: Wat) -> None:
+    body = """(i32.store8 (i32.const 8) (i32.const 0)) (i64.store (i32.const 24) (i64.const 20000000))
+      (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+      (call $print (i32.const 128) (i32.const 1))"""
+    begin = time.monotonic()
+    assert printed(fast_path(wat(command(body, "poll_oneoff")))) == b"\x01"
+    assert time.monotonic() - begin > 0.015
+
+
+def test_a_guest_that_waits_may_be_dropped(engine: Engine, wat: Wat) -> None:
+    body = """(i64.store (i32.const 24) (i64.const 60000000000))
+      (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))"""
+    asked = fast_path(wat(command(body, "poll_oneoff")))
+
+    async def main() -> None:
+        found = asked.dispatch(SCOPE, "/", {}, b"", "")
+        assert isinstance(found, Started)
+        with found:
+            assert engine.state.live == 1
+        task = asyncio.create_task(come(asked.dispatch(SCOPE, "/", {}, b"", "")))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert engine.state.live == 0

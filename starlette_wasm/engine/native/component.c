@@ -117,12 +117,6 @@ static bool answer(struct component *c) {
   return true;
 }
 
-struct continuation {
-  bool (*callback)(void *);
-  void *env;
-  void (*finalizer)(void *);
-};
-
 static bool resume(void *env) {
   struct component *c = env;
   if (c->asked && !c->answered)

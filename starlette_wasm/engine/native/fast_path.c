@@ -79,7 +79,7 @@ static int begin(struct scratch *s, const struct fast_path *q, const struct inpu
   if (prepared)
     limit(s->store, q->plan, more);
   else
-    how = make(s, q->plan, 0, more);
+    how = make(s, q->plan, more);
   if (!how)
     how = fill(s, q->plan, q->template, q->template_len, (const char *)in->variables.at, in->variables.len,
                (const char *)in->message.at, in->message.len);
@@ -139,7 +139,7 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
 static int run_guest(struct scratch *s, const struct fast_path *q) {
   int how = poll_guest(s, q->plan);
   bool by_chance = q->plan->calm == CALM || s->ran_ns < FREE_NS;
-  return how == PAUSED && by_chance && !q->reads_clock ? poll_again(s, q->plan) : how;
+  return how == PAUSED && !s->asked && by_chance && !q->reads_clock ? poll_again(s, q->plan) : how;
 }
 
 /* As LoopTime.add(). */

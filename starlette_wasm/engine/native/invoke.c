@@ -3,7 +3,7 @@
    same order; if a guest ends in any other way than well, Python goes on from where this stops. And the thread of
    ticker.py, which needs no GIL here.
 
-   Needs no header but the C library's. The functions of wasmtime are given by their addresses, in this order. */
+   Needs no header but the C library's. The functions of wasmtime are given by their addresses, in the order of native.h. */
 
 #include "native.h"
 
@@ -34,13 +34,18 @@ const size_t swasm_layout[] = {
     sizeof(struct scratch), AT(scratch, trap), AT(scratch, error), AT(scratch, io), AT(scratch, main),
     AT(scratch, table), AT(scratch, other), AT(scratch, value), AT(scratch, instance), AT(scratch, name),
     AT(scratch, length), AT(scratch, store), AT(scratch, context), AT(scratch, future), AT(scratch, base),
-    AT(scratch, ran_ns), AT(scratch, pages), AT(scratch, out_len), AT(scratch, out),
+    AT(scratch, ran_ns), AT(scratch, pages), AT(scratch, out_len), AT(scratch, asked), AT(scratch, arguments),
+    AT(scratch, answered), AT(scratch, result), AT(scratch, given), AT(scratch, given_len), AT(scratch, results),
+    AT(scratch, out),
+    sizeof(struct host_function), AT(host_function, name), AT(host_function, slot),
+    sizeof(struct grant), AT(grant, host), AT(grant, guest), AT(grant, writable),
     sizeof(struct module), AT(module, live), AT(module, closed),
     sizeof(struct engine), AT(engine, scratch), AT(engine, most_recent), AT(engine, prepared),
     AT(engine, pending_delete), AT(engine, live), AT(engine, most), AT(engine, slots),
     AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
     AT(engine, cleanup_scheduled), AT(engine, asked_at_cleanup), AT(engine, busy),
-    sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, bound), AT(plan, table_elements),
+    sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, linker), AT(plan, hosts), AT(plan, grants),
+    AT(plan, host_count), AT(plan, grant_count), AT(plan, bound), AT(plan, table_elements),
     AT(plan, tables), AT(plan, tenant), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),
     AT(plan, pages), AT(plan, cpu_score), AT(plan, calm),
     sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
@@ -86,12 +91,13 @@ void drop_failure(struct scratch *s) {
   s->error = s->trap = NULL;
 }
 
-/* A store and an instance, for an input of ``more`` bytes. INSTANTIATE_FAILED with scratch->error or ->trap set, and the store
-   left to the caller; else 0. */
-int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more) {
+/* A store and an instance, for an input of ``more`` bytes, with what the host adds. INSTANTIATE_FAILED with scratch->error
+   or ->trap set, or as add_host(), and the store left to the caller; else 0. */
+int make(struct scratch *s, const struct plan *plan, size_t more) {
   s->trap = s->error = s->future = NULL;
   s->ran_ns = 0;
-  s->store = wasmtime.store_new(plan->engine, (void *)data, NULL);
+  forget_calls(s);
+  s->store = wasmtime.store_new(plan->engine, s, NULL);
   s->context = wasmtime.store_context(s->store);
   limit(s->store, plan, more);
   wasmtime.set_epoch_deadline(s->context, NO_DEADLINE); /* instantiation runs none of the guest's code */
@@ -100,7 +106,7 @@ int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more
     return INSTANTIATE_FAILED;
   wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
-  return 0;
+  return plan->host_count || plan->grant_count ? add_host(s, plan) : 0;
 }
 
 /* Its input. NOT_GROWN with scratch->error set; else 0. */
@@ -123,9 +129,9 @@ int fill(struct scratch *s, const struct plan *plan, const char *template, uint3
   return 0;
 }
 
-int swasm_begin(struct scratch *s, const struct plan *plan, uintptr_t data, const char *template, uint32_t template_len,
+int swasm_begin(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len,
           const char *environ, size_t environ_len, const char *input, size_t input_len) {
-  int failed = make(s, plan, data, input_len + environ_len);
+  int failed = make(s, plan, input_len + environ_len);
   return failed ? failed : fill(s, plan, template, template_len, environ, environ_len, input, input_len);
 }
 
@@ -221,7 +227,7 @@ int swasm_go(struct scratch *s, const struct plan *plan) {
 
 int swasm_run(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
         size_t environ_len, const char *input, size_t input_len) {
-  int failed = swasm_begin(s, plan, 0, template, template_len, environ, environ_len, input, input_len);
+  int failed = swasm_begin(s, plan, template, template_len, environ, environ_len, input, input_len);
   return failed ? failed : swasm_go(s, plan);
 }
 

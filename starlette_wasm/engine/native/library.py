@@ -31,13 +31,13 @@ from ..library import address
 
 logger = logging.getLogger("starlette_wasm.engine")
 
-INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -1, 0, 1, 2
+NOT_GRANTED, INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -3, -1, 0, 1, 2
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "python_abi.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "environ.c", "answer.c", "fast_path.c"),
-        "component.c",
+        *("component.c", "host_calls.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -62,6 +62,13 @@ _FUNCTIONS = (
     "wasmtime_caller_context",
     "wasmtime_context_get_data",
     "wasmtime_global_set",
+    "wasmtime_context_set_data",
+    "wasmtime_linker_get",
+    "wasmtime_table_set",
+    "wasi_config_new",
+    "wasi_config_delete",
+    "wasi_config_preopen_dir",
+    "wasmtime_context_set_wasi",
 )
 _INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, environment, stdin
 
@@ -96,12 +103,29 @@ class EngineState(Structure):
     )
 
 
+class HostFunction(Structure):
+    """``struct host_function`` of native.h."""
+
+    _fields_ = (("name", c_char_p), ("slot", c_uint32))
+
+
+class Grant(Structure):
+    """``struct grant`` of native.h."""
+
+    _fields_ = (("host", c_char_p), ("guest", c_char_p), ("writable", c_uint32))
+
+
 class PlanState(Structure):
     """``struct plan`` of native.h."""
 
     _fields_ = (
         ("engine", c_void_p),
         ("pre", c_void_p),
+        ("linker", c_void_p),
+        ("hosts", c_void_p),
+        ("grants", c_void_p),
+        ("host_count", c_uint32),
+        ("grant_count", c_uint32),
         ("bound", c_int64),
         ("table_elements", c_int64),
         ("tables", c_int64),
@@ -220,7 +244,7 @@ class NativeLibrary:
             raise ValueError(f"{library} was compiled from other sources")
         loaded.swasm_bind((c_void_p * len(_FUNCTIONS))(*map(address, _FUNCTIONS)))
         self.run: Callable[..., int] = self._function("swasm_run", c_int, c_void_p, c_void_p, *_INPUT)
-        self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, c_size_t, *_INPUT)
+        self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
         for name in ("follows", "dispatch", "run", "encode", "decode", "clean_up"):
@@ -230,6 +254,10 @@ class NativeLibrary:
         self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
         self.forget_module: Callable[..., None] = self._held_function("swasm_forget_module", c_void_p, c_void_p)
         self.forget_all: Callable[..., None] = self._held_function("swasm_forget_all", c_void_p)
+        self.ask: int = ctypes.cast(loaded.swasm_ask, c_void_p).value or 0
+        """The address of the function that notes what a guest asks: see host_calls.c."""
+        self.take: int = ctypes.cast(loaded.swasm_take, c_void_p).value or 0
+        """That of ``edge.take``."""
         self.component_step: int = ctypes.cast(loaded.swasm_component_step, c_void_p).value or 0
         """The address of what a guest of a component calls of the host."""
         self.component_poll: Callable[..., int] = self._function("swasm_component_poll", c_int, c_void_p, c_void_p)
@@ -274,6 +302,8 @@ def _expected_layout() -> list[int]:
     layout: list[int] = []
     for kind in (
         capi.ScratchMemory,
+        HostFunction,
+        Grant,
         ModuleState,
         EngineState,
         PlanState,

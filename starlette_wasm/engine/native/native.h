@@ -1,4 +1,4 @@
-/* What invoke.c, prepared.c and fast_path.c share. Needs no header but the C library's. */
+/* What the files here share. Needs no header but the C library's. */
 
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -14,6 +14,8 @@
 #define STEADY CLOCK_MONOTONIC
 #endif
 #define SPARE 8192
+enum { MOST_ARGUMENTS = 4 };
+enum { GUEST_MEMORY = 2, HOST_TABLE = 3 }; /* which exports of a linked module they are */
 #define FIRST_POLL 2 /* ticks: one to two milliseconds, so that a quick guest never meets one by chance */
 
 struct extern_ {
@@ -32,7 +34,34 @@ struct scratch {
   uint8_t *base;
   uint64_t ran_ns;
   uint32_t pages, out_len;
+  /* host_calls.c: what the guest waits for, one of ASKED, or 0; what it is told; and what edge.take gives. */
+  uint32_t asked, arguments[MOST_ARGUMENTS], answered;
+  int32_t result;
+  const uint8_t *given;
+  size_t given_len;
+  struct extern_ *results;
   char out[SPARE];
+};
+
+/* wasmtime_async_continuation_t */
+struct continuation {
+  bool (*callback)(void *);
+  void *env;
+  void (*finalizer)(void *);
+};
+
+enum ASKED { EDGE_CALL = 1, POLL_ONEOFF = 2 }; /* hostcall.ASKED */
+
+/* native.HostFunction and native.Grant mirror these: a function that the host puts into a place of the guest's table. */
+struct host_function {
+  const char *name;
+  uint32_t slot;
+};
+
+/* A directory that is granted. */
+struct grant {
+  const char *host, *guest;
+  uint32_t writable;
 };
 
 /* native.ModuleState, native.EngineState, native.PlanState and native.FastPathState mirror what follows. What changes in it is
@@ -58,7 +87,10 @@ struct engine {
 };
 
 struct plan {
-  void *engine, *pre;
+  void *engine, *pre, *linker;
+  const struct host_function *hosts;
+  const struct grant *grants;
+  uint32_t host_count, grant_count;
   int64_t bound, table_elements, tables;
   uint64_t tenant; /* a hash of Plan.tenant */
   uint32_t environ_at, out_cap, err_cap;
@@ -129,7 +161,7 @@ struct first_state {
 enum { ALLOCATING = 1, HANDLING, RETURNING }; /* phases; edge_call.PHASES */
 enum { EDGE, WWS, CGI }; /* fast_path.PROTOCOLS */
 enum { NO_SEGMENTS = 0xffff };
-enum { NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
+enum { NOT_GRANTED = -3, NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
 enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
 enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US */
@@ -159,9 +191,16 @@ extern struct wasmtime_functions {
   void *(*caller_context)(void *);
   void *(*context_data)(void *);
   void *(*global_set)(void *, const void *, const struct extern_ *);
+  void (*context_set_data)(void *, void *);
+  bool (*linker_get)(void *, void *, const char *, size_t, const char *, size_t, struct extern_ *);
+  void *(*table_set)(void *, const void *, uint64_t, const struct extern_ *);
+  void *(*wasi_config_new)(void);
+  void (*wasi_config_delete)(void *);
+  bool (*wasi_config_preopen_dir)(void *, const char *, const char *, bool);
+  void *(*context_set_wasi)(void *, void *);
 } wasmtime;
 uint64_t coarse(clockid_t clock, uint64_t resolution);
-int make(struct scratch *s, const struct plan *plan, uintptr_t data, size_t more);
+int make(struct scratch *s, const struct plan *plan, size_t more);
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);
 int poll_guest(struct scratch *s, const struct plan *plan);
@@ -173,6 +212,10 @@ void limit(void *store, const struct plan *plan, size_t more);
 void delete_store(void *store);
 size_t memory_of(const struct scratch *s, const struct plan *plan);
 void drop_failure(struct scratch *s);
+
+/* host_calls.c */
+void forget_calls(struct scratch *s);
+int add_host(struct scratch *s, const struct plan *plan);
 
 /* prepared.c */
 bool acquire_prepared(struct scratch *s, struct fast_path *q);

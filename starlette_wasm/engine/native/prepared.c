@@ -22,8 +22,10 @@ bool acquire_prepared(struct scratch *s, struct fast_path *q) {
     return false;
   s->trap = s->error = s->future = NULL;
   s->ran_ns = 0;
+  forget_calls(s);
   s->store = m->store;
   s->context = m->context;
+  wasmtime.context_set_data(s->context, s);
   s->instance[0] = m->instance[0];
   s->instance[1] = m->instance[1];
   s->io = m->io;
@@ -108,7 +110,7 @@ void clean_up(struct engine *e) {
   if (!q || q->ready.store || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
   struct scratch s;
-  if (make(&s, q->plan, 0, 0)) { /* a request finds out why */
+  if (make(&s, q->plan, 0)) { /* a request finds out why */
     drop_failure(&s);
     delete_store(s.store);
     return;

@@ -1,0 +1,95 @@
+"""Functions that call the host, with the short way of fast_path.c up to their first call and without: the same answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from apps import JSON, client, config, run, settings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from starlette_wasm import WasmMiddleware, WasmRuntime
+from starlette_wasm.engine import instance
+from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
+from starlette_wasm.engine.loop_time import LoopTime
+
+pytestmark = pytest.mark.native
+KEYS = ("a", "b", "é", "")
+COMMANDS: list[JSON] = [
+    *({"op": "kv.get", "namespace": "n", "key": key} for key in KEYS),
+    *({"op": "kv.set", "namespace": "n", "key": key, "value": "v" * 3} for key in KEYS),
+    *({"op": "kv.delete", "namespace": "n", "key": key} for key in KEYS),
+    {"op": "kv.increment", "namespace": "n", "key": "count", "by": 2},
+    {"op": "kv.set", "namespace": "n", "key": "a", "value": "x" * 30_000},
+    {"op": "kv.list", "namespace": "n", "prefix": ""},
+    {"op": "kv.get", "namespace": "theirs", "key": "a"},
+    {"op": "http.fetch", "url": "http://denied.example/"},
+    {"op": "queue.publish", "queue": "denied", "body": "b"},
+    {"op": "trace.start", "name": "s"},
+    {"op": "trace.end"},
+]
+
+
+def lists() -> list[list[JSON]]:
+    """Of none to eight commands, the same each time; and one of so many that the host makes it wait in between."""
+    chosen = random.Random(14)
+    found = [chosen.choices(COMMANDS, k=chosen.randrange(9)) for _ in range(40)]
+    return [[], *([command] for command in COMMANDS), *found, [COMMANDS[0]] * 70]
+
+
+def without_etags(value: Any) -> Any:
+    """Which are drawn by chance."""
+    if isinstance(value, list):
+        return [without_etags(each) for each in value]
+    if isinstance(value, dict):
+        return {name: without_etags(each) for name, each in value.items() if name != "etag"}
+    return value
+
+
+def served(runtime: WasmRuntime) -> httpx.AsyncClient:
+    return client(Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)]))
+
+
+def asked(folder: Path) -> list[Any]:
+    """What a function answers to each list, by one way."""
+    rules = {"/ask": {"functionName": "edge_c", "policy": "keeps"}}
+    made = config(folder, rules, policies={"keeps": {"kvNamespaces": ["n"], "executionTimeoutMs": 30_000}})
+    found: list[Any] = []
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings(kv_url="sqlite://")) as runtime, served(runtime) as http:
+            for commands in lists():
+                response = await http.post("/ask", json=commands, headers={"x-request-id": "r"})
+                said = without_etags(response.json()) if commands else response.text  # the guest says "]" then
+                found.append((response.status_code, response.headers["content-type"], said))
+            assert runtime.stats()["live"] == 0
+
+    run(main())
+    return found
+
+
+def test_calls_of_the_host_give_the_same_by_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+    dispatch = FastPath.dispatch
+
+    def watched(self: FastPath, *given: Any) -> Any:
+        result = dispatch(self, *given)
+        seen[type(result).__name__] += 1
+        return result
+
+    monkeypatch.setattr(LoopTime, "add", lambda self, seconds: None)  # the machine may be busy elsewhere
+    monkeypatch.setattr(FastPath, "dispatch", watched)
+    fast = asked(tmp_path / "fast")
+    assert seen["Started"]
+    assert seen["Completed"]  # with nothing to ask
+    assert not seen["NotTaken"]
+    monkeypatch.setattr(FastPath, "dispatch", lambda *given: NOT_TAKEN)
+    slow = asked(tmp_path / "slow")
+    monkeypatch.setattr(instance, "native", None)
+    assert fast == slow == asked(tmp_path / "python")
+    assert Counter(status for status, *_ in fast).most_common(1)[0][0] == 200
