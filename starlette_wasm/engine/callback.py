@@ -81,7 +81,7 @@ def define_async(
 
 
 def define_native(linker: int, module: str, name: str, params: Sequence[int], function: int, env: int = 0) -> None:
-    """Define an asynchronous function that the C library has, with one i32 result, by its address; it is given ``env``."""
+    """Define an asynchronous function that the C library has, with one i32 result; it is given ``env``."""
     kind = _function_type(params, [capi.I32])
     try:
         capi.check(

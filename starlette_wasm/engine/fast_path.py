@@ -1,4 +1,4 @@
-"""``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that only compute.
+"""``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that wait for nothing.
 
 It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
 Python. What is unusual about a request or a response goes the long way, which decides what is right. The long way takes
@@ -192,7 +192,7 @@ class FastPath:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
             if found is None and self._wakes_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-        except MemoryError:  # a guest that only computes was dropped; the slow path answers as the host's lack demands
+        except MemoryError:  # the guest was dropped; the slow path answers as the host's lack demands
             return NOT_TAKEN
         if found is None:
             return NOT_TAKEN
