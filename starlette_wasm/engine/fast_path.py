@@ -193,6 +193,8 @@ class FastPath:
             if found is None and self._wakes_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         except MemoryError:  # the guest was dropped; the slow path answers as the host's lack demands
+            if self._plan.preopens:  # it may have written a file, and must not run twice
+                raise
             return NOT_TAKEN
         if found is None:
             return NOT_TAKEN
