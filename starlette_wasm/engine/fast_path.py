@@ -220,6 +220,8 @@ class FastPath:
             if found is None and self._wakes_ticker():
                 found = self._run(*inputs)
         except MemoryError:  # as in dispatch()
+            if self._plan.preopens:
+                raise
             return None
         if found is None:
             return None

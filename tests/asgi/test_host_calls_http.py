@@ -1,4 +1,4 @@
-"""Functions that call the host, with the short way of fast_path.c up to their first call and without: the same answers."""
+"""Functions that call the host: the same answers by the short way of fast_path.c, up to their first call, and without."""
 
 from __future__ import annotations
 

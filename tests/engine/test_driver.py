@@ -583,7 +583,9 @@ def test_threads_rest_after_host_calls(wat, monkeypatch):
             return b""
 
     async def main() -> Outcome:
-        one = Invocation(Plan(wat(text), Limits(time=60)), b"")  # in the main thread: it begins in a worker
+        plan = Plan(wat(text), Limits(time=60))
+        plan.slow = True  # it begins in a worker
+        one = Invocation(plan, b"")
         return await one.run(time.monotonic() + 60, nullcontext, Refuses())
 
     assert asyncio.run(main()).end is End.OK

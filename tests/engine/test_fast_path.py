@@ -466,9 +466,9 @@ def test_a_granted_file_is_read_before_the_first_wait(tmp_path: Path, wat: Wat) 
 def test_a_directory_that_is_gone_is_an_error_by_both_ways(tmp_path: Path, engine: Engine, wat: Wat) -> None:
     plan = Plan(wat(READS), Limits(), preopens=(Preopen(str(tmp_path / "gone"), "/data", False),))
     asked = FastPath(plan, Speech("edge", EdgeProtocol().end("f", "1", 5000)), ())
-    with pytest.raises(OSError, match="cannot open the granted directory .*gone"):
+    with pytest.raises(OSError, match="cannot open the granted directory"):
         printed(asked)
-    with pytest.raises(OSError, match="cannot open the granted directory .*gone"):
+    with pytest.raises(OSError, match="cannot open the granted directory"):
         asyncio.run(Invocation(plan, b"").run(time.monotonic() + 60, nullcontext))
     assert engine.state.live == 0
 
