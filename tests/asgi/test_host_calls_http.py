@@ -1,4 +1,4 @@
-"""Functions that call the host: the same answers by the short way of fast_path.c, up to their first call, and without."""
+"""Functions that call the host give the same by the short way of fast_path.c, up to their first call, and without."""
 
 from __future__ import annotations
 
