@@ -19,10 +19,10 @@ from ..exceptions import ConfigError, FunctionNotFound, WasmError
 from ..functions.build_spec import BuildSpec
 from ..functions.catalog import MANIFEST, FunctionManifest
 from . import toolchains
+from .build_commands import SECONDS, Commands
 from .load_facts import LoadFacts, load_facts
 from .module_facts import ModuleFacts, facts_of
 
-_SECONDS = 1200
 _TOOLS = {
     "zig": toolchains.ZIG,
     "go": toolchains.GO,
@@ -32,7 +32,10 @@ _TOOLS = {
 }
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
-_PLACEHOLDER = re.compile(r"\{(output|build|rust_target)\}")
+_PLACEHOLDER = re.compile(r"\{(output|build|cache|rust_target)\}")
+_UNUSED_AFTER = 30 * 86400.0
+_QUICK = 1.0
+"""The time of change of a module that was built quickly: every source is newer."""
 
 
 class BuildError(WasmError):
@@ -80,6 +83,7 @@ class Built:
     digest: str
     seconds: float
     changed: bool
+    quick: bool = False
 
 
 def buildables(directory: Path, wanted: str | None = None) -> list[Buildable]:
@@ -108,29 +112,34 @@ def _manifest(file: Path) -> FunctionManifest:
     return validate(FunctionManifest, data, file)
 
 
-def build(buildable: Buildable, *, check: bool = False) -> Built:
+def build(buildable: Buildable, *, check: bool = False, quick: bool = False, commands: Commands | None = None) -> Built:
     """Build a function, and replace its module if the new one loads. With ``check`` twice, for the same bytes.
 
-    Raises BuildError and ConfigError.
+    With ``quick`` it is made by ``build.quick``, and remains to be built: see is_stale().
+
+    Raises BuildError, ConfigError and Stopped.
     """
     begin = time.perf_counter()
     work = buildable.folder / ".build"
     work.mkdir(exist_ok=True)
+    maker = _Maker(buildable, work, commands or Commands(), quick)
     try:
-        made = _make(buildable, work, "made")
+        made = maker.make("made")
         data = made.read_bytes()
-        if check and _make(buildable, work, "again").read_bytes() != data:
+        if check and maker.make("again").read_bytes() != data:
             raise BuildError(str(buildable), _WHY)
         loaded = load_facts(made, buildable.manifest)
         if loaded.error is not None:
             raise BuildError(str(buildable), loaded.error.replace(str(made), str(buildable.module)))
         before = buildable.module.read_bytes() if buildable.module.exists() else None
-        if before != data:
+        if quick:
+            os.utime(made, (_QUICK, _QUICK))
+        if before != data or not quick:
             os.replace(made, buildable.module)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - begin
-    return Built(buildable, facts_of(data), loaded, hashlib.sha256(data).hexdigest(), seconds, before != data)
+    return Built(buildable, facts_of(data), loaded, hashlib.sha256(data).hexdigest(), seconds, before != data, quick)
 
 
 _WHY = (
@@ -139,22 +148,51 @@ _WHY = (
 )
 
 
-def _make(buildable: Buildable, work: Path, name: str) -> Path:
-    """Run the commands, and return the file that they wrote."""
-    made = work / name / buildable.module.name
-    made.parent.mkdir()
-    for line in buildable.spec.commands:
-        _run(buildable, _words(buildable, line, made), _program(line))
-    if buildable.spec.output is not None:
-        other = buildable.folder / buildable.spec.output
-        if not other.is_file():
-            raise BuildError(str(buildable), f"the command wrote no {buildable.spec.output}, which build.output names")
-        shutil.copyfile(other, made)
-    if not made.is_file():
-        raise BuildError(
-            str(buildable), "the command wrote no module; let it write {output}, or name it as build.output"
-        )
-    return made
+class _Maker:
+    """Makes the module of a function in a folder for its work."""
+
+    def __init__(self, buildable: Buildable, work: Path, commands: Commands, quick: bool) -> None:
+        spec = buildable.spec
+        self._buildable = buildable
+        self._work = work
+        self._commands = commands
+        self._lines = spec.quick_commands if quick else spec.commands
+
+    def make(self, name: str) -> Path:
+        """Run the commands, and return the file that they wrote."""
+        made = self._work / name / self._buildable.module.name
+        made.parent.mkdir()
+        for line in self._lines:
+            self._run(_words(self._buildable, line, made), _program(line))
+        output = self._buildable.spec.output
+        if output is not None:
+            other = self._buildable.folder / output
+            if not other.is_file():
+                raise self._error(f"the command wrote no {output}, which build.output names")
+            shutil.copyfile(other, made)
+        if not made.is_file():
+            raise self._error("the command wrote no module; let it write {output}, or name it as build.output")
+        return made
+
+    def _run(self, words: list[str], program: str) -> None:
+        variables = {}
+        while words and _VARIABLE.match(words[0]):
+            name, _, value = words.pop(0).partition("=")
+            variables[name] = value
+        environ = {"ZIG_LOCAL_CACHE_DIR": str(_caches() / "zig"), "GOTOOLCHAIN": "local"} | os.environ | variables
+        try:
+            ended = self._commands.run(words, self._buildable.folder, environ)
+        except FileNotFoundError:
+            raise self._error(f"there is no program {words[0]}; install it, or correct build.command") from None
+        except subprocess.TimeoutExpired:
+            raise self._error(f"{program} has not ended within {SECONDS} s") from None
+        if ended.code != 0:
+            npm = "npx" in words[0] and "src/node_modules" in " ".join(words)
+            hint = "; run npm install --prefix src there" if npm else ""
+            raise self._error(f"{program} ended with exit code {ended.code}{hint}", ended.output)
+
+    def _error(self, problem: str, output: str = "") -> BuildError:
+        return BuildError(str(self._buildable), problem, output)
 
 
 def _words(buildable: Buildable, line: str, made: Path) -> list[str]:
@@ -163,6 +201,8 @@ def _words(buildable: Buildable, line: str, made: Path) -> list[str]:
     if "{rust_target}" in line:
         found = _tool(buildable, toolchains.RUST)
         values["rust_target"] = toolchains.rust_target(found[0]) or ""
+    if "{cache}" in line:
+        values["cache"] = str(_cache(buildable))
     try:
         words = [_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in shlex.split(line)]
     except ValueError as error:
@@ -180,6 +220,22 @@ def _words(buildable: Buildable, line: str, made: Path) -> list[str]:
     return words
 
 
+def _caches() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _cache(buildable: Buildable) -> Path:
+    """Return the folder that stays between the builds of a function; those that were not used for long go."""
+    root = _caches() / "starlette-wasm-builds"
+    folder = root / hashlib.sha256(os.fsencode(buildable.folder.resolve())).hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.utime(folder)
+    for other in root.iterdir():
+        if time.time() - other.stat().st_mtime > _UNUSED_AFTER:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
 def _tool(buildable: Buildable, toolchain: toolchains.Toolchain) -> Sequence[str]:
     found = toolchains.find(toolchain)
     if found.problem is not None:
@@ -194,39 +250,17 @@ def _program(line: str) -> str:
     return next(Path(word).name for word in shlex.split(line) if not _VARIABLE.match(word))
 
 
-def _run(buildable: Buildable, words: list[str], program: str) -> None:
-    variables = {}
-    while words and _VARIABLE.match(words[0]):
-        name, _, value = words.pop(0).partition("=")
-        variables[name] = value
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zig"
-    environ = {"ZIG_LOCAL_CACHE_DIR": str(cache), "GOTOOLCHAIN": "local"} | os.environ | variables
-    try:
-        done = subprocess.run(
-            words, cwd=buildable.folder, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    except FileNotFoundError:
-        raise BuildError(
-            str(buildable), f"there is no program {words[0]}; install it, or correct build.command"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise BuildError(str(buildable), f"{program} has not ended within {_SECONDS} s") from None
-    if done.returncode != 0:
-        told = done.stderr + done.stdout
-        hint = (
-            "; run npm install --prefix src there"
-            if "npx" in words[0] and "src/node_modules" in " ".join(words)
-            else ""
-        )
-        raise BuildError(str(buildable), f"{program} ended with exit code {done.returncode}{hint}", told)
-
-
 def is_stale(buildable: Buildable) -> bool:
     """Whether a source is newer than the module, or there is none."""
     if not buildable.module.exists():
         return True
     made = buildable.module.stat().st_mtime
     return any(file.stat().st_mtime > made for each in buildable.watched for file in _files(each))
+
+
+def is_quick(buildable: Buildable) -> bool:
+    """Whether the module is that of a quick build."""
+    return buildable.module.exists() and buildable.module.stat().st_mtime == _QUICK
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -28,8 +28,11 @@ def fail(error: WasmError) -> None:
     output.fail("dev", error)
 
 
-def compile_error(error: BuildError, *, served: bool) -> None:
-    """Print what the compiler printed, as it did; ``served`` is whether an older module goes on answering."""
+def build_failed(error: WasmError, *, served: bool = True) -> None:
+    """Print why a build failed, the compiler's words as they are; ``served``: an older module goes on answering."""
+    if not isinstance(error, BuildError):
+        fail(error)
+        return
     head, _, rest = str(error).partition("\n")
     say(head, "bold red")
     if rest:

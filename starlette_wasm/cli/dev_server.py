@@ -21,9 +21,12 @@ from ..exceptions import WasmError
 from ..testing.runtime import RecordingRuntime, Surroundings
 from ..testing.substitute import substituted
 from . import dev_output as told
-from .build_runner import Buildable, BuildError, build, buildables, is_stale, is_watched
+from .build_commands import Stopped
+from .build_runner import Buildable, Built, build, buildables, is_quick, is_stale, is_watched
 from .dev_app import DevApp, RequestCalls
+from .full_builds import FullBuilds
 from .routes import load_app
+from .warm_compiler import WarmCommands
 
 _DEBOUNCE_MS = 60
 _STEP_MS = 20
@@ -42,11 +45,24 @@ class DevServer:
         self._runtimes: list[RecordingRuntime] = []
         self._server: uvicorn.Server | None = None
         self._quit = asyncio.Event()
+        self._serving = asyncio.Event()
+        self._commands = WarmCommands()
+        self._full = FullBuilds(self._serving, self._full_built, told.build_failed)
         self._root = config.resolve().parent
 
     async def run(self) -> bool:
         """Serve until q, a signal, or a change that needs a new process."""
-        await self._build_all(only_stale=True)
+        try:
+            await self._build_all(only_stale=True)
+            await self._run()
+        finally:
+            await self._full.stop_all()
+            self._commands.stop()
+        if not self._again:
+            self._name_quick()
+        return self._again
+
+    async def _run(self) -> None:
         watching = asyncio.create_task(self._watch())
         try:
             with _keys(self._key):
@@ -57,7 +73,6 @@ class DevServer:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        return self._again
 
     async def _wait_for_change(self, watching: asyncio.Task[None]) -> None:
         quitting = asyncio.create_task(self._quit.wait())
@@ -108,6 +123,7 @@ class DevServer:
             await asyncio.sleep(0.02)
         self.port = server.servers[0].sockets[0].getsockname()[1]
         told.say(f"serving http://{self._host}:{self.port}   r rebuild, o open, q quit", "bold green")
+        self._serving.set()
 
     async def _watch(self) -> None:
         """Build what changes, and reload; end the server for a change of Python."""
@@ -144,19 +160,39 @@ class DevServer:
 
     async def _rebuild(self, wanted: list[Buildable]) -> None:
         for each in wanted:
+            await self._full.stop(each)
             begin = time.perf_counter()
+            quick = each.spec.quick is not None
+            if not self._serving.is_set():
+                told.say(f"{each}: building; the first time takes longer", "dim")
             try:
-                built = await asyncio.to_thread(build, each)
-            except BuildError as error:
-                told.compile_error(error, served=any(runtime.is_open for runtime in self._runtimes))
-                continue
+                built = await asyncio.to_thread(build, each, quick=quick, commands=self._commands)
+            except Stopped:
+                return
             except WasmError as error:
-                told.fail(error)
+                told.build_failed(error, served=any(runtime.is_open for runtime in self._runtimes))
                 continue
             if built.changed:
-                await self._reload(f"{each}: built, {built.facts.size:,} bytes", begin)
+                how = "built quickly" if quick else "built"
+                await self._reload(f"{each}: {how}, {built.facts.size:,} bytes", begin)
             else:
                 told.say(f"{each}: built, the same bytes as before", "dim")
+            if quick:
+                self._full.begin(each)
+
+    async def _full_built(self, built: Built) -> None:
+        """Swap in the module that stays."""
+        if built.changed:
+            size = f"{built.facts.size:,} bytes, {built.seconds * 1000:.0f} ms"
+            await self._reload(f"{built.buildable}: built by build.command, {size}; swapped in")
+
+    def _name_quick(self) -> None:
+        """Name what was not built by its command before the end."""
+        for each in self._buildables():
+            if is_quick(each):
+                told.say(
+                    f"{each}: built quickly alone; before you deploy it, run starlette-wasm build {each.name}", "yellow"
+                )
 
     async def _reload(self, what: str, begin: float | None = None) -> None:
         """Swap in what was built, without dropping a request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def new_function(name: str, lang: Lang, config: Path, path: str, policy: str | N
         made.write(folder / filled(target, values), template(source, values))
     made.files += copy_sdk(language, folder)
     made.write(
-        folder / MANIFEST, _manifest(f"{name}, in {lang.value}", [filled(each, values) for each in language.commands])
+        folder / MANIFEST, filled(_manifest(f"{name}, in {lang.value}", language.commands, language.quick), values)
     )
     tests = config.parent / "tests"
     made.write(tests / f"test_{values['ID']}.py", template("test.py", values))
@@ -158,13 +159,17 @@ def _check_free(folder: Path) -> None:
         raise ConfigError("is there already", file=folder, hint="choose another name, or remove it first")
 
 
-def _manifest(description: str, commands: list[str]) -> str:
-    lines = [f"description: {description}", "build:"]
-    if len(commands) == 1:
-        lines.append(f"  command: {json.dumps(commands[0])}")
-    else:
-        lines += ["  command:", *(f"    - {json.dumps(each)}" for each in commands)]
+def _manifest(description: str, commands: Sequence[str], quick: Sequence[str]) -> str:
+    lines = [f"description: {description}", "build:", *_listed("command", commands)]
+    if quick:
+        lines += ["  # What dev answers with first; the command above follows by itself.", *_listed("quick", quick)]
     return "\n".join([*lines, "  watch: [src]", ""])
+
+
+def _listed(key: str, commands: Sequence[str]) -> list[str]:
+    if len(commands) == 1:
+        return [f"  {key}: {json.dumps(commands[0])}"]
+    return [f"  {key}:", *(f"    - {json.dumps(each)}" for each in commands)]
 
 
 def _add_rule(config: Path, name: str, path: str, policy: str | None, made: Made) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+_PRINTED: dict[tuple[str, ...], str] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
@@ -130,10 +132,16 @@ def find(toolchain: Toolchain) -> Found:
 
 
 def _run(command: list[str]) -> str | None:
-    """Return what a command prints, None if it fails."""
+    """Return what a command prints, None if it fails. What it printed before in this process is not asked again."""
+    known = _PRINTED.get(tuple(command))
+    if known is not None:
+        return known
     environ = os.environ | {"GOTOOLCHAIN": "local"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    if done.returncode != 0:
+        return None
+    _PRINTED[tuple(command)] = done.stdout
+    return done.stdout
