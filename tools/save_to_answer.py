@@ -1,11 +1,14 @@
 """Measures how long ``dev`` takes from a save to the new answer: ``python tools/save_to_answer.py FOLDER``.
 
-FOLDER is what ``starlette-wasm new FOLDER --app`` made. The source is as before at the end.
+FOLDER is what ``starlette-wasm new FOLDER --app`` made. The source is as before at the end. Each save is of a text that
+there was never before, so that no cache has its module.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -24,7 +27,9 @@ def main(folder: Path) -> None:
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             url = _url(process, Path(log.name))
-            print(", ".join(f"{_save(source, text, url, number):.2f} s" for number in range(SAVES)))
+            print(
+                ", ".join(f"{_save(source, text, url):.2f} s" for _ in range(SAVES)), f"(load {os.getloadavg()[0]:.1f})"
+            )
         finally:
             source.write_text(text)
             process.terminate()
@@ -46,9 +51,9 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
     sys.exit(f"dev does not serve:\n{log.read_text()}")
 
 
-def _save(source: Path, text: str, url: str, number: int) -> float:
+def _save(source: Path, text: str, url: str) -> float:
     """Save another greeting, and return the seconds until it is answered."""
-    greeting = f"Hello{number}, "
+    greeting = f"Hello {secrets.token_hex(4)}, "
     source.write_text(text.replace("Hello, ", greeting))
     begin = time.perf_counter()
     while not urllib.request.urlopen(url, timeout=60).read().decode().startswith(greeting):

@@ -121,7 +121,8 @@ def build(buildable: Buildable, *, check: bool = False, quick: bool = False, com
     """
     begin = time.perf_counter()
     work = buildable.folder / ".build"
-    work.mkdir(exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
+    work.mkdir()
     maker = _Maker(buildable, work, commands or Commands(), quick)
     try:
         made = maker.make("made")

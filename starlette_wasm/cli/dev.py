@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..config.settings import WINCH_IS_HERE
 from ..exceptions import ConfigError
 from . import output
 from .options import DEFAULT_CONFIG, ConfigOption
@@ -37,20 +39,27 @@ def dev(
     shown as the compiler prints it, and what was served is served on. In a browser a function that fails shows why,
     with the line of its source if the module has debug information. A change of a Python file starts the app again.
 
+    To answer soon, a function is built by build.quick of its function.yaml first, if it has that, and by build.command
+    behind it; and modules are compiled by winch, which is quicker than what serves in production, and whose code is
+    slower. STARLETTE_WASM_COMPILER=cranelift takes the other.
+
     Keys: r builds all anew, o opens the browser, q quits.
 
     Example: starlette-wasm dev app:app --port 8000
     """
     if importlib.util.find_spec("uvicorn") is None:
         raise ConfigError("dev needs uvicorn", hint="run python -m pip install 'starlette-wasm[cli,server]'")
-    from .dev_server import DevServer
+    from .dev_server import COMPILER, DevServer
     from .routes import check_there
 
     if app is None and Path("app.py").exists():
         app = "app:app"
     if app is not None:
         check_there(app)
+    if WINCH_IS_HERE:
+        os.environ.setdefault(COMPILER, "winch")
     server = DevServer(app, config, host, port)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what builds is ended, too
     try:
         with output.own_call_logs():
             again = asyncio.run(server.run())
@@ -64,6 +73,10 @@ def dev(
         )
     if server.failed:
         raise typer.Exit(1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _arguments(app: str | None, config: Path, host: str, port: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 import webbrowser
@@ -17,7 +18,9 @@ from watchfiles import awatch
 
 from ..asgi.middleware import WasmMiddleware
 from ..config.router import load_config
+from ..config.settings import load_settings
 from ..exceptions import WasmError
+from ..functions.catalog import Catalog
 from ..testing.runtime import RecordingRuntime, Surroundings
 from ..testing.substitute import substituted
 from . import dev_output as told
@@ -25,9 +28,11 @@ from .build_commands import Stopped
 from .build_runner import Buildable, Built, build, buildables, is_quick, is_stale, is_watched
 from .dev_app import DevApp, RequestCalls
 from .full_builds import FullBuilds
+from .load_facts import load_facts
 from .routes import load_app
 from .warm_compiler import WarmCommands
 
+COMPILER = "STARLETTE_WASM_COMPILER"
 _DEBOUNCE_MS = 60
 _STEP_MS = 20
 
@@ -58,8 +63,8 @@ class DevServer:
         finally:
             await self._full.stop_all()
             self._commands.stop()
-        if not self._again:
-            self._name_quick()
+            if not self._again:
+                self._name_quick()
         return self._again
 
     async def _run(self) -> None:
@@ -67,6 +72,8 @@ class DevServer:
         try:
             with _keys(self._key):
                 await self._serve()
+                if self.failed and not self._again and (found := await asyncio.to_thread(self._beyond_winch)):
+                    self._take_cranelift(found)
                 if self.failed and not self._again:
                     told.say("waiting for a change; q quits", "dim")
                     await self._wait_for_change(watching)
@@ -142,6 +149,21 @@ class DevServer:
         """Whether the app did not start, and something has changed that may let it."""
         return self.failed and any(file.suffix in (".yaml", ".yml", ".wasm") for file in files)
 
+    def _take_cranelift(self, what: str) -> None:
+        """Start again with the compiler that can do everything."""
+        os.environ[COMPILER] = "cranelift"
+        self._restart(f"{what} is beyond the quick compiler: starting again with the other one")
+
+    def _beyond_winch(self) -> str | None:
+        """Return the function that kept the app from its start, if it is one that winch cannot compile."""
+        if load_settings().compiler != "winch":
+            return None
+        try:
+            sources = list(Catalog(load_config(self._config).functions_dir, leave_out=True))
+        except WasmError:  # that is why, and it was shown
+            return None
+        return next((str(each) for each in sources if load_facts(each.file, each.manifest).beyond_winch), None)
+
     def _restart(self, why: str) -> None:
         told.say(why, "yellow")
         self._again = True
@@ -172,6 +194,9 @@ class DevServer:
             except WasmError as error:
                 told.build_failed(error, served=any(runtime.is_open for runtime in self._runtimes))
                 continue
+            if built.loaded.beyond_winch:
+                self._take_cranelift(str(each))
+                return
             if built.changed:
                 how = "built quickly" if quick else "built"
                 await self._reload(f"{each}: {how}, {built.facts.size:,} bytes", begin)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..components.module import ComponentModule
-from ..config.settings import load_settings
+from ..config.settings import WasmSettings, load_settings
 from ..engine.engine import Engine, EngineConfig
 from ..engine.fast_path import fits
 from ..engine.native.library import native
@@ -30,13 +30,24 @@ class LoadFacts:
     pages: int = 0
     slow: str | None = None
     """Why it does not take the fast path; None if it does."""
+    beyond_winch: bool = False
+    """Whether the compiler of the settings, winch, cannot compile it, and cranelift can."""
 
 
 def load_facts(file: Path, manifest: FunctionManifest | None = None) -> LoadFacts:
     """Load a module as a start would, and once more from the AOT cache, if there is one."""
     manifest = manifest or FunctionManifest()
     settings = load_settings()
-    engine = Engine.shared(EngineConfig())
+    winch = settings.compiler == "winch"
+    facts = _facts(file, manifest, settings, winch=winch)
+    if not winch or facts.error is None:
+        return facts
+    other = _facts(file, manifest, settings, winch=False)
+    return facts if other.error is not None else replace(other, beyond_winch=True)
+
+
+def _facts(file: Path, manifest: FunctionManifest, settings: WasmSettings, *, winch: bool) -> LoadFacts:
+    engine = Engine.shared(EngineConfig(winch=winch))
     source = FunctionSource(file.stem, "1", file, manifest)
     cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
     try:

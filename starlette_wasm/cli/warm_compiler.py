@@ -102,7 +102,7 @@ class _Asc:
         self._left -= 1
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"folder": os.fspath(folder), "arguments": arguments}) + "\n")
+            self._process.stdin.write(json.dumps({"folder": os.path.abspath(folder), "arguments": arguments}) + "\n")
             self._process.stdin.flush()
             answer: dict[str, Any] = json.loads(self._answers.get(timeout=SECONDS))
         except (OSError, ValueError, queue.Empty):

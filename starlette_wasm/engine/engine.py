@@ -55,6 +55,8 @@ class EngineConfig:
 
     A page that was unmapped costs a fault when it is next touched, ten times what clearing it costs. Only what a guest
     has is cleared, so that small guests pay for nothing."""
+    winch: bool = False
+    """Whether wasmtime's baseline compiler makes the code: soon, and slower code."""
 
     @property
     def prepared(self) -> int:
@@ -124,7 +126,7 @@ class Engine:
     @property
     def fingerprint(self) -> str:
         """What compiled code depends on, beside the machine: versions and code generation settings."""
-        return fingerprint(self.pooled)
+        return fingerprint(self.pooled, self.config.winch)
 
     def scratch(self) -> capi.Scratch:
         """One that is free: to be put back into ``scratches``."""
@@ -197,7 +199,7 @@ class _HostFunctions:
 
 
 def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | bool], dict[str, int] | None]:
-    settings = code_settings(pooled) | {"async_stack_size": _STACK}
+    settings = code_settings(pooled, config.winch) | {"async_stack_size": _STACK}
     if not pooled:
         return settings, None
     n = config.slots

@@ -29,6 +29,7 @@ _NO_MEMORY = "os error 12"  # ENOMEM, in Rust's words
 
 class Settings(TypedDict):
     pooled: bool
+    winch: bool
     cpu_s: int
     memory: int
 
@@ -39,7 +40,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints does not break an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal: who started this process ends it too
     settings: Settings = json.loads(sys.stdin.buffer.readline())
-    engine = compiling_engine(settings["pooled"])
+    engine = compiling_engine(settings["pooled"], settings["winch"])
     _limit(settings["memory"])
     serve(engine, settings["cpu_s"], sys.stdin.buffer, answers)
 

@@ -65,8 +65,10 @@ class CompilerError(Exception):
 class Compiler:
     """One process, started by the first module, and anew after one that ended it. Use it in one thread at a time."""
 
-    def __init__(self, pooled: bool, limits: CompileLimits, stop: CancellationToken | None = None) -> None:
-        self._pooled = pooled
+    def __init__(
+        self, pooled: bool, limits: CompileLimits, stop: CancellationToken | None = None, *, winch: bool = False
+    ) -> None:
+        self._engine = {"pooled": pooled, "winch": winch}
         self._limits = limits
         self._stop = stop or CancellationToken()
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +77,7 @@ class Compiler:
         """Seconds of CPU time that the last module took; the limit, if its process has not reported it."""
 
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Code for an engine with this ``pooled``, and what the host must know of the module.
+        """Code for an engine with this ``pooled`` and ``winch``, and what the host must know of the module.
 
         Raises InvalidModuleError, UnsupportedModuleError, CompilerError and Stopped.
         """
@@ -141,7 +143,7 @@ class Compiler:
             ) from None
         self._stop.add(process)
         paths = [*sys.path, str(Path(__file__).parents[2])]  # last: this package, however the parent has found it
-        settings = {"pooled": self._pooled, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
+        settings = {**self._engine, "cpu_s": self._limits.cpu_s, "memory": self._limits.memory}
         lines = (json.dumps(each, default=str).encode() + b"\n" for each in (paths, settings))
         with contextlib.suppress(OSError):  # it has ended: the first module will show it
             _there(process.stdin).write(b"".join(lines))

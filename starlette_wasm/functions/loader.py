@@ -221,9 +221,12 @@ class _Loader:
             )
         return guest
 
+    def _new_compiler(self) -> Compiler:
+        return Compiler(self._engine.pooled, self._limits, self._stop, winch=self._engine.config.winch)
+
     def _compile(self, source: FunctionSource, guest: bytes) -> tuple[Module, bytes]:
         file = source.file
-        compiler = self._idle.pop() if self._idle else Compiler(self._engine.pooled, self._limits, self._stop)
+        compiler = self._idle.pop() if self._idle else self._new_compiler()
         try:
             code, facts = compiler.compile(guest)
             module = load_module(self._engine, code, facts)

@@ -232,6 +232,7 @@ class WasmRuntime:
                 workers=settings.workers or os.cpu_count() or 1,
                 nice=settings.guest_nice,
                 clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
+                winch=settings.compiler == "winch",
             )
         )
         self.capabilities = self.make_capabilities(

@@ -16,6 +16,7 @@ from apps import GUESTS
 from toolchains import BUILT, node_tools
 
 from starlette_wasm.cli import toolchains
+from starlette_wasm.cli.build_runner import build, buildables, is_quick, is_stale
 from starlette_wasm.cli.languages import LANGUAGES, Lang
 from starlette_wasm.cli.main import main
 
@@ -225,6 +226,39 @@ class TestBuild:
         assert "function.yaml: has no build; write build:" in capsys.readouterr().err
         assert main(["build", "g"]) == 1
         assert "function not found: g; known functions: f" in capsys.readouterr().err
+
+    def test_a_cache_stays_between_builds(
+        self, function: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        old = tmp_path / "cache/starlette-wasm-builds/old"
+        old.mkdir(parents=True)
+        os.utime(old, (1, 1))
+        self.write(function, "sh -c 'cp src/given.wasm $0; echo x >> $1/builds' {output} {cache}")
+        assert main(["build"]) == main(["build"]) == 0
+        [kept] = (tmp_path / "cache/starlette-wasm-builds").iterdir()
+        assert (kept / "builds").read_text() == "x\nx\n"
+
+    def test_what_a_killed_build_left_is_taken_away(self, function: Path) -> None:
+        (function / ".build/made").mkdir(parents=True)
+        (function / ".build/made/f.wasm").write_text("half of it")
+        self.write(function, "cp src/given.wasm {output}")
+        assert main(["build"]) == 0
+        assert not (function / ".build").exists()
+
+    def test_a_quick_build_is_only_a_beginning(self, function: Path) -> None:
+        shutil.copy(GUESTS / "echo.wasm", function / "src/quick.wasm")
+        self.write(function, "cp src/given.wasm {output}", quick="cp src/quick.wasm {output}")
+        [buildable] = buildables(function.parents[1])
+        built = build(buildable, quick=True)
+        assert built.changed
+        assert (function / "f.wasm").read_bytes() == (GUESTS / "echo.wasm").read_bytes()
+        assert is_quick(buildable)
+        assert is_stale(buildable)
+        assert main(["build"]) == 0
+        assert (function / "f.wasm").read_bytes() == (GUESTS / "hello.wasm").read_bytes()
+        assert not is_quick(buildable)
+        assert not is_stale(buildable)
 
     def test_variables_stand_in_front(self, function: Path) -> None:
         self.write(function, "TARGET=src/given.wasm sh -c 'cp $TARGET $0' {output}")

@@ -50,6 +50,7 @@ def test_defaults() -> None:
         "clock_resolution_ms": 1,
         "default_policy": "edge-none",
         "compile_threads": None,
+        "compiler": "cranelift",
         "compile_cpu_s": 60,
         "compile_timeout_s": 300,
         "compile_memory_mb": 2048,
@@ -83,7 +84,8 @@ def rows() -> list[tuple[str, str, str, str]]:
         kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("pathlib._local.", "")
         kind = kind.replace("pydantic.types.", "")
         kind = kind.replace("pathlib.", "").replace(" | None", "").removeprefix("Optional")
-        if literals := [each for each in get_args(field.annotation) if get_origin(each) is Literal]:
+        types = (field.annotation, *get_args(field.annotation))
+        if literals := [each for each in types if get_origin(each) is Literal]:
             kind = " or ".join(get_args(literals[0]))
         limits = {type(each).__name__: each for each in field.metadata}
         if "Ge" in limits and "Le" in limits:

@@ -18,6 +18,9 @@ import pytest
 import yaml
 from apps import GUESTS
 
+from starlette_wasm.config.settings import WINCH_IS_HERE
+from starlette_wasm.engine import capi
+
 APP = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -118,6 +121,61 @@ def test_a_change_is_built_and_swapped_in(dev: Dev) -> None:
         dev.said("what was served is served on")
         assert client.get("/f").text.startswith('{"path":"/f"')
     assert dev.stop() == 0
+
+
+def test_a_quick_build_answers_before_the_other(dev: Dev) -> None:
+    def process() -> int | None:
+        text = (home / "pid").read_text() if (home / "pid").exists() else ""
+        return int(text) if text.endswith("\n") else None
+
+    with httpx.Client(base_url=dev.url()) as client:
+        home = dev.source.parents[1]
+        build = {"quick": "cp src/given.wasm {output}", "command": "sh src/full.sh {output}"}
+        (dev.source.with_name("full.sh")).write_text("echo $$ > pid; exec sleep 1000\n")
+        (home / "function.yaml").write_text(yaml.safe_dump({"build": build}))
+        dev.said("f v1: built", 2)
+        dev.put("echo")
+        dev.wait(lambda: client.get("/f").text.startswith('{"path":"/f"'))
+        dev.wait(process)
+        first = process()
+        shutil.copy(GUESTS / "hello.wasm", home / "full.wasm")
+        dev.source.with_name("full.sh").write_text("cp full.wasm $1\n")
+        dev.said("f v1: built by build.command, ")
+        assert first is not None
+        dev.wait(lambda: not Path(f"/proc/{first}").exists())
+        assert not client.get("/f").text.startswith('{"path":"/f"')
+        dev.source.with_name("full.sh").write_text("exec sleep 1000\n")
+        dev.put("trap")
+        dev.wait(lambda: client.get("/f?mode=div0").status_code == 500)
+    assert dev.stop() == 0
+    assert "before you deploy it, run starlette-wasm build f" in dev.log.read_text()
+
+
+def test_a_signal_ends_what_builds(dev: Dev) -> None:
+    dev.url()
+    pid = dev.source.parents[1] / "pid"
+    dev.source.with_name("make.sh").write_text("echo $$ > pid; exec sleep 1000\n")
+    dev.wait(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    dev.process.terminate()
+    dev.process.wait(60)
+    dev.wait(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+
+
+def test_what_winch_cannot_compile_is_taken_all_the_same(folder: Path) -> None:
+    beyond = """(module (table 1 externref) (memory (export "memory") 1)
+      (func (export "_start") (drop (table.get 0 (i32.const 0)))))"""
+    dev = Dev(folder)
+    try:
+        url = dev.url()
+        dev.source.with_name("new").write_bytes(capi.assemble(beyond))
+        dev.source.with_name("new").replace(dev.source)
+        if WINCH_IS_HERE:
+            dev.said("f v1 is beyond the quick compiler: starting again with the other one")
+            dev.said("serving http://", 2)
+        dev.wait(lambda: httpx.get(f"{url}/f").status_code == 502)  # it answers nothing
+        assert dev.stop() == 0
+    finally:
+        dev.close()
 
 
 def test_a_fault_is_a_page_in_a_browser(dev: Dev) -> None:
