@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..functions.compiler import Compiler
+
 SECONDS = 1200
 """What a command may take."""
 
@@ -33,6 +35,8 @@ class Commands:
     def __init__(self, *, nice: int = 0) -> None:
         """``nice`` is added to the niceness of what is run."""
         self._nice = nice
+        self.compilers: list[Compiler] | None = None
+        """Compile processes for the modules that come out, if they are kept for the next build."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False

@@ -123,13 +123,14 @@ def build(buildable: Buildable, *, check: bool = False, quick: bool = False, com
     work = buildable.folder / ".build"
     shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
     work.mkdir()
-    maker = _Maker(buildable, work, commands or Commands(), quick)
+    commands = commands or Commands()
+    maker = _Maker(buildable, work, commands, quick)
     try:
         made = maker.make("made")
         data = made.read_bytes()
         if check and maker.make("again").read_bytes() != data:
             raise BuildError(str(buildable), _WHY)
-        loaded = load_facts(made, buildable.manifest)
+        loaded = load_facts(made, buildable.manifest, commands.compilers)
         if loaded.error is not None:
             raise BuildError(str(buildable), loaded.error.replace(str(made), str(buildable.module)))
         before = buildable.module.read_bytes() if buildable.module.exists() else None

@@ -15,6 +15,7 @@ from ..engine.plan import Limits, Plan
 from ..exceptions import ModuleLoadError
 from ..functions.aot import AotCache
 from ..functions.catalog import FunctionManifest, FunctionSource
+from ..functions.compiler import Compiler
 from ..functions.loader import LoadedFunction, load, open_cache
 
 
@@ -34,24 +35,36 @@ class LoadFacts:
     """Whether the compiler of the settings, winch, cannot compile it, and cranelift can."""
 
 
-def load_facts(file: Path, manifest: FunctionManifest | None = None) -> LoadFacts:
-    """Load a module as a start would, and once more from the AOT cache, if there is one."""
+def load_facts(
+    file: Path, manifest: FunctionManifest | None = None, compilers: list[Compiler] | None = None
+) -> LoadFacts:
+    """Load a module as a start would, and once more from the AOT cache, if there is one.
+
+    ``compilers`` are compile processes that the caller keeps: see load() of the loader.
+    """
     manifest = manifest or FunctionManifest()
     settings = load_settings()
     winch = settings.compiler == "winch"
-    facts = _facts(file, manifest, settings, winch=winch)
+    facts = _facts(file, manifest, settings, winch=winch, compilers=compilers)
     if not winch or facts.error is None:
         return facts
     other = _facts(file, manifest, settings, winch=False)
     return facts if other.error is not None else replace(other, beyond_winch=True)
 
 
-def _facts(file: Path, manifest: FunctionManifest, settings: WasmSettings, *, winch: bool) -> LoadFacts:
+def _facts(
+    file: Path,
+    manifest: FunctionManifest,
+    settings: WasmSettings,
+    *,
+    winch: bool,
+    compilers: list[Compiler] | None = None,
+) -> LoadFacts:
     engine = Engine.shared(EngineConfig(winch=winch))
     source = FunctionSource(file.stem, "1", file, manifest)
     cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
     try:
-        first, function = _timed(engine, source, cache)
+        first, function = _timed(engine, source, cache, compilers)
         slow, pages = _slow(function, manifest), function.module.min_pages
         function.module.close()
         compile_s = None if function.cached else first
@@ -63,9 +76,11 @@ def _facts(file: Path, manifest: FunctionManifest, settings: WasmSettings, *, wi
     return LoadFacts(None, compile_s, first, pages, slow)
 
 
-def _timed(engine: Engine, source: FunctionSource, cache: AotCache | None) -> tuple[float, LoadedFunction]:
+def _timed(
+    engine: Engine, source: FunctionSource, cache: AotCache | None, compilers: list[Compiler] | None = None
+) -> tuple[float, LoadedFunction]:
     begin = time.perf_counter()
-    function = load(engine, source, cache)
+    function = load(engine, source, cache, compilers=compilers)
     return time.perf_counter() - begin, function
 
 

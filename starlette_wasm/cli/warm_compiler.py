@@ -20,10 +20,11 @@ _MOST_BUILDS = 50
 
 
 class WarmCommands(Commands):
-    """Runs ``asc`` in a process that stays, and every other command in one of its own."""
+    """Runs ``asc`` in a process that stays, and every other command in one of its own; keeps a compile process, too."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.compilers = []
         self._compiler: _Asc | None = None
 
     def run(self, words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Ended:
@@ -48,9 +49,11 @@ class WarmCommands(Commands):
         return ended if ended is not None else super().run(words, folder, environ)
 
     def stop(self) -> None:
-        """End what runs, and the compiler."""
+        """End what runs, and what is kept."""
         super().stop()
         self.close()
+        for compiler in self.compilers or ():
+            compiler.close()
 
     def close(self) -> None:
         """End the compiler; the next build starts another."""

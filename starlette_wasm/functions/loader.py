@@ -64,13 +64,22 @@ def load(
     limits: CompileLimits | None = None,
     circuit: Backoff | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
+    compilers: list[Compiler] | None = None,
 ) -> LoadedFunction:
     """Load one function; it is compiled in a process of its own, unless ``known`` has it, which are by their digest.
+
+    ``compilers`` are those that the caller keeps for the next load, and closes; one is added if there is none.
 
     Raises ModuleLoadError and CompileError.
     """
     with _Loader(engine, cache, limits, circuit, known) as loader:
-        return loader.load(source)
+        if compilers is None:
+            return loader.load(source)
+        loader.idle, mine = compilers, loader.idle
+        try:
+            return loader.load(source)
+        finally:
+            loader.idle = mine
 
 
 def load_all(
@@ -148,7 +157,8 @@ class _Loader:
         self._limits = limits or CompileLimits()
         self._circuit = Backoff() if circuit is None else circuit
         self._budget = CpuBudget(self._limits.function_cpu_s)
-        self._idle: list[Compiler] = []
+        self.idle: list[Compiler] = []
+        """Compile processes that are free."""
         self._turns: dict[str, threading.Lock] = {}
         self._compiled = False
 
@@ -156,7 +166,7 @@ class _Loader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for compiler in self._idle:
+        for compiler in self.idle:
             compiler.close()
         if self._compiled and self._cache:
             self._cache.prune()
@@ -226,7 +236,7 @@ class _Loader:
 
     def _compile(self, source: FunctionSource, guest: bytes) -> tuple[Module, bytes]:
         file = source.file
-        compiler = self._idle.pop() if self._idle else self._new_compiler()
+        compiler = self.idle.pop() if self.idle else self._new_compiler()
         try:
             code, facts = compiler.compile(guest)
             module = load_module(self._engine, code, facts)
@@ -243,4 +253,4 @@ class _Loader:
             raise CompileError(error.problem, file=file, hint=error.hint) from None
         finally:
             self._budget.spend(source, compiler.cpu_s)
-            self._idle.append(compiler)
+            self.idle.append(compiler)
