@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engine.capi import Code
 from ..engine.compile import UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.invocation import Invocation
@@ -38,7 +39,7 @@ def is_component(module: Module) -> TypeIs[ComponentModule]:
     return not module.one_instance
 
 
-def load_module(engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
+def load_module(engine: Engine, code: Code, facts: dict[str, Any]) -> Module:
     """Load a module or a component, by its facts. Raises InvalidModuleError and UnsupportedModuleError."""
     if "component" not in facts:
         return Module.load(engine, code, facts)

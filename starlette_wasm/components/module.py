@@ -40,14 +40,13 @@ class ComponentModule(Module):
 
     one_instance = False
 
-    def __init__(self, engine: Engine, code: bytes, facts: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, code: capi.Code, facts: dict[str, Any]) -> None:
         """From what compile_component() gave, which must be trusted: it is native code.
 
         Raises InvalidModuleError and UnsupportedModuleError.
         """
         self.engine = engine
         self._facts = facts
-        self._code = code
         try:
             self.flat = unpack(facts)
             self.entry = find_entry(self.flat)
@@ -83,7 +82,8 @@ class ComponentModule(Module):
         self.makes_edge_calls = native is not None and can_be_made(self.entry)
         self._load(code, facts["codes"])
 
-    def _load(self, code: bytes, sizes: list[int]) -> None:
+    def _load(self, code: capi.Code, sizes: list[int]) -> None:
+        code = memoryview(code if isinstance(code, memoryview) else bytearray(code))
         pointers: list[int] = []
         at = 0
         try:
@@ -184,7 +184,7 @@ class ComponentModule(Module):
         return self._facts
 
     def serialize(self) -> bytes:
-        return self._code
+        return b"".join(map(capi.serialize_module, (*self.modules, self.glue_module)))
 
     def close(self) -> bool:
         self.pre = None

@@ -374,9 +374,16 @@ def new_component(engine: int, component: bytes) -> int:
     return out.value
 
 
-def deserialize_module(engine: int, data: bytes) -> int:
+Code = bytes | memoryview
+"""Compiled code; a view is of a buffer that can be written to, of which a part need not be copied."""
+
+
+def deserialize_module(engine: int, data: Code) -> int:
     out = c_void_p()
-    check(module_deserialize(engine, data, len(data), ctypes.addressof(out)))
+    given: Any = data
+    if isinstance(data, memoryview):
+        given = c_char_p(ctypes.addressof(c_char.from_buffer(data)) if data else None)
+    check(module_deserialize(engine, given, len(data), ctypes.addressof(out)))
     assert out.value is not None
     return out.value
 

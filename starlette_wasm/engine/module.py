@@ -73,7 +73,7 @@ class Module:
         return cls(engine, *compile_guest(engine.ptr, guest))
 
     @classmethod
-    def load(cls, engine: Engine, code: bytes, facts: dict[str, Any]) -> Module:
+    def load(cls, engine: Engine, code: capi.Code, facts: dict[str, Any]) -> Module:
         """From what serialize() gave, which must be trusted: it is native code. Raises InvalidModuleError."""
         try:
             ptr = capi.deserialize_module(engine.ptr, code)

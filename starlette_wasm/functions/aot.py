@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import logging
+import mmap
 import os
 import platform
 import secrets
@@ -24,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..engine.capi import Code
 from ..engine.configuration import LINK_DIGEST
 
 logger = logging.getLogger("starlette_wasm")
@@ -32,6 +34,7 @@ _MAGIC = b"swasm\0\0\1"
 _MAC = 32
 _KEY_FILE = "key"
 _MOST = 1 << 30  # bytes of one file
+_LARGE = 4 << 20
 _NEW = ".new-"
 _ABANDONED_AFTER = 60.0
 _UNUSED_AFTER = 30 * 86400.0
@@ -82,7 +85,7 @@ class AotCache:
         parts = (digest, LINK_DIGEST, engine, cpu_fingerprint())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def load(self, key: str) -> tuple[bytes, dict[str, Any]] | None:
+    def load(self, key: str) -> tuple[Code, dict[str, Any]] | None:
         """The code and the facts stored with it, or None if there is nothing that can be trusted."""
         file = self._file(key)
         try:
@@ -92,7 +95,7 @@ class AotCache:
         except OSError as error:
             logger.warning("AOT cache: %s not used: %s", file, error.strerror or error)
             return None
-        body = memoryview(data)[len(_MAGIC) + _MAC :]
+        body = data[len(_MAGIC) + _MAC :]
         if data[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(
             self._mac(key, body), data[len(_MAGIC) : len(_MAGIC) + _MAC]
         ):
@@ -101,7 +104,7 @@ class AotCache:
         _touch(file)
         size = int.from_bytes(body[:4], "little")
         facts: dict[str, Any] = json.loads(bytes(body[4 : 4 + size]))
-        return bytes(body[4 + size :]), facts
+        return body[4 + size :], facts
 
     def store(self, key: str, code: bytes, facts: dict[str, Any]) -> None:
         """Write code under its address, atomically. What goes wrong is logged: the code is in memory anyway."""
@@ -141,7 +144,7 @@ class AotCache:
                 continue
             if len(key) != _MAC:
                 raise CacheError(f"{file} is damaged; remove it")
-            return key
+            return bytes(key)
         raise CacheError(f"{file} cannot be read back")
 
 
@@ -162,7 +165,7 @@ def _check_directory(directory: Path, *, parents: bool) -> None:
             raise CacheError(f"others may replace {path}: they may write to {parent}")
 
 
-def _read_own(file: Path, *, private: bool = False) -> bytes:
+def _read_own(file: Path, *, private: bool = False) -> memoryview:
     """The bytes of a regular file of this user's that others cannot write (nor read, where private)."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:
@@ -173,7 +176,18 @@ def _read_own(file: Path, *, private: bool = False) -> bytes:
             raise PermissionError(1, "open to others", str(file))
         if info.st_size > _MOST:
             raise OSError(27, "too large", str(file))
-        return stream.read()
+        data = memoryview(_buffer(info.st_size))  # what is loaded of it is not copied again
+        return data[: stream.readinto(data)]
+
+
+def _buffer(size: int) -> bytearray | mmap.mmap:
+    """Memory to read a file into, in huge pages if it is large: for 37 MB there are 9,000 page faults less."""
+    if size < _LARGE:
+        return bytearray(size)
+    buffer = mmap.mmap(-1, size)
+    with contextlib.suppress(OSError, AttributeError):  # not every system has them
+        buffer.madvise(mmap.MADV_HUGEPAGE)
+    return buffer
 
 
 def _entries(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:

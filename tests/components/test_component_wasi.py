@@ -49,6 +49,13 @@ def host() -> WasiHost:
     return WasiHost({}, GuestInput(b""), Bounds(most_out=100, most_err=10, clock_resolution_ns=1000))
 
 
+def test_requests_that_came_from_python_have_a_url() -> None:
+    given = message(url="", path="/a b", query={"q": "2", "x": "&"}, multi_value_query={"q": ["1", "2"]}, headers={})
+    request = IncomingRequest(given.encode())
+    assert (request.scheme, request.authority, request.path) == ("http", "localhost", "/a%20b?q=1&q=2&x=%26")
+    assert IncomingRequest(message(url="").encode()).path == "/x"
+
+
 def importing(imports: str, lowered: str, params: str, body: str, more: str = "") -> str:
     """A component of the world edge; its core function calls what is lowered as ``$f``."""
     return f"""(component {imports}

@@ -43,6 +43,12 @@ def test_what_was_stored_is_loaded_also_by_the_next_process(cache, place):
     assert AotCache(place).load(KEY) == (CODE, FACTS)
 
 
+def test_large_code_comes_back_whole(cache: AotCache) -> None:
+    code = bytes(range(256)) * (5 << 12)
+    cache.store(KEY, code, FACTS)
+    assert cache.load(KEY) == (code, FACTS)
+
+
 def test_what_was_not_stored_is_a_miss(cache):
     assert cache.load("1" * 64) is None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from ..errors import CanonicalTrap
 from ..http_exchange import Headers, HttpExchange, InvalidHead, ResponseBody
@@ -22,6 +23,7 @@ from .streams import InputStream
 
 METHOD = "variant {get, head, post, put, delete, connect, options, trace, patch, other(string)}"
 SCHEME = "option<variant {HTTP, HTTPS, other(string)}>"
+_OF_PATHS = "/:@!$&'()*+,;=~"
 _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace", "patch")
 
 
@@ -31,7 +33,7 @@ class GivenRequest:
     def __init__(self, message: bytes) -> None:
         given = json.loads(message)
         self.method: str = given["method"]
-        scheme, _, rest = given["url"].partition("://")
+        scheme, _, rest = (given["url"] or _url_of(given)).partition("://")
         self.scheme = scheme
         authority, slash, path = rest.partition("/")
         self.path = slash + path or "/"
@@ -48,6 +50,13 @@ class IncomingRequest(GivenRequest):
         super().__init__(message)
         stream = InputStream(self.content) if exchange is None else RequestStream(exchange)
         self.body: IncomingBody | None = IncomingBody(stream)
+
+
+def _url_of(given: dict[str, Any]) -> str:
+    """The URL of a request that did not come over HTTP, as handlers want a whole one."""
+    lists = given.get("multi_value_query", {})
+    query = urlencode({name: lists.get(name, value) for name, value in given["query"].items()}, doseq=True)
+    return f"http://localhost{quote(given['path'], safe=_OF_PATHS)}{'?' if query else ''}{query}"
 
 
 def _body(given: dict[str, Any]) -> bytes:
