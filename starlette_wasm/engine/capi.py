@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
+import os
 import struct
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ctypes import (
     Structure,
     Union,
@@ -83,6 +87,7 @@ module_new = function("wasmtime_module_new", c_void_p, c_void_p, c_char_p, c_siz
 module_validate = function("wasmtime_module_validate", c_void_p, c_void_p, c_char_p, c_size_t)
 module_serialize = function("wasmtime_module_serialize", c_void_p, c_void_p, c_void_p)
 module_deserialize = function("wasmtime_module_deserialize", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+module_deserialize_file = function("wasmtime_module_deserialize_file", c_void_p, c_void_p, c_char_p, c_void_p)
 module_delete = function("wasmtime_module_delete", None, c_void_p)
 instance_new = function("wasmtime_instance_new", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
 export_get = function("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
@@ -378,12 +383,39 @@ Code = bytes | memoryview
 """Compiled code; a view is of a buffer that can be written to, of which a part need not be copied."""
 
 
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8
+"""F_SEAL_SEAL, SHRINK, GROW and WRITE: from now on it stays what it is."""
+_AS_FILE = 4 << 20
+"""Bytes of code from which it is mapped from a file of its own."""
+
+
 def deserialize_module(engine: int, data: Code) -> int:
+    """Code that is large is copied into a file in memory that nobody can change, and mapped from there: what of it is not
+    used is not resident, and the memories that instances begin with are mapped from it too, rather than copied once more.
+    """
+    if len(data) >= _AS_FILE and sys.platform == "linux":
+        with suppress(OSError, EngineError):  # a kernel that is configured otherwise
+            return _deserialize_as_file(engine, data)
     out = c_void_p()
     given: Any = data
     if isinstance(data, memoryview):
         given = c_char_p(ctypes.addressof(c_char.from_buffer(data)) if data else None)
     check(module_deserialize(engine, given, len(data), ctypes.addressof(out)))
+    assert out.value is not None
+    return out.value
+
+
+def _deserialize_as_file(engine: int, data: Code) -> int:
+    descriptor = os.memfd_create("starlette-wasm-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        out = c_void_p()
+        check(module_deserialize_file(engine, f"/proc/self/fd/{descriptor}".encode(), ctypes.addressof(out)))
+    finally:
+        os.close(descriptor)
     assert out.value is not None
     return out.value
 

@@ -452,3 +452,24 @@ def test_the_lowest_safe_version_is_the_one_that_is_asked_for():
     project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]
     lowest = ".".join(map(str, library.LOWEST_SAFE))
     assert f"wasmtime>={lowest},<{library.MAJOR + 1}" in project["dependencies"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files in memory are of Linux")
+@pytest.mark.parametrize("there", [True, False])
+def test_large_code_is_mapped_from_a_file(engine: Engine, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Module.compile(engine, (GUESTS / "hello.wasm").read_bytes())
+    code, facts = made.serialize(), made.facts
+    made.close()
+    monkeypatch.setattr(capi, "_AS_FILE", 1)
+    if not there:
+        monkeypatch.setattr(capi.os, "memfd_create", _refuse)
+    before = Path("/proc/self/maps").read_text().count("starlette-wasm-code")
+    module = Module.load(engine, memoryview(bytearray(code)), facts)
+    assert run(module, b"").end is End.OK
+    after = Path("/proc/self/maps").read_text().count("starlette-wasm-code")
+    assert (after > before) is there
+    module.close()
+
+
+def _refuse(*_: object) -> int:
+    raise OSError(38, "no files in memory")
