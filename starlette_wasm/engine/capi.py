@@ -390,8 +390,9 @@ _AS_FILE = 4 << 20
 
 
 def deserialize_module(engine: int, data: Code) -> int:
-    """Code that is large is copied into a file in memory that nobody can change, and mapped from there: what of it is not
-    used is not resident, and the memories that instances begin with are mapped from it too, rather than copied once more.
+    """Copy code that is large into a file in memory that nobody can change, and map it from there.
+
+    What of it is not used is not resident, and the memories that instances begin with are mapped from it too.
     """
     if len(data) >= _AS_FILE and sys.platform == "linux":
         with suppress(OSError, EngineError):  # a kernel that is configured otherwise
