@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from starlette.types import Message, Receive
 
 from ..components.http_exchange import HttpExchange
 from ..exceptions import RequestTimeout, RequestTooLarge
+from ..sync.ended import cancelled
 from .body import disconnected
 
 
@@ -43,9 +44,7 @@ class BodyFeed:
             yield
         finally:
             if self._task is not None:
-                self._task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await self._task
+                await cancelled(self._task)
 
     async def wait_until_gone(self) -> None:
         """Return when the client has gone away."""

@@ -46,8 +46,13 @@ def http_url(url: str) -> str:
     raise wrong("is not an http or https URL", "use for example http://gate.internal/canary")
 
 
+def has_user(url: str) -> bool:
+    """Whether a URL that http_url() takes names a user, even an empty one."""
+    return "@" in urlsplit(url).netloc
+
+
 def _without_user(url: str) -> str:
-    if urlsplit(url).username is not None:
+    if has_user(url):
         raise wrong("has a user or password, which cannot be sent", "use headers, such as authorization")
     return url
 

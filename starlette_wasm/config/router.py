@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ..exceptions import ConfigError
-from .events import WebhookConfig, http_url
+from .events import WebhookConfig, has_user, http_url
 from .loading import FileModel, read_yaml, show, validate, wrong
 from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
 from .tenants import Host, TenantConfig, TenantName
@@ -70,10 +70,16 @@ class RouteRule(FileModel):
         return frozenset(self.hosts), frozenset(self.tenants)
 
 
+def _without_user(url: str) -> str:
+    if has_user(url):
+        raise wrong("has a user or password, which are not sent", "take them out; a token may be in the path")
+    return url
+
+
 class CanaryHook(FileModel):
     """An HTTP endpoint that is asked before each step of a canary, with a POST; any 2xx lets it pass."""
 
-    url: Annotated[StrictStr, AfterValidator(http_url)] = Field(repr=False)
+    url: Annotated[StrictStr, AfterValidator(http_url), AfterValidator(_without_user)] = Field(repr=False)
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=30_000)] = Field(default=5000, description="Of the answer.")
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
@@ -34,6 +35,13 @@ from .fingerprint import fingerprints
 from .rule_router import RuleRouter, audience_of, route_rules
 
 logger = logging.getLogger("starlette_wasm")
+
+
+class Importer(NamedTuple):
+    """A function under a policy that calls others which satisfy its imports, directly or through these."""
+
+    function: str
+    policy: str
 
 
 class Deployment:
@@ -79,6 +87,8 @@ class Deployment:
         self.unserved: set[tuple[str, str]] = set()
         """The ones that a rule with a weight names, if nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}
+        self.imported: dict[tuple[Importer, str, str | None], Target] = {}
+        """Targets of functions that satisfy imports, for whom, by their name and version."""
         self._bulkheads: dict[tuple[str, str, object], Bulkhead] = {}
         self._inherited = {} if previous is None else previous.bulkheads()
 
@@ -305,7 +315,8 @@ class Deployment:
         warn = wanted not in self._warned and (function.module.uses_files or not is_shipped(granted))
         if warn:
             self._warned.add(wanted)
-        links = links_of(function, self._bind_import)
+        importer = share if isinstance(share, Importer) else Importer(source.name, granted.name)
+        links = links_of(function, partial(self._bind_import, importer))
         target = bind(
             function,
             granted,
@@ -318,12 +329,22 @@ class Deployment:
         )
         if links:
             target = replace(target, links=links)
+        if isinstance(share, Importer):
+            target.plan.tenant = *target.tenant, share
         self.bound.append(target)
         return target
 
-    def _bind_import(self, name: str, version: str | None, where: str) -> Target:
-        """The target of a function that satisfies an import, under the policy that wasm.yaml has for that."""
-        return self.target(name, version, self.config.import_policies.get(name), route="", where=where)
+    def _bind_import(self, importer: Importer, name: str, version: str | None, where: str) -> Target:
+        """The target of a function that satisfies an import, under the policy that wasm.yaml has for that.
+
+        Each importer has a target of its own, so that none can take all the places of what others import, too.
+        """
+        key = importer, name, version
+        target = self.imported.get(key)
+        if target is None:
+            policy = self.config.import_policies.get(name)
+            target = self.imported[key] = self.bind(name, version, policy, route="", where=where, share=importer)
+        return target
 
     def _bulkhead(self, route: str, policy: SandboxPolicy, share: object) -> Bulkhead:
         """One for each route, policy and share: the versions that share a path share it."""

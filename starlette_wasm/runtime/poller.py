@@ -128,7 +128,9 @@ class RegistryPoller:
     def _named(self, config: EdgeRouterConfig) -> set[tuple[str, str]]:
         """The versions that rules, canaries, pipelines, routes, calls and the records of rollouts name."""
         named = {(name, version) for name, versions in named_versions(config).items() for version in versions}
-        named |= {(name, version) for name, version, *_ in self._runtime.deployment.targets if version is not None}
+        deployment = self._runtime.deployment
+        asked = [*(key[:2] for key in deployment.targets), *(key[1:] for key in deployment.imported)]
+        named |= {(name, version) for name, version in asked if version is not None}
         for function, live in self._runtime.canaries.all.items():
             if live.record is not None:
                 named |= {(function, version) for version in live.record.versions}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 from ..config.tenants import OTHERS, TenantConfig
@@ -20,7 +21,9 @@ from ..traffic.audience import fits_host
 logger = logging.getLogger("starlette_wasm")
 
 _MOST_OTHERS = 4096
-"""Tenants that share the entry ``*`` and are remembered; idle ones go first."""
+"""Tenants of the entry ``*`` that have a quota each; further ones share one if none of these can be forgotten."""
+_LOOKED_AT = 16
+"""How many of them are looked at for one that can be."""
 _PAYS: ContextVar[TenantUsage | None] = ContextVar("starlette_wasm_pays", default=None)
 """Who pays for the CPU time of what runs in this context."""
 
@@ -32,6 +35,11 @@ class Allowance:
         self._most = per_minute
         self._left = per_minute
         self._at = time.monotonic()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is used of it."""
+        return self.left >= self._most
 
     @property
     def left(self) -> float:
@@ -64,7 +72,7 @@ class TenantUsage:
         self.cpu = 0.0
         """CPU seconds since the start."""
         self.counts: Counter[str] = Counter()
-        """Requests that were served, and those that were refused, by reason."""
+        """Requests that were served, those that failed or were given up, and those that were refused, by reason."""
         self.adopt(quota)
 
     def adopt(self, quota: TenantConfig) -> None:
@@ -73,6 +81,11 @@ class TenantUsage:
         self._requests = None if quota.requests_per_minute is None else Allowance(quota.requests_per_minute)
         per_minute = quota.cpu_seconds_per_minute
         self._cpu = None if per_minute is None else Allowance(float(per_minute))
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether a new tenant would have the same quotas left."""
+        return not self.running and all(each is None or each.full for each in (self._requests, self._cpu))
 
     def ask(self, function: str) -> None:
         """Take one request of the minute. Raises TenantLimited."""
@@ -94,13 +107,15 @@ class TenantUsage:
         self.running += 1
         self.memory += memory
         token = _PAYS.set(self)
+        outcome = "failed"
         try:
             yield
+            outcome = "served"
         finally:
             _PAYS.reset(token)
             self.running -= 1
             self.memory -= memory
-        self._count("served")
+            self._count(outcome)
 
     def pay(self, cpu: float) -> None:
         """Take the CPU time of a call that is over."""
@@ -135,11 +150,13 @@ class TenantUsage:
             "cpu_seconds_left": None if self._cpu is None else round(self._cpu.left, 6),
             "requests_left": None if self._requests is None else math.floor(self._requests.left),
             "served": self.counts["served"],
-            "limited": {reason: count for reason, count in sorted(self.counts.items()) if reason != "served"},
+            "failed": self.counts["failed"],
+            "limited": {reason: count for reason, count in sorted(self.counts.items()) if reason not in _AFTER_A_PLACE},
         }
 
 
 _NO_QUOTA = ("name", "hosts")
+_AFTER_A_PLACE = ("served", "failed")
 _KIND = f"{TenantLimited.__module__}.{TenantLimited.__qualname__}"
 
 
@@ -179,7 +196,7 @@ class Tenancy:
         usage.label = quota.name
         if usage.quota != quota:
             usage.adopt(quota)
-        (self._usages if quota.name == name else self._others)[name] = usage
+        (self._usages if quota.name == name != OTHERS else self._others)[name] = usage
 
     def of_host(self, host: str) -> str:
         """Return the tenant of a host; empty if it is nobody's."""
@@ -199,13 +216,24 @@ class Tenancy:
         return None if others is None else self._other(name, others)
 
     def _other(self, name: str, quota: TenantConfig) -> TenantUsage:
-        usage = self._others.pop(name, None) or TenantUsage(name, quota, OTHERS, self._telemetry)
-        if len(self._others) >= _MOST_OTHERS:
-            idle = next((each for each, known in self._others.items() if not known.running), None)
-            if idle is not None:
-                del self._others[idle]
+        usage = self._others.pop(name, None)
+        if usage is None:
+            if len(self._others) >= _MOST_OTHERS and not self._forget_one():
+                name = OTHERS  # or whoever makes tenants would have as many quotas
+                usage = self._others.pop(name, None)
+            usage = usage or TenantUsage(name, quota, OTHERS, self._telemetry)
         self._others[name] = usage  # the one that was used last comes last
         return usage
+
+    def _forget_one(self) -> bool:
+        """Forget a tenant that has used nothing for a minute. False if there is none among those used longest ago."""
+        for name in list(islice(self._others, _LOOKED_AT)):
+            if self._others[name].forgettable:
+                del self._others[name]
+                return True
+            if self._others[name].running:  # others are looked at the next time
+                self._others[name] = self._others.pop(name)
+        return False
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all tenants of the config, and those of ``*`` that were seen."""

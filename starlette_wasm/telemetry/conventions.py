@@ -262,7 +262,7 @@ TENANT_REQUESTS = Metric(
     "starlette_wasm.tenant.requests",
     "counter",
     "{request}",
-    "Requests of tenants: served, or refused by the quota that the outcome names.",
+    "Requests of tenants: served, failed, or refused by the quota that the outcome names.",
     attributes=(Attribute.TENANT, Attribute.TENANT_OUTCOME),
 )
 TENANT_CPU = Metric(

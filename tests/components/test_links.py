@@ -141,22 +141,26 @@ def test_memory_of_callees_counts_for_tenants(folder: Path) -> None:
     asyncio.run(go())
 
 
-def test_a_full_bulkhead_of_the_callee_answers_503(folder: Path) -> None:
+def test_importers_have_places_of_their_own(folder: Path) -> None:
+    """One that fills the bulkhead of what it imports leaves to another importer as many places."""
     put(folder, "prices", with_body(PRICES, "spin"))
+    put(folder, "other", ORDER, imports=IMPORTS)
     one = {"policies": {"one": {"maxConcurrency": 1, "maxQueue": 0, "executionTimeoutMs": 60_000}}}
 
     async def go() -> None:
         async with WasmRuntime(given(folder, **one, importPolicies={"prices": "one"}), settings()) as runtime:
-            target = runtime.target("prices", "1", "one", where="imports")
-            call = runtime.call("prices", "docs:shop/prices#quote", "x", version="1", policy="one")
-            spinning = asyncio.create_task(call)
-            while not target.bulkhead.active:
-                await asyncio.sleep(0.01)
-            with pytest.raises(FunctionOverloaded, match="function prices is overloaded: 1 invocations run"):
-                await runtime.invoke("order", EdgeRequest(), policy="long")
-            spinning.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await spinning
+            running = []
+            for name in ("order", "other"):
+                target = runtime.target(name, None, "long", where="test")
+                (link,) = target.links.values()
+                running.append(asyncio.create_task(runtime.invoke(name, EdgeRequest(), policy="long")))
+                while not link.target.bulkhead.active:
+                    await asyncio.sleep(0.01)
+                with pytest.raises(FunctionOverloaded, match="function prices is overloaded: 1 invocations run"):
+                    await runtime.invoke(name, EdgeRequest(), policy="long")
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
 
     asyncio.run(go())
 

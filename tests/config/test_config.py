@@ -266,6 +266,12 @@ BAD: list[tuple[Any, str | None, str, str]] = [
         "'ftp://x' is not an http or https URL",
         "http://",
     ),
+    (
+        canary(hooks=[{"url": "https://me:secret@gate.example/"}]),
+        "canaries[0].hooks[0].url",
+        "has a user or password, which are not sent",
+        "a token may be in the path",
+    ),
     (canary(hooks=[{"url": "http://"}]), "canaries[0].hooks[0].url", "is not an http or https URL", "http://"),
     (canary(hooks=[{"url": "http://[x"}]), "canaries[0].hooks[0].url", "is not an http or https URL", "http://"),
     (canary(autoPromote="no"), "canaries[0].autoPromote", "'no' is not a boolean", "true or false"),

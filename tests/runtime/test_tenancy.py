@@ -62,6 +62,8 @@ def test_places_and_memory_are_given_back() -> None:
     with pytest.raises(ValueError, match="of the guest"), acme.place("f", 3 << 20):
         raise ValueError("of the guest")
     assert (acme.running, acme.memory) == (0, 0)
+    told = acme.describe()
+    assert (told["served"], told["failed"], told["limited"]) == (2, 1, {"maxConcurrency": 1, "maxMemoryMb": 1})
 
 
 def test_cpu_time_is_paid_by_the_context_that_runs(clock: list[float]) -> None:
@@ -79,17 +81,33 @@ def test_cpu_time_is_paid_by_the_context_that_runs(clock: list[float]) -> None:
     acme.ask("f")
 
 
-def test_others_have_a_quota_each_and_idle_ones_are_forgotten() -> None:
+def test_others_have_a_quota_each_and_idle_ones_are_forgotten(clock: list[float]) -> None:
     made = tenancy({"name": "*", "requestsPerMinute": 1})
     busy = usage(made, "busy")
     with busy.place("f", 0):
         for number in range(5000):
             usage(made, str(number)).ask("f")
+            clock[0] += 1
         assert made.usage("busy") is busy
     assert len(made.describe()) <= 4096
     assert {each["name"] for each in made.describe()} >= {"busy", "4999"}
     assert made.usage("") is None
     assert tenancy({"name": "acme"}).usage("other") is None
+
+
+def test_a_quota_is_not_evaded_by_many_names(clock: list[float]) -> None:
+    made = tenancy({"name": "*", "requestsPerMinute": 1})
+    for number in range(4096):
+        usage(made, str(number)).ask("f")
+    usage(made, "one more").ask("f")
+    for name in ("0", "4095", "another", "one more"):  # each remembers, or shares what is left
+        with pytest.raises(TenantLimited):
+            usage(made, name).ask("f")
+    clock[0] += 61
+    usage(made, "another").ask("f")
+    with pytest.raises(TenantLimited):
+        usage(made, "another").ask("f")
+    usage(made, "0").ask("f")
 
 
 def test_a_reload_keeps_what_is_used() -> None:
