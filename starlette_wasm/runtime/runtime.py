@@ -423,6 +423,7 @@ class WasmRuntime:
         if self._state == "open":
             self._enter("draining")
             logger.info("draining: %d invocations run", self.invoker.running)
+            self.telemetry.hurry()  # a server without lifespan ends the process next
             self._end_background()
             loop = asyncio.get_running_loop()
             self._drain_timer = loop.call_later(self.settings.drain_timeout_ms / 1000, self._cut)

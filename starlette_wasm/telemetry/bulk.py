@@ -1,8 +1,8 @@
-"""``Series``: what ordinary invocations add to the histograms of OpenTelemetry's SDK, handed over at collection.
+"""``InBulk``: what ordinary invocations add to counters and histograms, handed over when somebody reads them.
 
-A call of ``Histogram.record()`` or ``Counter.add()`` takes some 20 us, and an invocation has four. Here it adds to
-plain numbers; when a reader collects, they go into the points that the SDK has for the same attributes. The first
-observation of a series, and one for an exemplar each second, are recorded by the API.
+A call of ``Histogram.record()`` or ``Counter.add()`` of OpenTelemetry's SDK takes some 20 us, one of prometheus-client
+3, and an invocation has four. Here it adds to plain numbers. The first observation of a series, and one for an exemplar
+each second, are recorded one by one.
 """
 
 from __future__ import annotations
@@ -10,24 +10,30 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
 
-from opentelemetry.metrics import Counter, Histogram
-from opentelemetry.util.types import Attributes
-
-from . import sdk
-from .observation import Observation
+from .observation import Key
 
 _EXEMPLAR_EVERY = 1.0
-"""Seconds between two sampled invocations that are recorded by the API, which makes exemplars of them."""
+"""Seconds between two sampled invocations that are recorded one by one, to be exemplars."""
+MOST_SERIES = 4096
+
+
+class Point(Protocol):
+    """A histogram of a library that takes many observations at once."""
+
+    def add(self, counts: Sequence[int], total: float, low: float, high: float) -> None:
+        """Add observations: how many are in each bucket, their sum, the lowest and the highest."""
 
 
 class Bulk:
-    """Observations of one histogram that the SDK does not have yet."""
+    """Observations of one histogram that the library does not have yet."""
 
     __slots__ = ("bounds", "counts", "high", "low", "points", "total")
 
-    def __init__(self, bounds: Sequence[float], points: list[sdk.HistogramPoint]) -> None:
+    def __init__(self, bounds: Sequence[float], points: Sequence[Point]) -> None:
         self.bounds = bounds
         self.points = points
         self.clear()
@@ -52,46 +58,79 @@ class Bulk:
 
 
 class Series:
-    """Successful invocations with the same attributes. Not safe for threads: Metrics has a lock."""
+    """Successful invocations with the same attributes."""
 
-    __slots__ = ("_count", "_counter", "_cpu", "_duration", "_exemplar_at", "_memory", "attributes")
+    __slots__ = ("_count", "_cpu", "_duration", "_exemplar_at", "_invocations", "_memory")
 
-    def __init__(
-        self, attributes: Attributes, counter: Counter, histograms: Sequence[tuple[Histogram, Sequence[float]]]
-    ) -> None:
-        """``histograms`` are those of duration, CPU time and memory, with their bounds; all have been recorded on.
-
-        Raises LookupError if the SDK keeps them in another way: a view has other bounds, for example.
-        """
-        self.attributes = attributes
-        self._counter = counter
+    def __init__(self, invocations: Callable[[int], object], duration: Bulk, cpu: Bulk, memory: Bulk) -> None:
+        """``invocations`` adds to the counter."""
+        self._invocations = invocations
+        self._duration, self._cpu, self._memory = duration, cpu, memory
         self._count = 0
         self._exemplar_at = 0.0
-        self._duration, self._cpu, self._memory = [
-            Bulk(bounds, sdk.histogram_points(histogram, attributes, tuple(bounds))) for histogram, bounds in histograms
-        ]
 
-    def takes(self, seen: Observation) -> bool:
-        """Whether nothing is lost if an observation is added here: it may be due for an exemplar."""
-        if not seen.ran or seen.cold or seen.waited is not None:
-            return False
-        if not seen.sampled:
-            return True
+    def is_exemplar(self) -> bool:
+        """Whether a sampled invocation is to be an exemplar."""
         now = time.monotonic()
         if now < self._exemplar_at:
-            return True
+            return False
         self._exemplar_at = now + _EXEMPLAR_EVERY
-        return False
+        return True
 
-    def add(self, seen: Observation) -> None:
+    def add(self, duration: float, cpu: float, memory: int) -> None:
         self._count += 1
-        self._duration.add(seen.duration)
-        self._cpu.add(seen.cpu)
-        self._memory.add(seen.memory)
+        self._duration.add(duration)
+        self._cpu.add(cpu)
+        self._memory.add(memory)
 
     def hand_over(self) -> None:
         if self._count:
-            self._counter.add(self._count, self.attributes)
+            self._invocations(self._count)
             self._count = 0
             for each in (self._duration, self._cpu, self._memory):
                 each.hand_over()
+
+
+class InBulk:
+    """The series of one library. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._series: dict[Key, Series | None] = {}
+
+    def add(self, key: Key, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
+        """Add a warm invocation that succeeded and did not wait. False: it is to be recorded by itself."""
+        with self._lock:
+            series = self._series.get(key)
+            if series is None or (sampled and series.is_exemplar()):
+                return False
+            series.add(duration, cpu, memory)
+            return True
+
+    def begin(self, key: Key, make: Callable[[], Series]) -> None:
+        """Take what comes next together, now that an invocation has been recorded.
+
+        ``make`` raises LookupError if the library keeps its figures in another way.
+        """
+        if key in self._series:
+            return
+        try:
+            series = make()
+        except LookupError:
+            series = None
+        with self._lock:
+            if key in self._series:  # from another thread, and it may hold observations already
+                return
+            if len(self._series) >= MOST_SERIES:
+                self._hand_over()
+                self._series.clear()
+            self._series[key] = series
+
+    def hand_over(self) -> None:
+        with self._lock:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        for series in self._series.values():
+            if series is not None:
+                series.hand_over()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from threading import Lock
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, MeterProvider
@@ -11,12 +11,10 @@ from opentelemetry.metrics import Observation as Observed
 from opentelemetry.util.types import Attributes
 
 from . import conventions as names
-from .bulk import Series
+from .bulk import MOST_SERIES, Bulk, InBulk, Series
 from .conventions import Attribute, ErrorType, Metric
-from .observation import Observation
-
-_MOST_KEYS = 4096
-
+from .observation import Key, Observation
+from .sdk import histogram_points
 
 _of_providers: WeakKeyDictionary[MeterProvider, Metrics] = WeakKeyDictionary()
 
@@ -37,8 +35,7 @@ class Metrics:
         return found
 
     def __init__(self, meter: Meter) -> None:
-        self._lock = Lock()
-        self._series: dict[tuple[str, ...], Series | None] = {}
+        self.bulk = InBulk()
         # It has no points: its callback is called before the histograms are collected, whatever the reader.
         meter.create_observable_counter("starlette_wasm.bulk", [self._hand_over])
         self._invoke_duration = _histogram(meter, names.INVOKE_DURATION)
@@ -63,20 +60,18 @@ class Metrics:
         metric = names.RELOAD_REFUSED
         self._reload_refused = meter.create_gauge(metric.name, metric.unit, metric.description)
         # The same dict for the same series: building one costs more than to look it up.
-        self._attributes: dict[tuple[str, ...], Attributes] = {}
+        self._attributes: dict[Key, Attributes] = {}
 
     def record(self, seen: Observation) -> None:
-        key = (seen.trigger, seen.function, seen.version, seen.route, seen.variant)
+        if not (seen.is_ordinary and self.bulk.add(seen.key, seen.sampled, seen.duration, seen.cpu, seen.memory)):
+            self.record_alone(seen)
+
+    def record_alone(self, seen: Observation) -> None:
+        """Record what does not go with others, by the API."""
+        key, error = seen.key, seen.error
         attributes = self._attributes.get(key)
         if attributes is None:
             attributes = self._remember(key)
-        error = seen.error
-        if error is None and seen.ran:
-            with self._lock:
-                series = self._series.get(key)
-                if series is not None and series.takes(seen):
-                    series.add(seen)
-                    return
         if error is None:
             self._invocations.add(1, attributes)
             self._invoke_duration.record(seen.duration, attributes)
@@ -89,45 +84,33 @@ class Metrics:
         if seen.ran:
             self._cpu_usage.record(seen.cpu, attributes)
             self._mem_usage.record(seen.memory, attributes)
-            if error is None and key not in self._series:
-                self._begin_series(key, attributes)
+            if error is None:
+                self.bulk.begin(key, partial(self._series, attributes))
         if seen.cold:
             self._coldstarts.add(1, attributes)
             self._init_duration.record(seen.init, attributes)
         if seen.waited is not None:
             self._queue_wait.record(seen.waited, attributes)
 
-    def _begin_series(self, key: tuple[str, ...], attributes: Attributes) -> None:
-        """Take what comes next together; the first observation has just been recorded."""
-        histograms = (
-            (self._invoke_duration, names.INVOKE_DURATION.buckets),
-            (self._cpu_usage, names.CPU_USAGE.buckets),
-            (self._mem_usage, names.MEM_USAGE.buckets),
+    def _series(self, attributes: Attributes) -> Series:
+        """Make the series of an invocation that has just been recorded on all of its instruments."""
+
+        def bulk(histogram: Histogram, metric: Metric) -> Bulk:
+            return Bulk(metric.buckets, histogram_points(histogram, attributes, metric.buckets))
+
+        return Series(
+            partial(self._invocations.add, attributes=attributes),
+            bulk(self._invoke_duration, names.INVOKE_DURATION),
+            bulk(self._cpu_usage, names.CPU_USAGE),
+            bulk(self._mem_usage, names.MEM_USAGE),
         )
-        try:
-            series = Series(attributes, self._invocations, histograms)
-        except LookupError:
-            series = None
-        with self._lock:
-            if key in self._series:  # from another thread, and it may hold observations already
-                return
-            if len(self._series) >= _MOST_KEYS:
-                self._hand_over_all()
-                self._series.clear()
-            self._series[key] = series
 
     def _hand_over(self, options: CallbackOptions) -> Iterable[Observed]:
-        with self._lock:
-            self._hand_over_all()
+        self.bulk.hand_over()
         return ()
 
-    def _hand_over_all(self) -> None:
-        for series in self._series.values():
-            if series is not None:
-                series.hand_over()
-
-    def _remember(self, key: tuple[str, ...]) -> Attributes:
-        if len(self._attributes) >= _MOST_KEYS:
+    def _remember(self, key: Key) -> Attributes:
+        if len(self._attributes) >= MOST_SERIES:
             self._attributes.clear()
         attributes: Attributes = {name.value: value for name, value in zip(names.INVOCATION, key, strict=True) if value}
         self._attributes[key] = attributes

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .conventions import ErrorType
+
+Key = tuple[str, str, str, str, str]
+"""What a series of figures is of: trigger, function, version, route and variant."""
 
 
 @dataclass(slots=True)
@@ -38,3 +41,14 @@ class Observation:
     trace_id: str | None = None
     span_id: str | None = None
     sampled: bool = False
+    at: float = field(default=0.0, compare=False)
+    """When it was over, in seconds since the epoch, if that was noted."""
+
+    @property
+    def key(self) -> Key:
+        return self.trigger, self.function, self.version, self.route, self.variant
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it succeeded, warm and without a wait."""
+        return self.ran and self.error is None and not self.cold and self.waited is None

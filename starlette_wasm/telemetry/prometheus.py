@@ -7,18 +7,22 @@ workers answer for all.
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from ..sync.later import Later
 from . import conventions as names
+from .bulk import MOST_SERIES, Bulk, InBulk, Series
 from .conventions import ErrorType, Metric
-from .observation import Observation
+from .observation import Key, Observation
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _UNITS = {"s": "seconds", "By": "bytes", "%": "percent"}
-_MOST_SERIES = 4096
+_SECONDS = 0.5
 _LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db").fullmatch
 _INVOCATION = tuple(attribute.value.replace(".", "_") for attribute in names.INVOCATION)
 
@@ -39,6 +43,20 @@ def recorder() -> Recorder | None:
     return Recorder()
 
 
+class _SharedFigures(InBulk):
+    """Figures that other processes read from files, so that they are handed over a moment later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later = Later(_SECONDS, self.hand_over)
+
+    def add(self, key: Key, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
+        added = super().add(key, sampled, duration, cpu, memory)
+        if added:
+            self.later.ask()
+        return added
+
+
 class Recorder:
     """Adds observations to the metrics of prometheus-client."""
 
@@ -48,12 +66,26 @@ class Recorder:
         if directory := os.environ.get(_DIRECTORY):
             os.makedirs(directory, exist_ok=True)
 
+        self.bulk = bulk = _SharedFigures() if directory else InBulk()
+
+        class CompleteHistogram(Histogram):
+            """One that is read with all that was added in bulk."""
+
+            def collect(self) -> Any:
+                bulk.hand_over()
+                return super().collect()
+
+        class CompleteCounter(Counter):
+            def collect(self) -> Any:
+                bulk.hand_over()
+                return super().collect()
+
         def histogram(metric: Metric) -> Any:
-            return Histogram(name_of(metric), metric.description, _INVOCATION, buckets=metric.buckets)
+            return CompleteHistogram(name_of(metric), metric.description, _INVOCATION, buckets=metric.buckets)
 
         def counter(metric: Metric) -> Any:
             labels = [str(attribute).replace(".", "_") for attribute in metric.attributes]
-            return Counter(name_of(metric), metric.description, labels)
+            return CompleteCounter(name_of(metric), metric.description, labels)
 
         self._durations = histogram(names.INVOKE_DURATION)
         self._inits = histogram(names.INIT_DURATION)
@@ -87,8 +119,14 @@ class Recorder:
         self._refused = Gauge(
             name_of(names.RELOAD_REFUSED), names.RELOAD_REFUSED.description, multiprocess_mode="livemax"
         )
-        self._series: dict[tuple[str, ...], _Series] = {}
+        self._series: dict[Key, _Series] = {}
         self._gauges: dict[str, Any] = {}
+
+    def hand_over(self, *, patient: bool) -> None:
+        """Let others see what was added in bulk; without ``patient`` also what will be, and at once."""
+        if isinstance(self.bulk, _SharedFigures):
+            self.bulk.later.patient = patient
+            self.bulk.hand_over()
 
     def enter(self, function: str) -> None:
         self._gauge(function).inc()
@@ -103,10 +141,15 @@ class Recorder:
         self._gauges[function].dec()
 
     def record(self, seen: Observation) -> None:
-        labels = (seen.trigger, seen.function, seen.version, seen.route, seen.variant)
+        if not (seen.is_ordinary and self.bulk.add(seen.key, seen.sampled, seen.duration, seen.cpu, seen.memory)):
+            self.record_alone(seen)
+
+    def record_alone(self, seen: Observation) -> None:
+        """Record what does not go with others."""
+        labels = seen.key
         series = self._series.get(labels)
         if series is None:
-            if len(self._series) >= _MOST_SERIES:
+            if len(self._series) >= MOST_SERIES:
                 self._series.clear()
             series = self._series[labels] = _Series(self, labels)
             self._gauge(seen.function)  # 0 for a function of which no invocation lasts
@@ -123,6 +166,8 @@ class Recorder:
         if seen.ran:
             series.cpu.observe(seen.cpu)
             series.memory.observe(seen.memory)
+            if seen.error is None:
+                self.bulk.begin(labels, series.in_bulk)
         if seen.cold:
             self._coldstarts.labels(*labels).inc()
             self._inits.labels(*labels).observe(seen.init)
@@ -165,11 +210,37 @@ class _Series:
 
     __slots__ = ("cpu", "duration", "invocations", "memory")
 
-    def __init__(self, recorder: Recorder, labels: tuple[str, ...]) -> None:
+    def __init__(self, recorder: Recorder, labels: Key) -> None:
         self.duration = recorder._durations.labels(*labels)
         self.invocations = recorder._invocations.labels(*labels)
         self.cpu = recorder._cpu.labels(*labels)
         self.memory = recorder._memory.labels(*labels)
+
+    def in_bulk(self) -> Series:
+        """The same for many invocations at once; raises LookupError with another prometheus-client."""
+        return Series(
+            self.invocations.inc,
+            Bulk(names.INVOKE_DURATION.buckets, [_Point(self.duration, names.INVOKE_DURATION)]),
+            Bulk(names.CPU_USAGE.buckets, [_Point(self.cpu, names.CPU_USAGE)]),
+            Bulk(names.MEM_USAGE.buckets, [_Point(self.memory, names.MEM_USAGE)]),
+        )
+
+
+class _Point:
+    """A histogram of prometheus-client with its labels, to which observations are added by what it is made of."""
+
+    def __init__(self, histogram: Any, metric: Metric) -> None:
+        if not {"_upper_bounds", "_buckets", "_sum"} <= vars(histogram).keys():
+            raise LookupError("another prometheus-client")
+        if list(histogram._upper_bounds) != [*metric.buckets, math.inf]:
+            raise LookupError("other buckets")
+        self._buckets, self._sum = histogram._buckets, histogram._sum
+
+    def add(self, counts: Sequence[int], total: float, low: float, high: float) -> None:
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+        self._sum.inc(total)
 
 
 def text(accept: str) -> tuple[bytes, str]:

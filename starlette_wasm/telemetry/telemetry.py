@@ -34,10 +34,12 @@ from .idle import NO_TELEMETRY, CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
 from .request_telemetry import ListenedExchange
-from .spans import WarmTracer
+from .spans import WarmSpan, WarmTracer
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
+_SAMPLED = "13579bdf"
+"""The last digit of a traceparent that is sampled."""
 _MOST_TENANTS = 1000
 """That have series of their own."""
 
@@ -68,6 +70,8 @@ class Telemetry(Listeners):
         self.guest_tracer: Tracer | None = None
         """For the spans that guests start."""
         self.metrics: Metrics | None = None
+        self._takers: list[Metrics | prometheus.Recorder] = []
+        """Who takes figures, if anybody listens."""
 
     def configure(self, *, access_log: bool, prometheus_text: bool) -> None:
         """From settings and config; ``prometheus_text`` has no effect without the extra."""
@@ -92,12 +96,23 @@ class Telemetry(Listeners):
         self._warm_tracer = None if self.tracer is None else WarmTracer(self.tracer)
         self.guest_tracer = None if self.tracer is None else tracers.get_tracer(GUEST_SCOPE)
         self.metrics = None if is_placeholder(meters.get_meter(_SCOPE)) else Metrics.of(meters, _SCOPE)
+        self._takers = [each for each in (self.metrics, self.prometheus) if each is not None]
         self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
         self._meters = METRICS_GLOBALS.get("_METER_PROVIDER", self)
         self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log or self.listeners)
 
+    def hurry(self) -> None:
+        """Hold nothing back from now on: the process may end at any time."""
+        self._hand_over(patient=False)
+
+    def _hand_over(self, *, patient: bool) -> None:
+        access.write_out(patient=patient)
+        if self.prometheus is not None:
+            self.prometheus.hand_over(patient=patient)
+
     async def flush(self, limit_ms: int) -> None:
         """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
+        self._hand_over(patient=True)
         await flush([each for each in self._given if each is not None], limit_ms)
 
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
@@ -129,10 +144,8 @@ class Telemetry(Listeners):
         if self.access_log:
             access.log(seen)
         seen.version = self._versions.label(seen.function, seen.version)
-        if self.metrics is not None:
-            self.metrics.record(seen)
-        if self.prometheus is not None:
-            self.prometheus.record(seen)
+        for each in self._takers:
+            each.record(seen)
         for listener in self.listeners:
             listener(seen)
 
@@ -143,15 +156,43 @@ class Telemetry(Listeners):
         assert isinstance(exchange, ListenedExchange)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
-        if self.metrics is not None or self.prometheus is not None or self.access_log or self.listeners:
-            token = None if warm is None else contexts.attach(warm.in_context())
-            try:  # while the function's span is current: exemplars, and the access line, belong to it
-                self.tell(self._seen_fast(exchange, target, completed, duration, memory))
-            finally:
-                if token is not None:
-                    contexts.detach(token)
+        if self._takers or self.access_log or self.listeners:
+            self._record_figures(exchange, target, completed, duration, memory, warm)
         if warm is not None:
             warm.end(completed, memory)
+
+    def _record_figures(
+        self,
+        exchange: ListenedExchange,
+        target: Target,
+        completed: Completed,
+        duration: float,
+        memory: int,
+        warm: WarmSpan | None,
+    ) -> None:
+        """Add a call to what is taken in bulk; make an observation of it only for whoever wants that."""
+        version = self._versions.label(target.name, target.version)
+        key = ("http", target.name, version, exchange.route, exchange.variant._value_)
+        trace = completed.traceparent if exchange.trace is not None else None
+        sampled = trace is not None and trace[-1] in _SAMPLED
+        cpu = completed.ran_ns / 1e9
+        alone = [each for each in self._takers if not each.bulk.add(key, sampled, duration, cpu, memory)]
+        if not (alone or self.access_log or self.listeners):
+            return
+        seen = self._seen_fast(exchange, target, completed, duration, memory)
+        watched = alone or self.listeners or access.bulk_handler() is None
+        token = contexts.attach(warm.in_context()) if warm is not None and watched else None
+        try:  # while the function's span is current: exemplars, and the access line, belong to it
+            if self.access_log:
+                access.log(seen)
+            seen.version = version
+            for each in alone:
+                each.record_alone(seen)
+            for listener in self.listeners:
+                listener(seen)
+        finally:
+            if token is not None:
+                contexts.detach(token)
 
     def _seen_fast(
         self, exchange: ListenedExchange, target: Target, completed: Completed, duration: float, memory: int
@@ -169,7 +210,7 @@ class Telemetry(Listeners):
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
         """Who takes figures; nobody if nobody listens."""
-        return [each for each in (self.metrics, self.prometheus) if each is not None] if self.active else []
+        return self._takers if self.active else []
 
     def violation(self, function: str, kind: str) -> None:
         """A policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""

@@ -25,8 +25,10 @@ from starlette_wasm.engine import instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
 from starlette_wasm.engine.loop_time import LoopTime
 from starlette_wasm.invocation.fast_path import FastPathRunner
-from starlette_wasm.telemetry import Telemetry
+from starlette_wasm.telemetry import Telemetry, access
+from starlette_wasm.telemetry.metrics import Metrics
 from starlette_wasm.telemetry.observation import Observation
+from starlette_wasm.telemetry.prometheus import Recorder
 
 pytestmark = pytest.mark.native
 POLICIES: dict[str, JSON] = {
@@ -256,16 +258,13 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
 def test_nobody_who_listens_turns_it_off(
     tmp_path: Path, kinds: Kinds, listener: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What each is told of a call on the fast path is what it is told of one on the slow path."""
     add_constant(tmp_path, "short", CONSTANTS["short"])
     wasm = config(tmp_path, {"/short": "short"}, exposeEndpoints=listener == "prometheus")
     told: list[Observation] = []
-    tell = Telemetry.tell
-
-    def listen(self: Telemetry, seen: Observation) -> None:
-        told.append(seen)
-        tell(self, seen)
-
-    monkeypatch.setattr(Telemetry, "tell", listen)
+    monkeypatch.setattr(Metrics, "record_alone", lambda self, seen: told.append(seen))
+    monkeypatch.setattr(Recorder, "record_alone", lambda self, seen: told.append(seen))
+    monkeypatch.setattr(access, "log", told.append)
 
     async def main() -> None:
         runtime = WasmRuntime(wasm, settings(access_log=listener == "access log"))
@@ -284,12 +283,13 @@ def test_nobody_who_listens_turns_it_off(
         meters.shutdown()
 
     run(main())
-    assert kinds == {"Completed": 2}
-    # An observation of the slow path is told even where only spans are wanted.
-    assert len(told) == {"nobody": 0, "tracer": 2}.get(listener, 4)
+    assert "NotTaken" not in kinds  # on a slow machine a guest may have begun there, and gone on on the slow path
+    assert kinds.total() == 2
+    # Nothing of a series is in bulk before an observation is recorded alone, which is not done here.
+    assert len(told) == {"nobody": 0, "tracer": 0}.get(listener, 4)
     for seen in told:
-        assert 0 < seen.duration < 5
-        assert 0 < seen.cpu < 5
+        assert seen.duration > 0
+        assert seen.cpu > 0
         seen.duration = seen.cpu = 0
         seen.trace_id = seen.span_id = None
     assert all(seen == told[0] for seen in told)

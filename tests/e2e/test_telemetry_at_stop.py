@@ -1,11 +1,14 @@
-"""What was measured right before a stop arrives: uvicorn ends by the signal, before the SDK's own flush at exit."""
+"""What was measured or logged right before a stop arrives: uvicorn ends by the signal, before any flush at exit."""
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from apps import config_file
 from collector import Backend
 from processes import ROOT, Server
 
@@ -40,3 +43,24 @@ def test_spans_and_metrics_before_a_stop_arrive(
     traces = {span.trace for span in asked}
     assert len([span for span in backend.spans if span.trace in traces]) >= 20
     assert backend.metrics >= EXPECTED
+
+
+@pytest.mark.parametrize("lifespan", ["on", "off"])
+def test_access_lines_before_a_stop_are_written(serve: Callable[..., Server], tmp_path: Path, lifespan: str) -> None:
+    """All of them and in order, after a reload, too."""
+    config_file(tmp_path, {"/echo": "echo"}, exposeEndpoints=True)
+    server = serve(
+        tmp_path,
+        "plain:app",
+        *("--lifespan", lifespan, "--no-access-log"),
+        STARLETTE_WASM_ACCESS_LOG="true",
+    )
+    wanted = [f"r-{number}" for number in range(30)]
+    for number, each in enumerate(wanted):
+        if number == 15:
+            server.process.send_signal(signal.SIGHUP)
+        assert server.get("/echo", headers={"x-request-id": each}).status_code == 200
+    server.terminate()
+    server.ended(60)
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith('{"time":')]
+    assert [line["request_id"] for line in lines] == wanted

@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
 from starlette_wasm.telemetry import sdk
+from starlette_wasm.telemetry.bulk import Bulk, Series
 from starlette_wasm.telemetry.conventions import ErrorType
 from starlette_wasm.telemetry.metrics import Metrics
 from starlette_wasm.telemetry.observation import Observation
@@ -81,7 +82,7 @@ def test_figures_in_bulk_are_those_of_the_api(monkeypatch: pytest.MonkeyPatch, v
     def missing(*args: object) -> list[sdk.HistogramPoint]:
         raise LookupError
 
-    monkeypatch.setattr(sdk, "histogram_points", missing)
+    monkeypatch.setattr("starlette_wasm.telemetry.metrics.histogram_points", missing)
     assert collected(views) == in_bulk
 
 
@@ -111,8 +112,15 @@ def test_a_series_that_two_threads_begin_loses_nothing() -> None:
     one.ran = True
     for _ in range(3):
         metrics.record(one)
-    (key, series), *_ = metrics._series.items()
+    series = metrics.bulk._series[one.key]
     assert series is not None
-    metrics._begin_series(key, series.attributes)  # as a thread does that saw none there
+
+    def meanwhile() -> Series:
+        """Make another one, while a thread has begun the first."""
+        metrics.bulk._series[one.key] = series
+        return Series(lambda count: None, *(Bulk((), ()) for _ in range(3)))
+
+    del metrics.bulk._series[one.key]
+    metrics.bulk.begin(one.key, meanwhile)
     counts = {name: values[0] for (name, _), values in points(reader).items()}
     assert counts["faas.invocations"] == 3

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import builtins
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import client, run
+from apps import client, eventually, run
 from collecting import Collector, Make
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.types import Message
@@ -21,6 +22,7 @@ from starlette.types import Message
 from starlette_wasm import WasmMiddleware, WasmRuntime
 from starlette_wasm.asgi.endpoints import metrics
 from starlette_wasm.telemetry import conventions, prometheus
+from starlette_wasm.telemetry.bulk import Bulk, Series
 from starlette_wasm.telemetry.conventions import METRICS, Attribute
 from starlette_wasm.telemetry.observation import Observation
 
@@ -183,6 +185,74 @@ def test_metrics_are_served_as_prometheus_text(make: Make) -> None:
             assert samples(text, prometheus.name_of(metric), faas_name="exit3", faas_version="1")[0][1] == 1
         assert samples(text, "starlette_wasm_running", faas_name="hello")[0][1] == 0
         assert '# {span_id="' in openmetrics or '# {trace_id="' in openmetrics
+
+    run(main())
+
+
+def ordinary(function: str, number: int) -> Observation:
+    draw = random.Random(number)
+    seen = Observation(function, "1", "http", "GET", "/bulk", "stable", ran=True, status=200)
+    seen.duration, seen.cpu, seen.memory = draw.expovariate(500), draw.expovariate(5000), 65536 * draw.randint(1, 99)
+    return seen
+
+
+def figures(text: str, function: str) -> list[tuple[str, dict[str, str], float]]:
+    """All samples of a function but when they were created, its name left out."""
+    families = text_string_to_metric_families(text)
+    found = [each for family in families for each in family.samples if each.labels.get("faas_name") == function]
+    return [
+        (each.name, {name: value for name, value in each.labels.items() if name != "faas_name"}, each.value)
+        for each in found
+        if not each.name.endswith("_created")
+    ]
+
+
+def test_prometheus_figures_in_bulk_are_those_one_by_one() -> None:
+    recorder = prometheus.recorder()
+    assert recorder is not None
+    for turn in range(3):
+        for number in range(100 * turn, 100 * turn + 100):
+            recorder.record(ordinary("bulk", number))
+            recorder.record_alone(ordinary("alone", number))
+        text = prometheus.text("")[0].decode()
+        in_bulk = figures(text, "bulk")
+        assert len(in_bulk) > 40
+        for (name, labels, value), other in zip(in_bulk, figures(text, "alone"), strict=True):
+            assert (name, labels, pytest.approx(value)) == other
+    recorder.record(ordinary("bulk", 300))
+    only = generate_latest(REGISTRY.restricted_registry(["faas_invocations_total"])).decode()  # type: ignore[arg-type]
+    assert ("faas_invocations_total", 301.0) in [(name, value) for name, _, value in figures(only, "bulk")]
+
+
+def test_another_prometheus_client_gets_each_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = prometheus.recorder()
+    assert recorder is not None
+
+    def other(*given: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(prometheus._Point, "__init__", other)
+    for number in range(5):
+        seen = ordinary("other", number)
+        recorder.record(seen)
+        assert not recorder.bulk.add(seen.key, False, 1.0, 1.0, 1)
+    text = prometheus.text("")[0].decode()
+    assert samples(text, "faas_invocations_total", faas_name="other")[0][1] == 5
+
+
+def test_figures_that_others_read_are_handed_over_in_a_moment() -> None:
+    async def main() -> None:
+        bulk, counted = prometheus._SharedFigures(), []
+        seen = ordinary("shared", 1)
+        bulk.begin(seen.key, lambda: Series(counted.append, *(Bulk((), ()) for _ in range(3))))
+        for _ in range(3):
+            assert bulk.add(seen.key, False, seen.duration, seen.cpu, seen.memory)
+        assert counted == []
+        await eventually(lambda: counted)
+        assert counted == [3]
+        bulk.later.patient = False  # the process may end at any time
+        bulk.add(seen.key, False, seen.duration, seen.cpu, seen.memory)
+        assert counted == [3, 1]
 
     run(main())
 
