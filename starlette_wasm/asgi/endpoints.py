@@ -1,4 +1,4 @@
-"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served if the config says ``exposeEndpoints``.
+"""``GET /health``, ``/ready``, ``/metrics``, ``/metrics/canary``: served if the config has ``exposeEndpoints``.
 
 They stand below ``endpointsPrefix``, and require the token of the settings if there is one.
 """

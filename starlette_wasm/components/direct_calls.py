@@ -119,7 +119,7 @@ class LowerResult:
     def __init__(
         self, kind: ValueType | None, lower: Lower | None, place: int | None, wrapped: VariantType | None
     ) -> None:
-        """``place`` is the argument that says where it is wanted; ``wrapped`` is the result whose case ``ok`` it is."""
+        """``place`` is the argument with the address for it; ``wrapped`` is the result whose case ``ok`` it is."""
         self._kind = kind
         self._lower = lower
         self._place = place

@@ -1,6 +1,6 @@
 """Which pages of a range of memory this process has written: those that are its own, and no longer a file's (Linux).
 
-``PAGEMAP_SCAN`` (Linux 6.7) says so for a range at once; with an older kernel ``/proc/self/pagemap`` has a number for
+``PAGEMAP_SCAN`` (Linux 6.7) answers for a range at once; with an older kernel ``/proc/self/pagemap`` has a number for
 each page.
 """
 

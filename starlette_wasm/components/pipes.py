@@ -90,7 +90,7 @@ class Pipe:
         """Whether one end was dropped."""
         self.pending: End | None = None
         """The end of the guest that copies, with its other end in a guest too. One of which a part was copied stays
-        here until it is told: until then more can be copied.
+        here until it is notified: until then more can be copied.
         """
 
     @property
@@ -144,9 +144,9 @@ class End(Waitable, AsyncEnd):
         self._state = _IDLE
         self._buffer: _Buffer | None = None
         self._result: int | None = None
-        """How the copy ended, until the guest is told."""
+        """How the copy ended, until the guest is notified."""
         self._writer: End | None = None
-        """The other end, if what it writes needs room in the memory of this one's guest: copied when that is told."""
+        """The other end, if what it writes needs room in the memory of this one's guest: copied once it is notified."""
 
     @property
     def _code(self) -> int:
@@ -196,7 +196,7 @@ class End(Waitable, AsyncEnd):
             self._copy_with(other)
         elif theirs.left or (self.writes and not mine.count and not theirs.count):
             self.notify(COMPLETED)
-        else:  # an end that copies nothing is told that the other is there
+        else:  # an end that copies nothing learns that the other is there
             other.notify(COMPLETED)
             pipe.pending = self
 
@@ -212,7 +212,7 @@ class End(Waitable, AsyncEnd):
             raise CanonicalTrap(f"a {self.pipe.kind} is read and written by one component instance")
 
     def _copy_with(self, other: End) -> None:
-        """Copy now, or when the end that reads is told, if its guest has to give room for what comes."""
+        """Copy now, or when the end that reads is notified, if its guest has to give room for what comes."""
         element = self.pipe.kind.element
         writer, reader = (self, other) if self.writes else (other, self)
         if element is not None and element.has_pointers:
@@ -230,7 +230,7 @@ class End(Waitable, AsyncEnd):
         self.notify(COMPLETED)
 
     def notify(self, result: int) -> None:
-        """Have the guest told how the copy ended."""
+        """Notify the guest of how the copy ended."""
         self._result = result
 
     def deliver(self) -> Delivery:

@@ -151,7 +151,7 @@ class Workers:
         self._resting = False
         if self._idle:
             self._wake.notify()
-        # One that was told of other work, and is yet to wake up, is still among the idle.
+        # One that was given other work, and is yet to wake up, is still among the idle.
         if self._idle < len(self._queue) + len(self._tasks) and self._threads < self.count:
             try:
                 self._start_thread()

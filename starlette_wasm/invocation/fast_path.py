@@ -50,7 +50,7 @@ class FastPathRunner:
         listened = exchange is not NO_TELEMETRY
         if listened and exchange.is_retry:  # it has spans of its own
             return NOT_TAKEN
-        if route and route != target.route and target.protocol.name == "cgi":  # whose variables tell the route
+        if route and route != target.route and target.protocol.name == "cgi":  # whose variables hold the route
             return NOT_TAKEN
         tally = target.tally
         if tally is None and not listened:
