@@ -65,12 +65,20 @@ class Execution(Generic[R]):
         self.session: Session | None = None
         """What the guest asked of the host; None if it cannot ask."""
 
-    async def inputs(self, guard: Guard) -> Inputs:
-        """What the guest reads."""
+    def inputs(self) -> Inputs | None:
+        """What the guest reads; None if there is too much of it for the event loop."""
         raise NotImplementedError
 
-    async def read(self, stdout: bytes) -> R:
-        """What the guest answered. Raises ResponseError."""
+    async def inputs_off_loop(self, guard: Guard) -> Inputs:
+        """As inputs(), in a thread."""
+        raise NotImplementedError
+
+    def read(self, stdout: bytes) -> R | None:
+        """What the guest answered; None if that takes too long for the event loop. Raises ResponseError."""
+        raise NotImplementedError
+
+    async def read_off_loop(self, stdout: bytes) -> R:
+        """As read(), in a thread if that takes long."""
         raise NotImplementedError
 
     def already_answered(self) -> R | None:
@@ -96,19 +104,22 @@ class Execution(Generic[R]):
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )
         started = self._options.started
-        found = await self._begun(guard) if started is None else started.invocation
-        if isinstance(found, Outcome):
-            return found
+        if started is None:
+            inputs = self.inputs()
+            found = self._begun(await self.inputs_off_loop(guard) if inputs is None else inputs)
+            if isinstance(found, Outcome):
+                return found
+        else:
+            found = started.invocation
         try:
             return await found.run(deadline, guard, session)
         except BaseException:
             watch.given_up(found.cpu)
             raise
 
-    async def _begun(self, guard: Guard) -> Outcome | Invocation:
+    def _begun(self, inputs: Inputs) -> Outcome | Invocation:
         """The outcome of a guest that C has run to its end, or one that is to run, or to go on."""
         target, options = self.target, self._options
-        inputs = await self.inputs(guard)
         if target.fast_path is not None and target.fast_path.runs:
             found = target.fast_path.run(inputs)
             if found is not None:
@@ -161,7 +172,7 @@ class Execution(Generic[R]):
     async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> R:
         """Return what the guest answered. Raises FunctionError."""
         target = self.target
-        fault = self._fault(outcome)
+        fault = None if outcome.end is End.OK and self._failed is None else self._fault(outcome)
         if fault is not None and (answered := self.already_answered()) is not None:
             log_after_answer(fault, self.context)
             watch.executed(outcome, None)
@@ -170,7 +181,8 @@ class Execution(Generic[R]):
         if fault is not None:
             raise fault
         try:
-            return await self.read(outcome.stdout)
+            answer = self.read(outcome.stdout)
+            return await self.read_off_loop(outcome.stdout) if answer is None else answer
         except ResponseError as error:
             raise InvalidFunctionResponse(
                 target.name, target.version, problem=error.problem, offset=error.offset, hint=_stray(outcome.stdout)
@@ -191,20 +203,22 @@ class EncodedExecution(Execution[Rendered]):
         context.traceparent = encoded.traceparent
         super().__init__(target, context, nested, options)
 
-    async def inputs(self, guard: Guard) -> Inputs:
+    def inputs(self) -> Inputs:
         encoded, target = self._encoded, self.target
         if target.fast_path is not None and not target.fast_path.complete:
             return Inputs(encoded.stdin, own_environ(target, self.context))
         return Inputs(encoded.stdin, encoded.variables, encoded.arguments)
 
-    async def read(self, stdout: bytes) -> Rendered:
-        target, request_id = self.target, self.context.request_id
-        assert target.fast_path is not None, "it has encoded the request"
-        found = target.fast_path.decode(stdout, request_id, self._method)
-        if found is not None:
-            return Rendered(*found)
-        answer = await rendered(target.tenant, await decoded(target, stdout), self._method)
-        return answer._replace(headers=with_request_id(answer.headers, request_id))
+    def read(self, stdout: bytes) -> Rendered | None:
+        fast_path = self.target.fast_path
+        assert fast_path is not None, "it has encoded the request"
+        found = fast_path.decode(stdout, self.context.request_id, self._method)
+        return None if found is None else Rendered(*found)
+
+    async def read_off_loop(self, stdout: bytes) -> Rendered:
+        tenant = self.target.tenant
+        answer = await rendered(tenant, await decoded(self.target, stdout), self._method)
+        return answer._replace(headers=with_request_id(answer.headers, self.context.request_id))
 
 
 async def decoded(target: Target, stdout: bytes) -> EdgeResponse:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..engine.fast_path import Encoded
 from ..engine.outcome import End
@@ -57,14 +58,14 @@ class Invoker:
         ) as watch:
             return await self._carry_out(execution, caller.on_disconnect, watch)
 
-    async def answer(
+    def answer(
         self, target: Target, encoded: Encoded, method: str, region: str, options: CallOptions
-    ) -> Rendered:
+    ) -> Coroutine[Any, Any, Rendered]:
         """As call(), from what C made of an HTTP request to its answer, if nobody listens."""
         if not self.runtime.is_open:
             raise RuntimeClosed(self.runtime.state)
         execution = EncodedExecution(target, encoded, method, region, self.call, options)
-        return await self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
+        return self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
 
     async def _carry_out(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest, count how that ended, and log what went wrong."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from ..config.settings import RequestSettings
 from ..engine.fast_path import Inputs
@@ -46,16 +45,22 @@ class RequestExecution(Execution[EdgeResponse]):
         self._request.context = self.context  # again: the request may be shared, and others came while this one waited
         self._request = watch.executing(self._request, self.context)
 
-    async def inputs(self, guard: Guard) -> Inputs:
-        target, request, options = self.target, self._request, self._options
-        encode = partial(inputs_of, target, request, self.context, options.route, options.caller.client)
-        if not is_large(request):
-            return encode()
-        async with guard():
-            return await off_loop(target.tenant, encode, self.limit)
+    def inputs(self) -> Inputs | None:
+        return None if is_large(self._request) else self._encoded()
 
-    async def read(self, stdout: bytes) -> EdgeResponse:
-        return EdgeResponse(200) if self._options.typed is not None else await decoded(self.target, stdout)
+    async def inputs_off_loop(self, guard: Guard) -> Inputs:
+        async with guard():
+            return await off_loop(self.target.tenant, self._encoded, self.limit)
+
+    def _encoded(self) -> Inputs:
+        options = self._options
+        return inputs_of(self.target, self._request, self.context, options.route, options.caller.client)
+
+    def read(self, stdout: bytes) -> EdgeResponse | None:
+        return None if self._options.typed is None else EdgeResponse(200)
+
+    async def read_off_loop(self, stdout: bytes) -> EdgeResponse:
+        return await decoded(self.target, stdout)
 
     def already_answered(self) -> EdgeResponse | None:
         stream = self._options.caller.stream
