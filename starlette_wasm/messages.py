@@ -231,6 +231,14 @@ class EdgeResponse:
     _length: int | None = field(default=None, init=False, repr=False, compare=False)
     _decoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
+    @classmethod
+    def of_guest(cls, status: int, headers: dict[str, str | list[str]], body: str, declared: int) -> EdgeResponse:
+        """What a guest answered and was checked; ``declared`` is its own content-length, -1 if it gave none."""
+        response = cls(status, headers, body)
+        if declared >= 0:
+            response._length = declared
+        return response
+
     @property
     def content(self) -> bytes:
         """The body as bytes.

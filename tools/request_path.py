@@ -25,7 +25,7 @@ from starlette_wasm import WasmMiddleware, WasmRuntime, WasmSettings
 PACKAGE = str(Path(starlette_wasm.__file__).parent) + "/"
 GUESTS = Path(__file__).parents[1] / "tests" / "guests"
 FAST, SLOW = "/fast/a", "/slow/a"
-NATIVE = dict.fromkeys(("follows", "dispatch", "encode", "run", "decode"), "engine/native/fast_path.c")
+NATIVE = dict.fromkeys(("follows", "dispatch", "call", "encode", "run", "decode"), "engine/native/fast_path.c")
 """The functions of the C library that a request calls; the library counts as one file."""
 
 

@@ -60,6 +60,23 @@ class Completed(NamedTuple):
         return self.headers[-1][1]
 
 
+class Called(NamedTuple):
+    """The parts of a response for a caller in Python, of a guest that has ended well."""
+
+    status: int
+    headers: dict[str, str | list[str]]
+    body: str
+    declared: int
+    """The guest's own content-length; -1 if it gave none."""
+    ran_ns: int
+    """As of Completed, and so what follows."""
+    pages: int
+    request_id: str
+    traceparent: str | None
+    cleanup_due: bool
+    store: int
+
+
 class NotTaken:
     """The fast path does not take the request; nothing was done."""
 
@@ -133,8 +150,8 @@ class Speech:
 class FastPath:
     """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
 
-    __slots__ = ("__weakref__", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory", "_plan",
-                 "_run", "complete", "dispatches", "runs")  # fmt: skip
+    __slots__ = ("__weakref__", "_call", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory",
+                 "_plan", "_run", "complete", "dispatches", "runs")  # fmt: skip
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         """``environ`` is what each guest gets of it."""
@@ -166,8 +183,8 @@ class FastPath:
             *(module.reads_clock, module.reads_random),
         )
         at = ctypes.addressof(self._memory)
-        self._dispatch, self._run, self._encode, self._decode = (
-            native.native.bound(name, at) for name in ("dispatch", "run", "encode", "decode")
+        self._dispatch, self._call, self._run, self._encode, self._decode = (
+            native.native.bound(name, at) for name in ("dispatch", "call", "run", "encode", "decode")
         )
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
@@ -207,6 +224,28 @@ class FastPath:
         if completed.store:
             self._reclaim(completed.store)
         return completed
+
+    def call(self, request: object, region: str) -> Called | Started | NotTaken:
+        """As dispatch(), for an EdgeRequest, which is given as it is. Not taken in ``cgi``."""
+        if self._late and self._plan.tenant in self._late:
+            return NOT_TAKEN
+        try:
+            found = self._call(request, region)
+            if found is None and self._wakes_ticker():
+                found = self._call(request, region)
+        except MemoryError:  # as in dispatch()
+            return NOT_TAKEN
+        if found is None:
+            return NOT_TAKEN
+        if len(found) == 2:
+            how, request_id = found
+            return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
+        called = _new_tuple(Called, found)
+        if called.cleanup_due:
+            get_running_loop().call_soon(self._clean_up)
+        if called.store:
+            self._reclaim(called.store)
+        return called
 
     def run(self, inputs: Inputs) -> Outcome | Invocation | None:
         """Run a guest for inputs that are written. None if that is for Invocation; nothing was done then.

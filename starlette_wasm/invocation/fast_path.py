@@ -7,9 +7,11 @@ from collections import Counter
 
 from starlette.types import Scope
 
-from ..engine.fast_path import NOT_TAKEN, Completed, Encoded, NotTaken, Started
+from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, NotTaken, Started
 from ..functions.target import Target
+from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
+from .context import trusted_region
 from .runtime_state import RuntimeState
 
 COLD = "starlette_wasm.cold"
@@ -71,6 +73,29 @@ class FastPathRunner:
         elif isinstance(found, Started):
             exchange.told_warm()
         return found
+
+    def call(self, target: Target, request: EdgeRequest) -> EdgeResponse | Started | NotTaken:
+        """As run(), for a call from Python, if nobody listens; ``request.context`` is filled in."""
+        fast_path, bulkhead, settings = target.fast_path, target.bulkhead, self._runtime.request_settings
+        if fast_path is None or not fast_path.dispatches or bulkhead.active >= bulkhead.limit:
+            return NOT_TAKEN
+        if self._runtime.telemetry.active:
+            return NOT_TAKEN
+        region = settings.region
+        if settings.trust_region_header:
+            region = trusted_region(settings, request.headers.get("x-region"))
+        begin = time.monotonic()
+        found = fast_path.call(request, region)
+        if not isinstance(found, Called):
+            return found
+        context = EdgeContext(found.request_id, region, False, target.name, target.version, target.deadline_ms)
+        if found.traceparent is not None:
+            context.traceparent, context.tracestate = found.traceparent, request.headers.get("tracestate")
+        request.context = context
+        self._counts["ok"] += 1
+        if target.tally is not None:
+            target.tally.answered(time.monotonic() - begin, found.status)
+        return EdgeResponse.of_guest(found.status, found.headers, found.body, found.declared)
 
     def encode(
         self,

@@ -20,6 +20,7 @@ from ..capabilities import Capabilities, CapabilitySettings
 from ..config.router import Config
 from ..config.settings import RequestSettings, WasmSettings, load_settings, split_list
 from ..engine.engine import Engine, EngineConfig
+from ..engine.fast_path import NotTaken
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
@@ -29,7 +30,7 @@ from ..functions.target import Target, check_answers
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
 from ..invocation.off_loop import check_size
-from ..invocation.options import PYTHON, Caller
+from ..invocation.options import PYTHON, Caller, CallOptions
 from ..invocation.runtime_state import ACCEPTING
 from ..messages import EdgeRequest, EdgeResponse
 from ..pipelines.breaker import Circuit
@@ -331,8 +332,15 @@ class WasmRuntime:
         check_answers(target.function)
         if request.body is not None and not isinstance(request.body, str):
             raise TypeError("EdgeRequest.body is a string or None; encode bytes and set is_base64_encoded")
-        await check_size(target, request)
-        return await self.invoker.call(target, request)
+        if request.body is not None:
+            await check_size(target, request)
+        found = self.fast_path.call(target, request)
+        if isinstance(found, EdgeResponse):
+            return found
+        if isinstance(found, NotTaken):
+            return await self.invoker.call(target, request)
+        with found:
+            return await self.invoker.call(target, request, CallOptions(started=found))
 
     async def call(
         self,

@@ -143,6 +143,9 @@ class _NoFastPath(FastPathRunner):
     def run(self, *given: Any, **more: Any) -> NotTaken:
         return NOT_TAKEN
 
+    def call(self, *given: Any, **more: Any) -> NotTaken:
+        return NOT_TAKEN
+
     def encode(self, *given: Any, **more: Any) -> None:
         return None
 

@@ -7,16 +7,18 @@ import json
 from base64 import b64encode
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 from uuid import UUID
 
 import pytest
 from fuzz_targets.responses import TOKENS
-from fuzz_targets.ways import PLAIN_SCOPE, compare_answer, compare_request
+from fuzz_targets.ways import PLAIN_SCOPE, compare_answer, compare_call, compare_request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+from starlette_wasm import EdgeRequest
 
 pytestmark = pytest.mark.native
 SPAN = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, False, TraceFlags(1))
@@ -196,6 +198,46 @@ def test_a_plain_request_is_the_same_and_takes_the_short_way() -> None:
 
 def test_an_odd_request_is_the_same_or_left_to_python() -> None:
     assert 0.2 < share(lambda request: compare_request(**request), odd_requests()) < 0.6
+
+
+_ANY_TEXT = _TEXT | st.sampled_from(["\ud800", TRACEPARENT.decode(), "a" * 129])
+_NAMES = st.sampled_from(["x-request-id", "traceparent", "tracestate", "X-A", "x-region"]) | _TEXT
+_STRINGS = st.dictionaries(_NAMES, _ANY_TEXT, max_size=4)
+_LISTS = st.dictionaries(_TEXT, st.lists(_ANY_TEXT, max_size=3), max_size=2)
+_CALLS = st.builds(
+    EdgeRequest,
+    path=_TEXT,
+    method=st.sampled_from(["GET", "POST"]) | _TEXT,
+    headers=_STRINGS,
+    query=_STRINGS,
+    body=st.none() | _TEXT,
+    is_base64_encoded=st.sampled_from([False, False, True]),
+    params=_STRINGS,
+    url=_TEXT,
+    multi_value_headers=_LISTS,
+    multi_value_query=_LISTS,
+)
+
+
+@pytest.mark.parametrize(("protocol", "environ"), [("edge", False), ("edge", True), ("wws", False)])
+def test_a_call_from_python_is_the_same(protocol: str, environ: bool) -> None:
+    assert share(lambda request: compare_call(request, environ=environ, protocol=protocol), _CALLS) > 0.3
+
+
+@pytest.mark.parametrize("protocol", ["edge", "wws"])
+@pytest.mark.parametrize("body", ["", "é\x01" * 40_000, "é" * 80_000, "\x01" * 70_000])
+def test_a_body_of_a_call_from_python_is_the_same(body: str, protocol: str) -> None:
+    assert compare_call(EdgeRequest(body=body), protocol=protocol)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"headers": None}, {"body": b"a"}, {"query": {"a": 1}}, {"params": [("a", "b")]}, {"path": None},
+     {"multi_value_query": {"a": "b"}}, {"headers": {"traceparent": TRACEPARENT.decode(), "tracestate": ""}}],
+)  # fmt: skip
+def test_an_odd_call_from_python_is_left_to_it(change: dict[str, Any]) -> None:
+    given = cast("Any", EdgeRequest)(**{"path": "/", "headers": {}, **change})
+    assert not compare_call(given)
 
 
 _ROUTES = ["/", "/w", "/w/{rest:path}", "/{a:path}/b", "/w/{a}/"]

@@ -25,6 +25,7 @@ struct headers {
   ssize_t declared;          /* a content-length of its own, or -1 */
   bool typed;                /* whether there is a content-type */
   bool underscores;          /* whether they stand for dashes in names: WWS */
+  bool keeps_id;             /* whether an x-request-id of the guest's own is kept */
   uint8_t bytes[MAX_HEADER_BYTES]; /* of values that are not sent as they were printed */
   uint8_t lower[MAX_FIELDS][64];   /* of the names, which must differ in whatever case */
 };
@@ -251,11 +252,11 @@ static bool header_value(struct reader *r, struct headers *h, struct span name, 
 }
 
 /* What headers.py drops without a look at the value, and what the host sets itself. */
-static bool dropped(struct span name) {
+static bool dropped(const struct headers *h, struct span name) {
   return IS(name, "content-length") || IS(name, "date") || IS(name, "server") || IS(name, "keep-alive") ||
          IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
          IS(name, "te") || IS(name, "trailer") || IS(name, "transfer-encoding") || IS(name, "upgrade") ||
-         IS(name, "x-request-id");
+         (IS(name, "x-request-id") && !h->keeps_id);
 }
 
 /* As headers.declared_length(). */
@@ -294,7 +295,7 @@ static bool read_header(struct reader *r, struct headers *h) {
   struct span name, value;
   if (!string(r, &text) || has_escapes(&text) || !header_name(h, text.raw, &name) || !eat(r, ':'))
     return false;
-  bool drop = dropped(name);
+  bool drop = dropped(h, name);
   if (next(r) != '[') {
     if (!header_value(r, h, name, &value))
       return false;
@@ -444,7 +445,7 @@ static bool read_line(struct span line, struct parts *p, bool *moved) {
   if (IS(name, "content-length"))
     h->declared = length_of(value);
   *moved = *moved || IS(name, "location");
-  return dropped(name) || send(h, name, value);
+  return dropped(h, name) || send(h, name, value);
 }
 
 /* The header block of cgi; the reader is then behind it. */
@@ -555,7 +556,7 @@ static void begin_parts(struct parts *p, const uint8_t *at) {
   p->base64 = false;
   p->headers.fields.count = p->headers.fields.repeats = p->headers.values = p->headers.size = p->headers.used = 0;
   p->headers.declared = -1;
-  p->headers.typed = p->headers.underscores = false;
+  p->headers.typed = p->headers.underscores = p->headers.keeps_id = false;
   p->headers.list = PyList_New(0);
 }
 
@@ -604,6 +605,44 @@ PyObject *read_for_asgi(struct span printed, struct span id, bool head, uint32_t
     PyObject *parts[] = {PyLong_FromLong(p.status), p.headers.list, content};
     Py_IncRef(p.headers.list);
     found = pack(parts, 3);
+  }
+  drop(p.headers.list);
+  return found;
+}
+
+static PyObject *body_of(const struct parts *p) {
+  if (!has_escapes(&p->body))
+    return PyUnicode_FromStringAndSize((const char *)p->body.raw.at, (ssize_t)p->body.raw.len);
+  PyObject *bytes = content_of(p), *text = NULL;
+  struct span content;
+  if (of_bytes(bytes, &content))
+    text = PyUnicode_FromStringAndSize((const char *)content.at, (ssize_t)content.len);
+  drop(bytes);
+  return text;
+}
+
+/* (status, headers, body, its declared length or -1, ns, pages, request id, traceparent, due, left), for an EdgeResponse;
+   NULL if it is left to Python. */
+PyObject *response(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
+                   bool due, void *left) {
+  struct parts p;
+  PyObject *found = NULL, *headers = NULL;
+  begin_parts(&p, printed.at);
+  p.headers.keeps_id = true;
+  struct reader r = {printed.at, printed.at + printed.len, true};
+  if (p.headers.list && read_parts(&r, &p, protocol == WWS) && (r.ascii || is_utf8(printed)) && !p.base64)
+    headers = headers_as_dict(p.headers.list);
+  if (headers) {
+    PyObject *trace = Py_None;
+    if (request->told.len)
+      trace = PyUnicode_FromStringAndSize((const char *)request->told.at, (ssize_t)request->told.len);
+    else
+      Py_IncRef(trace);
+    PyObject *parts[] = {PyLong_FromLong(p.status), headers, body_of(&p), PyLong_FromSsize_t(p.headers.declared),
+                         PyLong_FromSsize_t((ssize_t)s->ran_ns), PyLong_FromSsize_t((ssize_t)s->pages),
+                         PyUnicode_FromStringAndSize((const char *)request->id, (ssize_t)request->id_len), trace,
+                         PyBool_FromLong(due), PyLong_FromVoidPtr(left)};
+    found = pack(parts, 10);
   }
   drop(p.headers.list);
   return found;

@@ -40,6 +40,7 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
 }
 
 static bool read_arguments(struct request *request, PyObject *const *args) {
+  request->edge = NULL;
   request->scope = args[0];
   request->params = args[2];
   request->traceparent.len = request->tracestate.len = 0;
@@ -123,8 +124,9 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
   if (s->out_len <= LARGEST)
-    found = request ? answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left)
-                    : printed(s, due, left);
+    found = !request        ? printed(s, due, left)
+            : request->edge ? response(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left)
+                            : answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left);
   if (!found && !take(s)) {
     *how = EXITED; /* it is read where it is */
     return NULL;
@@ -244,6 +246,38 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   return started(q, s, &in, &request);
 }
 
+static void drop_all(PyObject **objects, int count) {
+  for (int i = 0; i < count; i++)
+    drop(objects[i]);
+}
+
+/* call(request, region): as dispatch(), for an EdgeRequest whose response is one: what response() gives, or
+   (how, request id). */
+static PyObject *call(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct request request;
+  struct inputs in;
+  PyObject *edge[ATTRIBUTES], *found = NULL;
+  if (count != 2 || !q || !ready())
+    return none();
+  for (int i = 0; i < ATTRIBUTES; i++) /* first, as a property may run Python */
+    if (!(edge[i] = PyObject_GetAttr(args[0], attributes[i]))) {
+      drop_all(edge, i);
+      return none();
+    }
+  request.edge = edge;
+  struct scratch *s = place(q);
+  if (s && of_str(args[1], &request.region) && put_inputs(&in, q, &request) &&
+      !(q->reads_random && getentropy(in.key, sizeof in.key)))
+    found = started(q, s, &in, &request);
+  else {
+    let_go(&message);
+    found = none();
+  }
+  drop_all(edge, ATTRIBUTES);
+  return found;
+}
+
 /* run(stdin, variables, where the arguments begin in these): as dispatch(), but (stdout, ns, pages, due, left), or
    (how, None). */
 static PyObject *run(PyObject *self, PyObject *const *args, ssize_t count) {
@@ -304,7 +338,7 @@ static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t 
 
 static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL},
                    follows_method = {"follows", follows, METH_FASTCALL, NULL},
-                   run_method = {"run", run, METH_FASTCALL, NULL},
+                   run_method = {"run", run, METH_FASTCALL, NULL}, call_method = {"call", call, METH_FASTCALL, NULL},
                    encode_method = {"encode", encode, METH_FASTCALL, NULL},
                    decode_method = {"decode", decode, METH_FASTCALL, NULL},
                    clean_up_method = {"clean_up", clean_up_engine, METH_FASTCALL, NULL};
@@ -312,6 +346,7 @@ static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}
 /* With the GIL held: the functions for Python. */
 PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
 PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
+PyObject *swasm_call_function(PyObject *fast_path) { return PyCFunction_NewEx(&call_method, fast_path, NULL); }
 PyObject *swasm_run_function(PyObject *fast_path) { return PyCFunction_NewEx(&run_method, fast_path, NULL); }
 PyObject *swasm_encode_function(PyObject *fast_path) { return PyCFunction_NewEx(&encode_method, fast_path, NULL); }
 PyObject *swasm_decode_function(PyObject *fast_path) { return PyCFunction_NewEx(&decode_method, fast_path, NULL); }

@@ -36,8 +36,8 @@ SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "python_abi.h"),
-        *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "environ.c", "answer.c", "fast_path.c"),
-        *("component.c", "host_calls.c"),
+        *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
+        *("fast_path.c", "component.c", "host_calls.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -247,7 +247,7 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows", "dispatch", "run", "encode", "decode", "clean_up"):
+        for name in ("follows", "dispatch", "call", "run", "encode", "decode", "clean_up"):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
@@ -271,7 +271,7 @@ class NativeLibrary:
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
     def bound(self, name: str, fast_path: int) -> Callable[..., Any]:
-        """``dispatch``, ``run``, ``encode`` or ``decode`` of fast_path.c, for one fast path: see fast_path.py."""
+        """Return ``dispatch``, ``call``, ``run``, ``encode`` or ``decode`` of fast_path.c, for one FastPath."""
         function: Callable[..., Any] = getattr(self._held, f"swasm_{name}_function")(py_object(fast_path))
         return function
 

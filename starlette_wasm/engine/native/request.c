@@ -50,7 +50,7 @@ static bool put_joined(struct text *t, const struct fields *fields, size_t first
   return PUT(t, "\"");
 }
 
-static bool is_traceparent(struct span text) {
+bool is_traceparent(struct span text) {
   if (text.len != 55)
     return false;
   bool trace = false, parent = false;
@@ -270,7 +270,7 @@ static size_t characters(struct span text) {
 }
 
 /* At most LARGEST bytes, which takes a few milliseconds at worst; more are read in a thread. */
-static bool put_body(struct text *t, struct span body) {
+bool put_body(struct text *t, struct span body) {
   if (body.len > LARGEST)
     return false;
   if (!body.len)
@@ -288,7 +288,7 @@ static bool put_body(struct text *t, struct span body) {
   return PUT(t, "\"body\":\"") && put_base64(t, body) && PUT(t, "\",\"is_base64_encoded\":true,");
 }
 
-static bool make_id(struct request *request, struct span given) {
+bool make_id(struct request *request, struct span given) {
   if (given.len && given.len <= MAX_ID && all(given, IN_ID) && !strchr("._:-", given.at[0])) {
     memcpy(request->id, given.at, request->id_len = given.len);
     return true;
@@ -319,7 +319,7 @@ static bool choose_trace(struct request *request) {
 }
 
 /* The end of the message. The suffix is for a request without a trace. */
-static bool put_context(struct text *t, const struct fast_path *q, struct request *request) {
+bool put_context(struct text *t, const struct fast_path *q, struct request *request) {
   static const char none[] = "\"traceparent\":null,\"tracestate\":null}}";
   const struct fields *headers = &request->headers;
   if (!PUT(t, "\"context\":{\"request_id\":\"") || !put(t, request->id, request->id_len) ||
@@ -384,6 +384,8 @@ static bool put_wws(struct text *t, const struct request *request) {
 
 /* What the guest reads on stdin. */
 bool put_message(struct text *t, const struct fast_path *q, struct request *request) {
+  if (request->edge)
+    return put_edge_request(t, q, request);
   return read_request(request) && (q->protocol == CGI   ? put(t, request->body.at, request->body.len)
                                    : q->protocol == WWS ? put_wws(t, request)
                                                         : put_edge(t, q, request));

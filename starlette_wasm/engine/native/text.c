@@ -12,6 +12,7 @@
 uint8_t kinds[256];
 struct keys keys;
 struct names names;
+PyObject *attributes[ATTRIBUTES], *header_names[HEADER_NAMES];
 /* How a JSON string has a byte: 0, as it is; 1, behind a backslash; 2, by its number. What is written then. */
 static uint8_t escapes[256], written[256];
 
@@ -67,9 +68,25 @@ static void make_tables(void) {
   make_digits();
 }
 
+static bool intern(PyObject **to, const char *const *from, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (!(to[i] = PyUnicode_InternFromString(from[i])))
+      return false;
+  return true;
+}
+
+static bool make_names(void) {
+  static const char *const of_request[] = {"path", "method", "headers", "query", "body", "is_base64_encoded", "params", "url",
+                                           "multi_value_headers", "multi_value_query"};
+  static const char *const of_headers[] = {"x-request-id", "traceparent", "tracestate"};
+  return intern(attributes, of_request, ATTRIBUTES) && intern(header_names, of_headers, HEADER_NAMES);
+}
+
 bool ready(void) {
   if (keys.scheme)
     return true;
+  if (!make_names())
+    return false;
   if (pthread_atfork(NULL, NULL, drawn_by_parent))
     return false;
   make_tables();

@@ -52,6 +52,13 @@ struct names {
   PyObject *content_type, *content_length, *request_id;
 };
 extern struct names names;
+/* What an EdgeRequest has. */
+enum { OF_PATH, OF_METHOD, OF_HEADERS, OF_QUERY, OF_BODY, OF_BASE64, OF_PARAMS, OF_URL, OF_MULTI_HEADERS, OF_MULTI_QUERY,
+       ATTRIBUTES };
+extern PyObject *attributes[ATTRIBUTES];
+/* Names of headers, as an EdgeRequest has them. */
+enum { NAME_OF_ID, NAME_OF_PARENT, NAME_OF_STATE, HEADER_NAMES };
+extern PyObject *header_names[HEADER_NAMES];
 
 bool ready(void);
 bool grow(struct text *t, size_t more);
@@ -79,6 +86,7 @@ struct request {
   struct span told;                    /* the traceparent that the guest gets, or empty */
   uint8_t trace[55];                   /* of which this is a copy, since the scope may change while the guest runs */
   PyObject *scope, *params;
+  PyObject **edge; /* the attributes of an EdgeRequest, if it is one of these and not of ASGI */
   struct span method;
   struct url url;
   struct fields headers; /* with names in lower case */
@@ -88,6 +96,10 @@ struct request {
 };
 bool put_message(struct text *t, const struct fast_path *q, struct request *request);
 bool is_own(struct span name);
+bool is_traceparent(struct span text);
+bool make_id(struct request *request, struct span given);
+bool put_body(struct text *t, struct span body);
+bool put_context(struct text *t, const struct fast_path *q, struct request *request);
 bool unquote(struct text *decoded, struct span *text, bool plus);
 
 /* environ.c */
@@ -97,9 +109,15 @@ bool put_arguments(struct text *t, const struct request *request);
 /* request.c, for Python */
 PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 
+/* edge.c */
+bool put_edge_request(struct text *t, const struct fast_path *q, struct request *request);
+PyObject *headers_as_dict(PyObject *list);
+
 /* answer.c */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left);
+PyObject *response(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
+                   bool due, void *left);
 PyObject *read_for_asgi(struct span printed, struct span id, bool head, uint32_t protocol);
 
 #pragma GCC visibility pop

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from types import NoneType, SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from starlette_wasm import SandboxPolicy, WasmSettings
 from starlette_wasm.config.settings import RequestSettings
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
-from starlette_wasm.engine.fast_path import NO_SEGMENTS, Completed, FastPath, Inputs, Speech, Started
+from starlette_wasm.engine.fast_path import NO_SEGMENTS, Called, Completed, FastPath, Inputs, Speech, Started
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import PAUSED
 from starlette_wasm.engine.outcome import End, Outcome
@@ -24,7 +25,7 @@ from starlette_wasm.engine.plan import NO_STRINGS, Limits, Plan
 from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.invocation.context import context_of
 from starlette_wasm.invocation.inputs import args_of, environ_of, own_environ
-from starlette_wasm.messages import EdgeRequest, is_request_id
+from starlette_wasm.messages import EdgeRequest, EdgeResponse, is_request_id
 from starlette_wasm.protocols import ResponseError, get_protocol
 from starlette_wasm.protocols.cgi import segments_of
 from starlette_wasm.protocols.edge import EdgeProtocol
@@ -202,6 +203,34 @@ def compare_request(
     return True
 
 
+def compare_call(request: EdgeRequest, region: str = "eu", *, environ: bool = False, protocol: str = "edge") -> bool:
+    """Whether fast_path.c took a call from Python. Raises if the guest got anything else than from Python."""
+    found = asyncio.run(_called(rested(ECHO_ENVIRON if environ else ECHO, protocol), request, region))
+    assert engine().state.live == 0
+    if found is None:
+        return False
+    request_id, outcome = found
+    target = _target(protocol, "/")
+    context = context_of(_settings(region), target, request.headers, cold=False)
+    if is_request_id(request.headers.get("x-request-id", "")):
+        assert request_id == context.request_id
+    else:
+        assert _NEW_ID(request_id)
+        context.request_id = request_id
+    expected = target.protocol.encode(replace(request, context=context))
+    if environ:
+        block = own_environ(target, context)
+        expected = block[:8] + block[8 + 4 * int.from_bytes(block[:4], "little") :] + expected
+    assert (outcome.end, outcome.stdout) == (End.OK, expected)
+    return True
+
+
+async def _called(path_of: FastPath, request: EdgeRequest, region: str) -> tuple[str, Outcome] | None:
+    found = path_of.call(request, region)
+    assert not isinstance(found, Called), "that was no answer"
+    return (found.request_id, await ended(found)) if isinstance(found, Started) else None
+
+
 def _expected(plan: Plan, target: Any, request: EdgeRequest, client: Any) -> tuple[bytes, bytes, int, str, str | None]:
     """What encode() is to give, made by Python."""
     context, environ, args = request.context, NO_STRINGS, b""
@@ -238,6 +267,8 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
     answer, outcome = asyncio.run(_said(stdout, request_id, method, protocol))
     assert engine().state.live == 0
     decoded = rested(SAYS[protocol], protocol).decode(stdout, request_id.decode(), method)
+    if protocol != "cgi":
+        _compare_called(stdout, protocol)
     if answer is None:
         assert decoded is None
         assert outcome is not None
@@ -253,6 +284,25 @@ def compare_answer(stdout: bytes, request_id: bytes = b"r-1", method: str = "GET
     assert 0 < answer.ran_ns < TIMEOUT_MS * 1_000_000
     assert answer.pages < 100
     return True
+
+
+def _compare_called(stdout: bytes, protocol: str) -> None:
+    """Raise if a caller in Python would get anything else than from Python."""
+    called = asyncio.run(_answered(rested(SAYS[protocol], protocol), stdout))
+    assert engine().state.live == 0
+    if called is None:
+        return
+    expected = get_protocol(protocol).decode(stdout)
+    found = EdgeResponse.of_guest(called.status, called.headers, called.body, called.declared)
+    assert (found, found._length) == (expected, expected._length)
+    assert list(found.headers) == list(expected.headers)
+
+
+async def _answered(path_of: FastPath, stdout: bytes) -> Called | None:
+    found = path_of.call(EdgeRequest(path=stdout.hex(), url=f"http://a.org/{stdout.hex()}"), "eu")
+    if isinstance(found, Started):
+        await ended(found)
+    return found if isinstance(found, Called) else None
 
 
 async def _said(
