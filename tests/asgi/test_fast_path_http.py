@@ -18,13 +18,14 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
-from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRoute, WasmRuntime
+from starlette_wasm import EdgeRequest, WasmError, WasmMiddleware, WasmRoute, WasmRuntime
 from starlette_wasm.asgi import scope
 from starlette_wasm.canary.state import CanaryState
 from starlette_wasm.engine import instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
 from starlette_wasm.engine.loop_time import LoopTime
 from starlette_wasm.invocation.fast_path import FastPathRunner
+from starlette_wasm.messages import is_request_id
 from starlette_wasm.telemetry import Telemetry, access
 from starlette_wasm.telemetry.metrics import Metrics
 from starlette_wasm.telemetry.observation import Observation
@@ -77,6 +78,7 @@ def in_steps(patch: pytest.MonkeyPatch) -> None:
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take away all that is compiled."""
     in_steps(patch)
+    patch.setattr(FastPath, "call", lambda *given: NOT_TAKEN)
     for step in ("encode", "run", "decode"):
         patch.setattr(FastPath, step, lambda *given: None)
     patch.setattr(instance, "native", None)
@@ -124,6 +126,58 @@ async def answers(wasm: JSON, **given: Any) -> tuple[dict[str, Any], dict[str, i
             scratches = scratches or len(engine.scratches)
         assert len(engine.scratches) <= scratches + 1
         return found, {name: count for name, count in runtime.stats().items() if name != "prepared"}
+
+
+async def responses(wasm: JSON) -> tuple[dict[str, Any], dict[str, int]]:
+    """What each function answers to calls from Python, and the counters after them."""
+    found: dict[str, Any] = {}
+    async with WasmRuntime(wasm, settings()) as runtime:
+        for name in (*TIGHT, *CONSTANTS):
+            for headers in (
+                {"x-request-id": "r-1"},
+                {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "a=b"},
+            ):
+                request = EdgeRequest(path="/é", body='"', headers=headers)
+                try:
+                    response: Any = await runtime.invoke(name, request, policy="tight")
+                except WasmError as error:
+                    response = str(error)
+                context = request.context
+                assert context is not None
+                if "x-request-id" not in headers:
+                    assert is_request_id(context.request_id)
+                    context.request_id = ""
+                    response = None if name in ("echo", "environ") else response  # which show the id
+                found[f"{name} {headers}"] = response, getattr(response, "_length", None), context
+        await eventually(lambda: not any(map(runtime.stats().get, GAUGES)), within=20)
+        return found, {name: count for name, count in runtime.stats().items() if name != "prepared"}
+
+
+def test_calls_from_python_are_the_same_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: Kinds, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "starlette_wasm")
+    wasm = rules(tmp_path)
+    taken: list[str] = []
+    call = FastPath.call
+
+    def watched(self: FastPath, *given: Any) -> Any:
+        found = call(self, *given)
+        taken.append(type(found).__name__)
+        return found
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(FastPath, "call", watched)
+            in_c, counted = await responses(wasm)
+        with monkeypatch.context() as patch:
+            without(patch)
+            in_python, counted_then = await responses(wasm)
+        assert min(taken.count("Called"), taken.count("Started")) > 5, taken
+        assert in_c == in_python
+        assert counted == counted_then
+
+    run(main(), 240)
 
 
 def test_all_answers_are_the_same_without_it(

@@ -224,6 +224,13 @@ def test_a_call_from_python_is_the_same(protocol: str, environ: bool) -> None:
     assert share(lambda request: compare_call(request, environ=environ, protocol=protocol), _CALLS) > 0.3
 
 
+@pytest.mark.parametrize("state", [None, "a=b", "é"])
+@pytest.mark.parametrize("environ", [False, True])
+def test_a_trace_of_a_call_from_python_is_the_same(state: str | None, environ: bool) -> None:
+    headers = {"traceparent": TRACEPARENT.decode()} | ({} if state is None else {"tracestate": state})
+    assert compare_call(EdgeRequest(headers=headers), environ=environ)
+
+
 @pytest.mark.parametrize("protocol", ["edge", "wws"])
 @pytest.mark.parametrize("body", ["", "é\x01" * 40_000, "é" * 80_000, "\x01" * 70_000])
 def test_a_body_of_a_call_from_python_is_the_same(body: str, protocol: str) -> None:

@@ -56,6 +56,8 @@ static bool edge_header(const struct request *request, int name, struct span *va
 /* As context_of(). */
 static bool read_edge(struct request *request) {
   struct span id, trace, state;
+  request->headers.count = request->headers.repeats = 0;
+  request->head = false;
   if (!of_str(request->edge[OF_PATH], &request->path) || !of_str(request->edge[OF_METHOD], &request->method) ||
       PyDict_Size(request->edge[OF_HEADERS]) < 0 || !edge_header(request, NAME_OF_ID, &id) || !make_id(request, id) ||
       !edge_header(request, NAME_OF_PARENT, &trace) || !edge_header(request, NAME_OF_STATE, &state))

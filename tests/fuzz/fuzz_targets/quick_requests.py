@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
+from starlette_wasm import EdgeRequest
+
 from .source import Source
-from .ways import compare_request
+from .ways import compare_call, compare_request
 
 _TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _SPANS = (
@@ -48,6 +50,7 @@ def check(data: bytes) -> None:
     given: dict[str, Any] = {"body": body * source.pick([1, 1, 1, 1000]), "path": path, "params": params}
     given["region"] = source.pick(["eu", source.text().encode(errors="replace").decode()])
     environ, span = source.flag(), source.pick(_SPANS)
+    _check_calls(scope, given, environ=environ)
     while source.more():  # what no server gives
         odd = source.pick(_ODD)
         match source.integer(0, 3):
@@ -68,3 +71,14 @@ def check(data: bytes) -> None:
         if protocol == "cgi" and (not isinstance(given["body"], bytes) or b"\n" in given["body"]):
             continue
         compare_request(scope, **given, environ=environ, span=span, protocol=protocol, route="/a")
+
+
+def _check_calls(scope: dict[str, Any], given: dict[str, Any], *, environ: bool) -> None:
+    """The same as calls from Python."""
+    texts = {name: str(value) for name, value in given["params"].items()}
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    body = given["body"].decode(errors="surrogateescape")
+    request = EdgeRequest(given["path"], scope["method"], headers, texts, body or None, environ, texts, scope["path"])
+    request.multi_value_headers = request.multi_value_query = {name: [value, ""] for name, value in texts.items()}
+    compare_call(request, given["region"], environ=environ)
+    compare_call(request, given["region"], protocol="wws")
