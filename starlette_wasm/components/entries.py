@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
-from .calls import Calls, Request
+from .calls import Await, Calls, Request
 from .errors import CanonicalTrap
 from .flat_plan import LiftedFunction
 from .http_exchange import HttpExchange
@@ -42,6 +43,7 @@ def _edge(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> Answeri
 
 def _command(entry: Entry, calls: Calls, host: WasiHost) -> Answering:
     result = yield from call_export(entry.function, calls, [])
+    yield from _moved(host)
     if isinstance(result, Err):
         raise GuestExit(1)
     return bytes(host.stdout)
@@ -66,6 +68,7 @@ def _http_task(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> An
         host.wakeup.check = host.exchange.check
     request = served_request(message, host.exchange)
     result = yield from calls.tasks.lifted(entry.function, [request], answered)
+    yield from _moved(host)
     if isinstance(result, Err):
         raise CanonicalTrap(f"its handler answered with the error {result.value[0]}")
     response, answer = leaving[0]
@@ -75,6 +78,12 @@ def _http_task(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> An
         raise CanonicalTrap("its handler ended without finishing the body of its response")
     _check_whole(host.exchange)
     return edge_message(response.status, response.headers, bytes(host.stdout))
+
+
+def _moved(host: WasiHost) -> Generator[Request, Any, None]:
+    """Wait until what the host gets from the host has been moved: the guest need not be there for that."""
+    if not host.wakeup.pumped():
+        yield Await(partial(host.wakeup.until, host.wakeup.pumped))
 
 
 def _check_whole(exchange: HttpExchange | None) -> None:

@@ -384,8 +384,11 @@ class ComponentInvocation(Invocation):
 
     async def _wait_between(self, begin: Callable[[], Awaitable[Value]]) -> int:
         """Wait between two calls of the guest, as a task does."""
-        await self._awaited(begin)
-        self._resumes = True
+        try:
+            await self._awaited(begin)
+            self._resumes = True
+        except CanonicalTrap as trap:
+            self._ended_by = trap
         return 0
 
     def _begin_call(self, function: int, flat: list[int], form: Signature) -> None:

@@ -32,6 +32,8 @@ COMPLETED, DROPPED, CANCELLED = range(3)
 """Results of a copy."""
 BLOCKED = 0xFFFFFFFF
 MAX_ITEMS_AT_ONCE = (1 << 28) - 1
+_AT_ONCE = 64 << 10
+"""Bytes that are moved at once from the host to the host."""
 _IDLE, _COPYING, _DONE = range(3)
 _NUMBERS = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64")
 
@@ -48,6 +50,9 @@ class Source(Protocol):
     def value(self) -> Value:
         """What a future has become. Only if it is ready."""
 
+    def drop(self) -> None:
+        """Nobody takes any more of it."""
+
 
 class Sink(Protocol):
     """What takes the bytes of a stream, or the value of a future, in the host."""
@@ -62,6 +67,9 @@ class Sink(Protocol):
 
     def end(self) -> None:
         """The guest has dropped its end: nothing more will come."""
+
+    def gone(self) -> bool:
+        """Whether it takes no more bytes, ever."""
 
 
 @dataclass(slots=True)
@@ -111,10 +119,29 @@ class Pipe:
         return self.kind.kind == "stream"
 
     def attach(self, sink: Sink) -> None:
-        """Let the host read, from now on."""
+        """Let the host read, from now on. What comes from the host too is moved by forward()."""
         self.sink = sink
-        if self.dropped:
+        if self.dropped and self.source is None:
             sink.end()
+
+    def forward(self) -> bool:
+        """Move what there is from the host to the host. True when there is nothing left to do."""
+        source, sink = self.source, self.sink
+        assert source is not None
+        assert sink is not None
+        while source.ready():
+            if not self.is_stream:
+                sink.set(source.value())
+                return True
+            room = min(sink.room(), _AT_ONCE)
+            if room <= 0:
+                return sink.gone()
+            data = source.take(room)
+            if data is None:
+                sink.end()
+                return True
+            sink.put(data)
+        return False
 
     def close(self) -> None:
         """The host has dropped its end."""
@@ -130,6 +157,8 @@ class Pipe:
         """The guest has dropped an end."""
         if not self.dropped and end.writes and self.sink is not None:
             self.sink.end()
+        if not end.writes and self.source is not None:
+            self.source.drop()
         self._drop()
 
 
@@ -161,7 +190,7 @@ class End(Waitable, AsyncEnd):
             return False
         pipe = self.pipe
         if self.writes:
-            return pipe.sink is not None and (not pipe.is_stream or pipe.sink.room() > 0)
+            return pipe.sink is not None and (not pipe.is_stream or pipe.sink.room() > 0 or pipe.sink.gone())
         return pipe.source is not None and pipe.source.ready()
 
     def begin(self, side: Side, options: CanonOptions, at: int, count: int) -> None:
@@ -255,9 +284,7 @@ class End(Waitable, AsyncEnd):
             yield from self._copy_value(pipe, buffer)
         elif self.writes:
             assert pipe.sink is not None
-            buffer.done = min(buffer.count, pipe.sink.room())
-            pipe.sink.put(buffer.side.memory.read(buffer.at, buffer.done))
-            self.notify(COMPLETED)
+            self._write_to(pipe.sink, buffer)
         else:
             assert pipe.source is not None
             data = pipe.source.take(buffer.count)
@@ -266,6 +293,14 @@ class End(Waitable, AsyncEnd):
             buffer.done = len(data or b"")
             self.notify(DROPPED if data is None else COMPLETED)
         return 0, 0, 0
+
+    def _write_to(self, sink: Sink, buffer: _Buffer) -> None:
+        if sink.gone():
+            self.notify(DROPPED)
+            return
+        buffer.done = min(buffer.count, sink.room())
+        sink.put(buffer.side.memory.read(buffer.at, buffer.done))
+        self.notify(COMPLETED)
 
     def _copy_value(self, pipe: Pipe, buffer: _Buffer) -> Delivery:
         element = pipe.kind.element

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apps import JSON, add_function, config, eventually, run
+from capability_servers import Received, Upstream
 from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, serving
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
@@ -42,6 +45,102 @@ def test_bodies_are_streamed_both_ways(wasm: JSON) -> None:
             assert (client.pieces, client.whole) == ([b"first", b"second"], True)
 
     run(go())
+
+
+def test_bodies_that_are_handed_on_are_streamed(wasm: JSON) -> None:
+    """The guest has ended by then, and gave the body of its request as that of its answer."""
+
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/forward", "POST", CHUNKED)
+            asking = asyncio.create_task(client.ask(served))
+            for piece in (b"first", b"second"):
+                before = client.body
+                client.write(piece)
+                await eventually(lambda sent=before + piece: client.body == sent, 60)
+            client.write(b"", more=False)
+            await asking
+            assert (client.status, client.pieces, client.whole) == (200, [b"first", b"second"], True)
+            large = Client("/forward", "POST", CHUNKED)
+            large.write(bytes(150_000), more=False)
+            await large.ask(served)
+            assert (len(large.body), large.whole) == (150_000, True)
+
+    run(go())
+
+
+async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
+    """Give the body back, in chunks if it came so, with the trailers; an empty one is answered in part."""
+    body, ends = request.body, b""
+    if request.header("transfer-encoding"):
+        while size := int(await request.reader.readline() or b"0", 16):
+            body += (await request.reader.readexactly(size + 2))[:size]
+        ends = await request.reader.readline()
+    if body == b"break":
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbroken")
+        await writer.drain()
+        writer.close()
+        return
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+    assert not ends.strip()
+
+
+ASKING = {"allowedHosts": ["*"], "maxNetworkRequests": 10, "allowPrivateNetworks": "true"}
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream(answers={"/echo": echo}) as upstream:
+        yield upstream
+
+
+@pytest.mark.parametrize(("path", "body"), [("/proxy", b"abc"), ("/proxy", bytes(150_000)), ("/send", b"hello")])
+def test_requests_of_a_guest_are_sent(wasm: JSON, upstream: Upstream, path: str, body: bytes) -> None:
+    async def go() -> None:
+        async with serving(wasm, ASKING) as served:
+            client = Client(f"{path}/{upstream.port}", "POST", CHUNKED)
+            client.write(body, more=False)
+            await client.ask(served)
+            assert (client.status, client.body, client.whole) == (200, body, True)
+
+    run(go())
+    (received,) = upstream.received
+    assert (received.method, received.header("host")) == ("POST", f"127.0.0.1:{upstream.port}")
+    assert (received.header("content-length") == "5") == (path == "/send")
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [({}, b"15"), ({"allowedHosts": ["*"], "maxNetworkRequests": 1}, b"15"), (ASKING, b"06")],
+)
+def test_requests_that_are_not_sent_have_an_error_code(wasm: JSON, policy: JSON, code: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # which nobody listens to from now on
+
+    async def go() -> None:
+        async with serving(wasm, policy) as served:
+            for path in ("/proxy", "/send"):
+                client = Client(f"{path}/{port:05}", "POST", CHUNKED)
+                client.write(b"abc", more=False)
+                await client.ask(served)
+                assert (client.status, client.headers[b"x-error"], client.whole) == (200, code, True)
+
+    run(go())
+
+
+@pytest.mark.usefixtures("patient")
+def test_answers_of_others_that_break_off_break_the_answer(
+    wasm: JSON, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go() -> None:
+        async with serving(wasm, ASKING) as served:
+            client = Client(f"/proxy/{upstream.port}", "POST", CHUNKED)
+            client.write(b"break", more=False)
+            await client.ask(served)
+            assert client.status == 500
+
+    run(go())
+    assert "the trailers of its response are the error HTTP-protocol-error" in caplog.text
 
 
 def test_answers_leave_as_they_are_written(wasm: JSON) -> None:

@@ -34,7 +34,7 @@ def write_stderr(host: WasiHost, data: Pipe) -> Value:
 
 
 def _printed(host: WasiHost, data: Pipe, printed: Printed) -> Value:
-    data.attach(printed)
+    host.attach(data, printed)
     return Pipe(source=printed.done)
 
 

@@ -148,6 +148,8 @@ class FutureResponse(HostResource):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = False
         self.result: Ok | Err | None = None
+        self.answered = asyncio.Event()
+        """Set once there is a result."""
         self.taken = False
 
     @property
@@ -196,6 +198,7 @@ class FutureResponse(HostResource):
     def _answer(self, result: Ok | Err) -> None:
         if self.result is None:
             self.result = result
+            self.answered.set()
             self._host.wakeup.notify()
 
     def _fail(self, error: CapabilityError, stream: DownloadStream, body: DownloadBody) -> None:

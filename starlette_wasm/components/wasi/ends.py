@@ -7,13 +7,29 @@ from collections.abc import Callable
 from ..http_exchange import HttpExchange, ResponseBody
 from ..pipes import Pipe
 from ..values import Err, Ok, Value
+from .bodies import FutureTrailers
+from .download import DownloadStream
 from .exchange_streams import ResponseStream
 from .fields import Fields
+from .host import WasiHost
 
 _ROOM = 1 << 20
 
 
-class BytesSource:
+class _Source:
+    """Gives one kind of end."""
+
+    def take(self, most: int) -> bytes | None:
+        raise AssertionError("a future has no bytes")
+
+    def value(self) -> Value:
+        raise AssertionError("a stream has no value")
+
+    def drop(self) -> None:
+        """Nothing is left to do."""
+
+
+class BytesSource(_Source):
     """Bytes that are all there."""
 
     def __init__(self, data: bytes) -> None:
@@ -30,11 +46,8 @@ class BytesSource:
         self._at += len(taken)
         return taken
 
-    def value(self) -> Value:
-        raise AssertionError("a stream has no value")
 
-
-class RequestSource:
+class RequestSource(_Source):
     """The body of a request, as it comes."""
 
     def __init__(self, exchange: HttpExchange) -> None:
@@ -48,11 +61,8 @@ class RequestSource:
         taken = exchange.read(most)
         return taken if taken or not exchange.request.ended else None
 
-    def value(self) -> Value:
-        raise AssertionError("a stream has no value")
 
-
-class FutureValue:
+class FutureValue(_Source):
     """A future that is there, or whose value comes with set()."""
 
     def __init__(self, value: Value = None) -> None:
@@ -61,14 +71,41 @@ class FutureValue:
     def ready(self) -> bool:
         return self._value is not None
 
-    def take(self, most: int) -> bytes | None:
-        raise AssertionError("a future has no bytes")
-
     def value(self) -> Value:
         return self._value
 
     def set(self, value: Value) -> None:
         self._value = value
+
+
+class DownloadSource(_Source):
+    """The body of an answer to a request of the guest's own."""
+
+    def __init__(self, stream: DownloadStream) -> None:
+        self._stream = stream
+
+    def ready(self) -> bool:
+        return self._stream.ready()
+
+    def take(self, most: int) -> bytes | None:
+        found = self._stream.read(most)
+        return found.value if isinstance(found, Ok) else None
+
+    def drop(self) -> None:
+        self._stream.discard()
+
+
+class TrailersSource(_Source):
+    """The trailers of such an answer, or why it broke off."""
+
+    def __init__(self, trailers: FutureTrailers) -> None:
+        self._trailers = trailers
+
+    def ready(self) -> bool:
+        return self._trailers.ready()
+
+    def value(self) -> Value:
+        return self._trailers.result
 
 
 class _Sink:
@@ -85,6 +122,9 @@ class _Sink:
 
     def end(self) -> None:
         """Nothing is left to do."""
+
+    def gone(self) -> bool:
+        return False
 
 
 class Printed(_Sink):
@@ -131,13 +171,17 @@ class Answer:
         self._ended = False
         self._trailers: Ok | None = None
 
-    def attach(self, contents: Pipe | None, trailers: Pipe) -> None:
+    def attach(self, host: WasiHost, contents: Pipe | None, trailers: Pipe) -> None:
         """Take from those from now on."""
         if contents is None:
             self.end_body()
         else:
-            contents.attach(_Body(self, self._write, self._room))
-        trailers.attach(_Trailers(self))
+            host.attach(contents, _Body(self, self._write, self._room))
+        host.attach(trailers, _Trailers(self))
+
+    def gone(self) -> bool:
+        """Whether nobody wants the rest."""
+        return False
 
     def end_body(self) -> None:
         self._ended = True
@@ -172,6 +216,9 @@ class _Body(_Sink):
 
     def end(self) -> None:
         self._answer.end_body()
+
+    def gone(self) -> bool:
+        return self._answer.gone()
 
 
 class _Trailers(_Sink):

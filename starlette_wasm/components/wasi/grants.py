@@ -10,7 +10,7 @@ def asks_host(function: ImportedFunction) -> bool:
     """Whether a capability carries it out: an outbound request, a key/value store, ``call`` of the world ``edge``."""
     if function.interface == EDGE_HOST:
         return function.name == "call"
-    return function.interface.startswith(("wasi:http/outgoing-handler@", "wasi:keyvalue/"))
+    return function.interface.startswith(("wasi:http/outgoing-handler@", "wasi:http/client@", "wasi:keyvalue/"))
 
 
 def opens_files(function: ImportedFunction) -> bool:

@@ -16,6 +16,7 @@ from ..errors import CanonicalTrap
 from ..files.granted import Files
 from ..flat_plan import ImportedFunction
 from ..http_exchange import HttpExchange
+from ..pipes import Pipe, Sink
 from ..resources import HostResource
 from ..types import Resource
 from ..values import Value
@@ -113,6 +114,12 @@ class WasiHost:
         """A message that nobody gets ends its streams; what else is held is freed with the invocation."""
         if isinstance(rep, HostResource):
             rep.dropped()
+
+    def attach(self, pipe: Pipe, sink: Sink) -> None:
+        """Let the host read a stream or a future from now on, be it a guest who writes or the host."""
+        pipe.attach(sink)
+        if pipe.source is not None:
+            self.wakeup.pump(pipe.forward)
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Have ``close`` called when the invocation is over, in any thread."""

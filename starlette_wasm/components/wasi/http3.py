@@ -46,10 +46,14 @@ class Message(HostResource):
 
     def dropped(self) -> None:
         """The guest has dropped it: what it goes on to write goes nowhere."""
+        self.refuse(Err(("internal-error", "it was dropped")))
+
+    def refuse(self, reason: Err) -> None:
+        """It is not sent, for that reason."""
         for each in (self.contents, self.trailers):
             if each is not None:
                 each.close()
-        self.sent.set(Err(("internal-error", "it was dropped")))
+        self.sent.set(reason)
 
 
 class Request(Message):
@@ -91,7 +95,7 @@ class Response(Message):
                 exchange.answer(self.status, edge_headers(self.headers), body)
             except InvalidHead:
                 raise InvalidHead(edge_message(self.status, self.headers, b"").decode()) from None
-        answer.attach(self.contents, self.trailers)
+        answer.attach(host, self.contents, self.trailers)
         return answer
 
 
@@ -260,9 +264,3 @@ def new_options(_: WasiHost) -> Value:
 @offer(TYPES, "[method]request-options.clone", "func(self: borrow<request-options>) -> request-options")
 def clone_options(_: WasiHost, options: RequestOptions) -> Value:
     return RequestOptions(dict(options.given))
-
-
-@offer("wasi:http/client@0.3", "send", f"async func(request: request) -> result<response, {_ERROR}>")
-def send(_: WasiHost, request: Request) -> Value:
-    request.dropped()
-    return Err(("HTTP-request-denied", None))

@@ -146,13 +146,8 @@ for _timeout in ("connect", "first-byte", "between-bytes"):
     _property("request-options", f"{_timeout}-timeout", "option<u64>")
 
 
-@offer(
-    "wasi:http/outgoing-handler",
-    "handle",
-    "func(request: outgoing-request, options: option<request-options>) -> "
-    f"result<future-incoming-response, {_ERROR_CODE}>",
-)
-def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | None) -> Value | Await:
+def prepared(host: WasiHost, request: OutgoingRequest, options: RequestOptions) -> FutureResponse | Err:
+    """A request that is yet to be sent, or why it may not be."""
     session = host.session
     if session is None:
         return Err(("HTTP-request-denied", None))
@@ -165,12 +160,24 @@ def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | Non
         return Err(("HTTP-protocol-error", None))
     except CapabilityError as error:
         return Err(_code_of_own(error))
-    body, options = request.body, options or RequestOptions()
-    make = partial(_request, session.usage, (method, url, headers), body, options)
-    answer = FutureResponse(host, session, make, body)
+    make = partial(_request, session.usage, (method, url, headers), request.body, options)
+    answer = FutureResponse(host, session, make, request.body)
     answer.between_seconds = options.seconds("between-bytes")
+    return answer
+
+
+@offer(
+    "wasi:http/outgoing-handler",
+    "handle",
+    "func(request: outgoing-request, options: option<request-options>) -> "
+    f"result<future-incoming-response, {_ERROR_CODE}>",
+)
+def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | None) -> Value | Await:
+    answer, body = prepared(host, request, options or RequestOptions()), request.body
+    if isinstance(answer, Err):
+        return answer
     if body is None or body.finished:
-        return Await(lambda: _begin(answer))
+        return Await(partial(_begin, answer))
     body.begin = answer.begin
     host.wakeup.before_wait(answer.begin)
     return Ok(answer)

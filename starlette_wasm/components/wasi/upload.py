@@ -58,8 +58,9 @@ class UploadBody(HostResource):
         self._more: asyncio.Event | None = None
         self._stream: ref[UploadStream] | None = None  # which has this one
         self._sent = 0
-        self._broken = self._abandoned = False
-        self.finished = False
+        self._broken = self.finished = False
+        self.abandoned = False
+        """Whether nobody sends it any more."""
         self.trailers: list[tuple[str, str]] = []
         self.begin: Callable[[], None] | None = None
         """Begins the request, if that waits for its body: on the event loop."""
@@ -71,7 +72,7 @@ class UploadBody(HostResource):
     def room(self) -> int:
         """Bytes that may be written now."""
         others = (each() for each in self._host.uploads)
-        held: int = sum(each.unsent for each in others if each is not None and not each._abandoned)
+        held: int = sum(each.unsent for each in others if each is not None and not each.abandoned)
         return max(min(_MOST_UNSENT - self.unsent, _MOST_OF_ALL - held), 0)
 
     @property
@@ -98,7 +99,7 @@ class UploadBody(HostResource):
             return Err()
         stream = UploadStream(self)
         self._stream = ref(stream)
-        stream.closed = self._abandoned
+        stream.closed = self.abandoned
         return Ok(stream)
 
     def put(self, data: bytes) -> None:
@@ -125,7 +126,7 @@ class UploadBody(HostResource):
 
     def abandon(self) -> None:
         """Nobody sends it any more: what is written comes to nothing. Called on the event loop."""
-        self._abandoned = True
+        self.abandoned = True
         self._close_stream()
         self._host.wakeup.notify()
 

@@ -26,6 +26,24 @@ HTTP("[stream-cancel-read-1][static]request.consume-body") int cancel_read(int s
 HTTP("[stream-drop-readable-1][static]request.consume-body") void drop_body(int stream);
 HTTP("[async-lower][future-read-2][static]request.consume-body") int read_trailers(int future, void *);
 HTTP("[future-drop-readable-2][static]request.consume-body") void drop_trailers(int future);
+HTTP("[static]request.new")
+void new_request(int fields, int some, int contents, int trailers, int has_options, int options, made *out);
+HTTP("[stream-new-0][static]request.new") long long new_upload(void);
+HTTP("[async-lower][stream-write-0][static]request.new") int write_upload(int stream, const void *, int count);
+HTTP("[stream-drop-writable-0][static]request.new") void drop_upload(int stream);
+HTTP("[future-new-1][static]request.new") long long new_upload_trailers(void);
+HTTP("[async-lower][future-write-1][static]request.new") int write_upload_trailers(int future, const void *value);
+HTTP("[future-drop-writable-1][static]request.new") void end_upload_trailers(int future);
+HTTP("[future-drop-readable-2][static]request.new") void drop_request_sent(int future);
+HTTP("[method]request.set-method") int set_method(int request, int method, const char *, int);
+HTTP("[method]request.set-scheme") int set_scheme(int request, int some, int scheme, const char *, int);
+HTTP("[method]request.set-authority") int set_authority(int request, int some, const char *, int);
+HTTP("[method]request.set-path-with-query") int set_path(int request, int some, const char *, int);
+HTTP("[static]response.consume-body") void consume_response(int response, int result, consumed *out);
+HTTP("[future-new-0][static]response.consume-body") long long new_response_result(void);
+HTTP("[async-lower][future-write-0][static]response.consume-body") int write_response_result(int, const void *);
+HTTP("[future-drop-writable-0][static]response.consume-body") void drop_response_result(int future);
+IMPORT("wasi:http/client@0.3.0", "[async-lower]send") int send(int request, void *out);
 HTTP("[static]response.new") void new_response(int fields, int some, int contents, int trailers, made *out);
 HTTP("[method]response.set-status-code") int set_status(int response, int status);
 HTTP("[stream-new-0][static]response.new") long long new_contents(void);
@@ -46,7 +64,7 @@ ROOT("[subtask-cancel]") int cancel_subtask(int subtask);
 ROOT("[context-set-0]") void set_context(int value);
 ROOT("[context-get-0]") int get_context(void);
 
-enum { START, PRODUCE, HAVE_READ, WRITE, HAVE_WRITTEN, NEXT, FINISH, HAVE_TRAILERS, SENT, LAST, END };
+enum { START, PRODUCE, HAVE_READ, WRITE, HAVE_WRITTEN, NEXT, FINISH, HAVE_TRAILERS, SENT, LAST, FETCHED, END };
 
 static byte heap[64 << 10];
 static unsigned used;
@@ -118,6 +136,77 @@ static void respond(int request) {
     }
 }
 
+/* Has the request's body in given: nobody is asked for its result. */
+static void take_body(int request, consumed *given) {
+    long long pair = new_result();
+    consume(request, (int)pair, given);
+    if (write_result(pair >> 32, out + 64) != 0) __builtin_trap();
+    drop_result(pair >> 32);
+}
+
+/* Asks 127.0.0.1 with the port behind the slash: with the body that it was given, or with one of its own. */
+static int fetch(int request) {
+    consumed given;
+    take_body(request, &given);
+    long long upload = 0, ends = 0;
+    if (has("send")) {
+        drop_body(given.stream);
+        drop_trailers(given.future);
+        upload = new_upload();
+        ends = new_upload_trailers();
+        given.stream = (int)upload;
+        given.future = (int)ends;
+    }
+    made got;
+    new_request(new_fields(), 1, given.stream, given.future, 0, 0, &got);
+    drop_request_sent(got.sent);
+    char authority[24] = "127.0.0.1:";
+    int length = 10;
+    for (unsigned i = path.length - 5; i < path.length; i++) authority[length++] = path.at[i];
+    if (set_method(got.response, 2, 0, 0) || set_scheme(got.response, 1, 0, 0, 0) ||
+        set_authority(got.response, 1, authority, length) || set_path(got.response, 1, "/echo", 5))
+        __builtin_trap();
+    int started = send(got.response, out);
+    if (has("send")) {
+        int written = write_upload(upload >> 32, "hello", 5);
+        if (written != 5 << 4 && written != 1) __builtin_trap(); /* 1: the request has failed already */
+        drop_upload(upload >> 32);
+        if (write_upload_trailers(ends >> 32, out + 64) > 1u) __builtin_trap();
+        end_upload_trailers(ends >> 32);
+    }
+    state = FETCHED;
+    if ((started & 15) == 2) return 0;
+    is_subtask = 1;
+    return wait(started >> 4, FETCHED);
+}
+
+/* Answers with what came: the body as it is, or the number of the error. */
+static int fetched(void) {
+    int fields = new_fields();
+    made got;
+    if (out[0]) {
+        char number[2] = {'0' + out[8] / 10, '0' + out[8] % 10};
+        append(fields, "x-error", 7, number, 2, out + 64);
+        long long pair = new_trailers();
+        new_response(fields, 0, 0, (int)pair, &got);
+        answer(0, got.response, 0, 0, 0, 0, 0, 0);
+        for (int i = 0; i < 64; i++) out[i] = 0;
+        if (write_trailers(pair >> 32, out) != 0) __builtin_trap();
+        end_trailers(pair >> 32);
+    } else {
+        long long pair = new_response_result();
+        consumed given;
+        consume_response(*(int *)(out + 8), (int)pair, &given);
+        if (write_response_result(pair >> 32, out + 64) != 0) __builtin_trap();
+        drop_response_result(pair >> 32);
+        new_response(fields, 1, given.stream, given.future, &got);
+        answer(0, got.response, 0, 0, 0, 0, 0, 0);
+    }
+    drop_sent(got.sent);
+    state = END;
+    return 0;
+}
+
 static int finish(void) {
     if (!has("empty")) drop_contents(contents);
     for (int i = 0; i < 64; i++) out[i] = 0;
@@ -134,6 +223,8 @@ static int finish(void) {
 
 static int run(void) {
     for (;;) switch (state) {
+        case FETCHED:
+            return fetched();
         case START:
             times = has("events") ? 3 : 1;
             if (has("error")) {
@@ -244,6 +335,19 @@ EXPORT(HANDLE) int handle(int request) {
         int started = wait_for(60000000000);
         if (cancel_subtask(started >> 4) != 4) __builtin_trap();
         drop_subtask(started >> 4);
+    }
+    if (has("send") || has("proxy")) {
+        int packed = fetch(request);
+        return packed ? packed : run();
+    }
+    if (has("forward")) {
+        consumed given;
+        take_body(request, &given);
+        made got;
+        new_response(new_fields(), 1, given.stream, given.future, &got);
+        drop_sent(got.sent);
+        answer(0, got.response, 0, 0, 0, 0, 0, 0);
+        return 0;
     }
     respond(request);
     return run();
