@@ -59,11 +59,13 @@ class Calls:
         imports: Imports,
         waits: Waits | None = None,
         room: Callable[[], int] = lambda: MAX_ROOM,
+        check_time: Callable[[], None] = lambda: None,
     ) -> None:
         """``waits`` is how the guest waits on the event loop, if it is to run tasks. ``room`` gives how many bytes the
-        values of one call may take.
+        values of one call may take. ``check_time`` raises OutOfTime once the guest has no time left.
         """
         self._room = room
+        self._check_time = check_time
         self._states = [InstanceState() for _ in range(instances)]
         self._memory_of = memory_of
         self.imports = imports
@@ -162,7 +164,8 @@ class Calls:
 
     def side(self, instance: int, options: CanonOptions, scope: CallScope | None = None) -> Side:
         memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)
-        return Side(instance, self._states[instance].handles, memory, options.encoding, scope, room=self._room)
+        handles = self._states[instance].handles
+        return Side(instance, handles, memory, options.encoding, scope, room=self._room, check_time=self._check_time)
 
     def allocating(
         self, lowering: Generator[Realloc, int, T], options: CanonOptions, state: InstanceState, kind: int

@@ -25,3 +25,7 @@ class UnsupportedComponentError(ComponentError):
 
 class CanonicalTrap(Exception):
     """A guest broke a rule of the canonical ABI, and ends, as at a trap of its own."""
+
+
+class OutOfTime(CanonicalTrap):
+    """A guest's time ended while its values were read or written."""

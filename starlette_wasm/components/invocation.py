@@ -28,7 +28,7 @@ from .calls import Await, Calls, Imports, Request
 from .direct_calls import TooLargeError
 from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_request, call_export
-from .errors import CanonicalTrap
+from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
@@ -164,7 +164,8 @@ class ComponentInvocation(Invocation):
         if getattr(self, "_calls", None) is None:
             imports = self._imports()
             instances = self.plan.component.flat.instances
-            self._calls = Calls(instances, self._there.memory, imports, self._wasi.wakeup, self._room_of_values)
+            self._calls = Calls(instances, self._there.memory, imports, self._wasi.wakeup, self._room_of_values,
+                                self._check_time)  # fmt: skip
 
     def _adopt(self, kept: Kept) -> None:
         """Go on with an instance that was restored, under the number that its store has."""
@@ -248,6 +249,10 @@ class ComponentInvocation(Invocation):
         )
         self._wasi.returns = self._edge is not None
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
+
+    def _check_time(self) -> None:
+        if self.is_over:
+            raise OutOfTime("time limit exceeded")
 
     def _room_of_values(self) -> int:
         """How many bytes the values of a call may take: what is left of the memory, and an answer."""
@@ -616,6 +621,8 @@ class ComponentInvocation(Invocation):
             outcome.end = End.OUTPUT
         elif isinstance(end, InvalidHead):  # which whoever decodes it finds too, and explains
             outcome.end, outcome.stdout = End.OK, str(end).encode()
+        elif isinstance(end, OutOfTime):
+            outcome.end = End.TIMEOUT
         elif isinstance(end, GuestExit):
             outcome.end, outcome.exit_code = (End.EXIT if end.code else End.OK), end.code
             outcome.stdout = bytes(self._wasi.stdout)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from .errors import CanonicalTrap
 from .handles import Handle
-from .side import PART, Side
+from .side import ITEMS_AT_ONCE, PART, Side
 from .strings import decode, place_of
 from .types import (
     MAX_FLAT_PARAMS,
@@ -163,11 +163,21 @@ def _list(side: Side, at: int, count: int, element: ValueType) -> Value:
     data = side.memory.read(at, count * element.size)
     if element.kind == "u8":
         return data
-    side.spend(count)
     if element.kind in _FORMATS and element.kind not in ("bool", "char"):
         side.copy(count * _NUMBER)
-        return list(struct.unpack(f"<{count}{_FORMATS[element.kind]}", data))
+        return _numbers(side, data, count, element)
+    side.spend(count)
     return [_load(side, data, index * element.size, element) for index in range(count)]
+
+
+def _numbers(side: Side, data: bytes, count: int, element: ValueType) -> list[int | float]:
+    """As many at once as leave other threads the GIL in time."""
+    found: list[int | float] = []
+    for at in range(0, count, ITEMS_AT_ONCE):
+        some = min(count - at, ITEMS_AT_ONCE)
+        side.spend(some)
+        found += struct.unpack_from(f"<{some}{_FORMATS[element.kind]}", data, at * element.size)
+    return found
 
 
 def _record(kind: RecordType, values: list[Value]) -> Value:

@@ -12,6 +12,8 @@ from .handles import CallScope, Handle, HandleTable
 MAX_ITEMS = 4_000_000
 """Parts of the values of one call: what a guest's bytes become here is larger than they are."""
 MAX_ROOM = 1 << 32
+ITEMS_AT_ONCE = 10_000
+"""Parts between two looks at the time that the guest has."""
 PART = 64
 """Bytes that one part takes in the host, about."""
 MAX_AT_ONCE = 128 << 10
@@ -56,6 +58,9 @@ class Side:
     items: int = MAX_ITEMS
     room: Callable[[], int] = lambda: MAX_ROOM
     """Gives how many bytes the values of the call may take in the host."""
+    check_time: Callable[[], None] = lambda: None
+    """Raises OutOfTime once the guest has no time left."""
+    unchecked: int = 0
     copied: int = 0
     most: int = MAX_AT_ONCE
 
@@ -63,6 +68,10 @@ class Side:
         self.items -= items
         if self.items < 0:
             raise CanonicalTrap(f"values of more than {MAX_ITEMS} parts")
+        self.unchecked += items
+        if self.unchecked >= ITEMS_AT_ONCE:
+            self.unchecked = 0
+            self.check_time()
 
     def copy(self, size: int, at: int = 0) -> None:
         """Before so many bytes, from that place, are copied into the host: pointers may all lead to the same ones.

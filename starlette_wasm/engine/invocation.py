@@ -108,6 +108,8 @@ class Invocation(Instance):
         self.calls = 0
         self.host_calls = 0
         self.result: bytes | None = None
+        self._deadline = deadline
+        self._owner = _Owner.LOOP
         self._unmade = self._begun is None and (self._in_thread_at_once or len(self._stdin) > LARGE)
         self.engine.ticker.ensure_armed()
         if self._unmade:
@@ -119,8 +121,6 @@ class Invocation(Instance):
             self._book(self.cpu)
         else:
             self._lock = threading.Lock()
-            self._owner = _Owner.LOOP
-            self._deadline = deadline
             self._loop = asyncio.get_running_loop()
             self._error: Exception | None = None
             self._on_loop(self.cpu, already=True)
@@ -131,6 +131,11 @@ class Invocation(Instance):
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls + (self._asked is not None)  # one that came at its deadline
         return outcome
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over, or nobody waits for it any more; in whatever thread it is."""
+        return self._owner is _Owner.NOBODY or time.monotonic() >= self._deadline
 
     @property
     def tenant(self) -> Hashable:
@@ -346,7 +351,7 @@ class Invocation(Instance):
     def work(self, turn_ends: float, workers: Workers) -> bool:
         """In a worker thread: poll until there is something to report. False at the end of a turn, if it began."""
         self._ended = False
-        while self._owner is not _Owner.NOBODY and time.monotonic() < self._deadline:
+        while not self.is_over:
             if self._unmade and not self.engine.reclaimer.wait(self.plan.tenant, _MOMENT):
                 return False
             begin = time.thread_time()

@@ -7,7 +7,10 @@ import wasmtime
 from running import Oracle, ask, assembled, call, compiled, engine
 from texts import ALLOCATOR
 
+from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.errors import OutOfTime
+from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.compile import InvalidModuleError
 from starlette_wasm.engine.outcome import End
@@ -183,6 +186,29 @@ def test_pointers_to_the_same_bytes_are_bounded(element: str, count: int, size: 
     assert outcome.reason.startswith("the values of a call take more than the ")
     outcome, _ = call(assembled(list_of_lists(element, 2, size)), ("f", []), functions={"host": lambda _: None})
     assert outcome.end is End.OK
+
+
+@pytest.mark.parametrize("element", ["(list (option u8))", "(list u64)"])
+def test_time_ends_within_one_list(element: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of a list are read until its guest's time is over, not all of them."""
+    looks: list[bool] = []
+
+    def check_time(self: ComponentInvocation) -> None:
+        looks.append(len(looks) == 2)
+        if looks[-1]:
+            raise OutOfTime("time limit exceeded")
+
+    monkeypatch.setattr(ComponentInvocation, "_check_time", check_time)
+    outcome, _ = call(assembled(list_of_lists(element, 1, 50_000)), ("f", []), functions={"host": lambda _: None})
+    assert outcome.end is End.TIMEOUT
+    assert looks == [False, False, True]
+
+
+def test_a_guest_whose_time_is_over_reads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ComponentInvocation, "is_over", True)
+    invocation = ComponentInvocation(ComponentPlan(assembled(list_of_lists("(list u64)", 1, 50_000)), Limits()), b"")
+    with pytest.raises(OutOfTime):
+        invocation._check_time()
 
 
 def test_strings_of_a_guest_count_in_its_memory_only() -> None:
