@@ -15,8 +15,10 @@ from .errors import RegistryError
 from .reference import Reference
 
 _SCHEME = re.compile(r"\s*(Basic|Bearer)\s+(.*)\Z", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r'([a-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))', re.IGNORECASE)
+_PARAMETER = re.compile(r'(?<![a-z_])([a-z_]++)\s*+=\s*+(?:"([^"]*)"|([^\s,"]+))', re.IGNORECASE)
+_LONGEST_CHALLENGE = 8192
 _LEAST_SECONDS = 60
+_LONGEST_SECONDS = 86_400
 _EARLY_SECONDS = 5
 
 
@@ -36,7 +38,7 @@ class Authenticator:
 
     async def answer(self, reference: Reference, actions: str, challenge: str) -> str:
         """Return an ``authorization`` for a challenge (``www-authenticate``). Raises RegistryError."""
-        found = _SCHEME.match(challenge)
+        found = _SCHEME.match(challenge) if len(challenge) <= _LONGEST_CHALLENGE else None
         if found is None:
             raise RegistryError(f"asks for a login of an unknown kind: {challenge[:80]!r}", source=str(reference))
         known = await credentials.find(reference.host, reference.repository)
@@ -88,7 +90,9 @@ def _read_token(answer: httpx.Response) -> tuple[str, float]:
         return "", 0.0
     token = document.get("token") or document.get("access_token")
     seconds = document.get("expires_in")
-    lasts = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else 0.0
+    lasts = 0.0
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+        lasts = float(min(seconds, _LONGEST_SECONDS))
     return token if isinstance(token, str) and token.isascii() else "", lasts
 
 

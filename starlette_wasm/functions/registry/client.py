@@ -20,10 +20,10 @@ import httpx
 
 from .artifact import MANIFEST
 from .auth import Authenticator
+from .bounded import MAX_ANSWER, MOST, BoundedTransport
 from .errors import RegistryError
 from .reference import Reference, digest_of
 
-MAX_MANIFEST = 4 << 20
 _ACCEPT = ", ".join((
     MANIFEST,
     "application/vnd.oci.image.index.v1+json",
@@ -61,7 +61,7 @@ class Client:
             except (OSError, ssl.SSLError) as error:
                 raise RegistryError(f"is not a file of certificates: {error}", source=str(ca)) from None
         timeout = httpx.Timeout(30.0, connect=10.0)
-        self._http = httpx.AsyncClient(verify=verify, timeout=timeout, trust_env=False)
+        self._http = httpx.AsyncClient(transport=BoundedTransport(verify), timeout=timeout, trust_env=False)
         self._auth = Authenticator(self._http, plain=plain_http)
         self._plain = plain_http
         self._mirrors = dict(mirrors or {})
@@ -80,7 +80,7 @@ class Client:
         return await self._first_source(reference, self._manifest)
 
     async def _manifest(self, reference: Reference) -> tuple[bytes, str]:
-        data = await self._read(reference, f"manifests/{reference.wanted}", MAX_MANIFEST)
+        data = await self._read(reference, f"manifests/{reference.wanted}", MAX_ANSWER)
         digest = digest_of(data)
         if reference.digest is not None and digest != reference.digest:
             raise RegistryError(f"the registry sent another manifest, {digest}", source=str(reference))
@@ -141,7 +141,7 @@ class Client:
                 hashed, have = hashlib.sha256(), 0
             if have < size:
                 headers = {"range": f"bytes={have}-"} if have else {}
-                async with _Stream(self, reference, f"blobs/{digest}", headers) as answer:
+                async with _Stream(self, reference, f"blobs/{digest}", headers, size + 1) as answer:
                     if have and answer.status_code != 206:
                         out.truncate(0)
                         hashed, have = hashlib.sha256(), 0
@@ -212,13 +212,13 @@ class Client:
     async def _read(self, reference: Reference, path: str, most: int) -> bytes:
         for attempt in range(_TRIES):
             try:
-                async with _Stream(self, reference, path, {"accept": _ACCEPT}) as answer:
-                    data = b""
+                async with _Stream(self, reference, path, {"accept": _ACCEPT}, most + 1) as answer:
+                    data = bytearray()
                     async for piece in answer.aiter_raw():
                         data += piece
                         if len(data) > most:
                             raise RegistryError(f"{path} has more than {most} bytes", source=str(reference))
-                    return data
+                    return bytes(data)
             except httpx.TransportError as error:
                 if attempt + 1 == _TRIES:
                     raise _unreachable(reference, error) from None
@@ -235,13 +235,16 @@ class Client:
         content: bytes | None = None,
         actions: str = "pull",
         tries: int = _TRIES,
-        stream: bool = False,
+        most: int | None = None,
     ) -> httpx.Response:
-        """Send a request, with a login if one is asked for, and again after faults that pass."""
+        """Send a request, with a login if one is asked for, and again after faults that pass.
+
+        The body of the answer is left unread if it may have ``most`` bytes.
+        """
         url = path if "://" in path else f"{self._base(reference)}{path}"
         for attempt in range(tries):
             try:
-                answer = await self._once(reference, method, url, headers or {}, content, actions, stream)
+                answer = await self._once(reference, method, url, headers or {}, content, actions, most)
             except httpx.TransportError as error:
                 if attempt + 1 == tries:
                     raise _unreachable(reference, error) from None
@@ -261,14 +264,16 @@ class Client:
         headers: Mapping[str, str],
         content: bytes | None,
         actions: str,
-        stream: bool,
+        most: int | None,
     ) -> httpx.Response:
         same_host = httpx.URL(url).netloc == httpx.URL(self._base(reference)).netloc
         value = self._auth.header(reference, actions) if same_host else None
         for _ in range(2):
             given = dict(headers, **({"authorization": value} if value else {}), **{"accept-encoding": "identity"})
-            request = self._http.build_request(method, url, headers=given, content=content)
-            answer = await self._http.send(request, stream=stream, follow_redirects=method in ("GET", "HEAD"))
+            extensions = {} if most is None else {MOST: most}
+            request = self._http.build_request(method, url, headers=given, content=content, extensions=extensions)
+            follow = method in ("GET", "HEAD")
+            answer = await self._http.send(request, stream=most is not None, follow_redirects=follow)
             challenge = answer.headers.get("www-authenticate")
             if answer.status_code != 401 or challenge is None or not same_host:
                 return answer
@@ -284,13 +289,13 @@ class Client:
 class _Stream:
     """``async with``: the answer to a GET, whose body is read piece by piece."""
 
-    def __init__(self, client: Client, reference: Reference, path: str, headers: Mapping[str, str]) -> None:
-        self._arguments = client, reference, path, headers
+    def __init__(self, client: Client, reference: Reference, path: str, headers: Mapping[str, str], most: int) -> None:
+        self._arguments = client, reference, path, headers, most
         self._answer: httpx.Response | None = None
 
     async def __aenter__(self) -> httpx.Response:
-        client, reference, path, headers = self._arguments
-        self._answer = await client._send(reference, "GET", path, headers=headers, stream=True)
+        client, reference, path, headers, most = self._arguments
+        self._answer = await client._send(reference, "GET", path, headers=headers, most=most)
         if self._answer.status_code not in (200, 206):
             await self._answer.aread()
             raise _refusal(reference, self._answer)
