@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..engine.processor import NATIVE, Processor, fits, machine
 from ..exceptions import ConfigError
 from .loading import config_error, nearest, show, wrong
 from .names import PatternSyntaxError, check_path_pattern, is_node_address
@@ -91,6 +92,11 @@ class WasmSettings(BaseSettings):
     cache_volume: bool = Field(
         default=False,
         description="Whether cache_dir is a pod's volume, open to others: a folder of this user is made in it.",
+    )
+    processor: Processor = Field(
+        default=NATIVE,
+        description="What modules are compiled for: native (this machine), or for a cache that other machines load,"
+        " baseline (x86-64-v2, ARMv8), x86-64-v3 or x86-64-v4.",
     )
     aot_cache: bool = Field(default=True, description="Whether compiled code is kept on disk.")
     max_instances: int = Field(
@@ -239,6 +245,13 @@ class WasmSettings(BaseSettings):
         if compiler == "winch" and not WINCH_IS_HERE:
             raise wrong(f"is not there for {platform.machine()}", "take cranelift")
         return compiler
+
+    @field_validator("processor")
+    @classmethod
+    def _check_processor(cls, processor: Processor) -> Processor:
+        if not fits(processor):
+            raise wrong(f"is not a level of {machine()}", "use native or baseline")
+        return processor
 
     @field_validator("request_id_header")
     @classmethod

@@ -449,8 +449,13 @@ def assemble(text: str) -> bytes:
     return wasm
 
 
-def new_engine(settings: Mapping[str, int | bool], pool: Mapping[str, int] | None) -> int:
-    """An engine with these settings of ``wasmtime/config.h``, and of its pooling allocator if there is one."""
+def new_engine(
+    settings: Mapping[str, int | bool], pool: Mapping[str, int] | None, target: tuple[str, str] | None = None
+) -> int:
+    """An engine with these settings of ``wasmtime/config.h``, and of its pooling allocator if there is one.
+
+    It compiles for this machine, or for ``target`` and the level of it, if that is not empty.
+    """
     config = config_new()
     for name, value in settings.items():
         kind = c_bool if isinstance(value, bool) else c_uint64
@@ -461,6 +466,11 @@ def new_engine(settings: Mapping[str, int | bool], pool: Mapping[str, int] | Non
             function(f"wasmtime_pooling_allocation_config_{name}_set", None, c_void_p, c_size_t)(limits, value)
         pool_set(config, limits)
         pool_delete(limits)
+    if target is not None:
+        triple, level = target
+        check(function("wasmtime_config_target_set", c_void_p, c_void_p, c_char_p)(config, triple.encode()))
+        if level:
+            function("wasmtime_config_cranelift_flag_enable", None, c_void_p, c_char_p)(config, level.encode())
     engine: int = engine_new(config)  # takes the config
     return engine
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import capi
 from .library import VERSION
+from .processor import NATIVE, Processor, fingerprint_of, target_of
 
 WASI = "wasi_snapshot_preview1"
 OPENERS = frozenset({"path_open", "fd_prestat_get"})
@@ -58,11 +59,11 @@ def code_settings(pooled: bool, winch: bool = False) -> dict[str, int | bool]:
     return _CODE | ({} if pooled else _ON_DEMAND) | (_WINCH if winch else {})
 
 
-def compiling_engine(pooled: bool, winch: bool = False) -> int:
+def compiling_engine(pooled: bool, winch: bool = False, processor: Processor = NATIVE) -> int:
     """An engine that compiles for one with that configuration, and reserves no pool. It is never freed."""
-    return capi.new_engine(code_settings(pooled, winch), None)
+    return capi.new_engine(code_settings(pooled, winch), None, target_of(processor))
 
 
-def fingerprint(pooled: bool, winch: bool) -> str:
-    """What compiled code depends on, beside the machine: versions and code generation settings."""
-    return f"wasmtime {VERSION} pooled={pooled}{' winch' if winch else ''}"
+def fingerprint(pooled: bool, winch: bool = False, processor: Processor = NATIVE) -> str:
+    """What compiled code depends on: versions, code generation settings and the processor."""
+    return f"wasmtime {VERSION} pooled={pooled}{' winch' if winch else ''} {fingerprint_of(processor)}"

@@ -20,6 +20,7 @@ from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import WASI, code_settings, fingerprint
 from .native.library import PREPARED, EngineState, FastPathState, native
+from .processor import NATIVE, Processor
 from .reclaim import Reclaimer
 from .ticker import Ticker
 from .workers import Workers, niceness
@@ -57,6 +58,8 @@ class EngineConfig:
     has is cleared, so that small guests pay for nothing."""
     winch: bool = False
     """Whether wasmtime's baseline compiler makes the code: soon, and slower code."""
+    processor: Processor = NATIVE
+    """What guests are compiled for."""
 
     @property
     def prepared(self) -> int:
@@ -125,8 +128,8 @@ class Engine:
 
     @property
     def fingerprint(self) -> str:
-        """What compiled code depends on, beside the machine: versions and code generation settings."""
-        return fingerprint(self.pooled, self.config.winch)
+        """What compiled code depends on: versions, code generation settings and the processor."""
+        return fingerprint(self.pooled, self.config.winch, self.config.processor)
 
     def scratch(self) -> capi.Scratch:
         """One that is free: to be put back into ``scratches``."""

@@ -15,13 +15,11 @@ import json
 import logging
 import mmap
 import os
-import platform
 import secrets
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +43,6 @@ MOST_BYTES = 1 << 30
 
 class CacheError(Exception):
     """The directory cannot be trusted or used; the text is the reason."""
-
-
-@cache
-def cpu_fingerprint() -> str:
-    """What of this machine's processor compiled code may depend on."""
-    flags = ""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
-        flags = next((line for line in info if line.lower().startswith(("flags", "features"))), "")
-    return f"{platform.system()} {platform.machine()} {platform.processor()} {' '.join(sorted(flags.split()))}"
 
 
 class AotCache:
@@ -81,8 +70,8 @@ class AotCache:
             raise CacheError(f"{error.strerror}: {error.filename or directory}") from None
 
     def key(self, digest: str, engine: str) -> str:
-        """The address of the code that ``engine`` makes of the module with that digest, on this machine."""
-        parts = (digest, LINK_DIGEST, engine, cpu_fingerprint())
+        """The address of the code that ``engine``, a fingerprint, makes of the module with that digest."""
+        parts = (digest, LINK_DIGEST, engine)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def load(self, key: str) -> tuple[Code, dict[str, Any]] | None:

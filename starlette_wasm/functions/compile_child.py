@@ -21,6 +21,7 @@ from ..engine import capi
 from ..engine.binary import COMPONENT_PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, compile_guest
 from ..engine.configuration import compiling_engine
+from ..engine.processor import Processor
 
 REQUEST = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQ")
@@ -30,6 +31,7 @@ _NO_MEMORY = "os error 12"  # ENOMEM, in Rust's words
 class Settings(TypedDict):
     pooled: bool
     winch: bool
+    processor: Processor
     cpu_s: int
     memory: int
 
@@ -40,7 +42,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints does not break an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal: who started this process ends it too
     settings: Settings = json.loads(sys.stdin.buffer.readline())
-    engine = compiling_engine(settings["pooled"], settings["winch"])
+    engine = compiling_engine(settings["pooled"], settings["winch"], settings["processor"])
     _limit(settings["memory"])
     serve(engine, settings["cpu_s"], sys.stdin.buffer, answers)
 

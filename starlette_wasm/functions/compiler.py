@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
+from ..engine.processor import NATIVE, Processor
 from .cancellation import CancellationToken
 
 # Nothing of the site module runs: its paths come along.
@@ -66,9 +67,15 @@ class Compiler:
     """One process, started by the first module, and anew after one that ended it. Use it in one thread at a time."""
 
     def __init__(
-        self, pooled: bool, limits: CompileLimits, stop: CancellationToken | None = None, *, winch: bool = False
+        self,
+        pooled: bool,
+        limits: CompileLimits,
+        stop: CancellationToken | None = None,
+        *,
+        winch: bool = False,
+        processor: Processor = NATIVE,
     ) -> None:
-        self._engine = {"pooled": pooled, "winch": winch}
+        self._engine = {"pooled": pooled, "winch": winch, "processor": processor}
         self._limits = limits
         self._stop = stop or CancellationToken()
         self._process: subprocess.Popen[bytes] | None = None

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..components.kinds import check_served, component_digest, load_module
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError
 from ..engine.engine import Engine
 from ..engine.module import Module
+from ..engine.processor import NATIVE
 from ..exceptions import CompileError, ModuleLoadError
 from ..sync.backoff import Backoff
 from .aot import MOST_BYTES, AotCache, CacheError
@@ -232,14 +234,17 @@ class _Loader:
         return guest
 
     def _new_compiler(self) -> Compiler:
-        return Compiler(self._engine.pooled, self._limits, self._stop, winch=self._engine.config.winch)
+        engine = self._engine
+        return Compiler(
+            engine.pooled, self._limits, self._stop, winch=engine.config.winch, processor=engine.config.processor
+        )
 
     def _compile(self, source: FunctionSource, guest: bytes) -> tuple[Module, bytes]:
         file = source.file
         compiler = self.idle.pop() if self.idle else self._new_compiler()
         try:
             code, facts = compiler.compile(guest)
-            module = load_module(self._engine, code, facts)
+            module = self._loaded(code, facts)
             check_served(module)
             return module, code
         except InvalidModuleError as error:
@@ -254,3 +259,14 @@ class _Loader:
         finally:
             self._budget.spend(source, compiler.cpu_s)
             self.idle.append(compiler)
+
+    def _loaded(self, code: bytes, facts: dict[str, Any]) -> Module:
+        """Load what was just compiled. Raises InvalidModuleError and UnsupportedModuleError."""
+        try:
+            return load_module(self._engine, code, facts)
+        except UnsupportedModuleError as error:
+            processor = self._engine.config.processor
+            if processor == NATIVE:
+                raise
+            hint = f"set STARLETTE_WASM_PROCESSOR, which is {processor}, to one that this machine has"
+            raise UnsupportedModuleError(error.problem, hint) from None

@@ -234,6 +234,7 @@ class WasmRuntime:
                 nice=settings.guest_nice,
                 clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
                 winch=settings.compiler == "winch",
+                processor=settings.processor,
             )
         )
         self.capabilities = self.make_capabilities(

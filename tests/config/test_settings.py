@@ -36,6 +36,7 @@ def test_defaults() -> None:
         "debug": False,
         "cache_dir": None,
         "cache_volume": False,
+        "processor": "native",
         "aot_cache": True,
         "max_instances": 1000,
         "workers": None,

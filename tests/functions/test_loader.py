@@ -11,11 +11,14 @@ import psutil
 import pytest
 from bombs import loops
 
-from starlette_wasm.engine import capi
+from starlette_wasm.engine import capi, processor
+from starlette_wasm.engine.compile import UnsupportedModuleError
+from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.invocation import Invocation
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.exceptions import CompileError, ModuleLoadError
+from starlette_wasm.functions import loader
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
 from starlette_wasm.functions.compiler import CompileLimits, Compiler
@@ -95,6 +98,30 @@ def test_code_that_the_engine_does_not_take_is_compiled_again(engine, cache, cap
     assert not again.cached
     assert greets(again)
     assert "the code of hello v1 is not usable, compiling again" in caplog.text
+
+
+def test_code_for_a_baseline_is_loaded_on_other_machines(cache, monkeypatch):
+    shared = Engine.shared(EngineConfig(processor="baseline"))
+    assert not load(shared, guest("hello"), cache).cached
+    monkeypatch.setattr(processor, "_this_machine", lambda: "another machine")
+    again = load(shared, guest("hello"), cache)
+    assert again.cached
+    assert greets(again)
+
+
+def test_a_processor_that_is_not_there_is_named(monkeypatch):
+    """With what wasmtime answers then, as this machine may have every level."""
+    answer = UnsupportedModuleError('compilation setting "has_avx512f" is enabled, but not available on the host')
+
+    def refuse(*_):
+        raise answer
+
+    monkeypatch.setattr(loader, "load_module", refuse)
+    with pytest.raises(CompileError, match=r"has_avx512f.*set STARLETTE_WASM_PROCESSOR, which is baseline"):
+        load(Engine.shared(EngineConfig(processor="baseline")), guest("hello"), None)
+    with pytest.raises(CompileError) as caught:
+        load(Engine.shared(EngineConfig()), guest("hello"), None)
+    assert "STARLETTE_WASM_PROCESSOR" not in str(caught.value)
 
 
 def test_without_a_cache_modules_are_compiled(engine):
