@@ -61,7 +61,9 @@ def compiled(config: str | Path) -> list[Row]:
 
 
 async def _compiled(config: str | Path) -> list[Row]:
-    async with WasmRuntime(config, without_files()) as runtime:
+    # An image or an init container has the modules and nothing else: stores are for whoever serves.
+    settings = load_settings(canary_url="", kv_url="sqlite://", queue_url="sqlite://")
+    async with WasmRuntime(config, settings) as runtime:
         return [
             {
                 "function": name,

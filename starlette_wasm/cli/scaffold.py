@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from ..config.policy import SandboxPolicy, load_policies
@@ -75,13 +76,20 @@ def new_app(folder: Path, lang: Lang) -> Made:
     if folder.exists():
         raise ConfigError("is there already", file=folder, hint="choose another name, or remove it first")
     made = Made()
-    values = {"NAME": "hello", "PATH": "/hello", "PAGES": str(LANGUAGES[lang].pages)}
+    values = {
+        "NAME": "hello",
+        "PATH": "/hello",
+        "PAGES": str(LANGUAGES[lang].pages),
+        "VERSION": version("starlette-wasm"),
+    }
     config = folder / "wasm.yaml"
     for target, source in (
         ("wasm.yaml", "wasm.yaml"),
         ("app.py", "app.py"),
         ("policies/own.yaml", "policy.yaml"),
         ("Dockerfile", "Dockerfile"),
+        (".dockerignore", "dockerignore"),
+        ("requirements.txt", "requirements.txt"),
         (".gitignore", "gitignore"),
     ):
         made.write(folder / target, template(source, values))
