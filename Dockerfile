@@ -7,7 +7,7 @@ FROM ${BASE} AS build
 # root of pods is read-only.
 ARG SOURCE_DATE_EPOCH=0
 ARG PIP_NO_INDEX
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_FIND_LINKS=/wheels SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
+ENV PIP_NO_CACHE_DIR=1 PIP_FIND_LINKS=/wheels SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 WORKDIR /src
 # Wheels that are there are taken, and what is missing comes from the index; the package itself is built from its sources.
 COPY requirements-dev.lock wheel[s] /wheels/
@@ -19,15 +19,14 @@ COPY scripts/build_native.py scripts/
 RUN ls /wheels/starlette_wasm-*.whl 2>/dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
     && python -m pip wheel --no-deps --wheel-dir /wheels .; }
-RUN python -m venv /venv \
-    && /venv/bin/python -m pip install --constraint /wheels/requirements-dev.lock \
+RUN python -m venv /tools && /tools/bin/python -m pip install cyclonedx-bom && python -m venv --without-pip /venv
+RUN /tools/bin/python -m pip --python /venv/bin/python install --no-compile \
+    --constraint /wheels/requirements-dev.lock \
     "starlette-wasm[cli,dashboard,fetch,otel,prometheus,redis,registry,server]"
 # What is in it, as CycloneDX: cosign attest, or docker scout, take it from /venv/sbom.cdx.json.
-RUN /venv/bin/python -m pip install --target /sbom cyclonedx-bom \
-    && /venv/bin/python -m pip uninstall -y pip setuptools \
-    && PYTHONPATH=/sbom /venv/bin/python -m cyclonedx_py environment /venv/bin/python \
-    --of JSON --output-reproducible -o /venv/sbom.cdx.json \
-    && python -m compileall -q --invalidation-mode unchecked-hash /venv
+RUN /tools/bin/cyclonedx-py environment --no-validate --of JSON --output-reproducible \
+    -o /venv/sbom.cdx.json /venv/bin/python \
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv
 
 FROM ${BASE}
 RUN echo 'edge:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \

@@ -23,7 +23,7 @@ from pathlib import Path
 from wheels import PackError, from_index, pack_installed
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("mmdebstrap", "buildah", "umoci", "runc")
+PROGRAMS = ("mmdebstrap", "buildah")
 """What is needed beside Python; each is a package of Debian with the same name."""
 SUITE, PYTHON = "bookworm", "3.11"
 """The release of Debian whose packages are the base, and the version of its Python."""
@@ -61,9 +61,9 @@ class Layer:
     """The largest folders, with the bytes of their files, unpacked."""
 
 
-def missing() -> list[str]:
+def missing(*programs: str) -> list[str]:
     """Return which programs are not there."""
-    return [each for each in PROGRAMS if shutil.which(each, path=_path()) is None]
+    return [each for each in programs if shutil.which(each, path=_path()) is None]
 
 
 def _path() -> str:
@@ -120,6 +120,12 @@ class Builder:
             self._base = "localhost/base"
         return self._base
 
+    def try_out(self) -> None:
+        """Make the base, and run a command in it. Raises ImageError if this machine does not let that be done."""
+        container = self.buildah("from", "--pull-never", self.base()).strip()
+        self.buildah("run", "--isolation", "chroot", container, "--", "true")
+        self.buildah("rm", container)
+
     def wheels(self) -> Path:
         """Return the folder with the wheels of the package, of all that the images have, and of the SBOM's tool."""
         if self._wheels is None:
@@ -130,7 +136,7 @@ class Builder:
             wanted = [*requirements(), SBOM]
             lock = ROOT / "requirements-dev.lock"
             try:
-                if self._installed and PYTHON == f"{sys.version_info[0]}.{sys.version_info[1]}":
+                if self._installed and f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON:
                     pack_installed(wanted, folder)
                 else:
                     from_index(wanted, folder, PYTHON, lock)
@@ -139,17 +145,29 @@ class Builder:
             self._wheels = folder
         return self._wheels
 
-    def build(self, project: Path, name: str, base: str | None = None) -> Path:
-        """Build the image of a project, and return the folder of its OCI layout. Raises ImageError."""
+    def build(self, project: Path, name: str, base: str | None = None) -> None:
+        """Build the image of a project. Raises ImageError."""
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="context-") as scratch:
             context = Path(scratch)
             _copy(project, context)
             shutil.copytree(self.wheels(), context / "wheels", dirs_exist_ok=True)
             self._build(context, name, "--build-arg", f"BASE={base or self.base()}", "--build-arg", "PIP_NO_INDEX=1")
+
+    def unpack(self, name: str) -> Path:
+        """Return the root folder of a container of an image that was built."""
+        container = self.buildah("from", "--pull-never", f"localhost/{name}").strip()
+        return Path(self.buildah("mount", container).strip())
+
+    def export(self, name: str) -> Path:
+        """Return the folder of the OCI layout of an image that was built."""
         layout = self.folder / f"{name}.oci"
-        shutil.rmtree(layout, ignore_errors=True)
         self.buildah("push", "--quiet", f"localhost/{name}", f"oci:{layout}:latest")
         return layout
+
+    def digests(self, name: str) -> list[str]:
+        """Return the digests of the layers of an image that was built, unpacked, the lowest first."""
+        found = json.loads(self.buildah("inspect", "--type", "image", f"localhost/{name}"))
+        return list(found["OCIv1"]["rootfs"]["diff_ids"])
 
     def _build(self, context: Path, name: str, *arguments: str) -> None:
         # All times are 0: with the same base, wheels and project the layers have the same bytes.
@@ -184,9 +202,7 @@ def layers(layout: Path) -> list[Layer]:
     """Return the layers of an image, the lowest first."""
     [described] = json.loads((layout / "index.json").read_bytes())["manifests"]
     manifest = json.loads(_blob(layout, described["digest"]).read_bytes())
-    return [
-        Layer(each["digest"], each["size"], _folders(_blob(layout, each["digest"]))) for each in manifest["layers"]
-    ]
+    return [Layer(each["digest"], each["size"], _folders(_blob(layout, each["digest"]))) for each in manifest["layers"]]
 
 
 def _blob(layout: Path, digest: str) -> Path:
@@ -221,7 +237,7 @@ def main() -> int:
     project = options.project.resolve()
     if not (project / "Dockerfile").is_file():
         parser.error(f"{project} has no Dockerfile")
-    if lacking := missing():
+    if lacking := missing(*PROGRAMS):
         parser.error(f"needs {' '.join(lacking)}; on Debian: apt-get install {' '.join(lacking)}")
     if options.out is not None and options.out.exists():
         parser.error(f"{options.out} is there already")
@@ -229,17 +245,15 @@ def main() -> int:
         begin = time.monotonic()
         builder = Builder(Path(scratch))
         try:
-            layout = builder.build(project, "image", options.base)
-            found = layers(layout)
-            show(found)
+            builder.build(project, "image", options.base)
             print(f"made in {time.monotonic() - begin:.0f} s")
+            layout = builder.export("image")
+            show(layers(layout))
             if options.twice:
-                again = layers(builder.build(project, "again", options.base))
-                same = [each.digest for each in again] == [each.digest for each in found]
-                print("a second build gives the same layers" if same else "a second build gives OTHER layers")
-                if not same:
-                    show(again)
-                    return 1
+                builder.build(project, "again", options.base)
+                if builder.digests("again") != builder.digests("image"):
+                    raise ImageError("a second build gives other layers")
+                print("a second build gives the same layers")
         except ImageError as error:
             print(f"scripts/image: {error}", file=sys.stderr)
             return 1

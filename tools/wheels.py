@@ -77,6 +77,6 @@ def _pack(found: Distribution, folder: Path) -> None:
     wheel = folder / f"{name}-{found.version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for file in found.files or ():
-            kept = not file.parts[0] == ".." and "__pycache__" not in file.parts
+            kept = file.parts[0] != ".." and "__pycache__" not in file.parts
             if kept and file.name not in ("INSTALLER", "REQUESTED", "direct_url.json"):
                 archive.write(str(file.locate()), str(file))

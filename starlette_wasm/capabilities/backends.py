@@ -55,6 +55,11 @@ def is_nats(url: str, key: str) -> bool:
     return True
 
 
+def has_redis(url: str) -> bool:
+    """Whether it is a URL of Redis, and its client is there."""
+    return url.startswith(_REDIS) and find_spec("redis") is not None
+
+
 def redis_url(url: str) -> str:
     """Return the URL as Redis' client knows it: ``valkey://`` is the same protocol."""
     return re.sub(r"\Avalkey(s?)://", r"redis\1://", url)

@@ -33,17 +33,17 @@ TenantName = Annotated[StrictStr, Field(min_length=1, max_length=MOST_NAME), Aft
 
 
 class TenantConfig(FileModel):
-    """A tenant, its hosts, and its quotas in each process; None means no bound."""
+    """A tenant, its hosts, and its quotas; None means no bound."""
 
     name: TenantName = Field(description="As the app's callable names it; * is for each one that is not listed.")
     hosts: list[Host] = Field(
         default=[], description="Hosts whose requests are this tenant's, if the app has no callable."
     )
-    max_concurrency: StrictInt | None = Field(default=None, ge=1, description="Requests that run at once.")
+    max_concurrency: StrictInt | None = Field(default=None, ge=1, description="Requests that run at once, in each process.")
     requests_per_minute: StrictInt | None = Field(default=None, ge=1, description="Requests a minute.")
     cpu_seconds_per_minute: StrictInt | StrictFloat | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="CPU seconds of guests a minute."
     )
     max_memory_mb: StrictInt | None = Field(
-        default=None, ge=1, description="MiB that the policies of what runs at once allow together."
+        default=None, ge=1, description="MiB that the policies of what runs at once in a process allow together."
     )

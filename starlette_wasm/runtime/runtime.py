@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from ..canary.controller import Canaries
 from ..canary.place import Place
 from ..canary.shadow import Shadows
 from ..capabilities import Capabilities, CapabilitySettings
+from ..capabilities.backends import has_redis
 from ..config.router import Config
 from ..config.settings import RequestSettings, WasmSettings, load_settings, split_list
 from ..engine.engine import Engine, EngineConfig
@@ -50,6 +51,9 @@ from .rule_router import RuleRouter
 from .shifts import Shifts
 from .surroundings import CanarySurroundings
 from .tenancy import Tenancy, pay
+
+if TYPE_CHECKING:
+    from .shared_quotas import SharedQuotas
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -96,6 +100,7 @@ class WasmRuntime:
         self.poller = RegistryPoller(self)
         self.shifts = Shifts(self)
         self.tenancy = Tenancy(self.telemetry)
+        self._quotas: SharedQuotas | None = None
         self._background: list[asyncio.Task[None]] = []
         self._inherited: list[Capabilities] = []
         self.events = Events()
@@ -196,15 +201,15 @@ class WasmRuntime:
         self.adopt(self.deployment)
         self._enter("open")
         loop = asyncio.get_running_loop()
+        works = [self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000), self.poller.run()]
+        if self._quotas is None and has_redis(self.settings.canary_url):
+            from .shared_quotas import SharedQuotas  # needs the Redis client
+
+            self._quotas = SharedQuotas(self.tenancy, self.settings, self.notes)
+        if self._quotas is not None:
+            works.append(self._quotas.run())
         # In a context of its own: the first request may be what starts the runtime, inside its span.
-        self._background = [
-            loop.create_task(work, context=Context())
-            for work in (
-                self.health.run(),
-                self.reloader.run(self.settings.reload_interval_ms / 1000),
-                self.poller.run(),
-            )
-        ]
+        self._background = [loop.create_task(work, context=Context()) for work in works]
         for task in self._background:
             task.add_done_callback(_tell_of_failure)
 
@@ -220,6 +225,7 @@ class WasmRuntime:
         self.shadows = Shadows(self.invoker)
         self.canaries.forget()
         self.events.forget()
+        self._quotas = None
 
     def _deploy(self, stop: CancellationToken) -> Deployment:
         settings = self.settings
@@ -487,6 +493,9 @@ class WasmRuntime:
     async def _free(self, deployment: Deployment, grace: float) -> None:
         """``grace`` is until when its threads are waited for, on time.monotonic()."""
         self.shifts.close()
+        quotas, self._quotas = self._quotas, None
+        if quotas is not None:
+            await quotas.close()
         await self.canaries.close()
         deployment.close()
         await self.capabilities.close()

@@ -1,4 +1,7 @@
-"""``Tenancy``: what each tenant uses in this process, and whether it may use more."""
+"""``Tenancy``: what each tenant uses in this process, and whether it may use more.
+
+``shared_quotas.py`` lets processes share what a quota allows in a minute.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.tenants import OTHERS, TenantConfig
 from ..exceptions import TenantLimited
@@ -32,29 +35,53 @@ class Allowance:
     """So much a minute: full at first, filled up over a minute."""
 
     def __init__(self, per_minute: float) -> None:
-        self._most = per_minute
+        self.most = per_minute
         self._left = per_minute
         self._at = time.monotonic()
+        self._spent = 0.0
 
     @property
     def full(self) -> bool:
         """Whether nothing is used of it."""
-        return self.left >= self._most
+        return self.left >= self.most
 
     @property
     def left(self) -> float:
         now = time.monotonic()
-        self._left = min(self._most, self._left + (now - self._at) * self._most / 60)
+        self._left = min(self.most, self._left + (now - self._at) * self.most / 60)
         self._at = now
         return self._left
 
     def take(self, amount: float) -> None:
         """Take what was used, more than is left, too."""
         self._left = self.left - amount
+        self._spent += amount
 
     def wait_for(self, amount: float) -> int:
         """Return the whole seconds until there is that much."""
-        return max(1, math.ceil((amount - self.left) * 60 / self._most))
+        return max(1, math.ceil((amount - self.left) * 60 / self.most))
+
+    @property
+    def in_use(self) -> bool:
+        """Whether something was taken since spent() was asked, or is not filled up yet."""
+        return self._spent > 0 or not self.full
+
+    def spent(self) -> float:
+        """Return what was taken since the last call."""
+        spent, self._spent = self._spent, 0.0
+        return spent
+
+    def adopt(self, left: float) -> None:
+        """Go on with what is left for all processes; what was taken meanwhile is not in it yet."""
+        self._left = min(self.most, left) - self._spent
+        self._at = time.monotonic()
+
+
+class Account(NamedTuple):
+    """An allowance that processes share, and the key that names it for all of them."""
+
+    key: bytes
+    allowance: Allowance
 
 
 class TenantUsage:
@@ -116,6 +143,12 @@ class TenantUsage:
             self.running -= 1
             self.memory -= memory
             self._count(outcome)
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield the allowances that are in use."""
+        for kind, allowance in (("requests", self._requests), ("cpu", self._cpu)):
+            if allowance is not None and allowance.in_use:
+                yield Account(f"{kind}:{allowance.most:g}:{self.name}".encode("utf-8", "backslashreplace"), allowance)
 
     def pay(self, cpu: float) -> None:
         """Take the CPU time of a call that is over."""
@@ -234,6 +267,11 @@ class Tenancy:
             if self._others[name].running:  # others are looked at the next time
                 self._others[name] = self._others.pop(name)
         return False
+
+    def accounts(self) -> list[Account]:
+        """Return the allowances that are in use."""
+        usages = [*self._usages.values(), *self._others.values()]
+        return [account for usage in usages for account in usage.accounts()]
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all tenants of the config, and those of ``*`` that were seen."""

@@ -162,7 +162,7 @@ def notes(runtime: WasmRuntime) -> list[str]:
 
 
 async def tenants(call: AdminCall) -> Response:
-    """List the tenants with their quotas, and what each of them uses in this process."""
+    """List the tenants with their quotas, and what this process knows of their use."""
     return JSONResponse({"tenants": call.runtime.tenancy.describe()})
 
 
