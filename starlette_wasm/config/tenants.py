@@ -39,7 +39,9 @@ class TenantConfig(FileModel):
     hosts: list[Host] = Field(
         default=[], description="Hosts whose requests are this tenant's, if the app has no callable."
     )
-    max_concurrency: StrictInt | None = Field(default=None, ge=1, description="Requests that run at once, in each process.")
+    max_concurrency: StrictInt | None = Field(
+        default=None, ge=1, description="Requests that run at once, in each process."
+    )
     requests_per_minute: StrictInt | None = Field(default=None, ge=1, description="Requests a minute.")
     cpu_seconds_per_minute: StrictInt | StrictFloat | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="CPU seconds of guests a minute."
