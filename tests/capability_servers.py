@@ -79,6 +79,8 @@ class Upstream:
         started.set()
         await self._stop.wait()
         server.close()
+        for _ in range(10):  # a connection that was accepted just now: asyncio closes it only once it has a transport
+            await asyncio.sleep(0)
         # Handshakes that the client broke off too: those are tasks of asyncio's own.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:

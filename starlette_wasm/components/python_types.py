@@ -36,18 +36,21 @@ def member_name(case: str) -> str:
     return python_name(case).upper()
 
 
-def named_types(plan: FlatPlan) -> dict[int, tuple[str, ValueType]]:
-    """Return the types that an export names, by their identity: types of the same shape are not the same."""
-    found: dict[int, tuple[str, ValueType]] = {}
+def named_types(plan: FlatPlan) -> dict[int, tuple[str, str, ValueType]]:
+    """Return the types that an export names, by their identity: types of the same shape are not the same.
 
-    def visit(tree: ExportTree) -> None:
+    Each with the interface that names it, empty for the world itself, and its name.
+    """
+    found: dict[int, tuple[str, str, ValueType]] = {}
+
+    def visit(tree: ExportTree, interface: str) -> None:
         for name, (_, item) in tree.items():
             if isinstance(item, ValueType):
-                found.setdefault(id(item), (name, item))
+                found.setdefault(id(item), (interface, name, item))
             elif isinstance(item, dict):
-                visit(item)
+                visit(item, name)
 
-    visit(plan.exports)
+    visit(plan.exports, "")
     return found
 
 
@@ -56,7 +59,7 @@ class PythonTypes:
 
     def __init__(self, plan: FlatPlan) -> None:
         self._classes: dict[int, type[Any]] = {}
-        for key, (name, kind) in named_types(plan).items():
+        for key, (_, name, kind) in named_types(plan).items():
             if isinstance(kind, RecordType) and kind.kind == "record":
                 fields = [python_name(field) for field, _, _ in kind.fields]
                 self._classes[key] = dataclasses.make_dataclass(class_name(name), fields, frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import count
+
 from .exported import functions_of, has_handles
 from .flat_plan import FlatPlan, LiftedFunction
 from .python_types import class_name, member_name, named_types, python_name
@@ -18,16 +21,15 @@ def stubs_of(plan: FlatPlan, name: str) -> str:
 
 class _Stubs:
     def __init__(self, plan: FlatPlan, name: str) -> None:
-        self._classes: dict[int, str] = {}
         self._uses_results = False
-        blocks: list[list[str]] = []
-        for key, (given, kind) in named_types(plan).items():
-            block = self._class(class_name(given), kind)
-            if block:
-                self._classes[key] = class_name(given)
-                blocks.append(block)
-        for interface, functions in _by_interface(plan).items():
-            blocks.append(self._protocol(interface, name, functions))
+        types = {key: each for key, each in named_types(plan).items() if is_class(each[2])}
+        interfaces = _by_interface(plan)
+        wanted = {interface: _names_of(interface, "" if interface else name) for interface in interfaces}
+        names = unique_names([*wanted.values(), *(_names_of(interface, each) for interface, each, _ in types.values())])
+        self._protocols = dict(zip(interfaces, names, strict=False))
+        self._classes = dict(zip(types, names[len(interfaces) :], strict=True))
+        blocks = [self._class(self._classes[key], kind) for key, (_, _, kind) in types.items()]
+        blocks += [self._protocol(interface, functions) for interface, functions in interfaces.items()]
         head = ["from dataclasses import dataclass", "from enum import StrEnum", "from typing import Literal, Protocol"]
         if self._uses_results:
             head += ["", "from starlette_wasm.components.values import Err, Ok, Some"]
@@ -42,9 +44,8 @@ class _Stubs:
                 return [f"class {name}(StrEnum):", *(f'    {member_name(case)} = "{case}"' for case, _ in kind.cases)]
         return []
 
-    def _protocol(self, interface: str, name: str, functions: dict[str, LiftedFunction]) -> list[str]:
-        bare = interface.partition("@")[0].rpartition("/")[2] or name
-        lines = [f"class {class_name(bare)}(Protocol):"]
+    def _protocol(self, interface: str, functions: dict[str, LiftedFunction]) -> list[str]:
+        lines = [f"class {self._protocols[interface]}(Protocol):"]
         if interface:
             lines.append(f'    """{interface}"""')
         for each, function in functions.items():
@@ -90,6 +91,39 @@ class _Stubs:
         return " | ".join(
             f"tuple[{_literals([case])}, {each}]" for (case, _), each in zip(kind.cases, payloads, strict=True)
         )
+
+
+def is_class(kind: ValueType) -> bool:
+    """Whether a type that has a name becomes a class: a record, or an enum."""
+    return kind.kind in ("record", "enum")
+
+
+def _names_of(interface: str, name: str) -> list[str]:
+    """The names that a class may have, the shortest first: with its interface before it, then with the package."""
+    package, _, bare = interface.partition("@")[0].rpartition("/")
+    parts = [part for part in (*package.split(":"), bare, name) if part]
+    return [class_name("-".join(parts[index:])) for index in reversed(range(len(parts)))]
+
+
+_TAKEN = ("Err", "Literal", "None", "Ok", "Protocol", "Some", "StrEnum", "True", "False")
+
+
+def unique_names(wanted: list[list[str]]) -> list[str]:
+    """One name for each, the first of its list that no other one has; at last one with a number."""
+    levels = [0] * len(wanted)
+    while True:
+        names = [each[level] for each, level in zip(wanted, levels, strict=True)]
+        counts = Counter([*names, *_TAKEN])
+        longer = [i for i, name in enumerate(names) if counts[name] > 1 and levels[i] + 1 < len(wanted[i])]
+        if not longer:
+            break
+        for index in longer:
+            levels[index] += 1
+    made: list[str] = []
+    for name in names:
+        numbered = (f"{name}{number}" for number in count(2))
+        made.append(name if name not in (*made, *_TAKEN) else next(x for x in numbered if x not in (*made, *names)))
+    return made
 
 
 def _by_interface(plan: FlatPlan) -> dict[str, dict[str, LiftedFunction]]:

@@ -17,7 +17,7 @@ from wit_shop import SHOP
 from starlette_wasm.components.exported import functions_of, has_handles, has_lists
 from starlette_wasm.components.flat_plan import flatten
 from starlette_wasm.components.reader import read
-from starlette_wasm.components.stubs import stubs_of
+from starlette_wasm.components.stubs import stubs_of, unique_names
 from starlette_wasm.components.wit import wit_of
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +99,40 @@ def test_stubs_declare_what_is_called() -> None:
     assert get_type_hints(pricing.check) == {"level": scope["Level"], "return": int}
     assert get_type_hints(pricing.maybe) == {"count": int | None, "return": int | None}
     assert list(inspect.signature(scope["Shop"].add).parameters) == ["self", "a", "b"]
+
+
+def interface_of(name: str, field: str) -> str:
+    """A part of a component: an interface with a record ``item`` and an enum ``none``, and a function of both."""
+    return f"""(component $c{field}
+      (type $i (record (field "{field}" u8))) (export $item "item" (type $i))
+      (type $n (enum "{field}")) (export $none "none" (type $n))
+      (core module $m (func (export "f") (param i32 i32) (result i32) (local.get 0)))
+      (core instance $x (instantiate $m))
+      (func (export "f") (param "a" $item) (param "b" $none) (result $item) (canon lift (core func $x "f"))))
+     (instance $i{field} (instantiate $c{field})) (export "{name}" (instance $i{field}))"""
+
+
+def test_stubs_tell_types_of_one_name_apart() -> None:
+    names = {"docs:shop/pricing": "a", "docs:shop/order": "b", "more:shop/order": "c", "docs:shop/item": "d"}
+    parts = "".join(interface_of(name, field) for name, field in names.items())
+    scope: dict[str, Any] = {}
+    exec(compile(stubs_of(plan_of(f"(component {parts})"), "shop"), "shop.pyi", "exec"), scope)
+    for protocol, item, none, field in (
+        ("Pricing", "PricingItem", "PricingNone", "a"),
+        ("DocsShopOrder", "DocsShopOrderItem", "DocsShopOrderNone", "b"),
+        ("MoreShopOrder", "MoreShopOrderItem", "MoreShopOrderNone", "c"),
+        ("ShopItem", "ItemItem", "ItemNone", "d"),
+    ):
+        hints = get_type_hints(scope[protocol].f)
+        assert hints == {"a": scope[item], "b": scope[none], "return": scope[item]}
+        assert [each.name for each in dataclasses.fields(scope[item])] == [field]
+        assert [each.value for each in scope[none]] == [field]
+
+
+def test_stubs_number_names_that_stay_the_same() -> None:
+    assert unique_names([["Item"], ["Item"], ["Item2"], ["Protocol"], ["A", "BA"], ["A", "CA"]]) == [
+        "Item", "Item3", "Item2", "Protocol2", "BA", "CA"
+    ]  # fmt: skip
 
 
 def test_stubs_leave_out_functions_with_resources() -> None:
