@@ -17,6 +17,8 @@ from .module_facts import ModuleFacts, as_json, facts_of, grants_of, protocol_of
 from .options import DEFAULT_CONFIG, ConfigOption, Json
 
 _MOST_NAMES = 40
+_LARGE_STACK = 8
+"""Pages of a stack from which there is a remark about it: its pages are taken anew for each request."""
 Module = Annotated[str, typer.Argument(help="A file, or NAME or NAME@VERSION of a function.", metavar="MODULE")]
 
 
@@ -110,6 +112,11 @@ def _memory(facts: ModuleFacts, loaded: LoadFacts) -> str:
         f"{least} pages ({least * 64} KiB) at least, {'no bound' if most is None else f'{most} pages'} at most"
         for least, most in facts.memories
     ]
+    if loaded.stack_pages >= _LARGE_STACK:
+        each.append(
+            f"{loaded.stack_pages} of them are its stack, which is cleared after each request: "
+            "link it with -z stack-size=131072 if that is enough"
+        )
     return "\n".join(each) or "none"
 
 

@@ -29,6 +29,8 @@ class LoadFacts:
     load_s: float = 0.0
     """As a start has it: from the AOT cache, if there is one."""
     pages: int = 0
+    stack_pages: int = 0
+    """How many of them are its stack, as far as that is known."""
     slow: str | None = None
     """Why it does not take the fast path; None if it does."""
     beyond_winch: bool = False
@@ -65,7 +67,8 @@ def _facts(
     cache = open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20)
     try:
         first, function = _timed(engine, source, cache, compilers)
-        slow, pages = _slow(function, manifest), function.module.min_pages
+        slow, module = _slow(function, manifest), function.module
+        pages, stack_pages = module.min_pages, module.stack_pages
         function.module.close()
         compile_s = None if function.cached else first
         if cache is not None and compile_s is not None:
@@ -73,7 +76,7 @@ def _facts(
             function.module.close()
     except ModuleLoadError as error:
         return LoadFacts(error=str(error))
-    return LoadFacts(None, compile_s, first, pages, slow)
+    return LoadFacts(None, compile_s, first, pages, stack_pages, slow)
 
 
 def _timed(
@@ -86,16 +89,12 @@ def _timed(
 
 def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:
     module = function.module
-    if manifest.protocol != "edge":
-        return f"its protocol is {manifest.protocol}, not edge"
     if native is None:
         return "the C library of this package is missing: doctor has the remedy"
     if isinstance(module, ComponentModule):
         return "it is a component, and it takes core modules only"
-    if module.uses_edge:
-        return "it imports edge.call: what waits for the host goes the long way"
-    if module.calls_host:
-        return "it imports poll_oneoff, to sleep: what waits goes the long way"
+    if manifest.protocol == "cgi" and manifest.args and module.reads_args:
+        return "function.yaml gives it arguments, which may name variables of the request"
     if not fits(Plan(module, Limits())):
         return "this Python has no way for it"
     if module.uses_files:

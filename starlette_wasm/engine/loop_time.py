@@ -8,6 +8,9 @@ from .native.library import PlanState
 
 FREE_US = 250
 """Microseconds of each invocation that are not counted: a thread would cost no less. Also in native.h."""
+FREE_NS_PER_KIB = 512
+"""Nanoseconds more of an invocation on the fast path for each KiB that it reads or prints, which the loop receives and
+sends. Also in native.h."""
 BUDGET_US = 10_000
 """The sum from which on guests begin in a thread. Also in native.h."""
 HALF_LIFE = 2.0

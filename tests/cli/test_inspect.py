@@ -31,8 +31,7 @@ def test_a_module_tells_what_it_needs(capsys: pytest.CaptureFixture[str]) -> Non
     assert {"module": "edge", "name": "call", "kind": "function"} in found["imports"]
     assert {"name": "_start", "kind": "function"} in found["exports"]
     assert any(grant.startswith("allowedHosts") for grant in found["grants"])
-    assert not found["fastPath"]
-    assert "edge.call" in found["slowBecause"]
+    assert found["fastPath"]
     assert sum(found["sections"].values()) <= found["size"]
 
 
@@ -42,7 +41,23 @@ def test_a_function_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureF
     found = inspected(capsys, "hello@1", "--config", str(file))
     assert found["fastPath"]
     assert found["loadMs"] > 0
-    assert inspected(capsys, "env", "--config", str(file))["slowBecause"] == "its protocol is cgi, not edge"
+    assert inspected(capsys, "env", "--config", str(file))["fastPath"]
+
+
+@pytest.mark.parametrize(("pages", "remark"), [(7, False), (16, True)])
+def test_a_large_stack_is_remarked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pages: int, remark: bool
+) -> None:
+    file = tmp_path / "large.wasm"
+    end = pages * 65536
+    file.write_bytes(
+        capi.assemble(
+            f"""(module (memory (export "memory") 18) (global (mut i32) (i32.const {end}))
+                (data (i32.const {end}) "a") (func (export "_start")))"""
+        )
+    )
+    assert main(["inspect", str(file)]) == 0
+    assert ("stack-size=131072" in capsys.readouterr().out) == remark
 
 
 def test_the_table_is_for_humans(capsys: pytest.CaptureFixture[str]) -> None:

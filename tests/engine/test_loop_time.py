@@ -12,7 +12,7 @@ from support import command
 
 from starlette_wasm.engine import instance, loop_time
 from starlette_wasm.engine.instance import Instance
-from starlette_wasm.engine.loop_time import BUDGET_US, CALM, FREE_US, HALF_LIFE, LONE_US
+from starlette_wasm.engine.loop_time import BUDGET_US, CALM, FREE_NS_PER_KIB, FREE_US, HALF_LIFE, LONE_US
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.engine.timed import Timed
 
@@ -61,6 +61,9 @@ def test_the_c_library_has_the_same_budget():
     found = re.search(r"CPU_THRESHOLD = (\d+), FREE_NS = (\d+)", text)
     assert found is not None
     assert [int(each) for each in found.groups()] == [BUDGET_US, FREE_US * 1000]
+    found = re.search(r"FREE_NS_PER_KIB = (\d+)", text)
+    assert found is not None
+    assert int(found[1]) == FREE_NS_PER_KIB
     found = re.search(r"CALM = (\d+), LONE = (\d+)", text)
     assert found is not None
     assert [int(each) for each in found.groups()] == [CALM, LONE_US]

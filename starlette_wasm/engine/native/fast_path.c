@@ -123,7 +123,7 @@ static PyObject *ended(struct engine *e, const struct fast_path *q, struct scrat
                        bool due, int *how) {
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
-  if (s->out_len <= LARGEST)
+  if (s->out_len <= MOST_PRINTED)
     found = !request        ? printed(s, due, left)
             : request->edge ? response(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left)
                             : answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left);
@@ -144,13 +144,14 @@ static int run_guest(struct scratch *s, const struct fast_path *q) {
   return how == PAUSED && !s->asked && by_chance && !q->reads_clock ? poll_again(s, q->plan) : how;
 }
 
-/* As LoopTime.add(). */
-static void count_time(struct plan *plan, uint64_t ran_ns) {
-  if (ran_ns <= FREE_NS) {
+/* As LoopTime.add(), of a guest that read and printed so many bytes. */
+static void count_time(struct plan *plan, uint64_t ran_ns, size_t bytes) {
+  uint64_t free_ns = FREE_NS + bytes / 1024 * FREE_NS_PER_KIB;
+  if (ran_ns <= free_ns) {
     plan->calm += plan->calm < CALM;
     return;
   }
-  uint64_t used = (ran_ns - FREE_NS) / 1000;
+  uint64_t used = (ran_ns - free_ns) / 1000;
   if (plan->calm == CALM && used > LONE)
     used = LONE;
   plan->calm = 0;
@@ -200,6 +201,7 @@ static int start(struct fast_path *q, struct scratch *s, const struct inputs *in
 /* Run a guest for a request, or if there is none, for inputs that Python wrote. What dispatch() and run() give. */
 static PyObject *started(struct fast_path *q, struct scratch *s, const struct inputs *in, const struct request *request) {
   struct engine *e = q->host;
+  size_t read = in->message.len;
   int how = start(q, s, in);
   PyObject *found = NULL;
   bool due = !e->cleanup_scheduled && !e->busy;
@@ -207,7 +209,7 @@ static PyObject *started(struct fast_path *q, struct scratch *s, const struct in
   if (how == COMPLETED && (found = ended(e, q, s, request, due, &how))) {
     e->cleanup_scheduled |= due;
     e->live -= !s->store; /* one that is yet to be freed keeps its place */
-    count_time(q->plan, s->ran_ns);
+    count_time(q->plan, s->ran_ns, read + s->out_len);
     e->scratch = s;
     return found;
   }
@@ -321,7 +323,7 @@ static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
 static PyObject *decode(PyObject *self, PyObject *const *args, ssize_t count) {
   const struct fast_path *q = PyLong_AsVoidPtr(self);
   struct span printed, id, method;
-  if (count != 3 || !q || !ready() || !of_bytes(args[0], &printed) || printed.len > LARGEST ||
+  if (count != 3 || !q || !ready() || !of_bytes(args[0], &printed) || printed.len > MOST_PRINTED ||
       !of_str(args[1], &id) || id.len > MAX_ID || !of_str(args[2], &method))
     return none();
   PyObject *found = read_for_asgi(printed, id, IS(method, "HEAD"), q->protocol);

@@ -96,7 +96,7 @@ struct plan {
   uint32_t environ_at, out_cap, err_cap;
   uint32_t pages; /* of the guest's memory, at first */
   uint32_t cpu_score; /* microseconds, see loop_time.py */
-  uint32_t calm;      /* invocations since one took longer than FREE_NS, up to CALM */
+  uint32_t calm;      /* invocations since one took longer than is free, up to CALM */
 };
 
 /* The part of a scratch that exists before a request comes. */
@@ -164,6 +164,7 @@ enum { NO_SEGMENTS = 0xffff };
 enum { NOT_GRANTED = -3, NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
 enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
+enum { FREE_NS_PER_KIB = 512 }; /* loop_time.FREE_NS_PER_KIB */
 enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US */
 
 /* What is not for Python is not to be found by the linker, nor mixed up with what others call so. */

@@ -107,7 +107,8 @@ bool ready(void) {
 }
 
 bool grow(struct text *t, size_t more) {
-  size_t cap = (t->len + more) * 2 + 4096;
+  size_t cap = t->len + more;
+  cap += (cap < LARGE ? cap : cap / 4) + 4096;
   uint8_t *at = realloc(t->at, cap);
   if (!at)
     return false;

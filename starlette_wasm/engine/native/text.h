@@ -12,7 +12,8 @@
 #include <emmintrin.h>
 #endif
 
-enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 1 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
+enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 2 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
+enum { MOST_PRINTED = LARGEST + (64 << 10) }; /* a body of LARGEST, and what is around it */
 
 struct span {
   const uint8_t *at;
