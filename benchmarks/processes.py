@@ -165,10 +165,11 @@ def uvicorn(
     cpu: int | None = SERVER_CPU,
     expect: bytes = b"",
     env: Mapping[str, str] | None = None,
+    package: str = "benchmarks.contenders.",
 ) -> Server:
-    """An ASGI app of benchmarks.contenders under uvicorn with uvloop and httptools."""
+    """An ASGI app of benchmarks.contenders, or of another ``package``, under uvicorn with uvloop and httptools."""
     port = free_port()
-    argv = [sys.executable, "-m", "uvicorn", f"benchmarks.contenders.{app}", "--host", "127.0.0.1", "--port", str(port)]
+    argv = [sys.executable, "-m", "uvicorn", f"{package}{app}", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     if workers > 1:
         argv += ["--workers", str(workers)]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -13,11 +18,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import Counter, Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_wasm import Call, WasmMiddleware, WasmSettings, wasm_route
 
@@ -30,8 +37,36 @@ class _Nowhere(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class _Counted:
+    """What an app without functions does for Prometheus or its log: a histogram and a counter, or a line, a request."""
+
+    def __init__(self, app: ASGIApp, kind: str) -> None:
+        self._app = app
+        self._took = Histogram("bench_seconds", "", ["route"]) if kind == "prometheus" else None
+        self._asked = Counter("bench_requests", "", ["route", "status"])
+        self._log = logging.getLogger("bench")
+        self._log.setLevel(logging.INFO)
+        self._log.addHandler(logging.StreamHandler(sys.stdout))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin = time.perf_counter()
+        await self._app(scope, receive, send)
+        took = time.perf_counter() - begin
+        if self._took is not None:
+            self._took.labels(scope["path"]).observe(took)
+            self._asked.labels(scope["path"], "200").inc()
+        else:
+            told = {"time": datetime.now(UTC).isoformat(), "path": scope["path"], "status": 200, "duration": took}
+            self._log.info("%s", json.dumps(told))
+
+
 def _instrumented(kind: str) -> list[Middleware]:
-    """The ASGI instrumentation, with an SDK that samples a share of the traces; ``metrics`` has figures as well."""
+    """The ASGI instrumentation, with an SDK that samples a share of the traces; ``metrics`` has figures as well.
+
+    For ``prometheus`` and ``access`` a native app has what the functions have of their own.
+    """
+    if kind in ("prometheus", "access"):
+        return [Middleware(_Counted, kind=kind)] if os.environ["BENCH_SIDE"] == "native" else []
     if kind == "none":
         return []
     share = 1.0 if kind == "metrics" else float(kind)
@@ -110,9 +145,12 @@ def make_app() -> Starlette:
         return Starlette(
             middleware=[*middleware, Middleware(WasmMiddleware, config=_versions(rules), settings=settings)]
         )
+    kind = os.environ["BENCH_TELEMETRY"]
+    all_rules = {**config(), "exposeEndpoints": kind == "prometheus"}
+    told = WasmSettings(access_log=kind == "access")
     return Starlette(
         routes=[job_route, body_route, list_route],
-        middleware=[*middleware, Middleware(WasmMiddleware, config=config())],
+        middleware=[*middleware, Middleware(WasmMiddleware, config=all_rules, settings=told)],
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from .. import wrk
 from ..measure import Plan, Progress, Row, interleave, ratio
 from ..processes import Failed, Server, uvicorn
+from . import sample
 
 CONNECTIONS = 64
 SECONDS = 2
@@ -85,6 +86,8 @@ CASES = {
     "sampled": Case("SDK that samples all", "1.0", goal=0.8),
     "spanned": Case("SDK that samples all, native with a span of its own", "1.0", native="/spanned", goal=1.0),
     "metrics": Case("SDK that samples all, metrics too", "metrics"),
+    "prometheus": Case("figures for Prometheus", "prometheus"),
+    "access": Case("a line of JSON in the access log", "access"),
 }
 
 
@@ -112,6 +115,7 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
                 except Failed as error:  # such as no answer within the time, on a busy machine
                     row_id, title = f"production/{name}/mapped/cpu", f"{case.title}: CPU of a request, native / mapped"
                     yield Row(row_id, title, None, "higher", goal=case.goal, note=error.reason)
+    yield from sample.run(plan, progress, work)
 
 
 def _case(
