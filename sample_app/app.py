@@ -68,7 +68,7 @@ middleware = [
 if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
     from . import telemetry
 
-    middleware.insert(0, telemetry.export())
+    middleware.append(telemetry.export())  # inside: functions that are mapped have a server span of the runtime's
 
 routes: list[BaseRoute] = [Route("/", home), Route("/native", native), *map(hello, LARGE), greet]
 if token := os.environ.get("WASM_ADMIN_TOKEN"):

@@ -26,7 +26,7 @@ from starlette.types import Scope
 
 
 def export() -> Middleware:
-    """Set the global providers; gives the middleware that starts the server spans."""
+    """Set the global providers; gives the middleware that starts the server spans of the app's own routes."""
     os.environ.setdefault("OTEL_SERVICE_NAME", "starlette-wasm-sample")
     # Each worker counts for itself: a collector must not take their metrics for those of one.
     resource = Resource.create({"service.instance.id": str(uuid.uuid4())})

@@ -15,7 +15,7 @@ from benchmarks.__main__ import BASELINE, GROUPS, HEADINGS
 from benchmarks.groups import production
 from benchmarks.layout import lay_out
 from benchmarks.measure import Row
-from benchmarks.processes import Failed, Process, Worker
+from benchmarks.processes import Failed, Process, Worker, cpu_ns
 
 RATIO = Row("http/a/b/64", "a / b", 0.8, "higher", goal=1.0, ours=8_000, theirs=10_000, measure="req/s", against="b")
 MEMORY = Row("scale/x/memory", "memory", 30.0, "lower", "KB", goal=300)
@@ -298,6 +298,6 @@ def test_a_case_of_production_is_a_script_of_wrk() -> None:
     assert 'wrk.headers["content-type"] = "application/json"' in script
     assert 'string.rep("{\\"a\\":1}", 250)' in script
     assert production.CASES["plain"].script() == ""
-    own = production.cpu_ns(os.getpid())
+    own = cpu_ns(os.getpid())
     sum(range(2_000_000))
-    assert production.cpu_ns(os.getpid()) > own
+    assert cpu_ns(os.getpid()) > own

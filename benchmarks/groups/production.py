@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from .. import wrk
 from ..measure import Plan, Progress, Row, interleave, ratio
-from ..processes import Failed, Server, uvicorn
+from ..processes import Failed, Server, cpu_ns, uvicorn
 from . import sample
 
 CONNECTIONS = 64
@@ -61,8 +60,6 @@ class Case:
         return "\n".join(lines)
 
 
-_CPU_OF_PROCESS = 2
-"""As the kernel numbers clocks: see clock_getcpuclockid(3)."""
 _TYPE = {"content-type": "application/json"}
 _MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
 _PART = '--b\\r\\ncontent-disposition: form-data; name=\\"a\\"\\r\\n\\r\\n0123456789abcdef0123456789abcdef\\r\\n'
@@ -168,8 +165,3 @@ def _case(
         against="a native route",
         checked=False,
     )
-
-
-def cpu_ns(pid: int) -> int:
-    """Nanoseconds of CPU that all threads of a process have had, those that have ended too (Linux)."""
-    return time.clock_gettime_ns(~pid << 3 | _CPU_OF_PROCESS)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from .. import wrk
 from ..measure import Plan, Progress, Row, interleave, ratio
-from ..processes import uvicorn
+from ..processes import Server, cpu_ns, uvicorn
 
 CONNECTIONS = 64
 SECONDS = 2
@@ -29,22 +30,46 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
             for side, more in (("off", {}), ("on", collector))
         }
         for name, path in _PATHS.items():
+            yield from _row(name, path, servers, plan, progress)
 
-            def load(side: str, path: str = path) -> float:
-                url = f"http://127.0.0.1:{servers[side].port}{path}"
-                return wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=SECONDS).rate
 
-            contenders = {side: partial(load, side) for side in servers}
-            interleave(contenders, 1, progress, f"sample app, {path}, warm-up")
-            rates = interleave(contenders, plan.pick(1, 5), progress, f"sample app, {path}")
-            yield Row(
-                f"production/sample-app/{name}/throughput",
-                f"sample app, `{path}`: throughput, telemetry on / off",
-                ratio(rates["on"], rates["off"]),
-                "higher",
-                goal=_GOAL if name == "process" else None,
-                ours=statistics.median(rates["on"]),
-                theirs=statistics.median(rates["off"]),
-                measure="req/s",
-                against="the same without telemetry",
-            )
+def _row(name: str, path: str, servers: Mapping[str, Server], plan: Plan, progress: Progress) -> Iterator[Row]:
+    rates: dict[str, list[float]] = {side: [] for side in servers}
+
+    def load(side: str) -> float:
+        server = servers[side]
+        before = cpu_ns(server.pid)
+        url = f"http://127.0.0.1:{server.port}{path}"
+        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=SECONDS)
+        rates[side].append(seen.rate)
+        return (cpu_ns(server.pid) - before) / seen.requests / 1e3
+
+    contenders = {side: partial(load, side) for side in servers}
+    interleave(contenders, 1, progress, f"sample app, {path}, warm-up")
+    for each in rates.values():
+        each.clear()
+    times = interleave(contenders, plan.pick(1, 5), progress, f"sample app, {path}")
+    row = Row(
+        f"production/sample-app/{name}/throughput",
+        f"sample app, `{path}`: throughput, telemetry on / off",
+        ratio(rates["on"], rates["off"]),
+        "higher",
+        goal=_GOAL if name == "process" else None,
+        ours=statistics.median(rates["on"]),
+        theirs=statistics.median(rates["off"]),
+        measure="req/s",
+        against="the same without telemetry",
+        checked=False,
+    )
+    yield row
+    yield replace(
+        row,
+        id=f"production/sample-app/{name}/cpu",
+        title=f"sample app, `{path}`: CPU of a request, telemetry off / on",
+        value=ratio(times["off"], times["on"]),
+        goal=None,
+        ours=statistics.median(times["on"]),
+        theirs=statistics.median(times["off"]),
+        measure="µs",
+        checked=True,
+    )
