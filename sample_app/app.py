@@ -14,7 +14,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from starlette_wasm import AdminToken, Call, WasmMiddleware, WasmRoute, WasmSettings, wasm_admin, wasm_route
+from starlette_wasm import (
+    AdminToken,
+    Call,
+    ConfigError,
+    WasmMiddleware,
+    WasmRoute,
+    WasmSettings,
+    wasm_admin,
+    wasm_route,
+)
 
 HERE = Path(__file__).parent
 LARGE = ("go", "python")
@@ -47,6 +56,14 @@ def hello(language: str) -> Route | WasmRoute:
     return Route(f"/hello/{language}", missing)
 
 
+def admin_token(token: str) -> AdminToken:
+    """What is kept of the token; one that is too short ends the start with a line, not with a traceback."""
+    try:
+        return AdminToken.of(token, "admin", ["read", "operate", "deploy"])
+    except ConfigError as error:
+        raise SystemExit(f"WASM_ADMIN_TOKEN: {error}") from None
+
+
 @wasm_route("/greet/{name}", function="greeter", policy="edge-none")
 async def greet(request: Request, call: Call) -> Response:
     response = await call(request)
@@ -72,6 +89,6 @@ if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
 
 routes: list[BaseRoute] = [Route("/", home), Route("/native", native), *map(hello, LARGE), greet]
 if token := os.environ.get("WASM_ADMIN_TOKEN"):
-    routes.append(wasm_admin("/admin", tokens=[AdminToken.of(token, "admin", ["read", "operate", "deploy"])]))
+    routes.append(wasm_admin("/admin", tokens=[admin_token(token)]))
 
 app = Starlette(routes=routes, middleware=middleware)

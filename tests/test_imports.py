@@ -1,4 +1,4 @@
-"""Which room may import which: docs/architecture.md draws the same order."""
+"""Which package may import which: docs/architecture.md draws the same order."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FLOORS = (
     "functions", "components", "capabilities", "traffic", "config", "protocols", "messages", "exceptions", "engine",
     "sync", "_compat",
 )  # fmt: skip
-"""From top to bottom: a room imports only rooms behind it in this list."""
+"""From top to bottom: a package imports only packages behind it in this list."""
 
 
 def arrows() -> Iterator[tuple[str, str, str]]:
-    """Yield (room, imported room, description) of each import between rooms, in functions and for types too."""
+    """Yield (package, imported package, description) of each import between two, in functions and for types too."""
     modules = {_name(file): file for file in PACKAGE.rglob("*.py")}
     for name, file in modules.items():
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
@@ -28,8 +28,12 @@ def arrows() -> Iterator[tuple[str, str, str]]:
                 target = ".".join([*base, node.module] if node.module else base)
                 for alias in node.names:
                     imported = f"{target}.{alias.name}" if f"{target}.{alias.name}" in modules else target
-                    if _room(imported) != _room(name):
-                        yield _room(name), _room(imported), f"{name} (line {node.lineno}) imports {imported}"
+                    if _package_of(imported) != _package_of(name):
+                        yield (
+                            _package_of(name),
+                            _package_of(imported),
+                            f"{name} (line {node.lineno}) imports {imported}",
+                        )
 
 
 def _name(file: Path) -> str:
@@ -37,17 +41,17 @@ def _name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _room(module: str) -> str:
+def _package_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {_room(_name(file)) for file in PACKAGE.rglob("*.py")}
-    assert rooms == set(FLOORS)
+def test_every_package_has_a_floor() -> None:
+    packages = {_package_of(_name(file)) for file in PACKAGE.rglob("*.py")}
+    assert packages == set(FLOORS)
 
 
-def test_rooms_import_only_rooms_below() -> None:
-    upward = [text for room, imported, text in arrows() if FLOORS.index(room) >= FLOORS.index(imported)]
+def test_packages_import_only_packages_below() -> None:
+    upward = [text for package, imported, text in arrows() if FLOORS.index(package) >= FLOORS.index(imported)]
     assert not upward, "\n".join(["imports that point upwards:", *upward])
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 BUILT = Path(__file__).parent / ".built"
-NODE_TOOLS = ("assemblyscript@0.27.37", "@assemblyscript/wasi-shim@0.1.0", "componentize-qjs@0.4.5")
+NODE_TOOLS = ("assemblyscript@0.27.37", "@assemblyscript/wasi-shim@0.1.0", "componentize-qjs@0.4.5", "typescript@5.9.3")
 WIT_PACKAGE = "@bytecodealliance/jco@1.35.0"
 GO_ENVIRON = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
 SOURCES = Path(__file__).parent / "guests" / "src"

@@ -143,5 +143,10 @@ def _name(listed: Any) -> str:
 
 def _dependencies(owner: Any) -> list[str]:
     """Return how FastAPI's dependencies of a router or route are written."""
-    called = (each.dependency for each in getattr(owner, "dependencies", None) or ())
-    return [f"Depends({getattr(each, '__name__', type(each).__name__)})" for each in called]
+    return [_dependency(each) for each in getattr(owner, "dependencies", None) or ()]
+
+
+def _dependency(given: Any) -> str:
+    called = given.dependency
+    scopes = "".join(f", {scope!r}" for scope in getattr(given, "scopes", None) or ())
+    return f"{type(given).__name__}({getattr(called, '__name__', type(called).__name__)}{scopes})"

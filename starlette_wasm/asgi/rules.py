@@ -53,6 +53,8 @@ class WasmRules(BaseRoute):
         self.runtime = runtime
         self._server: WasmMiddleware | None = None
         self._looked = False
+        self._attached = False
+        """Whether a WasmMiddleware has started around it."""
         self._lends: dict[int, WasmMiddleware] = {}
         self._known: WasmRuntime | None = None
         """The match of the last request: middleware outside of WasmMiddleware asks what matches, too."""
@@ -69,6 +71,10 @@ class WasmRules(BaseRoute):
         if scope["type"] != "http" or not self.takes(scope, get_route_path(scope)):
             return Match.NONE, {}
         return Match.FULL, {"endpoint": self}
+
+    def attach(self, runtime: WasmRuntime) -> None:
+        """Learn, before the app starts, that a WasmMiddleware around it has a runtime."""
+        self._attached = True
 
     def takes(self, scope: Scope, path: str) -> bool:
         """Whether a rule serves ``path``; true before the start, which the request then waits for."""
@@ -101,7 +107,7 @@ class WasmRules(BaseRoute):
             return self._server
         runtime: WasmRuntime | None = scope.get(RUNTIME)
         if runtime is None:
-            raise ConfigError("WasmRules has no config", hint="give it config= or runtime=, or add WasmMiddleware")
+            raise _without_config()
         server = self._lends.get(id(runtime))
         if server is None or server.runtime is not runtime:
             server = self._lends[id(runtime)] = WasmMiddleware(_not_found, runtime=runtime)
@@ -112,6 +118,10 @@ class WasmRules(BaseRoute):
         """Open the runtime for an app's lifespan, and close it after. Raises what is wrong with the config."""
         server = self._server
         if server is None:
+            if not self._attached and not any(
+                each.cls is WasmMiddleware for each in getattr(app, "user_middleware", ())
+            ):
+                raise _without_config()
             yield
             return
         async with AsyncExitStack() as stack:
@@ -140,6 +150,7 @@ class WasmRules(BaseRoute):
             def __init__(self, *given: Any, **named: Any) -> None:
                 super().__init__(*given, **named)
                 self.rules_of = rules
+                self.attach = rules.attach
 
             def matches(self, scope: Scope) -> tuple[Match, Scope]:
                 match, child = super().matches(scope)
@@ -154,6 +165,10 @@ class WasmRules(BaseRoute):
         path, methods = f"/{{{_REST}:path}}", sorted(KNOWN_METHODS)
         router.add_api_route(path, wasm_rules, include_in_schema=False, response_model=None, methods=methods)
         return router
+
+
+def _without_config() -> ConfigError:
+    return ConfigError("WasmRules has no config", hint="give it config= or runtime=, or add WasmMiddleware")
 
 
 class _Answer(Response):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..config.router import CanaryConfig
 from ..exceptions import CanaryConflict, ConfigError
 from .place import Place
-from .record import Record, advance, begin, end, first_percent, observe, promote
+from .record import Record, advance, begin, end, first_percent, promote
 from .status import Status
 from .store import Reading, Store
 from .window import Window
@@ -80,7 +80,7 @@ class ManualControl:
             if record.status is not Status.PAUSED:
                 raise self._refused(record, "it is not paused")
             status = Status.WAITING if self._waits and not record.percent else Status.RUNNING
-            return replace(observe(record, reading.now), status=status, changed=reading.now, reason="resumed by hand")
+            return replace(record, status=status, changed=reading.now, reason="resumed by hand")
 
         return await self._change(change)
 

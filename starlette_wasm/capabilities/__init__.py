@@ -1,6 +1,6 @@
 """What a guest may do beyond WASI: HTTP requests, key/value stores, queues, spans.
 
-Each has a room of its own with the same three parts: what the operator sets, the check against the policy's
+Each has a package of its own with the same three parts: what the operator sets, the check against the policy's
 grants, and the action on the host. Nothing in here knows the engine, how requests are served, or OpenTelemetry.
 """
 

@@ -37,7 +37,7 @@ def build(
         raise ConfigError("no function has a build in its function.yaml", hint="begin with starlette-wasm new NAME")
     rows = []
     for each in found:
-        with output.working(f"building {each}"):
+        with output.working(f"building {each} with {each.programs}; a first build takes longest"):
             built = build_one(each, check=check)
         rows.append(row(built))
     output.show_rows(rows, json=json)

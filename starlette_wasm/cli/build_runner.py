@@ -68,6 +68,11 @@ class Buildable:
         return self.folder / f"{self.name}.wasm"
 
     @property
+    def programs(self) -> str:
+        """The names of the programs that build it."""
+        return ", ".join(dict.fromkeys(_program(line) for line in self.spec.commands))
+
+    @property
     def watched(self) -> list[Path]:
         """The files and folders whose change means to build again."""
         return [self.folder / each for each in self.spec.watch]
@@ -249,7 +254,11 @@ def _tool(buildable: Buildable, toolchain: toolchains.Toolchain) -> Sequence[str
 
 def _program(line: str) -> str:
     """Return the name of the program of a command, as it is written: zig, and not the Python that runs it."""
-    return next(Path(word).name for word in shlex.split(line) if not _VARIABLE.match(word))
+    try:
+        words = shlex.split(line)
+    except ValueError:  # which _words() explains
+        words = line.split()
+    return next((Path(word).name for word in words if not _VARIABLE.match(word)), line)
 
 
 def is_stale(buildable: Buildable) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from ..canary.store import KEY, Store
 from ..canary.waves import Waves
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
+from ..config.loading import nearest
 from ..config.router import CanaryConfig, load_config
 from ..config.settings import load_settings
 from ..exceptions import CanaryConflict, ConfigError
@@ -123,7 +124,7 @@ async def _run(action: Action, config: Path, function: str | None, *, full: bool
         place, waves = _place()
         if action != "status":
             await _act(ManualControl(store, _one(canaries, config, function), place=place), action, full=full)
-        wanted = [canary for canary in canaries if function in (None, canary.function_name)]
+        wanted = canaries if function is None else [_one(canaries, config, function)]
         try:
             return [await _row(store, waves, CanaryState(canary, place=place), url) for canary in wanted]
         finally:
@@ -146,7 +147,11 @@ async def _remote(api: AdminApi, action: Action, function: str | None, *, full: 
             raise ConfigError(f"there are {len(names)} canaries", hint=f"name one of {', '.join(names) or 'none'}")
         [function] = names
         await api.act(action, function, full=full)
-    return await api.canaries(function)
+    rows = await api.canaries(function)
+    if function is not None and not rows:
+        names = [str(row.get("function")) for row in await api.canaries()]
+        raise ConfigError(f"there is no canary of {function!r}", hint=_name_one(function, names))
+    return rows
 
 
 async def _promoted(config: Path, function: str | None, api: AdminApi | None, *, write: bool) -> list[dict[str, Any]]:
@@ -192,8 +197,13 @@ def _one(canaries: list[CanaryConfig], config: Path, function: str | None) -> Ca
     problem = "has several" if function is None else f"has none of {function!r}"
     if not known:
         raise ConfigError("has none", file=config, key="canaries", hint="add one")
-    hint = f"name one of {', '.join(sorted(known))}"
-    raise ConfigError(problem, file=config, key="canaries", hint=hint)
+    raise ConfigError(problem, file=config, key="canaries", hint=_name_one(function, known))
+
+
+def _name_one(function: str | None, known: Iterable[str]) -> str:
+    """Return the hint for a name that is missing or wrong."""
+    near = "" if function is None else nearest(function, known)
+    return near if near.startswith("did you mean") else f"name one of {', '.join(sorted(known)) or 'none'}"
 
 
 async def _act(hands: ManualControl, action: Action, *, full: bool) -> None:

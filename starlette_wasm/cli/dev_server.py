@@ -186,7 +186,7 @@ class DevServer:
             begin = time.perf_counter()
             quick = each.spec.quick is not None
             if not self._serving.is_set():
-                told.say(f"{each}: building; the first time takes longer", "dim")
+                told.say(f"{each}: building with {each.programs}; a first build takes longest", "dim")
             try:
                 built = await asyncio.to_thread(build, each, quick=quick, commands=self._commands)
             except Stopped:

@@ -54,7 +54,11 @@ def find(module: str, config: Path) -> tuple[Path, FunctionManifest | None]:
     if Path(name).suffix or "/" in module or not config.exists():
         hint = f"give the path of a module, or the name of a function in the functionsDir of {config}"
         raise ConfigError(f"no such file: {module!r}", hint=hint)
-    source = Catalog(load_config(config).functions_dir, leave_out=True).get(name, version or None)
+    catalog = Catalog(load_config(config).functions_dir, leave_out=True)
+    left_out = catalog.bad_key(name, version or None)
+    if left_out is not None:  # such as one that is yet to be built
+        raise catalog.bad[left_out]
+    source = catalog.get(name, version or None)
     return source.file, source.manifest
 
 

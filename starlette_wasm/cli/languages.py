@@ -97,7 +97,11 @@ LANGUAGES = {
         then="npm install --prefix __FOLDER__/src",
     ),
     Lang.JAVASCRIPT: Language(
-        {"src/__NAME__.js": "main.js", "src/package.json": "package-js.json"},
+        {
+            "src/__NAME__.js": "main.js",
+            "src/package.json": "package-js.json",
+            "src/jsconfig.json": "jsconfig.json",
+        },
         (
             "npx --no-install --prefix src componentize-qjs --sync --opt-size --stub-wasi --module-root src "
             "--wit src/wit -n edge --js src/__NAME__.js -o {output}",

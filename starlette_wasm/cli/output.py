@@ -155,9 +155,10 @@ def own_call_logs() -> Iterator[None]:
 
 @contextmanager
 def working(title: str) -> Iterator[None]:
-    """Show on a terminal that something is going on, for as long as the block takes."""
+    """Show that something is going on for as long as the block takes; off a terminal as one line on stderr."""
     out = error_console()
     if not out.is_terminal:
+        print(title, file=sys.stderr, flush=True)
         yield
         return
     with out.status(title):

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..config.loading import nearest
-from ..config.policy import SandboxPolicy, is_shipped, load_policies
+from ..config.policy import SandboxPolicy, is_shipped, load_policies, unknown_policy
 from ..config.router import EdgeRouterConfig, load_config
 from ..config.settings import load_settings
 from ..exceptions import ConfigError
@@ -40,7 +39,9 @@ def policy(name: Name = None, args: Args = None, config: ConfigOption = DEFAULT_
         output.show_rows([_row(each, loaded) for _, each in sorted(policies.items())], json=json)
         return
     if name not in policies:
-        raise ConfigError(f"no policy is called {name!r}", file=config, hint=nearest(name, policies))
+        raise ConfigError(
+            f"no policy is called {name!r}", file=config, hint=unknown_policy(name, policies, loaded.policies_dir)
+        )
     found = policies[name]
     if args is not None:
         _print_args(found, args)

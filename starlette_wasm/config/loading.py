@@ -34,6 +34,7 @@ _MOST_NODES = 1_000_000
 _MOST_MERGED = 10_000
 _MOST_SHOWN = 500
 _MOST_ERRORS = 10
+_MOST_MEANT = 3
 
 _LOGIN = re.compile(r"//[^/\s@'\"]*@")
 """Who logs in, in a URL: a password has no place in a log."""
@@ -176,7 +177,21 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
     if match:
         return f"did you mean {bare[match[0]]}?"
+    parts = [each for each in names if _has_word(each.removeprefix(prefix), name.removeprefix(prefix))]
+    if 1 <= len(parts) <= _MOST_MEANT:
+        return f"did you mean {' or '.join(parts)}?"
     return f"known are {', '.join(names)}" if names else "take it out"
+
+
+def _has_word(known: str, name: str) -> bool:
+    """Whether a name such as pathPattern has another, such as path or pattern, as one of its words."""
+    wanted = _words(name)
+    return bool(wanted) and wanted <= _words(known)
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name, without the s of several."""
+    return {word.lower().removesuffix("s") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
 
 
 def read_yaml(

@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, StrictBool, StrictInt, 
 from ..exceptions import ConfigError, GrantError
 from . import policy_flags as policy_args
 from .host_patterns import HostPattern, HostSyntaxError
-from .loading import MOST_POLICY_BYTES, FileModel, plain, read_yaml, show, validate, wrong
+from .loading import MOST_POLICY_BYTES, FileModel, nearest, plain, read_yaml, show, validate, wrong
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -234,6 +234,14 @@ def load_policies(directory: Path | None = None, config: str | None = None) -> d
     if directory is not None:
         policies |= _load_folder(directory, config)
     return policies
+
+
+def unknown_policy(name: str, policies: Iterable[str], directory: Path | None) -> str:
+    """Return the hint for a policy that is not there: the nearest, or why only those of the package are known."""
+    hint = nearest(name, policies)
+    if directory is not None or hint.startswith("did you mean"):
+        return hint
+    return f"{hint}; policiesDir is not set: name the folder of {name}.yaml there"
 
 
 def shipped_policies() -> Path:

@@ -1,1 +1,1 @@
-"""How a module is run: the only room that calls wasmtime. It knows nothing of HTTP, YAML or OpenTelemetry."""
+"""How a module is run: the only package that calls wasmtime. It knows nothing of HTTP, YAML or OpenTelemetry."""

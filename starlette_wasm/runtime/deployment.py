@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
-from ..config.loading import nearest
-from ..config.policy import SandboxPolicy, is_shipped, load_policies
+from ..config.policy import SandboxPolicy, is_shipped, load_policies, unknown_policy
 from ..config.router import Config, EdgeRouterConfig, RouteRule, load_config
 from ..config.settings import WasmSettings
 from ..engine.engine import Engine
@@ -302,7 +301,7 @@ class Deployment:
                 f"no policy is called {wanted!r}",
                 file=self._source if policy_key else None,
                 key=policy_key or where or None,
-                hint=nearest(wanted, self.policies),
+                hint=unknown_policy(wanted, self.policies, self.config.policies_dir),
             )
         function = self.functions[source.name, source.version]
         if route or policy_key:

@@ -56,6 +56,29 @@ def test_rules_run_behind_middleware_and_native_routes(wasm: JSON) -> None:
     assert rules.runtime.state == "closed"
 
 
+@pytest.mark.parametrize("router", [False, True])
+def test_rules_without_any_config_stop_the_start(router: bool) -> None:
+    rules = WasmRules()
+    app: Any = Starlette(routes=[rules], lifespan=rules.lifespan)
+    if router:
+        app = FastAPI()
+        app.include_router(rules.router())
+    with pytest.raises(ConfigError, match="WasmRules has no config; give it config= or runtime="), TestClient(app):
+        pass
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_rules_of_a_middleware_start_with_it(wasm: JSON, outside: bool) -> None:
+    rules = WasmRules()
+    app: Any = Starlette(routes=[rules], lifespan=rules.lifespan)
+    if outside:
+        app = WasmMiddleware(app, wasm, settings=settings())
+    else:
+        app.add_middleware(WasmMiddleware, config=wasm, settings=settings())
+    with TestClient(app) as http:
+        assert http.get("/echo").json()["path"] == "/echo"
+
+
 def test_rules_without_lifespan_start_at_the_first_request(wasm: JSON) -> None:
     http = TestClient(Starlette(routes=[WasmRules(wasm, settings=settings())]))
     assert [http.get(path).status_code for path in ("/nowhere", "/echo", "/nowhere")] == [404, 200, 404]

@@ -144,7 +144,10 @@ def test_by_hand(tmp_path: Path, url: str) -> None:
             assert await versions(http, 10) == {"v1": 8, "v2": 2}
             with pytest.raises(CanaryConflict, match="it runs already"):
                 await canaries.start("f")
+            epoch = record(runtime).epoch
             await canaries.resume("f")
+            await eventually(lambda: record(runtime).status is Status.RUNNING)
+            assert record(runtime).epoch == epoch  # what was counted while it was paused counts
             with pytest.raises(CanaryConflict, match="it is not paused"):
                 await canaries.resume("f")
             await canaries.promote("f")

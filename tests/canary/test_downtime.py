@@ -39,6 +39,17 @@ def test_a_worker_that_starts_leaves_out_the_downtime() -> None:
     assert succeed(worker(), running(seen=1020), 1030, 10, patience=12) is None
 
 
+def test_the_warning_of_few_samples_leaves_out_the_downtime() -> None:
+    live = worker()
+    found = succeed(live, running(seen=1020), 10_000, 10, patience=12)
+    assert found is not None
+    live.see(Reading(10_000.0, None, 0, {(1, CONFIG.canary_version): {"ok": 2}}), found, 1)
+    assert live.trouble(found, 10_000) is None
+    told = live.trouble(found, 10_000 + 10 * CONFIG.step_seconds)
+    assert told is not None
+    assert told.startswith(f"2 canary requests in {20 + 10 * CONFIG.step_seconds:.0f} s: ")
+
+
 def test_a_worker_that_ran_all_the_time_counts_it() -> None:
     live = worker(saw=running())
     live.seen_at = time.monotonic() - 600  # the store was away

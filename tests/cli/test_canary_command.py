@@ -82,6 +82,7 @@ def test_what_cannot_be_done_is_said(file: Path, capsys: pytest.CaptureFixture[s
         (["pause"], "canary of f: it has not begun; start the app"),
         (["pause"], f"by {store}, STARLETTE_WASM_CANARY_URL names another"),
         (["pause", "--function", "g"], "canaries: has none of 'g'; name one of f"),
+        (["status", "g"], "canaries: has none of 'g'; name one of f"),
     ):
         assert main(["canary", *arguments, "--config", str(file)]) == 1
         assert message in capsys.readouterr().err
@@ -244,3 +245,12 @@ def test_a_404_names_what_is_wrong(
     monkeypatch.setattr(AdminApi, "_send", lambda *_: (404, answer))
     assert main(["canary", "promote", "g", "--url", "http://127.0.0.1:1/admin"]) == 1
     assert told in capsys.readouterr().err
+
+
+def test_a_misspelt_function_is_answered_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in ("1", "2"):
+        add_constant(tmp_path, "greeter", b'{"status_code": 200}', version)
+    file = config_file(tmp_path, {"/g": "greeter"}, canaries=[CANARY | {"functionName": "greeter"}])
+    for action in ("status", "pause", "start", "promoted"):
+        assert main(["canary", action, "greter", "--config", str(file)]) == 1
+        assert "canaries: has none of 'greter'; did you mean greeter?" in capsys.readouterr().err

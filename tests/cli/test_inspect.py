@@ -101,6 +101,12 @@ def test_what_is_not_there_has_a_remedy(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no such file: 'nope.wasm'; give the path of a module" in capsys.readouterr().err
     assert main(["inspect", "nope", "--config", str(config_file(tmp_path, {"/hello": "hello"}))]) == 1
     assert "function not found: nope; known functions: hello" in capsys.readouterr().err
+    assert main(["new", "g", "--config", str(tmp_path / "wasm.yaml")]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "g", "--config", str(tmp_path / "wasm.yaml")]) == 1
+    told = capsys.readouterr().err
+    assert "g.wasm: no such file; run starlette-wasm build g@1" in told
+    assert "put its module" not in told
 
 
 def test_a_component_is_not_without_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,12 @@ def test_policies_of_the_package_need_no_config(
     assert "edge-none" in capsys.readouterr().out
     assert main(["policy", "edge-strickt"]) == 1
     assert "no policy is called 'edge-strickt'; did you mean edge-strict?" in capsys.readouterr().err
+    assert main(["policy", "mine"]) == 1
+    told = capsys.readouterr().err
+    assert "edge-strict; policiesDir is not set: name the folder of mine.yaml there" in told
+    Path("wasm.yaml").write_text("policiesDir: .\nrules: []\n")
+    assert main(["policy", "mine"]) == 1
+    assert "policiesDir" not in capsys.readouterr().err
 
 
 def test_the_steps_of_a_pipeline_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,12 @@ behind = Starlette(routes=[Route("/native", native), rules], middleware=[Middlew
                    lifespan=rules.lifespan)
 """
 FAST = """
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Security
 from starlette.routing import Mount
 from starlette_wasm import WasmMiddleware, WasmRoute, WasmRules, wasm_endpoint
 
 def token(): ...
+def user(): ...
 
 app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 app.add_api_route("/hello", wasm_endpoint("hello"), methods=["GET"], dependencies=[Depends(token)])
@@ -45,7 +46,8 @@ app.add_middleware(WasmMiddleware, config="wasm.yaml")
 inner = FastAPI(dependencies=[Depends(token)], openapi_url=None)
 inner.add_api_route("/endpoint", wasm_endpoint("hello"), methods=["GET"])
 guarded = FastAPI(dependencies=[Depends(token)], docs_url=None, redoc_url=None)
-guarded.add_api_route("/endpoint", wasm_endpoint("hello"), methods=["GET"])
+guarded.add_api_route("/endpoint", wasm_endpoint("hello"), methods=["GET"], dependencies=[
+    Security(user, scopes=["read", "write"])])
 guarded.router.routes += [WasmRoute("/raw", function="hello"), Mount("/in", routes=[WasmRoute("/f", function="hello")])]
 guarded.mount("/sub", inner)
 guarded.router.routes.append(WasmRules())
@@ -118,7 +120,7 @@ def test_a_dependency_guards_only_routes_of_fastapi(capsys: pytest.CaptureFixtur
     found = {row["path"]: row["guards"] for row in routes(capsys, f"{name}_fast:guarded")}
     assert found == {
         "/openapi.json": "",
-        "/endpoint": "Depends(token)",
+        "/endpoint": "Depends(token), Security(user, 'read', 'write')",
         "/raw": "",
         "/in/f": "",
         "/sub/endpoint": "Depends(token)",

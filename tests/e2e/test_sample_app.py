@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -114,3 +118,12 @@ def test_ready_lists_every_function_with_its_digest(sample: Server) -> None:
         "prices": ["1"],
         "quote": ["1"],
     }
+
+
+def test_a_token_that_is_too_short_ends_the_start_with_a_line(tmp_path: Path) -> None:
+    environ = os.environ | {"WASM_ADMIN_TOKEN": "short", "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "import sample_app.app"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("WASM_ADMIN_TOKEN: ")
+    assert "Traceback" not in done.stderr
