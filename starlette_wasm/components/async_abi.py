@@ -148,10 +148,10 @@ class AsyncCalls:
         result = self._calls.imports.call(host.of, lift_params(side, kind, flat, form))
         at = flat[-1] & 0xFFFFFFFF
         if isinstance(result, Await):
-            subtask = Subtask(side, host.options, kind.result, at)
             self._subtasks = [each for each in self._subtasks if not each.resolved]
             if len(self._subtasks) >= MAX_SUBTASKS:
                 raise CanonicalTrap(f"more than {MAX_SUBTASKS} subtasks")
+            subtask = Subtask(side, host.options, kind.result, at, self._calls.held)
             self._subtasks.append(subtask)
             subtask.index = state.handles.add(subtask)
             begin = result.begin

@@ -18,6 +18,7 @@ from .errors import CanonicalTrap
 from .flat_plan import AsyncFunction, CanonOptions, CoreExport, HostFunction, ImportedFunction, LiftedFunction
 from .glue import GuestCall
 from .handles import CallScope, Handle, HandleTable
+from .held import Held
 from .lifting import lift_params, lift_result
 from .lowering import Realloc, lower_params, lower_result
 from .side import MAX_ROOM, Memory, NoMemory, Side
@@ -66,6 +67,8 @@ class Calls:
         """
         self._room = room
         self._check_time = check_time
+        self.held = Held()
+        """What calls that are under way hold of the room."""
         self._states = [InstanceState() for _ in range(instances)]
         self._memory_of = memory_of
         self.imports = imports

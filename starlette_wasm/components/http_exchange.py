@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..messages import EdgeResponse
 from ..protocols.errors import ResponseError
-from ..protocols.headers import check_headers, check_status, declared_length
+from ..protocols.headers import MAX_HEADER_BYTES, MAX_HEADERS, check_headers, check_status, declared_length
 from ..sync.doorbell import Doorbell
 from .byte_queue import ByteQueue
 from .errors import CanonicalTrap
@@ -175,7 +175,11 @@ class HttpExchange:
         self.on_answer()
 
     def finish(self, body: ResponseBody, trailers: Trailers | None) -> None:
-        """Take note that a body is whole."""
+        """Take note that a body is whole. Traps if its trailers are more than headers may be, or an answer."""
+        size = sum(len(name) + len(value) for name, value in trailers or ())
+        most = min(MAX_HEADER_BYTES, self.most_out)
+        if size > most or len(trailers or ()) > MAX_HEADERS:
+            raise CanonicalTrap(f"more than {MAX_HEADERS} trailers, or {most} bytes of them")
         body.trailers = trailers
         body.closed = True
         if body is self.response:

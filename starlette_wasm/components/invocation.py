@@ -30,6 +30,7 @@ from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
+from .held import Held
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
 from .restore import Kept
@@ -166,6 +167,7 @@ class ComponentInvocation(Invocation):
             instances = self.plan.component.flat.instances
             self._calls = Calls(instances, self._there.memory, imports, self._wasi.wakeup, self._room_of_values,
                                 self._check_time)  # fmt: skip
+            self._calls.held = Held(self._spare)
 
     def _adopt(self, kept: Kept) -> None:
         """Go on with an instance that was restored, under the number that its store has."""
@@ -240,7 +242,7 @@ class ComponentInvocation(Invocation):
         self._wasi = WasiHost(
             self.plan.component.offers,
             GuestInput(self._stdin, strings_of(self.plan.args), environ, self.plan.config),
-            Bounds(limits.stdout, limits.stderr, self.engine.config.clock_resolution_ns),
+            Bounds(limits.stdout, limits.stderr, self.engine.config.clock_resolution_ns, self._spare // 4),
             edge_call=self._edge_call,
             exchange=self.exchange,
             session=self.host if isinstance(self.host, Session) else None,
@@ -249,6 +251,10 @@ class ComponentInvocation(Invocation):
         )
         self._wasi.returns = self._edge is not None
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
+
+    def _room(self, used: int) -> int:
+        """As in Invocation, beside what calls under way hold."""
+        return max(super()._room(used) - self._calls.held.size, 0)
 
     def _check_time(self) -> None:
         if self.is_over:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import CanonicalTrap
 from .flat_plan import NO_OPTIONS, CanonOptions
+from .held import Held, size_of
 from .lowering import Realloc, store_at
 from .side import Side
 from .types import ValueType
@@ -84,9 +85,14 @@ class WaitableSet:
 class Subtask(Waitable):
     """A call of the host that is under way."""
 
-    def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int) -> None:
-        """``at`` is where the guest wants the result, of that type, if there is one."""
+    def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int, held: Held) -> None:
+        """``at`` is where the guest wants the result, of that type, if there is one.
+
+        Its arguments, and then its result until the guest takes that, are ``held``. Traps if that is too much.
+        """
         super().__init__()
+        self._held = held
+        held.hold(self, side.copied)
         self.options = options
         self._side = side
         self._kind = kind
@@ -97,8 +103,20 @@ class Subtask(Waitable):
 
     async def start(self, begin: Callable[[], Awaitable[Value]], notify: Callable[[], None]) -> None:
         """On the event loop."""
-        self._task = asyncio.get_running_loop().create_task(_awaited(begin))
-        self._task.add_done_callback(partial(_ended, notify))
+        self._task = asyncio.get_running_loop().create_task(self._run(begin))
+        self._task.add_done_callback(partial(self._ended, notify))
+
+    async def _run(self, begin: Callable[[], Awaitable[Value]]) -> Value:
+        value = await begin()
+        self._held.hold(self, size_of(value))
+        return value
+
+    def _ended(self, notify: Callable[[], None], task: asyncio.Task[Value]) -> None:
+        """Wake the guest. It may end without asking how the call ended: asyncio is not to complain of that."""
+        failed = task.cancelled() or task.exception() is not None
+        if failed or self.resolved:
+            self._held.release(self)
+        notify()
 
     def ready(self) -> bool:
         return not self.resolved and self._task is not None and self._task.done()
@@ -109,6 +127,8 @@ class Subtask(Waitable):
         assert self._task is not None
         if self._kind is not None:
             yield from store_at(self._side, self._at, self._task.result(), self._kind)
+        self._task = None
+        self._held.release(self)
         return SUBTASK, self.index, RETURNED
 
     def cancel(self) -> Delivery:
@@ -127,17 +147,6 @@ class Subtask(Waitable):
         if self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # the loop was closed
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-
-
-def _ended(notify: Callable[[], None], task: asyncio.Task[Value]) -> None:
-    """Wake the guest. It may end without asking how the call ended: asyncio is not to complain of that."""
-    if not task.cancelled():
-        task.exception()
-    notify()
-
-
-async def _awaited(begin: Callable[[], Awaitable[Value]]) -> Value:
-    return await begin()
 
 
 def checked_bytes(memory: Any, at: int, size: int) -> int:

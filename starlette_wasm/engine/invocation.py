@@ -288,8 +288,12 @@ class Invocation(Instance):
 
     def _room(self, used: int) -> int:
         """How many bytes a call may copy, if the guest's memory has ``used``."""
-        bound = self.plan.limits.memory_pages * layout.PAGE
-        return max(bound - used, 0) + max(bound // 16, _LEAST_ROOM)
+        return max(self.plan.limits.memory_pages * layout.PAGE - used, 0) + self._spare
+
+    @property
+    def _spare(self) -> int:
+        """How many bytes the host may keep for the guest, however much memory that has."""
+        return max(self.plan.limits.memory_pages * layout.PAGE // 16, _LEAST_ROOM)
 
     async def _await_host(self, answer: Callable[[], Awaitable[bytes]]) -> int:
         return self._take_answer(await answer())

@@ -14,7 +14,10 @@ from texts import ALLOCATOR
 
 from starlette_wasm.components.awaited import Await
 from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.errors import CanonicalTrap
+from starlette_wasm.components.held import Held, size_of
 from starlette_wasm.components.pipes import Pipe
+from starlette_wasm.components.values import Ok, Some
 from starlette_wasm.components.waitables import MAX_OF_SET, MAX_SUBTASKS
 from starlette_wasm.components.wasi.ends import BytesSource, FutureValue, Printed
 from starlette_wasm.engine import capi
@@ -210,6 +213,42 @@ def test_values_that_come_late_get_room_from_the_read(ask: str) -> None:
 
     functions: HostFunctions = {"give": lambda: (Pipe(source=BytesSource(b"")), Pipe(source=future)), "wait": wait}
     assert value(with_strings(component(f"{begin} {RETURN}")), functions) == 7
+
+
+def test_results_that_are_not_taken_are_bounded() -> None:
+    """The guest may let its memory grow meanwhile, so that they have a sixteenth of its bound together."""
+
+    def giving(size: int) -> HostFunctions:
+        async def late() -> str:
+            return "x" * size
+
+        return FUNCTIONS | {"wait": lambda ms: Await(late)}
+
+    text = with_strings(component(BEGIN_TWO, TAKE_TWO))
+    outcome, _ = run(text, giving(500_000))
+    assert outcome.end is End.OK, outcome
+    outcome, invocation = run(text, giving(600_000))
+    assert (outcome.end, outcome.reason) == (End.TRAP, "calls that are under way hold more than 1048576 bytes")
+    assert invocation._calls.held.size < 1 << 20
+
+
+def test_what_is_held_has_one_bound() -> None:
+    held = Held(100)
+    held.hold("a", 60)
+    with pytest.raises(CanonicalTrap, match="more than 100 bytes"):
+        held.hold("b", 41)
+    held.hold("a", 10)
+    held.hold("b", 90)
+    assert held.size == 100
+    held.release("b")
+    held.release("b")
+    assert held.size == 10
+
+
+def test_sizes_of_values_count_their_parts() -> None:
+    assert size_of(b"x" * 1000) == 1064
+    assert size_of(Ok([("a", None), ("b", b"xx")])) == 8 * 64 + 4
+    assert size_of({"keys": ["abc"], "cursor": Some(1)}) == 5 * 64 + 3
 
 
 def test_sets_are_polled() -> None:

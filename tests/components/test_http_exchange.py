@@ -151,3 +151,18 @@ def test_patience_without_a_bound_is_endless() -> None:
         assert exchange.patience == math.inf
 
     on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("trailers", "most_out"),
+    [([("x", b"y" * 40_000)], 1 << 20), ([("x", b"y")] * 101, 1 << 20), ([("x", b"y" * 200)], 100)],
+)
+def test_trailers_are_bounded(trailers: list[tuple[str, bytes]], most_out: int) -> None:
+    def finish(exchange: HttpExchange) -> None:
+        body = ResponseBody()
+        with pytest.raises(CanonicalTrap, match="of them"):
+            exchange.finish(body, trailers)
+        exchange.finish(body, [("x", b"y")])
+        assert body.trailers == [("x", b"y")]
+
+    on_loop(finish, most_out=most_out)

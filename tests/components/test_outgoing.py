@@ -239,7 +239,7 @@ def test_parts_of_requests_have_one_bound() -> None:
         "const kept = []; while (true) { const made = new http.OutgoingRequest(new http.Fields()); kept.push(made); "
         "made.setPathWithQuery('/' + 'x'.repeat(1000000)); }"
     )
-    assert (outcome.end, outcome.reason) == (End.TRAP, "header fields of more than 8388608 bytes in all")
+    assert (outcome.end, outcome.reason) == (End.TRAP, "header fields of more than 256000 bytes in all")
 
 
 def test_files_are_spliced_into_requests(upstream: Upstream, tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from ..values import Value
 from .offers import Offer
 from .wakeup import Wakeup
 
-_MOST_FIELDS = 8 << 20
-"""Bytes of header fields that one invocation makes."""
+_LEAST_KEPT = 64 << 10
 
 
 class GuestExit(CanonicalTrap):
@@ -56,6 +55,12 @@ class Bounds:
     most_out: int
     most_err: int
     clock_resolution_ns: int
+    kept: int = 1 << 20
+    """Bytes of header fields that it makes, and of unsent bodies: a guest keeps them while its memory grows."""
+
+    @property
+    def most_kept(self) -> int:
+        return max(self.kept, _LEAST_KEPT)
 
 
 class WasiHost:
@@ -77,6 +82,7 @@ class WasiHost:
         self._offers = offers
         self._most_out = bounds.most_out
         self._most_err = bounds.most_err
+        self.most_kept = bounds.most_kept
         self._resolution = bounds.clock_resolution_ns
         self.files = files or Files((), Limits())
         self._closing: list[Callable[[], None]] = [self.files.close]
@@ -150,8 +156,8 @@ class WasiHost:
     def spend_on_fields(self, size: int) -> None:
         """Take note of header fields that the guest makes. Traps if they come to too much."""
         self._fields += size
-        if self._fields > _MOST_FIELDS:
-            raise CanonicalTrap(f"header fields of more than {_MOST_FIELDS} bytes in all")
+        if self._fields > self.most_kept:
+            raise CanonicalTrap(f"header fields of more than {self.most_kept} bytes in all")
 
     def spend_on_text(self, *values: Value) -> None:
         """As spend_on_fields(), for texts among the values: parts of requests."""

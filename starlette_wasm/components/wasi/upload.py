@@ -8,6 +8,7 @@ from contextlib import suppress
 from weakref import ref
 
 from ...capabilities import CapabilityError, Code
+from ...capabilities.http.headers import MAX_HEADER_BYTES, MAX_HEADERS
 from ...capabilities.usage import Usage
 from ..byte_queue import ByteQueue
 from ..calls import Await
@@ -19,8 +20,6 @@ from .host import WasiHost
 from .streams import OutputStream
 
 _MOST_UNSENT = 64 << 10
-_MOST_OF_ALL = 1 << 20
-"""Unsent bytes of all bodies of an invocation."""
 
 
 class UploadStream(OutputStream):
@@ -73,7 +72,7 @@ class UploadBody(HostResource):
         """Bytes that may be written now."""
         others = (each() for each in self._host.uploads)
         held: int = sum(each.unsent for each in others if each is not None and not each.abandoned)
-        return max(min(_MOST_UNSENT - self.unsent, _MOST_OF_ALL - held), 0)
+        return max(min(_MOST_UNSENT - self.unsent, self._host.most_kept - held), 0)
 
     @property
     def is_read(self) -> bool:
@@ -113,6 +112,10 @@ class UploadBody(HostResource):
             self._break()
             return Err(("HTTP-request-body-size", self._pieces.total))
         if trailers is not None:
+            size = sum(len(name) + len(value) for name, value in trailers.entries)
+            if size > MAX_HEADER_BYTES or len(trailers.entries) > MAX_HEADERS:
+                self._break()
+                return Err(("HTTP-request-trailer-section-size", size))
             self.trailers = [(name, value.decode("latin-1")) for name, value in trailers.entries]
         self.finished = True
         self._wake()
