@@ -1,7 +1,8 @@
 """Prints the files of the package that one request goes through, in order: ``python tools/request_path.py``.
 
 The first request warms up; the second is followed. With ``--count`` there is one line for each path: its files, and the
-moves from file to file.
+moves from file to file. With ``--time`` nothing is followed: it prints the CPU time of requests of one guest by the
+fast path, by the slow one, which takes its steps one by one, and by ``runtime.invoke``, in alternated rounds.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
 import starlette_wasm
-from starlette_wasm import WasmMiddleware, WasmRuntime, WasmSettings
+from starlette_wasm import EdgeRequest, WasmMiddleware, WasmRuntime, WasmSettings
 
 PACKAGE = str(Path(starlette_wasm.__file__).parent) + "/"
 GUESTS = Path(__file__).parents[1] / "tests" / "guests"
-FAST, SLOW = "/fast/a", "/slow/a"
+FAST, SLOW, STEPS = "/fast/a", "/slow/a", "/steps/a"
+_ROUNDS, _REQUESTS = 21, 300
 NATIVE = dict.fromkeys(("follows", "dispatch", "call", "encode", "run", "decode"), "engine/native/fast_path.c")
 """The functions of the C library that a request calls; the library counts as one file."""
 
@@ -71,24 +75,18 @@ def config(folder: Path) -> dict[str, Any]:
     policies = folder / "policies"
     policies.mkdir()
     (policies / "granted.yaml").write_text("allowedEnvVars: [TRACEPARENT]\n")  # which the fast path does not replace
+    (policies / "steps.yaml").write_text("{}\n")
     rules = [
         {"pathPattern": "/fast/{x}", "functionName": "echo"},
         {"pathPattern": "/slow/{x}", "functionName": "environ", "policy": "granted"},
+        {"pathPattern": "/steps/{x}", "functionName": "echo", "policy": "steps"},
     ]
     return {"functionsDir": str(folder / "functions"), "policiesDir": str(policies), "rules": rules}
 
 
-async def follow(path: str, method: str = "GET") -> Trace:
-    """Return the way of a request through a middleware that is warm, with telemetry off."""
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    sent: list[Any] = []
-    scope = {
+def scope_of(path: str, method: str = "GET") -> dict[str, Any]:
+    """Make the scope of a request."""
+    return {
         "type": "http",
         "method": method,
         "path": path,
@@ -98,18 +96,67 @@ async def follow(path: str, method: str = "GET") -> Trace:
         "http_version": "1.1",
         "scheme": "http",
     }
+
+
+async def _receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def follow(path: str, method: str = "GET") -> Trace:
+    """Return the way of a request through a middleware that is warm, with telemetry off."""
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
+    scope = scope_of(path, method)
     os.environ["TRACEPARENT"] = "granted"
     with tempfile.TemporaryDirectory() as folder:
         async with WasmRuntime(config(Path(folder)), WasmSettings(canary_url="sqlite://")) as runtime:
             app = WasmMiddleware(_missing, runtime=runtime)
             for _ in range(3):
-                await app(dict(scope), receive, send)
+                await app(dict(scope), _receive, send)
                 await asyncio.sleep(0.05)
             trace = Trace()
             with trace.following():
-                await app(dict(scope), receive, send)
+                await app(dict(scope), _receive, send)
     assert all(each["status"] == 200 for each in sent if "status" in each), sent
     return trace
+
+
+async def timed() -> dict[str, list[float]]:
+    """Return the microseconds of CPU that a request takes each way, one figure for each round."""
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def get(path: str) -> None:
+        await app(scope_of(path), _receive, send)
+
+    async def invoke(path: str) -> None:
+        await runtime.invoke("echo", EdgeRequest(path=path, headers={"host": "example.org"}))
+
+    ways: dict[str, tuple[Callable[[str], Awaitable[None]], str]] = {
+        "fast": (get, FAST),
+        "slow": (get, STEPS),
+        "invoke": (invoke, FAST),
+    }
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        async with WasmRuntime(config(Path(folder)), WasmSettings(canary_url="sqlite://")) as runtime:
+            app = WasmMiddleware(_missing, runtime=runtime)
+            for target in runtime.deployment.bound:
+                if target.policy.name == "steps" and target.fast_path is not None:
+                    target.fast_path.dispatches = False
+            for number in range(_ROUNDS + 1):
+                for way, (request, path) in ways.items():
+                    begin = time.process_time()
+                    for _ in range(_REQUESTS):
+                        await request(path)
+                        await asyncio.sleep(0)  # for what is done once an answer is out
+                    if number:  # the first round warms up
+                        taken[way].append((time.process_time() - begin) / _REQUESTS * 1e6)
+    return taken
 
 
 async def _missing(scope: object, receive: object, send: object) -> None:
@@ -120,7 +167,17 @@ def main() -> None:
     """Print the ways of both paths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", action="store_true", help="only how many files and moves")
-    only = parser.parse_args().count
+    parser.add_argument("--time", action="store_true", help="instead how long they take")
+    arguments = parser.parse_args()
+    only: bool = arguments.count
+    if arguments.time:
+        taken = asyncio.run(timed())
+        for way, each in taken.items():
+            ratio = median(one / fast for one, fast in zip(each, taken["fast"], strict=True))
+            print(
+                f"{way:6} {min(each):5.1f} us at least, {median(each):5.1f} in the middle, {ratio:.2f} of the fast path"
+            )
+        return
     for title, path in (("fast", FAST), ("slow", SLOW)):
         trace = asyncio.run(follow(path))
         print(f"{title} GET: {len(trace.files)} files, {len(trace.visits) - 1} moves, {len(trace.calls)} calls")

@@ -45,7 +45,7 @@ from .body import gone, read_body
 from .coalesce import send_in_one_write
 from .forms import encode_form, with_length
 from .problems import GONE, has_handler, problem, send_problem
-from .scope import RUNTIME, adopt, body_follows, fitted, region_of, request_id_of, tell_route
+from .scope import RUNTIME, SENT_AS, adopt, body_follows, fitted, region_of, request_id_of, tell_route
 from .serve import Matched, request_of, serve
 from .signatures import Declared, identifier
 from .templates import Place, Whereabouts, each_route, mount_template, routes_of
@@ -84,7 +84,8 @@ class FunctionRef:
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is None:
             return NO_TELEMETRY
-        return runtime.telemetry.exchange(scope, place.whole(scope), since=since or scope.get(COLD, 0))
+        route = place.whole(scope) if scope.get("root_path") else place.route
+        return runtime.telemetry.exchange(scope, route, since=since or scope.get(COLD, 0))
 
     async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
         """The runtime of a request, and since when the request waited for it to start: ns since the epoch, or 0."""
@@ -345,11 +346,13 @@ async def _answered(
     started: Started | None = None
     if given is outer:  # what a handler has made may not announce its body
         params = scope.get("path_params") or {}  # none without a router
-        region = region_of(runtime.request_settings, scope)
+        settings = runtime.request_settings
+        region = region_of(settings, scope) if settings.trust_region_header else settings.region
         found = runtime.fast_path.run(target, scope, within, params, body, region, exchange, path)
         if type(found) is Completed:
             scope[_REQUEST_ID] = found.request_id
-            return _Answer(found.status, fitted(scope, found.headers), found.body)
+            headers = found.headers if SENT_AS not in scope else fitted(scope, found.headers)
+            return _Answer(found.status, headers, found.body)
         started = found if isinstance(found, Started) else None
         encoded = None
         if started is None:

@@ -328,6 +328,7 @@ def test_a_guest_of_any_protocol_has_a_fast_path(wasm: JSON, path: str) -> None:
             target = match.group.only.target if match.group.only else None
             assert isinstance(target, Target)
             assert target.fast_path is not None
+            assert target.fast_path.dispatches
 
     run(main())
 
