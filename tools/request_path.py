@@ -56,7 +56,11 @@ class Trace:
         def called(frame: FrameType, event: str, argument: Any) -> None:
             if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
                 self.calls.append((frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_name))
-            elif event == "c_call" and (name := getattr(argument, "__name__", "")) in NATIVE:
+            elif (
+                event == "c_call"
+                and not isinstance(getattr(argument, "__self__", None), str)
+                and (name := getattr(argument, "__name__", "")) in NATIVE
+            ):
                 self.calls.append((NATIVE[name], name))
 
         sys.setprofile(called)

@@ -46,7 +46,7 @@ _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 class Execution(Generic[R]):
     """Runs a guest once, from its inputs to its answer. Whether and when it may run is the caller's concern."""
 
-    __slots__ = ("_failed", "_nested", "_options", "begin", "context", "limit", "ran", "session", "target")
+    __slots__ = ("_failed", "_nested", "_options", "begin", "begun", "context", "limit", "session", "target")
 
     def __init__(self, target: Target, context: EdgeContext, nested: Nested, options: CallOptions) -> None:
         """``nested`` calls the functions that satisfy imports of this one."""
@@ -58,8 +58,8 @@ class Execution(Generic[R]):
         self._options = options
         self.limit = target.plan.limits.time
         """Seconds that the guest has."""
-        self.ran = 0.0
-        """Seconds that a guest has run which the fast path started."""
+        self.begun: Outcome | Invocation | None = None
+        """The guest, if it has begun before run()."""
         self.begin = math.inf
         """When the guest's time began, on time.monotonic()."""
         self.session: Session | None = None
@@ -88,6 +88,11 @@ class Execution(Generic[R]):
     def hand_over(self, watch: CallTelemetry) -> None:
         """Fit the request to the span of the guest, which begins."""
 
+    @property
+    def ran(self) -> float:
+        """Seconds that a guest has run which began before run()."""
+        return self.begun.ran if isinstance(self.begun, Invocation) else 0.0
+
     async def run(
         self, capabilities: Capabilities, grants: Grants | None, guard: Guard, watch: CallTelemetry = IDLE_WATCH
     ) -> Outcome:
@@ -103,21 +108,19 @@ class Execution(Generic[R]):
             session = self.session = Session(
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )
-        started = self._options.started
-        if started is None:
+        found = self.begun
+        if found is None:
             inputs = self.inputs()
-            found = self._begun(await self.inputs_off_loop(guard) if inputs is None else inputs)
-            if isinstance(found, Outcome):
-                return found
-        else:
-            found = started.invocation
+            found = self._begin(await self.inputs_off_loop(guard) if inputs is None else inputs)
+        if isinstance(found, Outcome):
+            return found
         try:
             return await found.run(deadline, guard, session)
         except BaseException:
             watch.given_up(found.cpu)
             raise
 
-    def _begun(self, inputs: Inputs) -> Outcome | Invocation:
+    def _begin(self, inputs: Inputs) -> Outcome | Invocation:
         """The outcome of a guest that C has run to its end, or one that is to run, or to go on."""
         target, options = self.target, self._options
         if target.fast_path is not None and target.fast_path.runs:
@@ -202,6 +205,15 @@ class EncodedExecution(Execution[Rendered]):
         context = EdgeContext(encoded.request_id, region, False, target.name, target.version, target.deadline_ms)
         context.traceparent = encoded.traceparent
         super().__init__(target, context, nested, options)
+
+    def at_once(self) -> Rendered | None:
+        """Return the answer of a guest that C runs to its end and reads, before run(); None if that is for run()."""
+        fast_path = self.target.fast_path
+        if self.target.grants is not None or fast_path is None or not fast_path.runs:
+            return None
+        self.begin = time.monotonic()
+        begun = self.begun = fast_path.run(self.inputs())
+        return self.read(begun.stdout) if isinstance(begun, Outcome) else None
 
     def inputs(self) -> Inputs:
         encoded, target = self._encoded, self.target

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..engine.fast_path import Encoded
 from ..engine.outcome import End
@@ -58,14 +57,18 @@ class Invoker:
         ) as watch:
             return await self._carry_out(execution, caller.on_disconnect, watch)
 
-    def answer(
+    async def answer(
         self, target: Target, encoded: Encoded, method: str, region: str, options: CallOptions
-    ) -> Coroutine[Any, Any, Rendered]:
+    ) -> Rendered:
         """As call(), from what C made of an HTTP request to its answer, if nobody listens."""
         if not self.runtime.is_open:
             raise RuntimeClosed(self.runtime.state)
         execution = EncodedExecution(target, encoded, method, region, self.call, options)
-        return self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
+        answer = execution.at_once() if target.bulkhead.active < target.bulkhead.limit else None
+        if answer is None:
+            return await self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
+        self._count(execution, answer.status_code)
+        return answer
 
     async def _carry_out(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest, count how that ended, and log what went wrong."""
@@ -92,11 +95,14 @@ class Invoker:
         finally:
             RUNTIME.reset(origin)
             self.running -= 1
-        self.counts["ok"] += 1
         watch.answered(response.status_code)
-        if target.tally is not None:
-            target.tally.answered(execution.took, response.status_code)
+        self._count(execution, response.status_code)
         return response
+
+    def _count(self, execution: Execution[R], status: int) -> None:
+        self.counts["ok"] += 1
+        if execution.target.tally is not None:
+            execution.target.tally.answered(execution.took, status)
 
     async def _run(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest when there is a place for it."""
