@@ -82,7 +82,8 @@ def rows() -> list[tuple[str, str, str, str]]:
     """What the documentation must say, from the code."""
     wanted = []
     for name, field in WasmSettings.model_fields.items():
-        kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("pathlib._local.", "")
+        is_type = isinstance(field.annotation, type)
+        kind = (field.annotation.__name__ if is_type else str(field.annotation)).replace("pathlib._local.", "")
         kind = kind.replace("pydantic.types.", "")
         kind = kind.replace("pathlib.", "").replace(" | None", "").removeprefix("Optional")
         types = (field.annotation, *get_args(field.annotation))
