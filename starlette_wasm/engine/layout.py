@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 PAGE = 65536
-IO = 16384
+IO = 32768
 """Bytes that the io memory has from the start: all of them are cleared after each request. It grows in whole pages."""
 SHORTEST_SLEEP_NS = 1_000
 

@@ -100,7 +100,7 @@ def test_what_is_prepared_gets_the_input_of_its_request() -> None:
 
     async def main() -> None:
         for i in range(20):
-            body = b"b" * (i * 3000)  # from 16 KiB on its io memory grows
+            body = b"b" * (i * 3000)  # from 28 KiB on its io memory grows
             found = ask(asked, body, f"/{i}")
             assert isinstance(found, Started)  # a request is not an answer
             outcome = await found.invocation.run(asyncio.get_running_loop().time() + 9, no_guard)

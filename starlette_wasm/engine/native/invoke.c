@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define PAGE 65536
-#define IO 16384 /* layout.IO */
+#define IO 32768 /* layout.IO */
 #define NO_DEADLINE ((uint64_t)1 << 40)
 
 /* layout.RESULTS */
