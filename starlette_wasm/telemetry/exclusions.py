@@ -29,6 +29,8 @@ _VARIABLES = ("OTEL_PYTHON_STARLETTE_WASM_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_
 _SUPPRESSED = ("suppress_instrumentation", contexts._SUPPRESS_INSTRUMENTATION_KEY, UNTRACED)
 _ALL_SUPPRESSED = (*_SUPPRESSED, contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY)
 _DEEPEST = 200
+_LIST = "excluded_urls"
+"""The attribute in which the instrumentations of OpenTelemetry keep what they leave out."""
 
 
 class UrlList(Protocol):
@@ -76,7 +78,7 @@ class Exclusions:
 
     def remember(self, app: object) -> None:
         """Keep the lists of the middleware inside ``app``, and of what is around this call."""
-        for found in [*_lists(_inside(app)), *_lists(calling_apps(_DEEPEST))]:
+        for found in [*_lists(_inside(app)), *_lists(calling_apps(_DEEPEST, _LIST))]:
             if not any(found is each for each in self._around):
                 self._around.append(found)
 
@@ -93,7 +95,7 @@ class Exclusions:
         return self._is_excluded(_url(scope))
 
     def _is_excluded(self, url: str) -> bool:
-        return any(each.url_disabled(url) for each in (*self._around, *_lists(calling_apps(_DEEPEST))))
+        return any(each.url_disabled(url) for each in (*self._around, *_lists(calling_apps(_DEEPEST, _LIST))))
 
 
 def _of_environment() -> list[UrlList]:
@@ -115,7 +117,7 @@ def _inside(app: object) -> Iterator[object]:
 
 
 def _lists(apps: Iterable[object]) -> list[UrlList]:
-    lists: Iterable[Any] = (getattr(app, "excluded_urls", None) for app in apps)
+    lists: Iterable[Any] = (getattr(app, _LIST, None) for app in apps)
     return [each for each in lists if callable(getattr(each, "url_disabled", None))]
 
 
