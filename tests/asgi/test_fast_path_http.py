@@ -298,7 +298,9 @@ def test_a_canary_is_counted(tmp_path: Path, kinds: Kinds) -> None:
     async def main() -> None:
         async with WasmRuntime(wasm, settings()) as runtime, served(runtime) as http:
             statuses = Counter([(await http.get("/f")).status_code for _ in range(100)])
-            assert kinds == {"Completed": 100}
+            # Where the machine is busy elsewhere, a guest may have begun there, and gone on on the slow path.
+            assert "NotTaken" not in kinds
+            assert kinds.total() == 100
             await runtime.canaries._look_at_all(10)
             live: CanaryState = runtime.canaries.all["f"]
             assert (live.stable.samples, live.canary.samples) == (statuses[200], statuses[201])
