@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -146,7 +147,8 @@ class Keeper:
     def offer(self, new: Kept) -> bool:
         """Keep an instance whose guest has ended well. False if it is left to the caller.
 
-        If there is no room for it, the one that was not used for longest goes.
+        If there is no room for it, one of the function under its policy that has the most goes: of those, the one that
+        was not used for longest.
         """
         kept, oldest = self._room.kept, None
         with self._room.lock:
@@ -154,7 +156,10 @@ class Keeper:
                 return False
             kept.append(new)
             if len(kept) > KEPT:
-                oldest = kept.pop(0)
+                of_plan = Counter(each.plan for each in kept)
+                most = max(of_plan.values())
+                oldest = next(each for each in kept if of_plan[each.plan] == most)
+                kept.remove(oldest)
         if oldest is not None:
             capi.store_delete(oldest.store)
         return True

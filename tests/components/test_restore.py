@@ -280,6 +280,36 @@ def test_what_was_used_last_is_kept() -> None:
         assert not module.keeper.kept
 
 
+def test_one_function_takes_no_kept_instances_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "KEPT", 4)
+    module = load(guest("(i32.const 65)"))
+    quiet, busy = (ComponentPlan(module, Limits(memory_pages=pages)) for pages in (5, 6))
+
+    async def together(plan: ComponentPlan, count: int) -> None:
+        end = time.monotonic() + 30
+        await asyncio.gather(*[ComponentInvocation(plan, b"x").run(end, nullcontext) for _ in range(count)])
+        await asyncio.sleep(0)
+
+    def kept(plan: ComponentPlan) -> list[restore.Kept]:
+        return [each for each in module.keeper.kept if each.plan is plan]
+
+    def offered(plan: ComponentPlan) -> restore.Kept:
+        found = module.keeper.take(plan)
+        if found is None:
+            asyncio.run(together(plan, 1))
+            found = module.keeper.take(plan)
+        assert found is not None
+        return found
+
+    mine = offered(quiet)
+    others = [offered(busy) for _ in range(4)]
+    assert module.keeper.offer(mine)
+    assert all(module.keeper.offer(each) for each in others)
+    assert kept(quiet) == [mine]
+    assert kept(busy) == others[1:]
+    assert module.close()
+
+
 def test_instances_side_by_side_are_apart() -> None:
     body = """(block (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1)))
       (i32.add (i32.const 64) (global.get $n)))"""

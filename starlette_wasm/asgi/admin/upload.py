@@ -7,6 +7,7 @@ import base64
 import binascii
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from .call import AdminCall
 
 _PARTS = ".parts"
 _MOST_AT_ONCE = 8
-"""Uploads that are read or wait at once: each holds max_upload_bytes and more."""
+"""Uploads that are read or wait at once, each with max_upload_bytes and more; one of each caller always may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Uploads:
         self._most = most_bytes
         self._keys = list(keys)
         self._turn = asyncio.Lock()
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
 
     async def put(self, call: AdminCall) -> Response:
         """Take a new version of a function, and serve it.
@@ -58,13 +59,15 @@ class Uploads:
         name, version = call.function, str(call.request.path_params["version"])
         if not is_function_name(name) or not is_version(version):
             raise Refused(422, "that is no name of a function and version, such as greeter and 1.2")
-        if self._under_way >= _MOST_AT_ONCE:
+        who = call.identity.name
+        if self._under_way[who] and self._under_way.total() >= _MOST_AT_ONCE:
             raise Refused(503, "too many versions are uploaded at once", retry_after=5)
-        self._under_way += 1
+        self._under_way[who] += 1
         try:
             return await self._put(call, name, version)
         finally:
-            self._under_way -= 1
+            self._under_way[who] -= 1
+            self._under_way += Counter()  # without those that have none
 
     async def _put(self, call: AdminCall, name: str, version: str) -> Response:
         given = await self._read(call)
