@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=32, help="guests at once (default: 32)")
     parser.add_argument("--seed", type=int, default=1, help="for the order of guests")
     parser.add_argument("--goals", action="store_true", help="measure the goals under load instead")
-    parser.add_argument("--only", nargs="*", default=[], help="full, bombs, spinning, polling, deadline or tenants")
+    parser.add_argument("--only", nargs="*", default=[], help="names of goals (default: all)")
     parser.add_argument("--runs", type=int, default=200, help="of each kind of guest, for the goal deadline")
     parser.add_argument("--invocations", type=int, default=1_000_000, help="for the goal tenants")
     options = parser.parse_args()
