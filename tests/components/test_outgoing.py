@@ -11,6 +11,9 @@ from capability_servers import Received, Upstream, ok
 from probe import NOTHING, Probe, ask_wasmtime
 
 from starlette_wasm.capabilities import CapabilitySettings
+from starlette_wasm.components.wasi.download import DownloadStream
+from starlette_wasm.components.wasi.ends import DownloadSource
+from starlette_wasm.components.wasi.wakeup import Wakeup
 from starlette_wasm.config.policy import SandboxPolicy
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Preopen
@@ -252,3 +255,18 @@ def test_files_are_spliced_into_requests(upstream: Upstream, tmp_path: Path) -> 
     let sent = 0, n; while (n = attempt(() => s.blockingSplice(i, 1 << 20)), !n.error) sent += n.ok;
     drop(s); http.OutgoingBody.finish(b, undefined); const t = wait(f).consume().stream(); return [sent, read(t)]"""
     assert probe.value(script(upstream, text)) == [300_000, "300000 xxend "]
+
+
+def test_answers_are_bytes_to_tasks() -> None:
+    """Whatever the client gives, which copies nothing if it can do without."""
+
+    async def go() -> list[bytes | None]:
+        stream = DownloadStream(Wakeup())
+        await stream.put(memoryview(b"abc"))  # type: ignore[arg-type]
+        source = DownloadSource(stream)
+        taken = [source.take(2), source.take(9)]
+        stream.end()
+        return [*taken, source.take(9)]
+
+    assert asyncio.run(go()) == [b"ab", b"c", None]
+    assert all(isinstance(each, bytes) for each in asyncio.run(go())[:2])

@@ -84,7 +84,6 @@ def send(host: WasiHost, request: Request) -> Value | Await:
     upload = None
     if asked.body is None or request.contents is None:
         host.attach(request.trailers, Ignored())
-        request.sent.set(Ok())
     else:
         upload = _Upload(asked.body, request.sent)
         upload.attach(host, request.contents, request.trailers)
@@ -104,8 +103,9 @@ async def _answered(host: WasiHost, answer: FutureResponse, request: Request, up
         raise
     result = answer.result
     if isinstance(result, Ok):
+        if upload is None:
+            request.sent.set(Ok())
         return Ok(_Received(result.value, answer.cancel))
     problem = upload.problem if upload is not None and upload.problem is not None else result and result.value
-    if upload is not None and not upload.whole:
-        request.sent.set(Err(problem))
+    request.sent.set(Err(problem))
     return Err(problem)

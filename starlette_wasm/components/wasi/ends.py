@@ -89,7 +89,7 @@ class DownloadSource(_Source):
 
     def take(self, most: int) -> bytes | None:
         found = self._stream.read(most)
-        return found.value if isinstance(found, Ok) else None
+        return bytes(found.value) if isinstance(found, Ok) else None
 
     def drop(self) -> None:
         self._stream.discard()
