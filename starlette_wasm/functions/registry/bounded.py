@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -17,6 +18,8 @@ MOST = "starlette_wasm.most"
 _FREE_PIECES = 4096
 _LEAST_PIECE = 256
 """Bytes that a piece has to have, beyond the first ones."""
+_FREE_SECONDS, _LEAST_PACE = 60.0, 1024
+"""Bytes a second that there have to be on average, beyond the first minute."""
 _TURN = 16
 """Pieces after which the event loop has its turn."""
 
@@ -52,6 +55,7 @@ class BoundedStream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = pieces = 0
+        begin = time.monotonic()
         async for piece in self._stream:
             size += len(piece)
             pieces += 1
@@ -59,6 +63,9 @@ class BoundedStream(httpx.AsyncByteStream):
                 raise RegistryError(f"sends more than {self._most} bytes", source=self._source)
             if pieces > _FREE_PIECES + size // _LEAST_PIECE:
                 raise RegistryError("sends its answer in too small pieces", source=self._source)
+            seconds = time.monotonic() - begin - _FREE_SECONDS
+            if seconds > 0 and size < seconds * _LEAST_PACE:
+                raise RegistryError(f"sends less than {_LEAST_PACE} bytes a second", source=self._source)
             if pieces % _TURN == 0:
                 await asyncio.sleep(0)
             yield piece

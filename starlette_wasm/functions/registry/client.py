@@ -34,6 +34,9 @@ _TRIES = 5
 _LONGEST_PAUSE = 30.0
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _PIECE = 1 << 20
+_MOST_TAGS = 100_000
+_HEAD_SECONDS = 60.0
+"""How long the head of an answer may take; each of its bytes may take as long as httpx waits."""
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Called with a name, bytes done and bytes in all."""
@@ -101,13 +104,15 @@ class Client:
             answer = await self._send(reference, "GET", path)
             if answer.status_code != 200:
                 raise _refusal(reference, answer)
-            document = _json(answer, reference)
-            tags = document.get("tags") or []
-            found += [tag for tag in tags if isinstance(tag, str) and not tag.startswith("sha256-")]
+            tags = _json(answer, reference).get("tags")
+            given = tags if isinstance(tags, list) else []
+            found += [tag for tag in given if isinstance(tag, str) and not tag.startswith("sha256-")]
             following = answer.links.get("next", {}).get("url")
             if not following:
                 break
-            path = urljoin(str(answer.url), following)
+            if len(found) > _MOST_TAGS:
+                raise RegistryError(f"has more than {_MOST_TAGS} tags", source=str(reference))
+            path = _joined(answer, following, reference)
         return sorted(set(found))
 
     async def blob(self, reference: Reference, digest: str, size: int, file: Path, name: str = "") -> None:
@@ -176,7 +181,7 @@ class Client:
             opened = await self._send(reference, "POST", "blobs/uploads/", actions="pull,push")
             if opened.status_code != 202 or "location" not in opened.headers:
                 raise _refusal(reference, opened)
-            place = urljoin(str(opened.url), opened.headers["location"])
+            place = _joined(opened, opened.headers["location"], reference)
             place += ("&" if "?" in place else "?") + f"digest={digest}"
             headers = {"content-type": "application/octet-stream"}
             done = await self._send(
@@ -245,10 +250,15 @@ class Client:
         for attempt in range(tries):
             try:
                 answer = await self._once(reference, method, url, headers or {}, content, actions, most)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, TimeoutError) as error:
                 if attempt + 1 == tries:
                     raise _unreachable(reference, error) from None
                 answer = None
+            except RegistryError:
+                raise
+            except (httpx.RequestError, httpx.InvalidURL, ValueError, ExceptionGroup):
+                # Of a redirect or a token service, by their text: one that leads in circles, or is not an address.
+                raise RegistryError("leads to an address that cannot be used", source=str(reference)) from None
             if answer is not None and (answer.status_code not in _AGAIN or attempt + 1 == tries):
                 return answer
             if answer is not None:
@@ -273,7 +283,8 @@ class Client:
             extensions = {} if most is None else {MOST: most}
             request = self._http.build_request(method, url, headers=given, content=content, extensions=extensions)
             follow = method in ("GET", "HEAD")
-            answer = await self._http.send(request, stream=most is not None, follow_redirects=follow)
+            async with asyncio.timeout(_HEAD_SECONDS if content is None else None):
+                answer = await self._http.send(request, stream=most is not None, follow_redirects=follow)
             challenge = answer.headers.get("www-authenticate")
             if answer.status_code != 401 or challenge is None or not same_host:
                 return answer
@@ -342,6 +353,14 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
+def _joined(answer: httpx.Response, place: str, reference: Reference) -> str:
+    """Return the address that an answer leads to."""
+    try:
+        return urljoin(str(answer.url), place)
+    except ValueError:
+        raise RegistryError("leads to an address that cannot be used", source=str(reference)) from None
+
+
 def _json(answer: httpx.Response, reference: Reference) -> dict[str, Any]:
     try:
         document = answer.json()
@@ -368,7 +387,7 @@ def _refusal(reference: Reference, answer: httpx.Response) -> RegistryError:
     return RegistryError(f"answered {answer.status_code}{f' ({codes})' if codes else ''}", source=str(reference))
 
 
-def _unreachable(reference: Reference, error: httpx.TransportError) -> RegistryError:
+def _unreachable(reference: Reference, error: Exception) -> RegistryError:
     text = str(error) or type(error).__name__
     hint = "check the address, and whether the registry runs"
     if "CERTIFICATE_VERIFY_FAILED" in text:

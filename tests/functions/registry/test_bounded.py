@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from starlette_wasm.functions.registry import bounded, client
 from starlette_wasm.functions.registry.auth import Authenticator, _read_token
 from starlette_wasm.functions.registry.bounded import MAX_ANSWER, BoundedStream
 from starlette_wasm.functions.registry.client import Client
@@ -79,8 +80,8 @@ async def answering(answer: Answer) -> AsyncIterator[Reference]:
 
 def tags(answer: Answer) -> list[str]:
     async def main() -> list[str]:
-        async with answering(answer) as reference, Client() as client:
-            return await client.tags(reference)
+        async with answering(answer) as reference, Client() as asking:
+            return await asking.tags(reference)
 
     return asyncio.run(main())
 
@@ -121,3 +122,58 @@ def test_no_challenge_takes_long_to_read(challenge: str) -> None:
 def test_tokens_may_last_for_any_number_of_seconds() -> None:
     answer = httpx.Response(200, content=b'{"token": "t", "expires_in": 1%s}' % (b"0" * 400))
     assert _read_token(answer) == ("t", 86_400.0)
+
+
+def of_head(head: str, body: str = "") -> Answer:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        length = f"content-length: {len(body)}\r\nconnection: close"
+        writer.write(f"HTTP/1.1 {head}\r\n{length}\r\n\r\n{body}".encode())
+        await writer.drain()
+
+    return answer
+
+
+@pytest.mark.parametrize("place", ["http://[::1", "http://127.0.0.1:99999/", "http://127.0.0.1:x/"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        '401 Unauthorized\r\nwww-authenticate: Bearer realm="PLACE"',
+        "302 Found\r\nlocation: PLACE",
+        '200 OK\r\nlink: <PLACE>; rel="next"',
+    ],
+    ids=["realm", "redirect", "link"],
+)
+def test_an_address_that_is_none_is_an_error_of_the_registry(
+    head: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_pause", lambda *_: asyncio.sleep(0))
+    with pytest.raises(RegistryError):
+        tags(of_head(head.replace("PLACE", place), '{"tags": []}'))
+
+
+def test_redirects_in_circles_are_an_error_of_the_registry() -> None:
+    with pytest.raises(RegistryError, match="leads to an address that cannot be used"):
+        tags(of_head("302 Found\r\nlocation: /v2/x"))
+
+
+def test_tags_that_are_none_are_none() -> None:
+    assert tags(of_head("200 OK", '{"tags": 3}')) == []
+
+
+def test_pages_of_tags_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOST_TAGS", 5)
+    with pytest.raises(RegistryError, match="has more than 5 tags"):
+        tags(of_head('200 OK\r\nlink: </v2/shop/prices/tags/list>; rel="next"', '{"tags": ["1", "2"]}'))
+
+
+def test_answers_that_drip_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is not waited for: what comes is too slow from the first byte on, and a head has no time at all."""
+    monkeypatch.setattr(client, "_pause", lambda *_: asyncio.sleep(0))
+    with monkeypatch.context() as slow:
+        slow.setattr(bounded, "_FREE_SECONDS", -1.0)
+        slow.setattr(bounded, "_LEAST_PACE", 1 << 40)
+        with pytest.raises(RegistryError, match="bytes a second"):
+            tags(of_head("200 OK", '{"tags": []}'))
+    monkeypatch.setattr(client, "_HEAD_SECONDS", 0.0)
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        tags(of_head("200 OK", '{"tags": []}'))
