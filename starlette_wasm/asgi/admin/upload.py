@@ -71,6 +71,7 @@ class Uploads:
 
     async def _put(self, call: AdminCall, name: str, version: str) -> Response:
         given = await self._read(call)
+        await in_own_thread(lambda: _check_imports(call, given.manifest))
         directory = call.runtime.deployment.config.functions_dir
         digest = await in_own_thread(lambda: digest_of(given.module))
         answer = {"function": name, "version": version, "digest": digest}
@@ -172,6 +173,14 @@ def _manifest(text: str | None) -> FunctionManifest:
     from ...config.loading import parse_yaml, validate
 
     return FunctionManifest() if text is None else validate(FunctionManifest, parse_yaml(text, "a manifest"))
+
+
+def _check_imports(call: AdminCall, text: str | None) -> None:
+    """Raise Refused for an import of a function that is not the caller's: it would run under what that is granted."""
+    imports = _manifest(text).imports.values()
+    foreign = sorted({each.function for each in imports if not call.identity.sees(each.function)})
+    if foreign:
+        raise Refused(403, f"imports of functions that are not yours are not allowed: {', '.join(foreign)}")
 
 
 def _is_text(value: Any) -> bool:

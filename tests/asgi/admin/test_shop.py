@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -130,6 +131,23 @@ def test_another_tenants_function_is_denied(tmp_path: Path, monkeypatch: pytest.
             assert (await shop.upload("acme-prices", "0", evil, "ACME")).status_code == 409
             assert await shop.state() == before
             assert (await shop.http.get("/prices", headers=GLOBEX)).text == "globex v0"
+
+    run(main())
+
+
+def test_another_tenants_function_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run under its own policy, for whoever imports it."""
+
+    async def main() -> None:
+        async with opened(tmp_path, monkeypatch) as shop:
+            await shop.http.get("/prices", headers=ACME)
+            content = base64.b64encode(module(tmp_path, "acme v1")).decode()
+            for name, status in (("globex-prices", 403), ("acme-other", 422)):
+                manifest = f"imports: {{'a:b/c': {{function: {name}}}}}"
+                body = {"module": content, "manifest": manifest}
+                answer = await shop.admin("PUT", "/functions/acme-prices/versions/1", "ACME", json=body)
+                assert answer.status_code == status, answer.text
+            assert "globex" not in answer.text
 
     run(main())
 
