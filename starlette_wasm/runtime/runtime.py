@@ -195,6 +195,7 @@ class WasmRuntime:
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
         self.events.configure(self.deployment.config.events, self.settings.region)  # canaries announce their start
+        self._configure_telemetry(self.deployment)  # and their weight
         place = Place(self.settings.region, self.settings.canary_prefix)
         await self.canaries.open(self.deployment, self.settings.canary_url, place, self.settings.canary_waves_url)
         self.telemetry.exclusions = Exclusions(split_list(self.settings.untraced_paths))
@@ -286,11 +287,14 @@ class WasmRuntime:
         if self.tenancy.active:
             self.telemetry.listen(pay)
         self.shifts.apply()
+        self._configure_telemetry(deployment)
+        self.health.adopt(deployment)
+        self.capabilities.keep(target.grants for target in deployment.bound if target.grants is not None)
+
+    def _configure_telemetry(self, deployment: Deployment) -> None:
         self.telemetry.configure(
             access_log=self.settings.access_log, prometheus_text=deployment.config.expose_endpoints
         )
-        self.health.adopt(deployment)
-        self.capabilities.keep(target.grants for target in deployment.bound if target.grants is not None)
 
     async def reload(self, config: Config | None = None) -> None:
         """Load everything anew, beside what is served, and serve it from then on.
