@@ -19,7 +19,9 @@ import pytest
 import yaml
 from apps import add_constant, add_flaky
 
+from starlette_wasm.cli.languages import Lang
 from starlette_wasm.cli.main import main
+from starlette_wasm.cli.scaffold import new_app
 
 PIPELINE = Path(__file__).parents[2] / "deploy" / "canary-pipeline"
 WORKFLOW = PIPELINE.parent / "github" / "canary.yml"
@@ -235,6 +237,30 @@ def test_the_workflow_runs_the_script_safely() -> None:
     assert any("deploy/canary-pipeline" in step.get("run", "") for step in steps)
     assert shutil.which("sh")
     subprocess.run(["sh", "-n", str(PIPELINE)], check=True, timeout=60)
+
+
+def test_the_workflow_installs_a_wheel_of_the_repository(tmp_path: Path) -> None:
+    """By the very command of its step, in the folder of a new app, with no index and without dependencies."""
+    root = PIPELINE.parents[1]
+    new_app(tmp_path / "shop", Lang.C)
+    environ = {**os.environ, "STARLETTE_WASM_PURE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "shop", root]
+    subprocess.run(wheel, env=environ, check=True, timeout=280)
+    steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["canary"]["steps"]
+    [command] = [step["run"] for step in steps if "pip install" in step.get("run", "")]
+    environ |= {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_TARGET": str(tmp_path / "site")}
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=tmp_path / "shop",
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/starlette_wasm/cli/main.py").is_file()
 
 
 def test_the_pipeline_runs_the_tests_of_the_project(tmp_path: Path) -> None:
