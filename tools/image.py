@@ -28,6 +28,8 @@ PROGRAMS = ("mmdebstrap", "buildah")
 SUITE, PYTHON = "bookworm", "3.11"
 """The release of Debian whose packages are the base, and the version of its Python."""
 SBOM = "cyclonedx-bom"
+_EARLY = "async-timeout"
+"""What redis wants below Python 3.11.3: that of Debian is 3.11.2."""
 _PACKAGES = (
     "base-files", "ca-certificates", "coreutils", "dash", "findutils", "python-is-python3", "python3-venv", "sed",
 )  # fmt: skip
@@ -133,7 +135,7 @@ class Builder:
             folder.mkdir()
             command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
             run(*command, SOURCE_DATE_EPOCH="0")
-            wanted = [*requirements(), SBOM]
+            wanted = [*requirements(), SBOM, _EARLY]
             lock = ROOT / "requirements-dev.lock"
             try:
                 if self._installed and f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON:
@@ -243,7 +245,7 @@ def main() -> int:
         parser.error(f"{options.out} is there already")
     with tempfile.TemporaryDirectory(prefix="starlette-wasm-image-") as scratch:
         begin = time.monotonic()
-        builder = Builder(Path(scratch))
+        builder = Builder(Path(scratch), installed=True)
         try:
             builder.build(project, "image", options.base)
             print(f"made in {time.monotonic() - begin:.0f} s")
