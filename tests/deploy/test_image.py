@@ -21,7 +21,7 @@ import httpx
 import pytest
 import yaml
 from apps import GUESTS
-from containers import Container, Runc, Started, bytes_of, config_volume, empty_volume, wait_for
+from containers import PROFILE, Container, Runc, Started, bytes_of, config_volume, empty_volume, wait_for
 from image import PROGRAMS, Builder, ImageError, missing
 
 from starlette_wasm.cli.languages import Lang
@@ -39,6 +39,8 @@ def why_not() -> str:
         return "containers are built and started by root"
     if lacking:
         return f"{', '.join(lacking)} not on PATH; on Debian: apt-get install {' '.join(lacking)}"
+    if not PROFILE.exists():
+        return f"{PROFILE} is not there: Debian's golang-github-containers-common has it"
     if not os.access("/sys/fs/cgroup", os.W_OK) or "ro" in _options("/sys/fs/cgroup"):
         return "/sys/fs/cgroup is read-only: no container can be limited in memory"
     return ""
