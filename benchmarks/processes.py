@@ -168,6 +168,7 @@ def uvicorn(
     expect: bytes = b"",
     env: Mapping[str, str] | None = None,
     package: str = "benchmarks.contenders.",
+    patience: float = 60,
 ) -> Server:
     """An ASGI app of benchmarks.contenders, or of another ``package``, under uvicorn with uvloop and httptools."""
     port = free_port()
@@ -175,7 +176,8 @@ def uvicorn(
     argv += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     if workers > 1:
         argv += ["--workers", str(workers)]
-    return Server(argv, port, path=path, expect=expect, cpu=cpu, env={"BENCH_WORK": str(work), **(env or {})})
+    environ = {"BENCH_WORK": str(work), **(env or {})}
+    return Server(argv, port, path=path, expect=expect, cpu=cpu, env=environ, patience=patience)
 
 
 class Worker(Process):

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,9 @@ import pytest
 
 BUILT = Path(__file__).parent / ".built"
 NODE_TOOLS = ("assemblyscript@0.27.37", "@assemblyscript/wasi-shim@0.1.0", "componentize-qjs@0.4.5", "typescript@5.9.3")
+STARLINGMONKEY = ("@bytecodealliance/componentize-js@0.23.0",)
+HTTP_OF_STARLINGMONKEY = "wasi:http@0.2.10"
+"""The version of wasi:http that it has in it; of the others it has 0.2.12."""
 WIT_PACKAGE = "@bytecodealliance/jco@1.35.0"
 GO_ENVIRON = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(BUILT / "go"), "GOTOOLCHAIN": "local"}
 SOURCES = Path(__file__).parent / "guests" / "src"
@@ -138,19 +142,19 @@ def _place(kind: str, parts: list[Path], more: str) -> Path:
     return BUILT / f"{kind}-{digest.hexdigest()[:16]}.wasm"
 
 
-def node_tools() -> Path:
-    """A folder with the compilers of JavaScript and AssemblyScript in ``node_modules``."""
+def node_tools(packages: tuple[str, ...] = NODE_TOOLS) -> Path:
+    """A folder with packages in ``node_modules``: the compilers of JavaScript and AssemblyScript."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.fail("npm is not here; install Node.js 20 or later")
     BUILT.mkdir(exist_ok=True)
-    folder = BUILT / f"npm-{hashlib.sha256(' '.join(NODE_TOOLS).encode()).hexdigest()[:16]}"
+    folder = BUILT / f"npm-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:16]}"
     with _is_missing(folder) as missing:
         if missing:
             made = folder.with_suffix(f".{os.getpid()}")
             made.mkdir(parents=True)
             (made / "package.json").write_text('{"private": true}\n')
-            command = [npm, "install", "--silent", "--no-audit", "--no-fund", *NODE_TOOLS]
+            command = [npm, "install", "--silent", "--no-audit", "--no-fund", *packages]
             subprocess.run(command, cwd=made, check=True, timeout=600)
             made.replace(folder)
     return folder
@@ -174,12 +178,31 @@ def wasi_wit() -> Path:
     return folder
 
 
-def python_handler() -> Path:
-    """The component of ``tests/guests/src/http_py``: a handler of wasi:http."""
+def javascript_handler() -> Path:
+    """The component of ``tests/guests/src/http_js``: a handler of wasi:http in StarlingMonkey."""
+    source = SOURCES / "http_js"
+    parts = [source / "handler.js", source / "world.wit"]
+    module = _place("http-js", parts, " ".join((*STARLINGMONKEY, WIT_PACKAGE)))
+    with _is_missing(module) as missing:
+        if missing:
+            tool = node_tools(STARLINGMONKEY) / "node_modules/@bytecodealliance/componentize-js/src/cli.js"
+            with tempfile.TemporaryDirectory() as folder:
+                shutil.copytree(wasi_wit(), Path(folder) / "deps")
+                http = Path(folder) / "deps/wasi-http/package.wit"
+                http.write_text(re.sub(r"wasi:http@[0-9.]+", HTTP_OF_STARLINGMONKEY, http.read_text(), count=1))
+                shutil.copy(source / "world.wit", folder)
+                made = module.with_suffix(f".{os.getpid()}")
+                command = ["node", str(tool), "handler.js", "--wit", folder, "-n", "handler", "-o", str(made)]
+                subprocess.run(command, cwd=source, check=True, timeout=600)
+            made.replace(module)
+    return module
+
+
+def python_handler(source: Path = SOURCES / "http_py") -> Path:
+    """The component of ``tests/guests/src/http_py``, or of another folder: a handler of wasi:http."""
     tool = shutil.which("componentize-py", path=str(Path(sys.executable).parent))
     if tool is None:
         pytest.fail("componentize-py is not installed; run scripts/setup")
-    source = SOURCES / "http_py"
     parts = [source / "app.py", source / "world.wit"]
     module = _place("http-py", parts, version("componentize-py") + WIT_PACKAGE)
     with _is_missing(module) as missing:

@@ -56,6 +56,11 @@ def test_requests_that_came_from_python_have_a_url() -> None:
     assert IncomingRequest(message(url="").encode()).path == "/x"
 
 
+def test_header_fields_are_the_bytes_that_came() -> None:
+    request = IncomingRequest(message(headers={"a": "\xc3\xa9", "b": "\u20ac"}).encode())
+    assert (request.headers.get("a"), request.headers.get("b")) == ([b"\xc3\xa9"], ["\u20ac".encode()])
+
+
 def importing(imports: str, lowered: str, params: str, body: str, more: str = "") -> str:
     """A component of the world edge; its core function calls what is lowered as ``$f``."""
     return f"""(component {imports}

@@ -64,11 +64,19 @@ def _body(given: dict[str, Any]) -> bytes:
     return b64decode(body) if given["is_base64_encoded"] else body.encode("utf-8", "surrogatepass")
 
 
+def _field_value(value: str) -> bytes:
+    """The bytes of a header field: what came over HTTP is Latin-1, what Python code has given may be any text."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape")
+
+
 def _entries(given: dict[str, Any]) -> list[tuple[str, bytes]]:
     lists = given.get("multi_value_headers", {})
     found = []
     for name, value in given["headers"].items():
-        found += [(name, each.encode("utf-8", "surrogateescape")) for each in lists.get(name, [value])]
+        found += [(name, _field_value(each)) for each in lists.get(name, [value])]
     return found
 
 
