@@ -74,7 +74,7 @@ def lay_out(folder: Path, found: dict[str, Path]) -> Path:
 def serve_in_wasmtime(component: Path) -> Server:
     port = free_port()
     options = ["--addr", f"127.0.0.1:{port}", "--max-instance-reuse-count", "1"]
-    return Server([str(peers.wasmtime()), "serve", *options, "-Scli", str(component)], port, path="/echo")
+    return Server([str(peers.wasmtime()), "serve", *options, "-Scli", str(component)], port, path="/echo", patience=400)
 
 
 class Bench:
