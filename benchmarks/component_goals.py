@@ -30,7 +30,7 @@ from .processes import ROOT, Server, free_port, uvicorn
 
 PARTS = ("inprocess", "cpu", "throughput", "latency", "load", "memory")
 _POLICY = """\
-maxMemoryPages: 1024
+maxMemoryPages: 256
 executionTimeoutMs: 60000
 maxConcurrency: 200
 maxQueue: 2000

@@ -23,7 +23,7 @@ from .layout import GUESTS, add_function
 
 
 async def measure(functions: Path, cache: Path, name: str) -> dict[str, float]:
-    (functions.parent / "policy.yaml").write_text("maxMemoryPages: 1024\n")
+    (functions.parent / "policy.yaml").write_text("maxMemoryPages: 256\n")
     config = {"functionsDir": str(functions), "policiesDir": str(functions.parent)}
     runtime = WasmRuntime(config, settings=WasmSettings(cache_dir=cache))
     begin = time.perf_counter()
