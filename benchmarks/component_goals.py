@@ -55,7 +55,7 @@ def components() -> dict[str, Path]:
     tools = toolchains()
     return {
         "qjs": _TESTS / "edge_js.wasm",
-        "python": tools.python_component(),
+        "python": tools.sample_python(),
         "starlingmonkey": tools.javascript_handler(),
         "python-http": tools.python_handler(GUESTS / "wasi-http-py"),
         "c-http": GUESTS / "wasi-http" / "job.component.wasm",
