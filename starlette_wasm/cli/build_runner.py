@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ..config.loading import MOST_MANIFEST_BYTES, read_yaml, validate
@@ -194,8 +195,8 @@ class _Maker:
         except subprocess.TimeoutExpired:
             raise self._error(f"{program} has not ended within {SECONDS} s") from None
         if ended.code != 0:
-            npm = "npx" in words[0] and "src/node_modules" in " ".join(words)
-            hint = "; run npm install --prefix src there" if npm else ""
+            lacks = Path(words[0]).name == "npx" and not (self._buildable.folder / "src/node_modules").is_dir()
+            hint = f"; run npm install --prefix {self._buildable.folder / 'src'}" if lacks else ""
             raise self._error(f"{program} ended with exit code {ended.code}{hint}", ended.output)
 
     def _error(self, problem: str, output: str = "") -> BuildError:
@@ -253,12 +254,15 @@ def _tool(buildable: Buildable, toolchain: toolchains.Toolchain) -> Sequence[str
 
 
 def _program(line: str) -> str:
-    """Return the name of the program of a command, as it is written: zig, and not the Python that runs it."""
+    """Return the name of the program of a command, as it is written: zig, or the tool that npx is to run."""
     try:
         words = shlex.split(line)
     except ValueError:  # which _words() explains
         words = line.split()
-    return next((Path(word).name for word in words if not _VARIABLE.match(word)), line)
+    words = [word for word in words if not _VARIABLE.match(word)]
+    if words[:1] == ["npx"]:
+        words = [word for before, word in pairwise(words) if not word.startswith("-") and before != "--prefix"]
+    return Path(words[0]).name if words else line
 
 
 def is_stale(buildable: Buildable) -> bool:

@@ -215,9 +215,7 @@ class DevServer:
         """Name what was not built by its command before the end."""
         for each in self._buildables():
             if is_quick(each):
-                told.say(
-                    f"{each}: built quickly alone; before you deploy it, run starlette-wasm build {each.name}", "yellow"
-                )
+                told.say(f"{each}: only built quickly; run starlette-wasm build {each.name}", "yellow")
 
     async def _reload(self, what: str, begin: float | None = None) -> None:
         """Swap in what was built, without dropping a request."""

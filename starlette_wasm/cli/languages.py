@@ -54,7 +54,7 @@ LANGUAGES = {
             "-Mroot=src/__NAME__.zig -Medge=src/edge.zig -femit-bin={output}",
         ),
         (  # without LLVM: a tenth of the time, and traps without lines
-            "zig build-exe -target wasm32-wasi -O ReleaseSmall -fno-llvm --stack 131072 --dep edge "
+            "zig build-exe -target wasm32-wasi -O ReleaseSmall -fno-llvm -fno-strip --stack 131072 --dep edge "
             "-Mroot=src/__NAME__.zig -Medge=src/edge.zig -femit-bin={output}",
         ),
         {"src/edge.zig": "zig/edge.zig", "src/web.zig": "zig/web.zig"},

@@ -14,6 +14,7 @@ from .languages import Lang
 from .options import DEFAULT_CONFIG, ConfigOption, Json
 from .scaffold import Made, new_app, new_from_module, new_function
 
+_COLUMNS = 80
 Name = Annotated[str, typer.Argument(help="Name of the function, or of the app's folder.")]
 Language = Annotated[Lang, typer.Option("--lang", help="What the function is written in.")]
 IsApp = Annotated[
@@ -70,4 +71,7 @@ def _show(made: Made) -> None:
         output.show_text(f"  {file}", "green")
     for note in made.notes:
         output.show_text(note)
-    output.show_text("next: " + ", then ".join(made.then), "bold")
+    then = "next: " + ", then ".join(made.then)
+    if len(then) > _COLUMNS:
+        then = "\n  ".join(["next:", *made.then])
+    output.show_text(then, "bold")

@@ -75,6 +75,13 @@ def test_each_language_has_its_files(lang: Lang, capsys: pytest.CaptureFixture[s
     assert LANGUAGES[lang].sdk.keys() <= {str(file.relative_to("functions/f/v1")) for file in sources.iterdir()}
 
 
+def test_what_comes_next_fits_into_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "shop", "--app", "--lang", "javascript"]) == 0
+    *_, first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert (first, second) == ("  cd shop", "  npm install --prefix functions/hello/v1/src")
+    assert (third, fourth) == ("  starlette-wasm dev", "  python -m pytest")
+
+
 def test_a_pattern_becomes_a_path_to_try(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "f", "--path", "/f/{user}/{rest:path}"]) == 0
     assert "starlette-wasm call f --path '/f/user/rest?name=Ada'" in capsys.readouterr().out
@@ -207,6 +214,16 @@ class TestBuild:
         self.write(function, command)
         assert main(["build"]) == 1
         assert message in capsys.readouterr().err
+
+    def test_what_npx_runs_is_named(self, function: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write(function, "npx --no-install --prefix src nonesuch -o {output}")
+        assert main(["build"]) == 1
+        told = capsys.readouterr().err
+        assert "nonesuch ended with exit code " in told
+        assert f"; run npm install --prefix {function / 'src'}" in told
+        (function / "src/node_modules").mkdir()
+        assert main(["build"]) == 1
+        assert "npm install" not in capsys.readouterr().err
 
     def test_a_missing_toolchain_names_its_line(
         self, function: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

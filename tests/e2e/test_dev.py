@@ -148,7 +148,7 @@ def test_a_quick_build_answers_before_the_other(dev: Dev) -> None:
         dev.put("trap")
         dev.wait(lambda: client.get("/f?mode=div0").status_code == 500)
     assert dev.stop() == 0
-    assert "before you deploy it, run starlette-wasm build f" in dev.log.read_text()
+    assert "f v1: only built quickly; run starlette-wasm build f" in dev.log.read_text()
 
 
 def test_a_signal_ends_what_builds(dev: Dev) -> None:
