@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ..config.loading import MOST_MANIFEST_BYTES, read_yaml, validate
+from ..config.loading import MOST_MANIFEST_BYTES, nearest, read_yaml, validate
 from ..config.names import version_key
 from ..exceptions import ConfigError, FunctionNotFound, WasmError
 from ..functions.build_spec import BuildSpec
@@ -33,7 +33,10 @@ _TOOLS = {
 }
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _SKIPPED = {".build", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".zig-cache", "zig-cache"}
-_PLACEHOLDER = re.compile(r"\{(output|build|cache|rust_target)\}")
+_VALUES = ("output", "build", "cache", "rust_target")
+_PLACEHOLDER = re.compile(rf"\{{({'|'.join(_VALUES)})\}}")
+_BRACES = re.compile(r"(?<!\$)\{([a-z_]+)\}")
+_SHELL = ("&&", "||", "|", ";", ">", ">>", "<")
 _UNUSED_AFTER = 30 * 86400.0
 _QUICK = 1.0
 """The time of change of a module that was built quickly: every source is newer."""
@@ -98,6 +101,8 @@ def buildables(directory: Path, wanted: str | None = None) -> list[Buildable]:
     Raises ConfigError and FunctionNotFound.
     """
     name, _, version = (wanted or "").partition("@")
+    if version and not (directory / name / f"v{version}").is_dir():
+        version = version.removeprefix("v")
     found = [
         Buildable(file.parents[1].name, file.parent.name[1:], file.parent, manifest, manifest.build)
         for file in sorted(directory.glob(f"{name or '*'}/v{version or '*'}/{MANIFEST}"))
@@ -107,6 +112,9 @@ def buildables(directory: Path, wanted: str | None = None) -> list[Buildable]:
         if not (directory / name).is_dir():
             known = sorted(each.name for each in directory.iterdir() if each.is_dir()) if directory.is_dir() else []
             raise FunctionNotFound(name, known=known)
+        if version and not (directory / name / f"v{version}").is_dir():
+            known = sorted((each.name[1:] for each in (directory / name).glob("v*")), key=version_key)
+            raise FunctionNotFound(name, version, known=known)
         hint = "write build: {command: ...} into it, as docs/cli.md says"
         raise ConfigError("has no build", file=directory / name / f"v{version or '1'}" / MANIFEST, hint=hint)
     found.sort(key=lambda each: (each.name, version_key(each.version)))
@@ -217,6 +225,7 @@ def _words(buildable: Buildable, line: str, made: Path) -> list[str]:
         raise ConfigError(
             f"build.command cannot be split into words: {error}", file=buildable.folder / MANIFEST
         ) from None
+    _check_words(words, buildable.folder / MANIFEST)
     first = next((index for index, word in enumerate(words) if not _VARIABLE.match(word)), len(words))
     if first == len(words):
         raise ConfigError(
@@ -226,6 +235,19 @@ def _words(buildable: Buildable, line: str, made: Path) -> list[str]:
     if toolchain is not None:
         words[first : first + 1] = _tool(buildable, toolchain)
     return words
+
+
+def _check_words(words: Sequence[str], file: Path) -> None:
+    """Raise ConfigError for what only a shell knows, and for a misspelt placeholder."""
+    shell = next((word for word in words if word in _SHELL), None)
+    if shell is not None or words[:1] == ["cd"]:
+        hint = "write the commands as a list, or as sh -c '...'; they run in the folder of function.yaml"
+        raise ConfigError(f"build.command has {shell or 'cd'}, and runs without a shell", file=file, hint=hint)
+    for word in words:
+        for name in _BRACES.findall(word):
+            hint = nearest(name, _VALUES)
+            if hint.startswith("did you mean"):
+                raise ConfigError(f"build.command has {{{name}}}", file=file, hint=hint)
 
 
 def _caches() -> Path:

@@ -174,12 +174,12 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
     names = sorted(known)
     bare = {each.removeprefix(prefix).lower(): each for each in names}
-    match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
-    if match:
-        return f"did you mean {bare[match[0]]}?"
     parts = [each for each in names if _has_word(each.removeprefix(prefix), name.removeprefix(prefix))]
     if 1 <= len(parts) <= _MOST_MEANT:
         return f"did you mean {' or '.join(parts)}?"
+    match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
+    if match:
+        return f"did you mean {bare[match[0]]}?"
     return f"known are {', '.join(names)}" if names else "take it out"
 
 

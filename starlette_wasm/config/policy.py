@@ -238,6 +238,9 @@ def load_policies(directory: Path | None = None, config: str | None = None) -> d
 
 def unknown_policy(name: str, policies: Iterable[str], directory: Path | None) -> str:
     """Return the hint for a policy that is not there: the nearest, or why only those of the package are known."""
+    bare = name.removesuffix(".yaml").removesuffix(".yml")
+    if bare != name and bare in policies:
+        return f"write {bare}, without the ending of its file"
     hint = nearest(name, policies)
     if directory is not None or hint.startswith("did you mean"):
         return hint

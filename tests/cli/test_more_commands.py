@@ -64,6 +64,8 @@ def test_policies_of_the_package_need_no_config(
     Path("wasm.yaml").write_text("policiesDir: .\nrules: []\n")
     assert main(["policy", "mine"]) == 1
     assert "policiesDir" not in capsys.readouterr().err
+    assert main(["policy", "edge-none.yaml"]) == 1
+    assert "write edge-none, without the ending of its file" in capsys.readouterr().err
 
 
 def test_the_steps_of_a_pipeline_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,6 +206,12 @@ class TestBuild:
             ("true", "the command wrote no module; let it write {output}"),
             ("A=b", "build.command names no program"),
             ("cp 'x", "cannot be split into words"),
+            (
+                "cp src/given.wasm > {output}",
+                "build.command has >, and runs without a shell; write the commands as a list",
+            ),
+            ("cd src", "build.command has cd, and runs without a shell"),
+            ("cp src/given.wasm {out}", "build.command has {out}; did you mean output?"),
         ],
     )
     def test_a_wrong_command_has_a_remedy(
@@ -242,6 +248,10 @@ class TestBuild:
         assert "function.yaml: has no build; write build:" in capsys.readouterr().err
         assert main(["build", "g"]) == 1
         assert "function not found: g; known functions: f" in capsys.readouterr().err
+        assert main(["build", "f@7"]) == 1
+        assert "function not found: f v7; known versions: 1" in capsys.readouterr().err
+        self.write(function, "cp src/given.wasm {output}")
+        assert main(["build", "f@v1"]) == 0
 
     def test_a_cache_stays_between_builds(
         self, function: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
