@@ -174,12 +174,12 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
     names = sorted(known)
     bare = {each.removeprefix(prefix).lower(): each for each in names}
+    close = [bare[each] for each in difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)]
     parts = [each for each in names if _has_word(each.removeprefix(prefix), name.removeprefix(prefix))]
-    if 1 <= len(parts) <= _MOST_MEANT:
-        return f"did you mean {' or '.join(parts)}?"
-    match = difflib.get_close_matches(name.removeprefix(prefix).lower(), bare, n=1)
-    if match:
-        return f"did you mean {bare[match[0]]}?"
+    # timeoutMs is near to queueTimeoutMs, and may as well be meant as executionTimeoutMs.
+    meant = parts if len(parts) <= _MOST_MEANT and set(close) <= set(parts) else close
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
     return f"known are {', '.join(names)}" if names else "take it out"
 
 

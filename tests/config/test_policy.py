@@ -190,6 +190,7 @@ BAD = [
     ("maxResponseBytes: 0", "maxResponseBytes", "0 is too small", "the least is 1"),
     ("maxConcurrency: 0", "maxConcurrency", "0 is too small", "the least is 1"),
     ("allowPrivateNetworks: 1", "allowPrivateNetworks", "1 is not a boolean", "true or false"),
+    ("timeoutMs: 1", "timeoutMs", "unknown key", "did you mean executionTimeoutMs or queueTimeoutMs?"),
     ("maxMemoryPage: 1", "maxMemoryPage", "unknown key, with the value 1", "did you mean maxMemoryPages?"),
     ("ALLOWEDHOSTS: [a]", "ALLOWEDHOSTS", "unknown key", "did you mean allowedHosts?"),
     ("zzz: 1", "zzz", "unknown key, with the value 1", "known are allowPrivateNetworks"),
