@@ -50,7 +50,7 @@ class FastPathRunner:
         if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
             return NOT_TAKEN
         listened = exchange is not NO_TELEMETRY
-        if listened and exchange.is_retry:  # it has spans of its own
+        if listened and (exchange.is_retry or (exchange.records and _calls(target))):  # it has spans of its own
             return NOT_TAKEN
         if route and route != target.route and target.protocol.name == "cgi":  # whose variables hold the route
             return NOT_TAKEN
@@ -118,3 +118,9 @@ class FastPathRunner:
             return None
         assert target.fast_path is not None
         return target.fast_path.encode(scope, path, params, body, region)
+
+
+def _calls(target: Target) -> bool:
+    """Whether a guest may call the host, sleep or use directories, which is under its execute span."""
+    plan = target.plan
+    return plan.module.calls_host or bool(plan.preopens)

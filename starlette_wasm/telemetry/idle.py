@@ -59,6 +59,11 @@ class RequestTelemetry:
         """Whether a call for this request has failed."""
         return False
 
+    @property
+    def records(self) -> bool:
+        """Whether calls for this request have spans."""
+        return False
+
     def told_warm(self) -> None:
         """A guest on the fast path has started and not ended: it knows the span of the call as its own."""
 

@@ -110,6 +110,10 @@ class ListenedExchange(RequestTelemetry):
     def is_retry(self) -> bool:
         return self.failures > 0
 
+    @property
+    def records(self) -> bool:
+        return self._tracer is not None
+
     def told_warm(self) -> None:
         if self.warm is not None:
             self.warm.told = True

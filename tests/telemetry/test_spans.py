@@ -541,6 +541,22 @@ def test_a_request_left_to_the_slow_path_has_one_function_span(make: Make, colle
     run(main())
 
 
+@pytest.mark.parametrize("path", ["/sleep?ms=0", "/edge"])
+def test_guests_that_may_call_have_an_execute_span(make: Make, collector: Collector, path: str) -> None:
+    """What they ask of the host belongs under it."""
+    name = {"/sleep?ms=0": "sleep_ms", "/edge": "edge_c"}[path]
+
+    async def main() -> None:
+        async with make({"/sleep": "sleep_ms", "/edge": "edge_c"}) as runtime:
+            app = WasmMiddleware(Starlette(), runtime=runtime)
+            for _ in range(2):
+                await get(app, path, "POST")
+        spans = [span.name for span in collector.spans]
+        assert spans.count(name) == spans.count("wasm execute") == 2
+
+    run(main())
+
+
 def test_a_span_that_was_begun_ends_whatever_is_current() -> None:
     """Even if what is current at the call would have let none begin, such as a span that is not sampled."""
     exporter = InMemorySpanExporter()
