@@ -136,7 +136,6 @@ class Rotel:
         assert spec.submodule_search_locations is not None
         http, grpc = free_port(), free_port()
         self.url = f"http://127.0.0.1:{http}"
-        self._log = (folder / "rotel.log").open("wb")
         options = {
             "otlp-http-endpoint": f"127.0.0.1:{http}",
             "otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
@@ -148,7 +147,8 @@ class Rotel:
         }
         agent = Path(spec.submodule_search_locations[0]) / "rotel-agent"
         command = [str(agent), "start", *(f"--{name}={value}" for name, value in options.items())]
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log)
+        with (folder / "rotel.log").open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         wait_until(lambda: self.process.poll() is not None or _listens(http), 60)
         assert self.process.poll() is None, (folder / "rotel.log").read_text()
 
@@ -159,7 +159,6 @@ class Rotel:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._log.close()
 
 
 def free_port() -> int:
