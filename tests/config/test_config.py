@@ -447,7 +447,7 @@ def test_merge_keys_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
     file = tmp_path / "wasm.yaml"
     file.write_text("\n".join(lines))
     # PyYAML from 6.0.4 brings each key in once, so that nothing multiplies.
-    with pytest.raises(ConfigError, match="merge keys bring in more than 10000 keys|k0: unknown key"):
+    with pytest.raises(ConfigError, match=r"merge keys bring in more than 10000 keys|k0: unknown key"):
         load_config(file)
 
 
