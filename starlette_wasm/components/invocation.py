@@ -675,20 +675,3 @@ class ComponentInvocation(Invocation):
         self._script = None
         self._stack.clear()
         self._cores = None
-
-
-def begin(
-    plan: ComponentPlan,
-    stdin: bytes,
-    environ: bytes = NO_STRINGS,
-    args: bytes = b"",
-    exchange: HttpExchange | None = None,
-    typed: TypedCall | None = None,
-    linked: Linked | None = None,
-) -> ComponentInvocation:
-    """Return an invocation: what kinds.begin() gives for a component."""
-    invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
-    invocation.exchange = exchange
-    invocation.typed = typed
-    invocation.linked = linked
-    return invocation

@@ -103,9 +103,13 @@ def begin(
     """
     if not _for_component(plan):
         return Invocation(plan, stdin, environ, args)
-    from .invocation import begin as begin_component
+    from .invocation import ComponentInvocation
 
-    return begin_component(plan, stdin, environ, args, exchange, typed, linked)
+    invocation = ComponentInvocation(plan, stdin if typed is None else b"", environ, args)
+    invocation.exchange = exchange
+    invocation.typed = typed
+    invocation.linked = linked
+    return invocation
 
 
 def _for_component(plan: Plan) -> TypeIs[ComponentPlan]:

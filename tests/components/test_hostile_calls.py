@@ -12,7 +12,7 @@ from running import assembled
 from wit_shop import SHOP
 
 from starlette_wasm.components.bound import ComponentPlan
-from starlette_wasm.components.invocation import begin
+from starlette_wasm.components.kinds import begin
 from starlette_wasm.components.typed import TypedCall, arguments
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits
