@@ -33,7 +33,7 @@ def tar() -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid x", "Git LFS"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\n<HTML>", "web page"),
-        (gzip.compress(b"\0asm"), "gzip"),
+        (gzip.compress(b"\0asm", mtime=0), "gzip"),
         (b"PK\x03\x04", "ZIP"),
         (tar(), "tar"),
         (b"AGFzbQEAAAA=", "base64"),
