@@ -1,4 +1,4 @@
-"""From an ASGI request to a function and back: shared by the middleware and the routes."""
+"""Answers one ASGI request with a function or a pipeline, for the middleware and the routes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Matched:
     raises: bool = False
     """Whether faults are raised for which the app has an exception handler."""
     copied: bool = False
-    """Whether the request is needed again, for a shadow copy; else its body may go to the guest as it comes."""
+    """Whether a shadow copy will need the whole request; if not, a guest may get the body as it arrives."""
 
 
 async def serve(
@@ -63,10 +63,12 @@ async def serve(
     follows: bool | None = None,
     tried: Completed | Started | NotTaken | None = None,
 ) -> EdgeRequest | None:
-    """Answer a request with a function or a pipeline. Gives the request, if a guest has decided the answer.
+    """Answer a request with a function or a pipeline. Faults become problem+json.
 
-    Faults become problem+json. ``tried`` is what the fast path gave, and ``follows`` what body_follows() gave; None if
-    they were not asked. An answer of the fast path leaves no request.
+    ``tried`` is the result of the fast path, and ``follows`` that of body_follows(); None if it was not called.
+
+    Return the EdgeRequest for a shadow copy if a guest has decided the answer. None for faults of the host, for clients
+    that went away, and where C alone handled the request.
     """
     if target.streams:
         from .streamed import stream  # which imports this
@@ -166,10 +168,10 @@ class _Answering:
 async def request_of(
     target: Target | Pipeline, scope: Scope, body: bytes, *, path: str, params: Mapping[str, object], waits: bool
 ) -> EdgeRequest:
-    """``EdgeRequest.from_scope()``, in a thread if the request is large.
+    """Return the EdgeRequest of a scope, made in a thread if it is large and ``waits`` is true.
 
-    Not if a guest has begun, which ``waits`` denies: it holds an instance, and fast_path.c only takes a head that is
-    cheap to read.
+    Pass ``waits=False`` once a guest has begun: it holds an instance, and its head is cheap to read, or fast_path.c
+    would not have taken it.
     """
     read = partial(EdgeRequest.from_scope, scope, body, path=path, params=params)
     if waits and is_large_scope(scope, body):

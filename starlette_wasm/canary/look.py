@@ -24,13 +24,13 @@ logger = logging.getLogger("starlette_wasm")
 _LOOK_SECONDS = 10.0
 """What one look may take."""
 _LATE_SECONDS = 2.0
-"""How late a look may be, in addition to the time between two, before the time without one counts as not observed."""
+"""Added to twice the interval: for a longer gap between two looks, the time counts as not observed."""
 _ATTEMPTS = 10
 """How often a record is written anew because another worker was first."""
 
 
 class Looker:
-    """Looks for one worker. ``changed`` gets the functions whose shares the router is to have anew."""
+    """Looks at canaries on behalf of one worker. Calls ``changed`` with a function whose traffic split changed."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Looker:
         self._changed = changed
 
     async def look(self, store: Store, live: CanaryState) -> None:
-        """Raises nothing: what goes wrong is noted, and the weights stay."""
+        """Look at one canary once. Raises nothing: errors are noted, and the weights stay as they are."""
         if not live.takes_part:
             self.note(live, f"the region {live.place.region!r} is not one of its waves: v{live.versions[0]} serves")
             return
@@ -66,7 +66,7 @@ class Looker:
             self.note(live, f"the weights stay as they are: {type(error).__name__}")
 
     def away(self, live: CanaryState, problem: str, detail: str | None = None) -> None:
-        """Go on without the store: what fails before this worker's own eyes is rolled back here."""
+        """Note that the store cannot be used; roll back here what fails by this worker's own counts."""
         if not self._current(live):
             return
         live.away = problem
@@ -125,7 +125,7 @@ class Looker:
             await self._announce(store, live, reading)
 
     def _measure(self, live: CanaryState, record: Record, now: float) -> None:
-        """Tell the metric of the progress deadline, if it changes."""
+        """Report to the metrics whether the canary is overdue, if that has changed."""
         overdue = live.is_overdue(record, now)
         if overdue is not live.overdue and (overdue or live.overdue or live.config.progress_deadline_seconds):
             self._surroundings.overdue(live.config.function_name, record.canary, overdue)

@@ -1,6 +1,6 @@
-"""Tells components from core modules, without what runs them: that is loaded with the first component.
+"""Loads, plans and begins a core module or a component, whichever it is.
 
-A third of what the package imports is for components alone, and most apps have none.
+The code for components is a third of the package, and most apps have none: it is imported with the first one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def why_not_served(module: Module) -> str | None:
     """Return why a component answers no requests; None if it does, and for core modules."""
     if not is_component(module) or module.entry is not None:
         return None
-    from .worlds import why_not_served
+    from . import worlds
 
-    return why_not_served(module.flat)
+    return worlds.why_not_served(module.flat)
 
 
 def check_served(module: Module) -> None:
@@ -67,7 +67,7 @@ def check_served(module: Module) -> None:
 
 @cache
 def component_digest() -> str:
-    """Return what the code of a component depends on, beside what that of a module does."""
+    """Return a digest of the sources that compiled components depend on, besides those for every module."""
     parts = ("compile.py", "core_module.py", "glue.py", "flat_plan.py", "environment.py", "types.py")
     return hashlib.sha256(b"".join(Path(__file__).with_name(part).read_bytes() for part in parts)).hexdigest()
 
@@ -97,9 +97,10 @@ def begin(
     typed: TypedCall | None = None,
     linked: Linked | None = None,
 ) -> Invocation:
-    """Return an invocation of a module, or of a component; with an ``exchange``, of one that answers as it goes.
+    """Return an invocation of a module or a component. The last three arguments are for components alone.
 
-    With ``typed`` that function is called; ``linked`` answers what other functions satisfy. Only components know both.
+    ``exchange`` streams the body and the answer, ``typed`` calls one exported function, and ``linked`` calls the
+    functions that satisfy imports.
     """
     if not _for_component(plan):
         return Invocation(plan, stdin, environ, args)

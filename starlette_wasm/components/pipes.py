@@ -1,7 +1,7 @@
-"""Streams and futures of the async ABI: two ends, of which the host or the guest has each.
+"""Streams and futures of the async ABI. Each has two ends; either may be held by the host or by a guest.
 
-A copy of the guest's waits until the other end has something, or takes something. Nothing is kept in the host: bytes go
-from one memory to the other, or to and from a queue of the host with its own bound.
+A guest's read waits until the other end has data, a write until it has room. Nothing is buffered here: bytes are copied
+from one guest memory to another, or to or from a bounded queue of the host.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Source(Protocol):
         """Whether there is something, or nothing more will come."""
 
     def take(self, most: int) -> bytes | None:
-        """Up to so many bytes, none for 0; None at the end. Only if it is ready."""
+        """Return at most ``most`` bytes; None at the end of the stream. Call it only if ready()."""
 
     def value(self) -> Value:
         """What a future has become. Only if it is ready."""
@@ -90,15 +90,15 @@ class Pipe:
     """What both ends share. ``source`` and ``sink`` are the host's, if it has that end."""
 
     def __init__(self, kind: AsyncValueType | None = None, source: Source | None = None) -> None:
-        """Without a ``kind``, of that under which it is given to a guest."""
+        """Without a ``kind``, it takes the type under which a guest first gets it."""
         self._kind = kind
         self.source = source
         self.sink: Sink | None = None
         self.dropped = False
         """Whether one end was dropped."""
         self.pending: End | None = None
-        """The end of the guest that copies, with its other end in a guest too. One of which a part was copied stays
-        here until it is notified: until then more can be copied.
+        """The end that waits for the other one, where guests have both. After a partial copy it stays here until its
+        guest is told: until then more can be copied.
         """
 
     @property
@@ -175,7 +175,7 @@ class End(Waitable, AsyncEnd):
         self._result: int | None = None
         """How the copy ended, until the guest is notified."""
         self._writer: End | None = None
-        """The other end, if what it writes needs room in the memory of this one's guest: copied once it is notified."""
+        """The writing end, if the reader's guest must first allocate room: deliver() then copies the items."""
 
     @property
     def _code(self) -> int:
@@ -194,7 +194,7 @@ class End(Waitable, AsyncEnd):
         return pipe.source is not None and pipe.source.ready()
 
     def begin(self, side: Side, options: CanonOptions, at: int, count: int) -> None:
-        """Copy so many items at a place of the guest's memory. Traps if it may not."""
+        """Begin to copy up to ``count`` items from or to ``at`` in the guest's memory. Traps if that is not allowed."""
         self.options = options
         if self._state != _IDLE:
             raise CanonicalTrap("a copy of this end is under way, or its other end is dropped")
@@ -259,7 +259,7 @@ class End(Waitable, AsyncEnd):
         self.notify(COMPLETED)
 
     def notify(self, result: int) -> None:
-        """Notify the guest of how the copy ended."""
+        """Record how the copy ended; deliver() tells the guest."""
         self._result = result
 
     def deliver(self) -> Delivery:
@@ -316,7 +316,7 @@ class End(Waitable, AsyncEnd):
         return 0, 0, 0
 
     def cancel(self) -> None:
-        """End the copy. Traps if there is none; if it is over already, that is its event."""
+        """Cancel the copy, unless it is over: then its result stands. Traps if no copy is under way."""
         if self._state != _COPYING:
             raise CanonicalTrap("there is no copy that could be cancelled")
         pending = self.pipe.pending
@@ -331,7 +331,7 @@ class End(Waitable, AsyncEnd):
         self.notify(CANCELLED)
 
     def drop(self) -> None:
-        """Traps if a copy is under way, and for a future that was not written."""
+        """Drop this end. Traps if a copy is under way, and for a future that was not written."""
         if self._state == _COPYING:
             raise CanonicalTrap("an end of a stream or future is dropped in the middle of a copy")
         if self.writes and not self.pipe.is_stream and self._state != _DONE:

@@ -1,8 +1,7 @@
-"""``FastPath``: from an ASGI scope to the answer for ASGI in one call of fast_path.c, for guests that wait for nothing.
+"""``FastPath``: answers an ASGI request in one call of fast_path.c, if its guest ends without a wait.
 
-It saves the objects in between, which cost more than the guest: a request and a response of ours, and their JSON in
-Python. What is unusual about a request or a response goes the long way, which decides what is right. The long way takes
-the three steps one by one: encode(), run() and decode(), each in C if it can be.
+That spares an EdgeRequest, an EdgeResponse and their JSON in Python, which cost more than the guest. Unusual requests
+and responses are left to the slow path, which takes three steps, each in C where possible: encode(), run(), decode().
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Called(NamedTuple):
     declared: int
     """The guest's own content-length; -1 if it gave none."""
     ran_ns: int
-    """As of Completed, and so what follows."""
+    """This and the next fields are as in Completed; ``request_id`` is the id that the guest got."""
     pages: int
     request_id: str
     traceparent: str | None
@@ -78,7 +77,7 @@ class Called(NamedTuple):
 
 
 class NotTaken:
-    """The fast path does not take the request; nothing was done."""
+    """The fast path does not take the request. If a guest was begun, it was dropped, and wrote no file."""
 
 
 NOT_TAKEN = NotTaken()
@@ -86,9 +85,9 @@ NOT_TAKEN = NotTaken()
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A guest that has begun, and has not ended well with an answer that is plain: for Invocation.run().
+    """A guest that has begun, but did not complete on the fast path: Invocation.run() continues it.
 
-    ``with``: it is dropped at the end of the block, if nobody has run it.
+    Use it in a ``with`` block, at whose end the guest is dropped if nobody has run it.
     """
 
     invocation: Invocation
@@ -148,7 +147,7 @@ class Speech:
 
 
 class FastPath:
-    """What of a request to one guest does not depend on the request, laid out for fast_path.c."""
+    """The fast path of one target: what all of its requests have in common, laid out for fast_path.c."""
 
     __slots__ = ("__weakref__", "_call", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory",
                  "_plan", "_run", "complete", "dispatches", "runs")  # fmt: skip
@@ -234,6 +233,8 @@ class FastPath:
             if found is None and self._wakes_ticker():
                 found = self._call(request, region)
         except MemoryError:  # as in dispatch()
+            if self._plan.preopens:
+                raise
             return NOT_TAKEN
         if found is None:
             return NOT_TAKEN
@@ -248,9 +249,10 @@ class FastPath:
         return called
 
     def run(self, inputs: Inputs) -> Outcome | Invocation | None:
-        """Run a guest for inputs that are written. None if that is for Invocation; nothing was done then.
+        """Run a guest whose inputs are written.
 
-        An invocation has begun, and is for Invocation.run().
+        Return its Outcome, or if it is still under way, an Invocation for the caller to run(). None if C did nothing:
+        the caller has to make an Invocation.
         """
         if (self._late and self._plan.tenant in self._late) or len(inputs.stdin) > LARGE:
             return None
@@ -277,7 +279,7 @@ class FastPath:
         return outcome
 
     def _wakes_ticker(self) -> bool:
-        """Wake the ticker if it is at rest; false if that is not why no guest was begun."""
+        """Wake the ticker. Return False if it was awake: C began no guest for another reason."""
         engine = self._engine
         if engine.state.starts_until_check or engine.dead:
             return False
@@ -320,7 +322,7 @@ def available(protocol: str) -> bool:
 
 
 def fits(plan: Plan) -> bool:
-    """Whether a guest needs no Python before it has ended, or waits for the host: host_calls.c notes what it asks."""
+    """Return whether C may begin guests of a plan. Python takes over one that calls the host or runs for long."""
     module = plan.module
     ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
     return native.native is not None and _ONE_AT_A_TIME and ticks and module.one_instance and not plan.slow

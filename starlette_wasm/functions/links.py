@@ -99,7 +99,10 @@ def _wrong(source: FunctionSource, key: str, problem: str, hint: str) -> ConfigE
 def cycles(
     functions: Mapping[tuple[str, str], LoadedFunction], find: Callable[[str, str | None], FunctionSource]
 ) -> Iterator[tuple[FunctionSource, ConfigError]]:
-    """Give each function that imports itself, through others or not. ``find`` raises FunctionNotFound."""
+    """Yield an error for each function that imports itself, directly or through others.
+
+    ``find`` may raise FunctionNotFound.
+    """
     edges = {key: list(_imports(function.source, find)) for key, function in functions.items()}
     for key, function in functions.items():
         path = _path_back(key, edges)
@@ -113,7 +116,7 @@ def _imports(source: FunctionSource, find: Callable[[str, str | None], FunctionS
     for given in source.manifest.imports.values():
         try:
             found = find(given.function, given.version)
-        except FunctionNotFound:  # binding it names that
+        except FunctionNotFound:  # reported when the import is bound
             continue
         yield found.name, found.version
 

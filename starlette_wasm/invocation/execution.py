@@ -1,7 +1,6 @@
-"""``Execution``: one run of a guest. What calls, health checks and shadow copies have in common.
+"""``Execution``: runs a guest once. The base class for calls, health checks and shadow copies.
 
-``EncodedExecution`` is for a request of which C has made what the guest reads; request_execution.py has the one for an
-EdgeRequest.
+``EncodedExecution`` is for a request that C has encoded; request_execution.py has the subclass for an EdgeRequest.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Execution(Generic[R]):
         raise NotImplementedError
 
     def read(self, stdout: bytes) -> R | None:
-        """What the guest answered; None if that takes too long for the event loop. Raises ResponseError."""
+        """Decode stdout; return None if that takes too long for the event loop. Raises ResponseError."""
         raise NotImplementedError
 
     async def read_off_loop(self, stdout: bytes) -> R:
@@ -82,11 +81,11 @@ class Execution(Generic[R]):
         raise NotImplementedError
 
     def already_answered(self) -> R | None:
-        """What the guest answered before it ended, if the client has that."""
+        """Return the answer that the client has got while the guest ran; None if it has got none."""
         return None
 
     def hand_over(self, watch: CallTelemetry) -> None:
-        """Fit the request to the span of the guest, which begins."""
+        """Put the trace of the guest's span, which begins now, into the request. Here there is no request."""
 
     @property
     def ran(self) -> float:
@@ -121,7 +120,7 @@ class Execution(Generic[R]):
             raise
 
     def _begin(self, inputs: Inputs) -> Outcome | Invocation:
-        """The outcome of a guest that C has run to its end, or one that is to run, or to go on."""
+        """Begin the guest. Return its Outcome if C has run it to its end, else an Invocation to be run."""
         target, options = self.target, self._options
         if target.fast_path is not None and target.fast_path.runs:
             found = target.fast_path.run(inputs)
@@ -158,7 +157,10 @@ class Execution(Generic[R]):
         return typed.value
 
     def _fault(self, outcome: Outcome) -> WasmError | None:
-        """The error that an outcome is. What a function that satisfies an import lacked, this one lacked."""
+        """Return the error that an outcome stands for, or None.
+
+        If a function that satisfies an import was overloaded, or used up the time, that counts as this one's error.
+        """
         target, failed = self.target, self._failed
         if isinstance(failed, FunctionOverloaded):
             return failed
@@ -207,7 +209,7 @@ class EncodedExecution(Execution[Rendered]):
         super().__init__(target, context, nested, options)
 
     def at_once(self) -> Rendered | None:
-        """Return the answer of a guest that C runs to its end and reads, before run(); None if that is for run()."""
+        """Begin the guest in C. Return its answer if C can give it at once; None if run() has to be called."""
         fast_path = self.target.fast_path
         if self.target.grants is not None or fast_path is None or not fast_path.runs:
             return None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("starlette_wasm")
 
 _PLACED = ".source.lock"
-"""What this has put into functionsDir: nothing else is ever removed."""
+"""The file that lists what the poller has put into functionsDir; it removes nothing else."""
 _INSTALL = "run python -m pip install 'starlette-wasm[registry]'"
 TOPIC = "functionsSource"
 """The topic of the note in ``/ready``."""
@@ -44,9 +44,9 @@ class RegistryPoller:
         self._wanted: Sequence[Entry] = ()
 
     async def first(self, given: Config, settings: WasmSettings) -> None:
-        """Fill functionsDir before the first load. Raises WasmError if it is empty and nothing can be had.
+        """Fill functionsDir before the first load.
 
-        With what was pulled before, a registry that is away keeps nobody from starting.
+        If that fails, the runtime starts with what was pulled before. Raises ConfigError, and WasmError if nothing was.
         """
         config = await in_own_thread(lambda: load_config(given))
         if config.functions_source is None:
@@ -75,7 +75,7 @@ class RegistryPoller:
                 logger.exception("functionsSource: what is served is served on")
 
     async def _poll(self) -> None:
-        """Look once, by the config as it is now: a reload to it may wait for what is pulled. Raises WasmError."""
+        """Poll once, by the config on disk, whose reload may need the functions pulled here. Raises WasmError."""
         runtime = self._runtime
         config = await in_own_thread(lambda: load_config(runtime.reloader.config))
         if config.functions_source is None:
@@ -83,7 +83,7 @@ class RegistryPoller:
         async with turn(config.functions_dir):
             pulled = await self._sync(config, runtime.settings)
             kept = {entry.key for entry in self._wanted} | self._named(config)
-            removed = await in_own_thread(lambda: _collect(config.functions_dir, kept))  # and not on the event loop
+            removed = await in_own_thread(lambda: _collect(config.functions_dir, kept))
             if removed or pulled:
                 await runtime.reload()
 

@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 class FairScheduler(Generic[T]):
-    """Chooses the job of the tenant of which the fewest jobs run; among equals, of the one that was served longest ago.
+    """Chooses a job of the tenant with the fewest running jobs; among equals, of the one served longest ago.
 
-    ``each`` is how many jobs of one tenant may run at once. A job waits once at most. All takes constant time, but for
-    take(), which may look at as many tenants as jobs run. It has no lock: its owner calls it under one.
+    ``each`` is how many jobs of one tenant may run at once. The caller must not put a job
+    that is queued already, and must hold a lock. Operations take constant time, except take() and ``starved``, which
+    may look at as many tenants as jobs run.
     """
 
     def __init__(self, each: int) -> None:

@@ -1,8 +1,8 @@
-"""``InBulk``: what ordinary invocations add to counters and histograms, handed over when somebody reads them.
+"""``InBulk``: adds up the figures of ordinary invocations, and hands the sums to a metrics library when it is read.
 
-A call of ``Histogram.record()`` or ``Counter.add()`` of OpenTelemetry's SDK takes some 20 us, one of prometheus-client
-3, and an invocation has four. Here it adds to plain numbers. The first observation of a series, and one for an exemplar
-each second, are recorded one by one.
+Each invocation updates one counter and three histograms. An update takes some 20 us in OpenTelemetry's SDK, and 3 us in
+prometheus-client; adding to plain numbers takes far less. The first invocation of a series, and one a second as an
+exemplar, still go to the library one by one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Series:
         self._exemplar_at = 0.0
 
     def is_exemplar(self) -> bool:
-        """Whether a sampled invocation is to be an exemplar."""
+        """Return whether to record a sampled invocation as an exemplar, and if so, allow none for a second."""
         now = time.monotonic()
         if now < self._exemplar_at:
             return False
@@ -108,9 +108,9 @@ class InBulk:
             return True
 
     def begin(self, key: Key, make: Callable[[], Series]) -> None:
-        """Take what comes next together, now that an invocation has been recorded.
+        """Begin to add up the invocations of a series, the first of which has been recorded by itself.
 
-        ``make`` raises LookupError if the library keeps its figures in another way.
+        If ``make`` raises LookupError, as with an unknown version of the library, each is recorded by itself.
         """
         if key in self._series:
             return
