@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import layout
-from .invocation import LARGE, Invocation
+from .invocation import LARGE, Guard, Host, Invocation
 from .module import Module
 from .native import library as native
 from .native.library import FastPathState, NativeLibrary
@@ -92,7 +92,7 @@ class Started:
 
     invocation: Invocation
     request_id: str
-    """What the guest got."""
+    """What the guest got; empty if that is not known."""
 
     def __enter__(self) -> None:
         pass
@@ -208,9 +208,9 @@ class FastPath:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
             if found is None and self._wakes_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-        except MemoryError:  # the guest was dropped; the slow path answers as the host's lack demands
-            if self._plan.preopens:  # it may have written a file, and must not run twice
-                raise
+        except MemoryError as error:  # the guest was dropped; the slow path answers as the host's lack demands
+            if self._plan.preopens:
+                return Started(_Lost(self._plan, error), "")
             return NOT_TAKEN
         if found is None:
             return NOT_TAKEN
@@ -232,9 +232,9 @@ class FastPath:
             found = self._call(request, region)
             if found is None and self._wakes_ticker():
                 found = self._call(request, region)
-        except MemoryError:  # as in dispatch()
+        except MemoryError as error:  # as in dispatch()
             if self._plan.preopens:
-                raise
+                return Started(_Lost(self._plan, error), "")
             return NOT_TAKEN
         if found is None:
             return NOT_TAKEN
@@ -260,10 +260,8 @@ class FastPath:
             found = self._run(*inputs)
             if found is None and self._wakes_ticker():
                 found = self._run(*inputs)
-        except MemoryError:  # as in dispatch()
-            if self._plan.preopens:
-                raise
-            return None
+        except MemoryError as error:  # as in dispatch()
+            return _Lost(self._plan, error) if self._plan.preopens else None
         if found is None:
             return None
         if len(found) == 2:
@@ -305,6 +303,25 @@ class FastPath:
         module, tenant = self._plan.module, self._plan.tenant
         module.live.add(store)
         module.engine.reclaimer.free(store, None, SMALL + 1, tenant, partial(_reclaimed, module, store))
+
+
+class _Lost(Invocation):
+    """A guest that was dropped since its answer found no memory, but may have written a file: it must not run twice."""
+
+    __slots__ = ("_lack",)
+
+    def __init__(self, plan: Plan, lack: MemoryError) -> None:
+        super().__init__(plan, b"")
+        self._lack = lack
+
+    @property
+    def ran(self) -> float:
+        """Zero: how long it ran is lost, too."""
+        return 0.0
+
+    async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
+        """Raise the MemoryError: a call counts and reports it as any of a guest that could not be run."""
+        raise self._lack
 
 
 def _reclaimed(module: Module, store: int) -> None:

@@ -39,7 +39,8 @@ class RequestExecution(Execution[EdgeResponse]):
             self.limit = min(options.timeout, self.limit)
             context.deadline_ms = math.ceil(self.limit * 1000)
         if options.started is not None:
-            context.request_id, self.begun = options.started.request_id, options.started.invocation
+            context.request_id = options.started.request_id or context.request_id
+            self.begun = options.started.invocation
 
     def hand_over(self, watch: CallTelemetry) -> None:
         self._request.context = self.context  # again: the request may be shared, and others came while this one waited

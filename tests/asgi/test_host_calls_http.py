@@ -13,8 +13,8 @@ from apps import JSON, client, config, run, settings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from starlette_wasm import WasmMiddleware, WasmRuntime
-from starlette_wasm.engine import instance
+from starlette_wasm import EdgeRequest, FunctionOverloaded, WasmMiddleware, WasmRuntime
+from starlette_wasm.engine import capi, instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
 from starlette_wasm.engine.loop_time import LoopTime
 
@@ -33,6 +33,13 @@ COMMANDS: list[JSON] = [
     {"op": "trace.start", "name": "s"},
     {"op": "trace.end"},
 ]
+
+
+_OPENS_FILES = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")))"""
 
 
 def lists() -> list[list[JSON]]:
@@ -93,3 +100,30 @@ def test_calls_of_the_host_give_the_same_by_both_ways(tmp_path: Path, monkeypatc
     monkeypatch.setattr(instance, "native", None)
     assert fast == slow == asked(tmp_path / "python")
     assert Counter(status for status, *_ in fast).most_common(1)[0][0] == 200
+
+
+def test_a_lack_of_memory_runs_no_guest_with_directories_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have written a file. The answer is that of any call for which the host has too little."""
+    (tmp_path / "data").mkdir()
+    rules = {"/files": {"functionName": "files", "policy": "files"}}
+    policy: JSON = {"allowedDirs": [{"hostPath": str(tmp_path / "data"), "guestPath": "/data"}]}
+    made = config(tmp_path, rules, policies={"files": policy})
+    (tmp_path / "functions/files/v1/files.wasm").write_bytes(capi.assemble(_OPENS_FILES))
+
+    def lacks(*arguments: object) -> None:
+        raise MemoryError
+
+    async def main() -> None:
+        async with WasmRuntime(made, settings()) as runtime, served(runtime) as http:
+            for step in ("_dispatch", "_call", "_run"):
+                monkeypatch.setattr(FastPath, step, lacks)
+            monkeypatch.setattr(instance.Instance, "start", lambda self: pytest.fail("the guest ran again"))
+            for _ in range(2):
+                response = await http.get("/files", headers={"x-request-id": "r"})
+                assert response.status_code == 503
+                assert response.json()["title"] == "function overloaded"
+            with pytest.raises(FunctionOverloaded, match="out of memory"):
+                await runtime.invoke("files", EdgeRequest(path="/files"), policy="files")
+            assert runtime.stats()["live"] == 0
+
+    run(main())
