@@ -13,7 +13,7 @@ from apps import JSON, client, config, run, settings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from starlette_wasm import EdgeRequest, FunctionOverloaded, WasmMiddleware, WasmRuntime
+from starlette_wasm import EdgeRequest, FunctionOverloaded, InvalidFunctionResponse, WasmMiddleware, WasmRuntime
 from starlette_wasm.engine import capi, instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
 from starlette_wasm.engine.loop_time import LoopTime
@@ -115,6 +115,8 @@ def test_a_lack_of_memory_runs_no_guest_with_directories_twice(tmp_path: Path, m
 
     async def main() -> None:
         async with WasmRuntime(made, settings()) as runtime, served(runtime) as http:
+            with pytest.raises(InvalidFunctionResponse):  # it prints nothing, but now it is bound
+                await runtime.invoke("files", EdgeRequest(path="/files"), policy="files")
             for step in ("_dispatch", "_call", "_run"):
                 monkeypatch.setattr(FastPath, step, lacks)
             monkeypatch.setattr(instance.Instance, "start", lambda self: pytest.fail("the guest ran again"))
