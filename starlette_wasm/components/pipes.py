@@ -219,8 +219,8 @@ class End(Waitable, AsyncEnd):
         if other is None:
             pipe.pending = self
             return
-        self._check_apart(other)
-        mine, theirs = self._there, other._there
+        self._check_instances(other)
+        mine, theirs = self._current_buffer, other._current_buffer
         if theirs.left and mine.left:
             self._copy_with(other)
         elif theirs.left or (self.writes and not mine.count and not theirs.count):
@@ -230,14 +230,14 @@ class End(Waitable, AsyncEnd):
             pipe.pending = self
 
     @property
-    def _there(self) -> _Buffer:
+    def _current_buffer(self) -> _Buffer:
         assert self._buffer is not None, "no copy is under way"
         return self._buffer
 
-    def _check_apart(self, other: End) -> None:
+    def _check_instances(self, other: End) -> None:
         """Trap if both ends are in one component instance, and the items are not just bytes."""
         element = self.pipe.kind.element
-        if self._there.side.instance == other._there.side.instance and not _is_number(element):
+        if self._current_buffer.side.instance == other._current_buffer.side.instance and not _is_number(element):
             raise CanonicalTrap(f"a {self.pipe.kind} is read and written by one component instance")
 
     def _copy_with(self, other: End) -> None:
@@ -247,7 +247,7 @@ class End(Waitable, AsyncEnd):
         if element is not None and element.has_pointers:
             reader._writer = writer
             return
-        for _ in _copied(writer._there, reader._there, element):
+        for _ in _copied(writer._current_buffer, reader._current_buffer, element):
             raise AssertionError("items without pointers need no room")
         self._completed(other)
 
@@ -265,7 +265,7 @@ class End(Waitable, AsyncEnd):
     def deliver(self) -> Delivery:
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            yield from _copied(writer._there, self._there, self.pipe.kind.element)
+            yield from _copied(writer._current_buffer, self._current_buffer, self.pipe.kind.element)
             self._completed(writer)
         elif self._result is None:
             yield from self._copy_with_host()
@@ -273,13 +273,13 @@ class End(Waitable, AsyncEnd):
         assert result is not None
         if self.pipe.pending is self:
             self.pipe.pending = None
-        buffer, self._buffer = self._there, None
+        buffer, self._buffer = self._current_buffer, None
         stream = self.pipe.is_stream
         self._state = _DONE if result == DROPPED or (result == COMPLETED and not stream) else _IDLE
         return self._code, self.index, result | buffer.done << 4 if stream else result
 
     def _copy_with_host(self) -> Delivery:
-        pipe, buffer = self.pipe, self._there
+        pipe, buffer = self.pipe, self._current_buffer
         if not pipe.is_stream:
             yield from self._copy_value(pipe, buffer)
         elif self.writes:

@@ -31,7 +31,7 @@ PROTOCOLS = ("edge", "wws", "cgi")
 NO_SEGMENTS = 0xFFFF
 """A route that matches the whole path, whatever it is."""
 _new_tuple = tuple.__new__
-_ONE_AT_A_TIME = "t" not in sys.abiflags
+_HAS_GIL = "t" not in sys.abiflags
 """fast_path.c relies on the GIL."""
 
 
@@ -206,7 +206,7 @@ class FastPath:
             return NOT_TAKEN
         try:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-            if found is None and self._wakes_ticker():
+            if found is None and self._wake_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         except MemoryError as error:  # the guest was dropped; the slow path answers as the host's lack demands
             if self._plan.preopens:
@@ -230,7 +230,7 @@ class FastPath:
             return NOT_TAKEN
         try:
             found = self._call(request, region)
-            if found is None and self._wakes_ticker():
+            if found is None and self._wake_ticker():
                 found = self._call(request, region)
         except MemoryError as error:  # as in dispatch()
             if self._plan.preopens:
@@ -258,7 +258,7 @@ class FastPath:
             return None
         try:
             found = self._run(*inputs)
-            if found is None and self._wakes_ticker():
+            if found is None and self._wake_ticker():
                 found = self._run(*inputs)
         except MemoryError as error:  # as in dispatch()
             return _Lost(self._plan, error) if self._plan.preopens else None
@@ -276,7 +276,7 @@ class FastPath:
         outcome.cpu_s = ran_ns / 1e9
         return outcome
 
-    def _wakes_ticker(self) -> bool:
+    def _wake_ticker(self) -> bool:
         """Wake the ticker. Return False if it was awake: C began no guest for another reason."""
         engine = self._engine
         if engine.state.starts_until_check or engine.dead:
@@ -335,11 +335,11 @@ def _forget(native: NativeLibrary, memory: FastPathState) -> None:
 
 def available(protocol: str) -> bool:
     """Whether C writes and reads what a protocol has."""
-    return native.native is not None and _ONE_AT_A_TIME and protocol in PROTOCOLS
+    return native.native is not None and _HAS_GIL and protocol in PROTOCOLS
 
 
 def fits(plan: Plan) -> bool:
     """Return whether C may begin guests of a plan. Python takes over one that calls the host or runs for long."""
     module = plan.module
     ticks = module.engine.ticker.native  # one of Python would wait for the GIL that a busy guest holds
-    return native.native is not None and _ONE_AT_A_TIME and ticks and module.one_instance and not plan.slow
+    return native.native is not None and _HAS_GIL and ticks and module.one_instance and not plan.slow

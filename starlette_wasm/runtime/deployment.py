@@ -1,4 +1,4 @@
-"""What a config comes to: loaded whole, never changed, replaced whole."""
+"""``Deployment``: all that one config serves, loaded as a whole and replaced as a whole."""
 
 from __future__ import annotations
 

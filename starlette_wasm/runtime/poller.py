@@ -40,7 +40,7 @@ class RegistryPoller:
 
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime
-        self._said: str | None = None
+        self._last_error: str | None = None
         self._wanted: Sequence[Entry] = ()
 
     async def first(self, given: Config, settings: WasmSettings) -> None:
@@ -83,18 +83,18 @@ class RegistryPoller:
         async with turn(config.functions_dir):
             pulled = await self._sync(config, runtime.settings)
             kept = {entry.key for entry in self._wanted} | self._named(config)
-            removed = await in_own_thread(lambda: _collect(config.functions_dir, kept))
+            removed = await in_own_thread(lambda: _remove_unnamed(config.functions_dir, kept))
             if removed or pulled:
                 await runtime.reload()
 
     def _tell(self, error: WasmError | None) -> None:
         """Report what is wrong: once in the log and, without values, in the body of ``/ready``."""
         text = None if error is None else str(error)
-        if text != self._said and text is not None:
+        if text != self._last_error and text is not None:
             logger.error("functionsSource: what is served is served on: %s", text)
-        elif self._said is not None and text is None:
+        elif self._last_error is not None and text is None:
             logger.info("functionsSource: as it should be again")
-        self._said = text
+        self._last_error = text
         if error is None:
             self._runtime.notes.pop(TOPIC, None)
         else:
@@ -137,7 +137,7 @@ class RegistryPoller:
         return named
 
 
-def _collect(directory: Path, kept: Set[tuple[str, str]]) -> bool:
+def _remove_unnamed(directory: Path, kept: Set[tuple[str, str]]) -> bool:
     """Remove what the poller has placed and nothing names any more. Says whether it did."""
     placed = _placed(directory)
     left = [entry for entry in placed if entry.key in kept]

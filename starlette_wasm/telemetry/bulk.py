@@ -69,7 +69,7 @@ class Series:
         self._count = 0
         self._exemplar_at = 0.0
 
-    def is_exemplar(self) -> bool:
+    def take_exemplar(self) -> bool:
         """Return whether to record a sampled invocation as an exemplar, and if so, allow none for a second."""
         now = time.monotonic()
         if now < self._exemplar_at:
@@ -102,7 +102,7 @@ class InBulk:
         """Add a warm invocation that succeeded and did not wait. False: it is to be recorded by itself."""
         with self._lock:
             series = self._series.get(key)
-            if series is None or (sampled and series.is_exemplar()):
+            if series is None or (sampled and series.take_exemplar()):
                 return False
             series.add(duration, cpu, memory)
             return True
