@@ -248,7 +248,9 @@ class Scratch:
     def give(self, given: bytes | None) -> None:
         """Let it take this."""
         self._memory.given_len = len(given or b"")
-        self._memory.given = given
+        self._memory.given = given or b""  # this lets go of what was given before, which None does not
+        if given is None:
+            self._memory.given = None
 
     def not_granted(self) -> int:
         """Which directory could not be opened."""

@@ -140,13 +140,11 @@ class Instance:
     def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
         """Take over from invoke.c. True when the guest has ended. Raises as start()."""
         self._own(scratch, how)
-        if how == COMPLETED:
-            self._well = True
-            return True
         if how < 0:
             self._not_begun(scratch, how)
         self.cpu = scratch.said()[0] / 1e9
-        return how == EXITED
+        self._well = how == COMPLETED
+        return self._well or how == EXITED
 
     def _begin_hot(self, native: NativeLibrary, scratch: capi.Scratch) -> None:
         stdin, environ = self._stdin, self._environ
@@ -343,8 +341,7 @@ class Instance:
             self._release()
 
     def _well_outcome(self) -> Outcome:
-        ran, pages, stdout = self._made.said()
-        self.cpu += ran / 1e9
+        _, pages, stdout = self._made.said()
         outcome = Outcome(End.OK, stdout)
         outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
         return outcome
@@ -436,6 +433,8 @@ class Instance:
 
     def _leave(self, scratch: capi.Scratch) -> None:
         """Give back the place among the guests of the engine."""
+        if self.plan.module.calls_are_noted:
+            scratch.give(None)
         self.plan.module.live.discard(id(self))
         if self.number:
             self.engine.live.pop(self.number, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 import threading
 import time
 from contextlib import asynccontextmanager, nullcontext
@@ -591,6 +592,26 @@ def test_threads_rest_after_host_calls(wat, monkeypatch):
     assert asyncio.run(main()).end is End.OK
     assert len(rested) == 50
     assert all(0.0002 <= seconds <= 0.001 for seconds in rested)
+
+
+def test_nothing_is_kept_of_what_a_guest_has_taken(wat, engine):
+    text = command("(drop (call $call (i32.const 1) (i32.const 0) (i32.const 4))) (drop (call $take (i32.const 0)))")
+    call = '(import "edge" "call" (func $call (param i32 i32 i32) (result i32)))'
+    take = '(import "edge" "take" (func $take (param i32) (result i32)))'
+    given = bytes(1 << 12)
+    before = sys.getrefcount(given)
+
+    class Gives:
+        def take(self, operation: int, payload: memoryview, room: int) -> bytes:
+            return given
+
+    async def main() -> Outcome:
+        one = Invocation(Plan(wat(text.replace("(module", f"(module {call} {take}", 1)), Limits(time=60)), b"")
+        return await one.run(time.monotonic() + 60, nullcontext, Gives())
+
+    assert asyncio.run(main()).end is End.OK
+    assert settles(engine)
+    assert sys.getrefcount(given) == before
 
 
 # Exceptions out of signal handlers

@@ -24,6 +24,7 @@ from starlette_wasm.engine import capi
 from starlette_wasm.engine.engine import Engine, EngineConfig
 from starlette_wasm.engine.fast_path import NOT_TAKEN, Completed, FastPath, NotTaken, Speech, Started, fits
 from starlette_wasm.engine.invocation import Invocation
+from starlette_wasm.engine.loop_time import LoopTime
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
@@ -449,6 +450,13 @@ def test_a_lack_of_memory_leaves_the_request_to_the_slow_path(wat: Wat) -> None:
 
     asked._dispatch = lacks
     assert asked.dispatch(SCOPE, "/", {}, b"", "") is NOT_TAKEN
+
+
+def test_guests_whose_answer_is_left_to_python_are_booked(wat: Wat, monkeypatch: pytest.MonkeyPatch) -> None:
+    booked: list[float] = []
+    monkeypatch.setattr(LoopTime, "add", lambda _, seconds: booked.append(seconds))
+    assert printed(fast_path(wat(constant("no answer")))) == b"no answer"
+    assert booked[0] > 0
 
 
 def test_a_granted_file_is_read_before_the_first_wait(tmp_path: Path, wat: Wat) -> None:
