@@ -335,7 +335,8 @@ class ComponentInvocation(Invocation):
         except CanonicalTrap as trap:
             self._ended_by = trap
             how = ENDED
-        self._future = edge.future
+        finally:  # component.c frees each call that has ended, whatever comes of its result
+            self._future = edge.future
         if how == ASKED:
             self._note()
         elif how == ENDED and edge.answer is not None and self._ended_by is None:

@@ -15,6 +15,7 @@ from test_component_wasi import importing
 from starlette_wasm.components import module as module_
 from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.edge_call import EdgeCall
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
 from starlette_wasm.engine import capi
@@ -204,3 +205,20 @@ def test_the_wall_clock_is_answered_both_ways(monkeypatch: pytest.MonkeyPatch) -
     )
     for found in outcomes(capi.assemble(made), monkeypatch, ["x"] * 2):
         assert [(each.end, each.stdout) for each in found] == [(End.OK, b"B")] * 2
+
+
+def test_an_error_of_the_host_while_it_lifts_frees_the_guest_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """component.c has freed the call by then. That once more would end the process."""
+    large = component("(i32.const 16)", place=(80, 1 << 15))
+    code, facts = compile_component(engine().ptr, large)
+    module = ComponentModule(engine(), code, facts)
+
+    def lacks(self: EdgeCall) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(EdgeCall, "_lifted", lacks)
+    monkeypatch.setattr(EdgeCall, "_checked", staticmethod(lacks))
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            asyncio.run(_ask(module, ["hello"], Limits(time=20)))
+    assert not module.busy
