@@ -12,7 +12,9 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import TextIO
 
 from ..sync.later import Later
@@ -38,7 +40,7 @@ class AccessHandler(logging.StreamHandler[TextIO]):
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """In a forked child: the lines that wait are the parent's."""
+        """Drop, in a forked child, the lines that wait: they are the parent's."""
         self._waiting.clear()
         self.later.forget()
 
@@ -60,9 +62,10 @@ class AccessHandler(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             if count := len(self._waiting):  # another thread may add meanwhile
-                text = "\n".join(map(line, self._waiting[:count]))
+                lines = [line(each) for each in self._waiting[:count]]
                 del self._waiting[:count]
-                super().emit(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
+                for text in _pieces(lines):
+                    super().emit(logger.makeRecord(logger.name, logging.INFO, __file__, 0, text, (), None))
         finally:
             self.release()
 
@@ -71,9 +74,22 @@ class AccessHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def flush(self) -> None:
-        """At the end of the process, too: logging calls it."""
+        """Write what waits; logging calls it at the end of the process, too."""
         self.write_out()
         super().flush()
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines together, as far as a pipe takes them whole: other workers may write to the same one."""
+    piece: list[str] = []
+    size = 0
+    for each in lines:
+        size += len(each) + 1
+        if piece and size > PIPE_BUF:
+            yield "\n".join(piece)
+            piece, size = [], len(each) + 1
+        piece.append(each)
+    yield "\n".join(piece)
 
 
 def install() -> None:
@@ -114,7 +130,7 @@ def log(seen: Observation) -> None:
 
 
 def line(seen: Observation) -> str:
-    """The JSON of an invocation. Null is what is not known, such as the status if the client went away."""
+    """Return the JSON of an invocation. Null is what is not known, such as the status if the client went away."""
     cpu, memory, calls = (seen.cpu, seen.memory, seen.host_calls) if seen.ran else (None, None, None)
     return (
         f'{{"time":"{_second(int(seen.at))}.{int(seen.at * 1000) % 1000:03d}+00:00"'
@@ -146,7 +162,7 @@ def _second(second: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _of_route(trigger: str, function: str, version: str, route: str, variant: str, method: str, reason: str) -> str:
-    """What is the same in many lines."""
+    """Return what is the same in many lines."""
     same = {
         "trigger": trigger,
         "method": method or None,

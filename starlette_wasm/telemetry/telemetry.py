@@ -6,6 +6,7 @@ The path of a request if nobody listens is a check and a few empty calls; a benc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
@@ -143,7 +144,7 @@ class Telemetry(Listeners):
         """An invocation is over, and all is known of it."""
         if self.access_log:
             access.log(seen)
-        seen.version = self._versions.label(seen.function, seen.version)
+        seen = _with_version(seen, self._versions.label(seen.function, seen.version))
         for each in self._takers:
             each.record(seen)
         for listener in self.listeners:
@@ -185,7 +186,7 @@ class Telemetry(Listeners):
         try:  # while the function's span is current: exemplars, and the access line, belong to it
             if self.access_log:
                 access.log(seen)
-            seen.version = version
+            seen = _with_version(seen, version)
             for each in alone:
                 each.record_alone(seen)
             for listener in self.listeners:
@@ -266,3 +267,8 @@ class Telemetry(Listeners):
         self._probed.remove((function, version))
         for each in self._figures():
             each.function_gone(function, version)
+
+
+def _with_version(seen: Observation, version: str) -> Observation:
+    """Return an observation under the version that metrics have; a line that waits keeps the real one."""
+    return seen if seen.version == version else replace(seen, version=version)

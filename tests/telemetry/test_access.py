@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime
+from select import PIPE_BUF
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from starlette_wasm.telemetry import Telemetry, access
 from starlette_wasm.telemetry.access import AccessHandler
 from starlette_wasm.telemetry.conventions import ErrorType
 from starlette_wasm.telemetry.observation import Observation
+from starlette_wasm.telemetry.versions import Versions
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -178,6 +180,28 @@ def test_no_more_lines_wait_than_there_is_room_for(stdout: io.StringIO) -> None:
     run(main())
 
 
+def test_lines_are_written_in_pieces_that_a_pipe_takes_whole(
+    stdout: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several workers may write to one pipe: what is longer may have lines of others within it."""
+    written: list[str] = []
+    monkeypatch.setattr(stdout, "write", written.append)
+
+    async def main() -> None:
+        handler().later._seconds = 3600
+        for number in range(200):
+            access.log(seen(f"{number}-" + "x" * (number % 7) * 100))
+        access.log(seen("x" * 2 * PIPE_BUF))  # alone, as it cannot be whole
+        access.log(seen("last"))
+        access.write_out(patient=True)
+
+    run(main())
+    found = [json.loads(each)["request_id"].partition("-")[0] for text in written for each in text.splitlines()]
+    assert found == [*map(str, range(200)), "x" * 2 * PIPE_BUF, "last"]
+    assert [text.count("\n") for text in written if len(text) > PIPE_BUF] == [1]
+    assert len(written) < 100
+
+
 @pytest.mark.parametrize("end", ["close", "drain"])
 def test_no_line_is_lost_when_a_runtime_ends(make: Make, stdout: io.StringIO, end: str) -> None:
     async def main() -> None:
@@ -283,3 +307,19 @@ def test_a_line_is_compact_json_with_all_fields(made: Observation) -> None:
         "host_calls": made.host_calls if made.ran else None,
         "cold_start": made.cold,
     }
+
+
+def test_a_line_has_the_version_that_metrics_leave_out(make: Make, stdout: io.StringIO) -> None:
+    """The line is made later than the figures, which have one name for what comes after the first versions."""
+
+    async def main() -> None:
+        telemetry = Telemetry()
+        telemetry._versions = Versions(0)
+        async with make({"/echo": "echo"}, access_log=True, telemetry=telemetry) as runtime:
+            handler().later._seconds = 3600
+            await get(runtime, "/echo")
+            await runtime.invoke("echo", EdgeRequest())
+            assert stdout.getvalue() == ""
+
+    run(main())
+    assert [json.loads(each)["version"] for each in stdout.getvalue().splitlines()] == ["1", "1"]
