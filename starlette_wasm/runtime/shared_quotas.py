@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import MutableMapping, Sequence
+from typing import Any
 
-from ..capabilities.errors import CapabilityError
+from ..capabilities.errors import CapabilityError, Code
 from ..capabilities.redis import RedisClient, Script
 from ..config.settings import WasmSettings
 from .tenancy import Account, Tenancy
@@ -18,9 +20,11 @@ EVERY = 1.0
 TOPIC = "tenants"
 """The topic of the note in ``/ready``."""
 _BATCH = 100
-"""Accounts in one script: Redis does nothing else while it runs."""
+"""Tenants in one script: Redis does nothing else while it runs, nor does the event loop while it is made."""
 _LONGEST = 86_400
 """Seconds after which an account is forgotten, whatever it owes."""
+_MOST_OWED = 1e15
+"""What no account can owe."""
 
 # For each account: what it may hold, and what this process has taken from it since the last look.
 _EXCHANGE = Script("""
@@ -29,6 +33,7 @@ local now = time[1] + time[2] / 1000000
 local answer = {}
 for at, key in ipairs(KEYS) do
   local most, used = tonumber(ARGV[2 * at]), tonumber(ARGV[2 * at + 1])
+  if redis.call('TYPE', key).ok ~= 'hash' then redis.call('UNLINK', key) end
   local state = redis.call('HMGET', key, 'left', 'at')
   local left, since = tonumber(state[1] or ''), tonumber(state[2] or '')
   if not (left and since and left > -1e12 and left <= most and since > 0 and since < 1e12) then
@@ -50,7 +55,7 @@ class SharedQuotas:
     """
 
     def __init__(self, tenancy: Tenancy, settings: WasmSettings, notes: MutableMapping[str, str]) -> None:
-        """The Redis is that of canaries: processes share quotas if they share rollouts."""
+        """Use the Redis of canaries: processes share quotas if they share rollouts."""
         self._tenancy = tenancy
         self._client = RedisClient(settings.canary_url, what="the count of quotas")
         self._prefix = f"starlette-wasm:{{quota:{settings.canary_prefix}}}:".encode()
@@ -66,9 +71,11 @@ class SharedQuotas:
     async def exchange(self) -> None:
         """Look once."""
         try:
-            accounts = self._tenancy.accounts()
-            for at in range(0, len(accounts), _BATCH):
-                await self._exchange(accounts[at : at + _BATCH])
+            usages = self._tenancy.usages()
+            for at in range(0, len(usages), _BATCH):
+                accounts = [account for each in usages[at : at + _BATCH] for account in each.accounts()]
+                if accounts:
+                    await self._exchange(accounts)
         except CapabilityError as error:
             self._note(error)
         else:
@@ -79,8 +86,8 @@ class SharedQuotas:
         keys: list[str | bytes] = [self._prefix + each.key for each, _ in used]
         given = [text for each, spent in used for text in (str(each.allowance.most), str(spent))]
         answer = await self._client.script(_EXCHANGE, keys, _LONGEST, *given)
-        for (account, _), left in zip(used, answer, strict=True):
-            account.allowance.adopt(float(left))
+        for (account, _), left in zip(used, _numbers(answer, len(used)), strict=True):
+            account.allowance.adopt(left)
 
     def _note(self, error: CapabilityError | None) -> None:
         if error is None:
@@ -92,3 +99,14 @@ class SharedQuotas:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _numbers(answer: Any, count: int) -> list[float]:
+    """Return what is left in each account. Raises CapabilityError if a server answers anything else."""
+    try:
+        found = [float(each) for each in answer]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != count or not all(-_MOST_OWED <= each < math.inf for each in found):
+        raise CapabilityError(Code.UNAVAILABLE, "the count of quotas is not available", detail="no numbers came back")
+    return found

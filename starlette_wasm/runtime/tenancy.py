@@ -268,10 +268,9 @@ class Tenancy:
                 self._others[name] = self._others.pop(name)
         return False
 
-    def accounts(self) -> list[Account]:
-        """Return the allowances that are in use."""
-        usages = [*self._usages.values(), *self._others.values()]
-        return [account for usage in usages for account in usage.accounts()]
+    def usages(self) -> list[TenantUsage]:
+        """Return what each tenant uses that was seen."""
+        return [*self._usages.values(), *self._others.values()]
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all tenants of the config, and those of ``*`` that were seen."""

@@ -138,10 +138,33 @@ def test_what_another_has_written_is_no_account(flushed_redis: str) -> None:
                 a.take(1)
             server.delete(key)
             server.set(key, "a text")
-        await a.quotas.exchange()
-        assert a.notes
+            await a.quotas.exchange()
+            assert server.type(key) == b"hash"
+        assert 8 <= a.left() <= 10
+        assert not a.notes
 
     with_nodes(test, Node(flushed_redis, {"name": "acme", "requestsPerMinute": 10}))
+
+
+@pytest.mark.parametrize(
+    "answer", [b":1\r\n", b"*0\r\n", b"*1\r\n$-1\r\n", b"*1\r\n$4\r\n-inf\r\n", b"*1\r\n$1\r\nx\r\n"]
+)
+def test_answers_that_are_no_numbers_change_nothing(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(answer if b"EVALSHA" in data else b"+OK\r\n" * data.count(b"*"))
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            a = Node(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", ACME)
+            usage(a.tenancy).pay(4000.0)
+            await a.quotas.exchange()
+            await a.quotas.close()
+        assert a.cpu_left() < -3000
+        assert a.notes
+
+    asyncio.run(main())
 
 
 def test_without_redis_each_process_counts_for_itself(flushed_redis: str, caplog: pytest.LogCaptureFixture) -> None:
