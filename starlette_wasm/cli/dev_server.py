@@ -53,6 +53,7 @@ class DevServer:
         self._serving = asyncio.Event()
         self._commands = WarmCommands()
         self._full = FullBuilds(self._serving, self._full_built, told.build_failed)
+        self._building = asyncio.Lock()
         self._root = config.resolve().parent
 
     async def run(self) -> bool:
@@ -181,6 +182,11 @@ class DevServer:
         await self._rebuild([each for each in self._buildables() if not only_stale or is_stale(each)])
 
     async def _rebuild(self, wanted: list[Buildable]) -> None:
+        """Build one after the other, also if a key and a save ask for it at once: a build has its folder for itself."""
+        async with self._building:
+            await self._build_each(wanted)
+
+    async def _build_each(self, wanted: list[Buildable]) -> None:
         for each in wanted:
             await self._full.stop(each)
             begin = time.perf_counter()
