@@ -122,7 +122,7 @@ async def answers(wasm: JSON, **given: Any) -> tuple[dict[str, Any], dict[str, i
                     answer = await http.request(method, path, content=body, headers=headers)
                     found[f"{method} {path} {body[:1]!r}"] = seen(answer)
             found["spin"] = seen(await http.get("/spin/a", headers={"x-request-id": "r-1"}))
-            await eventually(lambda: not any(map(runtime.stats().get, GAUGES)), within=20)
+            await eventually(lambda: not any(map(runtime.stats().get, GAUGES)))
             scratches = scratches or len(engine.scratches)
         assert len(engine.scratches) <= scratches + 1
         return found, {name: count for name, count in runtime.stats().items() if name != "prepared"}
@@ -149,7 +149,7 @@ async def responses(wasm: JSON) -> tuple[dict[str, Any], dict[str, int]]:
                     context.request_id = ""
                     response = None if name in ("echo", "environ") else response  # which show the id
                 found[f"{name} {headers}"] = response, getattr(response, "_length", None), context
-        await eventually(lambda: not any(map(runtime.stats().get, GAUGES)), within=20)
+        await eventually(lambda: not any(map(runtime.stats().get, GAUGES)))
         return found, {name: count for name, count in runtime.stats().items() if name != "prepared"}
 
 
@@ -284,7 +284,7 @@ def test_what_ends_meanwhile(tmp_path: Path, kinds: Kinds, end: str) -> None:
             else:
                 busy.cancel()
                 await asyncio.wait([busy])
-            await eventually(lambda: engine.state.live == 0, within=20)
+            await eventually(lambda: engine.state.live == 0)
 
     run(main())
 

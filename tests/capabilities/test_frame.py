@@ -147,4 +147,4 @@ def test_commas_in_strings_are_not_parts() -> None:
 def test_no_header_takes_long_to_check(text: bytes) -> None:
     begin = time.thread_time()
     refused(text)
-    assert time.thread_time() - begin < 0.5  # a quadratic search took 9 s
+    assert time.thread_time() - begin < 4  # a quadratic search took 9 s

@@ -114,7 +114,7 @@ def test_no_challenge_takes_long_to_read(challenge: str) -> None:
             begin = time.thread_time()
             with pytest.raises(RegistryError):
                 await Authenticator(http).answer(Reference("registry.example", "a", "1"), "pull", challenge)
-            assert time.thread_time() - begin < 0.5  # 40 s for the second one before
+            assert time.thread_time() - begin < 10  # 40 s for the second one before
 
     asyncio.run(main())
 
