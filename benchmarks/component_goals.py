@@ -41,7 +41,7 @@ Line = tuple[str, str, str]
 
 
 def toolchains() -> Any:
-    """The module of the tests that builds components."""
+    """Return the module of the tests that builds components."""
     spec = importlib.util.spec_from_file_location("toolchains", ROOT / "tests" / "toolchains.py")
     assert spec is not None
     assert spec.loader is not None
@@ -51,7 +51,7 @@ def toolchains() -> Any:
 
 
 def components() -> dict[str, Path]:
-    """The components that are measured."""
+    """Return the components that are measured."""
     tools = toolchains()
     return {
         "qjs": _TESTS / "edge_js.wasm",
@@ -108,7 +108,7 @@ class Bench:
         return f"http://127.0.0.1:{self.ours.port}/{name}"
 
     def interleaved(self, *measures: Callable[[], float]) -> list[float]:
-        """The median of each, after a round that does not count."""
+        """Return the median of each, after a round that does not count."""
         rounds = [[each() for each in measures] for _ in range(self._rounds + 1)][1:]
         return [statistics.median(each) for each in zip(*rounds, strict=True)]
 
@@ -160,7 +160,7 @@ class Bench:
         yield text, f"{large['resident'] - small['resident']:.0f} MB", "at most 60 MB"
 
     def _alone(self, *component: Path) -> dict[str, float]:
-        """The figures of a process that has just this component."""
+        """Return the figures of a process that has just this component."""
         command = [sys.executable, "-m", "benchmarks.component_load", str(peers.folder() / "aot"), *map(str, component)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600)
         found: dict[str, float] = json.loads(done.stdout)

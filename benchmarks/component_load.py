@@ -38,7 +38,7 @@ async def measure(functions: Path, cache: Path, name: str) -> dict[str, float]:
 
 
 def resident(name: str) -> float:
-    """A line of this process's status, in MB."""
+    """Return a line of this process's status, in MB."""
     found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e6

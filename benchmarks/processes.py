@@ -170,7 +170,7 @@ def uvicorn(
     package: str = "benchmarks.contenders.",
     patience: float = 60,
 ) -> Server:
-    """An ASGI app of benchmarks.contenders, or of another ``package``, under uvicorn with uvloop and httptools."""
+    """Serve an ASGI app of benchmarks.contenders, or of another ``package``, by uvicorn with uvloop and httptools."""
     port = free_port()
     argv = [sys.executable, "-m", "uvicorn", f"{package}{app}", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]

@@ -57,7 +57,7 @@ def hello(language: str) -> Route | WasmRoute:
 
 
 def admin_token(token: str) -> AdminToken:
-    """What is kept of the token; one that is too short ends the start with a line, not with a traceback."""
+    """Return what is kept of the token; one that is too short ends the start with a line, not with a traceback."""
     try:
         return AdminToken.of(token, "admin", ["read", "operate", "deploy"])
     except ConfigError as error:

@@ -22,7 +22,7 @@ from wast_file import Result, run_file
 
 
 def summary(found: dict[Path, list[Result]]) -> list[str]:
-    """One line for each file, and one for all."""
+    """Return one line for each file, and one for all."""
     lines = [f"{path}: {_counts(results)}" for path, results in found.items()]
     return [*lines, f"{len(found)} files: {_counts([each for results in found.values() for each in results])}"]
 
@@ -33,7 +33,7 @@ def _counts(results: Sequence[Result]) -> str:
 
 
 def reasons(found: dict[Path, list[Result]]) -> list[str]:
-    """Why assertions were not run, with how many there are of each."""
+    """Return why assertions were not run, with how many there are of each."""
     counts = Counter(
         re.sub(r"\d+", "N", each.detail) for results in found.values() for each in results if each.status == "not run"
     )

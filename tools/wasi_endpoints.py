@@ -13,7 +13,7 @@ import h11
 
 @asynccontextmanager
 async def serving(specs: list[dict[str, Any]]) -> AsyncIterator[dict[str, str]]:
-    """The servers, as the environment that names their addresses. One of the kind ``closed`` is none."""
+    """Run the servers; yield the environment that names their addresses. One of the kind ``closed`` is none."""
     servers, environment = [], {}
     try:
         for spec in specs:

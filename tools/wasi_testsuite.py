@@ -38,14 +38,14 @@ _LIMITS = {
 
 
 def programs(folder: Path) -> list[Path]:
-    """The programs of preview 1 and of WASI 0.3."""
+    """Return the programs of preview 1 and of WASI 0.3."""
     return sorted(
         each for kind in ("wasip1", "wasip3") for each in folder.glob(f"tests/*/testsuite/wasm32-{kind}/*.wasm")
     )
 
 
 def spec_of(program: Path) -> dict[str, Any]:
-    """What is beside the program, with what its first operation has."""
+    """Return what is beside the program, with what its first operation has."""
     beside = program.with_suffix(".json")
     spec: dict[str, Any] = json.loads(beside.read_text()) if beside.exists() else {}
     for operation in spec.get("operations", []):
@@ -89,7 +89,7 @@ async def exit_code(runtime: WasmRuntime, name: str, stdin: str = "") -> int | s
 
 
 async def answers_wrong(runtime: WasmRuntime, name: str, operation: dict[str, Any]) -> str:
-    """What is wrong with the answer to a request; empty if nothing is."""
+    """Return what is wrong with the answer to a request; empty if nothing is."""
     path, body, expected = operation["path"], operation.get("body"), operation.get("response", {})
     request = EdgeRequest(path, operation.get("method", "GET"), operation.get("headers", {}),
                           body=body, url=f"http://127.0.0.1{path}")  # fmt: skip
@@ -111,7 +111,7 @@ async def answers_wrong(runtime: WasmRuntime, name: str, operation: dict[str, An
 
 
 async def wrong_with(runtime: WasmRuntime, name: str, spec: dict[str, Any]) -> str:
-    """What is wrong with what a program does; empty if nothing is."""
+    """Return what is wrong with what a program does; empty if nothing is."""
     requests = [each for each in spec.get("operations", []) if each["type"] == "request"]
     if requests:
         found = [await answers_wrong(runtime, name, each) for each in requests]
@@ -122,7 +122,7 @@ async def wrong_with(runtime: WasmRuntime, name: str, spec: dict[str, Any]) -> s
 
 @asynccontextmanager
 async def started(place: Path, refused: dict[str, str]) -> AsyncIterator[WasmRuntime]:
-    """A runtime with all functions but those that are refused, which are named with the reason."""
+    """Start a runtime with all functions but those that are refused, which are named with the reason."""
     config = {"functionsDir": str(place / "functions"), "policiesDir": str(place / "policies")}
     runtime = WasmRuntime(config, WasmSettings(cache_dir=place / "aot", canary_url="sqlite://"))
     while True:

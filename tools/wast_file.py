@@ -49,7 +49,7 @@ class WrongMessage(Exception):
 
 
 async def run_file(path: Path) -> list[Result]:
-    """The results of all commands of a file."""
+    """Return the results of all commands of a file."""
     source = path.read_text()
     run = WastFile(source)
     try:
@@ -140,7 +140,7 @@ class WastFile:
         return made
 
     def _binary(self, form: Form) -> bytes:
-        """The binary of a component. Raises NotRun if its text is not taken."""
+        """Return the binary of a component. Raises NotRun if its text is not taken."""
         words = _words(form)
         if "binary" in words[:3]:
             return b"".join(each.data for each in form.items if isinstance(each, Text))
@@ -228,7 +228,7 @@ def _assembled(text: str) -> bytes:
 
 
 def _words(form: Form) -> list[str]:
-    """The words behind the first, up to what is none; one that is empty if there is none."""
+    """Return the words behind the first, up to what is none; one that is empty if there is none."""
     found = []
     for each in form.items[1:]:
         if not isinstance(each, str):

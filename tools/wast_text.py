@@ -41,7 +41,7 @@ class Form:
 
 
 def read_forms(source: str) -> list[Form]:
-    """The lists at the outermost level. Raises WastError."""
+    """Return the lists at the outermost level. Raises WastError."""
     reader = _Reader(source)
     found = []
     while (form := reader.next()) is not None:
@@ -52,7 +52,7 @@ def read_forms(source: str) -> list[Form]:
 
 
 def line_of(source: str, at: int) -> int:
-    """The number of the line in which that place is."""
+    """Return the number of the line in which that place is."""
     return source.count("\n", 0, at) + 1
 
 
@@ -62,7 +62,7 @@ class _Reader:
         self.at = 0
 
     def next(self) -> str | Text | Form | None:
-        """The next item; None at the end of the text."""
+        """Return the next item; None at the end of the text."""
         self._skip()
         if self.at >= len(self._source):
             return None
@@ -120,7 +120,7 @@ class _Reader:
 
 
 def unescaped(text: str) -> bytes:
-    """The bytes of a string as it is written."""
+    """Return the bytes of a string as it is written."""
     parts, at = [], 0
     for found in _ESCAPE.finditer(text):
         parts.append(text[at : found.start()].encode())

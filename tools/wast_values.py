@@ -14,7 +14,7 @@ _INTEGERS = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64")
 
 
 def value_of(form: Form, kind: ValueType) -> Value:
-    """The value of that type. Raises WastError if it is of another."""
+    """Return the value of that type. Raises WastError if it is of another."""
     name, _, ending = form.head.partition(".")
     if name != kind.kind and (name, kind.kind) != ("str", "string"):
         raise WastError(f"{form.head} stands for a {kind}")
@@ -34,7 +34,7 @@ def value_of(form: Form, kind: ValueType) -> Value:
 
 
 def _field(item: object) -> Form:
-    """The value of a field, with parentheses of its own or without."""
+    """Return the value of a field, with parentheses of its own or without."""
     field = _form(item)
     inner = field.items[2]
     return inner if isinstance(inner, Form) else Form(field.items[2:], field.ends[2:], field.start, field.end)
@@ -75,7 +75,7 @@ def _plain(form: Form, kind: str) -> Value:
 
 
 def float_of(text: str, kind: str) -> float:
-    """A floating-point number; that of ``f32`` has the precision of one."""
+    """Return a floating-point number; that of ``f32`` has the precision of one."""
     plain = text.replace("_", "")
     if "nan" in plain:
         return math.nan
@@ -84,7 +84,7 @@ def float_of(text: str, kind: str) -> float:
 
 
 def same(one: Value, other: Value) -> bool:
-    """Whether two values are equal; NaN is equal to NaN, and 0.0 not to -0.0."""
+    """Return whether two values are equal; NaN is equal to NaN, and 0.0 not to -0.0."""
     if isinstance(one, float) and isinstance(other, float):
         if math.isnan(one) or math.isnan(other):
             return math.isnan(one) and math.isnan(other)

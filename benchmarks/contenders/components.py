@@ -14,7 +14,7 @@ from ..layout import work
 
 
 def make_app() -> Starlette:
-    """All functions of the folder, each at its name."""
+    """Return all functions of the folder, each at its name."""
     folder = work()
     names = sorted(each.name for each in (folder / "functions").iterdir())
     rules = [{"pathPattern": f"/{name}", "functionName": name, "policy": "bench"} for name in names]

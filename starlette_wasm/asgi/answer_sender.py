@@ -57,7 +57,7 @@ class AnswerSender:
         exchange.on_wait = self._begin
 
     def _answered(self) -> None:
-        """In the guest's thread, which may be that of the event loop."""
+        """Begin to wait for more; in the guest's thread, which may be that of the event loop."""
         if asyncio._get_running_loop() is self._loop:
             self._linger()
             return

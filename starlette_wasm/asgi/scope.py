@@ -140,7 +140,7 @@ def _rewrite(scope: Scope, name: bytes, outside: _Outside | None, stated: object
 
 
 def _header_of_library(scope: Scope) -> bytes:
-    """The header that asgi-correlation-id sets, lower case."""
+    """Return the header that asgi-correlation-id sets, lower case."""
     for each in getattr(scope.get("app"), "user_middleware", ()):
         if getattr(each.cls, "__module__", "").startswith("asgi_correlation_id"):
             return str(each.kwargs.get("header_name", "x-request-id")).lower().encode("latin-1")
@@ -148,7 +148,7 @@ def _header_of_library(scope: Scope) -> bytes:
 
 
 def fitted(scope: Scope, headers: Headers) -> Headers:
-    """The headers of an answer, with the id under the name that is wanted, once or not at all."""
+    """Return the headers of an answer, with the id under the name that is wanted, once or not at all."""
     sent_as: bytes | None = scope.get(SENT_AS)
     if sent_as is None:
         return headers
@@ -188,6 +188,6 @@ def _name_transaction(sentry: Any, scope: Scope, path: str) -> None:
 
 
 def _by_endpoint(client: Any) -> bool:
-    """Whether the user wants the names of endpoints."""
+    """Return whether the user wants the names of endpoints."""
     integrations = (client.get_integration(name) for name in ("starlette", "fastapi"))
     return any(getattr(each, "transaction_style", "") == "endpoint" for each in integrations)

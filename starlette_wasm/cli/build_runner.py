@@ -296,7 +296,7 @@ def is_stale(buildable: Buildable) -> bool:
 
 
 def is_quick(buildable: Buildable) -> bool:
-    """Whether the module is that of a quick build."""
+    """Return whether the module is that of a quick build."""
     return buildable.module.exists() and buildable.module.stat().st_mtime == _QUICK
 
 

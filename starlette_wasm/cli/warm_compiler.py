@@ -97,7 +97,7 @@ class _Asc:
         self._reader.start()
 
     def serves(self, prefix: Path) -> bool:
-        """Whether it can build once more for a project."""
+        """Return whether it can build once more for a project."""
         return self._left > 0 and self._prefix == prefix and self._process.poll() is None
 
     def run(self, folder: Path, arguments: Sequence[str]) -> Ended | None:

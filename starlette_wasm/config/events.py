@@ -47,7 +47,7 @@ def http_url(url: str) -> str:
 
 
 def has_user(url: str) -> bool:
-    """Whether a URL that http_url() takes names a user, even an empty one."""
+    """Return whether a URL that http_url() takes names a user, even an empty one."""
     return "@" in urlsplit(url).netloc
 
 

@@ -184,13 +184,13 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _has_word(known: str, name: str) -> bool:
-    """Whether a name such as pathPattern has another, such as path or pattern, as one of its words."""
+    """Return whether a name such as pathPattern has another, such as path or pattern, as one of its words."""
     wanted = _words(name)
     return bool(wanted) and wanted <= _words(known)
 
 
 def _words(name: str) -> set[str]:
-    """The words of a name, without the s of several."""
+    """Return the words of a name, without the s of several."""
     return {word.lower().removesuffix("s") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
 
 

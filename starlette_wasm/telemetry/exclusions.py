@@ -83,7 +83,7 @@ class Exclusions:
                 self._around.append(found)
 
     def __call__(self, scope: Scope, current: Span) -> bool:
-        """Whether a request is not to be traced; ``current`` is the span around it."""
+        """Return whether a request is not to be traced; ``current`` is the span around it."""
         if _has_any(_ALL_SUPPRESSED):
             return True
         if self._any_paths and self._paths.match(_path(scope)) is not None:

@@ -45,10 +45,10 @@ class RequestTelemetry:
         return send
 
     def failed(self, error: BaseException) -> None:
-        """What the answer, if there will be one, is due to."""
+        """Note what the answer, if there will be one, is due to."""
 
     def answered(self, status: int) -> None:
-        """The status of the answer."""
+        """Note the status of the answer."""
 
     def begin_warm(self, target: Target) -> SpanContext | None:
         """Begin a call on the fast path. Return the span that its guest gets, None for the client's trace."""
@@ -65,7 +65,7 @@ class RequestTelemetry:
         return False
 
     def told_warm(self) -> None:
-        """A guest on the fast path has started and not ended: it knows the span of the call as its own."""
+        """Note that a guest on the fast path has started and not ended: it knows the span of the call as its own."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,23 +92,23 @@ class CallTelemetry:
         return self
 
     def queued(self) -> None:
-        """There is no place at once: the wait begins."""
+        """Note that the wait for a place begins."""
 
     def executing(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
-        """There is a place: the request as the guest is to have it, with the guest's span in ``context``."""
+        """Note that there is a place; return the request that the guest gets, with its span in ``context``."""
         return request
 
     def executed(self, outcome: Outcome, fault: WasmError | None) -> None:
-        """The guest has ended, and its log is written."""
+        """Note that the guest has ended, and its log is written."""
 
     def given_up(self, cpu: float) -> None:
-        """The guest was given up, such as for a client that went away, after so many seconds of CPU."""
+        """Note that the guest was given up, such as for a client that went away, after so many seconds of CPU."""
 
     def violated(self, violations: Sequence[Violation]) -> None:
-        """What the policy refused to ``edge.call``; before the guest has ended."""
+        """Note what the policy refused to ``edge.call``; before the guest has ended."""
 
     def answered(self, status: int) -> None:
-        """The status of the function's own response."""
+        """Note the status of the function's own response."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -138,7 +138,7 @@ class Listeners:
         return self._active
 
     def exchange(self, scope: Scope, route: str, *, since: int = 0) -> RequestTelemetry:
-        """An HTTP request that is served here, to be used with ``with``.
+        """Return an HTTP request that is served here, to be used with ``with``.
 
         ``route`` is the whole template, empty if it is not known. ``since`` is when a cold start began to hold it up,
         in ns since the epoch, 0 where none did.
@@ -162,7 +162,7 @@ class Listeners:
         attributes: Mapping[str, AttributeValue] | None = None,
         ran: float = 0.0,
     ) -> CallTelemetry:
-        """One call of a function, to be used with ``with``; without an exchange it is one from Python.
+        """Return one call of a function, to be used with ``with``; without an exchange it is one from Python.
 
         ``attempt`` None means: one more than calls failed in this exchange. ``attributes`` are more for its span.
         ``ran`` is for how many seconds it has run already.
@@ -176,7 +176,7 @@ class Listeners:
         raise NotImplementedError
 
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
-        """An HTTP request, for whoever listens."""
+        """Return an HTTP request, for whoever listens."""
         raise NotImplementedError
 
     def _watch(
@@ -189,5 +189,5 @@ class Listeners:
         attributes: Mapping[str, AttributeValue] | None,
         ran: float,
     ) -> CallTelemetry:
-        """One call of a function, for whoever listens."""
+        """Return one call of a function, for whoever listens."""
         raise NotImplementedError

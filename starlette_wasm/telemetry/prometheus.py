@@ -217,7 +217,7 @@ class _Series:
         self.memory = recorder._memory.labels(*labels)
 
     def in_bulk(self) -> Series:
-        """The same for many invocations at once; raises LookupError with another prometheus-client."""
+        """Return the same for many invocations at once; raises LookupError with another prometheus-client."""
         return Series(
             self.invocations.inc,
             Bulk(names.INVOKE_DURATION.buckets, [_Point(self.duration, names.INVOKE_DURATION)]),

@@ -54,7 +54,7 @@ def histogram_points(histogram: Histogram, attributes: Attributes, bounds: tuple
 
 
 def _is_plain(point: Any, bounds: tuple[float, ...]) -> bool:
-    """Whether it is the SDK's histogram with these bounds, and with all that HistogramPoint.add() uses."""
+    """Return whether it is the SDK's histogram with these bounds, and with all that HistogramPoint.add() uses."""
     known = type(point).__name__ == "_ExplicitBucketHistogramAggregation" and point._boundaries == bounds
     return known and all(hasattr(point, name) for name in ("_lock", "_value", "_sum", "_min", "_max"))
 
@@ -138,7 +138,7 @@ class SdkSpan:
         tracer.span_processor.on_end(span)
 
     def real(self) -> Span:
-        """The same span for whoever goes on with it."""
+        """Return the same span for whoever goes on with it."""
         tracer = self._tracer
         span: Any = self._sdk._Span(
             self._name,

@@ -199,7 +199,7 @@ class WarmSpan:
         return self._span
 
     def in_context(self) -> Context:
-        """The current context with the span in it."""
+        """Return the current context with the span in it."""
         return in_context(NonRecordingSpan(self.context) if isinstance(self._span, SdkSpan) else self._span)
 
     def end(self, completed: Completed, memory: int) -> None:
