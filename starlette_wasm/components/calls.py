@@ -138,7 +138,7 @@ class Calls:
     def host(self, host: HostFunction, flat: list[int]) -> HostCalling:
         """Carry out a function that the host makes: what a guest has called, and with what."""
         state = self._states[host.instance]
-        if not (state.may_leave or _is_always_allowed(host)):
+        if not (state.may_leave or is_always_allowed(host)):
             raise CanonicalTrap("cannot leave component instance")
         if isinstance(host.of, Resource):
             return (yield from self._resource(host, host.of, state, flat[0] & 0xFFFFFFFF))
@@ -212,6 +212,6 @@ class Calls:
         owner.entered, self.tasks.call = before, call
 
 
-def _is_always_allowed(host: HostFunction) -> bool:
+def is_always_allowed(host: HostFunction) -> bool:
     """Whether a guest may call it while it may not leave its instance: nothing happens outside of that."""
     return host.kind == "rep" or (isinstance(host.of, AsyncFunction) and host.of.name.startswith("context."))

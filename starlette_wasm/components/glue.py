@@ -27,6 +27,8 @@ FRAME = 38 * SLOT
 _PAGES = 1
 HOLD = 65528
 """The address of the flag that ``step`` is not to be called yet."""
+_LAST_FRAME = HOLD - FRAME
+"""Calls nested more deeply would have frames beyond the memory, where the host would write."""
 DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC = range(7)
 """The result of ``step``: what to call next."""
 _EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "cancel-read")
@@ -131,6 +133,7 @@ def make(plan: FlatPlan) -> Glue:
             f'(memory (export "{FRAMES}") {_PAGES} {_PAGES})',
             f'(table (export "{TABLE}") {size} {size} funcref)',
             "(global $sp (mut i32) (i32.const 0))",
+            "(func $too_deep (call $too_deep))",  # traps as a stack that is exhausted, which it is
             *functions,
             ")",
         ]
@@ -148,6 +151,7 @@ def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
     load = "".join(_from_bits(kind, RESULT) for kind in form.results)
     return f"""(func (export "h{host.number}") {_type(form)} (local $f i32) (local $a i32)
      (local.set $f (global.get $sp))
+     (if (i32.gt_u (local.get $f) (i32.const {_LAST_FRAME})) (then (call $too_deep)))
      (global.set $sp (i32.add (local.get $f) (i32.const {FRAME})))
      {store}
      (block $done (loop $again

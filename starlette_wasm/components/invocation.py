@@ -24,21 +24,23 @@ from ..engine.plan import NO_STRINGS
 from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
-from .calls import Await, Calls, Imports, Request
+from .calls import Await, Calls, Imports, Request, is_always_allowed
 from .direct_calls import TooLargeError
 from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
+from .flat_plan import HostFunction, LiftedFunction
 from .held import Held
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
 from .restore import Kept
-from .side import NO_MEMORY
+from .side import NO_MEMORY, Memory
 from .typed import Linked, LinkedImports, TypedCall
 from .types import Signature
 from .values import Value, ValueMismatchError
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
+from .weights import passes
 
 _FIRST_POLL = 2  # ticks, as in engine/instance.py
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
@@ -365,13 +367,14 @@ class ComponentInvocation(Invocation):
         self.wait_for_host(number, frame, 0 if self._is_light(number, frame) else LARGE + 1)
 
     def _is_light(self, number: int, frame: int) -> bool:
+        host = self.plan.component.flat.hosts[number]
         if self._stack and self._stack[-1][0] == frame:
-            return True
+            return not isinstance(host.of, LiftedFunction)  # whose result, of whatever size, is read now
         checks = self.plan.component.checks[number]
         if not checks:
             return checks is not None
-        flat = self._read(frame, 0, max(slot for slot, _ in checks) + 1)
-        return all(flat[slot] & 0xFFFFFFFF <= most for slot, most in checks)
+        flat = self._read(frame, 0, self.plan.component.arities[number])
+        return passes(checks, flat, self._memory_of(host))
 
     def _go_on_with(self, sent: list[int] | None) -> None:
         """Let the entry's script go on to its next call, if there is one."""
@@ -443,7 +446,8 @@ class ComponentInvocation(Invocation):
             self._prepare_calls()
             flat = self._read(frame, 0, self.plan.component.arities[number])
             if self._forbidden(frame):
-                self._calls.forbid_leaving(host.instance)
+                if not is_always_allowed(host):  # the call returns, and its instance goes on
+                    self._calls.forbid_leaving(host.instance)
             elif self._serve_directly(number, frame, flat):
                 return
             self._stack.append((frame, self._calls.host(host, flat)))
@@ -458,7 +462,7 @@ class ComponentInvocation(Invocation):
         state = self._calls.state(host.instance)
         if not state.may_leave:
             return False
-        memory = NO_MEMORY if host.options.memory is None else self._there.memory(host.options.memory)
+        memory = self._memory_of(host)
         try:
             value = direct.call(self._wasi, state.handles, memory, flat)
             found = None if direct.lower is None else direct.lower(state.handles, memory, flat, value)
@@ -481,6 +485,9 @@ class ComponentInvocation(Invocation):
         self._write(frame, glue.RESULT, found)
         self._result = glue.DONE
         return True
+
+    def _memory_of(self, host: HostFunction) -> Memory:
+        return NO_MEMORY if host.options.memory is None else self._there.memory(host.options.memory)
 
     def _forbidden(self, frame: int) -> bool:
         """Whether component.c has called something of the guest that may not call the host."""

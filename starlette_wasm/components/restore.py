@@ -61,7 +61,7 @@ def put_back(snapshot: Snapshot, cores: CoreInstances, pages: Pages) -> bool:
 class Kept:
     """An instance between two requests. ``number`` is what its store is known by to functions of the host."""
 
-    __slots__ = ("_first_state", "cores", "dirty", "number", "plan", "store", "uses")
+    __slots__ = ("_first_state", "_snapshot", "cores", "dirty", "number", "plan", "store", "uses")
 
     def __init__(self, plan: ComponentPlan, store: int, cores: CoreInstances, number: int) -> None:
         self.plan = plan
@@ -70,11 +70,12 @@ class Kept:
         self.number = number
         self.uses = 0
         self.dirty = True
+        self._snapshot = plan.snapshot  # two threads may have taken one: component.c reads this one
         self._first_state: FirstState | None = None
 
     def restore(self) -> bool:
         """Bring it back. False if that cannot be done."""
-        pages, snapshot = pages_of(os.getpid()), self.plan.snapshot
+        pages, snapshot = pages_of(os.getpid()), self._snapshot
         self.uses += 1
         if pages is None or snapshot is None or self.uses >= MAX_USES:
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import threading
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -44,14 +45,16 @@ def _copy(base: int, size: int) -> mmap.mmap:
 
 
 class Snapshots:
-    """Those of one component: policies have one in common if their instances begin alike."""
+    """Those of one component: policies have one in common if their instances begin alike. For several threads."""
 
     def __init__(self) -> None:
         self._known: WeakSet[Snapshot] = WeakSet()
+        self._lock = threading.Lock()
 
     def of(self, cores: CoreInstances) -> Snapshot:
         """Return the snapshot of what these are now."""
         made = Snapshot(cores)
-        found = next((each for each in list(self._known) if each.same_as(made)), made)
-        self._known.add(found)
+        with self._lock:
+            found = next((each for each in list(self._known) if each.same_as(made)), made)
+            self._known.add(found)
         return found

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .errors import CanonicalTrap
 from .flat_plan import AsyncFunction, HostFunction, ImportedFunction
 from .glue import form_of
-from .types import ListType, Primitive, RecordType, StringType, ValueType, VariantType, flat_params
+from .side import Memory
+from .types import AsyncValueType, ListType, Primitive, RecordType, StringType, ValueType, VariantType, flat_params
 
 _BYTES = 256 << 10
-"""Bytes of a string, or of a list of numbers."""
+"""Bytes of a string, or of a list of bytes; of all in one list together."""
+_NUMBERS = 8 << 10
+"""Items of a list of other numbers, each of which becomes an object."""
 _ITEMS = 64
-"""Items of a list of what has strings."""
-Check = tuple[int, int]
-"""Which core argument is a length, and the most that it may be."""
+"""Items of any other list."""
+_LENGTH = struct.Struct("<I")
+
+
+class Check(NamedTuple):
+    """What a core argument says, or leads to."""
+
+    length: int | None
+    """Which one is a length; None if there is one value."""
+    most: int
+    """The most that it may be."""
+    place: int = 0
+    """Which one is the place of the items."""
+    element: ValueType | None = None
+    """Their type, if they have texts and bytes of their own: all of those are at most _BYTES."""
+
+
 Checks = tuple[Check, ...] | None
 """None for what is never carried out there."""
-_COPIES = ("stream.read", "stream.write")
-_VALUES = ("future.read", "future.write")
 
 
 def checks_of(host: HostFunction) -> Checks:
@@ -36,23 +56,70 @@ def checks_of(host: HostFunction) -> Checks:
     return tuple(found)
 
 
+def passes(checks: Sequence[Check], flat: Sequence[int], memory: Memory) -> bool:
+    """Whether a call with these core arguments may be carried out on the event loop."""
+    return all(_passes(check, flat, memory) for check in checks)
+
+
+def _passes(check: Check, flat: Sequence[int], memory: Memory) -> bool:
+    count = 1 if check.length is None else flat[check.length] & 0xFFFFFFFF
+    if count > check.most:
+        return False
+    element = check.element
+    if element is None:
+        return True
+    try:
+        items = memory.read(flat[check.place] & 0xFFFFFFFF, count * element.size)
+    except CanonicalTrap:
+        return True  # lifting them traps too, and at once
+    return sum(_bytes_of(element, items, at) for at in range(0, len(items), element.size)) <= _BYTES
+
+
+def _bytes_of(kind: ValueType, data: bytes, at: int) -> int:
+    """How many bytes the texts of a value in memory have; more than may be for what would have to be looked into."""
+    if not kind.has_pointers:
+        return 0
+    match kind:
+        case RecordType():
+            return sum(_bytes_of(each, data, at + offset) for _, offset, each in kind.fields)
+        case VariantType():
+            tag = int.from_bytes(data[at : at + kind.tag_size], "little")
+            payload = kind.cases[tag][1] if tag < len(kind.cases) else None
+            return 0 if payload is None else _bytes_of(payload, data, at + kind.payload_at)
+        case ListType(element=element) if element.kind != "u8":
+            return _BYTES + 1
+    length: int = _LENGTH.unpack_from(data, at + 4)[0]
+    return length
+
+
 def _checks_of_builtin(function: AsyncFunction, count: int) -> Checks:
-    if function.name in _COPIES:
-        return ((count - 1, _BYTES),)
-    if function.name in _VALUES or function.name == "task.return":
-        return None if function.type is not None and function.type.has_pointers else ()
-    return ()
+    kind = function.type
+    if function.name == "task.return":
+        return None if kind is not None and kind.has_pointers else ()
+    element = kind.element if isinstance(kind, AsyncValueType) else None
+    if element is None or not function.name.endswith((".read", ".write")):
+        return ()
+    if function.name == "future.write":
+        return (Check(None, 1, count - 1, element),) if element.has_pointers else ()
+    if element.has_pointers:
+        return None
+    return () if function.name == "future.read" else (Check(count - 1, _most_copied(element)),)
+
+
+def _most_copied(element: ValueType) -> int:
+    """How many items of a stream may be copied: one by one, unless they are just bytes."""
+    return _BYTES // element.size if _is_number(element) else _ITEMS
 
 
 def _look(kind: ValueType, at: int, found: list[Check]) -> bool:
     """Note the lengths in a value whose flat form begins there. False if it may have more of them than are there."""
     match kind:
         case StringType():
-            found.append((at + 1, _BYTES))
+            found.append(Check(at + 1, _BYTES))
         case ListType(element=element):
-            if not _is_plain(element) and _has_lists(element):
+            if _has_lists(element):
                 return False
-            found.append((at + 1, _BYTES // max(element.size, 1) if _is_plain(element) else _ITEMS))
+            found.append(Check(at + 1, _most_of(element), at, element if element.has_pointers else None))
         case RecordType():
             for _, _, each in kind.fields:
                 if not _look(each, at, found):
@@ -63,15 +130,27 @@ def _look(kind: ValueType, at: int, found: list[Check]) -> bool:
     return True
 
 
-def _is_plain(kind: ValueType) -> bool:
-    return isinstance(kind, Primitive)
+def _most_of(element: ValueType) -> int:
+    """How many items a list of them may have."""
+    if element.kind == "u8":
+        return _BYTES
+    return _NUMBERS if _is_number(element) else _ITEMS
+
+
+def _is_number(kind: ValueType) -> bool:
+    """Whether it is taken as it is: a bool or a char is looked at."""
+    return isinstance(kind, Primitive) and kind.kind not in ("bool", "char")
+
+
+def _is_text(kind: ValueType) -> bool:
+    return isinstance(kind, StringType) or (isinstance(kind, ListType) and kind.element.kind == "u8")
 
 
 def _has_lists(kind: ValueType) -> bool:
-    """Whether it has lists of anything but plain values in it."""
+    """Whether it has lists of anything but bytes in it."""
     match kind:
-        case ListType(element=element):
-            return not _is_plain(element)
+        case ListType():
+            return not _is_text(kind)
         case RecordType():
             return any(_has_lists(each) for _, _, each in kind.fields)
         case VariantType():

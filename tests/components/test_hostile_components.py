@@ -90,6 +90,31 @@ def test_handles_used_against_the_rules_are_traps(body: str, reason: str) -> Non
         Oracle(component).call("run")
 
 
+NESTED = """(component
+ (core module $m (table (export "t") 2 funcref) (type $drop (func (param i32)))
+  (type $new (func (param i32) (result i32)))
+  (func (export "dtor") (param i32) (if (local.get 0) (then (call_indirect (type $drop)
+   (call_indirect (type $new) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0)) (i32.const 1))))))
+ (core instance $i (instantiate $m))
+ (type $r (resource (rep i32) (dtor (core func $i "dtor"))))
+ (core func $new (canon resource.new $r)) (core func $drop (canon resource.drop $r))
+ (core module $k (import "" "new" (func $new (param i32) (result i32))) (import "" "drop" (func $drop (param i32)))
+  (import "m" "t" (table 2 funcref)) (elem (i32.const 0) func $new $drop)
+  (func (export "run") (param i32) (call $drop (call $new (local.get 0)))))
+ (core instance $j (instantiate $k (with "m" (instance $i))
+  (with "" (instance (export "new" (func $new)) (export "drop" (func $drop))))))
+ (func (export "run") (param "n" u32) (canon lift (core func $j "run"))))"""
+
+
+@pytest.mark.parametrize(
+    ("depth", "reason"), [(214, ""), (215, "call stack exhausted"), (5000, "call stack exhausted")]
+)
+def test_calls_nested_too_deeply_are_traps(depth: int, reason: str) -> None:
+    """A resource whose destructor drops another, and so on: each call of the host that waits has its frame."""
+    outcome, _ = call(assembled(NESTED), ("run", [depth]))
+    assert (outcome.end, outcome.reason) == (End.TRAP if reason else End.OK, reason)
+
+
 LEAVING = f"""(component
  (import "host" (func $host))
  (core func $h (canon lower (func $host)))

@@ -116,10 +116,10 @@ def test_javascript_answers_the_same_both_ways(monkeypatch: pytest.MonkeyPatch) 
     assert [json.loads(each.stdout)["body"] for each in one] == [f"hello /{i} 1 1 é" for i in range(4)]
 
 
-def asking_in(place: str) -> bytes:
+def asking_in_text(place: str) -> str:
     """It asks for the time where it may not: in its realloc, or in what is called after it has returned."""
     ask = "(drop (call $now))"
-    return capi.assemble(f"""(component
+    return f"""(component
      (import "{CLOCK}" (instance $c (export "now" (func (result u64)))))
      (core func $now (canon lower (func $c "now")))
      (core module $m (import "" "now" (func $now (result i64))) (memory (export "mem") 1)
@@ -130,7 +130,11 @@ def asking_in(place: str) -> bytes:
      (core instance $i (instantiate $m (with "" (instance (export "now" (func $now))))))
      (func (export "handle") (param "request" string) (result string)
       (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc"))
-       (post-return (core func $i "post")))))""")
+       (post-return (core func $i "post")))))"""
+
+
+def asking_in(place: str) -> bytes:
+    return capi.assemble(asking_in_text(place))
 
 
 @pytest.mark.parametrize("place", ["realloc", "post", "nowhere"])
@@ -139,6 +143,22 @@ def test_instances_are_not_left_where_they_may_not_be(place: str, monkeypatch: p
     assert [(each.end, each.reason) for each in one] == [(each.end, each.reason) for each in other]
     reason = "" if place == "nowhere" else "cannot leave component instance"
     assert [each.reason for each in one] == [reason] * 2
+
+
+@pytest.mark.parametrize("place", ["realloc", "post"])
+def test_context_may_be_asked_for_everywhere(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = asking_in_text("nowhere")
+    text = text.replace(
+        "(core module $m ",
+        """(core func $get (canon context.get i32 0))
+     (core module $m (import "" "get" (func $get (result i32))) """,
+    )
+    text = text.replace('(export "now" (func $now))', '(export "now" (func $now)) (export "get" (func $get))')
+    head = {"realloc": '(func (export "realloc") (param i32 i32 i32 i32) (result i32)',
+            "post": '(func (export "post") (param i32)'}[place]  # fmt: skip
+    one, other = outcomes(capi.assemble(text.replace(head, f"{head} (drop (call $get))")), monkeypatch, ["x"] * 2)
+    assert [(each.end, each.reason) for each in one] == [(End.OK, "")] * 2
+    assert one == other
 
 
 U64 = ("(result u64)", "(result i64)")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -230,6 +232,19 @@ def test_snapshots_that_differ_are_apart() -> None:
     module = load(guest("(i32.load8_u (i32.const 90))", start))
     first, second = (snapshot_of(ComponentPlan(module, Limits(memory_pages=pages))) for pages in (2, 6))
     assert first.sizes != second.sizes
+
+
+def test_instances_keep_the_snapshot_that_they_return_to() -> None:
+    """Two threads may each have taken one for a plan, of which the plan keeps the last."""
+    module = load(guest("(i32.const 65)"))
+    answers(module, ["x"])
+    (kept,) = module.keeper.kept
+    assert kept.plan.snapshot is not None
+    there = weakref.ref(kept.plan.snapshot)
+    kept.plan.snapshot = None
+    gc.collect()
+    assert there() is not None
+    assert kept.restore()
 
 
 def test_zeros_in_snapshots_take_no_room() -> None:
