@@ -256,7 +256,8 @@ class ComponentInvocation(Invocation):
 
     def _room(self, used: int) -> int:
         """As in Invocation, beside what calls under way hold."""
-        return max(super()._room(used) - self._calls.held.size, 0)
+        calls = getattr(self, "_calls", None)  # component.c may have called the guest, and nothing else
+        return max(super()._room(used) - (0 if calls is None else calls.held.size), 0)
 
     def _check_time(self) -> None:
         if self.is_over:
