@@ -98,6 +98,20 @@ def test_both_ways_come_to_the_same(made: bytes, end: End, monkeypatch: pytest.M
     assert {each.end for each in one} == {end}
 
 
+def test_long_answers_of_guests_that_ask_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = capi.assemble("""(component
+     (core module $m (memory (export "mem") 8)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+      (func (export "handle") (param i32 i32) (result i32)
+       (i32.store (i32.const 20) (i32.const 500000)) (i32.const 16)))
+     (core instance $i (instantiate $m))
+     (func (export "handle") (param "request" string) (result string)
+      (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))""")
+    one, other = outcomes(made, monkeypatch, ["x"] * 2)
+    assert one == other
+    assert [(each.end, len(each.stdout)) for each in one] == [(End.OK, 500_000)] * 2
+
+
 def test_answers_beyond_the_bound_end_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     made = component(place=(4096, 1001))
     for found in outcomes(made, monkeypatch, ["x"], Limits(stdout=1000)):
@@ -147,6 +161,8 @@ def test_instances_are_not_left_where_they_may_not_be(place: str, monkeypatch: p
 
 @pytest.mark.parametrize("place", ["realloc", "post"])
 def test_context_may_be_asked_for_everywhere(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the guest goes on: what it calls afterwards is left to Python here, which knows whether it may."""
+    monkeypatch.setattr(module_, "kinds_of", lambda plan, _: bytes(len(plan.hosts)))
     text = asking_in_text("nowhere")
     text = text.replace(
         "(core module $m ",
