@@ -103,7 +103,7 @@ def test_long_answers_of_guests_that_ask_for_nothing(monkeypatch: pytest.MonkeyP
      (core module $m (memory (export "mem") 8)
       (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
       (func (export "handle") (param i32 i32) (result i32)
-       (i32.store (i32.const 20) (i32.const 500000)) (i32.const 16)))
+       (i32.store (i32.const 16) (i32.const 64)) (i32.store (i32.const 20) (i32.const 500000)) (i32.const 16)))
      (core instance $i (instantiate $m))
      (func (export "handle") (param "request" string) (result string)
       (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))""")
