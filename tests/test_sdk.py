@@ -195,6 +195,34 @@ def check(folder: Path, module: Path) -> None:
     run(main())
 
 
+VIEW = """
+#include "edge.h"
+
+int main(void) {
+    edge_json request = edge_request();
+    edge_text text = edge_view(edge_find(request, "path")), method = edge_view(edge_find(request, "method"));
+    edge_add(&text, " is longer now: ");
+    edge_add_bytes(&text, method.data, method.len);
+    return edge_respond(200, EDGE_JSON, text);
+}
+"""
+
+
+def test_c_adds_to_a_view_without_changing_the_request(tmp_path: Path) -> None:
+    (tmp_path / "view.c").write_text(VIEW)
+    home = tmp_path / "functions" / "view" / "v1"
+    home.mkdir(parents=True)
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-Os", "-s", "-Wl,-z,stack-size=131072"]
+    compiled(*command, "-I", SDK / "c", "-o", home / "view.wasm", tmp_path / "view.c")
+
+    async def main() -> None:
+        async with WasmRuntime(config(tmp_path), settings()) as runtime:
+            answer = await runtime.invoke("view", EdgeRequest("/a", method="POST"))
+            assert answer.body == "/a is longer now: POST"
+
+    run(main())
+
+
 def test_the_example_in_c_counts_and_has_no_warnings(tmp_path: Path) -> None:
     (tmp_path / "visits.c").write_text(example("visits.c"))
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]

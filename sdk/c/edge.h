@@ -475,15 +475,23 @@ EDGE_FN edge_text edge_string(edge_json value) {
     return text;
 }
 
-/* The same without a copy if there is no escape: then it is part of the request, and not followed by a NUL. */
-EDGE_FN edge_text edge_view(edge_json value) {
+/* The same for what is only read: without a copy if there is no escape. */
+EDGE_FN edge_text edge_look(edge_json value) {
     edge_text inside = edge_inside(value);
     return inside.data ? inside : edge_string(value);
 }
 
+/* The same without a copy if there is no escape: then it is part of the request, and not followed by a NUL. It is full, so
+ * that what is added to it makes it a copy. */
+EDGE_FN edge_text edge_view(edge_json value) {
+    edge_text text = edge_look(value);
+    if (!text.cap) text.cap = text.len;
+    return text;
+}
+
 /* Whether a string value is `text`; most have no escape, and need no copy. */
 EDGE_FN bool edge_string_is(edge_json value, const char *text) {
-    return edge_equal(edge_view(value), text);
+    return edge_equal(edge_look(value), text);
 }
 
 /* The member `key` of an object, the last if it is repeated. */
@@ -615,12 +623,10 @@ EDGE_FN edge_text edge_from_base64(edge_text text) {
 /* The body of a request, decoded; no bytes if there is none. */
 EDGE_FN edge_text edge_body(edge_json request) {
     edge_json body = edge_find(request, "body");
-    if (edge_is_true(edge_find(request, "is_base64_encoded"))) return edge_from_base64(edge_view(body));
+    if (edge_is_true(edge_find(request, "is_base64_encoded"))) return edge_from_base64(edge_look(body));
     return edge_string(body);
 }
 
-/* Prints the response; `headers` is a JSON object. A body that is not UTF-8 goes out as base64.
- * Returns the exit code for `main`. */
 /* The beginning of an answer, up to its body. */
 EDGE_FN edge_text edge_answer(int status, const char *headers) {
     edge_text out = edge_literal("{\"status_code\":");
@@ -642,6 +648,8 @@ EDGE_FN int edge_respond_base64(int status, const char *headers, edge_text base6
     return !edge_print_plain(&out, base64);
 }
 
+/* Prints the response; `headers` is a JSON object. A body that is not UTF-8 goes out as base64.
+ * Returns the exit code for `main`. */
 EDGE_FN int edge_respond(int status, const char *headers, edge_text body) {
     edge_text out = edge_answer(status, headers);
     size_t head = out.len;
