@@ -43,8 +43,9 @@ def test_who_only_looks_makes_no_stores(capsys, tmp_path, monkeypatch, command):
     assert capsys.readouterr().out
     assert not list(tmp_path.glob("*.db*"))
     monkeypatch.setenv("STARLETTE_WASM_KV_URL", "sqlite:////no/such/folder/kv.db")
-    assert main([command, "wasm.yaml"]) == 1
-    assert "/no/such/folder" in capsys.readouterr().err
+    # An image is built without the folders that its containers get: compile() does not ask for them.
+    assert main([command, "wasm.yaml"]) == (1 if command == "check" else 0)
+    assert ("/no/such/folder" in capsys.readouterr().err) is (command == "check")
 
 
 def test_check_lists_the_pipelines(capsys, tmp_path):

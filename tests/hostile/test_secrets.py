@@ -84,7 +84,7 @@ def plant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "queues": [VALUE],
         "allowedDirs": [{"hostPath": str(folder / VALUE), "guestPath": f"/{VALUE}"}],
     }
-    hook = {"url": f"http://u:{SECRET}@127.0.0.1:1/{SECRET}?token={SECRET}", "timeoutMs": 1000}
+    hook = {"url": f"http://127.0.0.1:1/{SECRET}?token={SECRET}", "timeoutMs": 1000}
     canary = {"functionName": "f", "stableVersion": "1", "canaryVersion": "2", "stepSeconds": 0.3, "hooks": [hook]}
     rules = {f"/{name}": {"functionName": name, "policy": "all"} for name in FUNCTIONS}
     return config_file(
