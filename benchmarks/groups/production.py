@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from .. import wrk
 from ..measure import Plan, Progress, Row, interleave, ratio
-from ..processes import Failed, Server, cpu_ns, uvicorn
+from ..processes import Failed, Server, uvicorn
 from . import sample
 
 CONNECTIONS = 64
@@ -128,11 +127,8 @@ def _case(
         """CPU microseconds of the server for a request."""
         server = servers["native" if contender == "native" else "wasm"]
         prefix = {"route": "/route", "native": case.native}.get(contender, "")
-        url = f"http://127.0.0.1:{server.port}{prefix}{case.path}{case.query}"
-        before = cpu_ns(server.pid)
-        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=case.seconds, script=script)
-        rates[contender].append(seen.rate)
-        return (cpu_ns(server.pid) - before) / seen.requests / 1e3
+        path = f"{prefix}{case.path}{case.query}"
+        return sample.cpu_of_requests(plan, server, path, rates[contender], case.seconds, script)
 
     contenders = {contender: partial(load, contender) for contender in rates}
     interleave(contenders, 1, progress, f"production, {case.title}, warm-up")

@@ -33,16 +33,22 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
             yield from _row(name, path, servers, plan, progress)
 
 
+def cpu_of_requests(
+    plan: Plan, server: Server, path: str, rates: list[float], seconds: float = SECONDS, script: Path | None = None
+) -> float:
+    """Request a path at 64 connections. Return the CPU microseconds of the server for a request; add the rate."""
+    before = cpu_ns(server.pid)
+    url = f"http://127.0.0.1:{server.port}{path}"
+    seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=seconds, script=script)
+    rates.append(seen.rate)
+    return (cpu_ns(server.pid) - before) / seen.requests / 1e3
+
+
 def _row(name: str, path: str, servers: Mapping[str, Server], plan: Plan, progress: Progress) -> Iterator[Row]:
     rates: dict[str, list[float]] = {side: [] for side in servers}
 
     def load(side: str) -> float:
-        server = servers[side]
-        before = cpu_ns(server.pid)
-        url = f"http://127.0.0.1:{server.port}{path}"
-        seen = wrk.run(str(plan.wrk), url, connections=CONNECTIONS, seconds=SECONDS)
-        rates[side].append(seen.rate)
-        return (cpu_ns(server.pid) - before) / seen.requests / 1e3
+        return cpu_of_requests(plan, servers[side], path, rates[side])
 
     contenders = {side: partial(load, side) for side in servers}
     interleave(contenders, 1, progress, f"sample app, {path}, warm-up")

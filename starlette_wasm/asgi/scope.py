@@ -1,7 +1,7 @@
 """What is read of an ASGI scope and left in it: id, template, header, region, and whether a body follows.
 
 Everything behind adopt() reads the id of a request in its ``x-request-id`` and puts it into the answer under that name.
-Where the app wants it otherwise, adopt() prepares the scope, and fitted() renames the header of the answer or leaves it
+If the app wants it otherwise, adopt() prepares the scope, and fitted() renames the header of the answer or leaves it
 out.
 """
 

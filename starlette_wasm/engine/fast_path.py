@@ -208,15 +208,12 @@ class FastPath:
             found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
             if found is None and self._wake_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-        except MemoryError as error:  # the guest was dropped; the slow path answers as the host's lack demands
-            if self._plan.preopens:
-                return Started(_Lost(self._plan, error), "")
-            return NOT_TAKEN
+        except MemoryError as error:
+            return self._without_memory(error)
         if found is None:
             return NOT_TAKEN
         if len(found) == 2:
-            how, request_id = found
-            return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
+            return self._started(*found)
         completed = _new_tuple(Completed, found)  # Completed(*found) takes three times as long
         if completed.cleanup_due:
             get_running_loop().call_soon(self._clean_up)
@@ -232,15 +229,12 @@ class FastPath:
             found = self._call(request, region)
             if found is None and self._wake_ticker():
                 found = self._call(request, region)
-        except MemoryError as error:  # as in dispatch()
-            if self._plan.preopens:
-                return Started(_Lost(self._plan, error), "")
-            return NOT_TAKEN
+        except MemoryError as error:
+            return self._without_memory(error)
         if found is None:
             return NOT_TAKEN
         if len(found) == 2:
-            how, request_id = found
-            return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
+            return self._started(*found)
         called = _new_tuple(Called, found)
         if called.cleanup_due:
             get_running_loop().call_soon(self._clean_up)
@@ -260,7 +254,7 @@ class FastPath:
             found = self._run(*inputs)
             if found is None and self._wake_ticker():
                 found = self._run(*inputs)
-        except MemoryError as error:  # as in dispatch()
+        except MemoryError as error:  # as in _without_memory()
             return _Lost(self._plan, error) if self._plan.preopens else None
         if found is None:
             return None
@@ -275,6 +269,16 @@ class FastPath:
         outcome.memory_bytes = layout.PAGE * max(pages, self._plan.module.min_pages)
         outcome.cpu_s = ran_ns / 1e9
         return outcome
+
+    def _started(self, how: int, request_id: str) -> Started:
+        return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
+
+    def _without_memory(self, error: MemoryError) -> Started | NotTaken:
+        """Leave the answer to the slow path, which reports what the host lacks; the guest was dropped.
+
+        If it may have written a file, the slow path must not run it again.
+        """
+        return Started(_Lost(self._plan, error), "") if self._plan.preopens else NOT_TAKEN
 
     def _wake_ticker(self) -> bool:
         """Wake the ticker. Return False if it was awake: C began no guest for another reason."""

@@ -117,18 +117,24 @@ async def serving(wasm: JSON, policy: JSON | None = None, **settings: Any) -> As
     await runtime.close()
 
 
+async def sent_back_in_pieces(served: ASGIApp, path: str, *pieces: bytes) -> Client:
+    """Send a body, each piece once the one before has come back, and wait for the end of the answer."""
+    client = Client(path, "POST", CHUNKED)
+    asking = asyncio.create_task(client.ask(served))
+    for piece in pieces:
+        before = client.body
+        client.write(piece)
+        await eventually(lambda sent=before + piece: client.body == sent, 60)
+    assert not client.whole
+    client.write(b"", more=False)
+    await asking
+    return client
+
+
 def test_bodies_reach_the_guest_as_they_come(wasm: JSON) -> None:
     async def go() -> None:
         async with serving(wasm) as served:
-            client = Client("/echo", "POST", CHUNKED)
-            asking = asyncio.create_task(client.ask(served))
-            for piece in (b"first", b"second", b"third"):
-                before = client.body
-                client.write(piece)
-                await eventually(lambda sent=before + piece: client.body == sent, 60)
-            assert not client.whole
-            client.write(b"", more=False)
-            await asking
+            client = await sent_back_in_pieces(served, "/echo", b"first", b"second", b"third")
             assert client.whole
             assert client.pieces == [b"first", b"second", b"third"]
             assert b"content-length" not in client.headers

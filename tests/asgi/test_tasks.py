@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from apps import JSON, add_function, config, eventually, run
 from capability_servers import Received, Upstream
-from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, serving
+from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, sent_back_in_pieces, serving
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
 from starlette_wasm.asgi import answer_sender
@@ -34,14 +34,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bodies_are_streamed_both_ways(wasm: JSON) -> None:
     async def go() -> None:
         async with serving(wasm) as served:
-            client = Client("/echo", "POST", CHUNKED)
-            asking = asyncio.create_task(client.ask(served))
-            for piece in (b"first", b"second"):
-                before = client.body
-                client.write(piece)
-                await eventually(lambda sent=before + piece: client.body == sent, 60)
-            client.write(b"", more=False)
-            await asking
+            client = await sent_back_in_pieces(served, "/echo", b"first", b"second")
             assert (client.pieces, client.whole) == ([b"first", b"second"], True)
 
     run(go())
@@ -52,14 +45,7 @@ def test_bodies_that_are_handed_on_are_streamed(wasm: JSON) -> None:
 
     async def go() -> None:
         async with serving(wasm) as served:
-            client = Client("/forward", "POST", CHUNKED)
-            asking = asyncio.create_task(client.ask(served))
-            for piece in (b"first", b"second"):
-                before = client.body
-                client.write(piece)
-                await eventually(lambda sent=before + piece: client.body == sent, 60)
-            client.write(b"", more=False)
-            await asking
+            client = await sent_back_in_pieces(served, "/forward", b"first", b"second")
             assert (client.status, client.pieces, client.whole) == (200, [b"first", b"second"], True)
             large = Client("/forward", "POST", CHUNKED)
             large.write(bytes(150_000), more=False)
