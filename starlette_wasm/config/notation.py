@@ -106,6 +106,8 @@ KNOWN_METHODS = frozenset(
     )
 )
 """IANA's registry of HTTP methods, and those that caches and UPnP use."""
+IDEMPOTENT_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"})
+"""Methods of requests that may be sent twice: RFC 9110, section 9.2.2, and QUERY, which is safe by its draft."""
 _COMMON = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from threading import Lock
 
+from ..config.notation import IDEMPOTENT_METHODS
 from ..config.pipelines import RetryBudgetConfig
 from ..exceptions import (
     ExecutionTimeout,
@@ -24,8 +25,6 @@ from ..functions.target import Target
 from ..messages import EdgeResponse
 from .window import Window
 
-IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "QUERY", "TRACE"})
-"""RFC 9110, section 9.2.2, and QUERY, which is safe by its draft."""
 _MAY_PASS = (ExecutionTimeout, FunctionExited, FunctionOverloaded, FunctionTrapped, InvalidFunctionResponse)
 _NEVER_PASS = (501, 505)
 _WINDOW = 10.0
@@ -79,7 +78,7 @@ def leaves_nothing(target: Target) -> bool:
 
 def may_repeat(method: str, headers: Mapping[str, str]) -> bool:
     """Whether the client has declared that the same request may be carried out twice."""
-    return method in IDEMPOTENT or "idempotency-key" in headers
+    return method in IDEMPOTENT_METHODS or "idempotency-key" in headers
 
 
 def asked_pause(answer: EdgeResponse | WasmError) -> float:

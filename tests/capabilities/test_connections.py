@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from capability_guest import Guest
-from capability_servers import Received, Upstream, ok
+from capability_servers import Answer, Received, Upstream, ok
 from test_fetch import OPEN, forever, nothing_open, system_certificates
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings
@@ -94,6 +96,59 @@ async def test_bytes_that_come_late_close_an_idle_connection(upstream: Upstream)
         await Guest(there, OPEN)("http.fetch", url=f"{upstream.origin}/a")
         await nothing_open(upstream)
         assert (await Guest(there, OPEN)("http.fetch", url=f"{upstream.origin}/b"))[1] == b"hello"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize(
+    ("method", "sent"), [("GET", 2), ("HEAD", 2), ("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)]
+)
+async def test_a_request_that_an_idle_connection_lost_is_sent_again(
+    method: str, sent: int, reset: bool, upstream: Upstream
+) -> None:
+    """The upstream closes a connection just as it is used again: only what may be repeated is."""
+    async with fetching() as there:
+        guest = Guest(there, OPEN)
+        await guest("http.fetch", url=f"{upstream.origin}/a")
+        upstream.answers["/b"] = losing(upstream, reset=reset)
+        header, _ = await guest("http.fetch", method=method, url=f"{upstream.origin}/b")
+    assert header["ok"] is (sent == 2), header
+    assert [each.target for each in upstream.received] == ["/a"] + ["/b"] * sent
+    assert upstream.connections == sent
+
+
+def losing(upstream: Upstream, begun: bytes = b"", *, reset: bool = False, times: int = 1) -> Answer:
+    """Return an answer that breaks off and ends the connection; after so many times, the usual one is given."""
+    left = times
+
+    async def lose(request: Received, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            del upstream.answers[request.target]
+        writer.write(begun)
+        await writer.drain()
+        if reset:
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        writer.close()
+
+    return lose
+
+
+@pytest.mark.parametrize(
+    ("idle", "begun", "times", "sent"), [(True, b"", 2, 2), (True, b"HTTP/1.1 2", 1, 1), (False, b"", 1, 1)]
+)
+async def test_a_request_is_not_sent_again(idle: bool, begun: bytes, times: int, sent: int, upstream: Upstream) -> None:
+    """It was lost twice, or its answer has begun, or the connection was new."""
+    async with fetching() as there:
+        guest = Guest(there, OPEN)
+        if idle:
+            await guest("http.fetch", url=f"{upstream.origin}/a")
+        upstream.answers["/b"] = losing(upstream, begun, times=times)
+        header, _ = await guest("http.fetch", url=f"{upstream.origin}/b")
+    assert header["error"]["code"] == "upstream-failed"
+    assert [each.target for each in upstream.received] == ["/a"] * idle + ["/b"] * sent
 
 
 class Hasty(Upstream):

@@ -64,11 +64,22 @@ class Client:
         if self._ssl_context is None and url.scheme == "https":  # reads a few hundred certificates
             self._ssl_context = await in_own_thread(httpx.create_ssl_context)
         shared = await self._shared.get()
-        origin, wire = await self._in_time(shared.pool, tenant, request, addresses[:_MAX_ADDRESSES])
+        addresses = addresses[:_MAX_ADDRESSES]
+        origin, wire = await self._in_time(shared.pool, tenant, request, addresses)
         exchange = Exchange(wire, shared.pace, tenant)
         reusable = False
         try:
-            await exchange.ask(request, headers)
+            try:
+                await exchange.ask(request, headers)
+            except (OSError, h11.ProtocolError):
+                if not (wire.reused and exchange.unanswered and request.repeatable):
+                    raise
+                # The upstream closed the idle connection while the request was on its way to it.
+                exchange.end()
+                wire.close()
+                origin, wire = await self._in_time(shared.pool, tenant, request, addresses, reuse=False)
+                exchange = Exchange(wire, shared.pace, tenant)
+                await exchange.ask(request, headers)
             yield exchange
             reusable = exchange.reusable
         except (OSError, h11.ProtocolError) as error:
@@ -82,21 +93,23 @@ class Client:
                 wire.close()
 
     async def _in_time(
-        self, pool: Pool, tenant: Hashable, request: Request, addresses: list[str]
+        self, pool: Pool, tenant: Hashable, request: Request, addresses: list[str], reuse: bool = True
     ) -> tuple[Origin, Wire]:
-        """As _connection(), in the time that the request gives for it. Raises CapabilityError."""
+        """Do as _connection(), in the time that the request gives for it. Raises CapabilityError."""
         try:
             async with asyncio.timeout(request.connect_seconds):
-                return await self._connection(pool, tenant, request.url, addresses)
+                return await self._connection(pool, tenant, request.url, addresses, reuse)
         except TimeoutError:
             raise CapabilityError(Code.CONNECT_TIMEOUT, f"cannot connect to {request.url.host} in time") from None
 
-    async def _connection(self, pool: Pool, tenant: Hashable, url: Url, addresses: list[str]) -> tuple[Origin, Wire]:
-        """To the first address that takes it; nothing is sent before."""
+    async def _connection(
+        self, pool: Pool, tenant: Hashable, url: Url, addresses: list[str], reuse: bool
+    ) -> tuple[Origin, Wire]:
+        """Connect to the first address that accepts; nothing is sent before. Take an idle one if ``reuse``."""
         for address in addresses:
             last = address is addresses[-1]
             origin = (url.scheme, url.host, address, url.port)
-            if (wire := pool.take(tenant, origin)) is not None:
+            if reuse and (wire := pool.take(tenant, origin)) is not None:
                 return origin, wire
             try:
                 async with asyncio.timeout(None if last else _NEXT_ADDRESS_SECONDS):

@@ -40,6 +40,8 @@ class Exchange:
         self._piece = _SMALL
         self._sending: asyncio.Task[None] | None = None
         self._may_rest = False
+        self.unanswered = True
+        """Whether no byte of an answer has come."""
         self.broken: Exception | None = None
         """What its own side has ended it for."""
         self.status = 0
@@ -132,7 +134,9 @@ class Exchange:
             if event is h11.PAUSED:
                 raise h11.RemoteProtocolError("more than one answer")
             self._check_unparsed()
-            self._http.receive_data(await self._wire.read(self._piece))
+            data = await self._wire.read(self._piece)
+            self.unanswered = self.unanswered and not data
+            self._http.receive_data(data)
             self._slice = 0
 
     def _count(self) -> None:

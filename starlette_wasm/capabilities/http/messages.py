@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...config.notation import IDEMPOTENT_METHODS
 from ..errors import CapabilityError, Code
 from . import headers as h
 from .url import Url, UrlError
@@ -53,6 +54,11 @@ class Request:
     connect_seconds: float | None = None
     answer_seconds: float | None = None
     """How long the head of the answer may take, once there is a connection."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the upstream may receive it twice (RFC 9110, section 9.2.2), and it can be sent twice."""
+        return self.upload is None and self.method in IDEMPOTENT_METHODS
 
     @property
     def length(self) -> int | None:

@@ -9,7 +9,8 @@ from .wire import Wire
 
 MOST_IDLE = 256
 MOST_IDLE_OF_TENANT = 8
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 4.0
+"""Less than the 5 s after which uvicorn and Node close an idle connection."""
 
 Origin = tuple[str, str, str, int]
 """Scheme, name, address and port."""

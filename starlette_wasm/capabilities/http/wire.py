@@ -26,6 +26,8 @@ class Wire(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._on_drop: Callable[[Wire], None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self.reused = False
+        """Whether it has been idle since it was opened."""
         self.on_close: Callable[[], None] | None = None
         """Called once, when it is closed."""
 
@@ -112,6 +114,7 @@ class Wire(asyncio.Protocol):
 
     def rest(self, seconds: float, on_drop: Callable[[Wire], None]) -> None:
         """Be idle for at most ``seconds``; ``on_drop`` is called if it is closed meanwhile."""
+        self.reused = True
         self._on_drop = on_drop
         self._expiry = self._loop.call_later(seconds, self.close)
 
