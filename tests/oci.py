@@ -11,15 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 
 class Registry:
     """An empty registry that needs no login; ``with`` gives its host and port."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._log = folder / "log"
         config = folder / "config.yml"
         config.write_text(

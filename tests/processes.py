@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
+SHORT = httpx.Limits(keepalive_expiry=1)
+"""For a client that keeps connections: uvicorn closes them after 5 seconds, and perhaps just as the client writes."""
 SERVED = """\
 import os
 
@@ -73,9 +76,7 @@ class Server:
     """A uvicorn process that serves ``app``, with ``folder`` as its working directory."""
 
     def __init__(self, folder: Path, log: Path, app: str, *arguments: str, **environ: str) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port: int = taken.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         command = [sys.executable, "-m", *self.command(app), *arguments]

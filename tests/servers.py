@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 
 @contextmanager
@@ -19,10 +20,7 @@ def server(name: str, *options: str, folder: Path, port: int = 0) -> Iterator[in
     """Runs a server of Debian's; gives its port."""
     if not (binary := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")):
         pytest.fail(f"{name} is not on PATH; apt-get install {name}")
-    if not port:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    port = port or free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([binary, "--port", str(port), *options], stdout=log, stderr=log)
     try:

@@ -85,7 +85,7 @@ def test_endpoints_answer_as_specified() -> None:
             [{"name": "main", "endpoints": endpoints}, {"name": "dead", "kind": "closed"}]
         ) as environment:
             origin = f"http://{environment['HTTP_SERVER_MAIN']}"
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
                 assert (await client.post(f"{origin}/echo", content=b"abc")).content == b"abc"
                 headers = (await client.get(f"{origin}/headers", headers={"x-b": "2"})).headers
                 assert (headers["x-echo-x-b"], headers["x-request-path"]) == ("2", "/headers")

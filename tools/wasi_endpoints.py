@@ -10,20 +10,24 @@ from typing import Any
 
 import h11
 
+_CLOSE = (b"connection", b"close")
+
 
 @asynccontextmanager
 async def serving(specs: list[dict[str, Any]]) -> AsyncIterator[dict[str, str]]:
     """Run the servers; yield the environment that names their addresses. One of the kind ``closed`` is none."""
-    servers, environment = [], {}
+    servers: list[asyncio.Server | socket.socket] = []
+    environment = {}
     try:
         for spec in specs:
-            listening = socket.create_server(("127.0.0.1", 0))
-            environment[f"HTTP_SERVER_{spec['name'].upper()}"] = "{}:{}".format(*listening.getsockname())
+            taken = socket.socket()
+            taken.bind(("127.0.0.1", 0))
+            environment[f"HTTP_SERVER_{spec['name'].upper()}"] = "{}:{}".format(*taken.getsockname())
             if spec.get("kind") == "closed":
-                listening.close()
+                servers.append(taken)  # so that nobody else listens there
                 continue
             answering = _Endpoints(spec["endpoints"])
-            servers.append(await asyncio.start_server(answering.connected, sock=listening))
+            servers.append(await asyncio.start_server(answering.connected, sock=taken))
         yield environment
     finally:
         for server in servers:
@@ -63,7 +67,7 @@ class _Endpoints:
         if "chunks" not in spec:
             return _whole(spec["status"], headers, b"" if request.method == b"HEAD" else spec.get("body", "").encode())
         ends = [(name.encode(), value.encode()) for name, value in spec.get("trailers", {}).items()]
-        head = h11.Response(status_code=spec["status"], headers=[*headers, (b"transfer-encoding", b"chunked")])
+        head = h11.Response(status_code=spec["status"], headers=[*headers, (b"transfer-encoding", b"chunked"), _CLOSE])
         return [head, *(h11.Data(data=each.encode()) for each in spec["chunks"]), h11.EndOfMessage(headers=ends)]
 
 
@@ -88,5 +92,5 @@ async def _received(
 
 def _whole(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> list[h11.Event]:
     length = (b"content-length", b"%d" % len(body))
-    head = h11.Response(status_code=status, headers=[*headers, length, (b"connection", b"close")])
+    head = h11.Response(status_code=status, headers=[*headers, length, _CLOSE])
     return [head, h11.Data(data=body), h11.EndOfMessage()]

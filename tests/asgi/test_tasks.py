@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from apps import JSON, add_function, config, eventually, run
 from capability_servers import Received, Upstream
+from ports import free_port
 from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, sent_back_in_pieces, serving
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
@@ -100,8 +100,7 @@ def test_requests_of_a_guest_are_sent(wasm: JSON, upstream: Upstream, path: str,
     [({}, b"15"), ({"allowedHosts": ["*"], "maxNetworkRequests": 1}, b"15"), (ASKING, b"06")],
 )
 def test_requests_that_are_not_sent_have_an_error_code(wasm: JSON, policy: JSON, code: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]  # which nobody listens to from now on
+    port = free_port()  # which nobody listens to
 
     async def go() -> None:
         async with serving(wasm, policy) as served:

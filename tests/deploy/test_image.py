@@ -23,6 +23,7 @@ import yaml
 from apps import GUESTS
 from containers import PROFILE, Container, Runc, Started, bytes_of, config_volume, empty_volume, wait_for
 from image import PROGRAMS, Builder, ImageError, missing
+from ports import free_port
 
 from starlette_wasm.cli.languages import Lang
 from starlette_wasm.cli.main import main
@@ -135,12 +136,6 @@ def image_environ(root: Path) -> dict[str, str]:
     [line] = re.findall(r"^ENV (.*)$", last, re.MULTILINE)
     pairs = dict(each.split("=", 1) for each in line.split())
     return pairs | {"PATH": pairs["PATH"].replace("$PATH", "/usr/bin:/bin")}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def is_ready(url: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from apps import add_constant, add_flaky
+from ports import free_port
 
 from starlette_wasm.cli.languages import Lang
 from starlette_wasm.cli.main import main
@@ -60,9 +61,7 @@ class Region:
         (folder / "app.py").write_text(APP)
         add_constant(folder, "hello", b'{"status_code": 200, "body": "1"}', "1")
         write_config(folder, canary=False)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.admin = f"http://127.0.0.1:{self.port}/admin"
         self.failed = 0
         self._stop = threading.Event()

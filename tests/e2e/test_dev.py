@@ -17,6 +17,7 @@ import httpx
 import pytest
 import yaml
 from apps import GUESTS
+from processes import SHORT
 
 from starlette_wasm.config.settings import WINCH_IS_HERE
 from starlette_wasm.engine import capi
@@ -84,6 +85,14 @@ class Dev:
         self.output.close()
 
 
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=60)
+
+
+def connected(dev: Dev) -> httpx.Client:
+    return httpx.Client(base_url=dev.url(), timeout=60, limits=SHORT)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "project"
@@ -102,7 +111,7 @@ def dev(folder: Path) -> Iterator[Dev]:
 
 
 def test_a_change_is_built_and_swapped_in(dev: Dev) -> None:
-    with httpx.Client(base_url=dev.url()) as client:
+    with connected(dev) as client:
         first = client.get("/f").text
         dev.put("echo")
         answers = []
@@ -128,7 +137,7 @@ def test_a_quick_build_answers_before_the_other(dev: Dev) -> None:
         text = (home / "pid").read_text() if (home / "pid").exists() else ""
         return int(text) if text.endswith("\n") else None
 
-    with httpx.Client(base_url=dev.url()) as client:
+    with connected(dev) as client:
         home = dev.source.parents[1]
         build = {"quick": "cp src/given.wasm {output}", "command": "sh src/full.sh {output}"}
         (dev.source.with_name("full.sh")).write_text("echo $$ > pid; exec sleep 1000\n")
@@ -172,14 +181,14 @@ def test_what_winch_cannot_compile_is_taken_all_the_same(folder: Path) -> None:
         if WINCH_IS_HERE:
             dev.said("f v1 is beyond the quick compiler: starting again with the other one")
             dev.said("serving http://", 2)
-        dev.wait(lambda: httpx.get(f"{url}/f").status_code == 502)  # it answers nothing
+        dev.wait(lambda: get(f"{url}/f").status_code == 502)  # it answers nothing
         assert dev.stop() == 0
     finally:
         dev.close()
 
 
 def test_a_fault_is_a_page_in_a_browser(dev: Dev) -> None:
-    with httpx.Client(base_url=dev.url()) as client:
+    with connected(dev) as client:
         dev.put("trap")
         dev.said("f v1: built, ", 2)
         answer = client.get("/f?mode=div0", headers={"accept": "text/html,*/*"})
@@ -200,8 +209,8 @@ def test_a_change_of_the_app_starts_it_again(dev: Dev, folder: Path) -> None:
     url = dev.url()
     (folder / "app.py").write_text(APP.replace('"one"', '"two"'))
     dev.said("serving http://", 2)
-    assert httpx.get(url).text == "two"
-    assert httpx.get(f"{url}/f").status_code == 200
+    assert get(url).text == "two"
+    assert get(f"{url}/f").status_code == 200
     assert dev.stop() == 0
 
 
@@ -209,14 +218,14 @@ def test_a_config_that_is_wrong_waits_for_its_change(folder: Path) -> None:
     dev = Dev(folder)
     try:
         url = dev.url()
-        assert httpx.get(f"{url}/f").status_code == 200
-        assert httpx.get(f"{url}/nope").text == "no rule serves this path\n"
+        assert get(f"{url}/f").status_code == 200
+        assert get(f"{url}/nope").text == "no rule serves this path\n"
         (folder / "wasm.yaml").write_text("rules: [{pathPattern: /f, functionName: g}]\n")
         dev.said("wasm.yaml:1: rules[0].functionName: function not found: g")
-        assert httpx.get(f"{url}/f").status_code == 200
+        assert get(f"{url}/f").status_code == 200
         (folder / "wasm.yaml").write_text("rules: [{pathPattern: /g, functionName: f}]\n")
         dev.said("the config has changed, ")
-        assert httpx.get(f"{url}/g").status_code == 200
+        assert get(f"{url}/g").status_code == 200
         assert dev.stop() == 0
     finally:
         dev.close()
@@ -244,7 +253,7 @@ def test_an_app_that_does_not_start_waits(folder: Path) -> None:
         assert "cannot be had" not in told
         assert "deployment.py" not in told  # no traceback of ours hides the message
         (folder / "other.yaml").write_text("rules: [{pathPattern: /f, functionName: f}]\n")
-        assert httpx.get(f"{dev.url()}/f").status_code == 200
+        assert get(f"{dev.url()}/f").status_code == 200
         assert dev.stop() == 0
     finally:
         dev.close()

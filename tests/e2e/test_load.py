@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 from apps import config_file, run
-from processes import Server
+from processes import SHORT, Server
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,10 @@ def test_a_quick_function_stays_quick_while_others_spin(server: Server) -> None:
             assert (await http.get("/hello")).text == "hello"
             quick.append(time.monotonic() - begin)
 
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as http, asyncio.TaskGroup() as group:
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=30, limits=SHORT) as http,
+            asyncio.TaskGroup() as group,
+        ):
             spinning = [group.create_task(spin(http)) for _ in range(2)]
             for _ in range(150):
                 group.create_task(hello(http))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from apps import config_file
+from ports import free_port
 from processes import Server
 
 from starlette_wasm.cli.main import main
@@ -74,10 +74,8 @@ def test_a_node_may_require_a_token(
 
 
 def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        assert main(["nodes", "--json", url]) == 2
+    url = f"http://127.0.0.1:{free_port()}"
+    assert main(["nodes", "--json", url]) == 2
     shown = capsys.readouterr()
     assert f"these nodes cannot be compared\n{url}: cannot be reached" in shown.err
     assert "differ" not in shown.err

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 from apps import run, wait_until
-from collector import Backend, Rotel, free_port
+from collector import Backend, Rotel
+from ports import free_port
 from processes import ROOT, Server
 
 REQUESTS = int(os.environ.get("REQUESTS", "400"))

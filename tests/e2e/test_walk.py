@@ -13,7 +13,7 @@ import pytest
 import yaml
 from apps import add_function
 from openapi_spec_validator import validate
-from processes import ROOT, Server
+from processes import ROOT, SHORT, Server
 
 APP = '''\
 import json
@@ -146,7 +146,7 @@ def server(serve: Callable[..., Server], folder: Path) -> Server:
 
 @pytest.fixture
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=60, limits=SHORT) as client:
         yield client
 
 

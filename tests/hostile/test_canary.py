@@ -27,7 +27,9 @@ REFUSALS = {"host-not-allowed", "invalid-url", "dns-failed"}
 class Server:
     """On a loopback port, in a thread; counts connections and answers each with ``answer``."""
 
-    def __init__(self, answer: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nreached") -> None:
+    def __init__(
+        self, answer: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nreached"
+    ) -> None:
         self.answer = answer
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))

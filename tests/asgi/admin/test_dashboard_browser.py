@@ -158,7 +158,7 @@ def test_traffic_shows_without_a_reload(page: Page, url: str) -> None:
     page.goto(f"{url}/admin/ui/functions/fn-007")
     page.evaluate("window.kept = true")
     for _ in range(5):
-        assert httpx.get(f"{url}/fn/7").status_code == 200
+        assert httpx.get(f"{url}/fn/7", timeout=PATIENCE / 1000).status_code == 200
     expect(page.locator("#versions tbody tr td").nth(2)).to_have_text("5")
     assert page.evaluate("window.kept") is True
     pause = page.get_by_role("button", name="Pause updates")
@@ -169,7 +169,7 @@ def test_traffic_shows_without_a_reload(page: Page, url: str) -> None:
 def test_the_focus_stays_through_an_update(page: Page, url: str) -> None:
     link = page.locator("#link-fn-008")
     link.focus()
-    assert httpx.get(f"{url}/fn/8").status_code == 200
+    assert httpx.get(f"{url}/fn/8", timeout=PATIENCE / 1000).status_code == 200
     expect(page.locator("#row-fn-008 td").nth(5)).not_to_have_text("–")  # p99 has come, so the row is another
     expect(link).to_be_focused()
 
@@ -181,10 +181,10 @@ def test_log_lines_and_faults_appear_as_they_come(page: Page, url: str) -> None:
     until = time.monotonic() + PATIENCE / 1000
     while seen.count() == 0:  # the browser's connection may not have come through yet
         assert time.monotonic() < until
-        httpx.post(f"{url}/log", content=b"a line of the guest\n")
+        httpx.post(f"{url}/log", content=b"a line of the guest\n", timeout=PATIENCE / 1000)
         page.wait_for_timeout(200)
     page.goto(f"{url}/admin/ui/functions/trap")
-    assert httpx.get(f"{url}/trap?mode=unreachable").status_code == 500
+    assert httpx.get(f"{url}/trap?mode=unreachable", timeout=PATIENCE / 1000).status_code == 500
     expect(page.locator("#faults pre").first).to_contain_text("trap_unreachable")
 
 
@@ -213,7 +213,7 @@ def test_a_canary_is_moved_with_the_keyboard_alone(page: Page, url: str) -> None
 
 
 def test_an_open_circuit_is_seen_and_closed(page: Page, url: str) -> None:
-    assert httpx.get(f"{url}/chain").status_code == 502
+    assert httpx.get(f"{url}/chain", timeout=PATIENCE / 1000).status_code == 502
     page.goto(f"{url}/admin/ui/pipelines")
     expect(page.locator(".node.bad")).to_have_count(1)
     page.get_by_role("button", name="Close garbage").click()

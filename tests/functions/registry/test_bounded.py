@@ -101,7 +101,8 @@ def test_large_answers_are_not_kept(status: bytes) -> None:
 def test_nothing_is_decompressed() -> None:
     async def compressed(writer: asyncio.StreamWriter) -> None:
         body = gzip.compress(json.dumps({"tags": ["1"]}).encode())
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
 
     with pytest.raises(RegistryError, match="did not answer with a JSON object"):
         tags(compressed)
