@@ -136,7 +136,7 @@ def _warn_if_busy(name: str) -> None:
 
 
 def _summary(rows: list[Row], whole: bool) -> None:
-    """Each goal with what was measured; of a run of some groups, only the goals that it has figures for."""
+    """Print each goal with what was measured; of a run of some groups, only the goals that it has figures for."""
     print("\ngoals")
     for title, bound, figures, verdict in goals.verdicts(rows):
         if figures or whole:

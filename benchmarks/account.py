@@ -34,7 +34,7 @@ _SECONDS = 3
 
 
 def bucket(name: str) -> str:
-    """Which part of a request an object file is."""
+    """Return which part of a request an object file is."""
     return next((label for pattern, label in _BUCKETS if re.search(pattern, name)), "other extension modules")
 
 
@@ -99,7 +99,7 @@ def _counted(server: Server, path: str, connections: int) -> dict[str, float]:
 
 
 def _system_calls(server: Server, path: str, connections: int) -> dict[str, float]:
-    """Of the main thread: with the others, which the ticker starts a thousand times a second, nothing would go on."""
+    """Trace the main thread only: the ticker starts the others a thousand times a second, and nothing would go on."""
     text, requests = _under(
         ["strace", "-c", "-p", str(server.pid)], lambda: _load(server, path, connections), patience=1.0
     )
@@ -112,7 +112,7 @@ def _system_calls(server: Server, path: str, connections: int) -> dict[str, floa
 
 
 def _time_shares(server: Server, path: str, connections: int, work: Path) -> dict[str, float]:
-    """Percent of the CPU time of all threads."""
+    """Return percent of the CPU time of all threads."""
     data = work / "perf.data"
     _under(
         ["perf", "record", "-q", "-e", "cpu-clock", "-F", "4999", "-o", str(data), "-p", str(server.pid)],
@@ -130,7 +130,7 @@ def _time_shares(server: Server, path: str, connections: int, work: Path) -> dic
 
 
 def _under(argv: list[str], load: Callable[[], int], *, patience: float) -> tuple[str, int]:
-    """What a tracer that follows a server prints, and how many requests there were meanwhile."""
+    """Follow a server with a tracer, and return what that prints, and how many requests there were meanwhile."""
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(argv, stdout=log, stderr=log) as tracer:
         try:
             time.sleep(patience)  # until it is attached

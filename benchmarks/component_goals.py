@@ -179,7 +179,7 @@ def load(url: str, connections: int, seconds: float = 2) -> wrk.Load:
 
 
 def cpu_of(server: Server, url: str) -> float:
-    """Microseconds of CPU that a server takes for a request, with 8 connections."""
+    """Return the microseconds of CPU that a server takes for a request, with 8 connections."""
     before = _cpu_time(server.pid)
     asked = load(url, 8)
     return (_cpu_time(server.pid) - before) / asked.requests * 1e6

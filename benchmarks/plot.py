@@ -14,7 +14,7 @@ _OURS, _THEIRS, _INK, _GRID = "#6d4aff", "#9aa5b1", "#1f2933", "#d9dee4"
 
 
 def throughput(rows: Iterable[Row], connections: int) -> str | None:
-    """Requests a second on a logarithmic axis, the quickest on top; None where http was not measured."""
+    """Plot requests a second on a logarithmic axis, the quickest on top; None if http was not measured."""
     bars: dict[str, tuple[float, bool]] = {}
     for row in rows:
         if not (row.group == "http" and row.id.endswith(f"/{connections}") and row.measure == "req/s"):

@@ -27,7 +27,7 @@ S = TypeVar("S", bound="Process")
 
 
 def can_pin() -> bool:
-    """Whether server and load generator can each have a core."""
+    """Return whether server and load generator can each have a core."""
     return shutil.which("taskset") is not None and {SERVER_CPU, CLIENT_CPU} <= os.sched_getaffinity(0)
 
 
@@ -205,5 +205,5 @@ class Worker(Process):
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds of CPU that all threads of a process have had, those that have ended too (Linux)."""
+    """Return the nanoseconds of CPU that all threads of a process have had, those that have ended too (Linux)."""
     return time.clock_gettime_ns(~pid << 3 | _CPU_OF_PROCESS)

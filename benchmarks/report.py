@@ -18,7 +18,7 @@ _HEAD = ("figure", "ratio or value", "ours", "the other", "goal")
 
 
 def number(value: float) -> str:
-    """Three digits that count, with separators: 9,820, 31.2, 0.32, 0.005."""
+    """Write three digits that count, with separators: 9,820, 31.2, 0.32, 0.005."""
     size = abs(value)
     if size >= 1000:
         digits = 0 if size >= 9995 else -1
@@ -44,7 +44,7 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
 
 
 def text_table(rows: Sequence[Row]) -> str:
-    """For a terminal, one block a group."""
+    """Write the table for a terminal, one block a group."""
     lines: list[str] = []
     for group, members in grouped(rows).items():
         table = [_HEAD, *map(cells, members)]
@@ -83,7 +83,7 @@ class Worse:
 
 
 def check(rows: Iterable[Row], baseline: Iterable[Row], margin: float = MARGIN) -> tuple[list[Worse], int]:
-    """What is worse than the baseline by more than the margin, and how many figures were compared.
+    """Find what is worse than the baseline by more than the margin, and how many figures were compared.
 
     Only ratios and memory are: times depend on the machine. Figures that either lacks, and broken
     peers, are passed over.

@@ -79,7 +79,7 @@ LOW_TRAFFIC = tuple(
 
 
 def simulate(world: World, seed: int) -> tuple[str, int, float]:
-    """How one rollout ends, the step in which it does, in per cent, and after how many seconds."""
+    """Return how one rollout ends, the step in which it does, in per cent, and after how many seconds."""
     random = numpy.random.default_rng(seed)
     config = CanaryConfig(function_name="f", stable_version="1", canary_version="2", low_traffic=world.low_traffic)
     hours = LOW_TRAFFIC_HOURS if world.low_traffic else HOURS
@@ -110,7 +110,7 @@ def _draw(
     slow: float,
     begun: Counts,
 ) -> list[Counts]:
-    """Successes, failures and slow answers of a version after each of the next ticks."""
+    """Draw successes, failures and slow answers of a version after each of the next ticks."""
     mean = world.per_second * TICK * share / 100
     requests = random.poisson(mean, AHEAD) if world.low_traffic else numpy.full(AHEAD, round(mean))
     rates = numpy.full(AHEAD, good)
@@ -124,7 +124,7 @@ def _draw(
 
 
 def run(world: World, seeds: Sequence[int], processes: int | None = None) -> dict[str, float]:
-    """Shares of the rollouts: promoted, rolled back, rolled back before half of the traffic, held."""
+    """Return shares of the rollouts: promoted, rolled back, rolled back before half of the traffic, held."""
     if processes == 1:
         ends = [simulate(world, seed) for seed in seeds]
     else:

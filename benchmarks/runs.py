@@ -28,7 +28,7 @@ class GroupRun:
 
 
 def read(file: Path) -> dict[str, GroupRun]:
-    """The groups of a file that write() has written, by name; none if it is not there."""
+    """Read the groups of a file that write() has written, by name; none if it is not there."""
     if not file.exists():
         return {}
     groups: dict[str, dict[str, Any]] = json.loads(file.read_text())["groups"]
@@ -41,7 +41,7 @@ def _group(name: str, entry: dict[str, Any]) -> GroupRun:
 
 
 def write(file: Path, groups: Iterable[GroupRun]) -> None:
-    """As JSON, with the verdict on each goal; whole, or not at all."""
+    """Write JSON, with the verdict on each goal; whole, or not at all."""
     entries = {
         group.name: {
             "mode": group.mode,

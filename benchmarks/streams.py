@@ -67,7 +67,7 @@ async def serve(port: int) -> None:
 
 
 def ask(port: int, prefix: str, kind: str, size: int) -> float:
-    """MiB a second of one request."""
+    """Return the MiB a second of one request."""
     with socket.create_connection(("127.0.0.1", port), 60) as connection:
         begin = time.perf_counter()
         if kind == "upload":
@@ -89,7 +89,7 @@ def ask(port: int, prefix: str, kind: str, size: int) -> float:
 
 
 def memory(process: int) -> int:
-    """The most that a process has had, in KiB."""
+    """Return the most that a process has had, in KiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     assert found is not None
     return int(found[1])

@@ -25,7 +25,7 @@ class Load:
 
 
 def find() -> str | None:
-    """Where wrk is; installed with apt where it can be."""
+    """Find wrk; it is installed with apt if it can be."""
     if shutil.which("wrk") is None and shutil.which("apt-get") is not None:
         print("installing wrk with apt-get ...", file=sys.stderr)
         for command in (["apt-get", "-qq", "update"], ["apt-get", "-qq", "install", "-y", "wrk"]):
@@ -34,7 +34,7 @@ def find() -> str | None:
 
 
 def run(wrk: str, url: str, *, connections: int, seconds: float, script: Path | None = None) -> Load:
-    """Raises Failed where an answer is not a 2xx or 3xx."""
+    """Raise Failed where an answer is not a 2xx or 3xx."""
     duration = f"{max(1, round(seconds))}s"
     argv = [wrk, "-t1", f"-c{connections}", f"-d{duration}", "--timeout", "20s", "--latency"]
     argv += ["-s", str(script)] if script else []
@@ -62,7 +62,7 @@ def _connections(count: int) -> str:
 
 
 def _reason(errors: str) -> str:
-    """Of wrk's ``Socket errors: connect 0, read 12, write 0, timeout 0`` or ``Non-2xx or 3xx responses: 9``."""
+    """Find the reason in wrk's ``Socket errors: connect 0, read 12, ...`` or ``Non-2xx or 3xx responses: 9``."""
     if errors.startswith("Non-2xx"):
         return f"{errors.rpartition(' ')[2]} answers with an error status"
     words = {"connect": "refused connections", "read": "connection resets", "write": "failed writes"}

@@ -45,7 +45,7 @@ async def native(request: Request) -> Response:
 
 
 def hello(language: str) -> Route | WasmRoute:
-    """A function in one of the large languages; without its module, a route that names what builds it."""
+    """Make a function in one of the large languages; without its module, a route that names what builds it."""
     name = f"hello-{language}"
     if (HERE / "functions" / name / "v1" / f"{name}.wasm").is_file():
         return WasmRoute(f"/hello/{language}", function=name, policy="sample-large")

@@ -47,5 +47,5 @@ def export() -> Middleware:
 
 
 def _unnamed(scope: Scope) -> tuple[str, dict[str, str]]:
-    """A span is not named by the path, which may be anything; the functions' routes name theirs."""
+    """Name no span by the path, which may be anything; the functions' routes name theirs."""
     return scope.get("method", "WebSocket"), {}

@@ -69,7 +69,7 @@ class WasmError(Exception):
 
 
 def _public_key(key: str) -> str:
-    """A key as an endpoint may show it: what does not look like one may be a value in the wrong place."""
+    """Show a key as an endpoint may: what does not look like one may be a value in the wrong place."""
     return _PART.sub(lambda part: part[0] if _NAME.fullmatch(part[0]) else "...", key)
 
 
@@ -272,7 +272,7 @@ class FunctionUnavailable(WasmError):
         return f"{self.function} v{self.version}" if self.version else self.function
 
     def again(self) -> FunctionUnavailable:
-        """The same, to be raised: an exception that is raised twice keeps both tracebacks."""
+        """Make the same error again, to be raised: an exception that is raised twice keeps both tracebacks."""
         return FunctionUnavailable(self.function, self.version, self.reason)
 
     @property

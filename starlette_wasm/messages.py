@@ -36,12 +36,12 @@ def to_utf8(text: str) -> bytes:
 
 
 def join(name: str, values: Iterable[str]) -> str:
-    """The one value of a header that comes more than once (RFC 9110, 5.2; cookies as RFC 9113, 8.2.3)."""
+    """Join a header that comes more than once into one value (RFC 9110, 5.2; cookies as RFC 9113, 8.2.3)."""
     return ("; " if name == "cookie" else ", ").join(values)
 
 
 def pairs(query: str) -> Iterator[tuple[str, str]]:
-    """The names and values of a query: as ``parse_qsl(query, keep_blank_values=True)``, in a third of its time."""
+    """Yield names and values of a query: as ``parse_qsl(query, keep_blank_values=True)``, in a third of its time."""
     for pair in query.split("&"):
         if pair:
             name, _, value = pair.partition("=")
@@ -53,7 +53,7 @@ def _decoded(text: str) -> str:
 
 
 def is_request_id(text: str) -> bool:
-    """Whether an incoming ``x-request-id`` may be taken over: up to 128 letters, digits and ``. _ : -``."""
+    """Return whether an incoming ``x-request-id`` may be taken over: up to 128 letters, digits and ``. _ : -``."""
     return _REQUEST_ID(text) is not None
 
 
@@ -182,8 +182,8 @@ class EdgeRequest:
 
 
 def _raw_path(scope: Scope) -> str:
-    """The path as the client sent it, bytes beyond ASCII percent-encoded; one that is made from the decoded path where
-    the server gives none, or if that of the server is not of this path, as behind a middleware that rewrites it.
+    """Return the path as the client sent it, bytes beyond ASCII percent-encoded. It is made from the decoded path if
+    the server gives none, or if the server's is not of this path, as behind a middleware that rewrites it.
     """
     path: str = scope["path"]
     given: bytes | None = scope.get("raw_path")
@@ -200,8 +200,8 @@ def _raw_path(scope: Scope) -> str:
 
 
 def _full_url(scope: Scope, path: str, headers: dict[str, str], query_string: bytes) -> str:
-    """The same as ``str(URL(scope=scope))``, with the path as it was sent, and without building that object where the
-    scope is a common one.
+    """Build the same as ``str(URL(scope=scope))``, with the path as it was sent, and without that object if the scope
+    is a common one.
     """
     if not query_string.isascii():
         # RFC 3986 has only ASCII in a query; servers let other bytes pass, and URL() raises for some.
@@ -233,7 +233,7 @@ class EdgeResponse:
 
     @classmethod
     def of_guest(cls, status: int, headers: dict[str, str | list[str]], body: str, declared: int) -> EdgeResponse:
-        """What a guest answered and was checked; ``declared`` is its own content-length, -1 if it gave none."""
+        """Make what a guest answered and was checked; ``declared`` is its own content-length, -1 if it gave none."""
         response = cls(status, headers, body)
         if declared >= 0:
             response._length = declared

@@ -15,7 +15,7 @@ from hostile_range import REFUSED, RUNNING, Range, refusal, serving, used
 
 
 async def one_by_one(there: Range, repeat: int) -> None:
-    """Each guest ``repeat`` times, one after the other."""
+    """Run each guest ``repeat`` times, one after the other."""
     for guest in RUNNING:
         for _ in range(repeat):
             await there.shoot(guest)
@@ -23,7 +23,7 @@ async def one_by_one(there: Range, repeat: int) -> None:
 
 
 async def together(there: Range, *, width: int, seconds: float, seed: int, healthy: int = 4) -> list[float]:
-    """``width`` guests at a time, drawn at random, and ``healthy`` clients of healthy functions beside them.
+    """Run ``width`` guests at a time, drawn at random, and ``healthy`` clients of healthy functions beside them.
 
     Gives the seconds that the healthy functions took.
     """
@@ -57,7 +57,7 @@ def quantile(values: list[float], part: float) -> float:
 
 
 def level(before: tuple[int, int, int], after: tuple[int, int, int]) -> list[str]:
-    """What grew that must not."""
+    """Return what grew that must not."""
     grown = []
     if after[1] > before[1]:
         grown.append(f"descriptors grew from {before[1]} to {after[1]}")
@@ -67,7 +67,7 @@ def level(before: tuple[int, int, int], after: tuple[int, int, int]) -> list[str
 
 
 async def grown(before: tuple[int, int, int]) -> list[str]:
-    """What stays above ``before``, once files that wasmtime closes in the background had time for it."""
+    """Return what stays above ``before``, once files that wasmtime closes in the background had time for it."""
     until = time.monotonic() + 10
     while (found := level(before, used())) and time.monotonic() < until:
         await asyncio.sleep(0.1)

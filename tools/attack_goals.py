@@ -40,7 +40,7 @@ KINDS = {
 
 
 async def deadlines(folder: Path, runs: int) -> dict[str, list[float]]:
-    """How many milliseconds an invocation with a deadline of 200 ms took, for each kind of guest."""
+    """Return how many milliseconds an invocation with a deadline of 200 ms took, for each kind of guest."""
     guests = tuple(BY_NAME[name] for name in KINDS.values())
     took: dict[str, list[float]] = {kind: [] for kind in KINDS}
     async with serving(folder, guests, stop_ms=200) as there:
@@ -60,7 +60,7 @@ async def deadlines(folder: Path, runs: int) -> dict[str, list[float]]:
 async def served(
     folder: Path, routes: dict[str, str], policies: dict[str, dict[str, Any]]
 ) -> AsyncIterator[tuple[WasmRuntime, httpx.AsyncClient]]:
-    """``routes``: path to the guest's name; a policy of the guest's name is its own."""
+    """Serve ``routes``, path to the guest's name; a policy of the guest's name is its own."""
     (folder / "policies").mkdir()
     for name, policy in policies.items():
         (folder / "policies" / f"{name}.yaml").write_text(yaml.safe_dump(policy))
@@ -83,7 +83,7 @@ async def served(
 async def spinners(
     folder: Path, seconds: float, clients: int = 32, guest: str = "spin"
 ) -> tuple[list[float], Counter[int]]:
-    """Milliseconds that a healthy route took while ``clients`` hammer one that spins; the statuses of that one.
+    """Measure a healthy route in milliseconds while ``clients`` hammer one that spins, and the statuses of that one.
 
     The time begins when the request is due, so that an event loop which is held up counts.
     """
@@ -112,7 +112,7 @@ async def spinners(
 async def full_route(
     folder: Path, connections: int = 1000, seconds: float = 1.0
 ) -> tuple[list[float], Counter[int], int]:
-    """Milliseconds in which a full route said 503, the statuses of all ``connections``, and how many healthy
+    """Measure in how many milliseconds a full route said 503, the statuses of all ``connections``, and how many healthy
     answers there were meanwhile, all of them right. ``seconds`` is how long one may wait for a place.
 
     The milliseconds are measured in the app, from where the request reaches it, by an event loop that also runs
@@ -175,8 +175,9 @@ async def full_route(
 
 
 async def memory_bombs(folder: Path, count: int = 32, mebibytes: int = 64) -> tuple[int, int]:
-    """By how many bytes ``count`` bombs at once raised resident memory at most, under ``mebibytes`` each; how many
-    there were for which the guest's end was want of memory."""
+    """Return by how many bytes ``count`` bombs at once raised resident memory at most, under ``mebibytes`` each; and
+    for how many of them the guest's end was want of memory.
+    """
     policy = {"executionTimeoutMs": 60_000, "maxMemoryPages": mebibytes * 16, "maxConcurrency": count}
     async with served(folder, {"/bomb": "grow_and_touch", "/hello": "hello"}, {"grow_and_touch": policy}) as (
         _,
@@ -227,7 +228,7 @@ _TENANTS = 8
 
 
 def markers(folder: Path, invocations: int, *, threads: int = 4, tasks: int = 8) -> tuple[Counter[str], list[str], int]:
-    """Tenants in ``threads`` event loops with ``tasks`` each, host calls failing at random.
+    """Run tenants in ``threads`` event loops with ``tasks`` each, host calls failing at random.
 
     Gives how the invocations ended, what crossed from one tenant to another, and how many log records were read.
     """
@@ -317,7 +318,7 @@ def markers(folder: Path, invocations: int, *, threads: int = 4, tasks: int = 8)
 
 
 def measure(only: list[str], runs: int, invocations: int) -> list[str]:
-    """Runs the long form of each goal, prints the figures, and gives what missed its goal."""
+    """Run the long form of each goal, print the figures, and give what missed its goal."""
     wrong: list[str] = []
 
     def goal(met: bool, text: str) -> None:

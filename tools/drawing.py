@@ -13,7 +13,7 @@ _GUEST = "#b279a2"
 
 
 def draw(spans: list[Span]) -> str:
-    """The spans of one trace as SVG."""
+    """Draw the spans of one trace as SVG."""
     ids = {span.id for span in spans}
     (root,) = [span for span in spans if span.parent not in ids]
     rows = list(_rows(root, spans, 0))

@@ -88,7 +88,7 @@ def _need_atheris(parser: argparse.ArgumentParser) -> None:
 
 
 def _fuzz(name: str, minutes: float) -> bool:
-    """Whether nothing was found. What adds coverage is left in the work folder."""
+    """Fuzz, and return whether nothing was found. What adds coverage is left in the work folder."""
     work = WORK / name
     (work / "corpus").mkdir(parents=True, exist_ok=True)
     words = work / "dictionary"
@@ -112,7 +112,7 @@ def _fuzz(name: str, minutes: float) -> bool:
 
 
 def _keep(name: str) -> None:
-    """The least that covers what corpus and work folder cover together, beside what was found once."""
+    """Keep the least that covers what corpus and work folder cover together, beside what was found once."""
     with tempfile.TemporaryDirectory() as least:
         _atheris(
             name, "-merge=1", "-use_counters=0", least, *_committed(name), WORK / name / "corpus",

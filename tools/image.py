@@ -91,7 +91,7 @@ class Builder:
     """Makes images in a folder of its own: base, wheels and buildah's storage serve all of them."""
 
     def __init__(self, folder: Path, *, installed: bool = False) -> None:
-        """With ``installed``, wheels are packed from this environment if its Python is that of the base."""
+        """Take ``installed``: wheels are packed from this environment if its Python is that of the base."""
         self.folder = folder
         self._installed = installed
         self._base: str | None = None

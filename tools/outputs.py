@@ -35,7 +35,7 @@ _KEYS = {
 
 
 def output(random: Random) -> tuple[str, str, bytes]:
-    """Protocol, method and what a guest prints: half of them nearly right, the others less so."""
+    """Make protocol, method and what a guest prints: half of them nearly right, the others less so."""
     protocol = random.choice(PROTOCOLS)
     stdout = _cgi(random) if protocol == "cgi" else _json(random, _KEYS[protocol])
     while random.random() < 0.3:
@@ -53,7 +53,7 @@ def output(random: Random) -> tuple[str, str, bytes]:
 
 
 def run(number: int, seed: int = 0, jobs: int | None = None) -> tuple[Counter[str], list[tuple[str, str, bytes, str]]]:
-    """How many were responses and how many not, by protocol; and those that went wrong, with the traceback."""
+    """Count responses and what was none, by protocol; and return those that went wrong, with the traceback."""
     counts: Counter[str] = Counter()
     wrong: list[tuple[str, str, bytes, str]] = []
     parts = ((seed, first, min(CHUNK, number - first)) for first in range(0, number, CHUNK))

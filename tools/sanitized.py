@@ -18,7 +18,7 @@ TARGETS = ("quick_requests", "quick_responses")
 
 
 def fuzz(name: str, minutes: float, environment: dict[str, str]) -> bool:
-    """Whether nothing was found."""
+    """Fuzz, and return whether nothing was found."""
     command = [sys.executable, __file__, name, str(minutes * 60)]
     if subprocess.run(command, env=environment).returncode == 0:
         return True

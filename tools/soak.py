@@ -196,7 +196,7 @@ class Soak:
             self.wrong[f"{path}: {status} {content[:100]!r}"] += 1
 
     def missed(self) -> list[str]:
-        """What is not as the goal has it."""
+        """Return what is not as the goal has it."""
         missed = [f"{count} times {what}" for what, count in self.wrong.most_common(20)]
         settled = min(300.0, self.seconds / 6)
         rest = [each for each in self.intervals if each.seconds > settled]
@@ -224,7 +224,7 @@ class Soak:
 def soak(
     seconds: float, interval: float, *, clients: int = 8, seed: int = 1, guests: tuple[Guest, ...] = RUNNING
 ) -> list[str]:
-    """What missed the goal."""
+    """Return what missed the goal."""
     with tempfile.TemporaryDirectory() as name, socket.socket() as free:
         folder = Path(name)
         (folder / "wasm.yaml").write_text(yaml.safe_dump(config(folder, guests) | {"exposeEndpoints": True}))

@@ -86,7 +86,7 @@ def stop_under_load(folder: Path, log: Path, cache: Path, seed: int) -> float:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes compete for the CPUs, at the priority of this one."""
+    """Keep the CPUs busy with so many processes, at the priority of this one."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

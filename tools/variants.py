@@ -20,7 +20,7 @@ _SANITIZED = {
 
 
 def sanitized() -> dict[str, str]:
-    """Variables for a process that takes the package from a copy whose C is sanitized, which is made here."""
+    """Return variables for a process that takes the package from a copy whose C is sanitized, which is made here."""
     cc = shutil.which("gcc")
     if cc is None:
         raise FileNotFoundError("gcc, which has the sanitizers, is needed")
@@ -37,7 +37,7 @@ def sanitized() -> dict[str, str]:
 
 
 def pure() -> dict[str, str]:
-    """Variables for a process that takes the package from a copy without its C, which is made here."""
+    """Return variables for a process that takes the package from a copy without its C, which is made here."""
     return {**_environment(_copy("pure")), "STARLETTE_WASM_PURE": "1"}
 
 

@@ -76,7 +76,7 @@ def put(place: Path, name: str, program: Path, spec: dict[str, Any], environment
 
 
 async def exit_code(runtime: WasmRuntime, name: str, stdin: str = "") -> int | str:
-    """How the program ended: its exit code, or the fault."""
+    """Return how the program ended: its exit code, or the fault."""
     try:
         await runtime.invoke(name, EdgeRequest(body=stdin or None, method="POST"), policy=name)
     except InvalidFunctionResponse:

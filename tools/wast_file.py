@@ -132,7 +132,7 @@ class WastFile:
             raise
 
     def _load(self, form: Form) -> ComponentModule:
-        """Raises NotRun for what is refused by name, and InvalidModuleError."""
+        """Raise NotRun for what is refused by name, and InvalidModuleError."""
         try:
             made = ComponentModule(self._engine, *compile_component(self._engine.ptr, self._binary(form)))
         except UnsupportedModuleError as error:
@@ -246,6 +246,6 @@ def _inner(form: Form) -> tuple[Form, str]:
 
 
 def _compare(expected: str, message: str) -> None:
-    """Raises WrongMessage if the message is not the one that is expected."""
+    """Raise WrongMessage if the message is not the one that is expected."""
     if expected not in message:
         raise WrongMessage(f"{message!r:.200} came, {expected!r} is expected")

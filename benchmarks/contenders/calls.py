@@ -33,7 +33,7 @@ class Loop:
 
 
 def figures(times: list[int]) -> dict[str, float]:
-    """Microseconds, of times in nanoseconds."""
+    """Return figures in microseconds, of times in nanoseconds."""
     times.sort()
     return {
         "p50": statistics.median(times) / 1e3,

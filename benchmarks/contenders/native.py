@@ -59,7 +59,7 @@ app = Starlette(
 
 
 def process_text(text: bytes) -> dict[str, str]:
-    """What edge-processor does with a hash."""
+    """Do what edge-processor does with a hash."""
     document = json.loads(text)
     value = 5381
     for byte in document["data"].encode():

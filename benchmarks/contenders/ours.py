@@ -69,7 +69,7 @@ def make_app(runtime: WasmRuntime | None = None) -> Starlette:
 
 
 def make_one() -> Starlette:
-    """One function and no more, for the memory of an idle process."""
+    """Make an app with one function and no more, for the memory of an idle process."""
     functions = work() / "one"
     add_function(functions, "job", (GUESTS / "job.wasm").read_bytes())
     rules = [{"pathPattern": "/job", "functionName": "job"}]

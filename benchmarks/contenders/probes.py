@@ -94,7 +94,7 @@ class Functions:
         return {"ms": taken * 1e3, "bytes": _resident() - before}
 
     def lookup(self) -> float:
-        """Nanoseconds for a call's target, by name."""
+        """Return the nanoseconds for a call's target, by name."""
         names = Catalog(self._folder).names
         names = random.Random(1).choices(names, k=1000)
         for name in names:
@@ -121,7 +121,7 @@ class Rules:
         return Router(rules), paths
 
     def round(self, count: int) -> float:
-        """Nanoseconds to match a path, over a thousand random ones."""
+        """Return the nanoseconds to match a path, over a thousand random ones."""
         router, paths = self._routers[count]
         best = []
         for _ in range(5):
@@ -178,7 +178,7 @@ class Suspended:
 
 
 def _touched(start: int, size: int) -> int:
-    """Bytes of a range that have pages, as /proc/self/pagemap says."""
+    """Count the bytes of a range that have pages, by /proc/self/pagemap."""
     first, last = start // _PAGE, (start + size + _PAGE - 1) // _PAGE
     with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
         pagemap.seek(first * 8)

@@ -61,7 +61,7 @@ class _Counted:
 
 
 def _instrumented(kind: str) -> list[Middleware]:
-    """The ASGI instrumentation, with an SDK that samples a share of the traces; ``metrics`` has figures as well.
+    """Make the ASGI instrumentation, with an SDK that samples a share of the traces; ``metrics`` has figures as well.
 
     For ``prometheus`` and ``access`` a native app has what the functions have of their own.
     """
@@ -108,14 +108,14 @@ async def items(request: Request) -> Response:
 
 
 async def spanned_job(request: Request) -> Response:
-    """The same with one span of its own, as a mapped function has one."""
+    """Answer the same with one span of its own, as a mapped function has one."""
     attributes = {"a": "job", "b": "1", "c": "bench", "d": 65536, "e": 0.001, "f": True}
     with trace.get_tracer("bench").start_as_current_span("job", attributes=attributes):
         return await job(request)
 
 
 def _versions(rules: str) -> dict[str, Any]:
-    """Two versions behind ``/job``: by weight, sticky to a cookie, or the second one as a canary."""
+    """Put two versions behind ``/job``: by weight, sticky to a cookie, or the second one as a canary."""
     functions = work() / "versions"
     for version in ("1", "2"):
         add_function(functions, "job", (GUESTS / "job.wasm").read_bytes(), version)

@@ -74,7 +74,7 @@ class InProcess:
         return self._loop.run(time_awaits(self._invoke, calls))  # type: ignore[no-any-return]
 
     def calls(self, count: int) -> dict[str, float]:
-        """Microseconds of the telemetry's calls for an invocation, and for an HTTP request, with nothing between."""
+        """Return the microseconds of the telemetry's calls for an invocation, and for an HTTP request."""
         # As Invoker.call makes them, and WasmMiddleware on the short way.
         telemetry, target = self._runtime.telemetry, self._runtime.target("job", policy="bench")
         request = EdgeRequest()

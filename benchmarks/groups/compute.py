@@ -74,7 +74,7 @@ def _beside(
 
 
 def _measure(path: str, server: Server, route: str, rows: tuple[int, ...], connections: int) -> tuple[float, float]:
-    """The p99 of ``/ping`` in ms beside requests that compute, and their rate."""
+    """Measure the p99 of ``/ping`` in ms beside requests that compute, and their rate."""
     base = f"http://127.0.0.1:{server.port}"
     seconds = 8 if connections > 8 else 3  # 64 requests of 50 ms take more than three
 

@@ -75,7 +75,7 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
 
 
 def _servers(plan: Plan, work: Path) -> Iterator[tuple[str, Server]]:
-    """A server for each contender: nothing is shared."""
+    """Start a server for each contender: nothing is shared."""
     expect = b'{"message":"hello"}'
     yield "middleware", uvicorn("ours:app", work, path="/job", expect=expect)
     yield "route", uvicorn("ours:app", work, path="/route", expect=expect)
@@ -115,7 +115,7 @@ def _jco_serve(*options: str) -> Server:
 
 
 def _workerd(work: Path) -> Server:
-    """A worker that loads a worker for each request; the latter runs the very guest that we run."""
+    """Start a worker that loads a worker for each request; the latter runs the very guest that we run."""
     port = free_port()
     folder = work / "workerd"
     folder.mkdir()
@@ -162,7 +162,7 @@ def _with(
 
 
 def _post(servers: dict[str, Server], plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
-    """The Rust function of the sample app, posted to."""
+    """Post to the Rust function of the sample app."""
     script = work / "post.lua"
     body = json.dumps({"action": "hash", "data": "hello"})
     script.write_text(f"wrk.method = 'POST'\nwrk.body = '{body}'\nwrk.headers['content-type'] = 'application/json'\n")

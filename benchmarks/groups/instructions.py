@@ -55,7 +55,7 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
 
 
 def callgrind(work: Path) -> list[Path]:
-    """A file of counters for each of CONTENDERS, of CALLS calls."""
+    """Run callgrind, and return a file of counters for each of CONTENDERS, of CALLS calls."""
     out = work / "callgrind"
     # With its children: what compiles must see the processor that valgrind shows.
     done = subprocess.run(
@@ -73,6 +73,6 @@ def callgrind(work: Path) -> list[Path]:
 
 
 def _total(dump: Path) -> int:
-    """Of callgrind's file format: ``summary:`` or ``totals:`` and the count of instructions."""
+    """Read ``summary:`` or ``totals:`` and the count of instructions in callgrind's file format."""
     found = re.search(r"^(?:summary|totals): (\d+)", dump.read_text(errors="replace"), re.MULTILINE)
     return int(found[1]) if found else 0

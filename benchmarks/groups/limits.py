@@ -61,7 +61,7 @@ async def _requests(port: int, path: str, count: int, connections: int) -> None:
 
 
 async def _looping(server: Server, seconds: float, progress: Progress) -> list[Row]:
-    """A guest that never ends, under a policy of 200 ms, while 50 requests a second go to a quick one."""
+    """Run a guest that never ends, under a policy of 200 ms, while 50 requests a second go to a quick one."""
     progress("limits: a looping guest beside quick ones")
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds
@@ -101,7 +101,7 @@ async def _looping(server: Server, seconds: float, progress: Progress) -> list[R
 
 
 async def _leaving(server: Server, rounds: int, progress: Progress) -> list[Row]:
-    """A client that leaves while its guest runs; the time until the runtime's counters show none."""
+    """Let a client leave while its guest runs; measure the time until the runtime's counters show none."""
     progress("limits: clients that leave")
     times = []
     async with _Client(server.port) as watcher:
@@ -127,7 +127,7 @@ async def _until(watcher: _Client, live: int) -> None:
 
 
 async def _left_behind(server: Server, count: int, progress: Progress) -> list[Row]:
-    """Requests, one in fifty of them a fault; what the process has after them and had after a tenth of them."""
+    """Send requests, one in fifty of them a fault; compare the process after a tenth of them and after all."""
     process = psutil.Process(server.pid)
 
     async def mixed(number: int) -> None:

@@ -52,7 +52,7 @@ class Case:
     seconds: int = SECONDS
 
     def script(self) -> str:
-        """The request as a script of wrk. ``body`` is the inside of a Lua string."""
+        """Write the request as a script of wrk. ``body`` is the inside of a Lua string."""
         lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in self.headers.items()]
         if self.body:
             lines.append(f'wrk.method = "POST"\nwrk.body = string.rep("{self.body}", {self.times})')
@@ -124,7 +124,7 @@ def _case(
     rates: dict[str, list[float]] = {side: [] for side in sides}
 
     def load(contender: str) -> float:
-        """CPU microseconds of the server for a request."""
+        """Return the CPU microseconds of the server for a request."""
         server = servers["native" if contender == "native" else "wasm"]
         prefix = {"route": "/route", "native": case.native}.get(contender, "")
         path = f"{prefix}{case.path}{case.query}"

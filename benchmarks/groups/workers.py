@@ -21,7 +21,7 @@ MB = 1_000_000
 
 
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
-    """With ``--workers N`` for 1 to N processes, else for 1 and 2."""
+    """Run it with ``--workers N`` for 1 to N processes, else for 1 and 2."""
     assert plan.wrk is not None
     counts = tuple(range(1, (plan.workers or 2) + 1))
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def _memory(servers: dict[str, Server], counts: tuple[int, ...]) -> Iterator[Row
 
 
 def _maps(process: psutil.Process) -> dict[str, float]:
-    """Bytes of one process: its own, those of mapped files, and those of these that others have too."""
+    """Return the bytes of one process: its own, those of mapped files, and those of these that others have too."""
     regions = [each for each in process.memory_maps() if each.path.startswith("/")]
     resident = sum(each.rss for each in regions)
     private = sum(each.private_clean + each.private_dirty for each in regions)

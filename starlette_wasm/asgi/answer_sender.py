@@ -39,7 +39,7 @@ class AnswerSender:
         request: EdgeRequest,
         gone: asyncio.Event,
     ) -> None:
-        """``gone`` is set if the answer cannot be sent."""
+        """Take ``gone``, an event that is set if the answer cannot be sent."""
         self.begun = False
         """Whether the head was sent: nothing else can be answered any more."""
         self._exchange = exchange
@@ -129,7 +129,7 @@ class AnswerSender:
             await self._send({"type": _TRAILERS, "headers": found, "more_trailers": False})
 
     def _head(self, head: EdgeResponse, length: int | None) -> tuple[int, Headers, bool]:
-        """Status, headers, and whether the body is sent, as render() has it; ``length`` if it is known."""
+        """Return status, headers, and whether the body is sent, as render() has it; ``length`` if it is known."""
         status, method = head.status_code, self._scope["method"]
         headers = raw_headers(head)
         if status == 205:
@@ -146,7 +146,7 @@ class AnswerSender:
 
 
 def _takes_trailers(scope: Scope) -> bool:
-    """Whether the client wants trailers (RFC 9110, section 6.5.1), and the server can send them."""
+    """Return whether the client wants trailers (RFC 9110, section 6.5.1), and the server can send them."""
     extensions: Any = scope.get("extensions") or ()
     asked = any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
     return asked and _TRAILERS in extensions

@@ -50,7 +50,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 
 def replayed(request: Request, receive: Receive) -> Receive:
-    """``receive`` from the start of the body again, if it was read with ``request.body()``."""
+    """Return ``receive`` from the start of the body again, if it was read with ``request.body()``."""
     body: bytes | None = getattr(request, "_body", None)
     if body is None:
         return receive
@@ -63,7 +63,7 @@ def replayed(request: Request, receive: Receive) -> Receive:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Returns when the client has gone away. The body must have been read, if there is one."""
+    """Return when the client has gone away. The body must have been read, if there is one."""
     if (await receive())["type"] == "http.disconnect":
         return  # else it was the empty body of a request that has none, or a replay
     while (await receive())["type"] != "http.disconnect":
@@ -72,7 +72,7 @@ async def disconnected(receive: Receive) -> None:
 
 
 async def gone(scope: Scope, receive: Receive, had_body: bool) -> None:
-    """Returns when the client has gone away, once the body has been read.
+    """Return when the client has gone away, once the body has been read.
 
     Never for a request that expects ``100 Continue`` and has no body: a server sends that at the first ``receive()``,
     and may not if nothing is awaited (RFC 9110, section 10.1.1).

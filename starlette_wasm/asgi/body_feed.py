@@ -19,7 +19,7 @@ class BodyFeed:
     """Hands the body to the guest, no faster than that takes it, and notices when the client goes away."""
 
     def __init__(self, exchange: HttpExchange, receive: Receive, limit: int, limit_ms: int) -> None:
-        """``limit`` is in bytes; the client may take ``limit_ms`` to send them, 0 for as long as it likes."""
+        """Take ``limit`` in bytes; the client may take ``limit_ms`` to send them, 0 for as long as it likes."""
         self._exchange = exchange
         self._receive = receive
         self._left = limit
@@ -88,7 +88,7 @@ class BodyFeed:
                 self._put(message)
 
     async def _next(self) -> Message | None:
-        """The next message, or None if the client's time is over."""
+        """Return the next message, or None if the client's time is over."""
         since = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds) as bound:

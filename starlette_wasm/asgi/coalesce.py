@@ -57,7 +57,7 @@ class _CorkedTransport:
         self._on_response()
 
     def close(self) -> None:
-        """After an answer that ends the connection."""
+        """Write what is held back: called after an answer that ends the connection."""
         if self._parts and not self._transport.is_closing():
             self._transport.write(b"".join(self._parts))
             self._parts.clear()

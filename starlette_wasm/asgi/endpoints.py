@@ -33,7 +33,7 @@ Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
 async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """The process is alive: the event loop answers, and what makes busy guests yield runs."""
+    """Answer that the process is alive: the event loop answers, and what makes busy guests yield runs."""
     begin = time.perf_counter()
     await asyncio.sleep(0)
     lag = time.perf_counter() - begin
@@ -47,7 +47,7 @@ async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 
 
 async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """Whether traffic may come, and what would serve it: versions with the digests of their modules."""
+    """Answer whether traffic may come, and what would serve it: versions with the digests of their modules."""
     functions: dict[str, dict[str, Any]] = {}
     verdicts = runtime.health.verdicts()
     for (name, version), function in sorted(runtime.deployment.functions.items()):
@@ -73,7 +73,7 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 
 
 def _notes(runtime: WasmRuntime) -> Iterator[str]:
-    """What is amiss without being a reason to stay away."""
+    """Yield what is amiss without being a reason to stay away."""
     for topic, note in runtime.notes.items():
         yield f"{topic}: {note}"
     if runtime.state == "open":
@@ -86,7 +86,7 @@ def _notes(runtime: WasmRuntime) -> Iterator[str]:
 
 
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
-    """How the canaries do, or with ``?function=`` one of them; 503 without a body until there are enough samples.
+    """Report on the canaries, or with ``?function=`` on one of them; 503 without a body until there are enough samples.
 
     ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
     """
@@ -142,14 +142,14 @@ async def _send_json(scope: Scope, send: Send, status: int, body: dict[str, Any]
 
 
 def find_endpoint(config: EdgeRouterConfig, path: str) -> Endpoint | None:
-    """What answers ``path``, if the config exposes it."""
+    """Return what answers ``path``, if the config exposes it."""
     if not config.expose_endpoints or not path.startswith(config.endpoints_prefix):
         return None
     return _ENDPOINTS.get(path[len(config.endpoints_prefix) :])
 
 
 def exposed(config: EdgeRouterConfig) -> list[str]:
-    """The paths of all endpoints that the config exposes."""
+    """Return the paths of all endpoints that the config exposes."""
     return [config.endpoints_prefix + path for path in _ENDPOINTS] if config.expose_endpoints else []
 
 
@@ -164,7 +164,7 @@ async def answer(endpoint: Endpoint, runtime: WasmRuntime, scope: Scope, send: S
 
 
 def _has_token(scope: Scope, token: str) -> bool:
-    """Whether the request has the token, compared in a time that does not show how much of it was right."""
+    """Return whether the request has the token, compared in a time that does not show how much of it was right."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, credentials = (given[0] if len(given) == 1 else b"").partition(b" ")
     return scheme.lower() == b"bearer" and hmac.compare_digest(credentials.strip(b" "), token.encode())

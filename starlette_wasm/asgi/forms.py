@@ -18,7 +18,7 @@ _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?', re.IGNORECASE)
 
 
 async def encode_form(form: FormData, content_type: str, limit: int, tenant: Hashable = None) -> bytes:
-    """The fields and files of ``form``, in their order, as a body of ``content_type``.
+    """Encode the fields and files of ``form``, in their order, as a body of ``content_type``.
 
     Raises RequestTooLarge where that has more than ``limit`` bytes: whoever read the form did not ask how many it had.
     A large one is encoded in a thread, of the share of ``tenant``.
@@ -48,7 +48,7 @@ def _checked(body: bytes, limit: int) -> bytes:
 
 
 def with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
-    """The headers of a request, with the length of the form as it was put together again."""
+    """Return the headers of a request, with the length of the form as it was put together again."""
     return [(name, b"%d" % length if name == b"content-length" else value) for name, value in headers]
 
 
@@ -61,5 +61,5 @@ async def _part(name: str, value: str | UploadFile) -> bytes:
 
 
 def _quoted(name: str) -> bytes:
-    """As browsers escape it (HTML, section 4.10.21.8)."""
+    """Escape it as browsers do (HTML, section 4.10.21.8)."""
     return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22").encode()

@@ -39,12 +39,12 @@ class Guards:
             self.missed.setdefault(guard, {}).update(dict.fromkeys(what))
 
     def rules_below(self, path: str) -> list[str]:
-        """The rules that serve paths at or below ``path``."""
+        """Return the rules that serve paths at or below ``path``."""
         return [f"rule {each}" for each in self.patterns if _overlap(each, path)]
 
 
 def seams(app: object, patterns: Sequence[str], *, behind: bool) -> list[str]:
-    """What a user should know at start: routes that get no request, and one text of all guards that do not guard."""
+    """Return what a user should know at start: routes that get no request, and one text of guards that do not."""
     texts = [
         f"the route {path} gets no request: {before} comes before it and takes all of them; put it first"
         for path, before in unreachable(routes_of(app))
@@ -54,13 +54,13 @@ def seams(app: object, patterns: Sequence[str], *, behind: bool) -> list[str]:
 
 
 def patterns_of(config: EdgeRouterConfig) -> list[str]:
-    """The patterns of all rules and pipelines, each once."""
+    """Return the patterns of all rules and pipelines, each once."""
     patterns = [*(rule.path_pattern for rule in config.rules), *(pipeline.path for pipeline in config.pipelines)]
     return list(dict.fromkeys(patterns))
 
 
 def unguarded(app: object, patterns: Sequence[str], behind: Sequence[str] = ()) -> str | None:
-    """The text of one warning; None where every guard guards.
+    """Return the text of one warning; None if every guard guards.
 
     ``app`` is what is inside of WasmMiddleware; ``patterns`` are those of the rules that are served in front of it, and
     ``behind`` those of a WasmRules among its routes.
@@ -79,7 +79,7 @@ def unguarded(app: object, patterns: Sequence[str], behind: Sequence[str] = ()) 
 
 
 def unreachable(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The functions' routes that an earlier route leaves nothing, and that route."""
+    """Yield the functions' routes that an earlier route leaves nothing, each with that route."""
     for index, route in enumerate(routes):
         if isinstance(route, Mount):
             yield from unreachable(routes_of(route.app), prefix + mount_template(route))
@@ -96,7 +96,7 @@ def unreachable(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple
 
 
 def _path_of_function(route: BaseRoute) -> str | None:
-    """The path that a function serves, as one of Starlette's routes; None for other routes."""
+    """Return the path that a function serves, as one of Starlette's routes; None for other routes."""
     if getattr(route, "rules_behind", False):
         return "/"
     return route.path if isinstance(route, Route) and hasattr(route.endpoint, "wasm") else None
@@ -108,7 +108,7 @@ def _method(route: BaseRoute) -> str:
 
 
 def _sample(route: BaseRoute, path: str) -> str:
-    """A path that the route takes, and that hardly any other names."""
+    """Return a path that the route takes, and that hardly any other names."""
     values: dict[str, Any] = {"int": "70000001", "float": "70000001.5", "uuid": "0c0ffee0-0000-4000-8000-000000000001"}
     for name, convertor in getattr(route, "param_convertors", {}).items():
         kind = type(convertor).__name__.removesuffix("Convertor").lower()
@@ -173,7 +173,7 @@ def _mounted(route: Any, prefix: str, depending: tuple[str, ...], guards: Guards
 
 
 def _middleware_inside(app: object) -> Iterator[str]:
-    """The names of the middleware around an app and in its list, up to a WasmMiddleware of its own."""
+    """Yield the names of the middleware around an app and in its list, up to a WasmMiddleware of its own."""
     while app is not None:
         if hasattr(app, "routes"):
             for listed in getattr(app, "user_middleware", ()):
@@ -186,14 +186,14 @@ def _middleware_inside(app: object) -> Iterator[str]:
 
 
 def _wrappers(app: object) -> Iterator[str]:
-    """The names of the middleware that was put around a router, or the endpoint of a route."""
+    """Yield the names of the middleware that was put around a router, or the endpoint of a route."""
     while (inner := inner_of(app)) is not None and not _is_end(app):
         yield from _named(_instance_name(app))
         app = inner
 
 
 def _is_end(app: object) -> bool:
-    """Whether it is an app, or the function that Starlette or FastAPI makes of an endpoint: that holds its app, too."""
+    """Return whether it is an app, or what Starlette or FastAPI makes of an endpoint, which holds its app too."""
     framework = str(getattr(app, "__module__", "")).partition(".")[0] in ("starlette", "fastapi")
     return hasattr(app, "routes") or (framework and isinstance(app, FunctionType))
 
@@ -221,14 +221,14 @@ def _listed_name(listed: Any) -> str:
 
 
 def _router(app: object) -> object:
-    """The router at the end of an app, or the app itself."""
+    """Return the router at the end of an app, or the app itself."""
     while app is not None and not hasattr(app, "routes"):
         app = inner_of(app)
     return getattr(app, "router", app)
 
 
 def _dependencies(owner: object) -> tuple[str, ...]:
-    """How FastAPI's dependencies of a router, an include or a route are written."""
+    """Return how FastAPI's dependencies of a router, an include or a route are written."""
     return tuple(dict.fromkeys(_dependency(each) for each in getattr(owner, "dependencies", None) or ()))
 
 
@@ -238,7 +238,7 @@ def _dependency(depends: Any) -> str:
 
 
 def _overlap(pattern: str, path: str) -> bool:
-    """Whether a rule serves paths at or below ``path``."""
+    """Return whether a rule serves paths at or below ``path``."""
     ours, theirs = pattern.strip("/").split("/"), path.strip("/").split("/")
     if len(ours) < len(theirs) and "{" in pattern and not pattern.endswith(":path}"):
         return False
@@ -247,7 +247,7 @@ def _overlap(pattern: str, path: str) -> bool:
 
 
 def _serves(pattern: str, path: str) -> bool:
-    """Whether a rule takes requests from the route at ``path``."""
+    """Return whether a rule takes requests from the route at ``path``."""
     if len(path.strip("/").split("/")) > len(pattern.strip("/").split("/")) and "{" in pattern:
         return pattern.endswith(":path}") and _overlap(pattern, path)
     return _overlap(pattern, path) and len(pattern.rstrip("/").split("/")) <= len(path.rstrip("/").split("/"))

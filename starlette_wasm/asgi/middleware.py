@@ -71,7 +71,7 @@ class WasmMiddleware:
         runtime: WasmRuntime | None = None,
         tenant: TenantOf | None = None,
     ) -> None:
-        """``tenant`` names the tenant of a request; without it the hosts of ``tenants`` in the config do."""
+        """Take ``tenant``, which names a request's tenant; without it the hosts of ``tenants`` in the config do."""
         self.app = app
         self._tenant = tenant
         self._wrong: Exception | None = None
@@ -164,7 +164,7 @@ class WasmMiddleware:
     def _choose(
         self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: RequestTelemetry
     ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
-        """What serves the request, what is tried on a copy of it, and its region."""
+        """Return what serves the request, what is tried on a copy of it, and its region."""
         runtime = self.runtime
         only, healthy, settings = match.group.only, runtime.health.healthy, runtime.request_settings
         if only is not None and healthy is None and not settings.allow_version_header:
@@ -209,7 +209,7 @@ class WasmMiddleware:
         scope: Scope,
         send: Send,
     ) -> None:
-        """405, or 503, or 404 for a version that is not served."""
+        """Send 405, or 503, or 404 for a version that is not served."""
         runtime, name = self.runtime, match.group.function
         send = exchange.send(send)
         if refusal.reason is Reason.METHOD_NOT_ALLOWED:
@@ -237,7 +237,7 @@ class WasmMiddleware:
             self.runtime.shadows.copy(shadow, request, scope.get("client"))
 
     async def _serve_closed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """503 for the paths that the rules serve; everything else is the app's."""
+        """Send 503 for the paths that the rules serve; everything else is the app's."""
         router = self.runtime.router
         if scope["type"] == "http" and router is not None and router.match(get_route_path(scope)) is not None:
             adopt(scope, self.runtime.request_settings)
@@ -289,7 +289,7 @@ class WasmMiddleware:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """The runtime, started and checked; closed after, unless it was open before."""
+        """Give the runtime, started and checked; close it after, unless it was open before."""
         ours = not self.runtime.is_open
         try:
             await self._start()
@@ -300,7 +300,7 @@ class WasmMiddleware:
                 self._stopped = True
 
     def endpoint(self, path: str) -> Endpoint | None:
-        """What answers ``path``, if the config sets ``exposeEndpoints``."""
+        """Return what answers ``path``, if the config sets ``exposeEndpoints``."""
         return find_endpoint(self.runtime.deployment.config, path) if self.runtime.is_open else None
 
     def _check_start(self) -> None:
@@ -350,7 +350,7 @@ class WasmMiddleware:
 
 
 def _body_follows(scope: Scope, target: Target | Pipeline) -> bool | None:
-    """Whether there may be a body; None if the request is too large, which is raised when it is asked again."""
+    """Return whether there may be a body; None if the request is too large, which is raised when it is asked again."""
     try:
         return body_follows(scope, target.max_body)
     except RequestTooLarge:
@@ -358,7 +358,7 @@ def _body_follows(scope: Scope, target: Target | Pipeline) -> bool | None:
 
 
 def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
-    """The caller's key; None for a caller without one, an empty one included: all of them are not one caller."""
+    """Return the caller's key; None for one without, or an empty one: they must not count as one caller."""
     if stickiness.header is not None:
         key = header(scope, stickiness.header.lower().encode("latin-1"))
     else:
@@ -368,7 +368,7 @@ def _sticky_key(scope: Scope, stickiness: Stickiness) -> str | None:
 
 
 def _takes_rules(route: object) -> bool:
-    """Whether it is a WasmRules without a runtime of its own."""
+    """Return whether it is a WasmRules without a runtime of its own."""
     rules = getattr(getattr(route, "original_route", route), "rules_of", route)
     return getattr(rules, "rules_behind", False) and getattr(rules, "runtime", None) is None
 

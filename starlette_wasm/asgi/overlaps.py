@@ -21,7 +21,7 @@ _PREFIX = "set endpointsPrefix, such as /internal"
 
 
 def overlaps(app: object, deployment: Deployment, *, behind: bool) -> Iterator[str]:
-    """A text for each path that one takes from another. ``behind``: the app's routes come before the rules."""
+    """Yield a text for each path that one takes from another. ``behind``: the app's routes come before the rules."""
     routes = routes_of(app)
     for path in () if behind else _native_paths(routes):
         match = deployment.router.match(_PARAMETER.sub("x", path))
@@ -47,7 +47,7 @@ def _native_paths(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[str
 
 
 def _specific(routes: Sequence[BaseRoute], path: str) -> str | None:
-    """The template of the route that takes ``path``, or ``path/`` as a mount does; None for one that takes any path."""
+    """Return the template of the route that takes ``path``, or ``path/`` as a mount does; None if it takes any path."""
     for each in (path, f"{path}/"):
         taker, template = _taker(routes, _scope(each))
         if taker is not None and taker is not _taker(routes, _scope(_SEGMENT.sub(_ANY, each)))[0]:
@@ -60,7 +60,7 @@ def _scope(path: str) -> Scope:
 
 
 def _taker(routes: Sequence[BaseRoute], scope: Scope) -> tuple[BaseRoute | None, str]:
-    """The route at the end that takes a request, and its template."""
+    """Return the route at the end that takes a request, and its template."""
     for route in each_route(routes):
         kind = getattr(route, "original_route", route)
         match, child = route.matches(dict(scope))

@@ -18,13 +18,13 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def has_handler(scope: Scope, error: WasmError) -> bool:
-    """Whether the app has registered a handler for this error."""
+    """Return whether the app has registered a handler for this error."""
     handlers: dict[Any, Any] = scope.get("starlette.exception_handlers", ({}, {}))[0]
     return any(kind in handlers for kind in type(error).__mro__ if kind not in (Exception, BaseException, object))
 
 
 def problem(debug: bool, error: WasmError, request_id: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of the answer to a fault (RFC 9457)."""
+    """Return status, headers and body of the answer to a fault (RFC 9457)."""
     document = {"type": error.slug, "title": error.title, "status": error.status, "request_id": request_id}
     detail = str(error) if debug else error.detail
     if detail is not None:
@@ -44,7 +44,7 @@ async def send_problem(debug: bool, error: WasmError, scope: Scope, send: Send, 
 
 
 async def send_method_not_allowed(scope: Scope, send: Send, allowed: Iterable[str]) -> None:
-    """405, as problem+json, for a pattern whose rules are for other methods."""
+    """Send 405, as problem+json, for a pattern whose rules are for other methods."""
     request_id = request_id_of(scope)
     document = {"type": "method-not-allowed", "title": "method not allowed", "status": 405, "request_id": request_id}
     headers = [(b"allow", ", ".join(allowed).encode("ascii")), (b"x-request-id", request_id.encode("ascii"))]

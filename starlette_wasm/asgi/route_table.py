@@ -99,7 +99,7 @@ def _rules(app: Any) -> Iterator[WasmRules]:
 def _walk(
     routes: Sequence[Any], prefix: str, guards: Sequence[str], depending: Sequence[str], runtime: WasmRuntime | None
 ) -> Iterator[Entry]:
-    """``guards`` is the middleware, which guards every route; ``depending`` guards only FastAPI's own routes."""
+    """Yield the routes. ``guards`` is the middleware for every route; ``depending`` guards only FastAPI's own."""
     for route in each_route(routes):
         kind = getattr(route, "original_route", route)
         rules = getattr(kind, "rules_of", kind)

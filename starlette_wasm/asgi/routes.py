@@ -80,7 +80,7 @@ class FunctionRef:
             adopt(scope, runtime.request_settings)
 
     def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> RequestTelemetry:
-        """The request, for whoever listens to its runtime."""
+        """Return the request, for whoever listens to its runtime."""
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is None:
             return NO_TELEMETRY
@@ -88,7 +88,7 @@ class FunctionRef:
         return runtime.telemetry.exchange(scope, route, since=since or scope.get(COLD, 0))
 
     async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
-        """The runtime of a request, and since when the request waited for it to start: ns since the epoch, or 0."""
+        """Return the runtime of a request, and since when it waited for it to start: ns since the epoch, or 0."""
         runtime = self.runtime or scope.get(RUNTIME)
         if runtime is None:
             raise ConfigError(
@@ -146,7 +146,7 @@ class WasmRoute(Route):
 
 
 def _check_notation(path: str, methods: Sequence[str] | None) -> None:
-    """Raises ConfigError for the notation of another framework, which no request matches, and for misspelt methods."""
+    """Raise ConfigError for the notation of another framework, which no request matches, and for misspelt methods."""
     foreign = foreign_pattern(path)
     if foreign is not None:
         raise ConfigError(f"the path {path!r} {foreign[0]}", key="path", hint=foreign[1])
@@ -262,7 +262,7 @@ def wasm_endpoint(
     version: str | None = None,
     runtime: WasmRuntime | None = None,
 ) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
+    """Make an endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
     wasm = FunctionRef(function, version, policy, runtime)
 
     async def endpoint(request: Request, **_: str) -> Response:
@@ -286,7 +286,7 @@ def wasm_endpoint(
 
 
 def _fault(error: Exception, request: Request, wasm: FunctionRef, exchange: RequestTelemetry) -> Response:
-    """The answer to one of ``_FAULTS``: problem+json. Raises it if it is not ours to answer."""
+    """Return the answer to one of ``_FAULTS``: problem+json. Raises it if it is not ours to answer."""
     if not isinstance(error, WasmError):
         return Response(status_code=GONE)
     if isinstance(error, _AT_START) or has_handler(request.scope, error):
@@ -377,7 +377,7 @@ def _caller(outer: Request, cold: int, exchange: RequestTelemetry) -> Caller:
 async def _run(
     runtime: WasmRuntime, target: Target, outer: Request, request: EdgeRequest, options: CallOptions
 ) -> Response:
-    """The answer to ``request``, under the id that stays with ``outer``."""
+    """Return the answer to ``request``, under the id that stays with ``outer``."""
     await check_size(target, request)
     try:
         response = await runtime.invoker.call(target, request, options)
@@ -390,7 +390,7 @@ async def _run(
 
 
 async def _body(request: Request, outer: Request, target: Target, runtime: WasmRuntime) -> bytes:
-    """The body, which is left where Starlette keeps it once it was read."""
+    """Return the body, which is left where Starlette keeps it once it was read."""
     body = _compat.read_body(request)
     if body is None:
         form = _compat.read_form(request)
@@ -437,12 +437,12 @@ async def _then(sending: Coroutine[Any, Any, None], background: BackgroundTask) 
 
 
 def find_functions(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, FunctionRef]]:
-    """The whole template and the function of all routes that name one, as each_function()."""
+    """Yield the whole template and the function of all routes that name one, as each_function()."""
     return ((path, wasm) for path, wasm, _ in each_function(routes))
 
 
 def each_function(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, FunctionRef, Any]]:
-    """The whole template, the function, and the route itself, of all routes that name one.
+    """Yield the whole template, the function, and the route itself, of all routes that name one.
 
     Mounts are followed, but not into an app that has a WasmMiddleware of its own.
     """
@@ -456,7 +456,7 @@ def each_function(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tup
 
 
 def has_own_middleware(app: object) -> bool:
-    """Whether a WasmMiddleware is around an app, or in its list."""
+    """Return whether a WasmMiddleware is around an app, or in its list."""
     while app is not None:
         classes = [type(app), *(each.cls for each in getattr(app, "user_middleware", ()))]
         if any(base.__name__ == "WasmMiddleware" for each in classes for base in getattr(each, "__mro__", ())):

@@ -77,7 +77,7 @@ class WasmRules(BaseRoute):
         self._attached = True
 
     def takes(self, scope: Scope, path: str) -> bool:
-        """Whether a rule serves ``path``; true before the start, which the request then waits for."""
+        """Return whether a rule serves ``path``; true before the start, which the request then waits for."""
         runtime = self.runtime or scope.get(RUNTIME) or self._known
         self._known = runtime
         if runtime is None or runtime.router is None:
@@ -138,7 +138,7 @@ class WasmRules(BaseRoute):
                 signals.uninstall()
 
     def router(self, **options: Any) -> Any:
-        """A FastAPI ``APIRouter`` for ``include_router``; ``options`` are its own, such as ``dependencies``."""
+        """Make a FastAPI ``APIRouter`` for ``include_router``; ``options`` are its own, such as ``dependencies``."""
         from fastapi import APIRouter
         from fastapi.routing import APIRoute
 

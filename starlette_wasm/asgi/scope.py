@@ -57,20 +57,20 @@ def asked_version(runtime: WasmRuntime, scope: Scope) -> str | None:
 
 
 def request_id_of(scope: Scope) -> str:
-    """The ``x-request-id`` of a request if it is well formed, else a new one."""
+    """Return the ``x-request-id`` of a request if it is well formed, else a new one."""
     given = header(scope, b"x-request-id")
     return given if given is not None and is_request_id(given) else new_request_id()
 
 
 def body_follows(scope: Scope, limit: int) -> bool:
-    """Whether there may be a body. Raises RequestTooLarge, of the head too, if that is known already."""
+    """Return whether there may be a body. Raises RequestTooLarge, of the head too, if that is known already."""
     if native is not None and (found := native.follows(scope, limit, MAX_HEAD)) is not None:
         return found
     return _may_follow(scope, limit) and not _expects_nothing(scope)
 
 
 def _expects_nothing(scope: Scope) -> bool:
-    """Whether ``100 Continue`` is expected for a body of no bytes: to ask the server for it would send that answer."""
+    """Return whether ``100 Continue`` is expected for a body of no bytes: asking the server for it would send that."""
     expects = announced = False
     for name, value in scope["headers"]:
         if name == b"expect":
@@ -180,7 +180,7 @@ def tell_route(scope: Scope, path: str) -> None:
 
 
 def _name_transaction(sentry: Any, scope: Scope, path: str) -> None:
-    """Sentry knows the mounts neither of Starlette's routes nor of ours, and names a transaction by the last part."""
+    """Name Sentry's transaction: it does not know mounts, neither Starlette's nor ours, and takes the last part."""
     client = sentry.get_client()
     if not client.is_active() or ("endpoint" in scope and _by_endpoint(client)):
         return

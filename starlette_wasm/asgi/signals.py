@@ -31,7 +31,7 @@ class ServerSignals:
         self._terminal = False
 
     def install(self) -> None:
-        """On the main thread's event loop; once, until uninstalled."""
+        """Handle the signals on the main thread's event loop; once, until uninstalled."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._before:

@@ -19,7 +19,7 @@ _Text = Annotated[str, BeforeValidator(str)]
 
 
 def identifier(function: str) -> str:
-    """The name of a function, as Python can have it."""
+    """Return the name of a function, as Python can have it."""
     return re.sub(r"\W", "_", function)
 
 
@@ -41,5 +41,5 @@ class Declared(inspect.Signature):
 
 
 def _path_parameters() -> list[str]:
-    """The parameters of the path for which FastAPI asks; none where something else does."""
+    """Return the parameters of the path for which FastAPI asks; none if something else does."""
     return list(dict.fromkeys(_PARAMETER.findall(fastapi_path() or "")))

@@ -22,7 +22,7 @@ from .tenants import ask, place_of, usage_of
 
 
 async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> EdgeRequest | None:
-    """As serve(), but that the body comes, and the answer leaves, while the guest runs.
+    """Serve a request as serve() does, but with the body coming, and the answer leaving, while the guest runs.
 
     A fault behind the head of an answer is raised: the server then cuts the connection, so that nobody takes what was
     sent for the whole.

@@ -24,14 +24,14 @@ _roots: set[str] = set()
 
 
 def each_route(routes: Sequence[BaseRoute]) -> Iterable[Any]:
-    """The routes, with what stands in for those that FastAPI's ``include_router`` leaves in their router."""
+    """Return the routes, with what stands in for those that FastAPI's ``include_router`` leaves in their router."""
     iterate = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
     each: Iterable[Any] = routes if iterate is None else iterate(routes)
     return each
 
 
 def routes_of(app: object) -> list[BaseRoute]:
-    """The routes of an app, behind the middleware around it."""
+    """Return the routes of an app, behind the middleware around it."""
     while app is not None:
         routes = getattr(app, "routes", None)
         if routes is not None:
@@ -41,7 +41,7 @@ def routes_of(app: object) -> list[BaseRoute]:
 
 
 def inner_of(app: object, depth: int = 4) -> object:
-    """What a middleware wraps; None if that cannot be found.
+    """Return what a middleware wraps; None if that cannot be found.
 
     As a rule that is its ``app``, but it may have another name, and a middleware may be a function within a function.
     """
@@ -52,7 +52,7 @@ def inner_of(app: object, depth: int = 4) -> object:
 
 
 def _held(app: object) -> Iterator[object]:
-    """What a middleware without ``app`` may have it among."""
+    """Yield what a middleware without ``app`` may have it among."""
     if isinstance(app, partial):
         yield from (*app.args, *app.keywords.values())
     elif isinstance(app, FunctionType):
@@ -66,13 +66,13 @@ def _is_app(found: object) -> bool:
 
 
 def mount_template(mount: Any) -> str:
-    """The path of a mount, without the types of its parameters; a host has none."""
+    """Return the path of a mount, without the types of its parameters; a host has none."""
     template: str = getattr(mount, "path_format", None) or ""
     return template.removesuffix("/{path}")
 
 
 def root_template(scope: Scope) -> str:
-    """The ``root_path`` that the app itself was given; empty if there are too many of them to keep apart."""
+    """Return the ``root_path`` that the app itself was given; empty if there are too many of them to keep apart."""
     root: str = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
     if root in _roots or not root:
         return root
@@ -83,12 +83,12 @@ def root_template(scope: Scope) -> str:
 
 
 def mounts_template(scope: Scope) -> str:
-    """The mounts that the request came through; empty where none is known."""
+    """Return the mounts that the request came through; empty if none is known."""
     return next((template for template, _ in _levels(scope)), "")
 
 
 def rule_template(scope: Scope, pattern: str) -> str:
-    """The whole template of a rule."""
+    """Return the whole template of a rule."""
     return root_template(scope) + mounts_template(scope) + pattern
 
 
@@ -101,7 +101,7 @@ class Place(NamedTuple):
     """The same with the mounts before it, but without what the server mounts the app at."""
 
     def whole(self, scope: Scope) -> str:
-        """The template as a client sees it."""
+        """Return the template as a client sees it."""
         return root_template(scope) + self.route if self.route and scope.get("root_path") else self.route
 
 
@@ -109,19 +109,19 @@ class Whereabouts:
     """Tells where an endpoint is in an app: the template inside its mount, for the request at hand."""
 
     def __init__(self, endpoint: object, path: str = "") -> None:
-        """``path`` is the route's own template, empty if that is not known yet."""
+        """Take ``path``, the route's own template; empty if that is not known yet."""
         self._endpoint = endpoint
         self._path = path
 
     def place(self, scope: Scope) -> Place:
-        """The templates for this request."""
+        """Return the templates for this request."""
         within = self._within(scope)
         if not within or not scope.get("root_path"):
             return Place(within, within)
         return Place(within, mounts_template(scope) + within)
 
     def _within(self, scope: Scope) -> str:
-        """The template, with the prefixes of FastAPI's ``include_router``; empty if no router led here."""
+        """Return the template, with the prefixes of FastAPI's ``include_router``; empty if no router led here."""
         if "fastapi" in scope:
             context = scope["fastapi"].get("effective_route_context")
             if context is not None and self._is_ours(context.original_route):
@@ -136,7 +136,7 @@ class Whereabouts:
         return getattr(route, "endpoint", None) is self._endpoint
 
     def _found(self, scope: Scope) -> object:
-        """The route, in an app that does not put it into the scope: Starlette does not."""
+        """Find the route, in an app that does not put it into the scope: Starlette does not."""
         path = get_route_path(scope)
         for _, routes in _levels(scope):
             for route in each_route(routes):
@@ -146,7 +146,7 @@ class Whereabouts:
 
 
 def _levels(scope: Scope) -> Iterator[tuple[str, Sequence[BaseRoute]]]:
-    """The routes that the request may have reached through mounts, and the template of these; the first is right."""
+    """Yield the routes that the request may have come through, and the template of their mounts; the first is right."""
     router = scope.get("router")
     root: str = scope.get("root_path", "")
     base: str = scope.get("app_root_path", root)
@@ -157,7 +157,7 @@ def _levels(scope: Scope) -> Iterator[tuple[str, Sequence[BaseRoute]]]:
 def _follow(
     routes: Sequence[BaseRoute], rest: str, template: str, scope: Scope
 ) -> Iterator[tuple[str, Sequence[BaseRoute]]]:
-    """``rest`` is what is left of the path that the mounts matched."""
+    """Follow the mounts; ``rest`` is what is left of the path that they matched."""
     if not rest:
         yield template, routes
     for route in each_route(routes):

@@ -66,7 +66,7 @@ def ask(usage: TenantUsage | None, target: Target | Pipeline) -> None:
 
 
 def place_of(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractContextManager[None]:
-    """``with``: a place of the tenant's. Raises TenantLimited."""
+    """Give a place of the tenant's, for a ``with`` block. Raises TenantLimited."""
     if usage is None:
         return _NO_PLACE
     targets = target.targets if isinstance(target, Pipeline) else [target]

@@ -129,7 +129,7 @@ class Canaries:
         self._live, self._deployment = {}, None
 
     def forget(self) -> None:
-        """In a forked child: nothing is open, and what the parent has open is left alone. Gates stay."""
+        """Forget what is open, in a forked child: it is the parent's, and left alone. Gates stay."""
         if self._store is not None:
             self._inherited.append(self._store)
         self._opened = False
@@ -138,7 +138,7 @@ class Canaries:
         self._live = {}
 
     def version(self, function: str) -> str | None:
-        """The version for callers that name none, if there is a canary: stable, or the canary once it is promoted."""
+        """Return the version for callers that name none, if there is a canary: stable, or the promoted one."""
         live = self._live.get(function)
         return None if live is None else live.serving
 
@@ -189,7 +189,7 @@ class Canaries:
         return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
 
     def _hands(self, function: str, expected: Expected) -> ManualControl:
-        """Raises ConfigError where the function has no canary."""
+        """Raise ConfigError where the function has no canary."""
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")

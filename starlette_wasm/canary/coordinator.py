@@ -48,7 +48,7 @@ class Coordinator:
     async def decide(
         self, store: Store, live: CanaryState, reading: Reading, token: int
     ) -> tuple[Reading, Record] | None:
-        """What became of the record, if that was written; the lease has ``token``."""
+        """Decide what becomes of the record, and return it if it was written; the lease has ``token``."""
         verdict, record, config = live.verdict, live.record, live.config
         assert verdict is not None
         assert record is not None
@@ -75,7 +75,7 @@ class Coordinator:
             asked[1].cancel()
 
     def _held_by(self, live: CanaryState, record: Record) -> str | None:
-        """What keeps a step that is due; None if it may be taken."""
+        """Return what keeps a step that is due; None if it may be taken."""
         config = live.config
         if record.status is Status.WAITING:
             return live.waits_for(record) or "begins at the next look"
@@ -93,7 +93,7 @@ class Coordinator:
         return problem
 
     def _answer(self, live: CanaryState, epoch: int, step: Step) -> str | None:
-        """The gates' answers to a step; nothing waits for them: a look asks, and a later one has the answer."""
+        """Return the gates' answers to a step; nothing waits for them: a look asks, and a later one has the answer."""
         function = step.function
         asked = self._asked.get(function)
         if asked is not None and asked[0] != epoch:

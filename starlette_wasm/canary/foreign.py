@@ -27,13 +27,13 @@ _FIELDS = frozenset(str(field) for field in Field) | {f"b{bucket}" for bucket in
 
 
 def unreadable(detail: str, field: str = "") -> CapabilityError:
-    """For what others wrote. ``field`` is one of ours, and may be shown to anybody; ``detail`` may hold values."""
+    """Make an error for what others wrote. ``field`` is one of ours and not a secret; ``detail`` may hold values."""
     where = f" ({field})" if field else ""
     return CapabilityError(Code.UNAVAILABLE, f"the record cannot be read{where}", detail=printable(detail, 200))
 
 
 def read_record(text: str) -> dict[str, Any]:
-    """The fields of a record. Raises CapabilityError that names the field at fault."""
+    """Read the fields of a record. Raises CapabilityError that names the field at fault."""
     if len(text) > MAX_RECORD_BYTES:
         raise unreadable(f"it has more than {MAX_RECORD_BYTES} characters")
     try:
@@ -57,24 +57,24 @@ def read_field(name: str, value: object) -> Any:
 
 
 def whole(value: object, least: int, most: int) -> int:
-    """Raises ValueError for what is not a whole number in the range."""
+    """Raise ValueError for what is not a whole number in the range."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError
     return value
 
 
 def read_epoch(value: object) -> int:
-    """Raises CapabilityError."""
+    """Raise CapabilityError."""
     return _number("epoch", value, 1, MAX_EPOCH)
 
 
 def read_revision(value: object) -> int:
-    """Raises CapabilityError."""
+    """Raise CapabilityError."""
     return _number("revision", value, 1, MAX_COUNT)
 
 
 def read_count(field: object, value: object) -> tuple[str, int]:
-    """Raises CapabilityError for a field or a count that no worker writes."""
+    """Raise CapabilityError for a field or a count that no worker writes."""
     if not isinstance(field, str) or field not in _FIELDS:
         raise unreadable(f"the unknown count {field!r:.80}")
     return field, _number(field, value, 0, MAX_COUNT)

@@ -41,7 +41,7 @@ GATE_SECONDS = 5.0
 
 
 async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) -> str | None:
-    """What is against the step; None where everybody lets it pass. A gate that fails, or takes too long, does not."""
+    """Return what is against the step, None if nobody is. A gate that fails, or takes too long, is."""
     for number, hook in enumerate(hooks):
         try:
             async with asyncio.timeout(hook.timeout_ms / 1000 + _GRACE_SECONDS):
@@ -110,7 +110,7 @@ def _post(hook: CanaryHook, step: Step) -> str | None:
 
 
 def _host(url: str) -> str:
-    """What of a URL is no secret: not who logs in, and not always the path."""
+    """Return what of a URL is not a secret: not who logs in, and not always the path."""
     return urlsplit(url).hostname or ""
 
 

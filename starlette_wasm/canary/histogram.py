@@ -17,14 +17,14 @@ BUCKETS = math.ceil((math.log(MOST) - _OFFSET) * SCALE) + 1
 
 
 def bucket_of(seconds: float) -> int:
-    """The bucket of a duration; what is shorter than LEAST or longer than MOST is in the first or last."""
+    """Return the bucket of a duration; what is shorter than LEAST or longer than MOST is in the first or last."""
     if seconds <= LEAST:
         return 0
     return min(int((math.log(seconds) - _OFFSET) * SCALE), BUCKETS - 1)
 
 
 def quantile(buckets: Mapping[int, int], q: float) -> float | None:
-    """The duration, in seconds, that the share ``q`` of the counts does not exceed (nearest rank), give or take
+    """Return the duration, in seconds, that the share ``q`` of the counts does not exceed (nearest rank), give or take
     RELATIVE_ERROR; None if nothing was counted.
 
     The buckets are those of DDSketch (Masson, Rim and Lee, VLDB 2019), without its bound on their number: there are

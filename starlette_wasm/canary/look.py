@@ -40,7 +40,7 @@ class Looker:
         waves: Waves,
         changed: Callable[[str], None],
     ) -> None:
-        """``current``: whether a state is still that of what is served."""
+        """Take ``current``, which gives whether a state is still that of what is served."""
         self.worker = ""
         self.interval = 0.0
         self._coordinator = coordinator

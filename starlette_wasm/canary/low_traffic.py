@@ -46,7 +46,7 @@ def least_samples(config: CanaryConfig) -> int:
 
 
 def judge_few(config: CanaryConfig, canary: Window, rival: Baseline, seconds: float, looks: Looks) -> Verdict:
-    """What to do with a canary that was observed for ``seconds``; as judge(), without its minimum of samples."""
+    """Decide what to do with a canary observed for ``seconds``; as judge() does, without its minimum of samples."""
     seconds_left = max(0.0, config.step_seconds - seconds)
     samples_left = max(0, LEAST_SAMPLES - canary.samples)
     quarter = int(seconds / config.step_seconds * _QUARTERS)
@@ -99,7 +99,7 @@ def _missed(config: CanaryConfig, canary: Window) -> str | None:
 
 
 def binomial_tail(least: int, total: int, share: float) -> float:
-    """The chance that at least ``least`` of ``total`` fail, if each does with the chance ``share``."""
+    """Return the chance that at least ``least`` of ``total`` fail, if each does with the chance ``share``."""
     if least <= 0:
         return 1.0
     if share <= 0:

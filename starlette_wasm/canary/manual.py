@@ -31,7 +31,7 @@ class ManualControl:
         place: Place | None = None,
         expected: Mapping[str, object] | None = None,
     ) -> None:
-        """``expected``: the ``status`` and ``weight`` without which nothing is changed.
+        """Take ``expected``, the ``status`` and ``weight`` without which nothing is changed.
 
         Raise ConfigError in a region that is none of its waves.
         """
@@ -50,7 +50,7 @@ class ManualControl:
         self._gated = bool(config.hooks) if gated is None else gated
 
     async def start(self) -> Record:
-        """A new rollout from the first step, also of what was rolled back or superseded."""
+        """Start a new rollout from the first step, also of what was rolled back or superseded."""
         first = first_percent(self._config, gated=self._gated)
 
         def change(record: Record | None, reading: Reading) -> Record:
@@ -85,7 +85,7 @@ class ManualControl:
         return await self._change(change)
 
     async def promote(self, *, full: bool = False) -> Record:
-        """The next step, whatever the verdict; with ``full`` all of them."""
+        """Take the next step, whatever the verdict; with ``full`` all of them."""
 
         def change(record: Record | None, reading: Reading) -> Record:
             record = replace(self._running(record), status=Status.RUNNING)
@@ -96,7 +96,7 @@ class ManualControl:
         return await self._change(change)
 
     async def abort(self) -> Record:
-        """Also what was promoted goes back to stable."""
+        """Go back to stable, also from what was promoted."""
 
         def change(record: Record | None, reading: Reading) -> Record:
             if record is None or not self._is_mine(record) or not (record.runs or record.status is Status.PROMOTED):

@@ -63,7 +63,7 @@ class Record:
 
     @classmethod
     def load(cls, text: str) -> Record:
-        """Raises CapabilityError for what dump() did not write, such as a newer version of this package."""
+        """Raise CapabilityError for what dump() did not write, such as a newer version of this package."""
         return cls(**read_record(text))
 
     def dump(self) -> str:
@@ -73,7 +73,7 @@ class Record:
 def begin(
     config: CanaryConfig, now: float, before: Record | None, percent: int, reason: str, *, waits: bool = False
 ) -> Record:
-    """A rollout from its first step, in place of ``before``; ``waits``: for another region."""
+    """Begin a rollout at its first step, in place of ``before``; ``waits``: for another region."""
     past: tuple[tuple[str, str], ...] = ()
     if before is not None:
         mine = (config.stable_version, config.canary_version)
@@ -96,7 +96,7 @@ def begin(
 def rebuild(
     config: CanaryConfig, now: float, before: Record, percent: int, digest: str, *, waits: bool = False
 ) -> Record:
-    """The rollout from its first step, as the module of its canary is another one. What is paused stays so."""
+    """Begin the rollout at its first step, as the module of its canary is another one. What is paused stays so."""
     record = begin(config, now, before, percent, f"the module of v{before.canary} is another one", waits=waits)
     replaced = tuple(each for each in (*before.replaced, before.digest) if each != digest)[-_REMEMBERED:]
     # The observation before is not to be joined with this one.
@@ -106,17 +106,17 @@ def rebuild(
 
 
 def first_percent(config: CanaryConfig, *, gated: bool) -> int:
-    """The percent that a rollout begins with: 0 if it shadows, or gates are to be asked before the first step."""
+    """Return the percent to begin with: 0 if it shadows, or gates are to be asked before the first step."""
     return 0 if gated or config.shadow else config.steps[0]
 
 
 def next_percent(config: CanaryConfig, percent: int) -> int | None:
-    """The step after ``percent``; None if that is the last one."""
+    """Return the step after ``percent``; None if that is the last one."""
     return next((step for step in config.steps if step > percent), None)
 
 
 def advance(record: Record, config: CanaryConfig, now: float, stable: Window, reason: str) -> Record:
-    """The next step, or the end; ``stable`` is what stable did in this one."""
+    """Take the next step, or end; ``stable`` is what stable did in this one."""
     percent = next_percent(config, record.percent)
     if percent is None:
         return promote(record, config, now, stable, reason)
@@ -125,7 +125,7 @@ def advance(record: Record, config: CanaryConfig, now: float, stable: Window, re
 
 
 def promote(record: Record, config: CanaryConfig, now: float, stable: Window, reason: str) -> Record:
-    """The end that was hoped for; with ``bakeSeconds`` it is still observed."""
+    """End as was hoped for; with ``bakeSeconds`` the canary is still observed."""
     promoted = replace(record, status=Status.PROMOTED, percent=100, changed=now, reason=reason)
     if not config.bake_seconds:
         return promoted
@@ -137,17 +137,17 @@ def _baseline(record: Record, stable: Window) -> tuple[int, int, int] | None:
 
 
 def postpone(record: Record, seconds: float, now: float) -> Record:
-    """The same record as if it had begun later: nothing ran for so long."""
+    """Return the same record as if it had begun later: nothing ran for so long."""
     return replace(record, since=record.since + seconds, changed=record.changed + seconds, seen=now)
 
 
 def observe(record: Record, now: float) -> Record:
-    """A new observation of the same step. The looks go on: they are those of the whole rollout."""
+    """Begin a new observation of the same step. The looks go on: they are those of the whole rollout."""
     return replace(record, epoch=record.epoch + 1, since=now, looks=Looks(record.looks.count))
 
 
 def rival(record: Record, stable: Window) -> Baseline:
-    """What the canary is compared with: ``stable`` now, or, if it has no traffic any more, what it did before."""
+    """Return what the canary is compared with: ``stable`` now, or what it did before, if it has no traffic any more."""
     if record.percent == 100 and record.baseline is not None:
         succeeded, failed, slow = record.baseline
         return Baseline(Window(succeeded, failed, slow), at_the_same_time=False)
@@ -155,7 +155,7 @@ def rival(record: Record, stable: Window) -> Baseline:
 
 
 def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, stable: Window, *, held: bool) -> Record:
-    """What a verdict makes of the record; the same one where it changes nothing. ``held``: nothing may advance."""
+    """Return what a verdict makes of the record; the same one if it changes nothing. ``held``: nothing may advance."""
     looked = replace(record, looks=verdict.looks)
     if verdict.action is Action.ROLL_BACK:
         when = " after the promotion" if record.bakes else ""
@@ -172,6 +172,6 @@ def follow(record: Record, config: CanaryConfig, verdict: Verdict, now: float, s
 
 
 def end(record: Record, status: Status, now: float, reason: str) -> Record:
-    """Promoted, rolled back or aborted. The observation stays, so that its figures can be read."""
+    """End as promoted, rolled back or aborted. The observation stays, so that its figures can be read."""
     percent = 100 if status is Status.PROMOTED else 0
     return replace(record, status=status, percent=percent, changed=now, reason=reason, bakes=False)

@@ -133,7 +133,7 @@ def _decode(raw: bytes) -> str:
 
 
 def _whole(raw: bytes) -> int:
-    """Raises CapabilityError for what is not a number of at most 18 digits."""
+    """Raise CapabilityError for what is not a number of at most 18 digits."""
     if not _DIGITS.fullmatch(raw):
         raise unreadable(f"{raw!r:.80} is not a whole number")
     return int(raw)

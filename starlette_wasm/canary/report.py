@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def line(stable: Window, canary: Window) -> str:
-    """``Stable: 895/900 (99.4%) | Canary: 99/100 (99.0%)``."""
+    """Return a line such as ``Stable: 895/900 (99.4%) | Canary: 99/100 (99.0%)``."""
     return f"Stable: {_share(stable)} | Canary: {_share(canary)}"
 
 
@@ -24,7 +24,7 @@ def _share(window: Window) -> str:
 
 
 def success_rate(canaries: Mapping[str, CanaryState]) -> float | None:
-    """The lowest of those that run, or, where none does, of those that are over.
+    """Return the lowest rate of the rollouts that run, or, if none does, of those that are over.
 
     None until all that run have the minimum of samples: no canary may pass by the figures of another.
     """
@@ -36,13 +36,13 @@ def success_rate(canaries: Mapping[str, CanaryState]) -> float | None:
 
 
 def samples_missing(canaries: Mapping[str, CanaryState]) -> int | None:
-    """Requests until there is a success_rate() of those that run: of the one that lacks most. None where none runs."""
+    """Return how many requests are missing until those that run have a success_rate(); None if none runs."""
     running = [live for live in canaries.values() if live.mine is not None and live.mine.runs]
     return max((live.samples_missing for live in running), default=None)
 
 
 def describe(function: str, live: CanaryState) -> dict[str, Any]:
-    """One canary, of ``GET /metrics/canary`` and ``starlette-wasm canary status``."""
+    """Describe one canary, for ``GET /metrics/canary`` and ``starlette-wasm canary status``."""
     stable, canary = live.versions
     described: dict[str, Any] = {
         "function": function,

@@ -34,7 +34,7 @@ def _number(column: str) -> str:
 
 
 def _text(column: str, most: str) -> str:
-    """Bytes, so that text which is not UTF-8 comes out, too; NULL for what is longer or of another type."""
+    """Select bytes, so that text which is not UTF-8 comes out, too; NULL for what is longer or of another type."""
     octets = f"CAST({column} AS BLOB)"
     return f"CASE WHEN typeof({column}) = 'text' AND length({octets}) <= {most} THEN {octets} END"
 

@@ -109,7 +109,7 @@ class CanaryState:
         return self.versions[promoted]
 
     def part(self) -> Part:
-        """What the rules of the function are to get."""
+        """Return what the rules of the function are to get."""
         record = self.mine
         if record is None:
             return Part(*self.versions, 0, out=self.record is not None)
@@ -157,7 +157,7 @@ class CanaryState:
         self.digest = digest
 
     def batches(self) -> list[Batch]:
-        """What is to be sent, and sent again until it is confirmed: until then nothing new is taken."""
+        """Return what is to be sent, and sent again until it is confirmed: until then nothing new is taken."""
         for key, tally in list(self._tallies.items()):
             if key not in self._unsent:
                 counts = tally.take()
@@ -220,7 +220,7 @@ class CanaryState:
         return f"{samples} canary requests in {seconds:.0f} s: {least} take {seconds * least / samples:.0f} s{hint}"
 
     def is_overdue(self, record: Record, now: float) -> bool:
-        """Whether a running canary has taken no step within ``progressDeadlineSeconds``."""
+        """Return whether a running canary has taken no step within ``progressDeadlineSeconds``."""
         deadline = self.config.progress_deadline_seconds
         runs = record.runs and record.status is not Status.WAITING
         return runs and deadline is not None and now - record.changed > deadline
@@ -242,7 +242,7 @@ class CanaryState:
         return True
 
     def _untold(self, epoch: int, version: str) -> Window:
-        """What this process has counted and the store has not confirmed."""
+        """Return what this process has counted and the store has not confirmed."""
         key = epoch, version
         batch = self._unsent.get(key)
         return Window.of({} if batch is None else batch.counts, self._tally(*key).peek())

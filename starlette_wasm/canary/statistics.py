@@ -19,7 +19,7 @@ There are two comparisons, of failures and of slow answers."""
 
 
 def p_value(failed: int, total: int, other_failed: int, other_total: int) -> float:
-    """The chance of at least ``failed`` failures among ``total`` requests, were both versions equally good."""
+    """Return the chance of at least ``failed`` failures among ``total`` requests, were both versions equally good."""
     failures, requests = failed + other_failed, total + other_total
     if failed <= max(0, failures - other_total):
         return 1.0
@@ -39,12 +39,12 @@ def p_value(failed: int, total: int, other_failed: int, other_total: int) -> flo
 
 
 def alpha_of_look(look: int) -> float:
-    """What the ``look``-th look, from 1, may spend."""
+    """Return what the ``look``-th look, from 1, may spend."""
     return ALPHA / (look * (look + 1))
 
 
 def _tail(x: int, term: float, total: int, failures: int, requests: int) -> float:
-    """The chance of at most ``x`` failures, whose own chance is ``term``."""
+    """Return the chance of at most ``x`` failures, whose own chance is ``term``."""
     least = max(0, failures - (requests - total))
     mass = term
     while x > least and term > mass * 1e-17:
@@ -55,7 +55,7 @@ def _tail(x: int, term: float, total: int, failures: int, requests: int) -> floa
 
 
 def _ratio_down(x: int, total: int, failures: int, requests: int) -> float:
-    """pmf(x - 1) / pmf(x)."""
+    """Return pmf(x - 1) / pmf(x)."""
     return x * (requests - failures - total + x) / ((failures - x + 1) * (total - x + 1))
 
 

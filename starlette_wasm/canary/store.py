@@ -39,7 +39,7 @@ class Store(Protocol):
     """All raise CapabilityError, with UNAVAILABLE, if the backend cannot be reached."""
 
     async def open(self) -> None:
-        """Raises ConfigError."""
+        """Raise ConfigError."""
 
     async def close(self) -> None: ...
 

@@ -19,7 +19,7 @@ class VersionTally:
     __slots__ = ("_buckets", "_counts", "slow_after", "succeeded")
 
     def __init__(self, slow_after: float) -> None:
-        """``slow_after``: seconds from which on a request is slow."""
+        """Take ``slow_after``, the seconds from which on a request is slow."""
         self.slow_after = slow_after
         self._start()
 

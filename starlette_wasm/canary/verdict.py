@@ -67,7 +67,7 @@ class Baseline:
 
 
 def judge(config: CanaryConfig, canary: Window, rival: Baseline, seconds: float, looks: Looks) -> Verdict:
-    """What to do with a canary that was observed for ``seconds``.
+    """Decide what to do with a canary that was observed for ``seconds``.
 
     Raises nothing; ``looks`` of the verdict are to be kept and given the next time.
     """
@@ -112,7 +112,7 @@ def _hurt_alike(canary: Window, rival: Baseline) -> bool:
 
 
 def clearly_worse(config: CanaryConfig, canary: Window, rival: Baseline, alpha: float) -> str | None:
-    """How the canary is worse than its rival, if it is."""
+    """Explain how the canary is worse than its rival; None if it is not."""
     stable, allowed = rival.window, 1 - config.success_rate_threshold
     than = "stable" if rival.at_the_same_time else "stable was before"
     failing, stable_failing = canary.failed / canary.samples, stable.failed / stable.samples

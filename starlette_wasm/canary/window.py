@@ -37,7 +37,7 @@ class Window:
 
     @classmethod
     def of(cls, *counts: Counts) -> Window:
-        """The sum of them."""
+        """Add windows up."""
         total: Counter[str] = Counter()
         for each in counts:
             total.update(each)

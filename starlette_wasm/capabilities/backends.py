@@ -22,12 +22,12 @@ def _hint(key: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A URL to be shown: without who logs in, and without options."""
+    """Return a URL that can be shown: without who logs in, and without options."""
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
 def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
-    """The file of a ``sqlite:`` URL, None for memory, False for another URL. Raises ConfigError."""
+    """Return the file of a ``sqlite:`` URL, None for memory, False for another URL. Raises ConfigError."""
     if not url.startswith("sqlite:"):
         return False
     if url in ("sqlite://", "sqlite:///:memory:"):
@@ -39,13 +39,13 @@ def sqlite_path(url: str, key: str) -> Path | Literal[False] | None:
 
 
 def without_making(url: str, key: str) -> str:
-    """The URL; one in memory instead if it is of a file that would be made. Raises ConfigError."""
+    """Return the URL; one in memory instead if it is of a file that would be made. Raises ConfigError."""
     file = sqlite_path(url, key)
     return "sqlite://" if file and not file.exists() and os.access(file.parent, os.W_OK | os.X_OK) else url
 
 
 def is_nats(url: str, key: str) -> bool:
-    """Raises ConfigError where its client is missing, and for a URL without a host."""
+    """Raise ConfigError where its client is missing, and for a URL without a host."""
     if not url.startswith(_NATS):
         return False
     if find_spec("nats") is None:
@@ -56,7 +56,7 @@ def is_nats(url: str, key: str) -> bool:
 
 
 def has_redis(url: str) -> bool:
-    """Whether it is a URL of Redis, and its client is there."""
+    """Return whether it is a URL of Redis, and its client is there."""
     return url.startswith(_REDIS) and find_spec("redis") is not None
 
 
@@ -66,7 +66,7 @@ def redis_url(url: str) -> str:
 
 
 def check_redis(url: str, key: str) -> None:
-    """Raises ConfigError for what is not a URL of Redis, and if its client is missing."""
+    """Raise ConfigError for what is not a URL of Redis, and if its client is missing."""
     scheme = url.partition(":")[0]
     for kind in ("sentinel", "cluster"):
         if kind in scheme:

@@ -70,7 +70,7 @@ class Violation:
 
 
 def printable(text: str, limit: int = 128) -> str:
-    """What a guest wrote, safe in a log: escaped, and cut after ``limit`` characters."""
+    """Make what a guest wrote safe in a log: escaped, and cut after ``limit`` characters."""
     shown = text[:limit].encode("ascii", "backslashreplace").decode("ascii")
     shown = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)
     return shown if len(text) <= limit else f"{shown}..."

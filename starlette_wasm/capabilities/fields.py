@@ -16,7 +16,7 @@ class Fields:
         self._values = values
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string without lone surrogates; null counts as absent."""
+        """Take a string without lone surrogates; null counts as absent."""
         value = self._values.pop(name, None)
         if value is None:
             if default is None:
@@ -25,7 +25,7 @@ class Fields:
         return _text(name, value)
 
     def peek(self, name: str) -> str:
-        """As text(), of a field that is yet to be taken."""
+        """Read what text() would take of a field, and leave it there."""
         value = self._values[name] = self.text(name)
         return value
 
@@ -52,7 +52,7 @@ class Fields:
         return value
 
     def texts(self, name: str) -> list[tuple[str, str]]:
-        """An object of strings, or of lists of strings, as pairs."""
+        """Take an object of strings, or of lists of strings, as pairs."""
         value = self._values.pop(name, None)
         if value is None:
             return []
@@ -65,7 +65,7 @@ class Fields:
         return pairs
 
     def scalars(self, name: str) -> dict[str, str | bool | int | float]:
-        """An object of strings, bools, integers of 64 bits and finite numbers."""
+        """Take an object of strings, bools, integers of 64 bits and finite numbers."""
         value = self._values.pop(name, None)
         if value is None:
             return {}

@@ -45,7 +45,7 @@ def encode(header: Mapping[str, object], body: bytes = b"") -> bytes:
 
 
 def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:
-    """The object and the body of a request, which is not copied. Raises CapabilityError."""
+    """Return the object and the body of a request, which is not copied. Raises CapabilityError."""
     if len(payload) < _LENGTH.size:
         raise _bad("shorter than the length of its header")
     (length,) = _LENGTH.unpack_from(payload)

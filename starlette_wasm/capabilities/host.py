@@ -37,7 +37,7 @@ class Capabilities:
         self.queue: QueueActions | None = None
 
     def grants(self, policy: SandboxPolicy, function: str = "") -> Grants:
-        """What ``policy`` grants to a function, worked out once. Raises ConfigError where this host cannot give it."""
+        """Work out what ``policy`` grants to a function, once. Raises ConfigError if this host cannot give it."""
         grants = Grants.of(policy, function)
         if grants.http and not self.http.available():
             raise ConfigError(
@@ -52,7 +52,7 @@ class Capabilities:
         return grants
 
     async def open(self) -> None:
-        """Raises ConfigError, for a file that cannot be written for instance. What is granted later opens itself."""
+        """Raise ConfigError, for a file that cannot be written for instance. What is granted later opens itself."""
         if self.kv is not None:
             await self.kv.store.open()
         if self.queue is not None:
@@ -70,7 +70,7 @@ class Capabilities:
             await self.queue.publisher.close()
 
     def check(self, operation: Operation, grants: Grants, fields: Fields, size: int) -> None:
-        """Raises CapabilityError for what is refused before any of a body of that size is copied."""
+        """Raise CapabilityError for what is refused before any of a body of that size is copied."""
         if operation is Operation.HTTP_FETCH:
             self.http.check(grants.http, fields)
         elif operation is Operation.QUEUE_PUBLISH:
@@ -87,7 +87,7 @@ class Capabilities:
         fields: Fields,
         body: bytes,
     ) -> tuple[dict[str, object], bytes]:
-        """Raises CapabilityError."""
+        """Raise CapabilityError."""
         if operation is Operation.HTTP_FETCH:
             return await self.http.fetch(grants.http, usage, observer, fields, body)
         token = tenant.set(grants.tenant)

@@ -32,7 +32,7 @@ _BY_NAME = {operation.title: operation for operation in Operation}
 
 
 def find(operation: int | str) -> Operation:
-    """By number or name. Raises CapabilityError."""
+    """Find one by number or name. Raises CapabilityError."""
     try:
         return _BY_NAME[operation] if isinstance(operation, str) else Operation(operation)
     except (KeyError, ValueError):

@@ -40,7 +40,7 @@ class RedisClient:
     """Raises CapabilityError. A command is never sent twice, since the first may have been carried out."""
 
     def __init__(self, url: str, *, what: str, waiting: int = MAX_WAITING) -> None:
-        """``waiting``: how many commands of one tenant may wait."""
+        """Take ``waiting``, how many commands of one tenant may wait."""
         self._url = url
         self._what = what
         self._slots = store_slots(waiting)

@@ -56,12 +56,12 @@ class Session:
         self.violations: list[Violation] = []
 
     async def call(self, operation: int | str, payload: bytes) -> bytes:
-        """The result, as ``frame`` has it: errors are values. Only cancellation raises."""
+        """Return the result, as ``frame`` has it: errors are values. Only cancellation raises."""
         answer = self.take(operation, memoryview(payload), self.usage.max_bytes)
         return answer if isinstance(answer, bytes) else await answer()
 
     def take(self, operation: int | str, payload: memoryview, room: int) -> bytes | Callable[[], Awaitable[bytes]]:
-        """The result, if it waits for nothing, else what gives it on the event loop; in any thread.
+        """Return the result, if it waits for nothing, else what gives it on the event loop; in any thread.
 
         ``payload`` may be gone afterwards. Of what is refused, nothing but the header is copied; of the rest, the
         body, once. ``room`` is how many bytes that may be, and those of the result with it.
@@ -110,7 +110,7 @@ class Session:
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncIterator[Incoming]:
-        """A request that was admitted; bytes of its body are counted by whoever gives them.
+        """Send a request that was admitted; bytes of its body are counted by whoever gives them.
 
         Raises CapabilityError, which is noted; in the body of the context, too.
         """
@@ -124,7 +124,7 @@ class Session:
     async def ask(
         self, operation: Operation, values: Mapping[str, object], body: bytes = b"", *, room: int
     ) -> tuple[dict[str, object], bytes]:
-        """As call(), without frames. Raises CapabilityError, which is noted."""
+        """Do what call() does, without frames. Raises CapabilityError, which is noted."""
         try:
             self.usage.room = room
             self.usage.call()
@@ -169,7 +169,7 @@ class Session:
         return frame.encode({"ok": False, "error": {"code": noted.code, "message": noted.message}})
 
     def _noted(self, title: str, error: Exception) -> CapabilityError:
-        """What the guest gets for an error, once that is logged and counted."""
+        """Log and count an error, and return what the guest gets for it."""
         if not isinstance(error, CapabilityError):
             logger.error("capability %s failed", title, exc_info=error)
             error = CapabilityError(Code.INTERNAL, "internal error")

@@ -47,7 +47,7 @@ WHERE NOT EXISTS (SELECT 1 FROM {self.table}_space) GROUP BY {self.name};
 """
 
     def check(self, connection: sqlite3.Connection, name: str, growth: int) -> None:
-        """Raises QuotaFull; what does not grow is always allowed."""
+        """Raise QuotaFull; what does not grow is always allowed."""
         if growth <= 0:
             return
         query = f"SELECT bytes FROM {self.table}_space WHERE name = ? AND typeof(bytes) = 'integer'"

@@ -56,7 +56,7 @@ class _Job(Generic[T]):
             self.result.set_result(value)
 
     def give_up(self) -> None:
-        """Nobody waits for it any more: it does not begin, or ends at its next step."""
+        """Note that nobody waits for it any more: it does not begin, or ends at its next step."""
         self._given_up = True
 
     def is_over(self) -> bool:
@@ -73,7 +73,7 @@ class Database:
     def __init__(
         self, path: Path | None, schema: str, *, max_bytes: int, durable: bool, key: str, what: str = "store"
     ) -> None:
-        """``durable``: a commit survives a loss of power, too. ``path`` None: in memory."""
+        """Take ``durable``: whether a commit survives a loss of power, too. ``path`` None: in memory."""
         self._path = path
         self._schema = schema
         self._max_pages = max(max_bytes // _PAGE_BYTES, 16)
@@ -90,22 +90,22 @@ class Database:
         self._inherited: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
-        """Raises ConfigError."""
+        """Raise ConfigError."""
         try:
             await self._submit(self._get)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"{self._path} cannot be used: {error}", key=self._key, hint=_remedy(error)) from error
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """``job`` in a transaction that is rolled back where it raises. Raises CapabilityError."""
+        """Run ``job`` in a transaction that is rolled back if it raises. Raises CapabilityError."""
         return await self._guarded(lambda: self._transact(job))
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """``job``, which is a single SELECT. Raises CapabilityError."""
+        """Run ``job``, which is a single SELECT. Raises CapabilityError."""
         return await self._guarded(lambda: job(self._get()))
 
     def later(self, who: str, job: Callable[[sqlite3.Connection], object]) -> None:
-        """``job`` in a transaction, in the turn of ``who``, unless closed; nobody waits, what it raises is logged."""
+        """Run ``job`` in a transaction, in the turn of ``who``, unless closed. Nobody waits; errors are logged."""
         task: _Job[object] = _Job(lambda: self._transact(job))
         task.result.add_done_callback(self._note)
         with self._lock, suppress(NoRoom):
@@ -159,7 +159,7 @@ class Database:
             raise
 
     def _enqueue(self, who: str, job: _Job[Any]) -> None:
-        """Raises NoRoom."""
+        """Raise NoRoom."""
         with self._lock:
             executor = self._executor
             if executor is None or self._pid != os.getpid():
@@ -175,7 +175,7 @@ class Database:
             raise
 
     def _begin(self) -> ThreadPoolExecutor:
-        """What a fork inherited is left alone: closing it would touch the parent's locks."""
+        """Start a thread. What a fork inherited is left alone: closing it would touch the parent's locks."""
         if self._pid != os.getpid():
             if self._connection is not None:
                 self._inherited.append(self._connection)
@@ -191,7 +191,7 @@ class Database:
             self._running = None
 
     def _is_over(self) -> bool:
-        """Asked by SQLite now and then: whether it interrupts the query."""
+        """Return whether the query is to be interrupted; SQLite asks now and then."""
         return self._running is not None and self._running.is_over()
 
     def _get(self) -> sqlite3.Connection:
@@ -242,7 +242,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _abandon(connection: sqlite3.Connection) -> None:
-    """Never close it: SQLite would delete the log beside the path, which by now belongs to the new file."""
+    """Leave it open: on close SQLite would delete the log beside the path, which by now belongs to the new file."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
@@ -263,7 +263,7 @@ def _remedy(error: sqlite3.Error | OSError) -> str:
 
 
 def _into_wal(connection: sqlite3.Connection) -> None:
-    """Several processes may do this to a new file at once, and the busy timeout does not cover it."""
+    """Switch to the write-ahead log. The busy timeout does not help if several processes do this to a new file."""
     until = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

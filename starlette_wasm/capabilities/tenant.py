@@ -19,7 +19,7 @@ MOST_CALLS_OF_TENANT = 16
 
 
 def store_slots(waiting: int = MAX_WAITING) -> FairSlots:
-    """For the calls to one server."""
+    """Make slots for the calls to one server."""
     return FairSlots(most=MOST_CALLS, each=MOST_CALLS_OF_TENANT, waiting=waiting)
 
 

@@ -33,7 +33,7 @@ class Commands:
     """Runs one command after the other. ``stop()``, from another thread, ends the one that runs and all that follow."""
 
     def __init__(self, *, nice: int = 0) -> None:
-        """``nice`` is added to the niceness of what is run."""
+        """Take ``nice``, which is added to the niceness of what is run."""
         self._nice = nice
         self.compilers: list[Compiler] | None = None
         """Compile processes for the modules that come out, if they are kept for the next build."""

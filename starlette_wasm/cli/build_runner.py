@@ -288,7 +288,7 @@ def _program(line: str) -> str:
 
 
 def is_stale(buildable: Buildable) -> bool:
-    """Whether a source is newer than the module, or there is none."""
+    """Return whether a source is newer than the module, or there is none."""
     if not buildable.module.exists():
         return True
     made = buildable.module.stat().st_mtime
@@ -308,5 +308,5 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def is_watched(path: str) -> bool:
-    """Whether a change of a file may matter: what tools keep for themselves does not."""
+    """Return whether a change of a file may matter: what tools keep for themselves does not."""
     return not _SKIPPED & set(Path(path).parts)

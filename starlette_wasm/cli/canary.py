@@ -118,7 +118,7 @@ def canary(
 
 
 async def _run(action: Action, config: Path, function: str | None, *, full: bool) -> list[dict[str, Any]]:
-    """Raises ConfigError and CanaryConflict."""
+    """Raise ConfigError and CanaryConflict."""
     canaries = load_config(config).canaries
     async with _opened(making=action == "start") as (store, url):
         place, waves = _place()
@@ -140,7 +140,7 @@ def _place() -> tuple[Place, Waves]:
 
 
 async def _remote(api: AdminApi, action: Action, function: str | None, *, full: bool) -> list[dict[str, Any]]:
-    """Raises ConfigError and CanaryConflict."""
+    """Raise ConfigError and CanaryConflict."""
     if action != "status":
         names = [str(row.get("function")) for row in await api.canaries()] if function is None else [function]
         if len(names) != 1:
@@ -155,7 +155,7 @@ async def _remote(api: AdminApi, action: Action, function: str | None, *, full: 
 
 
 async def _promoted(config: Path, function: str | None, api: AdminApi | None, *, write: bool) -> list[dict[str, Any]]:
-    """Raises ConfigError and CanaryConflict."""
+    """Raise ConfigError and CanaryConflict."""
     loaded = load_config(config)
     if function is not None:
         _one(loaded.canaries, config, function)

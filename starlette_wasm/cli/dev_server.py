@@ -147,7 +147,7 @@ class DevServer:
                 await self._reload("the config has changed")
 
     def _is_stopped(self, files: set[Path]) -> bool:
-        """Whether the app did not start, and something has changed that may let it."""
+        """Return whether the app did not start, and something has changed that may let it."""
         return self.failed and any(file.suffix in (".yaml", ".yml", ".wasm") for file in files)
 
     def _take_cranelift(self, what: str) -> None:

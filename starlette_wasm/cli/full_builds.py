@@ -33,7 +33,7 @@ class FullBuilds:
         built: Callable[[Built], Awaitable[None]],
         failed: Callable[[WasmError], None],
     ) -> None:
-        """``serving``: none begins before it is set."""
+        """Take ``serving``: no build begins before it is set."""
         self._serving = serving
         self._built = built
         self._failed = failed

@@ -102,7 +102,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _grants(facts: ModuleFacts, loaded: LoadFacts) -> list[str]:
-    """What of a policy it may need; of a component only loading shows the memory."""
+    """Return what of a policy it may need; the memory of a component is known only once it is loaded."""
     least = [f"maxMemoryPages: at least {loaded.pages}"] if facts.kind == "component" and loaded.pages else []
     return least + grants_of(facts)
 

@@ -111,7 +111,7 @@ def _not_everywhere(regions: Sequence[str], waves: Sequence[Mapping[str, Any]]) 
 
 
 def _check_digest(catalog: Catalog, canary: CanaryConfig, record: Record, file: Path) -> None:
-    """What was promoted is a module: raise ConfigError if another one lies in functionsDir."""
+    """Raise ConfigError if another module lies in functionsDir than the one that was promoted."""
     source = catalog.get(canary.function_name, canary.canary_version)
     with source.open() as stream:
         digest = hashlib.sha256(stream.read()).hexdigest()

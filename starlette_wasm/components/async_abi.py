@@ -134,7 +134,7 @@ class AsyncCalls:
         return task.result
 
     def _next_event(self, waited: WaitableSet, state: InstanceState) -> Generator[Any, Any, Event]:
-        """The event of one that is ready, for which the guest may have to give room."""
+        """Return the event of one that is ready, for which the guest may have to give room."""
         found = waited.take_turn()
         assert found is not None, "nothing takes an event away meanwhile"
         return (yield from self._calls.allocating(found.deliver(), found.options, state, glue.CALLEE_REALLOC))

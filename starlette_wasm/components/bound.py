@@ -24,7 +24,7 @@ class ComponentPlan(Plan):
         tenant: Hashable = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        """``config`` is what ``wasi:config`` gives."""
+        """Take ``config``, what ``wasi:config`` gives."""
         super().__init__(module, limits, args, preopens, tenant)
         self.config = config or {}
         self.component = module
@@ -38,7 +38,7 @@ class ComponentPlan(Plan):
 
 
 def _share(module: ComponentModule, most: int) -> dict[int, int]:
-    """The largest memory gets seven eighths of what may be grown by, the others divide the rest."""
+    """Share what may be grown by: the largest memory gets seven eighths, the others divide the rest."""
     spare = max(most - module.min_pages, 0)
     main = max(module.memories, key=lambda each: each[1], default=(0, 0))[0]
     others = len(module.memories) - 1

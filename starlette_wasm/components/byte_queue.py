@@ -54,7 +54,7 @@ class ByteQueue:
             self._put += len(data)
 
     def take(self, most: int) -> bytes:
-        """Up to so many bytes, of one piece; none if there are none."""
+        """Take up to so many bytes, of one piece; none if there are none."""
         if not len(self) or not most:
             return b""
         with self._lock:
@@ -69,7 +69,7 @@ class ByteQueue:
         return bytes(taken)
 
     def take_pieces(self, enough: int) -> bytes:
-        """Pieces of so many bytes together, or a few more, as one; all if there are fewer."""
+        """Take pieces of so many bytes together, or a few more, as one; all if there are fewer."""
         found = [self.take(self.bound)]
         size = len(found[0])
         while size < enough and len(self):

@@ -44,10 +44,10 @@ class Imports(Protocol):
     """What the host gives to one invocation."""
 
     def call(self, function: ImportedFunction, values: Sequence[Value]) -> Value | Await:
-        """The result, or what to wait for. Raises CanonicalTrap to end the guest."""
+        """Return the result, or what to wait for. Raises CanonicalTrap to end the guest."""
 
     def drop(self, resource: Resource, rep: Any) -> None:
-        """The guest has dropped a resource of the host's."""
+        """Note that the guest has dropped a resource of the host's."""
 
 
 class Calls:
@@ -62,8 +62,8 @@ class Calls:
         room: Callable[[], int] = lambda: MAX_ROOM,
         check_time: Callable[[], None] = lambda: None,
     ) -> None:
-        """``waits`` is how the guest waits on the event loop, if it is to run tasks. ``room`` gives how many bytes the
-        values of one call may take. ``check_time`` raises OutOfTime once the guest has no time left.
+        """Take ``waits``, how the guest waits on the event loop, if it is to run tasks. ``room`` gives how many bytes
+        the values of one call may take. ``check_time`` raises OutOfTime once the guest has no time left.
         """
         self._room = room
         self._check_time = check_time
@@ -77,7 +77,7 @@ class Calls:
     def placed(
         self, host: HostFunction, flat: list[int], result: PlacedResult, memory: Memory, data: bytes
     ) -> HostCalling:
-        """As answered(), for bytes or text."""
+        """Do what answered() does, for bytes or text."""
         state, realloc = self._states[host.instance], host.options.realloc
         assert realloc is not None  # the plan was refused otherwise
         state.may_leave = False
@@ -94,11 +94,11 @@ class Calls:
         self._states[instance].entered = True
 
     def forbid_leaving(self, instance: int) -> None:
-        """From now on it may call nothing outside of it."""
+        """Let it call nothing outside of it from now on."""
         self._states[instance].may_leave = False
 
     def handles(self) -> int:
-        """How many handles there are."""
+        """Return how many handles there are."""
         return sum(len(state.handles) for state in self._states)
 
     def starts(self, instance: int, starting: bool) -> None:
@@ -213,5 +213,5 @@ class Calls:
 
 
 def is_always_allowed(host: HostFunction) -> bool:
-    """Whether a guest may call it while it may not leave its instance: nothing happens outside of that."""
+    """Return whether a guest may call it while it may not leave its instance: nothing happens outside of that."""
     return host.kind == "rep" or (isinstance(host.of, AsyncFunction) and host.of.name.startswith("context."))

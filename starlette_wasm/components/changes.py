@@ -20,12 +20,12 @@ _MAYBE_CHANGING = re.compile(rb"\x26[\x00-\x07\x80-\x87]|\xfc[\x09\x0c-\x0f\x11\
 
 
 def only_memory_changes(sections: dict[int, bytes], mutable: list[int]) -> bool:
-    """For a validated module; ``mutable`` are the types of its mutable globals."""
+    """Return whether only a module's memory changes. It is validated; ``mutable``: types of its mutable globals."""
     return _PLAIN.issuperset(mutable) and not any(map(_changes, binary.bodies(sections.get(CODE, b"\0"))))
 
 
 def _changes(body: bytes) -> bool:
-    """Only bodies in which the bytes of such an instruction occur are decoded."""
+    """Decode only bodies in which the bytes of such an instruction occur, and return whether one has it."""
     if not _MAYBE_CHANGING.search(body):
         return False
     return any(opcode in _CHANGING for _, opcode, _ in binary.instructions(body))

@@ -36,7 +36,7 @@ _OTHER_TOOL = "build it with another version of its toolchain"
 
 
 def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
+    """Compile to code and facts. Raises InvalidModuleError and UnsupportedModuleError."""
     try:
         component = read(guest)
         plan = flatten(component)
@@ -62,12 +62,12 @@ def compile_component(engine: int, guest: bytes) -> tuple[bytes, dict[str, Any]]
 
 
 def unpack(facts: dict[str, Any]) -> FlatPlan:
-    """The plan again, from the facts."""
+    """Make the plan again, from the facts."""
     return flatten(read(zlib.decompress(base64.b64decode(facts["component"]))))
 
 
 def _modules(plan: FlatPlan) -> list[CoreModule]:
-    """The modules that are instantiated, each once, in order."""
+    """Return the modules that are instantiated, each once, in order."""
     return list(dict.fromkeys(step.module for step in plan.steps))
 
 
@@ -113,7 +113,7 @@ def _compile(engine: int, module: bytes) -> bytes:
 
 
 def _skeleton(cursor: Cursor) -> bytes:
-    """The component with hollow core modules, and without custom sections. The cursor was read before."""
+    """Make the component with hollow core modules, and without custom sections. The cursor was read before."""
     parts = [cursor.take(8)]
     while cursor.more:
         number, size = cursor.byte(), cursor.u32()

@@ -45,7 +45,7 @@ class CoreFacts:
 
 
 def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
-    """The module as it is compiled, and what is known of it. It was validated. Raises UnsupportedError."""
+    """Return the module as it is compiled, and what is known of it. It was validated. Raises UnsupportedError."""
     sections, custom = binary.split(module)
     imports = _imports(sections.get(IMPORT, b"\0"))
     own_globals = _own_globals(sections.get(GLOBAL, b"\0"))
@@ -127,7 +127,7 @@ def _exported_memories(count: int, items: bytes) -> dict[str, int]:
 
 
 def _own_globals(section: bytes) -> list[tuple[int, bool]]:
-    """The type of each global, and whether it can change."""
+    """Return the type of each global, and whether it can change."""
     reader, found = Reader(section), []
     for _ in range(reader.u32()):
         found.append((reader.value_type(), bool(reader.byte())))
@@ -161,7 +161,7 @@ def _bound_grow(
 
 
 def _grow_helper(limit: int, refused: int) -> bytes:
-    """``(func (param i32) (result i32))``: in 64 bits, size and pages against the limit, then ``memory.grow``."""
+    """Make ``(func (param i32) (result i32))``: in 64 bits, size and pages against the limit, then ``memory.grow``."""
     return b"".join(
         (
             b"\0\x3f\0\xad\x20\0\xad\x7c\x23", leb(limit), b"\xad\x56\x04\x40",
@@ -171,7 +171,7 @@ def _grow_helper(limit: int, refused: int) -> bytes:
 
 
 def hollow(module: bytes) -> bytes:
-    """The module without its code and data: what its type, imports and exports are is left."""
+    """Drop code and data of the module: what its type, imports and exports are is left."""
     sections, _ = binary.split(module)
     count = vector(sections.get(CODE))[0]
     if count:

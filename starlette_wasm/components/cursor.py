@@ -40,7 +40,7 @@ class Cursor:
         self.budget = budget or Budget()
 
     def fail(self, problem: str) -> ComponentError:
-        """The error to raise for what was read last."""
+        """Make the error to raise for what was read last."""
         return ComponentError(problem, f"{self.what}, at byte {self.at}")
 
     @property
@@ -55,7 +55,7 @@ class Cursor:
         return self.data[self.at - 1]
 
     def u32(self) -> int:
-        """An unsigned integer in LEB128, of 32 bits at most."""
+        """Read an unsigned integer in LEB128, of 32 bits at most."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -70,7 +70,7 @@ class Cursor:
         return value
 
     def s33(self) -> int:
-        """A signed integer in LEB128, of 33 bits at most: an index, or a code below zero."""
+        """Read a signed integer in LEB128, of 33 bits at most: an index, or a code below zero."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -102,7 +102,7 @@ class Cursor:
             raise self.fail("a name is no UTF-8") from None
 
     def vector(self, item: Callable[[], _Item]) -> tuple[_Item, ...]:
-        """As many items as the count in front of them."""
+        """Read as many items as the count in front of them."""
         count = self.u32()
         if count > MAX_COUNT:
             raise self.fail(f"{count} items are announced, the most is {MAX_COUNT}")
@@ -118,7 +118,7 @@ class Cursor:
             raise self.fail(f"it has more than {MAX_ITEMS} items")
 
     def part(self, size: int, what: str) -> Cursor:
-        """A cursor over the next bytes, which this one steps over."""
+        """Make a cursor over the next bytes, which this one steps over."""
         start = self.at
         if size > self.end - start:
             raise self.fail(f"{what} of {size} bytes is announced, {self.end - start} are left")

@@ -48,12 +48,12 @@ class DirectCall:
         """For bytes or text, which the guest has to give room for."""
 
     def call(self, host: WasiHost, table: HandleTable, memory: Memory, flat: list[int]) -> Any:
-        """What the host gives: a value, or an Await. Raises CanonicalTrap, and TooLargeError."""
+        """Return what the host gives: a value, or an Await. Raises CanonicalTrap, and TooLargeError."""
         return self._call(host, *[lift(table, memory, flat) for lift in self._lifts])
 
 
 def direct_calls(hosts: list[HostFunction], offers: Mapping[ImportedFunction, Offer]) -> list[DirectCall | None]:
-    """For each function of the host, by its number."""
+    """Return the direct call of each function of the host, by its number."""
     return [_direct_call(host, offers) for host in hosts]
 
 
@@ -119,14 +119,14 @@ class LowerResult:
     def __init__(
         self, kind: ValueType | None, lower: Lower | None, place: int | None, wrapped: VariantType | None
     ) -> None:
-        """``place`` is the argument with the address for it; ``wrapped`` is the result whose case ``ok`` it is."""
+        """Take ``place``, the argument with the address for it; ``wrapped`` is the result whose case ``ok`` it is."""
         self._kind = kind
         self._lower = lower
         self._place = place
         self._wrapped = wrapped
 
     def __call__(self, table: HandleTable, memory: Memory, flat: list[int], value: Value) -> list[int] | None:
-        """The flat result; None if it is not plain: nothing was done."""
+        """Return the flat result; None if it is not plain: nothing was done."""
         wrapped = self._wrapped
         if wrapped is None:
             return self._flat(table, value)
@@ -156,7 +156,7 @@ class LowerResult:
 
 
 def _lower_of(kind: FuncType, count: int) -> LowerResult | None:
-    """``count`` are the core parameters, of which a place for the result is the last."""
+    """Find how to lower the result; of ``count`` core parameters, a place for it is the last."""
     result = kind.result
     spilled = count > sum(len(each.flat) for _, each in kind.params)
     if isinstance(result, VariantType) and result.kind == "result":
@@ -179,14 +179,14 @@ class PlacedResult:
     __slots__ = ("_at", "_kind", "_place", "_tag")
 
     def __init__(self, kind: ValueType, place: int, at: int, tag: int | None) -> None:
-        """``at`` is where in the result its place and length are noted."""
+        """Take ``at``, where in the result its place and length are noted."""
         self._kind = kind
         self._place = place
         self._at = at
         self._tag = tag
 
     def data(self, value: Value) -> bytes | None:
-        """What is to be written; None if it is not that."""
+        """Return what is to be written; None if it is not that."""
         if self._kind.kind == "result":
             if type(value) is not Ok:
                 return None

@@ -26,7 +26,7 @@ ALLOCATING, HANDLING, RETURNING = 1, 2, 3
 
 
 def can_be_made(entry: Entry | None) -> bool:
-    """Whether the entry of a component is such a function, as all tools make them."""
+    """Return whether the entry of a component is such a function, as all tools make them."""
     if entry is None or entry.world != "edge" or entry.is_task:
         return False
     options = entry.function.options
@@ -44,7 +44,7 @@ class EdgeCall:
         scratch: capi.Scratch,
         room: Callable[[], int],
     ) -> None:
-        """``room`` gives how many bytes the values of the call may take."""
+        """Take ``room``, which gives how many bytes the values of the call may take."""
         if not message.isascii():
             message.decode()  # what a guest gets is valid
         self._cores = cores

@@ -21,7 +21,7 @@ Answering = Generator[Request | None, Any, bytes]
 
 
 def answer_request(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> Answering:
-    """The answer, as the protocol of the function has it."""
+    """Return the answer, as the protocol of the function has it."""
     if entry.world == "http":
         return _http_task(entry, calls, host, message) if entry.is_task else _http(entry, calls, host, message)
     return _edge(entry, calls, host, message) if entry.world == "edge" else _command(entry, calls, host)

@@ -56,7 +56,7 @@ class Scope:
     @overload
     def get(self, sort: str, index: int, kind: type[_Kind]) -> _Kind: ...
     def get(self, sort: str, index: int, kind: type[Any] = object) -> Any:
-        """An item of an index space. Raises ComponentError unless it is there, and of that kind."""
+        """Get an item of an index space. Raises ComponentError unless it is there, and of that kind."""
         space = self._spaces[sort]
         if index >= len(space):
             raise ComponentError(f"{sort} {index} is named, and there are {len(space)}")
@@ -66,7 +66,7 @@ class Scope:
         return found
 
     def alias(self, item: d.Alias) -> object:
-        """An item of an instance, or of a scope around this one. Raises ComponentError."""
+        """Find an item of an instance, or of a scope around this one. Raises ComponentError."""
         if item.how == "outer":
             scope: Scope | None = self
             for _ in range(item.depth):
@@ -90,7 +90,7 @@ class Scope:
         return None if ref is None else self.value_type(ref)
 
     def resolve(self, definition: d.ValueDef | d.HandleDef | d.FuncDef | d.ResourceDef | d.ScopeDef) -> object:
-        """The type that a definition makes. Raises ComponentError."""
+        """Return the type that a definition makes. Raises ComponentError."""
         match definition:
             case d.ValueDef():
                 return self._resolve_value(definition)
@@ -131,7 +131,7 @@ class Scope:
     def declared(
         self, interface: str, name: str, desc: d.ExternDesc, import_function: ImportFunction
     ) -> tuple[str, object]:
-        """What an import or export of that type is. Raises ComponentError."""
+        """Return what an import or export of that type is. Raises ComponentError."""
         self.declared_count[0] += 1
         if self.declared_count[0] > MAX_DECLARED:
             raise ComponentError(f"the types of its imports come to more than {MAX_DECLARED} declarations")
@@ -147,7 +147,7 @@ class Scope:
 
 
 def _instance(kind: ScopeType, name: str, import_function: ImportFunction) -> dict[str, tuple[str, object]]:
-    """An instance of that type: with resources of its own, and functions that ``import_function`` makes."""
+    """Make an instance of that type: with resources of its own, and functions that ``import_function`` makes."""
     scope = Scope(kind.outer)
     exports: dict[str, tuple[str, object]] = {}
     for each in kind.definition.declarations:

@@ -35,13 +35,13 @@ def named(functions: dict[str, LiftedFunction], name: str) -> list[str]:
 
 
 def has_handles(kind: FuncType) -> bool:
-    """Whether a function takes or gives resources, which live no longer than an instance."""
+    """Return whether a function takes or gives resources, which live no longer than an instance."""
     return any(isinstance(each, HandleType) for each in _types_of(kind))
 
 
 @lru_cache(1024)
 def has_lists(kind: FuncType) -> bool:
-    """Whether a function takes or gives lists, other than of bytes: they may have any number of parts."""
+    """Return whether a function takes or gives lists, other than of bytes: they may have any number of parts."""
     return any(isinstance(each, ListType) and each.element.kind != "u8" for each in _types_of(kind))
 
 

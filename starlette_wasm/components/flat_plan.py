@@ -106,7 +106,7 @@ class Step:
     instance: int
 
     def item(self, module: str, name: str, sort: str) -> CoreItem:
-        """What an import of the module gets. Raises ComponentError."""
+        """Return what an import of the module gets. Raises ComponentError."""
         given = self.arguments.get(module)
         if isinstance(given, int):
             return CoreExport(given, name, sort)
@@ -139,7 +139,7 @@ class _Closure:
 
 
 def flatten(component: d.Component) -> FlatPlan:
-    """Raises ComponentError."""
+    """Raise ComponentError."""
     maker = _Maker()
     maker.plan.exports = maker.instantiate(_Closure(component, None), None, 0)
     return maker.plan

@@ -94,7 +94,7 @@ class Glue:
 
 
 def form_of(host: HostFunction) -> Signature:
-    """The core type of a function that the host makes."""
+    """Return the core type of a function that the host makes."""
     if isinstance(host.of, Resource):
         return Signature(("i32",), () if host.kind == "drop" else ("i32",), False, False)
     if isinstance(host.of, AsyncFunction):
@@ -103,7 +103,7 @@ def form_of(host: HostFunction) -> Signature:
 
 
 def callees(host: HostFunction) -> list[tuple[int, CoreItem | None, Signature]]:
-    """What a function of the host may call of the guest; None for one that is chosen at the call."""
+    """Return what a function of the host may call of the guest; None for one that is chosen at the call."""
     found: list[tuple[int, CoreItem | None, Signature]] = []
     if host.options.realloc is not None:
         found.append((REALLOC, host.options.realloc, _REALLOC))
@@ -165,7 +165,7 @@ def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
 
 
 def _slot(item: CoreItem | None, slots: dict[CoreItem, int]) -> str:
-    """The place of a function in the table."""
+    """Return the place of a function in the table."""
     if item is None:
         return f"(i32.load offset={CALLEE * SLOT} (local.get $f))"
     return f"(i32.const {slots.setdefault(item, len(slots))})"

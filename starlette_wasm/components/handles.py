@@ -39,7 +39,7 @@ class AsyncEnd:
     index: int
 
     def give(self) -> Any:
-        """What the guest hands on. Traps if this is not an end to read from, or a copy is under way."""
+        """Hand on an end of the guest's. Traps if this is not an end to read from, or a copy is under way."""
         raise NotImplementedError
 
 
@@ -73,14 +73,14 @@ class HandleTable:
         return len(self._entries) - 1
 
     def get(self, index: int, resource: Resource) -> Handle:
-        """The handle with that index. Traps unless it is one of that resource."""
+        """Get the handle with that index. Traps unless it is one of that resource."""
         found = self.get_kind(index, Handle, resource.name)
         if found.resource is not resource:
             raise CanonicalTrap(f"handle index {index} is used with the wrong type: {found.resource.name}")
         return found
 
     def get_kind(self, index: int, kind: type[Kind], name: str) -> Kind:
-        """What has that index. Traps unless it is of that kind, which ``name`` is for the message."""
+        """Get what has that index. Traps unless it is of that kind, which ``name`` is for the message."""
         found = self._entries[index] if 0 < index < len(self._entries) else None
         if found is None:
             raise CanonicalTrap(f"unknown handle index {index}")
@@ -89,14 +89,14 @@ class HandleTable:
         return found
 
     def get_end(self, index: int, kind: AsyncValueType) -> AsyncEnd:
-        """An end of a stream or future of that type. Traps unless it is one."""
+        """Get an end of a stream or future of that type. Traps unless it is one."""
         found = self.get_kind(index, AsyncEnd, kind.kind)
         if found.kind.text != kind.text:
             raise CanonicalTrap(f"handle index {index} is used with the wrong type: {found.kind}")
         return found
 
     def take_end(self, index: int, kind: AsyncValueType) -> Any:
-        """What a guest hands on with an end."""
+        """Take what a guest hands on with an end."""
         given = self.get_end(index, kind).give()
         self.free(index)
         return given
@@ -115,7 +115,7 @@ class HandleTable:
         return found
 
     def take_own(self, index: int, resource: Resource) -> Any:
-        """The representation of an owning handle, which is taken out."""
+        """Take out the representation of an owning handle."""
         if self.get(index, resource).scope is not None:
             raise CanonicalTrap(f"handle index {index} is borrowed, and cannot be given away")
         return self.remove(index, resource).rep

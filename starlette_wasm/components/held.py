@@ -20,7 +20,7 @@ class Held:
         self._lock = threading.Lock()
 
     def hold(self, owner: Hashable, size: int) -> None:
-        """From now on that owner holds so much. Raises CanonicalTrap if all hold too much together."""
+        """Note that an owner holds so much from now on. Raises CanonicalTrap if all hold too much together."""
         with self._lock:
             total = self.size - self._sizes.get(owner, 0) + size
             if total > self.most:
@@ -29,13 +29,13 @@ class Held:
             self.size = total
 
     def release(self, owner: Hashable) -> None:
-        """It holds nothing any more."""
+        """Note that it holds nothing any more."""
         with self._lock:
             self.size -= self._sizes.pop(owner, 0)
 
 
 def size_of(value: Value) -> int:
-    """Bytes that a value of the host takes, about."""
+    """Estimate how many bytes a value of the host takes."""
     size, left = 0, [value]
     while left:
         each = left.pop()

@@ -48,9 +48,9 @@ class HttpExchange:
     """Made on the event loop, for one request."""
 
     def __init__(self, *, most_out: int, patience: float) -> None:
-        """``most_out`` bounds the body of the answer. ``patience`` is how long the client may keep the guest waiting
-        in all until it takes the answer, in seconds, 0 for as long as it likes; whoever feeds the request bounds how
-        long that may take.
+        """Take ``most_out``, the bound of the answer's body. ``patience`` is how long the client may keep the guest
+        waiting in all until it takes the answer, in seconds, 0 for as long as it likes; whoever feeds the request
+        bounds how long that may take.
         """
         self.request = ByteQueue(REQUEST_BOUND)
         self.request_taken = Doorbell()
@@ -85,17 +85,17 @@ class HttpExchange:
         self._guest: Waiter | None = None
 
     def serve(self, guest: Waiter) -> None:
-        """From now on that guest is notified."""
+        """Notify that guest from now on."""
         self._guest = guest
 
     def notify(self) -> None:
-        """On the event loop: bytes have come or gone."""
+        """Note, on the event loop, that bytes have come or gone."""
         self.on_change()
         if self._guest is not None:
             self._guest.notify()
 
     def fail(self, failure: Exception) -> None:
-        """On the event loop: the rest of the request will not come."""
+        """Note, on the event loop, that the rest of the request will not come."""
         self.failure = failure
         self.notify()
 
@@ -125,21 +125,21 @@ class HttpExchange:
         return self.response is not None and not self.response.closed and not self.room(self.response)
 
     def readable(self) -> bool:
-        """Whether the guest gets something of the request at once: bytes, the end, or a failure."""
+        """Return whether the guest gets something of the request at once: bytes, the end, or a failure."""
         self.reads = True
         self.request_taken.ring()
         return bool(len(self.request)) or self.request.closed or self.failure is not None
 
     def read(self, most: int) -> bytes:
-        """Some bytes of the request; none if there are none yet, or no more."""
+        """Read some bytes of the request; none if there are none yet, or no more."""
         self.reads = True
         taken = self.request.take(most)
         self.request_taken.ring()
         return taken
 
     def room(self, body: ResponseBody) -> int:
-        """Bytes that the guest may write to a body now. One that was full takes more when half of it has left: a guest
-        that were woken for each message would do little else.
+        """Return how many bytes the guest may write to a body now. One that was full takes more when half of it has
+        left: a guest that were woken for each message would do little else.
         """
         if body is not self.response:
             return max(RESPONSE_BOUND - self._unanswered, 0)
@@ -158,7 +158,7 @@ class HttpExchange:
             self._unanswered += len(data)
 
     def too_long(self, body: ResponseBody, more: int = 0) -> bool:
-        """Whether the body of the answer has more bytes than are declared; ``more`` are about to come."""
+        """Return whether the body of the answer has more bytes than are declared; ``more`` are about to come."""
         return body is self.response and self.declared is not None and body.total + more > self.declared
 
     def answer(self, status: int, headers: Headers, body: ResponseBody) -> None:

@@ -64,7 +64,7 @@ class CoreInstances:
         return native
 
     def _prepare_answers(self) -> None:
-        """What component.c needs to answer calls of the host itself."""
+        """Prepare what component.c needs to answer calls of the host itself."""
         module, state = self._plan.component, self.state
         hosts = module.flat.hosts
         memories = (ctypes.c_void_p * max(len(hosts), 1))()
@@ -77,7 +77,7 @@ class CoreInstances:
         state.frames, state.context = self.frames, self.context
 
     def prepare_edge(self, function: LiftedFunction) -> None:
-        """What component.c needs to call ``handle``."""
+        """Prepare what component.c needs to call ``handle``."""
         options, state = function.options, self.state
         if state.handle or options.memory is None or options.realloc is None:
             return
@@ -86,7 +86,7 @@ class CoreInstances:
         state.post_return = None if options.post_return is None else self.item(options.post_return)
 
     def first_state(self, snapshot: list[int], sizes: list[int], most: int) -> FirstState:
-        """What component.c puts back, of snapshots of the memories at these places, of these sizes."""
+        """Return what component.c puts back, of snapshots of the memories at these places, of these sizes."""
         memories = [self.address((step, MEMORY.encode())) for step, _ in self._plan.component.memories]
         values = [(at - capi.EXTERN_OF, value) for at, value in self._saved]
         values += [(self.address((step, REFUSED.encode())), capi.Value(kind=capi.I32))
@@ -157,7 +157,7 @@ class CoreInstances:
         capi.check(capi.global_set(self.context, at, ctypes.addressof(value)))
 
     def refused_pages(self) -> int:
-        """Pages of a ``memory.grow`` that was refused; 0 if none was."""
+        """Return how many pages a ``memory.grow`` asked for that was refused; 0 if none was."""
         return max((self._global(step, REFUSED) for step in self._plan.component.growers), default=0)
 
     def _global(self, step: int, name: str) -> int:
@@ -167,7 +167,7 @@ class CoreInstances:
         return int(value.of.i32) & 0xFFFFFFFF
 
     def sizes(self) -> list[int]:
-        """Bytes of each memory of the guest."""
+        """Return how many bytes each memory of the guest has."""
         return [memory.size() for memory in self._memories]
 
     def ranges(self) -> list[tuple[int, int]]:
@@ -193,7 +193,7 @@ class CoreInstances:
             capi.check(capi.global_set(self.context, at, ctypes.addressof(nothing)))
 
     def hold(self, held: bool) -> None:
-        """Whether a guest that wants to call the host is to wait until it is polled after the next tick."""
+        """Set whether a guest that wants to call the host is to wait until it is polled after the next tick."""
         capi.memmove(self.frames + HOLD, held.to_bytes(4, "little"), 4)
 
     def lend(self, scratch: capi.Scratch) -> None:
@@ -228,7 +228,7 @@ class LiveMemory:
         return size
 
     def range(self) -> tuple[int, int]:
-        """Its address and size."""
+        """Return its address and size."""
         base: int = capi.memory_data(self._context, self._at) or 0
         return base, self.size()
 

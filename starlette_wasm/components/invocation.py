@@ -126,7 +126,7 @@ class ComponentInvocation(Invocation):
         return ended
 
     def _turn(self) -> bool:
-        """As in Invocation, for a few calls of the host that take no time: looking at the clock would take as long."""
+        """Do as Invocation does, but look at the clock only every few calls of the host that take no time."""
         ended = super()._turn()
         for _ in range(_CALLS_OF_TURN):
             if ended or self._asked is None or self._call is not None or self._asked[2] > LARGE:
@@ -207,7 +207,7 @@ class ComponentInvocation(Invocation):
         return self._cores
 
     def _run_entry(self) -> Generator[Request | None, Any, bytes]:
-        """What is called for a request: start functions, then the entry."""
+        """Call what serves a request: start functions, then the entry."""
         if self._kept is None:
             for step in self.plan.component.starts:
                 instance = self.plan.component.flat.steps[step].instance
@@ -255,7 +255,7 @@ class ComponentInvocation(Invocation):
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
 
     def _room(self, used: int) -> int:
-        """As in Invocation, beside what calls under way hold."""
+        """Return how many bytes a call may copy, beside what calls under way hold."""
         calls = getattr(self, "_calls", None)  # component.c may have called the guest, and nothing else
         return max(super()._room(used) - (0 if calls is None else calls.held.size), 0)
 
@@ -264,7 +264,7 @@ class ComponentInvocation(Invocation):
             raise OutOfTime("time limit exceeded")
 
     def _room_of_values(self) -> int:
-        """How many bytes the values of a call may take: what is left of the memory, and an answer."""
+        """Return how many bytes the values of a call may take: what is left of the memory, and an answer."""
         return self._room(sum(self._there.sizes())) + self.plan.limits.stdout
 
     def _edge_call(self, operation: int, payload: bytes) -> Value | Await:
@@ -275,7 +275,7 @@ class ComponentInvocation(Invocation):
         return answer if isinstance(answer, bytes) else Await(answer)
 
     async def run(self, deadline: float, guard: Guard, host: Host | None = None) -> Outcome:
-        """As in Invocation."""
+        """Run as Invocation does."""
         try:
             return await super().run(deadline, guard, host)
         finally:
@@ -431,7 +431,7 @@ class ComponentInvocation(Invocation):
         ]
 
     def set_clocks(self) -> None:
-        """There is no io memory."""
+        """Do nothing: there is no io memory."""
 
     def _serve(self) -> None:
         """Carry out what the glue's ``step`` noted. Not on the guest's stack."""
@@ -491,7 +491,7 @@ class ComponentInvocation(Invocation):
         return NO_MEMORY if host.options.memory is None else self._there.memory(host.options.memory)
 
     def _forbidden(self, frame: int) -> bool:
-        """Whether component.c has called something of the guest that may not call the host."""
+        """Return whether component.c has called something of the guest that may not call the host."""
         if self._edge is not None:
             if not self._edge.may_call_host:
                 return True
@@ -665,7 +665,7 @@ class ComponentInvocation(Invocation):
                 keeper.clean()
 
     def finish(self) -> Outcome:
-        """As that of Instance. Raises ValueMismatchError for arguments that do not fit their types."""
+        """Finish as an Instance does. Raises ValueMismatchError for arguments that do not fit their types."""
         outcome = super().finish()
         if self._mismatch is not None:
             raise self._mismatch

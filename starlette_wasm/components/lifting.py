@@ -40,7 +40,7 @@ FORMATS = {kind: struct.Struct(f"<{letter}") for kind, letter in _FORMATS.items(
 
 
 def lift_params(side: Side, kind: FuncType, flat: list[int], form: Signature | None = None) -> list[Value]:
-    """The arguments of a call that a guest makes; ``form`` is its core type, if it is not that of a plain call."""
+    """Lift the arguments of a call that a guest makes; ``form`` is its core type, if it is not that of a plain call."""
     if (form or signature(kind, lowered=True)).params_spilled:
         record = params_record(kind)
         return list(load(side, check(flat[0], record, side), record))
@@ -49,14 +49,14 @@ def lift_params(side: Side, kind: FuncType, flat: list[int], form: Signature | N
 
 
 def lift_values(side: Side, kind: ValueType, flat: list[int]) -> Value:
-    """A value that a guest gives as an argument: flat, or in memory if that is too long."""
+    """Lift a value that a guest gives as an argument: flat, or in memory if that is too long."""
     if len(kind.flat) > MAX_FLAT_PARAMS:
         return load(side, check(flat[0], kind, side), kind)
     return lift(side, iter(flat), kind)
 
 
 def lift_result(side: Side, kind: FuncType, flat: list[int]) -> Value:
-    """The result of a call of a guest."""
+    """Lift the result of a call of a guest."""
     if kind.result is None:
         return None
     if signature(kind, lowered=False).result_spilled:
@@ -73,12 +73,12 @@ def check(at: int, kind: ValueType, side: Side) -> int:
 
 
 def load(side: Side, at: int, kind: ValueType) -> Value:
-    """The value at a place in memory."""
+    """Load the value at a place in memory."""
     return _load(side, side.memory.read(at, kind.size), 0, kind)
 
 
 def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
-    """The value at a place in bytes that were read: of the type's size at least."""
+    """Load the value at a place in bytes that were read: of the type's size at least."""
     side.spend(1)
     side.copy(PART)
     match kind:
@@ -105,7 +105,7 @@ def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
 
 
 def lift(side: Side, flat: Iterator[int], kind: ValueType) -> Value:
-    """The value of the next flat ones."""
+    """Lift the value of the next flat ones."""
     side.spend(1)
     match kind:
         case Primitive():
@@ -129,7 +129,7 @@ def lift(side: Side, flat: Iterator[int], kind: ValueType) -> Value:
 
 
 def _from_bits(kind: str, bits: int) -> int | float:
-    """A core value's bits as the primitive that they stand for: surplus ones of small integers do not count."""
+    """Read a core value's bits as the primitive that they stand for: surplus ones of small integers do not count."""
     form = FORMATS[kind]
     if kind == "bool":
         return int(bits & 0xFFFFFFFF != 0)
@@ -171,7 +171,7 @@ def _list(side: Side, at: int, count: int, element: ValueType) -> Value:
 
 
 def _numbers(side: Side, data: bytes, count: int, element: ValueType) -> list[int | float]:
-    """As many at once as leave other threads the GIL in time."""
+    """Read as many at once as leave other threads the GIL in time."""
     found: list[int | float] = []
     for at in range(0, count, ITEMS_AT_ONCE):
         some = min(count - at, ITEMS_AT_ONCE)

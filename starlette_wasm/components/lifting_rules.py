@@ -27,7 +27,7 @@ _I32 = 0x7F
 
 
 def check_lift(kind: FuncType, options: d.Options) -> None:
-    """Raises ComponentError."""
+    """Raise ComponentError."""
     if options.is_async and options.callback is None:
         raise UnsupportedComponentError(f"{kind} is lifted as async without a callback, which is not run", _CALLBACK)
     if options.callback is not None and not options.is_async:
@@ -39,7 +39,7 @@ def check_lift(kind: FuncType, options: d.Options) -> None:
 
 
 def check_lower(kind: FuncType, options: d.Options) -> None:
-    """Raises ComponentError."""
+    """Raise ComponentError."""
     if options.post_return is not None or options.callback is not None:
         raise ComponentError("a lowered function has a post-return or a callback")
     form = async_signature(kind, lowered=True) if options.is_async else signature(kind, lowered=True)
@@ -49,7 +49,7 @@ def check_lower(kind: FuncType, options: d.Options) -> None:
 
 
 def check_adapter(kind: FuncType, is_async: bool) -> None:
-    """Raises UnsupportedComponentError for a call from one inner component to another that either sees as async."""
+    """Raise UnsupportedComponentError for a call from one inner component to another that either sees as async."""
     if is_async:
         raise UnsupportedComponentError(
             f"{kind} is called as async from one component within it to another, which is not run",
@@ -58,7 +58,7 @@ def check_adapter(kind: FuncType, is_async: bool) -> None:
 
 
 def check_builtin(item: d.AsyncBuiltin) -> None:
-    """Raises ComponentError for a built-in of the async ABI that is not taken."""
+    """Raise ComponentError for a built-in of the async ABI that is not taken."""
     reason = _REFUSED.get(item.name)
     if reason is not None:
         raise UnsupportedComponentError(f"it uses {item.name} of the async ABI, which is not run: {reason}", _CALLBACK)

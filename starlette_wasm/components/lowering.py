@@ -47,7 +47,7 @@ Storing = Generator[Realloc, int, bytes]
 
 
 def lower_params(side: Side, kind: FuncType, values: Sequence[Value]) -> Lowering:
-    """The flat arguments of a call of a guest. Raises ValueMismatchError, which names the parameter."""
+    """Lower the arguments of a call of a guest. Raises ValueMismatchError, which names the parameter."""
     form = signature(kind, lowered=False)
     if len(values) != len(kind.params):
         raise ValueMismatchError(f"{len(kind.params)} arguments are expected, not {len(values)}: {kind}")
@@ -63,7 +63,7 @@ def lower_params(side: Side, kind: FuncType, values: Sequence[Value]) -> Lowerin
 
 
 def lower_result(side: Side, kind: FuncType, value: Value, at: int | None) -> Lowering:
-    """The flat result of a call that a guest made; ``at`` is where it wants one that is spilled."""
+    """Lower the result of a call that a guest made; ``at`` is where it wants one that is spilled."""
     if kind.result is None:
         if value is not None:
             raise mismatch_of_nothing(value)
@@ -92,7 +92,7 @@ def store_at(side: Side, at: int, value: Value, kind: ValueType) -> Generator[Re
 
 
 def _spill(side: Side, kind: ValueType, value: Value) -> Generator[Realloc, int, int]:
-    """A value in memory that the guest gives for it."""
+    """Store a value in memory that the guest gives for it."""
     at = yield from _room(side, kind.alignment, kind.size)
     side.memory.write(at, (yield from _store(side, value, kind)))
     return at
@@ -107,7 +107,7 @@ def _room(side: Side, alignment: int, size: int) -> Generator[Realloc, int, int]
 
 
 def lower(side: Side, value: Value, kind: ValueType) -> Lowering:
-    """The flat form of a value."""
+    """Lower a value to its flat form."""
     side.spend(1)
     match kind:
         case Primitive():
@@ -136,7 +136,7 @@ def lower(side: Side, value: Value, kind: ValueType) -> Lowering:
 
 
 def _store(side: Side, value: Value, kind: ValueType) -> Storing:
-    """The bytes of a value in memory."""
+    """Yield the bytes of a value in memory."""
     side.spend(1)
     match kind:
         case Primitive():
@@ -168,7 +168,7 @@ def _store(side: Side, value: Value, kind: ValueType) -> Storing:
 
 
 def _packed(kind: ValueType, value: Value) -> bytes:
-    """The bytes of a primitive value. Raises ValueMismatchError."""
+    """Pack a primitive value into bytes. Raises ValueMismatchError."""
     name = kind.kind
     if name == "bool":
         fits = isinstance(value, bool)
@@ -187,7 +187,7 @@ def _packed(kind: ValueType, value: Value) -> bytes:
 
 
 def _bits_of(kind: ValueType, data: bytes) -> int:
-    """The core value of a primitive one: a small integer with a sign fills all 32 bits."""
+    """Return the core value of a primitive one: a small integer with a sign fills all 32 bits."""
     return int.from_bytes(data, "little", signed=kind.kind in ("s8", "s16")) & _MASKS[kind.flat[0]]
 
 
@@ -229,7 +229,7 @@ def _parts(kind: RecordType, value: Value) -> Sequence[Value]:
 
 
 def _case(kind: VariantType, value: Value) -> tuple[int, Value]:
-    """The tag and the payload. Raises ValueMismatchError."""
+    """Return the tag and the payload. Raises ValueMismatchError."""
     special: dict[str, Callable[[], tuple[int, Value]]] = {
         "option": lambda: (0, None) if value is None else (1, _unwrapped(kind, value)),
         "result": lambda: (int(isinstance(value, Err)), _of_result(kind, value)),

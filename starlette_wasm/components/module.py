@@ -41,7 +41,7 @@ class ComponentModule(Module):
     one_instance = False
 
     def __init__(self, engine: Engine, code: capi.Code, facts: dict[str, Any]) -> None:
-        """From what compile_component() gave, which must be trusted: it is native code.
+        """Make it from what compile_component() gave, which must be trusted: it is native code.
 
         Raises InvalidModuleError and UnsupportedModuleError.
         """
@@ -101,7 +101,7 @@ class ComponentModule(Module):
         self._free = free
 
     def _lay_out(self) -> None:
-        """Where each import comes from, what belongs into the glue's table, and how large all memories are."""
+        """Work out where each import comes from, what belongs into the glue's table, and how large all memories are."""
         flat = self.flat
         modules = list(dict.fromkeys(step.module for step in flat.steps))
         self.steps: list[tuple[int, tuple[Source, ...]]] = []
@@ -165,7 +165,7 @@ class ComponentModule(Module):
         return self.entry is not None and self.entry.world == "http"
 
     def memory_of(self, step: int) -> int | None:
-        """The step that defines the memory which a core instance works on; None if it has none."""
+        """Return the step that defines the memory which a core instance works on; None if it has none."""
         seen = set()
         while step not in seen:
             seen.add(step)
@@ -209,7 +209,7 @@ def _free(engine: Engine, modules: list[int]) -> None:
 
 
 def externs(count: int) -> Any:
-    """An array for the imports of a core instance."""
+    """Make an array for the imports of a core instance."""
     return (capi.Extern * max(count, 1))()
 
 

@@ -46,7 +46,7 @@ class Pages:
     """Looks at this process's own page tables. ``scan`` is whether the kernel does the looking."""
 
     def __init__(self, *, scan: bool = True) -> None:
-        """Raises OSError if they cannot be read."""
+        """Raise OSError if they cannot be read."""
         self.descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.scan = scan
         if scan:
@@ -56,7 +56,7 @@ class Pages:
                 self.scan = False
 
     def written(self, start: int, size: int) -> list[Region]:
-        """The pages in a range that are private: written since it was mapped. Raises OSError."""
+        """Return the pages in a range that are private: written since it was mapped. Raises OSError."""
         end = start + size
         return self._scanned(start, end) if self.scan else self._read(start, end)
 
@@ -89,7 +89,7 @@ class Pages:
 
 @cache
 def pages_of(process: int) -> Pages | None:
-    """The page tables of the process with that number, which is this one; None if they cannot be read."""
+    """Return the page tables of the process with that number, which is this one; None if they cannot be read."""
     if sys.platform == "linux" and os.sysconf("SC_PAGE_SIZE") == PAGE:
         with suppress(OSError):
             return Pages()

@@ -42,23 +42,23 @@ class Source(Protocol):
     """What the host gives: bytes of a stream, or the value of a future."""
 
     def ready(self) -> bool:
-        """Whether there is something, or nothing more will come."""
+        """Return whether there is something, or nothing more will come."""
 
     def take(self, most: int) -> bytes | None:
         """Return at most ``most`` bytes; None at the end of the stream. Call it only if ready()."""
 
     def value(self) -> Value:
-        """What a future has become. Only if it is ready."""
+        """Return what a future has become. Call it only if that is ready."""
 
     def drop(self) -> None:
-        """Nobody takes any more of it."""
+        """Note that nobody takes any more of it."""
 
 
 class Sink(Protocol):
     """What takes the bytes of a stream, or the value of a future, in the host."""
 
     def room(self) -> int:
-        """How many bytes it takes now."""
+        """Return how many bytes it takes now."""
 
     def put(self, data: bytes) -> None: ...
 
@@ -66,10 +66,10 @@ class Sink(Protocol):
         """Take the value of a future."""
 
     def end(self) -> None:
-        """The guest has dropped its end: nothing more will come."""
+        """Note that the guest has dropped its end: nothing more will come."""
 
     def gone(self) -> bool:
-        """Whether it takes no more bytes, ever."""
+        """Return whether it takes no more bytes, ever."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Pipe:
     """What both ends share. ``source`` and ``sink`` are the host's, if it has that end."""
 
     def __init__(self, kind: AsyncValueType | None = None, source: Source | None = None) -> None:
-        """Without a ``kind``, it takes the type under which a guest first gets it."""
+        """Take a ``kind``; without one, it is the type under which a guest first gets it."""
         self._kind = kind
         self.source = source
         self.sink: Sink | None = None
@@ -107,7 +107,7 @@ class Pipe:
         return self._kind
 
     def readable_end(self, kind: AsyncValueType) -> End:
-        """The end that a guest is given. Raises ValueMismatchError if it is of another type."""
+        """Return the end that a guest is given. Raises ValueMismatchError if it is of another type."""
         if self._kind is None:
             self._kind = kind
         if self._kind.text != kind.text:
@@ -144,7 +144,7 @@ class Pipe:
         return False
 
     def close(self) -> None:
-        """The host has dropped its end."""
+        """Note that the host has dropped its end."""
         self._drop()
 
     def _drop(self) -> None:
@@ -154,7 +154,7 @@ class Pipe:
             pending.notify(DROPPED)
 
     def dropped_by(self, end: End) -> None:
-        """The guest has dropped an end."""
+        """Note that the guest has dropped an end."""
         if not self.dropped and end.writes and self.sink is not None:
             self.sink.end()
         if not end.writes and self.source is not None:
@@ -340,7 +340,7 @@ class End(Waitable, AsyncEnd):
         self.pipe.dropped_by(self)
 
     def give(self) -> Pipe:
-        """What the guest hands on. Traps unless it is an end to read from, of which nothing is under way."""
+        """Return what the guest hands on. Traps unless it is an end to read from, of which nothing is under way."""
         if self.writes or self._state != _IDLE:
             raise CanonicalTrap("only an end to read from can be given away, when nothing is under way")
         if self.set is not None:
@@ -367,5 +367,5 @@ def _copied(source: _Buffer, target: _Buffer, element: ValueType | None) -> Gene
 
 
 def _is_number(element: ValueType | None) -> bool:
-    """Whether items are just bytes, or nothing."""
+    """Return whether items are just bytes, or nothing."""
     return element is None or element.kind in _NUMBERS

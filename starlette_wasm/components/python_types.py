@@ -178,7 +178,7 @@ def _record(kind: RecordType, value: Any, where: str) -> Value:
 
 
 def _parts(value: Any) -> Mapping[str, Any] | None:
-    """The fields of a mapping, a dataclass or a named tuple; None for anything else."""
+    """Return the fields of a mapping, a dataclass or a named tuple; None for anything else."""
     if isinstance(value, Mapping):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -216,7 +216,7 @@ def _flags(kind: FlagsType, value: Any, where: str) -> frozenset[str]:
 
 
 def _label(value: Any, names: Sequence[str]) -> str | None:
-    """The label or case that a string or the member of an enum stands for; None for another."""
+    """Return the label or case that a string or the member of an enum stands for; None for another."""
     if isinstance(value, Enum):
         candidates = [value.value, value.name, value.name.lower().rstrip("_").replace("_", "-")]
     else:

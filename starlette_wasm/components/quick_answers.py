@@ -20,7 +20,7 @@ _KINDS = {
 
 
 def kinds_of(plan: FlatPlan, offers: Mapping[ImportedFunction, Offer]) -> bytes:
-    """How each function of the host is answered, by its number."""
+    """Return how each function of the host is answered, by its number."""
     return bytes(_kind_of(host, offers) for host in plan.hosts)
 
 

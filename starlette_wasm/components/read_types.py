@@ -61,7 +61,7 @@ def _case(cursor: Cursor) -> tuple[str, ValueRef | None]:
 
 
 def type_def(cursor: Cursor, depth: int = 0) -> TypeDef:
-    """One entry of a type section."""
+    """Read one entry of a type section."""
     code = cursor.byte()
     if code in PRIMITIVES:
         return TypeDef(ValueDef(PRIMITIVES[code]))
@@ -141,7 +141,7 @@ def _declaration(cursor: Cursor, component: bool, depth: int) -> TypeDef | CoreT
 
 
 def extern_name(cursor: Cursor) -> str:
-    """The name of an import or export, of the kebab kind or of an interface."""
+    """Read the name of an import or export, of the kebab kind or of an interface."""
     kind = cursor.byte()
     if kind > 2:
         raise cursor.fail(f"unknown kind of name 0x{kind:02x}")

@@ -64,7 +64,7 @@ _THREADS = {
 
 
 def read(data: bytes) -> Component:
-    """The definitions of a component. Raises ComponentError."""
+    """Read the definitions of a component. Raises ComponentError."""
     return _Reader(data).component(Cursor(data, budget=Budget()), 0)
 
 

@@ -11,7 +11,7 @@ class HostResource:
     """A resource that wants to know when the guest has dropped it."""
 
     def dropped(self) -> None:
-        """Called in whatever thread the guest is; at the end of the invocation nothing is dropped one by one."""
+        """Note that it is dropped, in whatever thread the guest is; not at the end of the invocation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Keeper:
         return [each for each in self._room.kept if each.plan.component.keeper is self]
 
     def take(self, plan: ComponentPlan) -> Kept | None:
-        """An instance for that plan, as good as a fresh one."""
+        """Take an instance for that plan, as good as a fresh one."""
         while (found := self._pop(lambda each: each.plan is plan)) is not None:
             if not found.dirty or found.restore():
                 self.restored += 1

@@ -24,10 +24,10 @@ class Memory(Protocol):
     """A core memory as it is now."""
 
     def read(self, at: int, size: int) -> bytes:
-        """Traps if it is out of bounds."""
+        """Read guest memory. Traps if it is out of bounds."""
 
     def write(self, at: int, data: bytes) -> None:
-        """Traps if it is out of bounds."""
+        """Write guest memory. Traps if it is out of bounds."""
 
 
 class NoMemory:
@@ -74,8 +74,8 @@ class Side:
             self.check_time()
 
     def copy(self, size: int, at: int = 0) -> None:
-        """Before so many bytes, from that place, are copied into the host: pointers may all lead to the same ones.
-        Traps if they are not there, or do not fit beside the guest's memory.
+        """Count so many bytes, from that place, before they are copied into the host: pointers may all lead to the same
+        ones. Traps if they are not there, or do not fit beside the guest's memory.
         """
         self.copied += size
         if self.copied > self.most:

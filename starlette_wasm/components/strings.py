@@ -10,7 +10,7 @@ MAX_BYTES = (1 << 28) - 1
 
 
 def place_of(encoding: str, length: int) -> tuple[int, int]:
-    """Alignment and bytes of a string with that length by the guest."""
+    """Return alignment and bytes of a string with that length by the guest."""
     if encoding == "utf8":
         alignment, size = 1, length
     elif encoding == "utf16":
@@ -35,7 +35,7 @@ def decode(encoding: str, length: int, data: bytes) -> str:
 
 
 def encode(encoding: str, text: str) -> tuple[int, int, bytes]:
-    """Alignment, length as the guest gets it, and bytes. Raises UnicodeEncodeError for lone surrogates."""
+    """Return alignment, length as the guest gets it, and bytes. Raises UnicodeEncodeError for lone surrogates."""
     if encoding == "utf8":
         data = text.encode()
         length, alignment = len(data), 1

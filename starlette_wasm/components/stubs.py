@@ -94,12 +94,12 @@ class _Stubs:
 
 
 def is_class(kind: ValueType) -> bool:
-    """Whether a type that has a name becomes a class: a record, or an enum."""
+    """Return whether a type that has a name becomes a class: a record, or an enum."""
     return kind.kind in ("record", "enum")
 
 
 def _names_of(interface: str, name: str) -> list[str]:
-    """The names that a class may have, the shortest first: with its interface before it, then with the package."""
+    """Return the names that a class may have, shortest first: with its interface before it, then with the package."""
     package, _, bare = interface.partition("@")[0].rpartition("/")
     parts = [part for part in (*package.split(":"), bare, name) if part]
     return [class_name("-".join(parts[index:])) for index in reversed(range(len(parts)))]
@@ -109,7 +109,7 @@ _TAKEN = ("Err", "Literal", "None", "Ok", "Protocol", "Some", "StrEnum", "True",
 
 
 def unique_names(wanted: list[list[str]]) -> list[str]:
-    """One name for each, the first of its list that no other one has; at last one with a number."""
+    """Choose one name for each, the first of its list that no other one has; at last one with a number."""
     levels = [0] * len(wanted)
     while True:
         names = [each[level] for each, level in zip(wanted, levels, strict=True)]
@@ -127,7 +127,7 @@ def unique_names(wanted: list[list[str]]) -> list[str]:
 
 
 def _by_interface(plan: FlatPlan) -> dict[str, dict[str, LiftedFunction]]:
-    """The functions that can be called, by the interface; those of the world itself under an empty name."""
+    """Group the functions that can be called by their interface; those of the world itself under an empty name."""
     found: dict[str, dict[str, LiftedFunction]] = {}
     for full, function in functions_of(plan).items():
         if has_handles(function.type):

@@ -157,7 +157,7 @@ def list_of(element: ValueType) -> ListType:
 
 
 def record_of(names: Sequence[str], types: Sequence[ValueType], kind: str = "record") -> RecordType:
-    """A record, or a tuple."""
+    """Return a type as a record, if it is one, or a tuple."""
     _some(kind, types)
     at, alignment, fields = 0, 1, []
     for name, each in zip(names, types, strict=True):
@@ -176,7 +176,7 @@ def record_of(names: Sequence[str], types: Sequence[ValueType], kind: str = "rec
 
 
 def variant_of(cases: Sequence[tuple[str, ValueType | None]], kind: str = "variant") -> VariantType:
-    """A variant, an enum, an option or a result."""
+    """Return a type as a variant: it is one, or an enum, an option or a result."""
     _some(kind, cases)
     payloads = [payload for _, payload in cases if payload is not None]
     tag_size = 1 if len(cases) <= 1 << 8 else 2
@@ -197,7 +197,7 @@ def variant_of(cases: Sequence[tuple[str, ValueType | None]], kind: str = "varia
 
 
 def join(one: str, other: str) -> str:
-    """The core type that holds either."""
+    """Return the core type that holds either."""
     if one == other:
         return one
     return "i32" if {one, other} == {"i32", "f32"} else "i64"
@@ -262,7 +262,7 @@ def _variant_text(kind: str, cases: Sequence[tuple[str, ValueType | None]]) -> s
 
 
 def flat_params(kind: FuncType) -> tuple[str, ...]:
-    """The flat form of the parameters, cut behind MAX_FLAT_PARAMS + 1."""
+    """Return the flat form of the parameters, cut behind MAX_FLAT_PARAMS + 1."""
     flat: tuple[str, ...] = ()
     for _, each in kind.params:
         flat = (flat + each.flat)[:_FLAT_KEPT]
@@ -280,7 +280,7 @@ class Signature:
 
 
 def async_signature(kind: FuncType, lowered: bool) -> Signature:
-    """As signature(), for what is lifted or lowered as async: each result is spilled, or given to ``task.return``."""
+    """Do what signature() does, for async lifting or lowering: each result is spilled, or given to ``task.return``."""
     params = flat_params(kind)
     spilled = len(params) > (MAX_FLAT_ASYNC_PARAMS if lowered else MAX_FLAT_PARAMS)
     if spilled:
@@ -293,7 +293,7 @@ def async_signature(kind: FuncType, lowered: bool) -> Signature:
 
 @lru_cache(4096)
 def signature(kind: FuncType, lowered: bool) -> Signature:
-    """``lowered`` is the side of the caller: a result that is spilled is a pointer among its parameters."""
+    """Return the core type; if ``lowered``, that of the caller: a spilled result is a pointer among its parameters."""
     params = flat_params(kind)
     results = () if kind.result is None else kind.result.flat
     params_spilled = len(params) > MAX_FLAT_PARAMS
@@ -309,5 +309,5 @@ def signature(kind: FuncType, lowered: bool) -> Signature:
 
 
 def params_record(kind: FuncType) -> RecordType:
-    """The parameters as one value in memory."""
+    """Return the parameters as one value in memory."""
     return record_of([name for name, _ in kind.params], [each for _, each in kind.params], "tuple")

@@ -38,7 +38,7 @@ class ValueMismatchError(ValueError):
 
 
 def wraps(kind: VariantType) -> bool:
-    """Whether what an option of that type holds is wrapped in Some."""
+    """Return whether what an option of that type holds is wrapped in Some."""
     payload = kind.cases[1][1]
     return isinstance(payload, VariantType) and payload.kind == "option"
 

@@ -41,11 +41,11 @@ class Waitable:
         """Those with which what it is about is lifted or lowered."""
 
     def ready(self) -> bool:
-        """Whether there is an event."""
+        """Return whether there is an event."""
         raise NotImplementedError
 
     def deliver(self) -> Delivery:
-        """The event, which is there; the guest may have to give room for it."""
+        """Return the event, which is there; the guest may have to give room for it."""
         raise NotImplementedError
 
     def join(self, new: WaitableSet | None) -> None:
@@ -73,7 +73,7 @@ class WaitableSet:
         return any(each.ready() for each in self.items)
 
     def take_turn(self) -> Waitable | None:
-        """One that is ready, which is the last to get the next turn."""
+        """Return one that is ready, which is the last to get the next turn."""
         for each in self.items:
             if each.ready():
                 del self.items[each]
@@ -86,7 +86,7 @@ class Subtask(Waitable):
     """A call of the host that is under way."""
 
     def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int, held: Held) -> None:
-        """``at`` is where the guest wants the result, of that type, if there is one.
+        """Take ``at``, where the guest wants the result, of that type, if there is one.
 
         Its arguments, and then its result until the guest takes that, are ``held``. Traps if that is too much.
         """
@@ -102,7 +102,7 @@ class Subtask(Waitable):
         """Whether the guest knows how it ended."""
 
     async def start(self, begin: Callable[[], Awaitable[Value]], notify: Callable[[], None]) -> None:
-        """On the event loop."""
+        """Start the work, on the event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(begin))
         self._task.add_done_callback(partial(self._ended, notify))
 
@@ -143,7 +143,7 @@ class Subtask(Waitable):
         return SUBTASK, self.index, CANCELLED_BEFORE_RETURNED
 
     def stop(self) -> None:
-        """In any thread."""
+        """Stop the work, in any thread."""
         if self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # the loop was closed
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -39,7 +39,7 @@ Checks = tuple[Check, ...] | None
 
 
 def checks_of(host: HostFunction) -> Checks:
-    """What to look at before a call is carried out on the event loop."""
+    """Return what to look at before a call is carried out on the event loop."""
     if isinstance(host.of, AsyncFunction):
         return _checks_of_builtin(host.of, len(form_of(host).params))
     if not isinstance(host.of, ImportedFunction):
@@ -57,7 +57,7 @@ def checks_of(host: HostFunction) -> Checks:
 
 
 def passes(checks: Sequence[Check], flat: Sequence[int], memory: Memory) -> bool:
-    """Whether a call with these core arguments may be carried out on the event loop."""
+    """Return whether a call with these core arguments may be carried out on the event loop."""
     return all(_passes(check, flat, memory) for check in checks)
 
 
@@ -76,7 +76,7 @@ def _passes(check: Check, flat: Sequence[int], memory: Memory) -> bool:
 
 
 def _bytes_of(kind: ValueType, data: bytes, at: int) -> int:
-    """How many bytes the texts of a value in memory have; more than may be for what would have to be looked into."""
+    """Return how many bytes the texts of a value in memory have; more than may be if finding out takes long."""
     if not kind.has_pointers:
         return 0
     match kind:
@@ -107,7 +107,7 @@ def _checks_of_builtin(function: AsyncFunction, count: int) -> Checks:
 
 
 def _most_copied(element: ValueType) -> int:
-    """How many items of a stream may be copied: one by one, unless they are just bytes."""
+    """Return how many items of a stream may be copied: one by one, unless they are just bytes."""
     return _BYTES // element.size if _is_number(element) else _ITEMS
 
 
@@ -131,14 +131,14 @@ def _look(kind: ValueType, at: int, found: list[Check]) -> bool:
 
 
 def _most_of(element: ValueType) -> int:
-    """How many items a list of them may have."""
+    """Return how many items a list of them may have."""
     if element.kind == "u8":
         return _BYTES
     return _NUMBERS if _is_number(element) else _ITEMS
 
 
 def _is_number(kind: ValueType) -> bool:
-    """Whether it is taken as it is: a bool or a char is looked at."""
+    """Return whether it is taken as it is: a bool or a char is looked at."""
     return isinstance(kind, Primitive) and kind.kind not in ("bool", "char")
 
 
@@ -147,7 +147,7 @@ def _is_text(kind: ValueType) -> bool:
 
 
 def _has_lists(kind: ValueType) -> bool:
-    """Whether it has lists of anything but bytes in it."""
+    """Return whether it has lists of anything but bytes in it."""
     match kind:
         case ListType():
             return not _is_text(kind)

@@ -59,7 +59,7 @@ _KEYWORDS = frozenset(
 
 
 def _id(name: str) -> str:
-    """A name of a field, case, parameter, function or type, escaped if it is a keyword."""
+    """Return a name of a field, case, parameter, function or type, escaped if it is a keyword."""
     return f"%{name}" if name in _KEYWORDS else name
 
 
@@ -121,7 +121,7 @@ class _Printer:
         self._names = {}
 
     def _define(self, name: str, kind: ValueType, interface: str = "") -> list[str]:
-        """The lines that define a type, or use that of another interface."""
+        """Write the lines that define a type, or use that of another interface."""
         home = self._homes.setdefault(id(kind), (interface, name))
         if interface and home[0] not in ("", interface):
             self._names[id(kind)] = _id(name)

@@ -33,7 +33,7 @@ class Entry:
 
 
 def find_entry(plan: FlatPlan) -> Entry | None:
-    """What answers requests; None for a component that has only functions of other types."""
+    """Find what answers requests; None for a component that has only functions of other types."""
     sort, handle = plan.exports.get("handle", ("", None))
     if sort == "func" and isinstance(handle, LiftedFunction) and handle.type.text.removeprefix("async ") == EDGE:
         return Entry("edge", handle)
@@ -47,7 +47,7 @@ def find_entry(plan: FlatPlan) -> Entry | None:
 
 
 def why_not_served(plan: FlatPlan) -> str:
-    """Why a component without an entry answers no requests, and what one that does exports."""
+    """Explain why a component without an entry answers no requests, and what one that does exports."""
     _, handle = plan.exports.get("handle", ("", None))
     if isinstance(handle, LiftedFunction):
         return f"its export handle is {handle.type.text:.200}, not {EDGE}"

@@ -96,7 +96,7 @@ class WebhookConfig(FileModel):
         return headers
 
     def wants(self, kind: Kind) -> bool:
-        """Whether events of that kind are sent."""
+        """Return whether events of that kind are sent."""
         return not self.types or kind.value in self.types or f"{kind.partition('.')[0]}.*" in self.types
 
     def revealed(self, key: str) -> tuple[str, dict[str, str]]:

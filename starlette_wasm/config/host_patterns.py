@@ -53,7 +53,7 @@ class HostPattern:
 
     @classmethod
     def parse(cls, text: str) -> HostPattern:
-        """Raises ``HostSyntaxError``. Letters may be of either case."""
+        """Raise ``HostSyntaxError``. Letters may be of either case."""
         _check_characters(text)
         scheme = None
         rest = text.lower()
@@ -76,7 +76,7 @@ class HostPattern:
         return cls(text, scheme=scheme, host=_host(name), port=port)
 
     def matches(self, scheme: str, host: str, port: int) -> bool:
-        """Whether a request to ``scheme://host:port`` may go out; IPv6 with or without brackets.
+        """Return whether a request to ``scheme://host:port`` may go out; IPv6 with or without brackets.
 
         ``host`` is compared as it is written: what it resolves to is for the caller to check. A host that
         is not valid matches nothing.
@@ -112,7 +112,7 @@ def _check_characters(text: str) -> None:
 
 
 def _split_port(text: str) -> tuple[str, int | None]:
-    """``host``, ``host:port``, ``[v6]``, ``[v6]:port``, bare ``v6``, and the same with a prefix length."""
+    """Split ``host``, ``host:port``, ``[v6]``, ``[v6]:port``, bare ``v6``, and the same with a prefix length."""
     if text.startswith("["):
         name, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")) or ":" not in name:
@@ -154,7 +154,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _host(name: str) -> str | IPv4Address | IPv6Address:
-    """The host in lower case, or the IP address that it is. Strict: no parser takes it for another.
+    """Return the host in lower case, or the IP address that it is. Strict: no parser takes it for another.
 
     A final dot is taken off: it is the same host, written from the root.
     """

@@ -12,7 +12,7 @@ _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os
 
 
 def walk(start: str | os.PathLike[str], parts: Sequence[str]) -> int:
-    """A descriptor of the directory that ``parts`` lead to from ``start``; ``start`` itself may be a link.
+    """Open the directory that ``parts`` lead to from ``start``, which itself may be a link. Return its descriptor.
 
     Raises OSError: ELOOP or ENOTDIR for a link on the way.
     """
@@ -29,7 +29,7 @@ def walk(start: str | os.PathLike[str], parts: Sequence[str]) -> int:
 
 
 def open_inside(root: Path, file: Path) -> int:
-    """A descriptor to read a regular file below ``root``. Links that stay below it are followed; ``root`` may be one.
+    """Open a regular file below ``root`` to read. Links that stay below it are followed; ``root`` may be one.
 
     Raises OSError, for a link that leads out too.
     """
@@ -46,7 +46,7 @@ def open_inside(root: Path, file: Path) -> int:
 
 
 def open_regular(file: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """A descriptor to read a regular file, links followed; the opener of open().
+    """Open a regular file to read, links followed; the opener of open().
 
     Raises OSError, for a FIFO too, which would else be waited for without end.
     """
@@ -63,6 +63,6 @@ def _regular(descriptor: int) -> int:
 
 
 def check_inside(base: str, real: str) -> None:
-    """Raises OSError where a path without links is not below ``base``, which has none either."""
+    """Raise OSError where a path without links is not below ``base``, which has none either."""
     if os.path.commonpath([base, real]) != base or base == real:
         raise OSError(errno.ELOOP, "a link leads out of functionsDir")

@@ -50,7 +50,7 @@ class FileModel(BaseModel):
 
 
 def wrong(problem: str, hint: str) -> PydanticCustomError:
-    """An error for a validator to raise: the value is put in front of ``problem``, ``hint`` after it."""
+    """Make an error for a validator to raise: the value is put in front of ``problem``, ``hint`` after it."""
     return PydanticCustomError("starlette_wasm", "{problem}; {hint}", {"problem": problem, "hint": hint})
 
 
@@ -94,7 +94,7 @@ for _each in (PureLoader, Loader):
 
 
 def load(text: str, loader: Any = Loader) -> Any:
-    """The one document in ``text``, bounded in nesting and in what aliases expand to. Raises yaml.YAMLError."""
+    """Load the one document in ``text``, bounded in nesting and in what aliases expand to. Raises yaml.YAMLError."""
     depth = 0
     for event in yaml.parse(text, loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -115,7 +115,7 @@ def load(text: str, loader: Any = Loader) -> Any:
 
 
 def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes there are below one, with those of aliases each time they are named; no key twice."""
+    """Count the nodes below one, with those of aliases each time they are named; no key twice."""
     if id(node) in known:
         if not known[id(node)]:
             raise _TooDeep(node.start_mark)  # an alias refers to what it is in
@@ -154,14 +154,14 @@ class _TooDeep(yaml.MarkedYAMLError):
 
 
 def show(value: object) -> str:
-    """``value`` as the user may recognise it, in at most about a hundred characters."""
+    """Show ``value`` as the user may recognise it, in at most about a hundred characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _LOGIN.sub("//...@", _repr.repr(value))
 
 
 def plain(text: str) -> str:
-    """A part of a message that comes from a file: one printable line, at most about 500 characters."""
+    """Clean a part of a message that comes from a file: one printable line, at most about 500 characters."""
     shown = text[:_MOST_SHOWN]
     if not shown.isprintable():
         shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)[:_MOST_SHOWN]
@@ -169,7 +169,7 @@ def plain(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """``did you mean ...?``, or all the known names where none is near. A common ``prefix`` makes none nearer."""
+    """Return ``did you mean ...?``, or all the known names if none is near. A common ``prefix`` makes none nearer."""
     import difflib  # only for what is wrong anyway
 
     names = sorted(known)
@@ -197,7 +197,7 @@ def _words(name: str) -> set[str]:
 def read_yaml(
     file: str | PathLike[str], what: str, most: int = MOST_BYTES, opener: Callable[[str, int], int] = open_regular
 ) -> dict[Any, Any]:
-    """The mapping that ``file`` holds. ``what`` names its kind in errors.
+    """Read the mapping that ``file`` holds. ``what`` names its kind in errors.
 
     A file without content is an error: a full disk or an editor that was interrupted leaves one, and as an empty
     mapping it would take away every rule or grant. ``most`` is how many bytes it may have; ``opener`` is that of
@@ -225,7 +225,7 @@ def read_yaml(
 
 
 def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) -> dict[Any, Any]:
-    """As ``read_yaml``, from text. ``file`` is only named in errors."""
+    """Read a mapping as ``read_yaml`` does, from text. ``file`` is only named in errors."""
     try:
         data = load(text)
     except yaml.MarkedYAMLError as failure:
@@ -253,7 +253,7 @@ def parse_yaml(text: str, what: str, file: str | PathLike[str] | None = None) ->
 
 
 def _plainly(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLError:
-    """The same complaint by PyYAML's own parser, which knows better than libyaml what was meant."""
+    """Find the same complaint by PyYAML's own parser, which knows better than libyaml what was meant."""
     if len(text) <= _MOST_EXPLAINED:
         try:
             load(text, PureLoader)
@@ -265,7 +265,7 @@ def _plainly(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLError:
 
 
 def _where(mark: Any, text: str) -> str:
-    """libyaml's marks of an end are on a line that is not there."""
+    """Correct libyaml's marks of an end, which are on a line that is not there."""
     lines = text.split("\n")
     line = min(mark.line, len(lines) - 1)
     column = mark.column if mark.line == line else len(lines[line])
@@ -277,7 +277,7 @@ TEXT, PLACE = "<text>", "<place>"
 
 
 def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[str] | None = None) -> ModelT:
-    """``model`` made from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
+    """Make a ``model`` from ``data``; raises ``ConfigError``, with one line for each thing that is wrong."""
     try:
         return model.model_validate({key: value for key, value in data.items() if not _is_extension(key)})
     except ValidationError as error:
@@ -287,14 +287,14 @@ def validate(model: type[ModelT], data: Mapping[Any, Any], file: str | PathLike[
 
 
 def _is_extension(key: object) -> bool:
-    """Whether a key of a file is for anchors and other tools alone: ``x-`` and a name, as in Compose files."""
+    """Return whether a key of a file is for anchors and other tools alone: ``x-`` and a name, as in Compose files."""
     return isinstance(key, str) and key.startswith("x-")
 
 
 def config_error(
     error: ValidationError, model: type[BaseModel], file: str | PathLike[str] | None = None
 ) -> ConfigError:
-    """A ``ValidationError``'s complaints, as ``ConfigError``: key, value, problem and hint.
+    """Turn a ``ValidationError`` into a ``ConfigError``: key, value, problem and hint.
 
     The misspelt keys go first, and what is missing if one is misspelt goes without saying.
     """
@@ -315,19 +315,19 @@ def config_error(
 
 
 def _kind(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong, without the value, and without a validator's text about it."""
+    """Return what is wrong, without the value, and without a validator's text about it."""
     known = error["type"] in _WANTED or error["type"] in _SAYS_NO_MORE
     return _explain(error, model, "the value")[0] if known else "the value is wrong"
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """``("rules", 1, "weight")`` as ``rules[1].weight``."""
+    """Write ``("rules", 1, "weight")`` as ``rules[1].weight``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")
 
 
 def _explain(error: ErrorDetails, model: type[BaseModel], value: str) -> tuple[str, str]:
-    """The problem and the hint; ``value`` is how the value is shown."""
+    """Return the problem and the hint; ``value`` is how the value is shown."""
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "starlette_wasm":
@@ -389,7 +389,7 @@ _WANTED = {
 
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that are known where ``path`` ends."""
+    """Return the keys that are known where ``path`` ends."""
     found: type[BaseModel] | None = model
     names_next = False
     for part in path[:-1]:
@@ -405,7 +405,7 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The one model in ``list[Model]``, ``Model | None``, ``dict[str, str | Model]`` and the like."""
+    """Return the one model in ``list[Model]``, ``Model | None``, ``dict[str, str | Model]`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = (_model_in(each) for each in getattr(annotation, "__args__", ()))
@@ -413,5 +413,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _has_names(annotation: Any) -> bool:
-    """Whether a value is a mapping whose keys are not those of a model."""
+    """Return whether a value is a mapping whose keys are not those of a model."""
     return get_origin(annotation) is dict or any(get_origin(each) is dict for each in get_args(annotation))

@@ -19,17 +19,17 @@ VersionKey = tuple[object, ...]
 
 
 def is_function_name(name: str) -> bool:
-    """Up to 63 ASCII letters, digits and ``. _ -``, a letter or digit first, no two dots in a row."""
+    """Allow up to 63 ASCII letters, digits and ``. _ -``, a letter or digit first, no two dots in a row."""
     return bool(_FUNCTION.match(name)) and ".." not in name
 
 
 def is_version(version: str) -> bool:
-    """Up to 63 ASCII letters, digits and ``. + -``, a letter or digit first, no two dots in a row."""
+    """Allow up to 63 ASCII letters, digits and ``. + -``, a letter or digit first, no two dots in a row."""
     return bool(_VERSION.match(version)) and ".." not in version
 
 
 def version_key(version: str) -> VersionKey:
-    """A key that sorts versions: number by number at the dots, so ``1.9`` before ``1.10``.
+    """Return a key that sorts versions: number by number at the dots, so ``1.9`` before ``1.10``.
 
     Text sorts after numbers, and what follows a hyphen is a pre-release (Semantic Versioning, item 11):
     ``2-rc.1`` before ``2``. Build metadata after ``+`` only breaks ties.
@@ -53,12 +53,12 @@ class PatternSyntaxError(ValueError):
 
 
 def path_params(pattern: str) -> list[str]:
-    """The names of the parameters in a path pattern, in order."""
+    """Return the names of the parameters in a path pattern, in order."""
     return [found[1] for segment in pattern.split("/") if (found := _PARAM.match(segment))]
 
 
 def check_path_pattern(pattern: str) -> None:
-    """Raises ``PatternSyntaxError``.
+    """Raise ``PatternSyntaxError``.
 
     A pattern starts with ``/``. A segment is text or a parameter ``{name}``; the last may be
     ``{name:path}``.

@@ -49,7 +49,7 @@ _QUOTES = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
 
 def foreign_pattern(pattern: str) -> tuple[str, str] | None:
-    """What is foreign in a path pattern, and how it is written here; None if nothing is."""
+    """Find what is foreign in a path pattern, and how it is written here; None if nothing is."""
     if found := _METHOD_FIRST.fullmatch(pattern):
         return "begins with a method", f"write {found[2]}, and methods: [{found[1]}]"
     if "://" in pattern:
@@ -112,7 +112,7 @@ _COMMON = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 def misspelt_method(method: str) -> str | None:
-    """The common method that is meant by one that nobody knows; None if it is known, or like none."""
+    """Find the common method that is meant by one that nobody knows; None if it is known, or like none."""
     if method in KNOWN_METHODS:
         return None
     near = get_close_matches(method, _COMMON, n=1, cutoff=0.7)

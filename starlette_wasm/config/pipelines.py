@@ -47,7 +47,7 @@ class FixedAnswer(FileModel):
         return self
 
     def response(self) -> EdgeResponse:
-        """A new response, its headers without those that only the host may set."""
+        """Make a new response, its headers without those that only the host may set."""
         return EdgeResponse(self.status, check_headers(dict(self.headers)), self.body, self.is_base64_encoded)
 
 
@@ -151,7 +151,7 @@ class CircuitBreakerConfig(FileModel):
 
 
 def both_serve(one: Sequence[str] | None, other: Sequence[str] | None) -> bool:
-    """Whether a request could be for both of two lists of methods; HEAD is served where GET is."""
+    """Return whether a request could be for both of two lists of methods; HEAD is served where GET is."""
     if one is None or other is None:
         return True
     mine, theirs = ({*each, "HEAD"} if "GET" in each else set(each) for each in (one, other))

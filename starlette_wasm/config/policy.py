@@ -174,11 +174,11 @@ class SandboxPolicy(FileModel):
         return tuple(map(HostPattern.parse, self.allowed_hosts))
 
     def allows_host(self, scheme: str, host: str, port: int) -> bool:
-        """Whether ``allowed_hosts`` has the host as it is written; what it resolves to is another check."""
+        """Return whether ``allowed_hosts`` has the host as it is written; what it resolves to is another check."""
         return any(pattern.matches(scheme, host, port) for pattern in self.host_patterns)
 
     def to_wasmedge_args(self, environ: Mapping[str, str] | None = None) -> list[str]:
-        """Options of ``wasmedge`` 0.14 that set the same limits, to go before the module.
+        """Return options of ``wasmedge`` 0.14 that set the same limits, to go before the module.
 
         ``wasmedge`` takes variables by value only: those of ``allowed_env_vars`` that ``environ`` (default:
         ``os.environ``) has are written out. See ``not_expressible`` for what is left.
@@ -186,14 +186,14 @@ class SandboxPolicy(FileModel):
         return policy_args.wasmedge_args(self, os.environ if environ is None else environ)
 
     def to_wasmtime_args(self) -> list[str]:
-        """Options of ``wasmtime run`` that set the same limits, to go between ``run`` and the module.
+        """Return options of ``wasmtime run`` that set the same limits, to go between ``run`` and the module.
 
         Directories are writable there, even read-only ones. See ``not_expressible`` for what is left.
         """
         return policy_args.wasmtime_args(self)
 
     def not_expressible(self, tool: Literal["wasmedge", "wasmtime"]) -> list[str]:
-        """What ``tool`` cannot enforce of this policy: one sentence each, with the key first."""
+        """List what ``tool`` cannot enforce of this policy: one sentence each, with the key first."""
         return policy_args.not_expressible(self, tool)
 
 
@@ -207,7 +207,7 @@ class GrantedDir:
 
 
 def load_policy_file(path: str | PathLike[str]) -> SandboxPolicy:
-    """The policy in ``path``, named by it. Raises ``ConfigError``."""
+    """Load the policy in ``path``, named by it. Raises ``ConfigError``."""
     file = Path(path)
     data = read_yaml(file, "a policy, with keys such as maxMemoryPages", MOST_POLICY_BYTES)
     if "name" in data:
@@ -248,7 +248,7 @@ def unknown_policy(name: str, policies: Iterable[str], directory: Path | None) -
 
 
 def shipped_policies() -> Path:
-    """The folder of the shipped policies: in the package when installed, beside it in a source checkout."""
+    """Return the folder of the shipped policies: in the package when installed, beside it in a source checkout."""
     package = Path(__file__).parents[1]
     inside = package / "policies"
     return inside if inside.is_dir() else package.parent / "policies"
@@ -283,7 +283,7 @@ def _is_same(file: Path, config: str) -> bool:
 
 
 def resolve_dirs(policy: SandboxPolicy, *, warn: bool = True) -> list[GrantedDir]:
-    """The directories of ``policy`` that can be granted now.
+    """Return the directories of ``policy`` that can be granted now.
 
     One that does not exist is logged as a warning and left out. ``GrantError`` for what is not a directory, and
     for a path with a symlink anywhere in it, since whoever may change that could choose what is granted.
@@ -327,7 +327,7 @@ def _resolve(policy: SandboxPolicy, mapping: DirMapping, key: str) -> Path | Non
 
 
 def _without_system_links(path: Path) -> Path:
-    """The path with what the system's own links stand for; all else is opened as it is written, links refused."""
+    """Return the path with the system's own links resolved; all else is opened as it is written, links refused."""
     for place in (1, 2):
         step = Path(*path.parts[: place + 1])
         if len(path.parts) > place and str(step.parent) in _SYSTEM_DIRS and step.is_symlink():

@@ -102,7 +102,7 @@ def _left(edit: YamlEdit, at: int, stable: RouteRule, canaries: list[RouteRule])
 
 
 def _steps(edit: YamlEdit, promotion: Promotion) -> Iterator[str]:
-    """Steps of pipelines without a version, which have the promoted one, would get a higher one."""
+    """Yield the steps of pipelines without a version, which have the promoted one, that would get a higher one."""
     pipelines = find(edit.root, "pipelines")
     if pipelines is None or promotion.highest == promotion.canary:
         return

@@ -285,7 +285,7 @@ Config = str | PathLike[str] | Mapping[str, Any] | EdgeRouterConfig
 
 
 def load_config(source: Config) -> EdgeRouterConfig:
-    """The config in a file, a mapping or a model, with absolute directories. Raises ``ConfigError``.
+    """Load the config in a file, a mapping or a model, with absolute directories. Raises ``ConfigError``.
 
     Relative directories count from the file, or from the working directory if there is none.
     """

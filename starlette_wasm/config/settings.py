@@ -218,7 +218,7 @@ class WasmSettings(BaseSettings):
     guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
 
     def __init__(self, **given: Any) -> None:
-        """Raises ConfigError for an argument that is not a setting."""
+        """Raise ConfigError for an argument that is not a setting."""
         for name, value in given.items():
             if name not in _accepted() and not name.startswith("_"):
                 hint = nearest(name, WasmSettings.model_fields)
@@ -286,7 +286,7 @@ class WasmSettings(BaseSettings):
         return nodes
 
     def aot_cache_dir(self) -> Path | None:
-        """Where compiled code is kept; None if it is not, for want of ``aot_cache`` or of a home.
+        """Return where compiled code is kept; None if it is not, for want of ``aot_cache`` or of a home.
 
         By the XDG Base Directory Specification: ``$XDG_CACHE_HOME`` where it is absolute, else ``~/.cache``.
         """
@@ -309,7 +309,7 @@ def split_list(text: str) -> list[str]:
 
 
 def env_names(field: str) -> list[str]:
-    """The environment variables that set ``field``, the strongest first."""
+    """Return the environment variables that set ``field``, the strongest first."""
     alias = WasmSettings.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
@@ -318,13 +318,13 @@ def env_names(field: str) -> list[str]:
 
 @cache
 def _accepted() -> frozenset[str]:
-    """The names of arguments: of the settings, and what may stand for them."""
+    """Return the names of arguments: of the settings, and what may stand for them."""
     fields = WasmSettings.model_fields
     return frozenset([*fields, *(name for field in fields for name in env_names(field))])
 
 
 def load_settings(**kwargs: Any) -> WasmSettings:
-    """``WasmSettings(**kwargs)``; raises ``ConfigError`` that names the variable or argument."""
+    """Make ``WasmSettings(**kwargs)``; raises ``ConfigError`` that names the variable or argument."""
     known = WasmSettings.model_fields
     _warn_of_typos()
     try:
@@ -341,7 +341,7 @@ def load_settings(**kwargs: Any) -> WasmSettings:
 
 
 def _warn_of_typos() -> None:
-    """Variables that look like settings and are none: they would be passed over in silence."""
+    """Warn of variables that look like settings and are none: they would be passed over in silence."""
     names = {name for field in WasmSettings.model_fields for name in env_names(field)}
     for place, variables in (("", os.environ), (f"{_ENV_FILE}: ", _env_file())):
         for name in sorted(variables):
@@ -351,7 +351,7 @@ def _warn_of_typos() -> None:
 
 
 def _refuse_empty(field: str) -> None:
-    """An empty variable is like none, but for a token: what should be guarded would be open."""
+    """Refuse a token's variable if it is empty: what should be guarded would be open. Others count as not set."""
     for file, variables in ((None, os.environ), (_ENV_FILE, _env_file())):
         for name in sorted(variables):
             if name.upper() in env_names(field) and not variables[name]:
@@ -359,7 +359,7 @@ def _refuse_empty(field: str) -> None:
 
 
 def _env_file() -> Mapping[str, str | None]:
-    """What ``.env`` sets; nothing where it cannot be read, which the settings themselves complain of."""
+    """Read what ``.env`` sets; nothing if it cannot be read, which the settings themselves complain of."""
     try:
         return dotenv_values(_ENV_FILE, interpolate=False)
     except (OSError, UnicodeDecodeError):
@@ -367,7 +367,7 @@ def _env_file() -> Mapping[str, str | None]:
 
 
 def _origin(field: str) -> tuple[str | None, str]:
-    """The file, if it is one, and the variable that gave ``field`` its value."""
+    """Find the file, if it is one, and the variable that gave ``field`` its value."""
     sources: list[tuple[str | None, Mapping[str, str | None]]] = [
         (None, os.environ),
         (_ENV_FILE, dotenv_values(_ENV_FILE)),

@@ -37,7 +37,7 @@ class Files:
         self._keys: tuple[Path, ...] = ()
 
     def look(self, rest: Callable[[], None] | None = None) -> State:
-        """What is there now; reads files, and raises nothing. ``rest`` is called now and then on the way."""
+        """Look at what is there now; reads files, and raises nothing. ``rest`` is called now and then on the way."""
         own = ("",) if self._file is None else _entry(str(self._file))
         if own != self._read:
             self._read = own
@@ -64,7 +64,7 @@ class Files:
 
 
 def _entry(path: str, *, through_links: bool = True) -> Entry:
-    """What a file is known by."""
+    """Return what a file is known by."""
     try:
         info = os.stat(path, follow_symlinks=through_links)
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def _entry(path: str, *, through_links: bool = True) -> Entry:
 
 
 def _below(folder: str, levels: int, base: str | None) -> Iterator[Entry]:
-    """What is in a folder, and ``levels`` of folders below. A link that leads out of ``base`` is not followed."""
+    """Yield what is in a folder, and ``levels`` of folders below. A link that leads out of ``base`` is not followed."""
     try:
         entries = list(os.scandir(folder))
     except (OSError, ValueError):
@@ -92,7 +92,7 @@ def _below(folder: str, levels: int, base: str | None) -> Iterator[Entry]:
 
 
 def _is_inside(base: str, path: str) -> bool:
-    """Whether a link stays below ``base``, which has no links itself: whoever deploys may have made it."""
+    """Return whether a link stays below ``base``, which has no links itself: whoever deploys may have made it."""
     try:
         check_inside(base, os.path.realpath(path))
     except (OSError, ValueError):

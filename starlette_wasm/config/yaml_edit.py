@@ -19,7 +19,7 @@ class YamlEdit:
     """The text of a file with edits that are still to be made, by the nodes of its one document."""
 
     def __init__(self, file: Path) -> None:
-        """Raises ConfigError for what is not YAML."""
+        """Raise ConfigError for what is not YAML."""
         self.file = file
         try:
             with open(file, encoding="utf-8", newline="") as stream:

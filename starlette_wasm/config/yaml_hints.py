@@ -16,7 +16,7 @@ Hint = tuple[str, str]
 
 
 def explain(error: yaml.MarkedYAMLError, text: str) -> Hint | None:
-    """The problem and the remedy in the user's terms; None where YAML's own words have to do."""
+    """Explain the problem and the remedy in the user's terms; None if YAML's own words have to do."""
     mark = error.problem_mark or error.context_mark
     lines = [line[:_MOST_LINE] for line in text.splitlines()]
     if mark is None or not lines:
@@ -101,7 +101,7 @@ def _indent(lines: list[str], mark: yaml.Mark, error: yaml.MarkedYAMLError) -> H
 
 
 def _key_column(line: str) -> int:
-    """The column of a line's first key, behind the dashes of lists."""
+    """Return the column of a line's first key, behind the dashes of lists."""
     found = re.match(r"\s*(?:-\s+)*", line)
     return found.end() if found else 0
 

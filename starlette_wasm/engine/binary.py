@@ -37,7 +37,7 @@ class UnsupportedError(ValueError):
 
 
 def leb(value: int) -> bytes:
-    """An unsigned integer in LEB128."""
+    """Encode an unsigned integer in LEB128."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -107,13 +107,13 @@ class Reader:
         return self.take(self.u32()).decode()
 
     def limits(self) -> tuple[int, int, int | None]:
-        """Flags, minimum and maximum."""
+        """Read flags, minimum and maximum."""
         flags = self.byte()
         return flags, self.u32(), self.u32() if flags & 1 else None
 
 
 def split(module: bytes) -> tuple[dict[int, bytes], list[bytes]]:
-    """The sections by their number, and the custom ones in their order."""
+    """Return the sections by their number, and the custom ones in their order."""
     reader = Reader(module, len(PREAMBLE))
     sections: dict[int, bytes] = {}
     custom: list[bytes] = []
@@ -132,7 +132,7 @@ def split(module: bytes) -> tuple[dict[int, bytes], list[bytes]]:
 
 
 def join(sections: dict[int, bytes], custom: list[bytes]) -> bytes:
-    """The inverse of split(), custom sections last."""
+    """Put together what split() took apart, custom sections last."""
     parts = [PREAMBLE]
     for kind in _ORDER:
         if kind in sections:
@@ -143,7 +143,7 @@ def join(sections: dict[int, bytes], custom: list[bytes]) -> bytes:
 
 
 def vector(body: bytes | None) -> tuple[int, bytes]:
-    """The length of a vector and the bytes of its items."""
+    """Return the length of a vector and the bytes of its items."""
     if body is None:
         return 0, b""
     reader = Reader(body)
@@ -152,7 +152,7 @@ def vector(body: bytes | None) -> tuple[int, bytes]:
 
 
 def bodies(code: bytes) -> Iterator[bytes]:
-    """The function bodies of a code section, without their sizes."""
+    """Yield the function bodies of a code section, without their sizes."""
     reader = Reader(code)
     for _ in range(reader.u32()):
         yield reader.take(reader.u32())
@@ -179,7 +179,7 @@ def skip_constant(reader: Reader) -> None:
 
 
 def referenced(code: bytes, functions: Container[int]) -> list[int]:
-    """The ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
+    """Return the ``functions`` that a ``ref.func`` in a code section may name; the code is not decoded."""
     return sorted(
         {index for found in _MAYBE_REFERENCE.finditer(code) if (index := Reader(found[1]).u32()) in functions}
     )
@@ -235,7 +235,7 @@ def grows(body: bytes) -> list[tuple[int, int]]:
 
 
 def instructions(body: bytes) -> Iterator[tuple[int, int, int]]:
-    """Where each instruction of a function body begins, its code, and where it ends.
+    """Yield where each instruction of a function body begins, its code, and where it ends.
 
     Of one with a prefix the code is the prefix and the number behind it, as 0xfc0e for table.copy.
     """
@@ -276,7 +276,7 @@ def instructions(body: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def replace_memory_grow(body: bytes, found: list[tuple[int, int]], function: int) -> bytes:
-    """The body with each ``memory.grow`` that grows() found replaced by a call of ``function``, of the same type."""
+    """Replace each ``memory.grow`` of a body that grows() found by a call of ``function``, of the same type."""
     if not found:
         return body
     call = CALL + leb(function)

@@ -45,7 +45,7 @@ _COUNTS = {
 
 
 def check(guest: bytes) -> None:
-    """Raises UnsupportedError for a validated core module that is out of bounds."""
+    """Raise UnsupportedError for a validated core module that is out of bounds."""
     sections, _ = binary.split(guest)
     for kind, (most, what) in _COUNTS.items():
         count, _ = vector(sections.get(kind))

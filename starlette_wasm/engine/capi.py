@@ -220,17 +220,17 @@ class Scratch:
         memory.value.kind = FUNCREF
 
     def owned(self) -> tuple[int, int, int, int]:
-        """Store, context, future and where the io memory is, as invoke.c left them; 0 if there is none."""
+        """Return store, context, future and where the io memory is, as invoke.c left them; 0 if there is none."""
         found: tuple[int, int, int, int] = _OWNED.unpack_from(self._view, _OWNED_AT)
         return found
 
     def said(self) -> tuple[int, int, bytes]:
-        """What invoke.c left of a guest that ended well: nanoseconds, pages, stdout."""
+        """Return what invoke.c left of a guest that ended well: nanoseconds, pages, stdout."""
         ran, pages, length = _SAID.unpack_from(self._view, _SAID_AT)
         return ran, pages, bytes(self._view[_OUT_AT : _OUT_AT + length])
 
     def asked(self) -> tuple[int, int, int, int, int]:
-        """What the guest waits for, as native.h numbers it, with its arguments; 0 if it waits for nothing."""
+        """Return what the guest waits for, as native.h numbers it, with its arguments; 0 if it waits for nothing."""
         found: tuple[int, int, int, int, int] = _ASKED.unpack_from(self._view, _ASKED_AT)
         self._memory.asked = 0
         return found
@@ -253,12 +253,12 @@ class Scratch:
             self._memory.given = None
 
     def not_granted(self) -> int:
-        """Which directory could not be opened."""
+        """Return which directory could not be opened."""
         number: int = self._memory.out_len
         return number
 
     def take_failure(self) -> tuple[int | None, int | None]:
-        """The trap and the error of the last call, which the caller frees."""
+        """Return the trap and the error of the last call, which the caller frees."""
         trap, error = self.trap.value, self.error.value
         self.trap.value = self.error.value = None
         return trap, error
@@ -286,14 +286,14 @@ class EngineError(Exception):
 
 
 def take_error(error: int) -> str:
-    """The message of an error, which is freed."""
+    """Return the message of an error, and free that."""
     text = _message(error_message, error)
     error_delete(error)
     return text
 
 
 def take_failure(error: int) -> str:
-    """Why one of wasmtime's own functions ended a guest; the error is freed.
+    """Explain why one of wasmtime's own functions ended a guest, and free the error.
 
     The message is a backtrace, which names the guest's functions, and then the cause, on the last line.
     """
@@ -334,7 +334,7 @@ TRAPS = {
 
 
 def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """The reason of a trap, its frames, innermost first, and their functions and offsets; the trap is freed."""
+    """Return the reason of a trap, its frames, innermost first, and their functions and offsets; free the trap."""
     code = c_uint8()
     if trap_code(trap, ctypes.addressof(code)):
         reason = TRAPS.get(code.value, f"code {code.value}")
@@ -374,7 +374,7 @@ def compile_module(engine: int, wasm: bytes) -> int:
 
 
 def new_component(engine: int, component: bytes) -> int:
-    """A component, validated and compiled by wasmtime."""
+    """Make a component, validated and compiled by wasmtime."""
     out = c_void_p()
     check(component_new(engine, component, len(component), ctypes.addressof(out)))
     assert out.value is not None
@@ -432,7 +432,7 @@ def serialize_module(module: int) -> bytes:
 
 
 def instantiate_pre(engine: int, module: int) -> int:
-    """The pre-instantiation of a module without imports."""
+    """Make the pre-instantiation of a module without imports."""
     linker, out = linker_new(engine), c_void_p()
     try:
         check(linker_instantiate_pre(linker, module, ctypes.addressof(out)))
@@ -443,7 +443,7 @@ def instantiate_pre(engine: int, module: int) -> int:
 
 
 def assemble(text: str) -> bytes:
-    """The binary form of a module in the text format."""
+    """Assemble the binary form of a module in the text format."""
     given, vector = text.encode(), Vector()
     check(wat2wasm(given, len(given), ctypes.addressof(vector)))
     wasm = ctypes.string_at(vector.data, vector.size)
@@ -454,7 +454,7 @@ def assemble(text: str) -> bytes:
 def new_engine(
     settings: Mapping[str, int | bool], pool: Mapping[str, int] | None, target: tuple[str, str] | None = None
 ) -> int:
-    """An engine with these settings of ``wasmtime/config.h``, and of its pooling allocator if there is one.
+    """Make an engine with these settings of ``wasmtime/config.h``, and of its pooling allocator if there is one.
 
     It compiles for this machine, or for ``target`` and the level of it, if that is not empty.
     """

@@ -26,7 +26,7 @@ class UnsupportedModuleError(Exception):
 
 
 def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
-    """The compiled module, which the caller owns, and what the host must know of it, as JSON.
+    """Compile a module, which the caller owns, and return with it what the host must know of it, as JSON.
 
     Raises InvalidModuleError and UnsupportedModuleError.
     """

@@ -52,7 +52,7 @@ _WINCH: dict[str, int | bool] = {"strategy": 2}  # WASMTIME_STRATEGY_WINCH
 
 
 def code_settings(pooled: bool, winch: bool = False) -> dict[str, int | bool]:
-    """Features and code generation. ``pooled`` is whether memories come from a pool, with their guard pages.
+    """Return features and code generation. ``pooled``: whether memories come from a pool, with their guard pages.
 
     ``winch`` is wasmtime's other compiler, which takes a fifth of the time and makes slower code.
     """
@@ -60,10 +60,10 @@ def code_settings(pooled: bool, winch: bool = False) -> dict[str, int | bool]:
 
 
 def compiling_engine(pooled: bool, winch: bool = False, processor: Processor = NATIVE) -> int:
-    """An engine that compiles for one with that configuration, and reserves no pool. It is never freed."""
+    """Make an engine that compiles for one with that configuration, and reserves no pool. It is never freed."""
     return capi.new_engine(code_settings(pooled, winch), None, target_of(processor))
 
 
 def fingerprint(pooled: bool, winch: bool = False, processor: Processor = NATIVE) -> str:
-    """What compiled code depends on: versions, code generation settings and the processor."""
+    """Fingerprint what compiled code depends on: versions, code generation settings and the processor."""
     return f"wasmtime {VERSION} pooled={pooled}{' winch' if winch else ''} {fingerprint_of(processor)}"

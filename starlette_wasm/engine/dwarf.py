@@ -59,7 +59,7 @@ class _Budget:
 
 
 def read_lines(guest: bytes, grown: Grown) -> tuple[LineTable, str | None]:
-    """The lines of a validated module, by the places after linking, and why some are left out, if so."""
+    """Read the lines of a validated module, by the places after linking, and why some are left out, if so."""
     sections, custom = binary.split(guest)
     named = dict(_debug_sections(custom))
     code = sections.get(CODE, b"\0")
@@ -126,7 +126,7 @@ def _columns(rows: list[_Row], code: bytes, imports: int, moves: _Moves) -> tupl
 
 
 def _kept(files: list[str], column: array[int]) -> tuple[list[str], str | None]:
-    """The names that rows have, up to a bound; ``column`` is renumbered."""
+    """Return the names that rows have, up to a bound; ``column`` is renumbered."""
     kept: list[str] = []
     numbers: dict[int, int] = {}
     left = _MAX_CHARACTERS
@@ -256,7 +256,7 @@ class _Unit:
         return _fixed(reader, sizes[form])
 
     def rows(self, code_size: int) -> Iterator[_Row]:
-        """The rows, without those that equal the one before."""
+        """Yield the rows, without those that equal the one before."""
         last: tuple[int, int] | None = None
         for address, file, line in self._all_rows(code_size):
             if line and (file, line) == last:
@@ -359,7 +359,7 @@ def _string(reader: Reader) -> str:
 
 
 def _shown(folder: str, name: str) -> str:
-    """On one line, its end if it is long."""
+    """Show it on one line, its end if it is long."""
     path = name if name.startswith("/") or not folder else f"{folder}/{name}"
     path = path if len(path) <= _MAX_PATH else f"...{path[-_MAX_PATH:]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)

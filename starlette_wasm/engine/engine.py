@@ -132,14 +132,14 @@ class Engine:
         return fingerprint(self.pooled, self.config.winch, self.config.processor)
 
     def scratch(self) -> capi.Scratch:
-        """One that is free: to be put back into ``scratches``."""
+        """Take one that is free: to be put back into ``scratches``."""
         try:
             return self.scratches.pop()
         except IndexError:
             return capi.Scratch()
 
     def workers_for(self, weight: int | None) -> Workers:
-        """The threads for guests with that ``cpuWeight``. There are as many for each niceness, once one is needed."""
+        """Return the threads for guests with that ``cpuWeight``: as many for each niceness, made when needed."""
         if weight is None:
             return self.workers
         nice = niceness(weight)
@@ -157,7 +157,7 @@ class Engine:
         return sum(bool(each.ready.store) for each in found)
 
     def detach(self) -> capi.Scratch:
-        """The scratch that fast_path.c has used, for a guest that goes on; it gets another."""
+        """Take the scratch that fast_path.c has used, for a guest that goes on; it gets another."""
         lent, self._lent = self._lent, self.scratch()
         self.state.scratch = self._lent.at
         return lent
@@ -183,7 +183,7 @@ class Engine:
         assert found, name
 
     def linker(self, *, files: bool) -> int:
-        """The linker that has the host's functions; those for files too, if they are wanted."""
+        """Return the linker that has the host's functions; those for files too, if they are wanted."""
         if files not in self._host:
             with self._lock:
                 self._host.setdefault(files, _HostFunctions(self.ptr, self.live, files=files))
@@ -234,7 +234,7 @@ def _faulthandler_first() -> None:
 
 
 def _is_handled(number: int) -> bool:
-    """Whether there is a handler for that signal, whoever has installed it."""
+    """Return whether there is a handler for that signal, whoever has installed it."""
     found = ctypes.create_string_buffer(256)  # more than any struct sigaction takes; the handler comes first in it
     return ctypes.CDLL(None).sigaction(number, None, found) == 0 and any(found.raw[: ctypes.sizeof(ctypes.c_void_p)])
 

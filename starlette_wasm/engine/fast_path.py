@@ -153,7 +153,7 @@ class FastPath:
                  "_plan", "_run", "complete", "dispatches", "runs")  # fmt: skip
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
-        """``environ`` is what each guest gets of it."""
+        """Take ``environ``, what each guest gets of it."""
         assert native.native is not None
         module = plan.module
         engine = module.engine
@@ -222,7 +222,7 @@ class FastPath:
         return completed
 
     def call(self, request: object, region: str) -> Called | Started | NotTaken:
-        """As dispatch(), for an EdgeRequest, which is given as it is. Not taken in ``cgi``."""
+        """Call as dispatch() does, for an EdgeRequest, which is given as it is. Not taken in ``cgi``."""
         if self._late and self._plan.tenant in self._late:
             return NOT_TAKEN
         try:
@@ -338,7 +338,7 @@ def _forget(native: NativeLibrary, memory: FastPathState) -> None:
 
 
 def available(protocol: str) -> bool:
-    """Whether C writes and reads what a protocol has."""
+    """Return whether C writes and reads what a protocol has."""
     return native.native is not None and _HAS_GIL and protocol in PROTOCOLS
 
 

@@ -83,7 +83,7 @@ def answer(invocation: Invocation, asked: int, arguments: Sequence[int]) -> int 
 
 
 def _paced(invocation: Invocation, result: int | None) -> int | None:
-    """The result of a call that was answered at once, or None: after many calls the guest waits for it."""
+    """Return the result of a call that was answered at once, or None: after many calls the guest waits for it."""
     invocation.calls += 1
     if result is not None and invocation.calls > _FREE_CALLS:
         pause = 0 if invocation.calls <= _QUICK_CALLS else 0.001
@@ -93,7 +93,7 @@ def _paced(invocation: Invocation, result: int | None) -> int | None:
 
 
 def _edge_call(invocation: Invocation, operation: int, payload: int, length: int) -> int | None:
-    """``edge.call``: notes what is asked, and nothing more: the driver reads it while the guest waits.
+    """Note what ``edge.call`` asks, and nothing more: the driver reads it while the guest waits.
 
     This runs on the guest's stack, if nothing that recurses or that others have written may run.
     """
@@ -109,7 +109,7 @@ def _edge_call(invocation: Invocation, operation: int, payload: int, length: int
 
 
 def _edge_take(invocation: Invocation, out: int) -> int:
-    """``edge.take``: the result of the last call, into the guest's memory."""
+    """Write the result of the last call into the guest's memory, for ``edge.take``."""
     result, invocation.result = invocation.result, None
     if result is None:
         return INVAL
@@ -120,7 +120,7 @@ def _edge_take(invocation: Invocation, out: int) -> int:
 
 
 def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count: int, out: int) -> int | None:
-    """``poll_oneoff`` of WASI preview 1: what is ready at once, else the clocks that run out first."""
+    """Serve ``poll_oneoff`` of WASI preview 1: what is ready at once, else the clocks that run out first."""
     if not 0 < count <= _MAX_SUBSCRIPTIONS:
         return INVAL
     memory = invocation.guest_memory()
@@ -164,7 +164,7 @@ def _poll_oneoff(invocation: Invocation, subscriptions: int, events: int, count:
 
 
 async def _later(result: int, pause: float) -> int:
-    """An answer that was there at once, given when the event loop has had its turn."""
+    """Give an answer that was there at once, when the event loop has had its turn."""
     await asyncio.sleep(pause)
     return result
 

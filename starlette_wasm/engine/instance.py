@@ -29,7 +29,7 @@ class Instance:
                  "_store", "_well", "_whole", "cpu", "engine", "number", "plan")  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
-        """``environ`` is a block of layout.strings(), and so is ``args``, if they are not those of the plan."""
+        """Take ``environ`` and ``args``, blocks of layout.strings(), if they are not those of the plan."""
         self.plan = plan
         self.engine = plan.module.engine
         self.cpu = 0.0
@@ -48,7 +48,7 @@ class Instance:
 
     @classmethod
     def started(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
-        """One made and polled by fast_path.c; start() returns what came of it. It is among the engine's live ones."""
+        """Make one that fast_path.c made and polled; start() returns what came of it. It counts as live already."""
         instance = cls(plan, b"")
         instance._scratch = scratch
         instance._begun = how
@@ -169,7 +169,7 @@ class Instance:
         raise capi.EngineError(capi.take_trap(trap or 0)[0])
 
     def _begin(self, scratch: capi.Scratch) -> None:
-        """What ``begin`` of invoke.c does, with what the host adds."""
+        """Do what ``begin`` of invoke.c does, with what the host adds."""
         plan, stdin, environ = self.plan, self._stdin, self._environ
         scratch.forget_calls()
         data = scratch.at if plan.module.calls_are_noted else self.number
@@ -211,7 +211,7 @@ class Instance:
         )
 
     def _add_host(self) -> None:
-        """The granted directories, and the host's functions."""
+        """Add the granted directories, and the host's functions."""
         plan = self.plan
         if plan.preopens:
             self._grant(plan.preopens)
@@ -220,7 +220,7 @@ class Instance:
             self._fill_table(plan.module.host_call_names)
 
     def _template(self) -> bytes:
-        """The plan's, with the clocks, a key for random_get and the arguments of this one."""
+        """Return the plan's template, with the clocks, a key for random_get and the arguments of this one."""
         template = self.plan.template
         if self.plan.dynamic:
             key = os.urandom(32) if self.plan.module.reads_random else NO_KEY
@@ -251,7 +251,7 @@ class Instance:
             capi.check(capi.table_set(self._context, scratch.table_at + capi.EXTERN_OF, slot, scratch.value_at))
 
     def _clocks(self) -> tuple[int, int]:
-        """Real and monotonic time in nanoseconds, as coarse as the guest may see it."""
+        """Return real and monotonic time in nanoseconds, as coarse as the guest may see it."""
         resolution = self.engine.config.clock_resolution_ns
         realtime, monotonic = time.time_ns(), time.monotonic_ns()
         return realtime - realtime % resolution, monotonic - monotonic % resolution
@@ -278,7 +278,7 @@ class Instance:
             capi.memmove(self._io() + _REALTIME, layout.CLOCKS.pack(*self._clocks()), layout.CLOCKS.size)
 
     def guest_memory(self) -> memoryview:
-        """The guest's own memory; valid until it runs on."""
+        """Return the guest's own memory; valid until it runs on."""
         scratch = self._made
         self._export(2, scratch.extern_at)
         at = scratch.extern_at + capi.EXTERN_OF
@@ -294,7 +294,7 @@ class Instance:
         capi.memmove(base + at, data, len(data))
 
     def guest_size(self) -> int:
-        """Bytes of the guest's own memory."""
+        """Return how many bytes the guest's own memory has."""
         scratch = self._made
         self._export(2, scratch.extern_at)
         size: int = capi.memory_size(self._context, scratch.extern_at + capi.EXTERN_OF)
@@ -305,15 +305,16 @@ class Instance:
         return max(fields[1] - fields[2], 0)
 
     def descriptors(self) -> tuple[tuple[int, ...], int]:
-        """The descriptors of stdin, stdout and stderr, -1 and below if they are closed; and a bit for each subscription
-        of poll_oneoff whose descriptor is not open."""
+        """Return the descriptors of stdin, stdout and stderr, -1 and below if they are closed; and a bit for each
+        subscription of poll_oneoff whose descriptor is not open.
+        """
         base = self._io()
         streams = layout.STREAMS.unpack(capi.string_at(base + layout.FIELDS["streams"], layout.STREAMS.size))
         missing = capi.string_at(base + layout.FIELDS["missing"], 8)
         return tuple(fd ^ number for number, fd in enumerate(streams)), int.from_bytes(missing, "little")
 
     def stop(self) -> Outcome:
-        """The outcome of a guest that is ended where it is, for want of time; closes the instance."""
+        """End a guest where it is, for want of time, and return its outcome; closes the instance."""
         try:
             if self._settled is not None:  # it has ended in its thread meanwhile
                 return self._settled
@@ -326,7 +327,7 @@ class Instance:
             self.close()
 
     def finish(self) -> Outcome:
-        """The outcome of a guest that has ended; closes the instance."""
+        """Return the outcome of a guest that has ended; closes the instance."""
         try:
             self.settle()
             assert self._settled is not None
@@ -424,7 +425,7 @@ class Instance:
             self._leave(scratch)
 
     def _size(self) -> int:
-        """Bytes of memory in the store."""
+        """Return how many bytes of memory are in the store."""
         if self.engine.dead:
             return 0
         if not self._whole:

@@ -43,7 +43,7 @@ class Host(Protocol):
     """Answers ``edge.call``: operation and payload in, result out. Raises nothing but cancellation."""
 
     def take(self, operation: int, payload: memoryview, room: int) -> bytes | Callable[[], Awaitable[bytes]]:
-        """The result, if it waits for nothing, else what gives it on the event loop; in whatever thread the guest is.
+        """Return the result, if it waits for nothing, else what gives it on the event loop; in the guest's thread.
 
         ``payload`` is the guest's memory, valid until this returns; ``room`` is how many bytes may be copied of it,
         or be in the result.
@@ -171,7 +171,7 @@ class Invocation(Instance):
             self.cpu += seconds
 
     async def _go_on(self, guard: Guard) -> bool:
-        """True when the guest has ended, False when its time is over."""
+        """Go on, and return True when the guest has ended, False when its time is over."""
         try:
             async with guard(), asyncio.timeout_at(self._loop.time() + self._deadline - time.monotonic()) as bound:
                 self._bound = bound
@@ -287,7 +287,7 @@ class Invocation(Instance):
             self._call = partial(self._await_host, answer)
 
     def _room(self, used: int) -> int:
-        """How many bytes a call may copy, if the guest's memory has ``used``."""
+        """Return how many bytes a call may copy, if the guest's memory has ``used``."""
         return max(self.plan.limits.memory_pages * layout.PAGE - used, 0) + self._spare
 
     @property
@@ -304,7 +304,7 @@ class Invocation(Instance):
         return len(answer)
 
     async def _late(self) -> Outcome:
-        """The outcome of a guest whose time is over, with its output so far.
+        """End a guest whose time is over, and return its outcome with its output so far.
 
         A thread sees at the next tick that it is over; one that does not is left to close the guest when it does.
         """
@@ -353,7 +353,7 @@ class Invocation(Instance):
         self.close()
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
-        """In a worker thread: poll until there is something to report. False at the end of a turn, if it began."""
+        """Poll in a worker thread until something is to be reported. Return False at the end of a turn, if it began."""
         self._ended = False
         while not self.is_over:
             if self._unmade and not self.engine.reclaimer.wait(self.plan.tenant, _MOMENT):
@@ -403,20 +403,20 @@ class Invocation(Instance):
             future.set_result(ended)
 
     def wait_for(self, call: HostCall) -> None:
-        """Called by a host function: the guest goes on when ``call`` has a result."""
+        """Note the call that the guest waits for; a host function calls this."""
         self._call = call
         self._result = None
 
     def wait_for_host(self, operation: int, payload: int, length: int) -> None:
-        """Called by ``edge.call``: the guest goes on when its host has an answer."""
+        """Note that the guest goes on when its host has an answer; ``edge.call`` calls this."""
         self._asked = operation, payload, length
         self._result = None
 
     def fail(self, failure: BaseException) -> None:
-        """Called when a host function has raised: the guest does not go on."""
+        """Note that a host function has raised: the guest does not go on."""
         self._failure = failure
         self._result = None
 
     def take_result(self) -> int | None:
-        """Called by wasmtime in a poll: the result of the host call, or None as long as there is none."""
+        """Return the result of the host call, None as long as there is none; wasmtime calls this in a poll."""
         return self._result

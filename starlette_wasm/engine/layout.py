@@ -56,7 +56,7 @@ HEADER_PADDING = bytes(DATA - FIELDS["random_counter"])
 
 
 def strings(values: list[bytes]) -> bytes:
-    """A block as ``$strings`` of wasi.wat reads it: count, size, offsets, NUL-terminated data."""
+    """Make a block as ``$strings`` of wasi.wat reads it: count, size, offsets, NUL-terminated data."""
     offsets, at = [], 0
     for value in values:
         offsets.append(at)

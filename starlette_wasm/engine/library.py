@@ -27,7 +27,7 @@ if int(VERSION.partition(".")[0]) != MAJOR:  # pragma: no cover - needs another 
 
 
 def too_old() -> bool:
-    """Whether this wasmtime is older than the lowest safe version."""
+    """Return whether this wasmtime is older than the lowest safe version."""
     return tuple(int(part) for part in re.findall(r"\d+", VERSION)[:3]) < LOWEST_SAFE
 
 
@@ -79,7 +79,7 @@ def unmap_cold_pages() -> None:
 
 
 def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of the C API, with unchecked prototypes: integers for pointers."""
+    """Find a function of the C API, with unchecked prototypes: integers for pointers."""
     return CFUNCTYPE(result, *arguments)((name, _library))
 
 

@@ -17,7 +17,7 @@ class LineTable:
     __slots__ = ("_columns", "_files")
 
     def __init__(self, files: list[str], columns: tuple[array[int], ...]) -> None:
-        """``columns`` are functions, the first row of each, and of the rows: offset in its function, file, line."""
+        """Take ``columns``: functions, the first row of each, and of the rows offset in its function, file, line."""
         self._files = files
         self._columns = columns
 
@@ -39,7 +39,7 @@ class LineTable:
         return len(self._columns[2])
 
     def find(self, function: int, offset: int) -> str | None:
-        """``file:line`` of the byte ``offset`` in a function of the linked module; None if it is not known."""
+        """Return ``file:line`` of the byte ``offset`` in a function of the linked module; None if it is not known."""
         functions, firsts, offsets, files, lines = self._columns
         at = bisect_left(functions, function)
         if at == len(functions) or functions[at] != function:
@@ -51,7 +51,7 @@ class LineTable:
         return f"{self._files[files[row]]}:{lines[row]}" if lines[row] else None
 
     def named(self, frames: tuple[str, ...], places: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
-        """The frames of a trap, with `` (file:line)`` if that is known."""
+        """Return the frames of a trap, with `` (file:line)`` if that is known."""
         if not len(self):
             return frames
         return (*self._named(frames, places), *frames[len(places) :])

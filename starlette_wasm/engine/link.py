@@ -170,7 +170,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
 
 
 def _host_functions(imported: list[str], files: bool) -> list[str]:
-    """What the bodies of the imported functions call of the host; ``files``: whether directories may be granted."""
+    """Return what the bodies of imported functions call of the host; ``files``: if directories may be granted."""
     calls = r"@(host|granted)\b" if files else r"@host\b"
     called = [name for name in imported if re.search(calls, _bodies()[name].text)]
     if files:
@@ -180,7 +180,7 @@ def _host_functions(imported: list[str], files: bool) -> list[str]:
 
 @cache
 def _asked(name: str) -> frozenset[str]:
-    """Which of _ASKED a body asks for, by its helpers too."""
+    """Return which of _ASKED a body asks for, by its helpers too."""
     text = _bodies()[name].text
     found = frozenset(re.findall(r"@(\w+)", text)) & _ASKED.keys()
     return found.union(*(_asked(helper) for helper in re.findall(r"\(call \$(\w+)", text)))
@@ -201,7 +201,7 @@ def _grow_helper(imports: int, own: int) -> int:
 
 
 def length_of_grow_call(imports: int, own: int) -> int:
-    """Bytes of what stands in the place of ``memory.grow``, in a guest with so many functions."""
+    """Return how many bytes stand in the place of ``memory.grow``, in a guest with so many functions."""
     return len(binary.CALL + leb(_grow_helper(imports, own)))
 
 
@@ -259,7 +259,7 @@ def _one_memory(section: bytes) -> int:
 
 
 def _exports(section: bytes) -> tuple[int, set[int]]:
-    """The function _start, or _initialize of a reactor without it, and all functions that are exported."""
+    """Find the function _start, or _initialize of a reactor without it, and all functions that are exported."""
     reader, memory = Reader(section), False
     starts: dict[str, int] = {}
     functions: set[int] = set()
@@ -296,7 +296,7 @@ def _donor(
     first: int | None,
     start: int,
 ) -> str:
-    """A module whose indices are those of the linked guest, with the guest's own functions empty."""
+    """Write a module whose indices are those of the linked guest, with the guest's own functions empty."""
     bodies = _bodies()
 
     def call_host(name: str, arguments: str) -> str:

@@ -74,7 +74,7 @@ class Module:
 
     @classmethod
     def load(cls, engine: Engine, code: capi.Code, facts: dict[str, Any]) -> Module:
-        """From what serialize() gave, which must be trusted: it is native code. Raises InvalidModuleError."""
+        """Load what serialize() gave, which must be trusted: it is native code. Raises InvalidModuleError."""
         try:
             ptr = capi.deserialize_module(engine.ptr, code)
         except capi.EngineError as error:

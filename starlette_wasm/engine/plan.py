@@ -105,7 +105,7 @@ class Plan:
         self.loop_time = LoopTime(self.memory)
 
     def make_template(self, realtime: int, monotonic: int, key: bytes) -> bytes:
-        """All from the flags to the arguments."""
+        """Make all from the flags to the arguments."""
         fixed = layout.HEADER_TAIL.pack(
             *(0, 0, 0, 0, 0, 0, 0, 0, 0),
             *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),

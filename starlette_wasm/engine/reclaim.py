@@ -60,7 +60,7 @@ class Reclaimer:
             left.run()
 
     def _hand_over(self, left: _Left, tenant: Hashable) -> bool:
-        """False if no thread can have it."""
+        """Hand it to a thread. Returns False if none can have it."""
         if self._engine.dead:
             return False
         done, left.done = left.done, partial(self._freed, tenant, left.done)

@@ -115,7 +115,7 @@ _NAME = re.compile("`.*`", re.DOTALL)
 
 
 def of_import(module: str, name: str) -> str:
-    """What to do about an import that the host does not have."""
+    """Advise on an import that the host does not have."""
     for its_module, its_name, remedy in _KNOWN_IMPORTS:
         if its_module.fullmatch(module) and its_name.fullmatch(name):
             return remedy
@@ -123,14 +123,14 @@ def of_import(module: str, name: str) -> str:
 
 
 def of_wrong_type(name: str) -> str:
-    """What to do about an import of WASI preview 1 whose type is another than WASI's."""
+    """Advise on an import of WASI preview 1 whose type is another than WASI's."""
     if name.startswith("sock_"):
         return _SOCKETS
     return "build it with a newer WASI SDK, for wasi_snapshot_preview1"
 
 
 def of_feature(complaint: str) -> str | None:
-    """What to do about a feature that is off, by the engine's complaint; None if it complains of something else."""
+    """Advise on a feature that is off, by the engine's complaint; None if it complains of something else."""
     said = _NAME.sub("", complaint.replace("requires `gc` proposal", "requires gc proposal"))
     if not _LACKING.search(said):
         return None

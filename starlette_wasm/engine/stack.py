@@ -10,7 +10,7 @@ _MOST = 1 << 31
 
 
 def stack_pages(sections: dict[int, bytes]) -> int:
-    """Pages of 64 KiB below the stack pointer, which is the first global; 0 if data lies there, or it is none."""
+    """Count the pages of 64 KiB below the stack pointer, the first global; 0 if data lies there, or it is none."""
     reader = Reader(sections.get(GLOBAL, b"\0"))
     if not reader.u32() or (reader.byte(), reader.byte(), reader.byte()) != (_I32, _MUTABLE, _I32_CONST):
         return 0
@@ -20,7 +20,7 @@ def stack_pages(sections: dict[int, bytes]) -> int:
 
 
 def _first_data(section: bytes) -> int:
-    """Where the first data segment goes, if that is a constant: wasm-ld sorts them."""
+    """Find where the first data segment goes, if that is a constant: wasm-ld sorts them."""
     reader = Reader(section)
     if not reader.u32() or reader.u32() != 0 or reader.byte() != _I32_CONST:
         return _MOST

@@ -134,7 +134,7 @@ class Ticker:
     """Armed by touch(), at rest after a while without one."""
 
     def __init__(self, engine: int, state: EngineState) -> None:
-        """The number of guests under way is read from ``state``, and ``turns`` written."""
+        """Take ``state``: the number of guests under way is read from it, and ``turns`` written."""
         self._timer = _timer(engine)
         self._state = state
         self._sweep = None if native is None else native.cleaner(ctypes.addressof(state))
@@ -156,7 +156,7 @@ class Ticker:
             return self._timer.ticks or not self.armed
 
     def ensure_armed(self) -> None:
-        """A guest is about to run. Guests under way keep it armed; the running loop looks after it."""
+        """Arm it, as a guest is about to run. Guests under way keep it armed; the running loop looks after it."""
         state = self._state
         with _lock:  # or another thread may put it to rest just before it counts one down
             if not state.starts_until_check or self._loop is None or self._loop.is_closed():
@@ -185,7 +185,7 @@ class Ticker:
         self._state.cleanup_scheduled = False
 
     def rest(self) -> None:
-        """Unless guests are under way, which need it."""
+        """Stop ticking, unless guests are under way, which need it."""
         with _lock:
             if self.armed and not self._state.live:
                 self.armed = False

@@ -36,7 +36,7 @@ logger = logging.getLogger("starlette_wasm.engine")
 
 
 def niceness(weight: int) -> int:
-    """The niceness at which a thread gets ``weight`` of a CPU, 1 to 100, if one at niceness 0 that is busy has 100.
+    """Return the niceness that gives a thread ``weight`` percent of what a busy one at niceness 0 has.
 
     Each step is a quarter in the kernel's scheduler.
     """
@@ -167,7 +167,7 @@ class Workers:
             return self._queue.remove(job.tenant, job)
 
     def give_up(self, job: Job) -> None:
-        """A thread still has that job, which nobody waits for any more. Call relieve() after STUCK_AFTER."""
+        """Note that nobody waits any more for a job that a thread still has. Call relieve() after STUCK_AFTER."""
         with self._wake:
             for turn in self._turns:
                 if turn.job is job:
@@ -285,7 +285,7 @@ class Workers:
                 self._idle -= 1
 
     def _leave(self, turn: _Turn, done: bool) -> bool:
-        """A turn is over. False if its thread was replaced, and ends."""
+        """End a turn. Returns False if its thread was replaced, and ends."""
         with self._wake:
             self._turns.discard(turn)
             self._queue.release(turn.tenant)
@@ -299,5 +299,5 @@ class Workers:
 
 
 def _exists(thread: int) -> bool:
-    """Whether the kernel has that thread of this process, which may outlive what Python knows of it (Linux)."""
+    """Return whether the kernel has that thread of this process, which may outlive what Python knows of it (Linux)."""
     return os.path.exists(f"/proc/self/task/{thread}")

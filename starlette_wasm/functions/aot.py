@@ -52,7 +52,7 @@ class AotCache:
     """
 
     def __init__(self, directory: Path, most_bytes: int = MOST_BYTES, *, volume: bool = False) -> None:
-        """With ``volume`` the directory is one that others may write to, such as the root of a pod's volume.
+        """Take ``volume`` if the directory is one that others may write to, such as the root of a pod's volume.
 
         The files then lie in a directory of this user alone inside of it. Whoever replaces that directory gains
         nothing: each file, the key included, must belong to this user, be closed to others, and fit its checksum.
@@ -70,12 +70,12 @@ class AotCache:
             raise CacheError(f"{error.strerror}: {error.filename or directory}") from None
 
     def key(self, digest: str, engine: str) -> str:
-        """The address of the code that ``engine``, a fingerprint, makes of the module with that digest."""
+        """Return the address of the code that ``engine``, a fingerprint, makes of the module with that digest."""
         parts = (digest, LINK_DIGEST, engine)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def load(self, key: str) -> tuple[Code, dict[str, Any]] | None:
-        """The code and the facts stored with it, or None if there is nothing that can be trusted."""
+        """Load the code and the facts stored with it, or None if there is nothing that can be trusted."""
         file = self._file(key)
         try:
             data = _read_own(file)
@@ -138,7 +138,7 @@ class AotCache:
 
 
 def _check_directory(directory: Path, *, parents: bool) -> None:
-    """Nobody else may be able to change what is in it; with ``parents``, nor to put another in its place."""
+    """Check that nobody else can change what is in it; with ``parents``, nor put another in its place."""
     me = os.geteuid()
     path = Path(os.path.abspath(directory))
     info = path.lstat()
@@ -155,7 +155,7 @@ def _check_directory(directory: Path, *, parents: bool) -> None:
 
 
 def _read_own(file: Path, *, private: bool = False) -> memoryview:
-    """The bytes of a regular file of this user's that others cannot write (nor read, where private)."""
+    """Read a regular file of this user's that others cannot write (nor read, if private)."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:
         info = os.fstat(descriptor)
@@ -170,7 +170,7 @@ def _read_own(file: Path, *, private: bool = False) -> memoryview:
 
 
 def _buffer(size: int) -> bytearray | mmap.mmap:
-    """Memory to read a file into, in huge pages if it is large: for 37 MB there are 9,000 page faults less."""
+    """Make memory to read a file into, in huge pages if it is large: for 37 MB there are 9,000 page faults less."""
     if size < _LARGE:
         return bytearray(size)
     buffer = mmap.mmap(-1, size)

@@ -19,7 +19,7 @@ class CancellationToken:
         self._stopped = False
 
     def check(self) -> None:
-        """Raises Stopped."""
+        """Raise Stopped."""
         if self._stopped:
             raise Cancelled
 
@@ -37,6 +37,6 @@ class CancellationToken:
                 process.kill()
 
     def discard(self, process: subprocess.Popen[bytes]) -> None:
-        """Before the process is waited for: its number may be another's then."""
+        """Forget it before the process is waited for: its number may be another's then."""
         with self._lock:
             self._processes.discard(process)

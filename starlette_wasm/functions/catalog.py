@@ -142,7 +142,7 @@ class FunctionSource:
             self.required.check(self, digest)
 
     def open(self) -> BinaryIO:
-        """The module. Raises OSError."""
+        """Open the module. Raises OSError."""
         return os.fdopen(open_inside(self.root or self.file.parent, self.file), "rb")
 
     def __str__(self) -> str:
@@ -192,7 +192,7 @@ class Catalog:
             self._versions.pop(name, None)
 
     def bad_key(self, name: str, version: str | None) -> tuple[str, str] | None:
-        """The key in ``bad`` of a version, or of a function of which nothing else is left; None if it is not bad."""
+        """Return the key in ``bad`` of a version, or of a function of which nothing is left; None if it is fine."""
         if version is not None and (name, version) in self.bad:
             return name, version
         if name in self._versions:
@@ -211,11 +211,11 @@ class Catalog:
         return sorted(self._versions)
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a function, the lowest first; none if it is unknown."""
+        """List the versions of a function, the lowest first; none if it is unknown."""
         return sorted(self._versions.get(name, ()), key=version_key)
 
     def get(self, name: str, version: str | None = None) -> FunctionSource:
-        """A version of a function, the highest by default. Raises FunctionNotFound."""
+        """Get a version of a function, the highest by default. Raises FunctionNotFound."""
         versions = self._versions.get(name)
         if versions is None:
             raise FunctionNotFound(name, known=self.names, hint=_misplaced(self.directory, name))
@@ -228,7 +228,7 @@ class Catalog:
 
 
 def _named(directory: Path) -> Iterator[Path]:
-    """The folders of functions."""
+    """Yield the folders of functions."""
     for folder in _folders(directory, "functionsDir"):
         if is_function_name(folder.name):
             yield folder
@@ -237,7 +237,7 @@ def _named(directory: Path) -> Iterator[Path]:
 
 
 def _versions(folder: Path) -> dict[str, Path]:
-    """The folders of a function's versions. Raises ConfigError."""
+    """Return the folders of a function's versions. Raises ConfigError."""
     if os.path.lexists(folder / MANIFEST):
         logger.warning("%s is not read: each version has its own, beside its module", folder / MANIFEST)
     found = {}
@@ -251,7 +251,7 @@ def _versions(folder: Path) -> dict[str, Path]:
 
 
 def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource:
-    """Raises ConfigError and ModuleLoadError, also for a link that leads out of ``root``."""
+    """Raise ConfigError and ModuleLoadError, also for a link that leads out of ``root``."""
     file, manifest = folder / f"{name}.wasm", folder / MANIFEST
     if os.path.lexists(manifest):
         what = "a manifest, with keys such as protocol"
@@ -270,19 +270,19 @@ def _source(root: Path, name: str, version: str, folder: Path) -> FunctionSource
 
 
 def _refuse_misnamed(folder: Path) -> None:
-    """Raises ConfigError for what is meant as the manifest: without it, the function would run as another."""
+    """Raise ConfigError for what is meant as the manifest: without it, the function would run as another."""
     for name in _MISNAMED:
         if os.path.lexists(folder / name):
             raise ConfigError("is not read", file=folder / name, hint=f"rename it to {MANIFEST}", kind="is not read")
 
 
 def _bare(folder: Path) -> str:
-    """The remedy for a version's folder without its ``v``, as the end of a message."""
+    """Advise on a version's folder without its ``v``, as the end of a message."""
     return f"; rename it to v{folder.name}" if is_version(folder.name) and folder.name[0].isdigit() else ""
 
 
 def _without_module(source: FunctionSource) -> str:
-    """The remedy for a version without the module that it is to have."""
+    """Advise on a version without the module that it is to have."""
     if source.manifest.build is not None:
         return f"run starlette-wasm build {source.name}@{source.version}"
     others = sorted(each.name for each in source.file.parent.glob("*.wasm"))
@@ -292,7 +292,7 @@ def _without_module(source: FunctionSource) -> str:
 
 
 def _misplaced(directory: Path, name: str) -> str | None:
-    """The wrong place of a function that is not known, if it lies in one."""
+    """Find the wrong place of a function that is not known, if it lies in one."""
     if not is_function_name(name):
         return None
     wanted = directory / name / "v1" / f"{name}.wasm"

@@ -89,7 +89,7 @@ def _check_memory(error: Exception) -> None:
 
 
 def _limit(memory: int) -> None:
-    """No core dumps, no files, so much more address space than now; the first to go where memory is short."""
+    """Limit this process: no core dumps, no files, little more address space; the first to go if memory is short."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, 0)
     if sys.platform == "linux":

@@ -53,7 +53,7 @@ class CpuBudget:
         self._lock = threading.Lock()
 
     def check(self, source: FunctionSource) -> None:
-        """Raises CompileError if nothing is left for that function."""
+        """Raise CompileError if nothing is left for that function."""
         with self._lock:
             spent = self._spent[source.name]
         if spent >= self._seconds:

@@ -84,7 +84,7 @@ class Compiler:
         """Seconds of CPU time that the last module took; the limit, if its process has not reported it."""
 
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Code for an engine with this ``pooled`` and ``winch``, and what the host must know of the module.
+        """Compile a module. Return its code, and what the host must know of it.
 
         Raises InvalidModuleError, UnsupportedModuleError, CompilerError and Stopped.
         """
@@ -173,7 +173,7 @@ class Compiler:
         process.kill()
 
     def _failure(self, process: subprocess.Popen[bytes]) -> CompilerError:
-        """Why the process has ended, which is reaped."""
+        """Explain why the process has ended, which is reaped."""
         stderr = _there(process.stderr)
         self._stop.discard(process)
         try:

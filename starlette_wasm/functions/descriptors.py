@@ -30,7 +30,7 @@ def raise_limit(most: int) -> int:
 
 
 def of_guest(concurrency: int) -> int:
-    """How many files one guest may have open, if its tenant may have ``concurrency`` guests at once."""
+    """Return how many files one guest may have open, if its tenant may have ``concurrency`` guests at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_OF_GUEST

@@ -29,7 +29,7 @@ class Link:
     function: LiftedFunction
 
     def isolated(self) -> Link:
-        """The same with nothing granted."""
+        """Make the same with nothing granted."""
         return replace(self, target=self.target.isolated())
 
 
@@ -63,7 +63,7 @@ def links_of(function: LoadedFunction, bind: Callable[[str, str | None, str], Ta
 
 
 def _imported(module: Module) -> list[ImportedFunction]:
-    """The functions that core code of a component may call."""
+    """Return the functions that core code of a component may call."""
     if not is_component(module):
         return []
     from ..components.flat_plan import ImportedFunction
@@ -122,7 +122,7 @@ def _imports(source: FunctionSource, find: Callable[[str, str | None], FunctionS
 
 
 def _path_back(start: tuple[str, str], edges: Mapping[tuple[str, str], list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """The shortest way from a function back to itself; empty if there is none."""
+    """Find the shortest way from a function back to itself; empty if there is none."""
     ways = [[start]]
     seen: set[tuple[str, str]] = set()
     for way in ways:

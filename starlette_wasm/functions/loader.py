@@ -49,7 +49,7 @@ class LoadedFunction:
 
 
 def open_cache(directory: Path | None, most_bytes: int = MOST_BYTES, *, volume: bool = False) -> AotCache | None:
-    """The cache, or None with a warning where it cannot be used: modules are then compiled at each start."""
+    """Open the cache, or return None with a warning if it cannot be used: modules are then compiled at each start."""
     if directory is None:
         return None
     try:
@@ -94,7 +94,7 @@ def load_all(
     known: Mapping[str, LoadedFunction] | None = None,
     stop: CancellationToken | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
-    """All of them side by side, with progress in the log; the first error is raised when all have ended.
+    """Load all of them side by side, with progress in the log; the first error is raised when all have ended.
 
     Functions share the threads, each of which has one compile process, and each has a budget of CPU time.
     ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The

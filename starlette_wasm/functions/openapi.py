@@ -34,7 +34,7 @@ _KINDS: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
 
 
 def _faults(schema: object, at: str) -> Iterator[tuple[str, object, str]]:
-    """What is wrong in a schema: its place, the value, and what belongs there."""
+    """Yield what is wrong in a schema: its place, the value, and what belongs there."""
     if isinstance(schema, bool):
         return
     if not isinstance(schema, dict):
@@ -87,7 +87,7 @@ def _check_schema(schema: Any) -> Any:
 
 
 def _as_text(responses: object) -> object:
-    """Statuses are numbers in YAML, and strings in OpenAPI."""
+    """Turn statuses into text: they are numbers in YAML, and strings in OpenAPI."""
     if not isinstance(responses, dict):
         return responses
     return {str(status) if type(status) is int else status: schema for status, schema in responses.items()}
@@ -113,7 +113,7 @@ class FunctionSchemas(FileModel):
     ] = Field(default={}, description="JSON Schemas of the answers with other statuses.")
 
     def operation(self, *, takes_body: bool) -> dict[str, Any]:
-        """The parts of an operation of OpenAPI 3.1; without a request for methods that have no body."""
+        """Return the parts of an operation of OpenAPI 3.1; without a request for methods that have no body."""
         found: dict[str, Any] = {"summary": self.summary} if self.summary else {}
         if self.request is not None and takes_body:
             found["requestBody"] = {"required": True, "content": _content(self.request)}

@@ -35,7 +35,7 @@ _HEAD = 4096
 
 
 def recognise(content: bytes) -> tuple[str, str]:
-    """What the bytes are, and the remedy."""
+    """Return what the bytes are, and the remedy."""
     head = content[:_HEAD]
     for pattern, what, hint in _COMPILED:
         if pattern.match(head):

@@ -111,14 +111,14 @@ class Target:
         return f"{self.name} v{self.version}"
 
     def check_size(self, request: EdgeRequest) -> None:
-        """Raises RequestTooLarge."""
+        """Raise RequestTooLarge."""
         limit = self.max_body
         # Four characters at most, of base64 or of UTF-16 pairs, come to less than four bytes each.
         if request.body and len(request.body) > limit // 4 and request.size > limit:
             raise RequestTooLarge(limit)
 
     def isolated(self) -> Target:
-        """The same within the same bounds, with nothing granted: no capability, directory or variable of the host."""
+        """Return the same within the same bounds, with no capability, directory or variable of the host granted."""
         source, plan = self.function.source, self.plan
         return replace(
             self,

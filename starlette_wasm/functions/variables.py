@@ -24,14 +24,14 @@ Text = Annotated[StrictStr, AfterValidator(_no_nul)]
 
 
 def values_of(env: Mapping[str, str | Secret], policy: SandboxPolicy, file: Path) -> dict[str, str]:
-    """The values of ``env`` in ``file``. Raises ConfigError, which never shows a secret."""
+    """Read the values of ``env`` in ``file``. Raises ConfigError, which never shows a secret."""
     return {
         name: value if isinstance(value, str) else _reveal(name, value, policy, file) for name, value in env.items()
     }
 
 
 def fixed(env: Mapping[str, str | Secret]) -> dict[str, str]:
-    """The variables that are not secrets."""
+    """Return the variables that are not secrets."""
     return {name: value for name, value in env.items() if isinstance(value, str)}
 
 

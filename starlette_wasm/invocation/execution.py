@@ -48,7 +48,7 @@ class Execution(Generic[R]):
     __slots__ = ("_failed", "_nested", "_options", "begin", "begun", "context", "limit", "session", "target")
 
     def __init__(self, target: Target, context: EdgeContext, nested: Nested, options: CallOptions) -> None:
-        """``nested`` calls the functions that satisfy imports of this one."""
+        """Take ``nested``, which calls the functions that satisfy imports of this one."""
         self._nested = nested
         self._failed: WasmError | None = None
         """Why a function that satisfies an import gave no answer."""
@@ -65,11 +65,11 @@ class Execution(Generic[R]):
         """What the guest asked of the host; None if it cannot ask."""
 
     def inputs(self) -> Inputs | None:
-        """What the guest reads; None if there is too much of it for the event loop."""
+        """Return what the guest reads; None if there is too much of it for the event loop."""
         raise NotImplementedError
 
     async def inputs_off_loop(self, guard: Guard) -> Inputs:
-        """As inputs(), in a thread."""
+        """Encode as inputs() does, in a thread."""
         raise NotImplementedError
 
     def read(self, stdout: bytes) -> R | None:
@@ -77,7 +77,7 @@ class Execution(Generic[R]):
         raise NotImplementedError
 
     async def read_off_loop(self, stdout: bytes) -> R:
-        """As read(), in a thread if that takes long."""
+        """Read as read() does, in a thread if that takes long."""
         raise NotImplementedError
 
     def already_answered(self) -> R | None:
@@ -244,7 +244,7 @@ async def decoded(target: Target, stdout: bytes) -> EdgeResponse:
 
 
 def _stray(stdout: bytes) -> str:
-    """The remark about stdout that begins or ends with what looks like a line of a log; empty if it does not."""
+    """Return the remark about stdout that begins or ends with what looks like a line of a log; empty if it does not."""
     text = stdout.strip()
     ends = (text.partition(b"\n")[0].rstrip(), text.rpartition(b"\n")[2])
     strays = [line for line in ends if line and not line.startswith((b"{", b"}")) and not line.endswith(b"}")]

@@ -22,7 +22,7 @@ class FastPathRunner:
     """Runs requests of one runtime as far as that goes without waiting, and without objects made for each."""
 
     def __init__(self, runtime: RuntimeState, counts: Counter[str]) -> None:
-        """``counts`` are the runtime's, of how invocations ended."""
+        """Take ``counts``, the runtime's, of how invocations ended."""
         self._runtime = runtime
         self._counts = counts
 
@@ -75,7 +75,7 @@ class FastPathRunner:
         return found
 
     def call(self, target: Target, request: EdgeRequest) -> EdgeResponse | Started | NotTaken:
-        """As run(), for a call from Python, if nobody listens; ``request.context`` is filled in."""
+        """Call as run() does, from Python, if nobody listens; ``request.context`` is filled in."""
         fast_path, bulkhead, settings = target.fast_path, target.bulkhead, self._runtime.request_settings
         if fast_path is None or not fast_path.dispatches or bulkhead.active >= bulkhead.limit:
             return NOT_TAKEN
@@ -121,6 +121,6 @@ class FastPathRunner:
 
 
 def _calls(target: Target) -> bool:
-    """Whether a guest may call the host, sleep or use directories, which is under its execute span."""
+    """Return whether a guest may call the host, sleep or use directories, which is under its execute span."""
     plan = target.plan
     return plan.module.calls_host or bool(plan.preopens)

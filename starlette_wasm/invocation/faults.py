@@ -36,7 +36,7 @@ _SAYS = re.compile(r"[Cc]annot allocate memory|[Oo]ut of memory|os error 12\b|[F
 
 
 def host_lacks(error: BaseException | None) -> str | None:
-    """What the host has too little of, if an error means that; the function is then not at fault."""
+    """Return what the host has too little of, if an error means that; the function is then not at fault."""
     while error is not None:
         lack = _lack(error)
         if lack is not None:
@@ -58,7 +58,7 @@ def _lack(error: BaseException) -> str | None:
 
 
 def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | None:
-    """The error that an outcome is; None if the guest ended well, whatever it printed.
+    """Return the error that an outcome is; None if the guest ended well, whatever it printed.
 
     ``limit`` is the time that it had, in seconds.
     """
@@ -79,7 +79,7 @@ def fault_of(target: Target, outcome: Outcome, limit: float) -> FunctionError | 
 
 
 def failure_of(target: Target, error: Exception) -> FunctionOverloaded | FunctionTrapped | None:
-    """The error for one of ``NOT_RUN``; None if that is a fault of this package."""
+    """Return the error for one of ``NOT_RUN``; None if that is a fault of this package."""
     lack = str(error) if isinstance(error, REFUSED) else host_lacks(error)
     if lack is not None:
         return FunctionOverloaded(target.name, lack, retry_after=max(1, math.ceil(target.bulkhead.timeout)))

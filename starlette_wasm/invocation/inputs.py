@@ -36,7 +36,7 @@ def environ_of(
 
 
 def own_environ(target: Target, context: EdgeContext) -> bytes:
-    """As environ_of(), for protocols that add nothing to it."""
+    """Return what environ_of() does, for protocols that add nothing to it."""
     variables = [f"{name}={value}".encode("utf-8", "replace") for name, value in _own_variables(target, context)]
     granted = target.environ
     if context.traceparent is not None:

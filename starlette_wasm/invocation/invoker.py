@@ -60,7 +60,7 @@ class Invoker:
     async def answer(
         self, target: Target, encoded: Encoded, method: str, region: str, options: CallOptions
     ) -> Rendered:
-        """As call(), from what C made of an HTTP request to its answer, if nobody listens."""
+        """Answer as call() does, from what C made of an HTTP request to its answer, if nobody listens."""
         if not self.runtime.is_open:
             raise RuntimeClosed(self.runtime.state)
         execution = EncodedExecution(target, encoded, method, region, self.call, options)
@@ -147,7 +147,7 @@ class Invoker:
         log_failure(error, execution.context, cause)
 
     def guard(self, on_disconnect: OnDisconnect | None) -> CancelScope:
-        """``async with``: ends the block, with Interrupted, when the client goes away or the runtime closes."""
+        """Make a scope that ends its block, with Interrupted, when the client goes away or the runtime closes."""
         return CancelScope(self._cancel_scopes, on_disconnect)
 
     def interrupt(self) -> None:

@@ -53,7 +53,7 @@ def instantiate(plan: Plan) -> Problem | None:
 
 
 def _fault(error: Exception) -> Problem:
-    """What is wrong with the function. Raises OutOfInstances if it is the host that lacks something."""
+    """Return what is wrong with the function. Raises OutOfInstances if it is the host that lacks something."""
     lack = host_lacks(error)
     if lack is not None:
         raise OutOfInstances(lack) from error

@@ -30,13 +30,13 @@ _threads = FairThreads("starlette-wasm-bytes", most=4, each=1)
 
 
 def is_large_scope(scope: Scope, body: bytes) -> bool:
-    """Whether ``EdgeRequest.from_scope()`` is to run in a thread."""
+    """Return whether ``EdgeRequest.from_scope()`` is to run in a thread."""
     head = len(scope["path"]) + len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
     return len(body) + _HEAD_WEIGHT * head + _HEADER_WEIGHT * len(scope["headers"]) > _MOST_ON_LOOP
 
 
 def is_large(request: EdgeRequest) -> bool:
-    """Whether a request is to be encoded in a thread."""
+    """Return whether a request is to be encoded in a thread."""
     size = 0 if request.body is None else len(request.body)
     head = len(request.path) + len(request.raw_path) + len(request.url)
     headers = len(request.headers)
@@ -54,7 +54,7 @@ class TooBusy(FunctionOverloaded):
 
 
 async def off_loop(tenant: Hashable, work: Callable[[], T], limit: float = LONGEST_WAIT) -> T:
-    """What ``work`` gives, in a thread; each tenant has one at a time. Raises TooBusy after ``limit`` seconds."""
+    """Run ``work`` in a thread; each tenant has one at a time. Raises TooBusy after ``limit`` seconds."""
     try:
         async with asyncio.timeout(limit) as bound:
             return await _threads.run(tenant, work)
@@ -65,13 +65,13 @@ async def off_loop(tenant: Hashable, work: Callable[[], T], limit: float = LONGE
 
 
 async def check_size(target: Target, request: EdgeRequest) -> None:
-    """Raises RequestTooLarge; a large body is counted in a thread."""
+    """Raise RequestTooLarge; a large body is counted in a thread."""
     check = partial(target.check_size, request)
     await off_loop(target.tenant, check) if is_large(request) else check()
 
 
 async def rendered(tenant: Hashable, response: EdgeResponse, method: str) -> Rendered:
-    """``render()``, in a thread if the body is large and is yet to be encoded."""
+    """Call ``render()``, in a thread if the body is large and is yet to be encoded."""
     work = partial(render, response, method, checked=True)
     body = response.body
     plain = response.is_base64_encoded or len(body) <= _MOST_ON_LOOP or body.isascii()

@@ -85,7 +85,7 @@ class TypedInterface:
         return method
 
     def _wit_name(self, target: Target, name: str) -> str:
-        """The name in WIT of a method: ``get_all`` is ``get-all``."""
+        """Return the name in WIT of a method: ``get_all`` is ``get-all``."""
         module = target.function.module
         if isinstance(module, ComponentModule):
             for each in module.functions:

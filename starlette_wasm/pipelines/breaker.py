@@ -60,7 +60,7 @@ class Breaker:
         return max(1, math.ceil(self._until - self._clock()))
 
     def admit(self) -> int:
-        """A number for a call that may be made, 0 if it is refused."""
+        """Return a number for a call that may be made, 0 if it is refused."""
         with self._lock:
             if self._state is Circuit.CLOSED:
                 return self._era
@@ -87,7 +87,7 @@ class Breaker:
                 self._enter(Circuit.CLOSED)
 
     def failed(self, era: int) -> bool:
-        """Whether the circuit opens by that."""
+        """Count a failure, and return whether the circuit opens by that."""
         with self._lock:
             if era != self._era:
                 return False
@@ -140,7 +140,7 @@ class Breakers:
         before: Breakers | None = None,
         same: Collection[tuple[str, str]] = (),
     ) -> None:
-        """The circuits of ``before`` are kept for the ``same`` versions of functions, if the config is the same."""
+        """Keep the circuits of ``before`` for the ``same`` versions of functions, if the config is the same."""
         if not config.enabled:
             config = config.model_copy(update={"minimum_calls": sys.maxsize})
         self._config = config
@@ -149,7 +149,7 @@ class Breakers:
             self._breakers = {key: breaker for key, breaker in list(before._breakers.items()) if key[:2] in same}
 
     def get(self, function: str, version: str, circuit: str) -> Breaker:
-        """``circuit`` is the policy, with ``fallback`` behind it if that is apart from its step's."""
+        """Get the breaker of a circuit: the policy, with ``fallback`` behind it if that is apart from its step's."""
         key = (function, version, circuit)
         breaker = self._breakers.get(key)
         if breaker is None:
@@ -168,7 +168,7 @@ class Breakers:
         return breaker is not None
 
     def states(self) -> dict[str, Circuit]:
-        """By ``name v1 (policy)``."""
+        """Return the states by ``name v1 (policy)``."""
         return {circuit_name(*key): breaker.state for key, breaker in sorted(self._breakers.items())}
 
 

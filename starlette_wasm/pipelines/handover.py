@@ -18,7 +18,7 @@ _OF_THE_CLIENT = ("host", "idempotency-key", "traceparent", "tracestate", "x-reg
 
 
 def hand_over(client: EdgeRequest, request_id: str, response: EdgeResponse) -> EdgeRequest:
-    """What the next step gets: body and headers of ``response``, all else of the client's request."""
+    """Make what the next step gets: body and headers of ``response``, all else of the client's request."""
     headers = {"x-request-id": request_id}
     headers |= {name: client.headers[name] for name in _OF_THE_CLIENT if name in client.headers}
     repeated: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ Answers = Mapping[str, EdgeResponse | None]
 
 
 def as_object(step: Parallel, answers: Answers) -> EdgeResponse:
-    """A JSON object with each branch's body: as it is if its content type is JSON, else as a string.
+    """Merge into a JSON object with each branch's body: as it is if its content type is JSON, else as a string.
 
     What is not JSON counts as the failure of its branch. Raises InvalidFunctionResponse.
     """
@@ -23,7 +23,7 @@ def as_object(step: Parallel, answers: Answers) -> EdgeResponse:
 
 
 def as_collection(answers: Answers) -> EdgeResponse:
-    """What a function that merges gets: the whole responses, by name."""
+    """Make what a function that merges gets: the whole responses, by name."""
     return _json(json.dumps({name: None if answer is None else _fields(answer) for name, answer in answers.items()}))
 
 

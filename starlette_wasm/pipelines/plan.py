@@ -43,12 +43,12 @@ class Callee:
         return self.target.bulkhead.timeout + self.timeout
 
     def serving(self, version: str | None) -> Target:
-        """What an attempt runs where ``version`` serves whoever names none."""
+        """Return what an attempt runs if ``version`` serves whoever names none."""
         canary = self.canary
         return self.target if canary is None or canary.version != version else canary
 
     def behind(self, step: Callee) -> Callee:
-        """As the fallback of ``step``: the circuit that keeps from calling the one must let the other be tried."""
+        """Return this as the fallback of ``step``, whose open circuit must not keep it from being tried."""
         same = (self.target.name, self.circuit) == (step.target.name, step.circuit)
         return replace(self, circuit=f"{self.circuit}, fallback") if same else self
 
@@ -147,7 +147,7 @@ class Pipeline:
         return methods is None or method in methods or (method == "HEAD" and "GET" in methods)
 
     def rule(self) -> RouteRule:
-        """What stands for it among the rules: the only one of its pattern and methods."""
+        """Make what stands for it among the rules: the only one of its pattern and methods."""
         # Its name is that of no function, so that no setting for a function's rules touches it.
         name = f"pipeline {self.route}"
         return RouteRule.model_construct(path_pattern=self.route, function_name=name, methods=self.methods)
@@ -178,7 +178,7 @@ class Pipelines:
     """The pipelines of which a function is left out."""
 
     def stats(self) -> dict[str, int]:
-        """Nothing if there are no pipelines."""
+        """Count circuits and runs; nothing if there are no pipelines."""
         if not self.all:
             return {}
         states = list(self.breakers.states().values())
@@ -192,7 +192,7 @@ class Pipelines:
         }
 
     def find(self, path: str, method: str) -> Pipeline:
-        """By its pattern. Raises ConfigError."""
+        """Find one by its pattern. Raises ConfigError."""
         for pipeline in self.all:
             if pipeline.route == path and pipeline.serves(method):
                 return pipeline

@@ -70,19 +70,19 @@ class Failure:
 
 
 def leaves_nothing(target: Target) -> bool:
-    """Whether the sandbox keeps a function from having effects: nothing that it may do outlives it."""
+    """Return whether the sandbox keeps a function from having effects: nothing that it may do outlives it."""
     grants = target.grants
     silent = grants is None or not (grants.http or grants.kv.namespaces or grants.queue.queues)
     return silent and not any(preopen.writable for preopen in target.plan.preopens)
 
 
 def may_repeat(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether the client has declared that the same request may be carried out twice."""
+    """Return whether the client has declared that the same request may be carried out twice."""
     return method in IDEMPOTENT_METHODS or "idempotency-key" in headers
 
 
 def asked_pause(answer: EdgeResponse | WasmError) -> float:
-    """The seconds that a step's ``Retry-After`` asks for (RFC 9110, section 10.2.3): a number or a date; else 0."""
+    """Return the seconds in a step's ``Retry-After`` (RFC 9110, section 10.2.3): a number or a date; else 0."""
     if not isinstance(answer, EdgeResponse):
         return 0.0
     values = [value for name, value in answer.headers.items() if name.lower() == "retry-after"]
@@ -105,7 +105,7 @@ class Backoff:
     most: float
 
     def bound(self, retry: int) -> float:
-        """The longest wait before a retry; the first is 1."""
+        """Return the longest wait before a retry; the first is 1."""
         return min(self.most, self.first * 2.0 ** (retry - 1))
 
     def delay(self, retry: int) -> float:
@@ -127,7 +127,7 @@ class RetryBudget:
             self._window.add(1)
 
     def take(self) -> bool:
-        """Whether there is one more retry to be had; it is taken."""
+        """Take one more retry, if it is to be had, and return whether it was."""
         with self._lock:
             calls, retries = self._window.totals()
             if retries + 1 > self._share * calls + self._floor:

@@ -170,7 +170,7 @@ class _Run:
         raise _Answered(response)
 
     async def _call(self, call: Call, given: EdgeRequest) -> EdgeResponse:
-        """The answer after retries and fallback, whatever its status. Raises WasmError."""
+        """Call with retries and fallback, and return the answer, whatever its status. Raises WasmError."""
         self._pipeline.budget.first_attempt()
         tried = 1
         result = await self._attempt(call, call.callee, given, tried)
@@ -279,7 +279,7 @@ class _Run:
         self._invoker.runtime.telemetry.of_pipeline(metric, target.name, target.version)
 
     async def _too_large(self, target: Target, given: EdgeRequest) -> Failure | None:
-        """Raises RequestTooLarge if that is the client's fault."""
+        """Raise RequestTooLarge if that is the client's fault."""
         try:
             await check_size(target, given)
         except RequestTooLarge as error:

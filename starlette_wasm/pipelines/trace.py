@@ -28,7 +28,7 @@ class Trace:
     def attempt(
         self, call: Call, role: Role | None, cause: str, circuit: Circuit = Circuit.CLOSED
     ) -> dict[str, AttributeValue] | None:
-        """The attributes of an attempt's span, beside those that every call's has."""
+        """Return the attributes of an attempt's span, beside those that every call's has."""
         if self._tracer is None:
             return None
         attributes: dict[str, AttributeValue] = {
@@ -48,7 +48,7 @@ class Trace:
         attributes: Mapping[str, AttributeValue] | None,
         error: WasmError | None = None,
     ) -> None:
-        """The span of an attempt that called nothing: refused by the circuit, or a fixed answer."""
+        """Mark the span of an attempt that called nothing: refused by the circuit, or a fixed answer."""
         if self._tracer is None:
             return
         span = self._tracer.start_span(name, attributes={Attribute.ATTEMPT.value: number, **(attributes or {})})
@@ -70,7 +70,7 @@ class Trace:
 def around(
     telemetry: Telemetry, route: str, request: EdgeRequest, exchange: RequestTelemetry | None
 ) -> Iterator[Span | None]:
-    """A span around all of a run from Python; under HTTP there is the server span."""
+    """Give a span around all of a run from Python; under HTTP there is the server span."""
     if exchange is not None or not telemetry.active or telemetry.tracer is None or untraced():
         yield None
         return

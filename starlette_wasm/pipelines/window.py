@@ -26,7 +26,7 @@ class Window:
         slot[2] += marked
 
     def totals(self) -> tuple[int, int]:
-        """Calls, and marked ones."""
+        """Count the calls, and the marked ones."""
         since = int(self._clock() / self._width) - _SLOTS
         recent = [slot for slot in self._slots if slot[0] > since]
         return sum(slot[1] for slot in recent), sum(slot[2] for slot in recent)

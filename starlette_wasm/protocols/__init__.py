@@ -20,13 +20,13 @@ class Protocol(typing.Protocol):
     name: str
 
     def encode(self, request: EdgeRequest) -> bytes:
-        """What the guest reads on stdin. ``request.context`` is set."""
+        """Encode what the guest reads on stdin. ``request.context`` is set."""
 
     def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
-        """Environment variables that the protocol adds. ``route`` is the pattern that matched."""
+        """Return environment variables that the protocol adds. ``route`` is the pattern that matched."""
 
     def decode(self, stdout: bytes, tokens: int = MAX_TOKENS) -> EdgeResponse:
-        """What the guest printed, validated.
+        """Decode and validate what the guest printed.
 
         Raises:
             ResponseError: It is not a response.
@@ -38,7 +38,7 @@ _protocols: dict[str, Protocol] = {each.name: each for each in (EdgeProtocol(), 
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol called ``edge``, ``wws`` or ``cgi``.
+    """Get the protocol called ``edge``, ``wws`` or ``cgi``.
 
     Raises:
         ValueError: There is no such protocol.

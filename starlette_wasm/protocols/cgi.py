@@ -74,7 +74,7 @@ class CgiProtocol:
         return request.content
 
     def environ(self, request: EdgeRequest, *, route: str, client: tuple[str, int] | None) -> list[tuple[str, str]]:
-        """The meta-variables of RFC 3875 and WAGI, without NUL; ``client`` is host and port.
+        """Return the meta-variables of RFC 3875 and WAGI, without NUL; ``client`` is host and port.
 
         ``SCRIPT_NAME`` is the part of the path that ``route`` matched, ``PATH_INFO`` what follows it: the
         value of a last ``{param:path}``, or what is below a prefix. Absent ones are empty, as in WAGI.
@@ -148,12 +148,12 @@ class CgiProtocol:
 
 
 def is_variable(name: str) -> bool:
-    """Whether a request may set this variable."""
+    """Return whether a request may set this variable."""
     return name in _NAMES or name.startswith("HTTP_")
 
 
 def cgi_arguments(given: list[str], request: EdgeRequest, variables: Mapping[str, str]) -> list[str]:
-    """The path, then ``given`` with ``${NAME}`` replaced; by default the query, one argument for each of its parts.
+    """Return the path, then ``given`` with ``${NAME}`` replaced; by default one argument for each part of the query.
 
     As WAGI documents them, and Spin its ``argv``: ``${SCRIPT_NAME}`` is the path, ``${ARGS}`` the parts of the query;
     others are the variables of CGI.
@@ -171,7 +171,7 @@ def cgi_arguments(given: list[str], request: EdgeRequest, variables: Mapping[str
 
 
 def segments_of(route: str) -> int | None:
-    """How many segments a pattern has, a last ``{param:path}`` not counted; None for one with such a part elsewhere."""
+    """Count the segments of a pattern, without a last ``{param:path}``; None for one with such a part elsewhere."""
     pattern = route.rstrip("/")
     if pattern.endswith(":path}"):
         pattern = pattern[: pattern.rindex("/")]
@@ -179,7 +179,7 @@ def segments_of(route: str) -> int | None:
 
 
 def _split_path(path: str, route: str) -> tuple[str, str]:
-    """``path`` split behind the segments that ``route`` has; all of it where they cannot be counted."""
+    """Split ``path`` behind the segments that ``route`` has; all of it if they cannot be counted."""
     segments = segments_of(route)
     if segments is None:
         return path, ""
@@ -192,7 +192,7 @@ def _split_path(path: str, route: str) -> tuple[str, str]:
 
 
 def _mount(request: EdgeRequest) -> str:
-    """The part of the path before the mount, which ``request.path`` lacks."""
+    """Return the part of the path before the mount, which ``request.path`` lacks."""
     full = unquote(request.raw_path)
     return full.removesuffix(request.path) if full.endswith(request.path) else ""
 
@@ -204,7 +204,7 @@ def _query_string(request: EdgeRequest) -> str:
 
 
 def _raw_path_info(raw_path: str, path_info: str) -> str:
-    """The end of ``raw_path`` that decodes to ``path_info``; without one ``path_info`` is encoded anew.
+    """Return the end of ``raw_path`` that decodes to ``path_info``; without one ``path_info`` is encoded anew.
 
     It begins with a slash, and has as many of them as ``path_info``, escaped or not.
     """
@@ -215,7 +215,7 @@ def _raw_path_info(raw_path: str, path_info: str) -> str:
 
 
 def _as_received(value: str) -> str:
-    """A header that came as UTF-8, which is read as Latin-1 like all headers."""
+    """Decode a header that came as UTF-8, which is read as Latin-1 like all headers."""
     if value.isascii():
         return value
     try:

@@ -43,12 +43,12 @@ class EdgeProtocol:
         return _reader.read(stdout, tokens)
 
     def end(self, function: str, version: str, deadline_ms: int) -> bytes:
-        """The last bytes of a message, behind the region: of a request without a trace, and without a cold start."""
+        """Return the last bytes of a message, behind the region, if there is neither a trace nor a cold start."""
         return to_utf8(f"{_end(EdgeContext('', '', False, function, version, deadline_ms))}}}")
 
 
 def strings(values: Mapping[str, str]) -> str:
-    """A JSON object of strings."""
+    """Write a JSON object of strings."""
     if not values:
         return "{}"
     pairs = [f"{quoted(key)}:{quoted(value)}" for key, value in values.items()]
@@ -65,7 +65,7 @@ def _optional(value: str | None) -> str:
 
 
 def _swells(body: str, as_json: str) -> bool:
-    """Whether escapes more than double a large body: control characters become six bytes each.
+    """Return whether escapes more than double a large body: control characters become six bytes each.
 
     Base64 is shorter then; less of them is text to read. fast_path.c leaves to this what it may hold for.
     """

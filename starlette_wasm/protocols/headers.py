@@ -46,12 +46,12 @@ _MAX_NAME_CHARS = 64
 
 
 def shorten(text: str) -> str:
-    """``text`` quoted and escaped for a message, at most about 40 characters of it."""
+    """Quote and escape ``text`` for a message, at most about 40 characters of it."""
     return ascii(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def check_name(name: str) -> str:
-    """The header name in lower case, or an empty string where the host drops it.
+    """Return the header name in lower case, or an empty string if the host drops it.
 
     Raises:
         ResponseError: It is not a token.
@@ -69,7 +69,7 @@ def check_name(name: str) -> str:
 
 
 def check_value(name: str, value: object) -> str:
-    """The header value without white space around it.
+    """Return the header value without white space around it.
 
     Raises:
         ResponseError: It is not a string, or has a character that no header value may have.
@@ -90,7 +90,7 @@ def check_value(name: str, value: object) -> str:
 
 
 def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
-    """Headers with lower-case names and legal values, without those that only the host may set.
+    """Return headers with lower-case names and legal values, without those that only the host may set.
 
     Dropped are ``Content-Length``, hop-by-hop headers and those that ``Connection`` names.
 
@@ -130,7 +130,7 @@ def check_headers(headers: dict[str, str | list[str]]) -> dict[str, str | list[s
 
 
 def declared_length(headers: Mapping[str, str | list[str]]) -> int | None:
-    """The guest's ``Content-Length``, which only an answer to HEAD takes over; None if it gave none."""
+    """Return the guest's ``Content-Length``, which only an answer to HEAD takes over; None if it gave none."""
     for name, value in headers.items():
         if len(name) == 14 and name.lower() == "content-length" and isinstance(value, str):
             value = value.strip(" \t")
@@ -139,7 +139,7 @@ def declared_length(headers: Mapping[str, str | list[str]]) -> int | None:
 
 
 def check_status(status: object) -> int:
-    """The status code.
+    """Return the status code.
 
     Raises:
         ResponseError: It is not an integer from 200 to 599; a bool is not one.
@@ -173,7 +173,7 @@ def with_request_id(headers: list[tuple[bytes, bytes]], request_id: str) -> list
 
 
 def raw_headers(response: EdgeResponse) -> list[tuple[bytes, bytes]]:
-    """The headers of a response that is checked, as ASGI has them."""
+    """Return the headers of a response that is checked, as ASGI has them."""
     raw: list[tuple[bytes, bytes]] = []
     for name, value in response.headers.items():
         raw_name = name.encode("ascii")
@@ -185,7 +185,7 @@ def raw_headers(response: EdgeResponse) -> list[tuple[bytes, bytes]]:
 
 
 def render(response: EdgeResponse, method: str, *, checked: bool = False) -> Rendered:
-    """Status, raw ASGI headers and body of a response to a request with ``method``.
+    """Return status, raw ASGI headers and body of a response to a request with ``method``.
 
     ``checked``: nobody has touched it since it was decoded. ``content-length`` is computed; for HEAD it is
     the guest's own, else that of the body which is left out, and there is none if there is no body either. 204 and

@@ -95,7 +95,7 @@ _TOO_LONG = 10**17  # as a digit less than `_Scanner.integer` takes, so that the
 
 
 def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
-    """The same as the values of `scan`, in half its time, for what is short, valid and has no other keys.
+    """Return the same as the values of `scan`, in half its time, for what is short, valid and has no other keys.
 
     None for anything else, right or wrong: `scan` decides.
     """
@@ -131,7 +131,7 @@ def read_plain(data: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any] | None:
 
 
 def byte_offset(data: bytes, place: int | None) -> int | None:
-    """The byte of ``data``, known to be UTF-8, at which the character with index ``place`` starts."""
+    """Return the byte of ``data``, known to be UTF-8, at which the character with index ``place`` starts."""
     return None if place is None else _utf8_length(str(data, "utf-8"), place)
 
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def health_changed(function: str, version: str, *, healthy: bool, reason: str) -> Event:
-    """A version of a function passes its probes no more, or again."""
+    """Make the event that a version of a function passes its probes no more, or again."""
     kind = Kind.FUNCTION_HEALTHY if healthy else Kind.FUNCTION_UNHEALTHY
     text = f"{function} v{version} is {'healthy again' if healthy else f'unhealthy: {reason}'}"
     return Event(kind, text, function, {"version": version, "reason": None if healthy else reason})
 
 
 def reload_refused(error: Exception) -> Iterator[Event]:
-    """A change of files is not served."""
+    """Make the event that a change of files is not served."""
     reason = error.public if isinstance(error, WasmError) else type(error).__name__
     if isinstance(error, UnsignedModule):
         yield _signature_refused(error)

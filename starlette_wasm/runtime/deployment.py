@@ -63,7 +63,7 @@ class Deployment:
         capabilities: Capabilities,
         previous: Deployment | None = None,
     ) -> None:
-        """What runs under ``previous`` counts in the bulkheads of this one, where their limits are the same."""
+        """Count what runs under ``previous`` in the bulkheads of this one, if their limits are the same."""
         self.config = config
         self.stickiness = config.stickiness
         self.functions = functions
@@ -153,7 +153,7 @@ class Deployment:
             }
 
     def _same(self, previous: Deployment) -> set[tuple[str, str]]:
-        """The versions of functions of which nothing has changed."""
+        """Return the versions of functions of which nothing has changed."""
         return {
             key
             for key, function in self.functions.items()
@@ -182,7 +182,7 @@ class Deployment:
         self.config = self.config.model_copy(update={"canaries": kept})
 
     def _versioned(self) -> Iterator[tuple[int, RouteRule]]:
-        """The rules, with the second one that is implied where a rule of a canary's function has no version."""
+        """Yield the rules, with the second one that is implied if a rule of a canary's function has no version."""
         for index, rule in enumerate(self.config.rules):
             canary = self._canaries.get(rule.function_name) if rule.version is None else None
             if canary is None:
@@ -192,7 +192,7 @@ class Deployment:
                 yield index, rule.model_copy(update={"version": canary.canary_version, "weight": 0})
 
     def _router(self, rules: Sequence[tuple[RouteRule, Target | Pipeline]], absent: Sequence[RouteRule]) -> RuleRouter:
-        """The router, in which canaries get nothing yet. Raises ConfigError where a step of one is not possible."""
+        """Make the router, in which canaries get nothing yet. Raises ConfigError if a step of one is not possible."""
         percents = {0, *(step for canary in self.config.canaries for step in canary.steps)}
         shares, *others = [
             TrafficSplit(
@@ -221,7 +221,7 @@ class Deployment:
         return router
 
     def target(self, name: str, version: str | None, policy: str | None, *, route: str, where: str) -> Target:
-        """As bind(), once for each route or call. Without a version a canary is bound too: it may be promoted."""
+        """Bind as bind() does, once for each route or call. Without a version also a canary, as it may be promoted."""
         if isinstance(version, int):
             version = str(version)  # as in YAML
         key = (name, version, policy, route)
@@ -272,7 +272,7 @@ class Deployment:
             raise unavailable from None
 
     def _version(self, name: str, version: str | None) -> str:
-        """Which version is meant; empty if there is none."""
+        """Return which version is meant; empty if there is none."""
         try:
             return self._catalog.get(name, version).version
         except FunctionNotFound:
@@ -289,7 +289,7 @@ class Deployment:
         policy_key: str | None,
         share: object,
     ) -> Target:
-        """As bind(), for what the catalog has."""
+        """Bind as bind() does, for what the catalog has."""
         canary = self._canaries.get(name)
         try:
             source = self._catalog.get(name, version)
@@ -334,7 +334,7 @@ class Deployment:
         return target
 
     def _bind_import(self, importer: Importer, name: str, version: str | None, where: str) -> Target:
-        """The target of a function that satisfies an import, under the policy that wasm.yaml has for that.
+        """Bind a function that satisfies an import, under the policy that wasm.yaml has for that.
 
         Each importer has a target of its own, so that none can take all the places of what others import, too.
         """
@@ -346,7 +346,7 @@ class Deployment:
         return target
 
     def _bulkhead(self, route: str, policy: SandboxPolicy, share: object) -> Bulkhead:
-        """One for each route, policy and share: the versions that share a path share it."""
+        """Return one for each route, policy and share: the versions that share a path share it."""
         key = (route, policy.name, share)
         if key not in self._bulkheads:
             bulkhead = Bulkhead(policy.max_concurrency, policy.max_queue, policy.queue_timeout_ms / 1000)
@@ -355,7 +355,7 @@ class Deployment:
         return self._bulkheads[key]
 
     def bulkheads(self) -> dict[tuple[str, str, object], Bulkhead]:
-        """The functions of this deployment, and of those before it in which something still runs."""
+        """List the functions of this deployment, and of those before it in which something still runs."""
         busy = {key: bulkhead for key, bulkhead in self._inherited.items() if bulkhead.active}
         return busy | self._bulkheads
 

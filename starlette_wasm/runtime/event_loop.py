@@ -9,7 +9,7 @@ from ..exceptions import ConfigError
 
 
 def require_asyncio() -> None:
-    """Raises ConfigError outside of asyncio, such as under trio, which Starlette itself supports."""
+    """Raise ConfigError outside of asyncio, such as under trio, which Starlette itself supports."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -133,7 +133,7 @@ class Health:
         return serving if required == "serving" else {key for key in serving if key[0] in required}
 
     def verdicts(self) -> dict[tuple[str, str], bool | None]:
-        """Whether each version of a function works, under every policy; None as long as nobody knows."""
+        """Return whether each version of a function works, under every policy; None as long as nobody knows."""
         verdicts: dict[tuple[str, str], bool | None] = {}
         for (name, version, _), subject in self._subjects.items():
             before = verdicts.get((name, version), True)
@@ -141,7 +141,7 @@ class Health:
         return verdicts
 
     def _left_out(self, *, needed: bool) -> set[str]:
-        """What is left out, and takes this node out, or does not."""
+        """Return what is left out, and takes this node out, or does not."""
         deployment = self._runtime.deployment
         required = deployment.config.ready_requires
 
@@ -181,7 +181,7 @@ class Health:
         return interval / ticks
 
     def _instantiate(self, subject: Subject) -> bool:
-        """Whether that has changed the verdict."""
+        """Instantiate it, and return whether that has changed the verdict."""
         try:
             return _judge(subject, instantiate(subject.plan))
         except OutOfInstances as error:
@@ -205,7 +205,7 @@ class Health:
             self._publish()
 
     async def _problem(self, subject: Subject) -> Problem | None:
-        """What is wrong, or None."""
+        """Return what is wrong, or None."""
         target, check = subject.target, subject.function.source.manifest.health_check
         if target is None or check is None:
             return await in_own_thread(partial(instantiate, subject.plan))
@@ -287,5 +287,5 @@ def _same(subject: Subject, function: LoadedFunction, target: Target | None) -> 
 
 
 def _bare(function: LoadedFunction) -> Plan:
-    """For what nothing has bound yet: memory as it asks for, and no grants."""
+    """Make a plan for what nothing has bound yet: memory as it asks for, and no grants."""
     return plan_for(function.module, Limits(memory_pages=max(function.module.min_pages, Limits().memory_pages)))

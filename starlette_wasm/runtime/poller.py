@@ -126,7 +126,7 @@ class RegistryPoller:
         await in_own_thread(lambda: admit(engine, settings, entry.name, entry.version, part, manifest))
 
     def _named(self, config: EdgeRouterConfig) -> set[tuple[str, str]]:
-        """The versions that rules, canaries, pipelines, routes, calls and the records of rollouts name."""
+        """Return the versions that rules, canaries, pipelines, routes, calls and the records of rollouts name."""
         named = {(name, version) for name, versions in named_versions(config).items() for version in versions}
         deployment = self._runtime.deployment
         asked = [*(key[:2] for key in deployment.targets), *(key[1:] for key in deployment.imported)]

@@ -47,7 +47,7 @@ class Rests:
         self._worked = time.thread_time()
 
     def end(self) -> None:
-        """No rest any more, for a look for whose result nobody waits."""
+        """Rest no more, in a look for whose result nobody waits."""
         self._ended.set()
 
 
@@ -79,13 +79,13 @@ class Reloader:
         return self._config
 
     def first(self, load: Callable[[Config], Deployment]) -> Deployment:
-        """What ``load`` makes of the config, at start, in a thread."""
+        """Load the config at start, in a thread, and return what ``load`` makes of it."""
         self._asked, self._turn = asyncio.Event(), asyncio.Lock()  # of the event loop that starts the runtime
         self._tried = self._files.look()
         return load(self._config)
 
     async def reload(self, config: Config | None = None) -> None:
-        """As WasmRuntime.reload()."""
+        """Reload as WasmRuntime.reload() does."""
         self._check_open()
         async with self._turn:
             self._check_open()
@@ -137,7 +137,7 @@ class Reloader:
         return deployment
 
     def _check_open(self, deployment: Deployment | None = None) -> None:
-        """Raises RuntimeClosed, also if it was closed and started again since it served ``deployment``."""
+        """Raise RuntimeClosed, also if it was closed and started again since it served ``deployment``."""
         if self._runtime.state != "open" or (deployment is not None and self._runtime.deployment is not deployment):
             raise RuntimeClosed(self._runtime.state)
 
@@ -177,7 +177,7 @@ class Reloader:
             rests.end()
 
     async def _pause(self, interval: float) -> bool:
-        """Whether somebody has asked; False if the interval is over."""
+        """Wait for somebody to ask, and return whether one has; False if the interval is over."""
         try:
             async with asyncio.timeout(interval or None):
                 await self._asked.wait()

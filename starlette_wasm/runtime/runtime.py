@@ -215,7 +215,7 @@ class WasmRuntime:
             task.add_done_callback(_tell_of_failure)
 
     def _forget(self) -> None:
-        """In a forked child: what runs in the parent, and what was opened there, is the parent's alone."""
+        """Forget, in a forked child, what runs in the parent, and what it opened: they are the parent's alone."""
         self._inherited.append(self.capabilities)  # freeing it would touch the parent's files
         self._enter("not started")
         self._deployment = None
@@ -263,7 +263,7 @@ class WasmRuntime:
         return Capabilities(settings)
 
     def load(self, config: Config, binders: Iterable[Binder], stop: CancellationToken) -> Deployment:
-        """What would be served in place of the present deployment, checked whole. In a thread. Raises as start()."""
+        """Load what would be served in place of the present deployment, checked, in a thread. Raise as start() does."""
         deployment = deploy(
             config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment, stop
         )
@@ -316,7 +316,7 @@ class WasmRuntime:
         route: str = "",
         where: str = "",
     ) -> Target:
-        """What a route or a call is bound to; bound once. Without a version: see invoke().
+        """Bind what a route or a call is bound to, once. Without a version: see invoke().
 
         Raises FunctionNotFound, ConfigError, PolicyViolation, MemoryLimitExceeded and RuntimeClosed.
         """
@@ -381,7 +381,7 @@ class WasmRuntime:
     def interface(
         self, name: str, interface: str = "", *, version: str | None = None, policy: str | None = None
     ) -> Any:
-        """The functions of an interface as coroutine methods; ``starlette-wasm stubs`` writes their types."""
+        """Return the functions of an interface as coroutine methods; ``starlette-wasm stubs`` writes their types."""
         from ..invocation import typed_calls
 
         return typed_calls.TypedInterface(
@@ -389,7 +389,7 @@ class WasmRuntime:
         )
 
     async def call_pipeline(self, pipeline: Pipeline, request: EdgeRequest, caller: Caller = PYTHON) -> EdgeResponse:
-        """As Invoker.call(), for all steps of a pipeline. Raises PipelineTimeout too."""
+        """Call as Invoker.call() does, for all steps of a pipeline. Raises PipelineTimeout too."""
         from ..pipelines.runner import run  # not loaded if there are no pipelines
 
         return await run(self.invoker, self.canaries.version, pipeline, request, caller)
@@ -406,7 +406,7 @@ class WasmRuntime:
         return await self.call_pipeline(self.deployment.pipelines.find(path, request.method), request)
 
     def stats(self) -> dict[str, int]:
-        """Counters and gauges of this runtime; those of the engine are of the process.
+        """Return counters and gauges of this runtime; those of the engine are of the process.
 
         ``running`` invocations (queued ones included), ``live`` guests, instances ``prepared`` for requests to come
         (one of a function that is asked often, 16 at most), ``busy`` and ``waiting`` guests of the worker threads,
@@ -454,7 +454,7 @@ class WasmRuntime:
         self.invoker.interrupt()
 
     def _end_background(self) -> list[asyncio.Task[None]]:
-        """Gives those that are yet to end, on this event loop."""
+        """Give those that are yet to end, on this event loop."""
         here = asyncio.get_running_loop()
         tasks, self._background = [*self._background, *self.shadows.tasks], []
         for task in tasks:
@@ -495,7 +495,7 @@ class WasmRuntime:
         await self.telemetry.flush(self.settings.flush_timeout_ms)
 
     async def _free(self, deployment: Deployment, grace: float) -> None:
-        """``grace`` is until when its threads are waited for, on time.monotonic()."""
+        """Free all. ``grace`` is until when its threads are waited for, on time.monotonic()."""
         self.shifts.close()
         quotas, self._quotas = self._quotas, None
         if quotas is not None:

@@ -62,7 +62,7 @@ class SharedQuotas:
         self._notes = notes
 
     async def run(self) -> None:
-        """Exchange for ever."""
+        """Exchange usage for ever."""
         while True:
             await asyncio.sleep(EVERY)
             if self._tenancy.active:

@@ -32,17 +32,17 @@ class Backoff:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many failed when last tried."""
+        """Return how many failed when last tried."""
         return len(self._failures)
 
     def check(self, key: Hashable, state: Hashable = None) -> None:
-        """Raises the error of the last try as long as its pause lasts."""
+        """Raise the error of the last try as long as its pause lasts."""
         failure = self._failures.get(key)
         if failure is not None and failure.state == state and self._clock() < failure.until:
             raise failure.error.with_traceback(None)  # or it grows with each time it is raised
 
     def failed(self, key: Hashable, error: Exception, state: Hashable = None) -> float:
-        """Gives the pause in seconds."""
+        """Give the pause in seconds."""
         with self._lock:
             before = self._failures.pop(key, None)
             if len(self._failures) >= _MOST:

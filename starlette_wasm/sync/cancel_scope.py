@@ -79,7 +79,7 @@ class CancelScope:
             self.interrupt(Why.GONE)
 
     def interrupt(self, why: Why) -> None:
-        """From any thread."""
+        """Interrupt it, from any thread."""
         if self._over or self._why is not None:
             return
         self._why = why

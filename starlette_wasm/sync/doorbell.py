@@ -20,7 +20,7 @@ class Doorbell:
         self._awaited = False
 
     def ring(self) -> None:
-        """Something has changed. Costs next to nothing if nobody waits."""
+        """Wake whoever waits, as something has changed. Costs next to nothing if nobody does."""
         if self._awaited:
             self._awaited = False
             if threading.get_ident() == self._thread:

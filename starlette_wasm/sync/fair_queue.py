@@ -24,7 +24,7 @@ class FairQueue(Generic[T]):
         self._waiting: dict[Hashable, deque[T]] = {}
 
     def put(self, tenant: Hashable, thing: T) -> None:
-        """Raises NoRoom."""
+        """Raise NoRoom."""
         with self._lock:
             things = self._waiting.setdefault(tenant, deque())
             if len(things) >= self._each:
@@ -32,7 +32,7 @@ class FairQueue(Generic[T]):
             things.append(thing)
 
     def take(self) -> T | None:
-        """The oldest of the tenant that was served longest ago; None if nothing waits."""
+        """Take the oldest of the tenant that was served longest ago; None if nothing waits."""
         with self._lock:
             tenant = next(iter(self._waiting), None)
             if tenant is None:

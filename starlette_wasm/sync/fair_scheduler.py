@@ -24,7 +24,7 @@ class FairScheduler(Generic[T]):
         self._count = 0
 
     def __len__(self) -> int:
-        """How many jobs wait."""
+        """Return how many jobs wait."""
         return self._count
 
     @property
@@ -48,7 +48,7 @@ class FairScheduler(Generic[T]):
         return True
 
     def take(self) -> tuple[Hashable, T] | None:
-        """The next job, which counts as running until release(); None if none may run."""
+        """Take the next job, which counts as running until release(); None if none may run."""
         tenant = self._next()
         if tenant is None:
             return None
@@ -63,7 +63,7 @@ class FairScheduler(Generic[T]):
         return tenant, job
 
     def release(self, tenant: Hashable) -> None:
-        """A job of that tenant runs no longer."""
+        """Note that a job of that tenant runs no longer."""
         self._running[tenant] -= 1
         if not self._running[tenant]:
             del self._running[tenant]

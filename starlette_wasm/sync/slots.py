@@ -35,20 +35,20 @@ class FairSlots:
         self._pid = os.getpid()
 
     def __len__(self) -> int:
-        """How many are taken."""
+        """Return how many are taken."""
         return self._taken.total()
 
     def taken(self, tenant: Hashable) -> int:
         return self._taken[tenant]
 
     def is_free(self, tenant: Hashable) -> bool:
-        """Whether the tenant would get a slot without waiting."""
+        """Return whether the tenant would get a slot without waiting."""
         taken = self._taken[tenant]
         return taken == 0 or (taken < self.each and self._taken.total() < self.most)
 
     @asynccontextmanager
     async def slot(self, tenant: Hashable) -> AsyncIterator[None]:
-        """The block runs in a slot. Raises NoRoom."""
+        """Run the block in a slot. Raises NoRoom."""
         await self.take(tenant)
         try:
             yield
@@ -56,7 +56,7 @@ class FairSlots:
             self.give(tenant)
 
     async def take(self, tenant: Hashable) -> None:
-        """A slot, which give() frees. Raises NoRoom."""
+        """Take a slot, which give() frees. Raises NoRoom."""
         if self._pid != os.getpid():
             self._begin()
         turn: Future[None] = Future()
@@ -101,7 +101,7 @@ class FairSlots:
             turn.set_result(None)
 
     def _next(self) -> Future[None] | None:
-        """The waiter that may go on next, slot taken; the others of its tenant then wait behind other tenants."""
+        """Return the waiter that may go on next, slot taken; others of its tenant then wait behind other tenants."""
         for tenant in list(self._waiting):
             while self.is_free(tenant) and (waiters := self._waiting.pop(tenant, None)):
                 loop, turn = waiters.popleft()

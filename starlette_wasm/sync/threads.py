@@ -31,7 +31,7 @@ class FairThreads:
         self._running: Counter[Hashable] = Counter()
 
     async def run(self, tenant: Hashable, work: Callable[[], T]) -> T:
-        """The result of ``work``. Cancelled before its turn, it does not run. Raises RuntimeError without a thread."""
+        """Return the result of ``work``, which does not run if cancelled first. Raise RuntimeError without threads."""
         job: _Job[T] = _Job(work)
         with self._lock:
             self._waiting.setdefault(tenant, deque()).append(job)
@@ -78,7 +78,7 @@ class FairThreads:
             return job
 
     def _next(self, tenant: Hashable) -> Hashable:
-        """For whom a thread that has done with ``tenant`` works on; _NOBODY if nothing waits."""
+        """Choose for whom a thread that has done with ``tenant`` works on; _NOBODY if nothing waits."""
         with self._lock:
             self._leave(tenant)
             found = next(filter(self._may_run, self._waiting), _NOBODY)

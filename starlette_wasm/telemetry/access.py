@@ -112,7 +112,7 @@ def write_out(*, patient: bool) -> None:
 
 
 def bulk_handler() -> AccessHandler | None:
-    """Our own handler, if it alone takes the lines, as they are."""
+    """Find our own handler, if it alone takes the lines, as they are."""
     handlers = logger.handlers
     handler = handlers[0] if len(handlers) == 1 and not logger.propagate and not logger.filters else None
     return handler if isinstance(handler, AccessHandler) and handler.is_plain else None

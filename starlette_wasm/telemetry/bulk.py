@@ -63,7 +63,7 @@ class Series:
     __slots__ = ("_count", "_cpu", "_duration", "_exemplar_at", "_invocations", "_memory")
 
     def __init__(self, invocations: Callable[[int], object], duration: Bulk, cpu: Bulk, memory: Bulk) -> None:
-        """``invocations`` adds to the counter."""
+        """Take ``invocations``, which adds to the counter."""
         self._invocations = invocations
         self._duration, self._cpu, self._memory = duration, cpu, memory
         self._count = 0

@@ -169,7 +169,7 @@ class ListenedWatch(CallTelemetry):
                 spans.end(seen.error, "" if error is None else str(error))
 
     def _identify(self) -> None:
-        """By request and span: the caller's, where none is ours."""
+        """Identify the log line by request and span: the caller's, if none is ours."""
         seen, spans, context = self._seen, self._spans, self._request.context
         if context is not None:
             seen.request_id = context.request_id

@@ -136,7 +136,7 @@ _SLUGS: dict[str, ErrorType] = {each.value: each for each in ErrorType}
 
 
 def error_type(error: BaseException) -> ErrorType:
-    """The ``error.type`` of an exception."""
+    """Return the ``error.type`` of an exception."""
     if isinstance(error, WasmError):
         return _SLUGS.get(error.slug, ErrorType.OTHER)
     return ErrorType.CANCELLED if isinstance(error, Interrupted | CancelledError) else ErrorType.OTHER

@@ -50,12 +50,12 @@ class Patterns:
 
 
 def untraced() -> bool:
-    """Whether nothing of ours is traced in this context."""
+    """Return whether nothing of ours is traced in this context."""
     return _has_any(_SUPPRESSED)
 
 
 def _has_any(keys: Iterable[str]) -> bool:
-    """Whether one of them is set in this context; get_value() would look up the context for each."""
+    """Return whether one of them is set in this context; get_value() would look up the context for each."""
     context = contexts.get_current()
     for key in keys:  # noqa: SIM110 (any() takes twice as long)
         if context.get(key):
@@ -67,7 +67,7 @@ class Exclusions:
     """The paths that one runtime does not trace."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
-        """``paths`` are patterns, as in rules."""
+        """Take ``paths``, patterns as in rules."""
         self._paths: PathTree[bool] = PathTree()
         self._any_paths = False
         for path in paths:
@@ -99,7 +99,7 @@ class Exclusions:
 
 
 def _of_environment() -> list[UrlList]:
-    """What the variables of OpenTelemetry exclude; the first one that is set counts, as it does there."""
+    """Return what the variables of OpenTelemetry exclude; the first one that is set counts, as it does there."""
     for variable in _VARIABLES:
         if variable in os.environ:
             urls = [url.strip() for url in os.environ[variable].split(",")]
@@ -122,14 +122,14 @@ def _lists(apps: Iterable[object]) -> list[UrlList]:
 
 
 def _path(scope: Scope) -> str:
-    """The path as the outermost app sees it."""
+    """Return the path as the outermost app sees it."""
     path: str = scope["path"]
     root: str = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def _url(scope: Scope) -> str:
-    """The URL as OpenTelemetry's ASGI instrumentation has it."""
+    """Return the URL as OpenTelemetry's ASGI instrumentation has it."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
     if host is None:
         name, port = scope.get("server") or ("0.0.0.0", 80)

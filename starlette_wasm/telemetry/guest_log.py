@@ -71,7 +71,7 @@ _FIELD = re.compile(rf"(?:^|\s)(?:level|severity|lvl)=\"?({_WORDS})\b", re.IGNOR
 
 
 def severity(line: str) -> int:
-    """The logging level that a line claims, INFO where it claims none.
+    """Return the logging level that a line claims, INFO if it claims none.
 
     Read are prefixes (``ERROR:``, ``[info]``, ``WARN``, after a timestamp too), ``level=error``, and the keys
     ``level``, ``severity``, ``lvl`` and ``log.level`` of a JSON object, as a word or as bunyan's number.
@@ -101,7 +101,7 @@ def _of_json(line: str) -> int:
 
 
 def _of_number(value: float) -> int:
-    """As bunyan and pino count: 20 debug, 30 info, 40 warn, 50 error, 60 fatal."""
+    """Return the level as bunyan and pino count: 20 debug, 30 info, 40 warn, 50 error, 60 fatal."""
     if not value >= 10:
         return logging.INFO
     return max(logging.DEBUG, min(logging.CRITICAL, int(min(value, 60)) // 10 * 10 - 10))
@@ -121,7 +121,7 @@ class Allowance:
         self.dropped = 0
 
     def take(self, wanted: int) -> int:
-        """How many of ``wanted`` lines may be logged; the others are counted."""
+        """Take room for up to ``wanted`` lines, and return how many may be logged; the others are counted."""
         self._refill()
         given = min(wanted, int(self._tokens))
         self._tokens -= given
@@ -144,7 +144,7 @@ class Allowance:
         self._at = now
 
     def report(self) -> int:
-        """How many were dropped since the last report, at most once a second; 0 if there is nothing to report."""
+        """Return how many were dropped since the last report, at most once a second; 0 if nothing is to be reported."""
         if not self.dropped or self._at - self._reported < _REPORT_EVERY:
             return 0
         self._reported = self._at
@@ -206,7 +206,7 @@ def log_violations(target: Target, violations: Sequence[Violation], context: Edg
 
 
 def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
-    """How many of the refusals may be logged: they are from the same share as the lines of the function."""
+    """Return how many of the refusals may be logged: they are from the same share as the lines of the function."""
     if not wanted:
         return 0
     share = share_of(target.name)

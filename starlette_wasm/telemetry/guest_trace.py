@@ -35,7 +35,7 @@ class GuestTrace(Recorder):
     __slots__ = ("_closed", "_execute", "_function", "_last", "_open", "_outer", "_share", "_tracer")
 
     def __init__(self, tracer: Tracer, execute: Span, outer: Context, function: str) -> None:
-        """``outer`` is the context of the execute span, ``function`` whose share of spans and events is used."""
+        """Take ``outer``, the context of the execute span, and ``function``, whose share of spans is used."""
         self._tracer = tracer
         self._function = function
         self._share = share_of(function).trace

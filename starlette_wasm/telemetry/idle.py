@@ -35,13 +35,13 @@ class RequestTelemetry:
         return self
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
-        """Which version the router chose, why, and by which weight."""
+        """Note which version the router chose, why, and by which weight."""
 
     def annotate(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Tell the server span more."""
 
     def send(self, send: Send) -> Send:
-        """``send``, watched for the status. The span may end with the last part of the body, so it gets that before."""
+        """Watch ``send`` for the status. The span may end with the last part of the body, so it gets that before."""
         return send
 
     def failed(self, error: BaseException) -> None:

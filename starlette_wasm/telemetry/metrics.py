@@ -28,7 +28,7 @@ class Metrics:
 
     @classmethod
     def of(cls, provider: MeterProvider, scope: str) -> Metrics:
-        """The instruments of a provider, one set for all runtimes: none is lost with its runtime."""
+        """Return the instruments of a provider, one set for all runtimes: none is lost with its runtime."""
         found = _of_providers.get(provider)
         if found is None:
             found = _of_providers[provider] = cls(provider.get_meter(scope))

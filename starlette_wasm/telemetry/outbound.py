@@ -19,7 +19,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def observer(tracer: Tracer, guest: GuestTrace | None = None) -> Observer:
-    """What watches the requests of one guest: under the span that the guest has open, else under its execute span."""
+    """Watch the requests of one guest: under the span that the guest has open, else under its execute span."""
 
     @contextmanager
     def observe(attempt: Attempt) -> Iterator[Mapping[str, str]]:

@@ -28,14 +28,14 @@ _INVOCATION = tuple(attribute.value.replace(".", "_") for attribute in names.INV
 
 
 def name_of(metric: Metric) -> str:
-    """The name in Prometheus: with the unit, and ``_total`` for a counter."""
+    """Return the name in Prometheus: with the unit, and ``_total`` for a counter."""
     parts = [metric.name.replace(".", "_"), _UNITS.get(metric.unit, "")]
     return "_".join(filter(None, [*parts, "total" if metric.kind == "counter" else ""]))
 
 
 @cache
 def recorder() -> Recorder | None:
-    """The collector of the process, as is the registry; None without prometheus-client."""
+    """Return the collector of the process, as is the registry; None without prometheus-client."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
@@ -244,7 +244,7 @@ class _Point:
 
 
 def text(accept: str) -> tuple[bytes, str]:
-    """The body and the content type of an answer: OpenMetrics, with exemplars, where ``accept`` asks for it.
+    """Return the body and the content type of an answer: OpenMetrics, with exemplars, if ``accept`` asks for it.
 
     Reads files under several workers. Raises ImportError without prometheus-client.
     """

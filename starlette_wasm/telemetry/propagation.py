@@ -52,12 +52,12 @@ _log = _Log()
 
 
 def extract(headers: Mapping[str, str]) -> Context:
-    """The context in the headers of a request that was made in Python, names in lower case."""
+    """Extract the context from the headers of a request that was made in Python, names in lower case."""
     return propagate.extract(headers, getter=_of_mapping)
 
 
 def extract_scope(scope: Scope) -> Context:
-    """The context in the headers of an ASGI request."""
+    """Extract the context from the headers of an ASGI request."""
     return propagate.extract(scope, getter=_of_scope)
 
 
@@ -84,7 +84,7 @@ _of_mapping = _OfMapping()
 
 
 def _bounded(key: str, values: list[str]) -> list[str] | None:
-    """What of a header the propagator may see; None if that is nothing."""
+    """Bound what of a header the propagator may see; None if that is nothing."""
     name = key.lower()
     most = _MAX_BYTES.get(name, MAX_BYTES)
     size = sum(map(len, values)) + len(values) - 1
@@ -97,7 +97,7 @@ def _bounded(key: str, values: list[str]) -> list[str] | None:
 
 
 def _members(name: str, values: list[str]) -> list[str]:
-    """A list without the white space around its members, and without those that would be refused one by one."""
+    """Clean a list of the white space around its members, and of those that would be refused one by one."""
     if name == "baggage":
         values = values[:1]  # OpenTelemetry takes no more of them
     given = [member for value in values for each in value.split(",") if (member := each.strip(" \t"))]

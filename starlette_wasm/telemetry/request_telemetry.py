@@ -22,7 +22,7 @@ from .spans import ServerSpan, WarmSpan, WarmTracer
 def _described(
     function: str, cold: bool, variant: Variant, reason: PickedBy, route: str, weight: int | None
 ) -> Mapping[str, AttributeValue]:
-    """Attributes of a server span for what serves it: made once for all requests of which it is the same."""
+    """Make attributes of a server span for what serves it: once for all requests of which it is the same."""
     attributes: dict[str, AttributeValue] = {
         Attribute.TRIGGER.value: "http",
         Attribute.NAME.value: function,
@@ -39,7 +39,7 @@ def _described(
 
 @lru_cache(maxsize=4096)
 def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
-    """Attributes of a function's span that are known before it runs."""
+    """Make attributes of a function's span that are known before it runs."""
     return {Attribute.VERSION.value: version, Attribute.ATTEMPT.value: attempt}
 
 
@@ -59,8 +59,8 @@ class ListenedExchange(RequestTelemetry):
         current: Span = INVALID_SPAN,
         untraced: bool = False,
     ) -> None:
-        """Without a ``tracer`` there are no spans. ``current`` is the span around the request, if there is one.
-        ``untraced`` keeps the calls of this request from starting traces of their own.
+        """Take a ``tracer``; without one there are no spans. ``current`` is the span around the request, if there is
+        one. ``untraced`` keeps the calls of this request from starting traces of their own.
         """
         self._error: ErrorType | None = None
         self.method: str = scope["method"]

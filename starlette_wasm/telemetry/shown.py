@@ -66,7 +66,7 @@ def _shows(handler: logging.Handler) -> bool:
 
 
 def _handlers(name: str) -> Iterator[logging.Handler]:
-    """The handlers that a record of the logger ``name`` reaches."""
+    """Yield the handlers that a record of the logger ``name`` reaches."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
         yield from logger.handlers

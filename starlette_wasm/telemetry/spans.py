@@ -61,8 +61,8 @@ class ServerSpan:
     __slots__ = ("_ours", "_span", "_token")
 
     def __init__(self, tracer: Tracer, current: Span, scope: Scope, route: str, since: int) -> None:
-        """``current`` is the span around the request, if there is one; ``route`` the whole template, empty if it is not
-        known; ``since`` the start in ns, 0 for now.
+        """Take ``current``, the span around the request, if there is one; ``route`` the whole template, empty if it is
+        not known; ``since`` the start in ns, 0 for now.
         """
         there = current.get_span_context()
         self._token: Token[Context] | None = None
@@ -120,7 +120,7 @@ class ServerSpan:
             self._span.set_attribute(Attribute.ERROR_TYPE.value, str(error or status))
 
     def raised(self, error: ErrorType) -> None:
-        """An exception leaves us, for the app to handle."""
+        """Record an exception that leaves us, for the app to handle."""
         if self._span is not None and self._ours:
             self._span.set_status(Status(_ERROR))
             self._span.set_attribute(Attribute.ERROR_TYPE.value, error.value)
@@ -234,7 +234,7 @@ class CallSpans:
         alone: dict[str, AttributeValue],
         begun: WarmSpan | None = None,
     ) -> None:
-        """``alone`` are the attributes that a server span would have, where none is within reach. ``begun`` is what the
+        """Take ``alone``, the attributes that a server span would have, if none is within reach. ``begun`` is what the
         fast path has made for this call.
         """
         self._tracer = tracer
@@ -288,13 +288,13 @@ class CallSpans:
             self._token = contexts.attach(in_context(span, self._parent))
 
     def guest(self, tracer: Tracer, function: str) -> GuestTrace | None:
-        """What takes the guest's own additions, if the execute span is recorded; ended with it."""
+        """Return what takes the guest's own additions, if the execute span is recorded; ended with it."""
         if self._execute is not None and self._execute.is_recording():
             self._guest = GuestTrace(tracer, self._execute, contexts.get_current(), function)
         return self._guest
 
     def hand_over(self, request: EdgeRequest, context: EdgeContext) -> EdgeRequest:
-        """The request for the guest, which gets its own span in place of the one that the client sent."""
+        """Return the request for the guest, which gets its own span in place of the one that the client sent."""
         context.traceparent, context.tracestate = header_of(self.context)
         # A copy: the caller may use its request again.
         request = copy(request)
@@ -350,7 +350,7 @@ class CallSpans:
 
 
 def header_of(span: SpanContext) -> tuple[str, str | None]:
-    """The ``traceparent`` and ``tracestate`` for a span (W3C Trace Context)."""
+    """Return the ``traceparent`` and ``tracestate`` for a span (W3C Trace Context)."""
     traceparent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
     state = span.trace_state
     return traceparent, state.to_header() or None if state else None
@@ -362,5 +362,5 @@ def _fail(span: Span, error: ErrorType, why: str = "") -> None:
 
 
 def now() -> int:
-    """What start times are counted in: nanoseconds since the epoch."""
+    """Return what start times are counted in: nanoseconds since the epoch."""
     return time.time_ns()

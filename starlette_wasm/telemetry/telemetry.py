@@ -75,7 +75,7 @@ class Telemetry(Listeners):
         """Who takes figures, if anybody listens."""
 
     def configure(self, *, access_log: bool, prometheus_text: bool) -> None:
-        """From settings and config; ``prometheus_text`` has no effect without the extra."""
+        """Configure it from settings and config; ``prometheus_text`` has no effect without the extra."""
         self.access_log = access_log
         if access_log:
             access.install()
@@ -141,7 +141,7 @@ class Telemetry(Listeners):
         return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
 
     def tell(self, seen: Observation) -> None:
-        """An invocation is over, and all is known of it."""
+        """Record an invocation that is over, of which all is known."""
         if self.access_log:
             access.log(seen)
         seen = _with_version(seen, self._versions.label(seen.function, seen.version))
@@ -151,7 +151,7 @@ class Telemetry(Listeners):
             listener(seen)
 
     def record_fast(self, exchange: RequestTelemetry, target: Target, completed: Completed, duration: float) -> None:
-        """A call took the fast path."""
+        """Record a call that took the fast path."""
         if exchange is NO_TELEMETRY:
             return
         assert isinstance(exchange, ListenedExchange)
@@ -210,45 +210,45 @@ class Telemetry(Listeners):
         return seen
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
-        """Who takes figures; nobody if nobody listens."""
+        """Return whatever takes figures; nothing if nobody listens."""
         return self._takers if self.active else []
 
     def violation(self, function: str, kind: str) -> None:
-        """A policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
+        """Record that a policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
         for each in self._figures():
             each.violation(function, kind)
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
-        """One more of a counter of ``conventions.PIPELINES``, for the function that failed."""
+        """Count one more of ``conventions.PIPELINES``, for the function that failed."""
         version = self._versions.label(function, version)
         for each in self._figures():
             each.of_pipeline(metric, function, version)
 
     def tenant_request(self, tenant: str, outcome: str) -> None:
-        """A request of a tenant was served, or refused by a quota."""
+        """Record that a request of a tenant was served, or refused by a quota."""
         tenant = self._tenants.label("", tenant)
         for each in self._figures():
             each.tenant_request(tenant, outcome)
 
     def tenant_cpu(self, tenant: str, seconds: float) -> None:
-        """Guests of a tenant have run for so long."""
+        """Record for how long guests of a tenant have run."""
         tenant = self._tenants.label("", tenant)
         for each in self._figures():
             each.tenant_cpu(tenant, seconds)
 
     def canary_weight(self, function: str, version: str, percent: float) -> None:
-        """A canary has a new share; 0 when it is over."""
+        """Record a canary's new share; 0 when it is over."""
         version = self._versions.label(function, version)
         for each in self._figures():
             each.canary_weight(function, version, percent)
 
     def canary_overdue(self, function: str, version: str, overdue: bool) -> None:
-        """Whether a canary has taken no step for too long."""
+        """Record whether a canary has taken no step for too long."""
         for each in self._figures():
             each.canary_overdue(function, version, overdue)
 
     def function_healthy(self, function: str, version: str, healthy: bool) -> None:
-        """The probes of a version of a function have another result than before."""
+        """Record that the probes of a version of a function have another result than before."""
         if self._versions.label(function, version) != version:
             return  # one figure cannot hold it for several
         for each in self._figures():
@@ -256,12 +256,12 @@ class Telemetry(Listeners):
             self._probed.add((function, version))
 
     def reload_refused(self, refused: bool) -> None:
-        """A reload was taken, or refused."""
+        """Record that a reload was taken, or refused."""
         for each in self._figures():
             each.reload_refused(refused)
 
     def function_gone(self, function: str, version: str) -> None:
-        """A version of a function is no longer served: its probes have no figures any more."""
+        """Record that a version of a function is no longer served: its probes have no figures any more."""
         if (function, version) not in self._probed:
             return
         self._probed.remove((function, version))

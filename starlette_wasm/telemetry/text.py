@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def escape(text: str) -> str:
-    """On one line, and without what a terminal takes for a command; tabs stay."""
+    """Put text on one line, and without what a terminal takes for a command; tabs stay."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)
 
 
 def bounded(text: str, most: int) -> str:
-    """Escaped, and cut after ``most`` characters."""
+    """Escape text, and cut it after ``most`` characters."""
     return escape(text) if len(text) <= most else f"{escape(text[:most])}..."

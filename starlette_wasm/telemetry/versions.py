@@ -17,7 +17,7 @@ class Versions:
         self._known: defaultdict[str, set[str]] = defaultdict(set)
 
     def label(self, function: str, version: str) -> str:
-        """The version as it stands in metrics."""
+        """Return the version as it stands in metrics."""
         known = self._known[function]
         if version in known:
             return version

@@ -25,6 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def wasm(request: pytest.FixtureRequest) -> Iterator[WasmKit]:
-    """A WasmKit of the project's config, with nothing in its stores."""
+    """Give a WasmKit of the project's config, with nothing in its stores."""
     with WasmKit(request.config.rootpath / request.config.getini("wasm_config")) as kit:
         yield kit

@@ -85,10 +85,10 @@ class MemoryKv:
         self._spaces = spaces
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Do nothing: there is nothing to open."""
 
     async def close(self) -> None:
-        """Nothing is closed: a test looks at it afterwards."""
+        """Do nothing: a test looks at it afterwards."""
 
     async def get(self, namespace: str, key: bytes) -> bytes | None:
         return self._spaces[namespace].find(key)
@@ -137,10 +137,10 @@ class MemoryQueues:
         self._queues = queues
 
     async def open(self) -> None:
-        """Nothing is to be opened."""
+        """Do nothing: there is nothing to open."""
 
     async def close(self) -> None:
-        """Nothing is closed: a test looks at it afterwards."""
+        """Do nothing: a test looks at it afterwards."""
 
     async def publish(self, queue: str, body: bytes, attributes: Mapping[str, str]) -> str:
         messages = self._queues[queue]

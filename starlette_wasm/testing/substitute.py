@@ -16,7 +16,7 @@ from .runtime import RecordingRuntime, Surroundings
 
 @contextmanager
 def substituted(app: Any, surroundings: Surroundings) -> Iterator[list[RecordingRuntime]]:
-    """For the block, put each runtime of a Starlette app into ``surroundings``, and give them.
+    """Put each runtime of a Starlette app into ``surroundings``, for the block, and give them.
 
     These are the runtimes of each WasmMiddleware in its list, of each WasmRules among its routes, and of routes that
     have one of their own. Raises ConfigError if there is none.

@@ -49,11 +49,11 @@ class AudienceRouter(Generic[R, T]):
         self._known: dict[tuple[str, str], list[Router[R, T]]] = {}
 
     def match(self, path: str) -> Match[R, T] | None:
-        """The pattern that fits a path, whoever asks."""
+        """Return the pattern that fits a path, whoever asks."""
         return next((found for _, router in self._routers if (found := router.match(path)) is not None), None)
 
     def match_for(self, path: str, host: str, tenant: str) -> Match[R, T] | None:
-        """The most specific pattern that fits, of the rules for this host and tenant; None if there is none."""
+        """Return the most specific pattern that fits, of the rules for this host and tenant; None if there is none."""
         for router in self._fitting(host, tenant):
             found = router.match(path)
             if found is not None:
@@ -76,6 +76,6 @@ class AudienceRouter(Generic[R, T]):
         return chain.from_iterable(router.targets() for _, router in self._routers)
 
     def reweigh(self, weigh: Weigh[R, T], functions: Collection[str]) -> None:
-        """As Router.reweigh(). Raises ValueError."""
+        """Change weights as Router.reweigh() does. Raises ValueError."""
         for _, router in self._routers:
             router.reweigh(weigh, functions)

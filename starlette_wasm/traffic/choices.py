@@ -139,7 +139,7 @@ class Group(Generic[R, T]):
                     yield from pool.targets()
 
     def weighed(self, weigh: Weigh[R, T]) -> _Pools[R, T]:
-        """The rules by region and method, with these weights. Raises ValueError."""
+        """Return the rules by region and method, with these weights. Raises ValueError."""
         # "" stands for every region, and every method, that no rule names: what clients send is
         # looked up here and never stored.
         pools: _Pools[R, T] = {}
@@ -167,7 +167,7 @@ class Group(Generic[R, T]):
         forced_version: str | None = None,
         sticky_key: str | None = None,
     ) -> Pick[R, T]:
-        """The rule for one request.
+        """Return the rule for one request.
 
         Rules of the region and rules without regions share it by weight, exactly over any window of
         the sum of their weights; HEAD is allowed where GET is. With `healthy`, the targets that fail
@@ -226,7 +226,7 @@ class _Pool(Generic[R, T]):
         return _NO_RULE if at is None else self._choices[among[at]]
 
     def _stable(self, healthy: Callable[[T], bool]) -> tuple[int, ...]:
-        """What a canary that has all of the traffic, and fails its probes, was to replace."""
+        """Return what a canary that has all of the traffic, and fails its probes, was to replace."""
         return tuple(
             index
             for index, choice in enumerate(self._choices)

@@ -9,7 +9,7 @@ MAX_VALUE = 4096
 
 
 def cookie_value(header: str, name: str) -> str | None:
-    """The value of the cookie, as the client sent it, or None.
+    """Return the value of the cookie, as the client sent it, or None.
 
     Nothing is unquoted: ``http.cookies`` takes quadratic time for it on Python 3.11.7 and 3.12.1
     (CVE-2024-7592). If the name comes more than once, the last one counts, as in Starlette.

@@ -48,7 +48,7 @@ class Router(Generic[R, T]):
         self._exact = {pattern: group.match for pattern, group in self._tree.exact.items()}
 
     def match(self, path: str) -> Match[R, T] | None:
-        """The most specific pattern that fits; None if the path is the app's own."""
+        """Return the most specific pattern that fits; None if the path is the app's own."""
         match = self._exact.get(path)
         if match is not None:
             return match
@@ -127,12 +127,12 @@ class PathTree(Generic[T]):
         return {pattern: leaf.value for pattern, leaf in self._exact.items()}
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """The value of the most specific pattern that fits, and its parameters; None where none fits."""
+        """Return the value of the most specific pattern that fits, and its parameters; None if none fits."""
         leaf = self._exact.get(path)
         return self.search(path) if leaf is None else (leaf.value, {})
 
     def search(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """As match(), for a path that is not in ``exact``."""
+        """Match as match() does, a path that is not in ``exact``."""
         if not path.startswith("/"):  # "" at the root of a mount, "*" of OPTIONS
             leaf = self._root.below
             return None if leaf is None else (leaf.value, {})
@@ -170,7 +170,7 @@ class _Node(Generic[T]):
         self.prefix: _Leaf[T] | None = None
 
     def begins_with_literals(self) -> bool:
-        """Whether a path fits only if its first segment is one of the literals."""
+        """Return whether a path fits only if its first segment is one of the literals."""
         return self.param is None and self.rest is None and self.below is None and self.prefix is None
 
     def child(self, segment: str) -> _Node[T]:

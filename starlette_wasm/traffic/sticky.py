@@ -24,7 +24,7 @@ class Stickiness:
         self._salts = [blake2b(name.encode()).digest() for name in names]
 
     def place(self, key: str, among: Sequence[int], weights: Sequence[int]) -> int:
-        """The one of the indices `among` that has the client; `weights[i]` belongs to `among[i]`.
+        """Return the one of the indices `among` that has the client; `weights[i]` belongs to `among[i]`.
 
         An index of weight 0 gets nobody as long as another one has more.
         """

@@ -12,7 +12,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def interleave(weights: Sequence[int]) -> tuple[int, ...]:
-    """One cycle of smooth weighted round-robin: indices of `weights`, sum / gcd of them long.
+    """Make one cycle of smooth weighted round-robin: indices of `weights`, sum / gcd of them long.
 
     Repeated without end, any window as long as the sum of the weights holds each index exactly as
     often as its weight, and the picks of one index are spread, not bunched: (80, 20) gives
@@ -60,7 +60,7 @@ class Cycle:
         self._calls = itertools.count(int(phase * self._length))
 
     def next(self) -> int | None:
-        """The index whose turn it is; None if all weights are 0."""
+        """Return the index whose turn it is; None if all weights are 0."""
         if not self._length:
             return None
         # One step of count() is atomic, so that no two threads get the same turn and none is lost.
@@ -68,7 +68,7 @@ class Cycle:
 
 
 def process_phase() -> float:
-    """The offset at which this process begins its cycles: workers, whose ids follow each other, far from each other.
+    """Return the offset at which this process begins its cycles, far from that of the process with the next id.
 
     Were all to begin at 0, the first requests of each would go to the same rule, and with many workers and few
     requests the split would not hold in the whole. Multiples of the golden ratio spread evenly (Weyl); the name of

@@ -34,12 +34,12 @@ class Response:
 
     @classmethod
     def redirect(cls, location: str, status: int = 303) -> Self:
-        """303 leads to a GET, 307 and 308 keep the method."""
+        """Redirect: 303 leads to a GET, 307 and 308 keep the method."""
         return cls("", status, {"location": location})
 
     @classmethod
     def problem(cls, status: int, title: str, detail: str) -> Self:
-        """application/problem+json, RFC 9457."""
+        """Answer with application/problem+json, RFC 9457."""
         body = json.dumps({"title": title, "status": status, "detail": detail})
         return cls(body, status, {"content-type": "application/problem+json"})
 

@@ -59,7 +59,7 @@ class Client:
     async def send(
         self, tenant: Hashable, request: Request, addresses: list[str], headers: list[tuple[bytes, bytes]]
     ) -> AsyncIterator[Exchange]:
-        """The answer, its body not read yet. Raises CapabilityError, in the body of the context, too."""
+        """Give the answer, its body not read yet. Raises CapabilityError, in the body of the context, too."""
         url = request.url
         if self._ssl_context is None and url.scheme == "https":  # reads a few hundred certificates
             self._ssl_context = await in_own_thread(httpx.create_ssl_context)

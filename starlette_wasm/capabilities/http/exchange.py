@@ -112,7 +112,7 @@ class Exchange:
             self._piece = _LARGE
 
     async def piece(self) -> bytes | None:
-        """What comes next of the answer's body, None at its end."""
+        """Return what comes next of the answer's body, None at its end."""
         event = await self._event()
         if isinstance(event, h11.Data):
             return event.data
@@ -121,7 +121,7 @@ class Exchange:
         return None
 
     async def _event(self) -> h11.Event:
-        """What comes next. Parses in turn with the others, so that no answer holds up the event loop."""
+        """Return what comes next, parsed in turn with the others: no answer holds up the event loop."""
         while True:
             if self._slice <= 0:
                 self._slice = await self._pace.turn(self._tenant)

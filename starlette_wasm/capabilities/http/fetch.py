@@ -56,7 +56,7 @@ class HttpFetch:
 
     @staticmethod
     def check(grant: HttpGrant, fields: Fields) -> None:
-        """Raises CapabilityError for a URL that is not granted."""
+        """Raise CapabilityError for a URL that is not granted."""
         grant.check(checked(Url.parse, fields.peek("url")))
 
     async def fetch(
@@ -115,7 +115,7 @@ class HttpFetch:
     async def exchange(
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, request: Request
     ) -> AsyncIterator[Incoming]:
-        """One request that ``grant`` lets out, without redirects. Of the answer only the head has been read."""
+        """Send one request that ``grant`` lets out, without redirects. Only the head of the answer has been read."""
         attempt = Attempt(request.method, request.url, 0)
         with _observed(observer, attempt) as extra:
             async with self._open(grant, request, extra) as response:
@@ -146,7 +146,7 @@ class HttpFetch:
 
 
 def check_method(method: str) -> str:
-    """A method that may be sent. Raises CapabilityError."""
+    """Check that a method may be sent. Raises CapabilityError."""
     if not _METHOD.fullmatch(method) or method in _FORBIDDEN_METHODS:
         raise bad_field("method", "is none that may be sent")
     return method

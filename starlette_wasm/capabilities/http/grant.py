@@ -24,12 +24,12 @@ class HttpGrant:
         return bool(self.patterns) and self.max_requests > 0
 
     def check(self, url: Url) -> None:
-        """The host as it is written. Raises CapabilityError."""
+        """Check the host as it is written. Raises CapabilityError."""
         if not any(pattern.matches(url.scheme, url.host, url.port) for pattern in self.patterns):
             raise _refused(url, f"{url.scheme}://{url.authority} is not in allowedHosts")
 
     def check_addresses(self, url: Url, addresses: list[str]) -> None:
-        """What the host resolves to, all of it. Raises CapabilityError.
+        """Check all that the host resolves to. Raises CapabilityError.
 
         The guest cannot distinguish it from a host off the list, and so learns nothing about the inner network.
         """

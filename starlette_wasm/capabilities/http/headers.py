@@ -28,7 +28,7 @@ _CREDENTIALS = frozenset({"authorization", "cookie"})
 
 
 def of_guest(pairs: Iterable[tuple[str, str]]) -> Headers:
-    """Checked, in lower case, without hop-by-hop and ``Proxy-`` ones and those that are ours to set.
+    """Check a guest's headers: in lower case, without hop-by-hop and ``Proxy-`` ones and those that are ours to set.
 
     Raises CapabilityError.
     """
@@ -51,7 +51,7 @@ def of_guest(pairs: Iterable[tuple[str, str]]) -> Headers:
 def to_send(
     headers: Headers, *, host: str, method: str, length: int | None, extra: Mapping[str, str]
 ) -> list[tuple[bytes, bytes]]:
-    """What goes out: ``extra``, which is the host's, takes the place of the guest's.
+    """Return what goes out: ``extra``, which is the host's, takes the place of the guest's.
 
     ``length`` is that of the body, None if it is not known.
     """
@@ -75,12 +75,12 @@ def for_other_origin(headers: Headers) -> Headers:
 
 
 def without_content(headers: Headers) -> Headers:
-    """For a redirect that turns a request into a GET (Fetch standard, HTTP-redirect fetch, step 12)."""
+    """Drop what a redirect drops that turns a request into a GET (Fetch standard, HTTP-redirect fetch, step 12)."""
     return [(name, value) for name, value in headers if not name.startswith("content-")]
 
 
 def of_response(raw: list[tuple[bytes, bytes]]) -> Headers:
-    """In lower case, without hop-by-hop ones. Raises CapabilityError."""
+    """Return them in lower case, without hop-by-hop ones. Raises CapabilityError."""
     if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
         raise CapabilityError(
             Code.TOO_LARGE, f"response too large: more than {MAX_HEADERS} headers, or {MAX_HEADER_BYTES} bytes of them"

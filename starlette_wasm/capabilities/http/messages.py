@@ -66,7 +66,7 @@ class Request:
         return len(self.body) if self.upload is None else self.upload.length
 
     def redirected(self, status: int, location: str) -> Request:
-        """RFC 9110, section 15.4, and the Fetch standard, HTTP-redirect fetch. Raises CapabilityError."""
+        """Follow RFC 9110, section 15.4, and the Fetch standard, HTTP-redirect fetch. Raises CapabilityError."""
         url = checked(self.url.join, location)
         method, headers, body = self.method, self.headers, self.body
         if (status in (301, 302) and method == "POST") or (status == 303 and method not in ("GET", "HEAD")):
@@ -98,11 +98,11 @@ class Incoming(Protocol):
     trailers: h.Headers
 
     async def piece(self) -> bytes | None:
-        """What comes next of the body, None at its end: then ``trailers`` are there. Raises CapabilityError."""
+        """Return what comes next of the body, None at its end: then ``trailers`` are there. Raises CapabilityError."""
 
 
 def checked(parse: Callable[[str], Url], text: str) -> Url:
-    """``parse(text)``; raises CapabilityError for UrlError."""
+    """Return ``parse(text)``; raises CapabilityError for UrlError."""
     try:
         return parse(text)
     except UrlError as error:

@@ -21,7 +21,7 @@ class Pace:
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     async def turn(self, tenant: Hashable) -> float:
-        """Seconds for which the caller may parse now."""
+        """Return for how many seconds the caller may parse now."""
         if self._spent < SLICE and not self._waiting:
             return SLICE - self._spent
         turn = self._loop.create_future()
@@ -43,7 +43,7 @@ class Pace:
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        """In the loop's next round: one of those who wait goes on."""
+        """Let one of those who wait go on, in the loop's next round."""
         self._armed = False
         self._spent = 0.0
         while self._waiting:

@@ -30,7 +30,7 @@ class Pool:
         return sum(map(len, self._idle.values()))
 
     def take(self, tenant: Hashable, origin: Origin) -> Wire | None:
-        """The one that was used last."""
+        """Take the one that was used last."""
         for wire, other in reversed(self._idle.get(tenant, {}).items()):
             if other == origin:
                 self._forget(tenant, wire)

@@ -24,7 +24,7 @@ asking: ContextVar[Hashable] = ContextVar("starlette_wasm_asking", default=None)
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """``getaddrinfo()`` in a thread; each tenant has a share of those.
+    """Call ``getaddrinfo()`` in a thread; each tenant has a share of those.
 
     The loop's own would take the threads of its executor, which the app needs, and a lookup that nobody answers
     keeps its thread for seconds, also after the guest is gone. These threads hold up no exit of the process.
@@ -41,7 +41,7 @@ def _look_up(host: str, port: int) -> list[str]:
 
 
 async def addresses_of(host: str, port: int, resolver: Resolver, tenant: Hashable = None) -> list[str]:
-    """The host itself if it is an address. Raises CapabilityError."""
+    """Return the host itself if it is an address. Raises CapabilityError."""
     with suppress(ValueError):
         return [str(ip_address(host))]
     token = asking.set(tenant)

@@ -34,7 +34,7 @@ class Sockets:
         self._open: dict[asyncio.AbstractEventLoop, Counter[Hashable]] = {}
 
     async def take(self, tenant: Hashable) -> Release:
-        """Room for one more connection; to be called once it is closed. Raises NoRoom."""
+        """Take room for one more connection; call the result once it is closed. Raises NoRoom."""
         self._forget_closed_loops()
         self.read_limit()
         await self.slots.take(tenant)
@@ -44,12 +44,12 @@ class Sockets:
         return partial(self._release, loop, tenant)
 
     def is_free(self, tenant: Hashable) -> bool:
-        """Whether there is room at once."""
+        """Return whether there is room at once."""
         self.read_limit()
         return self.slots.is_free(tenant)
 
     def has_share_left(self, tenant: Hashable) -> bool:
-        """Whether it is others that leave no room."""
+        """Return whether it is others that leave no room."""
         return self.slots.taken(tenant) < self.slots.each
 
     def read_limit(self) -> None:
@@ -68,7 +68,7 @@ class Sockets:
         self.slots.give(tenant)
 
     def _forget_closed_loops(self) -> None:
-        """One that was closed without an end is not reported."""
+        """Forget loops that were closed: one that was closed without an end is not reported."""
         with self._lock:
             gone = [self._open.pop(loop) for loop in list(self._open) if loop.is_closed()]
         for tenants in gone:

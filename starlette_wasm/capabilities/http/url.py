@@ -37,7 +37,7 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Raises UrlError."""
+        """Raise UrlError."""
         if len(text) > MAX_URL_BYTES:
             raise UrlError(f"has more than {MAX_URL_BYTES} characters")
         if not text.isascii():
@@ -68,7 +68,7 @@ class Url:
         return (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
 
     def join(self, location: str) -> Url:
-        """The target of a redirect (RFC 3986, section 5.2). Raises UrlError.
+        """Resolve the target of a redirect (RFC 3986, section 5.2). Raises UrlError.
 
         ``location`` is latin-1, as in a header; what is not ASCII in it is percent-encoded, as browsers do.
         """
@@ -117,7 +117,7 @@ def _name(name: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """RFC 3986, section 5.2.4, for a path that starts with a slash."""
+    """Remove dot segments (RFC 3986, section 5.2.4) from a path that starts with a slash."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:

@@ -33,7 +33,7 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: str, port: int, tls: ssl.SSLContext | None, name: str) -> Wire:
-        """Raises OSError, ssl.SSLError included."""
+        """Raise OSError, ssl.SSLError included."""
         loop = asyncio.get_running_loop()
         server_hostname = name if tls is not None else None
         _, wire = await loop.create_connection(cls, address, port, ssl=tls, server_hostname=server_hostname)
@@ -87,7 +87,7 @@ class Wire(asyncio.Protocol):
         return not self._ended and not self._unread and not self._transport.is_closing()
 
     async def read(self, most: int) -> bytes:
-        """At least one byte; none at the end. Raises OSError where the connection broke."""
+        """Read at least one byte; none at the end. Raises OSError if the connection broke."""
         while not self._unread:
             if self._ended:
                 if self._error is not None:
@@ -103,7 +103,7 @@ class Wire(asyncio.Protocol):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Returns when the system has taken it, or when nobody will: the upstream's answer is still to be read."""
+        """Return when the system has taken it, or when nobody will: the upstream's answer is still to be read."""
         for at in range(0, len(data), _PIECE):
             if self._ended:
                 return
@@ -126,7 +126,7 @@ class Wire(asyncio.Protocol):
             self._expiry = None
 
     def close(self) -> None:
-        """At once: nothing that is unsent is waited for, and no farewell of TLS."""
+        """Close at once: nothing that is unsent is waited for, and no farewell of TLS."""
         on_drop = self._on_drop
         self.wake()
         self._ended = True

@@ -125,7 +125,7 @@ class SqliteStore:
         return await self._write(namespace, job)
 
     async def _scan(self, namespace: str, prefix: bytes, after: bytes, rows: int) -> list[tuple[bytes, bool]]:
-        """The next keys, expired ones too, each with whether it is alive."""
+        """Return the next keys, expired ones too, each with whether it is alive."""
         first, start = (">", after) if after >= prefix else (">=", prefix)
         # Keys are UTF-8, which has no byte 0xff: the prefix and it end behind every key with the prefix.
         query = (
@@ -142,7 +142,7 @@ class SqliteStore:
         return batch
 
     async def _write(self, namespace: str, job: Callable[[sqlite3.Connection], T]) -> T:
-        """``job``; what is expired of its namespace makes room, in transactions of its own, if there is none."""
+        """Run ``job``; if there is no room, what is expired of its namespace makes some, in transactions of its own."""
         self._sweep_soon()
 
         def work(connection: sqlite3.Connection) -> T:

@@ -21,20 +21,20 @@ class Store(Protocol):
     """
 
     async def open(self) -> None:
-        """Raises ConfigError."""
+        """Raise ConfigError."""
 
     async def close(self) -> None: ...
 
     async def get(self, namespace: str, key: bytes) -> bytes | None: ...
 
     async def set(self, namespace: str, key: bytes, value: bytes, ttl_ms: int | None) -> None:
-        """Without ``ttl_ms`` an earlier one ends, too."""
+        """Set the value. Without ``ttl_ms`` an earlier expiry ends, too."""
 
     async def delete(self, namespace: str, key: bytes) -> bool:
-        """Whether it was there."""
+        """Delete the key, and return whether it was there."""
 
     async def keys(self, namespace: str, prefix: bytes, after: bytes, limit: int) -> list[bytes]:
-        """At most ``limit``, from the first one behind ``after``."""
+        """Return at most ``limit`` keys, from the first one behind ``after``."""
 
     async def increment(self, namespace: str, key: bytes, by: int) -> int:
         """Add to a number in decimal digits of 64 bits, 0 if there is none. Its time to live goes on.
@@ -49,7 +49,7 @@ class Store(Protocol):
 
 
 def etag(value: bytes) -> str:
-    """Stands for a value in compare-and-set; opaque to guests.
+    """Stand for a value in compare-and-set; opaque to guests.
 
     SHA-1 since a Lua script of Redis has no other: who makes two values collide only deceives himself.
     """
@@ -57,5 +57,5 @@ def etag(value: bytes) -> str:
 
 
 def foreign(what: str) -> CapabilityError:
-    """For what others wrote into the store."""
+    """Make an error for what others wrote into the store."""
     return CapabilityError(Code.UNAVAILABLE, f"kv store holds {what}, which was not written by kv.*")

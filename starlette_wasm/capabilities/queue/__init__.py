@@ -22,7 +22,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The outbox's names, which bring sqlite3 with them: most apps grant no queue."""
+    """Import the outbox's names late, as they bring sqlite3 with them: most apps grant no queue."""
     if name in ("Message", "SqliteOutbox"):
         from . import sqlite
 

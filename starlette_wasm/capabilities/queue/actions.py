@@ -26,7 +26,7 @@ class QueueActions:
 
     @staticmethod
     def check(grant: QueueGrant, fields: Fields, size: int) -> None:
-        """Raises CapabilityError for a queue that is not granted, and a message of that size if it is too large."""
+        """Raise CapabilityError for a queue that is not granted, and a message of that size if it is too large."""
         grant.check(fields.peek("queue"))
         if size > MAX_MESSAGE_BYTES:
             raise CapabilityError(Code.TOO_LARGE, f"message too large: at most {MAX_MESSAGE_BYTES} bytes")

@@ -86,7 +86,7 @@ class NatsQueue:
         self._connections = PerLoop(lambda: _Connection(url, stream), _Connection.close)
 
     async def open(self) -> None:
-        """Nothing to do: the connection is made at first use."""
+        """Do nothing: the connection is made at first use."""
 
     async def close(self) -> None:
         await self._connections.close()

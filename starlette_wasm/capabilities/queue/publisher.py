@@ -15,16 +15,16 @@ MAX_ATTRIBUTE_BYTES = 1024
 
 class Publisher(Protocol):
     async def open(self) -> None:
-        """Raises ConfigError."""
+        """Raise ConfigError."""
 
     async def close(self) -> None: ...
 
     async def publish(self, queue: str, body: bytes, attributes: Mapping[str, str]) -> str:
-        """The id of the message. Raises CapabilityError: STORE_FULL, UNAVAILABLE."""
+        """Publish it, and return its id. Raises CapabilityError: STORE_FULL, UNAVAILABLE."""
 
 
 def open_publisher(settings: CapabilitySettings) -> Publisher:
-    """The publisher of ``queue_url``, not opened yet. Raises ConfigError."""
+    """Make the publisher of ``queue_url``, not opened yet. Raises ConfigError."""
     path = sqlite_path(settings.queue_url, "queue_url")
     if path is not False:
         from .sqlite import SqliteOutbox

@@ -18,7 +18,7 @@ class RedisStreams:
         self._max_length = max_length
 
     async def open(self) -> None:
-        """Nothing to do: connections are made at first use, and Redis may come up later than the app."""
+        """Do nothing: connections are made at first use, and Redis may come up later than the app."""
 
     async def close(self) -> None:
         await self._client.close()

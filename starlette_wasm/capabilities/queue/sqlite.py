@@ -87,7 +87,7 @@ class SqliteOutbox:
         return str(await self._database.run(job))
 
     async def claim(self, queue: str, *, limit: int = 10, lease: float = 30.0) -> list[Message]:
-        """The oldest messages that nobody has, for ``lease`` seconds."""
+        """Claim the oldest messages that nobody has, for ``lease`` seconds."""
 
         def job(connection: sqlite3.Connection) -> list[tuple[int, str, bytes, str, int, int]]:
             boot, now = _boot(), time.monotonic_ns() // 1_000_000

@@ -24,7 +24,7 @@ class Recorder(Protocol):
     """
 
     def start(self, name: str, attributes: Attributes) -> int:
-        """The number of the new span, from 1."""
+        """Start a span, and return its number, from 1."""
 
     def end(self, span: int, error: str | None) -> bool: ...
 
@@ -71,7 +71,7 @@ def _exceeded(what: str, most: int) -> CapabilityError:
 def record(
     operation: Operation, usage: TraceUsage, recorder: Recorder | None, fields: Fields
 ) -> tuple[dict[str, object], bytes]:
-    """Raises CapabilityError. Without a recorder nothing is checked or counted, and all goes well."""
+    """Raise CapabilityError. Without a recorder nothing is checked or counted, and all goes well."""
     if recorder is None:
         return {"span": 0} if operation is Operation.TRACE_START else {}, b""
     if operation is Operation.TRACE_START:

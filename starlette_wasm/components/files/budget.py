@@ -32,7 +32,7 @@ class FileBudget:
         self.opened: set[Closable] = set()
 
     def check_open(self) -> None:
-        """Raises OSError if nothing more may be opened."""
+        """Raise OSError if nothing more may be opened."""
         if len(self.opened) >= self._open:
             raise error(errno.EMFILE)
 

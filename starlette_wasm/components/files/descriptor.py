@@ -50,7 +50,7 @@ class Descriptor(HostResource):
         return self.as_file().number
 
     def as_file(self) -> Self:
-        """Raises OSError for a directory."""
+        """Raise OSError for a directory."""
         if self.is_directory:
             raise error(errno.EBADF)
         return self
@@ -66,7 +66,7 @@ class Descriptor(HostResource):
         self._streams += 1
 
     def release(self) -> None:
-        """A stream is dropped."""
+        """Note that a stream is dropped."""
         self._streams -= 1
         self._close_unused()
 
@@ -86,14 +86,14 @@ class Descriptor(HostResource):
 
     @contextmanager
     def at(self, path: str, *, follow: bool = False) -> Iterator[tuple[str, int]]:
-        """Where a path leads to, to look at what is there."""
+        """Find where a path leads to, to look at what is there."""
         base = self.directory
         with self.budget.noting(path, write=False), place(base, path, follow=follow) as found:
             yield found
 
     @contextmanager
     def changing(self, path: str, *, follow: bool = False) -> Iterator[tuple[str, int]]:
-        """Where a path leads to, to change something there."""
+        """Find where a path leads to, to change something there."""
         base = self.directory
         with self.budget.noting(path, write=True):
             self.may_write()
@@ -101,7 +101,7 @@ class Descriptor(HostResource):
                 yield found
 
     def open(self, path: str, how: Collection[str], modes: Collection[str], *, follow: bool) -> Self:
-        """``how``: ``create``, ``directory``, ``exclusive``, ``truncate``; ``modes`` are the flags of a descriptor."""
+        """Open a path. ``how`` is any of create, directory, exclusive, truncate; ``modes`` are a descriptor's flags."""
         changing = bool({"create", "truncate"} & set(how)) or "write" in modes
         base = self.directory
         with self.budget.noting(path, write=changing):
@@ -164,14 +164,14 @@ def _offset(given: int) -> int:
 
 
 def _check_new(path: str) -> None:
-    """A file cannot be made with a name that a directory has."""
+    """Refuse to make a file with a name that a directory has."""
     check(path)
     if path.endswith("/") and path.rstrip("/").rpartition("/")[2] not in (".", ".."):
         raise error(errno.EISDIR)
 
 
 def _check_flags(how: Collection[str], modes: Collection[str]) -> None:
-    """As wasmtime does."""
+    """Check the flags as wasmtime does."""
     if any(each in modes for each in _SYNC):
         raise error(errno.ENOTSUP)
     if "directory" in how and {"create", "exclusive", "truncate"} & set(how):
@@ -179,7 +179,7 @@ def _check_flags(how: Collection[str], modes: Collection[str]) -> None:
 
 
 def _check_kind(name: str, directory: int) -> None:
-    """Only files, directories and links: opening a FIFO could wait, a device reach beyond the grant."""
+    """Refuse all but files, directories and links: opening a FIFO could wait, a device reach beyond the grant."""
     try:
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _check_kind(name: str, directory: int) -> None:
 
 
 def _checked(number: int) -> int:
-    """What was opened may have changed since it was looked at."""
+    """Check what was opened: it may have changed since it was looked at."""
     mode = os.fstat(number).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         os.close(number)

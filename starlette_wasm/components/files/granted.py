@@ -19,7 +19,7 @@ class Files:
         self.budget = FileBudget(limits)
 
     def roots(self) -> list[tuple[Descriptor, str]]:
-        """Each granted directory, and the guest's name for it. Raises OSError."""
+        """Return each granted directory, and the guest's name for it. Raises OSError."""
         if self._roots is None:
             self._roots = []
             try:

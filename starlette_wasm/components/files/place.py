@@ -25,7 +25,7 @@ def error(code: int) -> OSError:
 
 @contextmanager
 def place(base: int, path: str, *, follow: bool) -> Iterator[tuple[str, int]]:
-    """The last name of a path, and the open directory that it is in; ``.`` for a directory that has no name there.
+    """Give the last name of a path, and the open directory that it is in; ``.`` for a directory that has no name there.
 
     With ``follow`` it is not the name of a link, unless others make it one. Raises OSError: EPERM for a path that leads
     out.
@@ -38,7 +38,7 @@ def place(base: int, path: str, *, follow: bool) -> Iterator[tuple[str, int]]:
 
 
 def check(path: str) -> None:
-    """Raises OSError for what leads nowhere at all."""
+    """Raise OSError for what leads nowhere at all."""
     if not path:
         raise error(errno.ENOENT)
     _check_relative(path)
@@ -97,7 +97,7 @@ class _Walk:
         self._open.append(os.open(part, _STEP, dir_fd=self.here))
 
     def _is_link(self, part: str, last: bool) -> bool:
-        """Whether it is a link; then what is left begins with where that leads."""
+        """Return whether it is a link; then what is left begins with where that leads."""
         try:
             target = os.readlink(part, dir_fd=self.here)
         except OSError as failure:

@@ -31,7 +31,7 @@ class IncomingBody(HostResource):
         self.trailers = trailers or FutureTrailers(Ok())
 
     def finish(self) -> FutureTrailers:
-        """The guest reads no more of it."""
+        """Note that the guest reads no more of it."""
         return self.trailers
 
 
@@ -39,7 +39,7 @@ class OutgoingBody:
     """``finished`` is whether the guest has marked it as whole."""
 
     def __init__(self, exchange: HttpExchange | None = None) -> None:
-        """With an ``exchange`` it leaves through that, as it is written."""
+        """Take an ``exchange``, through which it leaves as it is written, if there is one."""
         self.leaves_by = None if exchange is None else (exchange, ResponseBody())
         self.data = bytearray()
         self.stream: OutputStream | None = None

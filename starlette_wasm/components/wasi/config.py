@@ -34,7 +34,7 @@ for _interface in ("wasi:config/store", "wasi:config/runtime"):
     "func(level: enum {trace, debug, info, warn, error, critical}, context: string, message: string)",
 )
 def log(host: WasiHost, level: str, context: str, message: str) -> Value:
-    """A line, or as many as the message has, each with the level in front, which the host's log reads.
+    """Write a line, or as many as the message has, each with the level in front, which the host's log reads.
 
     No more is made of a message than the log has room for: one of line breaks alone would become many times larger.
     """

@@ -32,7 +32,7 @@ _DENIED = (Code.HOST_NOT_ALLOWED, Code.REQUESTS_EXCEEDED, Code.CALLS_EXCEEDED, C
 
 
 def error_code(error: CapabilityError) -> Value:
-    """The ``error-code`` of ``wasi:http/types`` for an error of a capability."""
+    """Return the ``error-code`` of ``wasi:http/types`` for an error of a capability."""
     if error.code in _DENIED:
         return "HTTP-request-denied", None
     if error.code is Code.DNS_FAILED:
@@ -81,7 +81,7 @@ class DownloadStream(InputStream):
         return Ok(taken)
 
     def discard(self) -> None:
-        """The guest reads no more: what comes is dropped."""
+        """Drop what comes: the guest reads no more."""
         self._unwanted = True
         self._make_room()
 
@@ -137,7 +137,7 @@ class FutureResponse(HostResource):
     def __init__(
         self, host: WasiHost, session: Session, request: Callable[[], Request], upload: UploadBody | None
     ) -> None:
-        """``request`` is called when it is sent: by then more may be known of its body, which is the ``upload``."""
+        """Take ``request``, called when it is sent: by then more may be known of its body, which is the ``upload``."""
         self._host = host
         self._session = session
         self._request = request
@@ -208,7 +208,7 @@ class FutureResponse(HostResource):
         stream.end(Err(("last-operation-failed", IoError(error.message, http=code))))
 
     async def _piece(self, response: Incoming) -> bytes | None:
-        """Raises CapabilityError for a piece that is too late, too."""
+        """Raise CapabilityError for a piece that is too late, too."""
         try:
             async with asyncio.timeout(self.between_seconds):
                 return await response.piece()

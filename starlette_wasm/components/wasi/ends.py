@@ -26,7 +26,7 @@ class _Source:
         raise AssertionError("a stream has no value")
 
     def drop(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: nothing is left to do."""
 
 
 class BytesSource(_Source):
@@ -121,7 +121,7 @@ class _Sink:
         raise AssertionError("a stream has no value")
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: nothing is left to do."""
 
     def gone(self) -> bool:
         return False
@@ -161,7 +161,7 @@ class Answer:
         finish: Callable[[Fields | None], None],
         sent: FutureValue,
     ) -> None:
-        """``sent`` is set when all was taken."""
+        """Take ``sent``, an event that is set when all was taken."""
         self._write = write
         self._room = room
         self._finish = finish
@@ -180,7 +180,7 @@ class Answer:
         host.attach(trailers, _Trailers(self))
 
     def gone(self) -> bool:
-        """Whether nobody wants the rest."""
+        """Return whether nobody wants the rest."""
         return False
 
     def end_body(self) -> None:
@@ -230,7 +230,7 @@ class _Trailers(_Sink):
 
 
 def streamed_answer(exchange: HttpExchange, body: ResponseBody, sent: FutureValue) -> Answer:
-    """One that leaves as it is written."""
+    """Return an answer that leaves as it is written."""
     stream = ResponseStream(exchange, body)
 
     def finish(trailers: Fields | None) -> None:

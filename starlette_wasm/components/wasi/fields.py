@@ -43,13 +43,13 @@ class Fields:
 
     @staticmethod
     def wrong_name(name: str) -> Err | None:
-        """What is wrong with the name of a field, in small letters."""
+        """Return what is wrong with the name of a field, in small letters."""
         if not _NAME(name):
             return Err(("invalid-syntax", None))
         return Err(("forbidden", None)) if name in _FORBIDDEN else None
 
     def add(self, name: str, value: bytes) -> Value:
-        """Ok, or what is wrong."""
+        """Return Ok, or what is wrong."""
         name = name.lower()
         wrong = self.wrong_name(name)
         if wrong is not None:

@@ -279,7 +279,7 @@ def create_directory_at(_: WasiHost, descriptor: Descriptor, path: str) -> None:
 
 
 def _without_slash(path: str) -> str:
-    """A directory may be written with a slash behind it, though it is not there yet."""
+    """Drop a slash at the end: a directory may be written with one, though it is not there yet."""
     return path.rstrip("/") or path
 
 
@@ -410,6 +410,6 @@ def metadata_hash_at(_: WasiHost, descriptor: Descriptor, flags: Collection[str]
 
 
 def _hash(found: os.stat_result) -> Value:
-    """The same for the same file; what it is made of cannot be seen in it."""
+    """Hash a file: the same for the same file; what it is made of cannot be seen in it."""
     digest = hashlib.sha256(b"%d %d" % (found.st_dev, found.st_ino)).digest()
     return {"lower": int.from_bytes(digest[:8], "little"), "upper": int.from_bytes(digest[8:16], "little")}

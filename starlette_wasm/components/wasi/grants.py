@@ -7,7 +7,7 @@ from .edge import EDGE_HOST
 
 
 def asks_host(function: ImportedFunction) -> bool:
-    """Whether a capability carries it out: an outbound request, a key/value store, ``call`` of the world ``edge``."""
+    """Return whether a capability carries it out: an outbound request, a key/value store, ``call`` of ``edge``."""
     if function.interface == EDGE_HOST:
         return function.name == "call"
     return function.interface.startswith(("wasi:http/outgoing-handler@", "wasi:http/client@", "wasi:keyvalue/"))

@@ -78,7 +78,7 @@ class WasiHost:
         room: Callable[[], int] = lambda: 0,
         files: Files | None = None,
     ) -> None:
-        """``exchange`` is the request, if its body comes, and its answer leaves, while the guest runs."""
+        """Take ``exchange``, the request, if its body comes, and its answer leaves, while the guest runs."""
         self._offers = offers
         self._most_out = bounds.most_out
         self._most_err = bounds.most_err
@@ -117,7 +117,7 @@ class WasiHost:
         return self._offers[function].call(self, *values)
 
     def drop(self, resource: Resource, rep: Any) -> None:
-        """A message that nobody gets ends its streams; what else is held is freed with the invocation."""
+        """End the streams of a message that nobody gets; what else is held is freed with the invocation."""
         if isinstance(rep, HostResource):
             rep.dropped()
 
@@ -160,7 +160,7 @@ class WasiHost:
             raise CanonicalTrap(f"header fields of more than {self.most_kept} bytes in all")
 
     def spend_on_text(self, *values: Value) -> None:
-        """As spend_on_fields(), for texts among the values: parts of requests."""
+        """Do what spend_on_fields() does, for texts among the values: parts of requests."""
         self.spend_on_fields(sum(len(each) for each in values if isinstance(each, str)))
 
     def write_err(self, data: bytes) -> None:
@@ -182,7 +182,7 @@ class WasiHost:
 
 
 def strings_of(block: bytes) -> list[str]:
-    """What is in a block of layout.strings()."""
+    """Return what is in a block of layout.strings()."""
     count, _ = struct.unpack_from("<II", block)
     offsets = struct.unpack_from(f"<{count}I", block, 8)
     data = block[8 + 4 * count :]

@@ -46,14 +46,14 @@ class IncomingRequest(GivenRequest):
     """What a handler is given."""
 
     def __init__(self, message: bytes, exchange: HttpExchange | None = None) -> None:
-        """The body is in the message, or comes through the exchange."""
+        """Take a body that is in the message, or comes through the exchange."""
         super().__init__(message)
         stream = InputStream(self.content) if exchange is None else RequestStream(exchange)
         self.body: IncomingBody | None = IncomingBody(stream)
 
 
 def _url_of(given: dict[str, Any]) -> str:
-    """The URL of a request that did not come over HTTP, as handlers want a whole one."""
+    """Return the URL of a request that did not come over HTTP, as handlers want a whole one."""
     lists = given.get("multi_value_query", {})
     query = urlencode({name: lists.get(name, value) for name, value in given["query"].items()}, doseq=True)
     return f"http://localhost{quote(given['path'], safe=_OF_PATHS)}{'?' if query else ''}{query}"
@@ -65,7 +65,7 @@ def _body(given: dict[str, Any]) -> bytes:
 
 
 def _field_value(value: str) -> bytes:
-    """The bytes of a header field: what came over HTTP is Latin-1, what Python code has given may be any text."""
+    """Return the bytes of a header field: what came over HTTP is Latin-1, what Python code gave may be any text."""
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:
@@ -100,12 +100,12 @@ class OutgoingResponse:
             raise InvalidHead(self.message().decode()) from None
 
     def message(self) -> bytes:
-        """The response in the ``edge`` protocol, without what has left."""
+        """Return the response in the ``edge`` protocol, without what has left."""
         return edge_message(self.status, self.headers, b"" if self.body is None else bytes(self.body.data))
 
 
 def edge_headers(fields: Fields) -> Headers:
-    """Header fields as the ``edge`` protocol has them."""
+    """Return header fields as the ``edge`` protocol has them."""
     headers: dict[str, list[str]] = {}
     for name, value in fields.entries:
         headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
@@ -113,7 +113,7 @@ def edge_headers(fields: Fields) -> Headers:
 
 
 def edge_message(status: int, headers: Fields, body: bytes) -> bytes:
-    """A response in the ``edge`` protocol."""
+    """Write a response in the ``edge`` protocol."""
     message = {
         "status_code": status,
         "headers": edge_headers(headers),
@@ -131,7 +131,7 @@ class ResponseOutparam:
         self.error: str | None = None
 
     def answer(self) -> bytes:
-        """The answer in the ``edge`` protocol. Traps if there is none, or one that is not whole."""
+        """Return the answer in the ``edge`` protocol. Traps if there is none, or one that is not whole."""
         if self.error is not None:
             raise CanonicalTrap(f"its handler answered with the error {self.error}")
         if self.response is None:

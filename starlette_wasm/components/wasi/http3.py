@@ -39,17 +39,17 @@ class Message(HostResource):
         """Ready when it has been sent, or will not be."""
 
     def consume(self, result: Pipe) -> Value:
-        """Its body and its trailers; ``result`` is how the guest fared with them, which nobody asks for."""
+        """Return its body and its trailers; ``result`` is how the guest fared with them, which nobody asks for."""
         result.attach(Ignored())
         self.sent.set(Ok())
         return self.contents or Pipe(source=BytesSource(b"")), self.trailers
 
     def dropped(self) -> None:
-        """The guest has dropped it: what it goes on to write goes nowhere."""
+        """Note that the guest has dropped it: what it goes on to write goes nowhere."""
         self.refuse(Err(("internal-error", "it was dropped")))
 
     def refuse(self, reason: Err) -> None:
-        """It is not sent, for that reason."""
+        """Refuse to send it, for that reason."""
         for each in (self.contents, self.trailers):
             if each is not None:
                 each.close()
@@ -100,7 +100,7 @@ class Response(Message):
 
 
 def served_request(message: bytes, exchange: HttpExchange | None) -> Request:
-    """What a handler is given."""
+    """Make what a handler is given."""
     given = GivenRequest(message)
     source = BytesSource(given.content) if exchange is None else RequestSource(exchange)
     request = Request(given.headers, Pipe(source=source), Pipe(source=FutureValue(Ok())), None)

@@ -41,7 +41,7 @@ def _error(error: CapabilityError) -> Value:
 
 
 def _later(work: Callable[[], Awaitable[Value]]) -> Await:
-    """What ``work`` gives as Ok, an error of the capability as Err."""
+    """Return what ``work`` gives as Ok, an error of the capability as Err."""
 
     async def run() -> Value:
         try:
@@ -61,7 +61,7 @@ async def _ask(
 
 
 def _room(host: WasiHost) -> int:
-    """How many bytes a value may have, beside the guest's memory and the values that the host keeps for it."""
+    """Return how many bytes a value may have, beside the guest's memory and the values that the host keeps for it."""
     host.swaps = [each for each in host.swaps if each() is not None]
     kept = (each() for each in host.swaps)
     return max(host.room() - sum(len(each.value or b"") for each in kept if each is not None), 0)
@@ -129,7 +129,7 @@ def list_keys(host: WasiHost, bucket: Bucket, cursor: str | None) -> Await:
 
 @offer(_STORE, "[method]bucket.list-keys", _keys_of("u64"))
 def list_keys_by_number(host: WasiHost, bucket: Bucket, cursor: int | None) -> Await:
-    """A cursor is the number of a key that an earlier call ended with."""
+    """List keys; a cursor is the number of a key that an earlier call ended with."""
 
     async def keys() -> Value:
         if cursor is not None and cursor >= len(host.cursors):
@@ -222,7 +222,7 @@ def swap_with_read(host: WasiHost, cas: Cas, value: bytes) -> Await:
 
 
 async def _all_of(host: WasiHost, bucket: Bucket, keys: list[str]) -> list[bytes | None]:
-    """Their values, which have to fit into the guest's memory together."""
+    """Get all the values, which have to fit into the guest's memory together."""
     values, left = [], _room(host)
     for key in keys:
         value = await _get(host, bucket, key)

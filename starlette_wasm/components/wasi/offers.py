@@ -59,7 +59,7 @@ _OURS = ("wasi:", "starlette-wasm:")
 
 
 def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
-    """What answers each imported function that is used, if the host does.
+    """Find what answers each imported function that is used, if the host does.
 
     Raises UnsupportedComponentError for one that is missing in what WASI has; another function may satisfy the others.
     """
@@ -71,7 +71,7 @@ def find_offers(plan: FlatPlan) -> dict[ImportedFunction, Offer]:
 
 
 def not_offered(function: ImportedFunction, minor: str = "2") -> UnsupportedComponentError:
-    """The error for a function of an interface that the host knows nothing of."""
+    """Make the error for a function of an interface that the host knows nothing of."""
     names = [name.removesuffix(_SUFFIX[minor]) for name in _offers if ("@" in name) == (minor == "3")]
     return UnsupportedComponentError(
         f"it imports {function}, which is not offered", f"offered are, of version 0.{minor}: {', '.join(sorted(names))}"

@@ -51,19 +51,19 @@ class OutgoingRequest(HostResource):
                                         "authority": None}  # fmt: skip
 
     def url(self) -> str:
-        """As the guest has put it together. Raises ValueError for a scheme that is not of the web."""
+        """Return the URL as the guest has put it together. Raises ValueError for a scheme that is not of the web."""
         scheme, _ = self.given["scheme"] or ("HTTPS", None)
         if scheme == "other":
             raise ValueError(scheme)
         return f"{scheme.lower()}://{self.given['authority'] or ''}{self.given['path-with-query'] or '/'}"
 
     def method(self) -> str:
-        """Raises CapabilityError for one that is not sent."""
+        """Raise CapabilityError for one that is not sent."""
         name, other = self.given["method"]
         return check_method(other if name == "other" else name.upper())
 
     def declared(self) -> int | None:
-        """The content-length that it has, if it is a number: headers of a client, which may be odd, can be sent on."""
+        """Return its content-length, if that is a number: headers of a client, which may be odd, can be sent on."""
         values = self.headers.get("content-length")
         return int(values[0]) if values and valid_length(values[0]) else None
 
@@ -123,7 +123,7 @@ def _property(resource: str, name: str, kind: str) -> None:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a request may have that."""
+    """Return whether a request may have that."""
     if value is None:
         return True
     if name == "method":
@@ -147,7 +147,7 @@ for _timeout in ("connect", "first-byte", "between-bytes"):
 
 
 def prepared(host: WasiHost, request: OutgoingRequest, options: RequestOptions) -> FutureResponse | Err:
-    """A request that is yet to be sent, or why it may not be."""
+    """Return a request that is yet to be sent, or why it may not be."""
     session = host.session
     if session is None:
         return Err(("HTTP-request-denied", None))
@@ -184,7 +184,7 @@ def send(host: WasiHost, request: OutgoingRequest, options: RequestOptions | Non
 
 
 def _code_of_own(error: CapabilityError) -> Value:
-    """What is wrong with a request that is not sent."""
+    """Find what is wrong with a request that is not sent."""
     if error.code is Code.BAD_REQUEST:
         return (
             "HTTP-request-method-invalid" if "method" in error.message else "HTTP-request-header-section-size"
@@ -227,7 +227,7 @@ def future_get(_: WasiHost, future: FutureResponse) -> Value | Await:
 
 
 async def _begin_unanswered(future: FutureResponse) -> Value:
-    """A guest that asks without waiting, again and again, has its request sent too."""
+    """Send the request of a guest that asks without waiting, again and again, too."""
     future.begin()
     return None
 
@@ -254,5 +254,5 @@ def incoming_consume(_: WasiHost, response: IncomingResponse) -> Value:
     f"func(self: borrow<response-outparam>, status: u16, headers: fields) -> result<_, {_ERROR_CODE}>",
 )
 def send_informational(_: WasiHost, out: object, status: int, headers: Fields) -> Value:
-    """As wasmtime does: there is no way for one."""
+    """Refuse, as wasmtime does: there is no way to send one."""
     return Err(("internal-error", "informational responses are not sent"))

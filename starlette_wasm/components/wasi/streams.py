@@ -31,7 +31,7 @@ class InputStream:
         self._at = 0
 
     def read(self, most: int) -> Value:
-        """Ok with what is there, which may be nothing yet; or an error."""
+        """Return Ok with what is there, which may be nothing yet; or an error."""
         if self._at >= len(self._data):
             return CLOSED
         taken = self._data[self._at : self._at + min(most, READ_AT_ONCE)]
@@ -39,12 +39,12 @@ class InputStream:
         return Ok(taken)
 
     def ready(self) -> bool:
-        """Whether there is something to read: bytes, the end, or an error."""
+        """Return whether there is something to read: bytes, the end, or an error."""
         return True
 
 
 def stdin_of(host: WasiHost) -> InputStream:
-    """The one stream of stdin: whoever asks for it again goes on where it is."""
+    """Return the one stream of stdin: whoever asks for it again goes on where it is."""
     if not isinstance(host.stdin_stream, InputStream):
         host.stdin_stream = InputStream(host.stdin)
     return host.stdin_stream
@@ -64,15 +64,15 @@ class OutputStream:
         return Ok()
 
     def room(self) -> int:
-        """Bytes that write() takes now."""
+        """Return how many bytes write() takes now."""
         return _WRITE_AT_ONCE
 
     def ready(self) -> bool:
-        """Whether check-write has more to permit than nothing, or an error."""
+        """Return whether check-write has more to permit than nothing, or an error."""
         return self.closed or self.room() > 0
 
     def flushed(self) -> bool:
-        """Whether all that was written has been handed on."""
+        """Return whether all that was written has been handed on."""
         return True
 
 
@@ -91,7 +91,7 @@ class Pollable:
         return not self.left() and (self._of is None or self._of.ready())
 
     def left(self) -> float:
-        """Seconds until its time has come."""
+        """Return how many seconds are left until its time has come."""
         return 0.0 if self._at_ns is None else max(self._at_ns - time.monotonic_ns(), 0) / 1e9
 
 
@@ -127,7 +127,7 @@ def blocking_skip(host: WasiHost, stream: InputStream, most: int) -> Value | Awa
 
 
 def _once(host: WasiHost, ready: Callable[[], bool], then: Callable[[], Value]) -> Value | Await:
-    """What ``then`` gives, as soon as it is ready."""
+    """Return what ``then`` gives, as soon as it is ready."""
     return then() if ready() else Await(lambda: _wait_and(host, ready, then))
 
 
@@ -168,7 +168,7 @@ def write_and_flush(host: WasiHost, stream: OutputStream, data: bytes) -> Value 
 
 
 def _flushed(host: WasiHost, stream: OutputStream, written: Value) -> Value | Await:
-    """What writing gave, as soon as all is handed on."""
+    """Return what writing gave, as soon as all is handed on."""
     return _once(host, lambda: stream.closed or stream.flushed(), lambda: written)
 
 

@@ -69,7 +69,7 @@ class UploadBody(HostResource):
         return self._pieces.total - self._sent
 
     def room(self) -> int:
-        """Bytes that may be written now."""
+        """Return how many bytes may be written now."""
         others = (each() for each in self._host.uploads)
         held: int = sum(each.unsent for each in others if each is not None and not each.abandoned)
         return max(min(_MOST_UNSENT - self.unsent, self._host.most_kept - held), 0)
@@ -87,7 +87,7 @@ class UploadBody(HostResource):
         return self._declared
 
     def exceeds(self, data: bytes) -> bool:
-        """Whether that is more than was declared; if so, it is broken."""
+        """Return whether that is more than was declared; if so, it is broken."""
         if self._declared is None or self._pieces.total + len(data) <= self._declared:
             return False
         self._break()
@@ -106,7 +106,7 @@ class UploadBody(HostResource):
         self._wake()
 
     def finish(self, trailers: Fields | None) -> Value | Await:
-        """As ``outgoing-body.finish``."""
+        """Finish as ``outgoing-body.finish`` does."""
         self._close_stream()
         if self._broken or (self._declared is not None and self._pieces.total != self._declared):
             self._break()
@@ -123,12 +123,12 @@ class UploadBody(HostResource):
         return Ok() if begin is None else Await(lambda: _begun(begin))
 
     def dropped(self) -> None:
-        """It was not finished: the request must not look as if it was whole."""
+        """Note that it was not finished: the request must not look as if it was whole."""
         self._close_stream()
         self._break()
 
     def abandon(self) -> None:
-        """Nobody sends it any more: what is written comes to nothing. Called on the event loop."""
+        """Drop what is written from now on, as nobody sends it any more. Called on the event loop."""
         self.abandoned = True
         self._close_stream()
         self._host.wakeup.notify()
@@ -148,7 +148,7 @@ class UploadBody(HostResource):
                 self._loop.call_soon_threadsafe(self._more.set)
 
     async def piece(self, usage: Usage) -> bytes | None:
-        """What comes next, None at the end; on the event loop.
+        """Return what comes next, None at the end; on the event loop.
 
         Raises CapabilityError for a body that was not finished, or is too large.
         """

@@ -30,7 +30,7 @@ class Wakeup:
         return not self._pumps
 
     def notify(self) -> None:
-        """Something may have become ready."""
+        """Wake the guest, as something may have become ready."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

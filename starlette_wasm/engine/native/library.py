@@ -276,12 +276,12 @@ class NativeLibrary:
         return function
 
     def cleaner(self, engine: int) -> Callable[[], None]:
-        """What is left to do when an answer is out: see prepared.c."""
+        """Return what is left to do when an answer is out: see prepared.c."""
         clean_up: Callable[[], None] = self._held.swasm_clean_up_function(py_object(engine))
         return clean_up
 
     def _held_function(self, name: str, *arguments: Any) -> Callable[..., Any]:
-        """With the GIL held."""
+        """Find a function that is called with the GIL held."""
         return ctypes.PYFUNCTYPE(None, *arguments)((name, self._held))
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -318,7 +318,7 @@ def _expected_layout() -> list[int]:
 
 
 def digest() -> str:
-    """SHA-256 of the sources, in the order in which scripts/build_native.py takes them."""
+    """Return the SHA-256 of the sources, in the order in which scripts/build_native.py takes them."""
     return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
 
 
@@ -326,7 +326,7 @@ _why_missing: list[str] = []
 
 
 def load() -> NativeLibrary | None:
-    """The functions, or None; warn_if_missing() then logs why."""
+    """Load the functions, or return None; warn_if_missing() then logs why."""
     try:
         return NativeLibrary()
     except (OSError, ValueError, AttributeError) as error:

@@ -26,7 +26,7 @@ class Authenticator:
     """Answers the challenges of one client's registries, and keeps tokens until they end."""
 
     def __init__(self, http: httpx.AsyncClient, *, plain: bool = False) -> None:
-        """``plain`` allows a token service without TLS on any host; on this machine it is always allowed."""
+        """Take ``plain``, which allows a token service without TLS on any host; on this machine one always may."""
         self._http = http
         self._plain = plain
         self._headers: dict[tuple[str, str, str], tuple[float, str]] = {}

@@ -73,5 +73,5 @@ class Events:
         await asyncio.gather(*(webhook.close(_CLOSING_SECONDS) for webhook in webhooks), *self._gone)
 
     def forget(self) -> None:
-        """In a forked child: what waits is the parent's to send."""
+        """Forget, in a forked child, what waits: it is the parent's to send."""
         self._webhooks, self._gone = [], set()

@@ -44,7 +44,7 @@ class Poster:
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     async def post(self, document: Mapping[str, Any], content_type: str) -> None:
-        """Raises PostFailed."""
+        """Raise PostFailed."""
         body = json.dumps(document).encode()
         if not self._places.acquire(blocking=False):  # it sends a byte from time to time, and never ends
             raise PostFailed("does not end its answers")

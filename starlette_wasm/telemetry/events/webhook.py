@@ -27,7 +27,7 @@ class Webhook:
     """Sends for one entry of ``events:``. An event that finds no place is dropped; functions take turns."""
 
     def __init__(self, key: str, config: WebhookConfig, source: str) -> None:
-        """Raises ConfigError for a secret that cannot be had. ``key`` names the entry."""
+        """Raise ConfigError for a secret that cannot be had. ``key`` names the entry."""
         self.config = config
         url, headers = config.revealed(key)
         self.name = f"{key} ({urlsplit(url).hostname})"
