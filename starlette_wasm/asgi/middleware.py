@@ -32,7 +32,7 @@ from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
 from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
-from ..telemetry import NO_TELEMETRY, PickedBy, RequestTelemetry, Variant
+from ..telemetry import PickedBy, RequestTelemetry, Variant
 from ..traffic.audience import AudienceRouter
 from ..traffic.choices import Choice, Match, Reason, Refusal
 from ..traffic.cookies import cookie_value
@@ -168,7 +168,7 @@ class WasmMiddleware:
         runtime = self.runtime
         only, healthy, settings = match.group.only, runtime.health.healthy, runtime.request_settings
         if only is not None and healthy is None and not settings.allow_version_header:
-            if exchange is NO_TELEMETRY:
+            if exchange.idle:
                 trusted = settings.trust_region_header
                 return only.target, None, region_of(settings, scope) if trusted else settings.region
             if runtime.deployment.stickiness is None:
@@ -184,7 +184,7 @@ class WasmMiddleware:
         )
         if isinstance(choice, Choice):
             target, trial, shadow = choice.target, choice.trial, None
-            if trial is None and exchange is NO_TELEMETRY:
+            if trial is None and exchange.idle:
                 return target, None, region
             by = PickedBy.FORCED if version is not None else PickedBy.STICKY if sticky_key else PickedBy.WEIGHT
             if trial is None:

@@ -201,7 +201,7 @@ class _HandlerApp:
         place = self._whereabouts.place(scope)
         tell_route(scope, place.route)
         exchange = self.wasm.exchange(scope, place)
-        answering = self._answer if exchange is NO_TELEMETRY else self._listened
+        answering = self._answer if exchange.idle else self._listened
         return answering(scope, receive, send, place, exchange)
 
     async def _listened(

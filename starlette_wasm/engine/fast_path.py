@@ -289,10 +289,17 @@ class FastPath:
         return True
 
     def encode(
-        self, scope: Mapping[str, Any], path: str, params: Mapping[str, object], body: bytes, region: str
+        self,
+        scope: Mapping[str, Any],
+        path: str,
+        params: Mapping[str, object],
+        body: bytes,
+        region: str,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Encoded | None:
         """Write what a guest reads; without the environment if this is not ``complete``. None: it is for Python."""
-        found = self._encode(scope, path, params, body, region, None, None)
+        found = self._encode(scope, path, params, body, region, traceparent, tracestate)
         return None if found is None else _new_tuple(Encoded, found)
 
     def decode(

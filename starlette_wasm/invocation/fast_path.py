@@ -10,7 +10,7 @@ from starlette.types import Scope
 from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, NotTaken, Started
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
-from ..telemetry import NO_TELEMETRY, RequestTelemetry, header_of
+from ..telemetry import NO_TELEMETRY, RequestTelemetry
 from .context import trusted_region
 from .runtime_state import RuntimeState
 
@@ -49,20 +49,19 @@ class FastPathRunner:
         bulkhead = target.bulkhead
         if bulkhead.active >= bulkhead.limit or not self._runtime.is_open or len(body) > target.max_body:
             return NOT_TAKEN
-        listened = exchange is not NO_TELEMETRY
-        if listened and (exchange.is_retry or (exchange.records and _calls(target))):  # it has spans of its own
+        idle = exchange.idle
+        if not idle and (exchange.is_retry or (exchange.records and _calls(target))):  # it has spans of its own
             return NOT_TAKEN
         if route and route != target.route and target.protocol.name == "cgi":  # whose variables hold the route
             return NOT_TAKEN
         tally = target.tally
-        if tally is None and not listened:
-            found = fast_path.dispatch(scope, path, params, body, region)
+        if tally is None and idle:
+            found = fast_path.dispatch(scope, path, params, body, region, *exchange.trace)
             if type(found) is Completed:
                 self._counts["ok"] += 1
             return found
         begin = time.monotonic()
-        span = exchange.begin_warm(target)
-        trace = header_of(span) if span is not None else (None, None)
+        trace = exchange.begin_warm(target)
         found = fast_path.dispatch(scope, path, params, body, region, *trace)
         if type(found) is Completed:
             self._counts["ok"] += 1
@@ -112,12 +111,14 @@ class FastPathRunner:
 
         None if that is for Python.
         """
-        if exchange is not NO_TELEMETRY or type(target) is not Target or not target.encodes or COLD in scope:
+        if not exchange.idle or type(target) is not Target or not target.encodes or COLD in scope:
+            return None
+        if exchange is not NO_TELEMETRY and target.grants is not None:  # whose calls of other hosts are watched
             return None
         if len(body) > target.max_body or (route and route != target.route and target.protocol.name == "cgi"):
             return None
         assert target.fast_path is not None
-        return target.fast_path.encode(scope, path, params, body, region)
+        return target.fast_path.encode(scope, path, params, body, region, *exchange.trace)
 
 
 def _calls(target: Target) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context
 from types import TracebackType
 
-from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope, Send
 
@@ -22,14 +21,19 @@ from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import PickedBy, Variant
 
+Trace = tuple[str | None, str | None]
+"""A ``traceparent`` and a ``tracestate`` for a guest; without either it gets the client's."""
+
 
 class RequestTelemetry:
     """One HTTP request, from our first look at it to the end of the answer. This class is for when nobody listens."""
 
     __slots__ = ()
 
-    trace: SpanContext | None = None
-    """The trace for the guest of a call without spans of its own, in place of the client's trace."""
+    idle = True
+    """Whether nobody listens."""
+    trace: Trace = (None, None)
+    """What guests get if their calls have no spans of their own."""
 
     def __enter__(self) -> RequestTelemetry:
         return self
@@ -50,8 +54,8 @@ class RequestTelemetry:
     def answered(self, status: int) -> None:
         """Note the status of the answer."""
 
-    def begin_warm(self, target: Target) -> SpanContext | None:
-        """Begin a call on the fast path. Return the span that its guest gets, None for the client's trace."""
+    def begin_warm(self, target: Target) -> Trace:
+        """Begin a call on the fast path. Return what its guest gets."""
         return self.trace
 
     @property

@@ -14,8 +14,8 @@ from starlette.types import Message, Scope, Send
 from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .exclusions import UNTRACED
-from .idle import RequestTelemetry
-from .spans import ServerSpan, WarmSpan, WarmTracer
+from .idle import RequestTelemetry, Trace
+from .spans import ServerSpan, WarmSpan, WarmTracer, header_of
 
 
 @lru_cache(maxsize=4096)
@@ -43,11 +43,30 @@ def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
     return {Attribute.VERSION.value: version, Attribute.ATTEMPT.value: attempt}
 
 
+class UnsampledExchange(RequestTelemetry):
+    """One under a span that the sampler has refused, if nobody takes figures: its guests get the trace, and no more."""
+
+    __slots__ = ("_listened", "_route", "_scope", "trace")
+
+    def __init__(self, trace: SpanContext, scope: Scope, route: str) -> None:
+        self.trace = header_of(trace)
+        self._scope = scope
+        self._route = route
+        self._listened: ListenedExchange | None = None
+
+    def listened(self) -> ListenedExchange:
+        """Return the same request for calls that are watched, as one of a guest that calls other hosts."""
+        if self._listened is None:
+            self._listened = ListenedExchange(None, self._scope, self._route, 0, current=get_current_span())
+        return self._listened
+
+
 class ListenedExchange(RequestTelemetry):
     """One that somebody listens to."""
 
     __slots__ = ("_described", "_error", "_span", "_token", "_tracer",
-                 "failures", "method", "reason", "route", "trace", "variant", "warm", "weight")  # fmt: skip
+                 "context", "failures", "method", "reason", "route", "variant", "warm", "weight")  # fmt: skip
+    idle = False
 
     def __init__(
         self,
@@ -79,7 +98,8 @@ class ListenedExchange(RequestTelemetry):
                 current = get_current_span()
         self._tracer = tracer if current.is_recording() else None
         there = current.get_span_context()
-        self.trace = there if there.is_valid else None
+        self.context = there if there.is_valid else None
+        """Of the span around the calls, if there is one."""
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
         self.variant = variant
@@ -97,14 +117,16 @@ class ListenedExchange(RequestTelemetry):
             span.describe(attributes)
         return {}
 
-    def begin_warm(self, target: Target) -> SpanContext | None:
-        if self._tracer is None or self.trace is None:
+    def begin_warm(self, target: Target) -> Trace:
+        if self.context is None:
             return self.trace
+        if self._tracer is None:
+            return header_of(self.context)
         attributes = _of_call(target.version, self.failures + 1)
         if alone := self.describe(target, cold=False):
             attributes = {**attributes, **alone}
-        self.warm = self._tracer.begin(self.trace, target.name, attributes)
-        return self.warm.context
+        self.warm = self._tracer.begin(self.context, target.name, attributes)
+        return header_of(self.warm.context)
 
     @property
     def is_retry(self) -> bool:

@@ -351,7 +351,8 @@ class CallSpans:
 
 def header_of(span: SpanContext) -> tuple[str, str | None]:
     """Return the ``traceparent`` and ``tracestate`` for a span (W3C Trace Context)."""
-    traceparent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    # "%" takes half the time of an f-string, which calls a method of TraceFlags.
+    traceparent = "00-%032x-%016x-%02x" % (span.trace_id, span.span_id, span.trace_flags)  # noqa: UP031
     state = span.trace_state
     return traceparent, state.to_header() or None if state else None
 

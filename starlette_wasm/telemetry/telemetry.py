@@ -31,10 +31,10 @@ from .call_telemetry import ListenedWatch
 from .conventions import GUEST_SCOPE, Metric
 from .exclusions import Exclusions
 from .flush import flush
-from .idle import NO_TELEMETRY, CallTelemetry, Listeners, RequestTelemetry
+from .idle import CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
-from .request_telemetry import ListenedExchange
+from .request_telemetry import ListenedExchange, UnsampledExchange
 from .spans import WarmSpan, WarmTracer
 from .versions import Versions
 
@@ -122,8 +122,10 @@ class Telemetry(Listeners):
             return ListenedExchange(None, scope, route, since)
         current = get_current_span()
         there = current.get_span_context()
-        if there.is_valid and not there.is_remote and not current.is_recording():
-            return ListenedExchange(None, scope, route, since, current=current)  # the sampler has refused it
+        if there.is_valid and not there.is_remote and not current.is_recording():  # the sampler has refused it
+            if since or self._figured:
+                return ListenedExchange(None, scope, route, since, current=current)
+            return UnsampledExchange(there, scope, route)
         untraced = self.exclusions(scope, current)
         return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
 
@@ -137,6 +139,8 @@ class Telemetry(Listeners):
         attributes: Mapping[str, AttributeValue] | None,
         ran: float,
     ) -> CallTelemetry:
+        if isinstance(exchange, UnsampledExchange):
+            exchange = exchange.listened()
         assert exchange is None or isinstance(exchange, ListenedExchange)
         return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
 
@@ -152,12 +156,12 @@ class Telemetry(Listeners):
 
     def record_fast(self, exchange: RequestTelemetry, target: Target, completed: Completed, duration: float) -> None:
         """Record a call that took the fast path."""
-        if exchange is NO_TELEMETRY:
+        if exchange.idle:
             return
         assert isinstance(exchange, ListenedExchange)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
-        if self._takers or self.access_log or self.listeners:
+        if self._figured:
             self._record_figures(exchange, target, completed, duration, memory, warm)
         if warm is not None:
             warm.end(completed, memory)
@@ -174,7 +178,7 @@ class Telemetry(Listeners):
         """Add a call to what is taken in bulk; make an observation of it only for whoever wants that."""
         version = self._versions.label(target.name, target.version)
         key = ("http", target.name, version, exchange.route, exchange.variant._value_)
-        trace = completed.traceparent if exchange.trace is not None else None
+        trace = completed.traceparent if exchange.context is not None else None
         sampled = trace is not None and trace[-1] in _SAMPLED
         cpu = completed.ran_ns / 1e9
         alone = [each for each in self._takers if not each.bulk.add(key, sampled, duration, cpu, memory)]
@@ -206,8 +210,13 @@ class Telemetry(Listeners):
         seen.request_id = completed.request_id.decode("ascii")
         if completed.traceparent is not None:
             seen.trace_id, seen.span_id = completed.traceparent[3:35], completed.traceparent[36:52]
-            seen.sampled = exchange.trace is not None and int(completed.traceparent[53:], 16) & 1 == 1
+            seen.sampled = exchange.context is not None and int(completed.traceparent[53:], 16) & 1 == 1
         return seen
+
+    @property
+    def _figured(self) -> bool:
+        """Whether somebody takes figures of each call."""
+        return bool(self._takers or self.access_log or self.listeners)
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
         """Return whatever takes figures; nothing if nobody listens."""

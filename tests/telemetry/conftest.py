@@ -8,7 +8,13 @@ from apps import config, settings
 from collecting import Collector, Make
 
 from starlette_wasm import WasmRuntime
-from starlette_wasm.telemetry import Telemetry
+from starlette_wasm.telemetry import Telemetry, guest_log
+
+
+@pytest.fixture(autouse=True)
+def full_shares() -> None:
+    """Let no function lack what an earlier test has used up of its share."""
+    guest_log._shares.clear()
 
 
 @pytest.fixture
