@@ -17,7 +17,7 @@ class End(Enum):
     TIMEOUT = "timeout"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Denial:
     """A refusal of the file system."""
 

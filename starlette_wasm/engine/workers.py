@@ -233,10 +233,7 @@ class Workers:
 
     def _run(self) -> None:
         if self._nice and sys.platform == "linux":
-            try:
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-            except OSError as error:
-                logger.warning("guest threads keep the priority of the process: %s", error)
+            _lower(threading.get_native_id(), self._nice)
         while self._work_on():
             pass
 
@@ -296,6 +293,21 @@ class Workers:
                 self._leaving = [number for number in self._leaving if _exists(number)]
                 self._leaving.append(threading.get_native_id())
             return not turn.replaced
+
+
+def _lower(thread: int, nice: int) -> None:
+    """Give a thread a niceness, and let it take no CPU from another thread as it wakes up.
+
+    A guest that calls the host again and again wakes up as often: the event loop would lose its CPU each time.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
+    except OSError as error:
+        logger.warning("guest threads keep the priority of the process: %s", error)
+    try:
+        os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as error:  # musl has no such call
+        logger.debug("guest threads are scheduled as all others: %s", error)
 
 
 def _exists(thread: int) -> bool:

@@ -127,7 +127,7 @@ class Invoker:
                 log_violations(target, session.violations, execution.context)
                 watch.violated(session.violations)
         if outcome.stderr or outcome.denials:
-            log_guest(target, outcome, execution.context)
+            await log_guest(target, outcome, execution.context)
         if outcome.end is End.TRAP and outcome.places:
             outcome.frames = target.function.module.lines.named(outcome.frames, outcome.places)
         return await execution.response(outcome, watch)

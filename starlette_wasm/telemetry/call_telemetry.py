@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from types import TracebackType
@@ -135,8 +136,8 @@ class ListenedWatch(CallTelemetry):
         self._violated([(violation.code.value, violation.message) for violation in violations])
 
     def _violated(self, found: list[tuple[str, str]]) -> None:
-        for kind, _ in found:
-            self._telemetry.violation(self._target.name, kind)
+        for kind, count in Counter(kind for kind, _ in found).items():
+            self._telemetry.violation(self._target.name, kind, count)
         if self._spans is not None:
             self._spans.violated([f"{kind} {what}" for kind, what in found])
 

@@ -6,23 +6,30 @@ guest's span. A guest may write what it likes, so that lines are escaped and cut
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TypeVar
 
 from ..capabilities import Violation
-from ..engine.outcome import Outcome
+from ..engine.outcome import Denial, Outcome
 from ..functions.target import Target
 from ..messages import EdgeContext
 from .text import escape
 
 logger = logging.getLogger("starlette_wasm.guest")
+T = TypeVar("T")
 
 MAX_LINES = 1000
 """Lines of one invocation that become records; the rest is counted."""
+MAX_REFUSALS = 20
+"""Different refusals of one invocation that become records; the rest is counted."""
 MAX_LINE = 8192
 """Characters of a line; the rest is counted."""
 LINES_PER_SECOND = 500
@@ -38,6 +45,8 @@ TRACE_PER_SECOND = 500
 TRACE_BURST = 2000
 """Spans and events that a function may save up."""
 _REPORT_EVERY = 1.0
+_SLICE = 0.001
+"""Seconds of logging after which the event loop has its turn."""
 _MOST_SHARES = 4096
 
 _LEVELS = {
@@ -56,6 +65,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "panic": logging.CRITICAL,
 }
+_WITHOUT_INDENT = re.compile(rb"\S[^\n]*").finditer
 _KEYS = ("level", "severity", "lvl", "log.level")
 _WORDS = "|".join(_LEVELS)
 _TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]*(?:Z|[+-]\d\d:?\d\d)?"
@@ -180,39 +190,48 @@ def share_of(function: str) -> Share:
         return share
 
 
-def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
+async def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> None:
     """Log each line of stderr and each refusal on the logger ``starlette_wasm.guest``.
 
-    Records have the attributes ``function``, ``version`` and ``request_id``.
+    Records have the attributes ``function``, ``version`` and ``request_id``. Between them the event loop has its turns:
+    how many there are, and how long a handler takes for each, is not ours to choose.
     """
     extra = _extra(target, context)
-    denials = outcome.denials
-    for denial in denials[: _granted(target, len(denials), extra)]:
-        what = "sandbox violation: fs write" if denial.write else "permission denied"
-        _write(target, logging.WARNING, f"{what}: {escape(denial.path)}", extra)
+    if outcome.denials:
+        _log_refusals(target, Counter(outcome.denials), _text_of, extra)
     if not outcome.stderr:
         return
-    _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
+    await _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
     if outcome.stderr_dropped:
         logger.warning("%s: %d bytes of stderr dropped (maxLogBytes)", target, outcome.stderr_dropped, extra=extra)
 
 
-def log_violations(target: Target, violations: Sequence[Violation], context: EdgeContext) -> None:
+def _text_of(denial: Denial) -> str:
+    what = "sandbox violation: fs write" if denial.write else "permission denied"
+    return f"{what}: {escape(denial.path)}"
+
+
+def log_violations(target: Target, violations: Iterable[Violation], context: EdgeContext) -> None:
     """Log what the policy refused to ``edge.call``."""
-    extra = _extra(target, context)
-    for violation in violations[: _granted(target, len(violations), extra)]:
-        detail = f" ({violation.detail})" if violation.detail else ""
-        _write(target, logging.WARNING, f"{violation.operation}: {escape(violation.message)}{detail}", extra)
+    _log_refusals(target, Counter(violations), _text_of_violation, _extra(target, context))
 
 
-def _granted(target: Target, wanted: int, extra: dict[str, str]) -> int:
-    """Return how many of the refusals may be logged: they are from the same share as the lines of the function."""
-    if not wanted:
-        return 0
+def _text_of_violation(violation: Violation) -> str:
+    detail = f" ({violation.detail})" if violation.detail else ""
+    return f"{violation.operation}: {escape(violation.message)}{detail}"
+
+
+def _log_refusals(target: Target, found: Counter[T], text_of: Callable[[T], str], extra: dict[str, str]) -> None:
+    """Log each once, with how often it came: they are from the same share as the lines of the function."""
     share = share_of(target.name)
-    given = share.lines.take(wanted)
+    given = share.lines.take(min(len(found), MAX_REFUSALS))
+    for refusal, count in islice(found.items(), given):
+        text = text_of(refusal)
+        _write(target, logging.WARNING, text if count == 1 else f"{text} ({count} times)", extra)
+    if len(found) > MAX_REFUSALS:
+        more = found.total() - sum(islice(found.values(), MAX_REFUSALS))
+        logger.warning("%s: %d more refusals", target, more, extra=extra)
     _report(target, share, extra)
-    return given
 
 
 def _write(target: Target, level: int, text: str, extra: dict[str, str]) -> None:
@@ -234,24 +253,39 @@ def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
     return {"function": target.name, "version": target.version, "request_id": context.request_id}
 
 
-def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
+async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
     if not logger.isEnabledFor(logging.CRITICAL):
         return
-    lines = [line for line in stderr.split(b"\n") if line.strip()]
-    count = len(lines)
-    if not count:
+    lines, dropped = _lines_of(stderr)
+    if not lines:
         return
     share = share_of(target.name)
-    given = share.lines.take(min(count, MAX_LINES))
-    # Only LF ends a line: what else some viewer may take for an end is escaped.
-    for raw in lines[:given]:
+    begin = time.perf_counter()
+    for raw in lines[: share.lines.take(len(lines))]:
+        # Only LF ends a line: what else some viewer may take for an end is escaped.
         line = raw.decode("utf-8", "replace").removesuffix("\r")
         level = severity(line[:MAX_LINE])
         if logger.isEnabledFor(level):
             _write(target, level, escape(_cut(line)), extra)
-    if count > MAX_LINES:
-        logger.warning("%s: %d more lines dropped", target, count - MAX_LINES, extra=extra)
+        if time.perf_counter() - begin > _SLICE:
+            await asyncio.sleep(0)
+            begin = time.perf_counter()
+    if dropped:
+        logger.warning("%s: %d more lines dropped", target, dropped, extra=extra)
     _report(target, share, extra)
+
+
+def _lines_of(stderr: bytes) -> tuple[list[bytes], int]:
+    """The lines that become records, and how many more there are. Blank ones are left out."""
+    lines: list[bytes] = []
+    dropped = 0
+    for found in _WITHOUT_INDENT(stderr):
+        if len(lines) == MAX_LINES:
+            dropped = stderr.count(b"\n", found.start(), len(stderr) - 1) + 1
+            break
+        begin = stderr.rfind(b"\n", 0, found.start()) + 1
+        lines.append(stderr[begin : found.end()])
+    return lines, dropped
 
 
 def _cut(line: str) -> str:

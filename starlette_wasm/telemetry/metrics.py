@@ -116,8 +116,8 @@ class Metrics:
         self._attributes[key] = attributes
         return attributes
 
-    def violation(self, function: str, kind: str) -> None:
-        self._violations.add(1, {Attribute.NAME.value: function, Attribute.VIOLATION.value: kind})
+    def violation(self, function: str, kind: str, count: int) -> None:
+        self._violations.add(count, {Attribute.NAME.value: function, Attribute.VIOLATION.value: kind})
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         self._of_pipelines[metric].add(1, {Attribute.NAME.value: function, Attribute.VERSION.value: version})

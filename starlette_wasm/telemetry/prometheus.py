@@ -174,8 +174,8 @@ class Recorder:
         if seen.waited is not None:
             self._waits.labels(*labels).observe(seen.waited)
 
-    def violation(self, function: str, kind: str) -> None:
-        self._violations.labels(function, kind).inc()
+    def violation(self, function: str, kind: str, count: int) -> None:
+        self._violations.labels(function, kind).inc(count)
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         self._of_pipelines[metric].labels(function, version).inc()

@@ -222,10 +222,10 @@ class Telemetry(Listeners):
         """Return whatever takes figures; nothing if nobody listens."""
         return self._takers if self.active else []
 
-    def violation(self, function: str, kind: str) -> None:
-        """Record that a policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
+    def violation(self, function: str, kind: str, count: int) -> None:
+        """Record how often a policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""
         for each in self._figures():
-            each.violation(function, kind)
+            each.violation(function, kind, count)
 
     def of_pipeline(self, metric: Metric, function: str, version: str) -> None:
         """Count one more of ``conventions.PIPELINES``, for the function that failed."""

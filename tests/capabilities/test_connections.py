@@ -17,7 +17,7 @@ from test_fetch import OPEN, forever, nothing_open, system_certificates
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings
 from starlette_wasm.capabilities.http import pool
-from starlette_wasm.capabilities.http.pace import SLICE, Pace
+from starlette_wasm.sync.pace import SLICE, Pace
 
 pytestmark = pytest.mark.anyio
 

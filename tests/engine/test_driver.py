@@ -21,6 +21,7 @@ from starlette_wasm.engine.loop_time import HALF_LIFE
 from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan
+from starlette_wasm.sync.pace import SLICE
 
 SPINS = {
     "loop": command("(loop (br 0))"),
@@ -137,6 +138,35 @@ def test_three_hundred_sleeping_guests_hold_no_thread(guest, engine):
 
 
 # Cancellation
+
+
+def test_guests_whose_time_is_over_together_end_in_several_rounds(guest, engine, monkeypatch):
+    """Or what is to be done at the end of each holds up others for as long as all of them take."""
+    rounds = 0
+    ended = []
+    stop = Invocation.stop
+
+    def slowly(self):
+        ended.append(rounds)
+        time.sleep(2 * SLICE)
+        return stop(self)
+
+    monkeypatch.setattr(Invocation, "stop", slowly)
+
+    async def main() -> None:
+        nonlocal rounds
+        guests = asyncio.gather(
+            *(invoke(guest("sleep_ms"), query(ms="60000"), limits=Limits(time=0.2)) for _ in range(20))
+        )
+        while not guests.done():
+            rounds += 1
+            await asyncio.sleep(0)
+        assert {outcome.end for outcome in guests.result()} == {End.TIMEOUT}
+
+    asyncio.run(main())
+    assert len(ended) == 20
+    assert len(set(ended)) >= 10
+    assert engine.state.live == 0
 
 
 async def cancelled(task: asyncio.Task) -> None:

@@ -78,6 +78,7 @@ def test_guests_of_a_weight_have_threads_of_their_own(engine: Engine, weight: in
         plan.workers.submit(job)
         assert job.started.wait(60)
         assert job.nice == os.getpriority(os.PRIO_PROCESS, 0) + niceness(weight)
+        assert (job.policy == os.SCHED_BATCH) == (weight < 100)  # it takes no CPU from others as it wakes up
         assert (plan.workers is engine.workers) == (weight == 100)  # this engine's niceness is 0
         assert plan.workers in engine.pools
         assert Plan(spin, Limits(cpu_weight=weight)).workers is plan.workers
@@ -106,11 +107,13 @@ class Job:
     def __init__(self, tenant: Hashable = None) -> None:
         self.tenant = self if tenant is None else tenant
         self.started, self.end = threading.Event(), threading.Event()
-        self.thread = self.nice = 0
+        self.thread = self.nice = self.policy = 0
 
     def work(self, turn_ends: float, workers: Workers) -> bool:
         self.thread = threading.get_native_id()
-        self.nice = os.getpriority(os.PRIO_PROCESS, self.thread) if sys.platform == "linux" else 0
+        if sys.platform == "linux":
+            self.nice = os.getpriority(os.PRIO_PROCESS, self.thread)
+            self.policy = os.sched_getscheduler(self.thread)
         self.started.set()
         assert self.end.wait(60)
         return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -21,7 +24,7 @@ from starlette_wasm.capabilities.errors import Code
 from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.functions.target import Target
 from starlette_wasm.messages import EdgeContext
-from starlette_wasm.telemetry import guest_log, log_guest
+from starlette_wasm.telemetry import guest_log
 from starlette_wasm.telemetry.guest_log import Allowance, severity
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
@@ -39,6 +42,14 @@ class Named:
 
 
 TARGET: Target = Named()  # type: ignore[assignment]
+
+
+def log(outcome: Outcome, target: Target = TARGET) -> None:
+    run(guest_log.log_guest(target, outcome, CONTEXT))
+
+
+def refusals(count: int, text: str = "host not allowed") -> list[Violation]:
+    return [Violation("http.fetch", Code.HOST_NOT_ALLOWED, f"{text}: {number}") for number in range(count)]
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +116,7 @@ def test_json_too_deep_is_a_plain_line() -> None:
 
 
 def test_lines_become_records_with_what_they_belong_to(caplog: pytest.LogCaptureFixture) -> None:
-    log_guest(TARGET, Outcome(End.OK, stderr=b"one\r\nERROR: two\n"), CONTEXT)
+    log(Outcome(End.OK, stderr=b"one\r\nERROR: two\n"))
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (INFO, "chatty v2: one"),
         (ERROR, "chatty v2: ERROR: two"),
@@ -115,7 +126,7 @@ def test_lines_become_records_with_what_they_belong_to(caplog: pytest.LogCapture
 
 
 def test_refusals_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    log_guest(TARGET, Outcome(End.OK, denials=(Denial("/etc\n", True), Denial("/x", False))), CONTEXT)
+    log(Outcome(End.OK, denials=(Denial("/etc\n", True), Denial("/x", False))))
     assert caplog.messages == [
         "chatty v2: sandbox violation: fs write: /etc\\n",
         "chatty v2: permission denied: /x",
@@ -130,7 +141,7 @@ def test_nothing_that_a_guest_writes_leaves_its_line(stderr: bytes) -> None:
     handler.emit = records.append  # type: ignore[method-assign]
     guest_log.logger.addHandler(handler)
     try:
-        log_guest(TARGET, Outcome(End.OK, stderr=stderr), CONTEXT)
+        log(Outcome(End.OK, stderr=stderr))
     finally:
         guest_log.logger.removeHandler(handler)
     assert len(records) == len([line for line in stderr.split(b"\n") if line.strip()])
@@ -139,21 +150,21 @@ def test_nothing_that_a_guest_writes_leaves_its_line(stderr: bytes) -> None:
 
 def test_blank_lines_are_no_records_and_cost_no_allowance(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        log_guest(TARGET, Outcome(End.OK, stderr=b"\n \t\r\n" * 3000 + b"a\n\n\r\nb\n \n"), CONTEXT)
-        log_guest(TARGET, Outcome(End.OK, stderr=b"\n\n"), CONTEXT)
+        log(Outcome(End.OK, stderr=b"\n \t\r\n" * 3000 + b"a\n\n\r\nb\n \n"))
+        log(Outcome(End.OK, stderr=b"\n\n"))
     assert caplog.messages == ["chatty v2: a", "chatty v2: b"]
 
 
 def test_a_forged_record_and_control_characters_are_escaped(caplog: pytest.LogCaptureFixture) -> None:
-    log_guest(TARGET, Outcome(End.OK, stderr="a\r2026 ERROR root: forged\u2028\x1b[31m\x85".encode()), CONTEXT)
+    log(Outcome(End.OK, stderr="a\r2026 ERROR root: forged\u2028\x1b[31m\x85".encode()))
     assert caplog.messages == ["chatty v2: a\\r2026 ERROR root: forged\\u2028\\x1b[31m\\x85"]
 
 
 def test_a_long_line_is_cut_and_too_many_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    log_guest(TARGET, Outcome(End.OK, stderr=b"x" * 10_000), CONTEXT)
+    log(Outcome(End.OK, stderr=b"x" * 10_000))
     assert caplog.messages == [f"chatty v2: {'x' * 8192}... (1808 more characters)"]
     caplog.clear()
-    log_guest(TARGET, Outcome(End.OK, stderr=b"x\n" * 1500, stderr_dropped=7), CONTEXT)
+    log(Outcome(End.OK, stderr=b"x\n" * 1500, stderr_dropped=7))
     assert len(caplog.messages) == 1002
     assert caplog.messages[-2:] == [
         "chatty v2: 500 more lines dropped",
@@ -167,7 +178,7 @@ def test_a_chatty_function_is_slowed_down_and_the_rest_counted(
     guest_log._shares.clear()
     monkeypatch.setattr(guest_log.time, "monotonic", lambda: 1000.0)
     for _ in range(10):
-        log_guest(TARGET, Outcome(End.OK, stderr=b"x\n" * 500), CONTEXT)
+        log(Outcome(End.OK, stderr=b"x\n" * 500))
     lines = [message for message in caplog.messages if message.endswith(": x")]
     assert len(lines) == guest_log.BURST
     assert any(message.endswith("lines dropped (500 a second)") for message in caplog.messages)
@@ -190,7 +201,7 @@ def test_an_allowance_fills_up_again_and_reports_what_it_refused(monkeypatch: py
 
 def test_nothing_is_read_where_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.CRITICAL + 1, "starlette_wasm.guest"):
-        log_guest(TARGET, Outcome(End.OK, stderr=b"x\n"), CONTEXT)
+        log(Outcome(End.OK, stderr=b"x\n"))
     assert not guest_log._shares
 
 
@@ -276,8 +287,8 @@ def test_refusals_are_from_the_share_of_their_function(
 ) -> None:
     guest_log._shares.clear()
     monkeypatch.setattr(guest_log.time, "monotonic", lambda: 1000.0)
-    refused = [Violation("http.fetch", Code.HOST_NOT_ALLOWED, "host not allowed: x")] * 100
-    for _ in range(60):
+    refused = refusals(20)
+    for _ in range(120):
         guest_log.log_violations(TARGET, refused, CONTEXT)
     written = sum("host not allowed" in record.getMessage() for record in caplog.records)
     assert written == guest_log.BURST
@@ -286,8 +297,61 @@ def test_refusals_are_from_the_share_of_their_function(
     neighbour = Named()
     neighbour.name = "quiet"
     guest_log.log_violations(neighbour, refused, CONTEXT)  # type: ignore[arg-type]
-    assert sum("host not allowed" in record.getMessage() for record in caplog.records) == 100
+    assert sum("host not allowed" in record.getMessage() for record in caplog.records) == 20
     guest_log._shares.clear()
+
+
+def test_a_refusal_that_comes_again_is_one_record(caplog: pytest.LogCaptureFixture) -> None:
+    guest_log.log_violations(TARGET, refusals(1) * 100 + refusals(2), CONTEXT)
+    assert caplog.messages == [
+        "chatty v2: http.fetch: host not allowed: 0 (101 times)",
+        "chatty v2: http.fetch: host not allowed: 1",
+    ]
+
+
+def test_refusals_of_one_invocation_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    guest_log.log_violations(TARGET, refusals(100) + refusals(30)[25:], CONTEXT)
+    assert len(caplog.messages) == guest_log.MAX_REFUSALS + 1
+    assert caplog.messages[-1] == "chatty v2: 85 more refusals"
+
+
+def test_the_loop_has_its_turns_while_lines_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a handler takes for each: here, as long as a turn."""
+    turns = 0
+    seen = []
+    now = 0.0
+
+    def tick(record: logging.LogRecord) -> bool:
+        nonlocal now
+        now += 1.0
+        seen.append(turns)
+        return True
+
+    async def main() -> None:
+        nonlocal turns
+        logged = asyncio.ensure_future(
+            guest_log.log_guest(TARGET, Outcome(End.OK, stderr=b"x\n" * 50, stderr_dropped=1), CONTEXT)
+        )
+        while not logged.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(guest_log, "time", SimpleNamespace(perf_counter=lambda: now, monotonic=time.monotonic))
+    guest_log.logger.addFilter(tick)
+    try:
+        run(main())
+    finally:
+        guest_log.logger.removeFilter(tick)
+    assert len(seen) == 51
+    assert len(set(seen)) >= 50
+
+
+@pytest.mark.parametrize(
+    "stderr", [b" " * 1_000_000, b" \n" * 500_000, b"\n" * 1_000_000 + b"x"], ids=["spaces", "lines", "breaks"]
+)
+def test_blank_output_takes_no_time(stderr: bytes) -> None:
+    lines, dropped = guest_log._lines_of(stderr)
+    assert (lines, dropped) == ([b"x"] if stderr.endswith(b"x") else [], 0)
 
 
 def named(name: str) -> Target:
@@ -299,12 +363,12 @@ def named(name: str) -> Target:
 def test_bytes_of_the_log_are_shared_out(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_log.time, "monotonic", lambda: 1000.0)
     long = Outcome(End.OK, stderr=(b"x" * 8000 + b"\n") * 1000)
-    log_guest(named("loud"), long, CONTEXT)
+    log(long, named("loud"))
     written = sum(len(record.getMessage()) for record in caplog.records)
     assert guest_log.BYTES_BURST * 0.9 < written < guest_log.BYTES_BURST * 1.9
     assert any("bytes dropped" in message for message in caplog.messages)
     caplog.clear()
-    log_guest(named("quiet"), Outcome(End.OK, stderr=b"heard\n"), CONTEXT)
+    log(Outcome(End.OK, stderr=b"heard\n"), named("quiet"))
     assert [message.split(": ", 1)[1] for message in caplog.messages] == ["heard"]
 
 
@@ -312,8 +376,8 @@ def test_bytes_of_refusals_are_of_the_same_share(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guest_log.time, "monotonic", lambda: 1000.0)
-    refused = [Violation("http.fetch", Code.HOST_NOT_ALLOWED, "x" * 100_000)] * 200
-    guest_log.log_violations(named("loud"), refused, CONTEXT)
+    for _ in range(10):
+        guest_log.log_violations(named("loud"), refusals(20, "x" * 100_000), CONTEXT)
     assert sum(len(message) for message in caplog.messages) < guest_log.BYTES_BURST * 1.9
 
 

@@ -117,7 +117,7 @@ def test_every_instrument_is_as_the_conventions_list_it(make: Make, collector: C
             telemetry.metrics.record(seen)
             seen.error = conventions.ErrorType.EXECUTION_TIMEOUT
             telemetry.metrics.record(seen)
-            telemetry.violation("echo", conventions.FS_WRITE)
+            telemetry.violation("echo", conventions.FS_WRITE, 2)
             telemetry.canary_weight("echo", "1", 30)
             telemetry.canary_overdue("echo", "1", True)
             telemetry.function_healthy("echo", "1", False)

@@ -15,11 +15,11 @@ import httpx
 
 from ...sync.fair_queue import NoRoom
 from ...sync.own_thread import in_own_thread
+from ...sync.pace import Pace
 from ...sync.per_loop import PerLoop
 from ..errors import CapabilityError, Code
 from .exchange import Exchange
 from .messages import Request
-from .pace import Pace
 from .pool import Origin, Pool
 from .sockets import sockets
 from .url import Url

@@ -11,10 +11,10 @@ import time
 
 import h11
 
+from ...sync.pace import Pace
 from ..errors import CapabilityError, Code
 from .headers import MAX_HEADER_BYTES, MAX_HEADERS, WITH_BODY
 from .messages import Request, Upload
-from .pace import Pace
 from .wire import Wire
 
 MAX_INFORMATIONAL = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette_wasm.engine.outcome import Denial, End, Outcome
@@ -47,7 +48,7 @@ def check(data: bytes) -> None:
     guest_log.logger.setLevel(logging.DEBUG)
     try:
         outcome = Outcome(End.OK, stderr=stderr, denials=(Denial(denied, True),) if denied else ())
-        guest_log.log_guest(_target, outcome, EdgeContext("r"))
+        asyncio.run(guest_log.log_guest(_target, outcome, EdgeContext("r")))
     finally:
         guest_log.logger.removeHandler(handler)
         guest_log.logger.setLevel(level)

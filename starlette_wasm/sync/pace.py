@@ -1,4 +1,4 @@
-"""``Pace``: how much of an event loop's time goes into parsing what upstreams send."""
+"""``Pace``: how much of an event loop's time goes into one kind of work, of which much may be due at once."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from collections import deque
 from collections.abc import Hashable
 
 SLICE = 0.001
-"""Seconds that all readers of a loop together parse, before the loop turns to what else is to be done."""
+"""Seconds of such work, before the loop turns to what else is to be done."""
 
 
 class Pace:
     """One for an event loop. Those who wait are served in turn: first by tenant, then in the order they came."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._spent = 0.0
         self._armed = False
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     async def turn(self, tenant: Hashable) -> float:
-        """Return for how many seconds the caller may parse now."""
+        """Return how many seconds the caller may use now."""
         if self._spent < SLICE and not self._waiting:
             return SLICE - self._spent
-        turn = self._loop.create_future()
+        turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
         self._arm()
         await turn
@@ -40,7 +39,7 @@ class Pace:
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            self._loop.call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         """Let one of those who wait go on, in the loop's next round."""
