@@ -78,7 +78,7 @@ class BodyFeed:
     async def _feed(self) -> None:
         exchange = self._exchange
         while not exchange.request.closed and exchange.failure is None:
-            await exchange.request_taken.until(lambda: exchange.request.room)
+            await exchange.request_taken.until(lambda: exchange.request.low)
             message = await self._next()
             if message is None:
                 exchange.fail(RequestTimeout(self._limit_ms))

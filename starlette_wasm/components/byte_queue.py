@@ -37,6 +37,11 @@ class ByteQueue:
         return max(self.bound - len(self), 0)
 
     @property
+    def low(self) -> bool:
+        """Whether so little waits that whoever puts should go on, if it had stopped."""
+        return 2 * len(self) <= self.bound
+
+    @property
     def ended(self) -> bool:
         return self.closed and not len(self)
 
@@ -67,6 +72,21 @@ class ByteQueue:
                 self._at = at + len(taken)
             self._taken += len(taken)
         return bytes(taken)
+
+    def front(self) -> tuple[bytes, int] | None:
+        """The first piece, if it is one that does not grow any more, and how much of it is taken."""
+        with self._lock:
+            piece = self._pieces[0] if self._pieces else None
+        return (piece, self._at) if type(piece) is bytes else None
+
+    def skip(self, count: int) -> None:
+        """Take so many bytes of what front() gave."""
+        with self._lock:
+            self._at += count
+            if self._at == len(self._pieces[0]):
+                self._pieces.popleft()
+                self._at = 0
+            self._taken += count
 
     def take_pieces(self, enough: int) -> bytes:
         """Take pieces of so many bytes together, or a few more, as one; all if there are fewer."""

@@ -74,16 +74,21 @@ class Calls:
         self.imports = imports
         self.tasks = AsyncCalls(self, waits)
 
-    def placed(
-        self, host: HostFunction, flat: list[int], result: PlacedResult, memory: Memory, data: bytes
+    def answered_directly(
+        self, host: HostFunction, flat: list[int], placed: PlacedResult | None, memory: Memory, result: Value
     ) -> HostCalling:
-        """Do what answered() does, for bytes or text."""
+        """Do what answered() does, and soon if the result is bytes or text that ``placed`` can write."""
+        if isinstance(result, Await):
+            result = yield result
+        data = None if placed is None else placed.data(result)
+        if data is None or placed is None:
+            return (yield from self.answered(host, flat, result))
         state, realloc = self._states[host.instance], host.options.realloc
         assert realloc is not None  # the plan was refused otherwise
         state.may_leave = False
         (at,) = yield glue.realloc_call(glue.REALLOC, realloc, 1, len(data))
         state.may_leave = True
-        result.put(memory, flat, at & 0xFFFFFFFF, data)
+        placed.put(memory, flat, at & 0xFFFFFFFF, data)
         return []
 
     def state(self, instance: int) -> InstanceState:

@@ -88,6 +88,11 @@ class HandleTable:
             raise CanonicalTrap(f"handle index {index} is used with the wrong type: it is not a {name}")
         return found
 
+    def rep(self, index: int) -> Any:
+        """What the handle of a resource stands for; None if there is no such handle."""
+        found = self._entries[index] if 0 < index < len(self._entries) else None
+        return found.rep if isinstance(found, Handle) else None
+
     def get_end(self, index: int, kind: AsyncValueType) -> AsyncEnd:
         """Get an end of a stream or future of that type. Traps unless it is one."""
         found = self.get_kind(index, AsyncEnd, kind.kind)

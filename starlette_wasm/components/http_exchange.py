@@ -126,16 +126,27 @@ class HttpExchange:
 
     def readable(self) -> bool:
         """Return whether the guest gets something of the request at once: bytes, the end, or a failure."""
-        self.reads = True
-        self.request_taken.ring()
+        self._begin_reading()
         return bool(len(self.request)) or self.request.closed or self.failure is not None
+
+    def _begin_reading(self) -> None:
+        if not self.reads:
+            self.reads = True
+            self.request_taken.ring()
 
     def read(self, most: int) -> bytes:
         """Read some bytes of the request; none if there are none yet, or no more."""
-        self.reads = True
+        self._begin_reading()
         taken = self.request.take(most)
-        self.request_taken.ring()
+        if self.request.low:
+            self.request_taken.ring()
         return taken
+
+    def skip(self, count: int) -> None:
+        """Take note that the guest has read so many bytes that were in front of the request."""
+        self.request.skip(count)
+        if self.request.low:
+            self.request_taken.ring()
 
     def room(self, body: ResponseBody) -> int:
         """Return how many bytes the guest may write to a body now. One that was full takes more when half of it has

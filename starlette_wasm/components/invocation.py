@@ -31,9 +31,11 @@ from .entries import answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
 from .flat_plan import HostFunction, LiftedFunction
+from .handles import HandleTable
 from .held import Held
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
+from .lent_streams import LentStreams
 from .restore import Kept
 from .side import NO_MEMORY, Memory
 from .typed import Linked, LinkedImports, TypedCall
@@ -59,7 +61,9 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_due", "_edge", "_ended_by", "_form", "_kept", "_mismatch"),
-        *("_of_entry", "_quiet", "_resumes", "_script", "_stack", "_wasi", "_well_ended", "exchange", "linked"),
+        *("_of_entry", "_quiet", "_resumes", "_script", "_stack", "_unbooked", "_wasi", "_well_ended", "exchange"),
+        "_lent",
+        "linked",
         "typed",
     )
 
@@ -85,6 +89,10 @@ class ComponentInvocation(Invocation):
         """Whether a task goes on, as what it waited for is there."""
         self.exchange: HttpExchange | None = None
         """The request, if a handler is to answer it as it comes: set before it is started."""
+        self._lent: LentStreams | None = None
+        """What C may use of its streams."""
+        self._unbooked = 0
+        """Bytes through it for which time on the event loop was not counted."""
         self.typed: TypedCall | None = None
         """What is called in the place of the entry, likewise."""
         self.linked: Linked | None = None
@@ -157,6 +165,7 @@ class ComponentInvocation(Invocation):
         else:
             self._adopt(kept)
             self._cores = cores = kept.cores
+            cores.state.lent = None
             cores.lend(scratch)
             cores.hold(False)
         self._context = cores.context
@@ -293,6 +302,15 @@ class ComponentInvocation(Invocation):
         exchange = self.exchange
         return LIGHT if exchange is None else LIGHT + exchange.moved * _SECONDS_OF_BYTE
 
+    def _book(self, seconds: float) -> None:
+        """As in Invocation, without the time that bytes take which flow through it."""
+        exchange = self.exchange
+        if exchange is not None:
+            moved = exchange.moved - self._unbooked
+            self._unbooked += moved
+            seconds = max(seconds - moved * _SECONDS_OF_BYTE, 0.0)
+        super()._book(seconds)
+
     def poll(self) -> bool:
         if self._due is not None:
             (value,), self._due = self._due, None
@@ -326,7 +344,12 @@ class ComponentInvocation(Invocation):
             returned: bool = capi.future_poll(future)
             return returned
         self._hand_over()
+        lent = self._lent
+        if lent is not None:
+            lent.lend()
         how = native.component_poll(self._there.state_at, future)
+        if lent is not None:
+            lent.take_back()
         if how == ASKED:
             self._note()
         return how == ENDED
@@ -474,18 +497,24 @@ class ComponentInvocation(Invocation):
             return True
         except Exception as error:
             raise capi.EngineError(f"a function of the host failed: {error!r}") from error
+        kind = component.stream_calls.get(number)
+        if kind is not None and self.exchange is not None:
+            self._lend(kind, number, state.handles, flat[0] & 0xFFFFFFFF)
         if found is None:
-            data = None if direct.placed is None else direct.placed.data(value)
-            if data is None or direct.placed is None:
-                answering = self._calls.answered(host, flat, value)
-            else:
-                answering = self._calls.placed(host, flat, direct.placed, memory, data)
-            self._stack.append((frame, answering))
+            self._stack.append((frame, self._calls.answered_directly(host, flat, direct.placed, memory, value)))
             self._advance(None)
             return True
         self._write(frame, glue.RESULT, found)
         self._result = glue.DONE
         return True
+
+    def _lend(self, kind: int, number: int, table: HandleTable, index: int) -> None:
+        """Let C go on with the stream that the guest uses, if it is one of its request."""
+        if self._lent is None:
+            assert self.exchange is not None
+            self._lent = LentStreams(self.exchange)
+            self._there.state.lent = self._lent.address
+        self._lent.note(kind, number, table, index)
 
     def _memory_of(self, host: HostFunction) -> Memory:
         return NO_MEMORY if host.options.memory is None else self._there.memory(host.options.memory)
@@ -576,20 +605,23 @@ class ComponentInvocation(Invocation):
         Raises Interrupted if the client does not take the answer.
         """
         takes, pause = exchange.full, self.pause_time()
+        bound = asyncio.timeout(exchange.patience) if takes else None
+
+        def look() -> None:
+            """Let the guest's time run, if it waits for something else than the client, such as a timer."""
+            if not exchange.stalled:
+                pause.end()
+                if bound is not None and not bound.expired():
+                    bound.reschedule(None)
+
+        exchange.on_change = look
         try:
-            async with asyncio.timeout(exchange.patience if takes else None) as bound:
-
-                def look() -> None:
-                    """Let the guest's time run, if it waits for something else than the client, such as a timer."""
-                    if not exchange.stalled:
-                        pause.end()
-                        if not bound.expired():
-                            bound.reschedule(None)
-
-                exchange.on_change = look
+            if bound is None:
+                return await begin()
+            async with bound:
                 return await begin()
         except TimeoutError:
-            if bound.expired():
+            if bound is not None and bound.expired():
                 raise Interrupted(Why.GONE) from None
             raise
         finally:

@@ -24,7 +24,7 @@ from .exported import functions_of
 from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
 from .pages import pages_of
 from .python_types import PythonTypes
-from .quick_answers import kinds_of
+from .quick_answers import READ, kinds_of
 from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers, opens_files
 from .weights import checks_of
@@ -71,7 +71,10 @@ class ComponentModule(Module):
         self.calls_are_noted = False  # component.c has its own
         self.native = native
         """component.c, if it is there."""
-        self.kinds = ctypes.create_string_buffer(kinds_of(self.flat, self.offers))
+        kinds = kinds_of(self.flat, self.offers)
+        self.kinds = ctypes.create_string_buffer(kinds)
+        self.stream_calls = {} if self.native is None else {n: kind for n, kind in enumerate(kinds) if kind >= READ}
+        """Functions of the host, by their number, with which streams are read and written."""
         """How component.c answers each function of the host."""
         self.checks = [checks_of(host) for host in self.flat.hosts]
         """For each function of the host, whether it may be carried out on the event loop."""

@@ -12,15 +12,24 @@ _move = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctyp
 _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
     ("PyBytes_FromStringAndSize", ctypes.pythonapi)
 )
-_place_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
+place_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
+
+
+"""The address of what is in bytes, as long as those exist."""
+
+
+def unset(size: int) -> tuple[bytes, int]:
+    """Return bytes with no set content, and their address: whoever makes them fills them before anybody looks."""
+    made: bytes = _new_bytes(None, size)
+    return made, place_of(made)
 
 
 def read(address: int, size: int) -> bytes:
     """Return so many bytes from an address."""
     if size < LARGE:
         return ctypes.string_at(address, size)
-    made: bytes = _new_bytes(None, size)  # of which nobody else knows yet
-    _move(_place_of(made), address, size)
+    made, place = unset(size)
+    _move(place, address, size)
     return made
 
 

@@ -63,3 +63,20 @@ class ResponseStream(OutputStream):
 
     def room(self) -> int:
         return self._exchange.room(self._body)
+
+    @property
+    def total(self) -> int:
+        """Bytes written so far."""
+        return self._body.total
+
+    def allowed(self) -> int:
+        """How many bytes write() takes now without any error."""
+        exchange, body = self._exchange, self._body
+        most = exchange.most_out
+        if body is exchange.response and exchange.declared is not None:
+            most = min(most, exchange.declared)
+        return 0 if self.closed else min(self.room(), most - body.total)
+
+    def put(self, data: bytes) -> None:
+        """Take what was written of what is allowed."""
+        self._exchange.write(self._body, data)

@@ -4,7 +4,7 @@
 
    No Python runs on the guest's stack: a call that is left to it is noted, and the guest waits. */
 
-#include "native.h"
+#include "component.h"
 
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,24 +13,42 @@
 #include <sys/random.h>
 #endif
 
-enum { SLOT = 8, ARGUMENTS = 18, RESULT = 36 };       /* components/glue.py */
+enum { SLOT = 8 };                                    /* components/glue.py */
 enum { DONE, REALLOC };                               /* its steps */
-enum { LEFT, MONOTONIC, REALTIME, RESOLUTION, RANDOM, RANDOM_BYTES }; /* components/quick_answers.py */
 enum { TICKED, ENDED, ASKED, ODD_ROOM, ODD_RESULT };  /* components/edge_call.py */
 enum { I32 = 0, MOST_RANDOM = 64 << 10, AT_ONCE = 256 };
 
-static bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size) {
-  return at + size <= wasmtime.memory_data_size(c->context, memory->of);
+bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size) {
+  return memory && at + size <= wasmtime.memory_data_size(c->context, memory->of);
 }
 
-static void put_slot(struct component *c, uint32_t slot, uint64_t value) {
-  memcpy(c->frames + c->frame + slot * SLOT, &value, sizeof value);
+void set_slot(struct component *c, uint32_t number, uint64_t value) {
+  memcpy(c->frames + c->frame + number * SLOT, &value, sizeof value);
 }
 
-static uint64_t slot(const struct component *c, uint32_t number) {
+uint64_t slot_of(const struct component *c, uint32_t number) {
   uint64_t value;
   memcpy(&value, c->frames + c->frame + number * SLOT, sizeof value);
   return value;
+}
+
+/* Let the guest be asked for room: the call comes back with the place as RESULT. */
+bool ask_for_room(struct component *c, uint64_t alignment, uint64_t size) {
+  for (uint32_t i = 0; i < 2; i++)
+    set_slot(c, ARGUMENTS + i, 0);
+  set_slot(c, ARGUMENTS + 2, alignment);
+  set_slot(c, ARGUMENTS + 3, size);
+  c->pending = c->frame + 1;
+  c->result = REALLOC;
+  return true;
+}
+
+/* Let the call return. */
+bool answered(struct component *c) {
+  c->pending = 0;
+  c->result = DONE;
+  c->calls++;
+  return true;
 }
 
 static bool put_random(uint8_t *to, size_t size) {
@@ -46,20 +64,14 @@ static bool put_random(uint8_t *to, size_t size) {
    beginning, which traps as it should. */
 static bool answer_random_bytes(struct component *c) {
   const struct extern_ *memory = c->memories[c->number];
-  uint64_t size = slot(c, 0), into = (uint32_t)slot(c, 1);
+  uint64_t size = slot_of(c, 0), into = (uint32_t)slot_of(c, 1);
   if (c->pending != c->frame + 1) {
     if (c->pending || !memory || size > MOST_RANDOM || into % 4 || !fits(c, memory, into, 8))
       return false;
-    for (uint32_t i = 0; i < 2; i++)
-      put_slot(c, ARGUMENTS + i, 0);
-    put_slot(c, ARGUMENTS + 2, 1);
-    put_slot(c, ARGUMENTS + 3, size);
-    c->pending = c->frame + 1;
-    c->result = REALLOC;
-    return true;
+    return ask_for_room(c, 1, size);
   }
   c->pending = 0;
-  uint64_t at = (uint32_t)slot(c, RESULT);
+  uint64_t at = (uint32_t)slot_of(c, RESULT);
   if (!fits(c, memory, at, size) || !fits(c, memory, into, 8))
     return false;
   uint8_t *base = wasmtime.memory_data(c->context, memory->of);
@@ -67,15 +79,13 @@ static bool answer_random_bytes(struct component *c) {
   if (!put_random(base + at, size))
     return false;
   memcpy(base + into, given, sizeof given);
-  c->result = DONE;
-  c->calls++;
-  return true;
+  return answered(c);
 }
 
 /* ``now`` of the wall clock: seconds and nanoseconds, where the guest wants them. */
 static bool answer_realtime(struct component *c) {
   const struct extern_ *memory = c->memories[c->number];
-  uint64_t into = (uint32_t)slot(c, 0), now = coarse(CLOCK_REALTIME, c->resolution);
+  uint64_t into = (uint32_t)slot_of(c, 0), now = coarse(CLOCK_REALTIME, c->resolution);
   struct {
     uint64_t seconds;
     uint32_t nanoseconds, padding;
@@ -83,9 +93,7 @@ static bool answer_realtime(struct component *c) {
   if (!memory || into % 8 || !fits(c, memory, into, sizeof given))
     return false;
   memcpy(wasmtime.memory_data(c->context, memory->of) + into, &given, sizeof given);
-  c->result = DONE;
-  c->calls++;
-  return true;
+  return answered(c);
 }
 
 /* Whether the call is answered here; ``result`` is then what the glue is to do. */
@@ -108,13 +116,13 @@ static bool answer(struct component *c) {
     return answer_realtime(c);
   case RANDOM_BYTES:
     return answer_random_bytes(c);
-  default:
+  case LEFT:
     return false;
+  default:
+    return answer_stream(c, c->kinds[c->number]);
   }
-  put_slot(c, RESULT, value);
-  c->result = DONE;
-  c->calls++;
-  return true;
+  set_slot(c, RESULT, value);
+  return answered(c);
 }
 
 static bool resume(void *env) {

@@ -35,9 +35,9 @@ NOT_GRANTED, INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -3, -1, 0, 1, 2
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
-        *("native.h", "text.h", "python_abi.h"),
+        *("native.h", "text.h", "python_abi.h", "component.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
-        *("fast_path.c", "component.c", "host_calls.c"),
+        *("fast_path.c", "component.c", "streams.c", "host_calls.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -211,7 +211,26 @@ class ComponentState(Structure):
         ("input", c_void_p),
         ("input_len", c_size_t),
         ("slot", c_void_p),
+        ("lent", c_void_p),
         ("values", capi.Value * 5),
+    )
+
+
+class Lent(Structure):
+    """``struct lent`` of native.h."""
+
+    _fields_ = (
+        ("numbers", c_uint32 * 3),
+        ("input", c_uint32),
+        ("output", c_uint32),
+        ("unused", c_uint32),
+        ("from", c_void_p),
+        ("taken", c_uint64),
+        ("left", c_uint64),
+        ("to", c_void_p),
+        ("put", c_uint64),
+        ("room", c_uint64),
+        ("asked", c_uint64),
     )
 
 
@@ -310,6 +329,7 @@ def _expected_layout() -> list[int]:
         InstanceState,
         FastPathState,
         ComponentState,
+        Lent,
         FirstState,
     ):
         layout.append(ctypes.sizeof(kind))

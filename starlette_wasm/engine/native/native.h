@@ -121,6 +121,18 @@ struct fast_path {
   struct instance ready;          /* prepared, if its store is not NULL */
 };
 
+/* What is lent to streams.c of the streams of a request: native.Lent mirrors it. */
+struct lent {
+  uint32_t numbers[3];      /* the function, from 1 on, with which each is done that READ, CHECK_WRITE and WRITE name */
+  uint32_t input, output;   /* handles of the streams */
+  uint32_t unused;
+  const uint8_t *from;      /* bytes to be read, of which some are taken, and some left */
+  uint64_t taken, left;
+  uint8_t *to;              /* where bytes are put that the guest writes, and for how many there is room */
+  uint64_t put, room;
+  uint64_t asked;           /* for how many the guest gives room */
+};
+
 /* What component.c knows of the core instances of a component, in one store, whose data it is.
    native.ComponentState mirrors it. One thread at a time has it. */
 struct component {
@@ -143,6 +155,7 @@ struct component {
   const char *input;
   size_t input_len;
   struct extern_ *slot;
+  struct lent *lent;   /* NULL if nothing is lent */
   struct extern_ values[5];
 };
 

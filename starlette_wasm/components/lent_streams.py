@@ -1,0 +1,87 @@
+"""What streams.c may use of the bodies of a request: lent before each poll of the guest, and taken back after it."""
+
+from __future__ import annotations
+
+import ctypes
+
+from ..engine.native.library import Lent
+from ..sync import copies
+from .handles import HandleTable
+from .http_exchange import HttpExchange
+from .quick_answers import CHECK_WRITE, READ, WRITE
+from .wasi.exchange_streams import RequestStream, ResponseStream
+
+_BUFFER = 128 << 10
+"""Bytes that the guest may write until Python takes them."""
+_LONG = 64 << 10
+"""Bytes from which an answer is long: for a short one the buffer is not worth it."""
+
+
+class LentStreams:
+    """Used wherever the guest is polled, before it and after it. Bounds are Python's: nothing beyond them is lent."""
+
+    def __init__(self, exchange: HttpExchange) -> None:
+        self._exchange = exchange
+        self.memory = Lent()
+        self._input: tuple[HandleTable, RequestStream] | None = None
+        self._output: tuple[HandleTable, ResponseStream] | None = None
+        self._from = b""
+        self._to = b""
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.memory)
+
+    def note(self, kind: int, number: int, table: HandleTable, index: int) -> None:
+        """Take note of the function and the handle with which the guest uses a stream of the request."""
+        lent, stream = self.memory, table.rep(index)
+        if isinstance(stream, RequestStream):
+            if (table, stream, index) != (*(self._input or (None, None)), lent.input):
+                lent.numbers[READ - READ] = 0
+            self._input, lent.input = (table, stream), index
+        elif isinstance(stream, ResponseStream):
+            if (table, stream, index) != (*(self._output or (None, None)), lent.output):
+                lent.numbers[CHECK_WRITE - READ] = lent.numbers[WRITE - READ] = 0
+            self._output, lent.output = (table, stream), index
+        else:
+            return
+        lent.numbers[kind - READ] = number + 1
+
+    def lend(self) -> None:
+        """Lend what there is, of the streams that the guest still has."""
+        lent = self.memory
+        lent.taken = lent.left = lent.room = 0
+        if self._input is not None and self._input[0].rep(lent.input) is self._input[1]:
+            found = self._exchange.request.front()
+            if found is not None:
+                self._from, at = found
+                setattr(lent, "from", copies.place_of(self._from) + at)
+                lent.left = len(self._from) - at
+        if self._output is not None and self._output[0].rep(lent.output) is self._output[1]:
+            self._lend_room(self._output[1])
+
+    def _lend_room(self, stream: ResponseStream) -> None:
+        if stream.total < _LONG:
+            return
+        room = min(stream.allowed(), _BUFFER)
+        if room > 0 and not self._to:
+            self._to, self.memory.to = copies.unset(_BUFFER)
+        self.memory.room = max(room, 0)
+
+    def take_back(self) -> None:
+        """Take what the guest has written, and note what it has read."""
+        lent = self.memory
+        lent.left = lent.room = 0
+        if lent.taken:
+            self._exchange.skip(lent.taken)
+            lent.taken = 0
+        if lent.put:
+            assert self._output is not None, "it was lent"
+            self._output[1].put(self._written(lent.put))
+            lent.put = 0
+
+    def _written(self, size: int) -> bytes:
+        if size < _BUFFER:
+            return ctypes.string_at(self.memory.to, size)
+        whole, self._to = self._to, b""  # nobody has seen it yet: from now on nothing writes to it
+        return whole

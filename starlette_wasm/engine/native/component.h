@@ -1,0 +1,23 @@
+/* What component.c and streams.c share. */
+
+#ifndef COMPONENT_H
+#define COMPONENT_H
+
+#include "native.h"
+
+enum { ARGUMENTS = 18, RESULT = 36 }; /* slots of a frame: components/glue.py */
+/* How a function of the host is answered: components/quick_answers.py. */
+enum QUICK { LEFT, MONOTONIC, REALTIME, RESOLUTION, RANDOM, RANDOM_BYTES, READ, CHECK_WRITE, WRITE };
+
+#pragma GCC visibility push(hidden)
+
+bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size);
+uint64_t slot_of(const struct component *c, uint32_t number);
+void set_slot(struct component *c, uint32_t number, uint64_t value);
+bool ask_for_room(struct component *c, uint64_t alignment, uint64_t size);
+bool answered(struct component *c);
+bool answer_stream(struct component *c, uint8_t kind);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,161 @@
+"""Long bodies through a handler: read and written by C as far as Python lends that, and without it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import JSON, add_function, config, run
+from test_streaming import CHUNKED, LIMITS, Client, serving
+
+from starlette_wasm.components import module as module_
+from starlette_wasm.components.handles import Handle, HandleTable
+from starlette_wasm.components.http_exchange import HttpExchange, ResponseBody
+from starlette_wasm.components.lent_streams import LentStreams
+from starlette_wasm.components.quick_answers import CHECK_WRITE, READ, WRITE
+from starlette_wasm.components.types import Resource
+from starlette_wasm.components.wasi.exchange_streams import RequestStream, ResponseStream
+from starlette_wasm.engine.native import library
+
+WAYS = [pytest.param(True, marks=pytest.mark.native, id="by C"), pytest.param(False, id="by Python")]
+RESOURCE = Resource("stream")
+
+
+@pytest.fixture
+def wasm(tmp_path: Path) -> JSON:
+    add_function(tmp_path, "stream", "components/http_stream")
+    limits = LIMITS | {"maxRequestBytes": 4 << 20, "maxResponseBytes": 4 << 20, "executionTimeoutMs": 60_000}
+    return config(tmp_path, {"/{rest:path}": {"functionName": "stream", "policy": "p"}}, policies={"p": limits})
+
+
+@pytest.fixture
+def by_c(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(module_, "native", library.native if request.param else None)
+    return bool(request.param)
+
+
+@pytest.fixture
+def skipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many bytes C has read at a time."""
+    found: list[int] = []
+    skip = HttpExchange.skip
+
+    def counted(self: HttpExchange, count: int) -> None:
+        found.append(count)
+        skip(self, count)
+
+    monkeypatch.setattr(HttpExchange, "skip", counted)
+    return found
+
+
+def in_pieces(data: bytes) -> list[bytes]:
+    """Of sizes around those of the queues, and single bytes."""
+    sizes, pieces = (1, 65_536, 3, 262_144, 1_000, 300_001, 131_072), []
+    at = 0
+    while at < len(data):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(data[at : at + size])
+        at += size
+    return pieces
+
+
+@pytest.mark.parametrize("by_c", WAYS, indirect=True)
+def test_long_bodies_come_back_byte_for_byte(wasm: JSON, by_c: bool, skipped: list[int]) -> None:
+    data = random.Random(7).randbytes(2_500_000)
+
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client("/echo", "POST", CHUNKED)
+            for piece in in_pieces(data):
+                client.write(piece)
+            client.write(b"", more=False)
+            assert (await client.ask(served)).body == data
+            assert client.whole
+
+    run(go())
+    assert sum(skipped) > len(data) // 2 if by_c else not skipped
+
+
+@pytest.mark.parametrize("by_c", WAYS, indirect=True)
+@pytest.mark.parametrize(
+    ("path", "size", "status"), [("/declared/3000000", 3_000_000, 200), ("/download/4194305", 0, 502)]
+)
+@pytest.mark.usefixtures("by_c")
+def test_bounds_hold_behind_what_is_lent(
+    wasm: JSON, path: str, size: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with serving(wasm) as served:
+            client = Client(path)
+            if status == 200:
+                assert len((await client.ask(served)).body) == size
+                return
+            with pytest.raises(Exception, match="more than 4194304 bytes"):
+                await client.ask(served)
+            assert client.status == 200  # the head had left, and the connection is cut
+            assert len(client.body) <= 4 << 20
+            assert not client.whole
+
+    run(go())
+
+
+def lent_to(table: HandleTable, stream: Any, lent: LentStreams, *kinds: int) -> int:
+    index = table.add(Handle(RESOURCE, stream))
+    for number, kind in enumerate(kinds):
+        lent.note(kind, number, table, index)
+    lent.lend()
+    return index
+
+
+def test_nothing_is_lent_of_a_stream_that_was_dropped() -> None:
+    async def go() -> None:
+        exchange, table = HttpExchange(most_out=1 << 20, patience=0), HandleTable()
+        exchange.request.put(bytes(100_000))
+        lent = LentStreams(exchange)
+        index = lent_to(table, RequestStream(exchange), lent, READ)
+        assert (lent.memory.left, list(lent.memory.numbers)) == (100_000, [1, 0, 0])
+        table.remove(index, RESOURCE)
+        table.add(Handle(RESOURCE, object()))  # which has the same index
+        lent.lend()
+        assert lent.memory.left == 0
+
+    asyncio.run(go())
+
+
+def test_functions_of_another_stream_are_forgotten() -> None:
+    async def go() -> None:
+        exchange, table, other = HttpExchange(most_out=1 << 20, patience=0), HandleTable(), HandleTable()
+        body = exchange.response = ResponseBody()
+        stream = ResponseStream(exchange, body)
+        stream.write(bytes(100_000))
+        lent = LentStreams(exchange)
+        lent_to(table, stream, lent, CHECK_WRITE, CHECK_WRITE, WRITE)
+        assert (lent.memory.room, list(lent.memory.numbers)) == (128 << 10, [0, 2, 3])
+        index = other.add(Handle(RESOURCE, stream))
+        lent.note(WRITE, 6, other, index)
+        assert list(lent.memory.numbers) == [0, 0, 7]
+
+    asyncio.run(go())
+
+
+def test_no_more_is_lent_than_may_be_written() -> None:
+    async def go() -> None:
+        exchange, table = HttpExchange(most_out=150_000, patience=0), HandleTable()
+        body = exchange.response = ResponseBody()
+        stream = ResponseStream(exchange, body)
+        stream.write(bytes(100_000))
+        lent = LentStreams(exchange)
+        lent_to(table, stream, lent, WRITE)
+        assert lent.memory.room == 50_000
+        exchange.declared = 100_001
+        lent.lend()
+        assert lent.memory.room == 1
+        stream.closed = True
+        lent.lend()
+        assert lent.memory.room == 0
+
+    asyncio.run(go())
