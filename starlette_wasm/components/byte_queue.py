@@ -74,7 +74,7 @@ class ByteQueue:
         return bytes(taken)
 
     def front(self) -> tuple[bytes, int] | None:
-        """The first piece, if it is one that does not grow any more, and how much of it is taken."""
+        """Return the first piece, if it is one that does not grow any more, and how much of it is taken."""
         with self._lock:
             piece = self._pieces[0] if self._pieces else None
         return (piece, self._at) if type(piece) is bytes else None

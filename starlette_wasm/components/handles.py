@@ -89,7 +89,7 @@ class HandleTable:
         return found
 
     def rep(self, index: int) -> Any:
-        """What the handle of a resource stands for; None if there is no such handle."""
+        """Return what the handle of a resource stands for; None if there is no such handle."""
         found = self._entries[index] if 0 < index < len(self._entries) else None
         return found.rep if isinstance(found, Handle) else None
 

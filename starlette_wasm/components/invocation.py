@@ -303,7 +303,7 @@ class ComponentInvocation(Invocation):
         return LIGHT if exchange is None else LIGHT + exchange.moved * _SECONDS_OF_BYTE
 
     def _book(self, seconds: float) -> None:
-        """As in Invocation, without the time that bytes take which flow through it."""
+        """Count what it used of the event loop, without the time that bytes take which flow through it."""
         exchange = self.exchange
         if exchange is not None:
             moved = exchange.moved - self._unbooked

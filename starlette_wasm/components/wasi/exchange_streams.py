@@ -70,7 +70,7 @@ class ResponseStream(OutputStream):
         return self._body.total
 
     def allowed(self) -> int:
-        """How many bytes write() takes now without any error."""
+        """Return how many bytes write() takes now without any error."""
         exchange, body = self._exchange, self._body
         most = exchange.most_out
         if body is exchange.response and exchange.declared is not None:
