@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ..components.http_exchange import HttpExchange, ResponseBody
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import raw_headers, with_request_id
-from ..sync.ended import cancelled
+from ..sync.cancel_and_wait import cancel_and_wait
 from .coalesce import send_in_one_write
 from .scope import Headers, fitted
 
@@ -85,7 +85,7 @@ class AnswerSender:
         self._stop_timer()
         self._exchange.on_answer = self._exchange.on_wait = _nothing
         if self._task is not None:
-            await cancelled(self._task)
+            await cancel_and_wait(self._task)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 
 from ..components.http_exchange import HttpExchange
 from ..exceptions import RequestTimeout, RequestTooLarge
-from ..sync.ended import cancelled
+from ..sync.cancel_and_wait import cancel_and_wait
 from .body import disconnected
 
 
@@ -44,7 +44,7 @@ class BodyFeed:
             yield
         finally:
             if self._task is not None:
-                await cancelled(self._task)
+                await cancel_and_wait(self._task)
 
     async def wait_until_gone(self) -> None:
         """Return when the client has gone away."""

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..config.router import CanaryConfig
-from .foreign import MAX_COUNT, MAX_RECORD_BYTES, read_field, unreadable, whole
 from .record import Record, begin, end, observe
 from .status import Status
+from .untrusted_record import MAX_COUNT, MAX_RECORD_BYTES, read_field, unreadable, whole
 
 _REMEMBERED = 50
 _ENDED = (Status.ROLLED_BACK, Status.ABORTED)

@@ -252,7 +252,7 @@ class Canaries:
             self._opening = asyncio.get_running_loop().create_task(_opened(self._url))
         await asyncio.wait([self._opening], timeout=seconds)
         if not self._opening.done():
-            self._all_away("the canary store does not answer")
+            self._all_stores_failed("the canary store does not answer")
             return None
         opening, self._opening = self._opening, None
         self._store = opening.result()
@@ -263,9 +263,9 @@ class Canaries:
         slow = ", ".join(sorted(self._looks))
         logger.warning("canaries: the store is slow, and the stable version serves until it answers for %s", slow)
 
-    def _all_away(self, problem: str) -> None:
+    def _all_stores_failed(self, problem: str) -> None:
         for live in self._live.values():
-            self._looker.away(live, problem)
+            self._looker.store_failed(live, problem)
 
     def _is_current(self, live: CanaryState) -> bool:
         return self._live.get(live.config.function_name) is live
@@ -282,8 +282,8 @@ class Canaries:
 
     def unavailable(self, live: CanaryState) -> str | None:
         """Return why the figures of a canary are not today's, if so."""
-        if live.away is not None or not live.takes_part:
-            return live.away
+        if live.store_problem is not None or not live.takes_part:
+            return live.store_problem
         if live.record is None:
             return "the canary store was not read yet"
         age = time.monotonic() - live.seen_at

@@ -58,18 +58,18 @@ class Looker:
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._look(store, live)
         except CapabilityError as error:
-            self.away(live, error.message, error.detail)
+            self.store_failed(live, error.message, error.detail)
         except TimeoutError:
-            self.away(live, "the canary store does not answer")
+            self.store_failed(live, "the canary store does not answer")
         except Exception as error:
             logger.exception("canary of %s: the weights stay as they are", live.config.function_name)
             self.note(live, f"the weights stay as they are: {type(error).__name__}")
 
-    def away(self, live: CanaryState, problem: str, detail: str | None = None) -> None:
+    def store_failed(self, live: CanaryState, problem: str, detail: str | None = None) -> None:
         """Note that the store cannot be used; roll back here what fails by this worker's own counts."""
         if not self._current(live):
             return
-        live.away = problem
+        live.store_problem = problem
         note = f"{problem}, and the weights stay as they are unless v{live.versions[1]} fails"
         self.note(live, note, detail=detail)
         if live.judge_alone():
@@ -205,4 +205,4 @@ class Looker:
 
 
 def _trouble(live: CanaryState, record: Record, now: float) -> str | None:
-    return live.trouble(record, now) or live.waves_away
+    return live.trouble(record, now) or live.waves_problem

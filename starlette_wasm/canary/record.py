@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from ..config.router import CanaryConfig
-from .foreign import read_record
 from .status import RUNS, Status
+from .untrusted_record import read_record
 from .verdict import Action, Baseline, Looks, Verdict
 from .window import Window
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..capabilities.redis import RedisClient, Script
-from .foreign import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 from .store import KEY, Batch, Reading
+from .untrusted_record import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from ..capabilities.sqlite import Database
-from .foreign import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 from .store import KEY, Batch, Reading
+from .untrusted_record import MAX_RECORD_BYTES, MAX_ROWS, read_count, read_epoch, read_revision, unreadable
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS canary (

@@ -40,7 +40,7 @@ class CanaryState:
     """When the store was last read, on time.monotonic()."""
     overdue: bool | None = None
     """The last value of the metric of the progress deadline."""
-    away: str | None = None
+    store_problem: str | None = None
     """Why the store could not be used at the last look."""
     alone: Record | None = None
     """The roll-back that this process decided on while the store was away, until the store has it."""
@@ -51,7 +51,7 @@ class CanaryState:
     board: Board | None = None
     """How the regions stand, as last read; with waves alone."""
     board_revision: int = 0
-    waves_away: str | None = None
+    waves_problem: str | None = None
     """Why the board could not be used at the last look."""
     stable: Window = field(default_factory=Window)
     canary: Window = field(default_factory=Window)
@@ -85,7 +85,7 @@ class CanaryState:
 
     def waits_for(self, record: Record) -> str | None:
         """Return what keeps this region from its beginning; None if it may."""
-        return self.waves_away or held_by(self.board, record, self.config, self.place.region)
+        return self.waves_problem or held_by(self.board, record, self.config, self.place.region)
 
     @property
     def mine(self) -> Record | None:
@@ -172,7 +172,7 @@ class CanaryState:
         """Take over what was read. Says whether the router has to know."""
         before = self.part_key
         self.record, self.revision = record, revision
-        self.seen_at, self.away, self.alone, self._alone_looks = time.monotonic(), None, None, None
+        self.seen_at, self.store_problem, self.alone, self._alone_looks = time.monotonic(), None, None, None
         epoch = record.epoch
         for key in [key for key in self._tallies if key[0] < epoch - 1]:
             del self._tallies[key]

@@ -31,12 +31,12 @@ class Waves:
         try:
             async with asyncio.timeout(_SECONDS):
                 live.board_revision, live.board = await self.read(own, live)
-            live.waves_away = None
+            live.waves_problem = None
         except TimeoutError:
-            live.waves_away = "the store of the waves does not answer"
+            live.waves_problem = "the store of the waves does not answer"
         except (CapabilityError, ConfigError) as error:
-            live.waves_away = f"waves: {error.public if isinstance(error, ConfigError) else error.message}"
-        return live.waves_away is None
+            live.waves_problem = f"waves: {error.public if isinstance(error, ConfigError) else error.message}"
+        return live.waves_problem is None
 
     async def read(self, own: Store, live: CanaryState) -> tuple[int, Board | None]:
         """Raise CapabilityError and ConfigError."""
@@ -54,7 +54,7 @@ class Waves:
                 if await store.swap(name, live.board_revision, board.dump(), 1):
                     live.board, live.board_revision = board, live.board_revision + 1
         except (CapabilityError, ConfigError, TimeoutError):
-            live.waves_away = "the store of the waves does not take how this region stands"
+            live.waves_problem = "the store of the waves does not take how this region stands"
 
     async def close(self) -> None:
         store, self._store = self._store, None

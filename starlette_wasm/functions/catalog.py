@@ -23,7 +23,7 @@ from .openapi import FunctionSchemas
 from .variables import Text
 
 if TYPE_CHECKING:
-    from .signed import RequiredSignatures
+    from .required_signatures import RequiredSignatures
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
 from ..engine.processor import NATIVE, Processor
-from .cancellation import CancellationToken
+from .load_cancellation import LoadCancellation
 
 # Nothing of the site module runs: its paths come along.
 _BOOTSTRAP = """\
@@ -70,14 +70,14 @@ class Compiler:
         self,
         pooled: bool,
         limits: CompileLimits,
-        stop: CancellationToken | None = None,
+        stop: LoadCancellation | None = None,
         *,
         winch: bool = False,
         processor: Processor = NATIVE,
     ) -> None:
         self._engine = {"pooled": pooled, "winch": winch, "processor": processor}
         self._limits = limits
-        self._stop = stop or CancellationToken()
+        self._stop = stop or LoadCancellation()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
         self.cpu_s = 0.0
@@ -86,7 +86,7 @@ class Compiler:
     def compile(self, guest: bytes) -> tuple[bytes, dict[str, Any]]:
         """Compile a module. Return its code, and what the host must know of it.
 
-        Raises InvalidModuleError, UnsupportedModuleError, CompilerError and Stopped.
+        Raises InvalidModuleError, UnsupportedModuleError, CompilerError and LoadCancelled.
         """
         self.cpu_s = 0.0
         self._stop.check()

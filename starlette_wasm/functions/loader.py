@@ -21,12 +21,12 @@ from ..engine.engine import Engine
 from ..engine.module import Module
 from ..engine.processor import NATIVE
 from ..exceptions import CompileError, ModuleLoadError
-from ..sync.backoff import Backoff
 from .aot import MOST_BYTES, AotCache, CacheError
-from .cancellation import CancellationToken
 from .catalog import Catalog, FunctionSource
+from .compile_backoff import CompileBackoff
 from .compile_shares import CompileQueue, CpuBudget
 from .compiler import CompileLimits, Compiler, CompilerError
+from .load_cancellation import LoadCancellation
 from .recognise import recognise
 
 logger = logging.getLogger("starlette_wasm")
@@ -64,7 +64,7 @@ def load(
     source: FunctionSource,
     cache: AotCache | None,
     limits: CompileLimits | None = None,
-    circuit: Backoff | None = None,
+    backoff: CompileBackoff | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
     compilers: list[Compiler] | None = None,
 ) -> LoadedFunction:
@@ -74,7 +74,7 @@ def load(
 
     Raises ModuleLoadError and CompileError.
     """
-    with _Loader(engine, cache, limits, circuit, known) as loader:
+    with _Loader(engine, cache, limits, backoff, known) as loader:
         if compilers is None:
             return loader.load(source)
         loader.idle, mine = compilers, loader.idle
@@ -90,16 +90,16 @@ def load_all(
     cache: AotCache | None,
     threads: int | None = None,
     limits: CompileLimits | None = None,
-    circuit: Backoff | None = None,
+    backoff: CompileBackoff | None = None,
     known: Mapping[str, LoadedFunction] | None = None,
-    stop: CancellationToken | None = None,
+    stop: LoadCancellation | None = None,
 ) -> dict[tuple[str, str], LoadedFunction]:
     """Load all of them side by side, with progress in the log; the first error is raised when all have ended.
 
     Functions share the threads, each of which has one compile process, and each has a budget of CPU time.
-    ``circuit`` remembers across calls which modules could not be compiled: they are not tried again at once. The
+    ``backoff`` remembers across calls which modules could not be compiled: they are not tried again at once. The
     modules of ``known``, which are functions of the same engine by their digest, are not compiled again. ``stop`` ends
-    it early, with Stopped. What is wrong in a catalog that leaves out what is bad, is left out there.
+    it early, with LoadCancelled. What is wrong in a catalog that leaves out what is bad, is left out there.
     """
     known = known or {}
     catalog = sources if isinstance(sources, Catalog) and sources.leave_out else None
@@ -122,7 +122,7 @@ def load_all(
 
     most = min(threads or os.cpu_count() or 1, max(len(sources), 1))
     with (
-        _Loader(engine, cache, limits, circuit, known, stop) as loader,
+        _Loader(engine, cache, limits, backoff, known, stop) as loader,
         ThreadPoolExecutor(most, "starlette-wasm-load") as pool,
     ):
         queue = CompileQueue(sources, most)
@@ -148,16 +148,16 @@ class _Loader:
         engine: Engine,
         cache: AotCache | None,
         limits: CompileLimits | None,
-        circuit: Backoff | None,
+        backoff: CompileBackoff | None,
         known: Mapping[str, LoadedFunction] | None,
-        stop: CancellationToken | None = None,
+        stop: LoadCancellation | None = None,
     ) -> None:
-        self._stop = stop or CancellationToken()
+        self._stop = stop or LoadCancellation()
         self._known = known or {}
         self._engine = engine
         self._cache = cache
         self._limits = limits or CompileLimits()
-        self._circuit = Backoff() if circuit is None else circuit
+        self._backoff = CompileBackoff() if backoff is None else backoff
         self._budget = CpuBudget(self._limits.function_cpu_s)
         self.idle: list[Compiler] = []
         """Compile processes that are free."""
@@ -176,7 +176,7 @@ class _Loader:
     def load(self, source: FunctionSource) -> LoadedFunction:
         function = self._load(source)
         function.module.label = str(source)
-        self._circuit.succeeded(source.file)
+        self._backoff.loaded(source)
         return function
 
     def _load(self, source: FunctionSource) -> LoadedFunction:
@@ -204,13 +204,8 @@ class _Loader:
                 logger.warning("AOT cache: the code of %s is not usable, compiling again: %s", source, error)
         self._budget.check(source)
         begin = time.time_ns()
-        self._circuit.check(source.file, digest)
-        try:
+        with self._backoff.compiling(source, digest):
             module, code = self._compile(source, guest)
-        except ModuleLoadError as error:
-            pause = self._circuit.failed(source.file, error, digest)
-            logger.info("%s is not compiled again within %.0f s", source, pause)
-            raise
         compiled = (begin, time.time_ns())
         logger.debug("compiled %s in %.0f ms", source, (compiled[1] - begin) / 1e6)
         if module.lines_left_out:

@@ -45,7 +45,7 @@ _decoding = FairThreads("starlette-wasm-decode", most=4, each=1)
 class Execution(Generic[R]):
     """Runs a guest once, from its inputs to its answer. Whether and when it may run is the caller's concern."""
 
-    __slots__ = ("_failed", "_nested", "_options", "begin", "begun", "context", "limit", "session", "target")
+    __slots__ = ("_failed", "_nested", "_options", "context", "guest", "limit", "session", "started_at", "target")
 
     def __init__(self, target: Target, context: EdgeContext, nested: Nested, options: CallOptions) -> None:
         """Take ``nested``, which calls the functions that satisfy imports of this one."""
@@ -57,9 +57,9 @@ class Execution(Generic[R]):
         self._options = options
         self.limit = target.plan.limits.time
         """Seconds that the guest has."""
-        self.begun: Outcome | Invocation | None = None
-        """The guest, if it has begun before run()."""
-        self.begin = math.inf
+        self.guest: Outcome | Invocation | None = None
+        """The guest, if it was started before run()."""
+        self.started_at = math.inf
         """When the guest's time began, on time.monotonic()."""
         self.session: Session | None = None
         """What the guest asked of the host; None if it cannot ask."""
@@ -89,8 +89,8 @@ class Execution(Generic[R]):
 
     @property
     def ran(self) -> float:
-        """Seconds that a guest has run which began before run()."""
-        return self.begun.ran if isinstance(self.begun, Invocation) else 0.0
+        """Seconds that a guest has run which was started before run()."""
+        return self.guest.ran if isinstance(self.guest, Invocation) else 0.0
 
     async def run(
         self, capabilities: Capabilities, grants: Grants | None, guard: Guard, watch: CallTelemetry = IDLE_WATCH
@@ -99,15 +99,15 @@ class Execution(Generic[R]):
 
         Raises EngineError, OSError, MemoryError, OutOfInstances, TooBusy, and what ``guard`` raises.
         """
-        self.begin = time.monotonic() - self.ran
-        deadline = self.begin + self.limit
+        self.started_at = time.monotonic() - self.ran
+        deadline = self.started_at + self.limit
         self.hand_over(watch)
         session = None
         if grants is not None:
             session = self.session = Session(
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )
-        found = self.begun
+        found = self.guest
         if found is None:
             inputs = self.inputs()
             found = self._begin(await self.inputs_off_loop(guard) if inputs is None else inputs)
@@ -172,7 +172,7 @@ class Execution(Generic[R]):
     def took(self) -> float:
         """Seconds since the guest's time began, without those that it waited for the client."""
         stream = self._options.caller.stream
-        return time.monotonic() - self.begin - (0.0 if stream is None else stream.waited)
+        return time.monotonic() - self.started_at - (0.0 if stream is None else stream.waited)
 
     async def response(self, outcome: Outcome, watch: CallTelemetry = IDLE_WATCH) -> R:
         """Return what the guest answered. Raises FunctionError."""
@@ -213,9 +213,9 @@ class EncodedExecution(Execution[Rendered]):
         fast_path = self.target.fast_path
         if self.target.grants is not None or fast_path is None or not fast_path.runs:
             return None
-        self.begin = time.monotonic()
-        begun = self.begun = fast_path.run(self.inputs())
-        return self.read(begun.stdout) if isinstance(begun, Outcome) else None
+        self.started_at = time.monotonic()
+        guest = self.guest = fast_path.run(self.inputs())
+        return self.read(guest.stdout) if isinstance(guest, Outcome) else None
 
     def inputs(self) -> Inputs:
         encoded, target = self._encoded, self.target

@@ -40,7 +40,7 @@ class RequestExecution(Execution[EdgeResponse]):
             context.deadline_ms = math.ceil(self.limit * 1000)
         if options.started is not None:
             context.request_id = options.started.request_id or context.request_id
-            self.begun = options.started.invocation
+            self.guest = options.started.invocation
 
     def hand_over(self, watch: CallTelemetry) -> None:
         self._request.context = self.context  # again: the request may be shared, and others came while this one waited

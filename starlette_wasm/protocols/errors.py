@@ -1,3 +1,5 @@
+"""``ResponseError``: what a guest printed is not a response."""
+
 from __future__ import annotations
 
 

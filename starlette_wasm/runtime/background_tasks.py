@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..exceptions import RuntimeClosed
-from ..functions.cancellation import CancellationToken, Cancelled
+from ..functions.load_cancellation import LoadCancellation, LoadCancelled
 from ..sync.own_thread import in_own_thread
 
 T = TypeVar("T")
@@ -19,11 +19,11 @@ class BackgroundTasks:
     """The tasks under way."""
 
     def __init__(self) -> None:
-        self._stops: set[CancellationToken] = set()
+        self._stops: set[LoadCancellation] = set()
 
-    async def run(self, load: Callable[[CancellationToken], T]) -> T:
+    async def run(self, load: Callable[[LoadCancellation], T]) -> T:
         """Run ``load`` in a thread, to its end; a cancelled caller stops it. Raises RuntimeClosed after stop()."""
-        stop = CancellationToken()
+        stop = LoadCancellation()
         self._stops.add(stop)
         thread = asyncio.ensure_future(in_own_thread(partial(load, stop)))
         try:
@@ -36,7 +36,7 @@ class BackgroundTasks:
             if not thread.cancelled():
                 thread.exception()  # nobody wants to know
             raise
-        except Cancelled:
+        except LoadCancelled:
             raise RuntimeClosed("closed") from None
         finally:
             self._stops.discard(stop)

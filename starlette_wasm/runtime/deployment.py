@@ -19,15 +19,15 @@ from ..config.settings import WasmSettings
 from ..engine.engine import Engine
 from ..exceptions import ConfigError, FunctionNotFound, FunctionUnavailable, GrantError, WasmError
 from ..functions.admission import compile_limits
-from ..functions.cancellation import CancellationToken
 from ..functions.catalog import Catalog
+from ..functions.compile_backoff import CompileBackoff
 from ..functions.links import cycles, links_of
+from ..functions.load_cancellation import LoadCancellation
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.open_directory import OpenDirectory
-from ..functions.signed import load_required
+from ..functions.required_signatures import load_required
 from ..functions.target import Target, bind, check_answers
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
-from ..sync.backoff import Backoff
 from ..sync.bulkhead import Bulkhead
 from ..telemetry.events.events import check as check_events
 from .fingerprint import fingerprints
@@ -387,13 +387,13 @@ def deploy(
     settings: WasmSettings,
     engine: Engine,
     capabilities: Capabilities,
-    circuit: Backoff | None = None,
+    compile_backoff: CompileBackoff | None = None,
     previous: Deployment | None = None,
-    stop: CancellationToken | None = None,
+    stop: LoadCancellation | None = None,
 ) -> Deployment:
     """Load everything that a config names, in threads; in one, and without what ``previous`` has, while that serves.
 
-    ``circuit`` remembers which modules could not be compiled. ``stop`` ends it early, with Stopped.
+    ``compile_backoff`` remembers which modules could not be compiled. ``stop`` ends it early, with LoadCancelled.
 
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
@@ -413,7 +413,7 @@ def deploy(
         open_cache(settings.aot_cache_dir(), settings.cache_max_mb << 20, volume=settings.cache_volume),
         1 if previous else settings.compile_threads,
         compile_limits(settings),
-        circuit,
+        compile_backoff,
         known,
         stop,
     )

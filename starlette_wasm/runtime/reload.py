@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..config.router import Config
-from ..config.snapshot import Files, State
+from ..config.watch import Snapshot, WatchedFiles
 from ..exceptions import RuntimeClosed, WasmError
 from ..sync.own_thread import in_own_thread
 from .announcements import reload_refused
-from .reminder import Reminder
+from .reload_reminder import ReloadReminder
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -65,11 +65,11 @@ class Reloader:
     def __init__(self, runtime: WasmRuntime, config: Config) -> None:
         self._runtime = runtime
         self._config = config
-        self._files = Files(config)
-        self._tried: State = frozenset()
+        self._files = WatchedFiles(config)
+        self._tried: Snapshot = frozenset()
         self._asked: asyncio.Event
         self._turn: asyncio.Lock
-        self._reminder = Reminder()
+        self._reminder = ReloadReminder()
         self.last: Reload | None = None
         """None before the first."""
 
@@ -81,7 +81,7 @@ class Reloader:
     def first(self, load: Callable[[Config], Deployment]) -> Deployment:
         """Load the config at start, in a thread, and return what ``load`` makes of it."""
         self._asked, self._turn = asyncio.Event(), asyncio.Lock()  # of the event loop that starts the runtime
-        self._tried = self._files.look()
+        self._tried = self._files.snapshot()
         return load(self._config)
 
     async def reload(self, config: Config | None = None) -> None:
@@ -121,10 +121,10 @@ class Reloader:
     async def _swap(self, config: Config | None) -> Deployment:
         runtime = self._runtime
         before = runtime.deployment
-        files = self._files if config is None else Files(config)
+        files = self._files if config is None else WatchedFiles(config)
         wanted = self._config if config is None else config
         # Before the load: what changes meanwhile is a change to the one who looks next.
-        tried = await in_own_thread(files.look)
+        tried = await in_own_thread(files.snapshot)
         if config is None:
             self._tried = tried
         binders = list(runtime.binders)
@@ -168,11 +168,11 @@ class Reloader:
             with suppress(Exception):  # it is in the log
                 await self.reload()
 
-    async def _look(self, *, spread: bool) -> State:
+    async def _look(self, *, spread: bool) -> Snapshot:
         """Look at the files, with rests in between where ``spread``: a change that was seen is soon to be taken."""
         files, rests = self._files, Rests()
         try:
-            return await in_own_thread(lambda: files.look(rests.rest if spread else None))
+            return await in_own_thread(lambda: files.snapshot(rests.rest if spread else None))
         finally:
             rests.end()
 

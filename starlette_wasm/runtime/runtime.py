@@ -25,8 +25,9 @@ from ..engine.fast_path import NotTaken
 from ..engine.library import unmap_cold_pages
 from ..engine.native.library import warn_if_missing
 from ..exceptions import RuntimeClosed
-from ..functions.cancellation import CancellationToken
+from ..functions.compile_backoff import CompileBackoff
 from ..functions.descriptors import raise_limit
+from ..functions.load_cancellation import LoadCancellation
 from ..functions.target import Target, check_answers
 from ..invocation.fast_path import FastPathRunner
 from ..invocation.invoker import Invoker
@@ -45,12 +46,12 @@ from .background_tasks import BackgroundTasks
 from .deployment import Deployment, deploy
 from .event_loop import require_asyncio
 from .health import Health
-from .poller import RegistryPoller
+from .registry_poller import RegistryPoller
 from .reload import Reloader
 from .rule_router import RuleRouter
-from .shifts import Shifts
 from .surroundings import CanarySurroundings
 from .tenancy import Tenancy, pay
+from .weight_shifts import WeightShifts
 
 if TYPE_CHECKING:
     from .shared_quotas import SharedQuotas
@@ -97,8 +98,8 @@ class WasmRuntime:
         self.fast_path = FastPathRunner(self, self.invoker.counts)
         self.health = Health(self)
         self.reloader = Reloader(self, config)
-        self.poller = RegistryPoller(self)
-        self.shifts = Shifts(self)
+        self.registry_poller = RegistryPoller(self)
+        self.shifts = WeightShifts(self)
         self.tenancy = Tenancy(self.telemetry)
         self._quotas: SharedQuotas | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -112,8 +113,8 @@ class WasmRuntime:
         """The lock of start() and close(), which may come at once, and on several event loops."""
         self.engine: Engine
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._failed_starts = Backoff()
-        self._failed_loads = Backoff()
+        self._start_backoff = Backoff()
+        self._compile_backoff = CompileBackoff()
         _runtimes.add(self)
 
     async def __aenter__(self) -> WasmRuntime:
@@ -163,7 +164,7 @@ class WasmRuntime:
         if self.is_open:
             return
         if for_request:
-            self._failed_starts.check(_START)
+            self._start_backoff.check(_START)
         closes = self._closes
         async with self._turns:
             if self.is_open:  # by another start(), which came first
@@ -171,27 +172,27 @@ class WasmRuntime:
             if self._closes != closes:  # while it waited
                 raise RuntimeClosed(self._state)
             if for_request:  # again: others waited here too while the first one failed
-                self._failed_starts.check(_START)
+                self._start_backoff.check(_START)
             try:
                 await self._open()
             except BaseException as error:
                 closed = isinstance(error, RuntimeClosed)
                 if isinstance(error, Exception) and not closed:
-                    self._failed_starts.failed(_START, error)
+                    self._start_backoff.failed(_START, error)
                     await announce_failed_start(self, error)
                 deployment, self._deployment = self._deployment, None
                 if deployment is not None:
                     await self._free(deployment, time.monotonic() + _GRACE)
                 self._enter("closed" if closed else "not started")
                 raise
-            self._failed_starts.succeeded(_START)
+            self._start_backoff.succeeded(_START)
 
     async def _open(self) -> None:
         if self._deployment is not None and self.engine.dead:
             self._forget()
         if self._deployment is None:  # else a drain has closed it, and nobody has freed it
             self.settings = self._given_settings or load_settings()
-            await self.poller.first(self.reloader.config, self.settings)
+            await self.registry_poller.first(self.reloader.config, self.settings)
             self._deployment = await self.loads.run(self._deploy)
         await self.capabilities.open()
         self.events.configure(self.deployment.config.events, self.settings.region)  # canaries announce their start
@@ -202,7 +203,11 @@ class WasmRuntime:
         self.adopt(self.deployment)
         self._enter("open")
         loop = asyncio.get_running_loop()
-        works = [self.health.run(), self.reloader.run(self.settings.reload_interval_ms / 1000), self.poller.run()]
+        works = [
+            self.health.run(),
+            self.reloader.run(self.settings.reload_interval_ms / 1000),
+            self.registry_poller.run(),
+        ]
         if self._quotas is None and has_redis(self.settings.canary_url):
             from .shared_quotas import SharedQuotas  # needs the Redis client
 
@@ -228,7 +233,7 @@ class WasmRuntime:
         self.events.forget()
         self._quotas = None
 
-    def _deploy(self, stop: CancellationToken) -> Deployment:
+    def _deploy(self, stop: LoadCancellation) -> Deployment:
         settings = self.settings
         show_logs(settings.log)
         warn_if_missing()
@@ -253,7 +258,7 @@ class WasmRuntime:
             )
         )
         deployment = self.reloader.first(
-            lambda config: deploy(config, settings, engine, self.capabilities, self._failed_loads, None, stop)
+            lambda config: deploy(config, settings, engine, self.capabilities, self._compile_backoff, None, stop)
         )
         unmap_cold_pages()
         return deployment
@@ -262,10 +267,10 @@ class WasmRuntime:
         """Make what guests may use beyond WASI; a subclass may stub it. In a thread."""
         return Capabilities(settings)
 
-    def load(self, config: Config, binders: Iterable[Binder], stop: CancellationToken) -> Deployment:
+    def load(self, config: Config, binders: Iterable[Binder], stop: LoadCancellation) -> Deployment:
         """Load what would be served in place of the present deployment, checked, in a thread. Raise as start() does."""
         deployment = deploy(
-            config, self.settings, self.engine, self.capabilities, self._failed_loads, self.deployment, stop
+            config, self.settings, self.engine, self.capabilities, self._compile_backoff, self.deployment, stop
         )
         for binder in binders:
             binder.check(self, deployment)
@@ -417,7 +422,7 @@ class WasmRuntime:
         circuits not closed.
         """
         stats = dict.fromkeys(("running", "live", "prepared", "busy", "waiting", "stuck", "replaced"), 0)
-        stats |= {"running": self.invoker.running, "failing": len(self._failed_loads)}
+        stats |= {"running": self.invoker.running, "failing": len(self._compile_backoff)}
         stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
         if self._deployment is not None:
             engine = self.engine

@@ -1,4 +1,4 @@
-"""``ListenedWatch``: one call of a function, as whoever listens sees it."""
+"""``ActiveCallTelemetry``: one call of a function, as whoever listens sees it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .idle import CallTelemetry
 from .observation import Observation
 from .outbound import observer
 from .prometheus import Recorder as PrometheusRecorder
-from .request_telemetry import ListenedExchange
+from .request_telemetry import ActiveRequestTelemetry
 from .spans import CallSpans, WarmSpan, now
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _GONE = 499
 
 
-class ListenedWatch(CallTelemetry):
+class ActiveCallTelemetry(CallTelemetry):
     """One that somebody listens to."""
 
     __slots__ = ("_attributes", "_begin", "_exchange", "_queued_at", "_ran", "_recorder", "_request", "_seen", "_since",
@@ -41,7 +41,7 @@ class ListenedWatch(CallTelemetry):
         telemetry: Telemetry,
         target: Target,
         request: EdgeRequest,
-        exchange: ListenedExchange | None,
+        exchange: ActiveRequestTelemetry | None,
         since: int,
         attempt: int | None,
         attributes: Mapping[str, AttributeValue] | None,

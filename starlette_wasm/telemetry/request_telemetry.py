@@ -1,4 +1,4 @@
-"""``ListenedExchange``: one HTTP request that is served here, as whoever listens sees it."""
+"""``ActiveRequestTelemetry``: one HTTP request that is served here, as whoever listens sees it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
     return {Attribute.VERSION.value: version, Attribute.ATTEMPT.value: attempt}
 
 
-class UnsampledExchange(RequestTelemetry):
+class UnsampledRequestTelemetry(RequestTelemetry):
     """One under a span that the sampler has refused, if nobody takes figures: its guests get the trace, and no more."""
 
     __slots__ = ("_listened", "_route", "_scope", "trace")
@@ -52,16 +52,16 @@ class UnsampledExchange(RequestTelemetry):
         self.trace = header_of(trace)
         self._scope = scope
         self._route = route
-        self._listened: ListenedExchange | None = None
+        self._listened: ActiveRequestTelemetry | None = None
 
-    def listened(self) -> ListenedExchange:
+    def listened(self) -> ActiveRequestTelemetry:
         """Return the same request for calls that are watched, as one of a guest that calls other hosts."""
         if self._listened is None:
-            self._listened = ListenedExchange(None, self._scope, self._route, 0, current=get_current_span())
+            self._listened = ActiveRequestTelemetry(None, self._scope, self._route, 0, current=get_current_span())
         return self._listened
 
 
-class ListenedExchange(RequestTelemetry):
+class ActiveRequestTelemetry(RequestTelemetry):
     """One that somebody listens to."""
 
     __slots__ = ("_described", "_error", "_span", "_token", "_tracer",

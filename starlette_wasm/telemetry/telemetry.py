@@ -27,14 +27,14 @@ from ..engine.fast_path import Completed
 from ..functions.target import Target
 from ..messages import EdgeRequest
 from . import access, prometheus
-from .call_telemetry import ListenedWatch
+from .call_telemetry import ActiveCallTelemetry
 from .conventions import GUEST_SCOPE, Metric
 from .exclusions import Exclusions
 from .flush import flush
 from .idle import CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
-from .request_telemetry import ListenedExchange, UnsampledExchange
+from .request_telemetry import ActiveRequestTelemetry, UnsampledRequestTelemetry
 from .spans import WarmSpan, WarmTracer
 from .versions import Versions
 
@@ -119,15 +119,17 @@ class Telemetry(Listeners):
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
         tracer = self._warm_tracer
         if tracer is None:
-            return ListenedExchange(None, scope, route, since)
+            return ActiveRequestTelemetry(None, scope, route, since)
         current = get_current_span()
         there = current.get_span_context()
         if there.is_valid and not there.is_remote and not current.is_recording():  # the sampler has refused it
             if since or self._figured:
-                return ListenedExchange(None, scope, route, since, current=current)
-            return UnsampledExchange(there, scope, route)
+                return ActiveRequestTelemetry(None, scope, route, since, current=current)
+            return UnsampledRequestTelemetry(there, scope, route)
         untraced = self.exclusions(scope, current)
-        return ListenedExchange(None if untraced else tracer, scope, route, since, current=current, untraced=untraced)
+        return ActiveRequestTelemetry(
+            None if untraced else tracer, scope, route, since, current=current, untraced=untraced
+        )
 
     def _watch(
         self,
@@ -139,10 +141,10 @@ class Telemetry(Listeners):
         attributes: Mapping[str, AttributeValue] | None,
         ran: float,
     ) -> CallTelemetry:
-        if isinstance(exchange, UnsampledExchange):
+        if isinstance(exchange, UnsampledRequestTelemetry):
             exchange = exchange.listened()
-        assert exchange is None or isinstance(exchange, ListenedExchange)
-        return ListenedWatch(self, target, request, exchange, since, attempt, attributes, ran)
+        assert exchange is None or isinstance(exchange, ActiveRequestTelemetry)
+        return ActiveCallTelemetry(self, target, request, exchange, since, attempt, attributes, ran)
 
     def tell(self, seen: Observation) -> None:
         """Record an invocation that is over, of which all is known."""
@@ -158,7 +160,7 @@ class Telemetry(Listeners):
         """Record a call that took the fast path."""
         if exchange.idle:
             return
-        assert isinstance(exchange, ListenedExchange)
+        assert isinstance(exchange, ActiveRequestTelemetry)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
         if self._figured:
@@ -168,7 +170,7 @@ class Telemetry(Listeners):
 
     def _record_figures(
         self,
-        exchange: ListenedExchange,
+        exchange: ActiveRequestTelemetry,
         target: Target,
         completed: Completed,
         duration: float,
@@ -200,7 +202,7 @@ class Telemetry(Listeners):
                 contexts.detach(token)
 
     def _seen_fast(
-        self, exchange: ListenedExchange, target: Target, completed: Completed, duration: float, memory: int
+        self, exchange: ActiveRequestTelemetry, target: Target, completed: Completed, duration: float, memory: int
     ) -> Observation:
         seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
         seen.variant, seen.reason, seen.attempt = exchange.variant.value, exchange.reason.value, exchange.failures + 1

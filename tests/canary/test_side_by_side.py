@@ -139,7 +139,7 @@ def test_a_worker_rolls_back_by_its_own_counts(tmp_path: Path, store: Slow) -> N
     async def main() -> None:
         async with runtime, client(served) as http:
             store.away = True
-            await eventually(lambda: runtime.canaries.all["f"].away)
+            await eventually(lambda: runtime.canaries.all["f"].store_problem)
             response = await http.get("/metrics/canary")
             assert (response.status_code, response.content) == (503, b"")
             assert response.headers["x-canary-unavailable"] == "f: canary store is not available"
@@ -150,7 +150,7 @@ def test_a_worker_rolls_back_by_its_own_counts(tmp_path: Path, store: Slow) -> N
                 assert time.monotonic() - begin < 120
             assert {(await http.get("/f")).text for _ in range(10)} == {"v1"}
             store.away = False
-            await eventually(lambda: runtime.canaries.all["f"].away is None)
+            await eventually(lambda: runtime.canaries.all["f"].store_problem is None)
             text = (await store.read("f")).record
             assert text is not None
             record = Record.load(text)

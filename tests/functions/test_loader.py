@@ -21,9 +21,9 @@ from starlette_wasm.exceptions import CompileError, ModuleLoadError
 from starlette_wasm.functions import loader
 from starlette_wasm.functions.aot import AotCache
 from starlette_wasm.functions.catalog import FunctionManifest, FunctionSource
+from starlette_wasm.functions.compile_backoff import CompileBackoff
 from starlette_wasm.functions.compiler import CompileLimits, Compiler
 from starlette_wasm.functions.loader import load, load_all, open_cache
-from starlette_wasm.sync.backoff import Backoff
 
 GUESTS = Path(__file__).parent.parent / "guests"
 MINIMAL = '(memory (export "memory") 1) (func (export "_start"))'
@@ -248,23 +248,23 @@ def test_a_module_that_failed_is_not_compiled_again_before_its_pause_is_over(eng
     compile = Compiler.compile
     monkeypatch.setattr(Compiler, "compile", lambda self, wasm: (tries.append(len(wasm)), compile(self, wasm))[1])
     clock = Clock()
-    circuit = Backoff(clock)
+    backoff = CompileBackoff(clock)
     for now, tried in ((0, 1), (0.9, 1), (1, 2), (2.9, 2), (3, 3)):
         clock.now = now
         with pytest.raises(CompileError, match=r"bomb\.wasm: compiling it takes more than"):
-            load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
+            load(engine, bomb, None, CompileLimits(memory=64 << 20), backoff)
         assert len(tries) == tried
-    assert len(circuit) == 1
+    assert len(backoff) == 1
     assert "bomb v1 is not compiled again within 4 s" in caplog.text
 
 
 def test_a_module_that_was_changed_is_compiled_at_once(engine, bomb):
-    circuit = Backoff(Clock())
+    backoff = CompileBackoff(Clock())
     with pytest.raises(CompileError):
-        load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit)
+        load(engine, bomb, None, CompileLimits(memory=64 << 20), backoff)
     bomb.file.write_bytes((GUESTS / "hello.wasm").read_bytes())
-    assert greets(load(engine, bomb, None, CompileLimits(memory=64 << 20), circuit))
-    assert len(circuit) == 0
+    assert greets(load(engine, bomb, None, CompileLimits(memory=64 << 20), backoff))
+    assert len(backoff) == 0
 
 
 def test_code_that_the_engine_refuses_after_all_is_a_compile_error(engine, tmp_path, monkeypatch):

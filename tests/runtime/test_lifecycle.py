@@ -195,7 +195,7 @@ def test_a_start_that_failed_leaves_it_not_started_and_is_not_final(tmp_path: Pa
             store.parent.rmdir()
         with pytest.raises(ConfigError, match="canary_url"):
             await runtime.start()
-        runtime._failed_starts = Backoff()  # the pause is over
+        runtime._start_backoff = Backoff()  # the pause is over
         store.parent.mkdir()
         async with client(Starlette(routes=[WasmRoute("/r", function="f", runtime=runtime)])) as http:
             assert (await http.get("/r")).text == "v1"

@@ -23,8 +23,8 @@ from starlette.applications import Starlette
 from starlette_wasm import ConfigError, EdgeRequest, FunctionNotFound, RuntimeClosed, WasmError, WasmRoute, WasmRuntime
 from starlette_wasm.asgi.middleware import WasmMiddleware
 from starlette_wasm.config import snapshot
-from starlette_wasm.config.snapshot import Files
-from starlette_wasm.runtime import reminder
+from starlette_wasm.config.watch import WatchedFiles
+from starlette_wasm.runtime import reload_reminder
 from starlette_wasm.runtime.reload import Rests
 
 LONG: dict[str, JSON] = {"long": {"executionTimeoutMs": 600_000}}
@@ -155,8 +155,8 @@ def test_what_is_broken_is_refused_and_changes_nothing(
 def test_a_refused_reload_is_said_again_until_one_is_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reminder, "FIRST", 0.02)
-    monkeypatch.setattr(reminder, "MOST", 0.05)
+    monkeypatch.setattr(reload_reminder, "FIRST", 0.02)
+    monkeypatch.setattr(reload_reminder, "MOST", 0.05)
     file = config_file(tmp_path, {"/a": "hello"}, exposeEndpoints=True)
     whole = file.read_text()
 
@@ -508,11 +508,11 @@ def test_directories_that_come_later_are_seen(watched: Path) -> None:
 def test_what_cannot_be_read_is_looked_at_all_the_same(watched: Path) -> None:
     (watched / "functions/loop").symlink_to("loop")
     (watched / "functions/dangling.wasm").symlink_to("nowhere")
-    looked = {str(entry[0]): len(entry) for entry in Files(watched / "wasm.yaml").look()}
+    looked = {str(entry[0]): len(entry) for entry in WatchedFiles(watched / "wasm.yaml").snapshot()}
     assert looked[str(watched / "functions/dangling.wasm")] == 1
     assert looked[str(watched / "functions/a/v1/a.wasm")] == 6
     assert str(watched / "functions/loop") not in looked
-    assert Files("no\0file").look() == {(f"{Path.cwd()}/no\0file",)}
+    assert WatchedFiles("no\0file").snapshot() == {(f"{Path.cwd()}/no\0file",)}
 
 
 def test_files_of_a_config_without_a_file_are_watched_too(watched: Path) -> None:
@@ -565,8 +565,8 @@ def test_looks_at_many_files_rest_in_between_and_not_for_long(tmp_path: Path, mo
     monkeypatch.setattr(time, "thread_time", lambda: next(worked) * 0.001)
     monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: rested.append(seconds))
     rests = Rests()
-    files = Files({"functionsDir": str(tmp_path / "functions"), "rules": []})
-    assert files.look(rests.rest) == files.look()
+    files = WatchedFiles({"functionsDir": str(tmp_path / "functions"), "rules": []})
+    assert files.snapshot(rests.rest) == files.snapshot()
     assert len(rested) > 10
     assert 0.02 < rested[0] < 0.2
     for _ in range(1000):
@@ -704,14 +704,14 @@ def test_a_link_out_of_the_functions_is_not_followed(watched: Path, tmp_path_fac
     (home / "v1" / "function.yaml").symlink_to(outside / "secret.yaml")
     (home / "v9").symlink_to(outside / "v9")
     (home / "v8").symlink_to(home / "v1")
-    files = Files(watched / "wasm.yaml")
-    before = files.look()
+    files = WatchedFiles(watched / "wasm.yaml")
+    before = files.snapshot()
     named = {str(entry[0]) for entry in before}
     assert str(home / "v1" / "function.yaml") in named
     assert str(home / "v8" / "a.wasm") in named  # one that stays inside is followed
     assert str(home / "v9" / "a.wasm") not in named
     (outside / "secret.yaml").write_text("a: 22")
     (outside / "v9" / "b.wasm").write_bytes(b"")
-    assert files.look() == before
+    assert files.snapshot() == before
     (home / "v1" / "function.yaml").unlink()
-    assert files.look() != before
+    assert files.snapshot() != before

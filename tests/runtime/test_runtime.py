@@ -36,6 +36,7 @@ from starlette_wasm import (
     WasmRoute,
     WasmRuntime,
 )
+from starlette_wasm.functions.compile_backoff import CompileBackoff
 from starlette_wasm.invocation.options import CallOptions
 from starlette_wasm.runtime import runtime as runtime_module
 from starlette_wasm.sync.backoff import Backoff
@@ -518,8 +519,8 @@ def test_a_start_that_failed_for_a_request_is_not_tried_again_at_once(
 
     async def main() -> None:
         runtime = WasmRuntime(made, settings(aot_cache=False))
-        runtime._failed_starts = Backoff(lambda: clock[0])
-        runtime._failed_loads = Backoff(lambda: clock[0])
+        runtime._start_backoff = Backoff(lambda: clock[0])
+        runtime._compile_backoff = CompileBackoff(lambda: clock[0])
         starts = [runtime.start(for_request=True) for _ in range(8)]
         errors = await asyncio.gather(*starts, return_exceptions=True)
         assert {type(error) for error in errors} == {ModuleLoadError}
@@ -547,7 +548,7 @@ def test_an_app_without_lifespan_recovers_when_its_module_is_hinted(tmp_path: Pa
     module.write_bytes(whole[:-100])
     runtime = WasmRuntime(made, settings())
     clock = [0.0]
-    runtime._failed_starts = Backoff(lambda: clock[0])
+    runtime._start_backoff = Backoff(lambda: clock[0])
     wrapped = Starlette(middleware=[Middleware(WasmMiddleware, runtime=runtime)])
 
     async def main() -> None:

@@ -21,7 +21,7 @@ from test_guest_capabilities import ok, upstream
 from starlette_wasm import Call, WasmMiddleware, WasmRuntime, wasm_route
 from starlette_wasm.engine.fast_path import FastPath
 from starlette_wasm.telemetry import Telemetry
-from starlette_wasm.telemetry.request_telemetry import ListenedExchange, UnsampledExchange
+from starlette_wasm.telemetry.request_telemetry import ActiveRequestTelemetry, UnsampledRequestTelemetry
 
 REFUSED = SpanContext(0xA << 120, 0xB, is_remote=False, trace_flags=TraceFlags(2), trace_state=TraceState([("a", "b")]))
 TRACEPARENT = f"00-0a{'0' * 30}-{'0' * 15}b-02"
@@ -96,7 +96,7 @@ def test_guests_get_the_trace_and_nothing_else_changes(
     async def main() -> None:
         light = await seen(figured=False)
         assert light == await seen(figured=True)
-        assert set(kinds) == {UnsampledExchange, ListenedExchange}
+        assert set(kinds) == {UnsampledRequestTelemetry, ActiveRequestTelemetry}
         headers, answer = light
         assert headers["x-request-id"] == "r"
         if path == "/environ":
@@ -137,7 +137,7 @@ def test_hosts_that_a_guest_calls_get_the_trace(make: Make, kinds: list[type]) -
             async with runtime, client(under_refused(WasmMiddleware(Starlette(), runtime=runtime))) as http:
                 body = json.dumps({"op": "http.fetch", "url": server.url})
                 assert (await http.post("/edge", content=body)).json()["ok"]
-            assert kinds == [UnsampledExchange]
+            assert kinds == [UnsampledRequestTelemetry]
             assert f"traceparent: {TRACEPARENT}" in server.requests[0]
 
     run(main())

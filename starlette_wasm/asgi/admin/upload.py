@@ -19,11 +19,11 @@ from ...config.names import is_function_name, is_version
 from ...exceptions import WasmError
 from ...functions.admission import admit
 from ...functions.catalog import FunctionManifest, FunctionSource
-from ...functions.registry import place, seal
+from ...functions.registry import place, signatures_file
+from ...functions.registry.directory_lock import directory_lock
 from ...functions.registry.errors import RegistryError
 from ...functions.registry.reference import digest_of
-from ...functions.registry.turn import turn
-from ...functions.signed import load_required
+from ...functions.required_signatures import load_required
 from ...sync.own_thread import in_own_thread
 from .access import Refused
 from .call import AdminCall
@@ -75,7 +75,8 @@ class Uploads:
         directory = call.runtime.deployment.config.functions_dir
         digest = await in_own_thread(lambda: digest_of(given.module))
         answer = {"function": name, "version": version, "digest": digest}
-        async with self._turn, turn(directory):  # of this process, fairly; and of all that share the directory
+        # Requests of this process take turns fairly, then processes that share the directory.
+        async with self._turn, directory_lock(directory):
             there = await in_own_thread(lambda: place.digest_of_file(place.module_file(directory, name, version)))
             if there:
                 same = there == answer["digest"] and place.has_manifest(directory, name, version, given.manifest)
@@ -93,7 +94,7 @@ class Uploads:
             return _Upload(await call.read(self._most))
         if kind != "application/json":
             raise Refused(415, "send application/wasm or application/json")
-        given = await call.json(self._most * 4 // 3 + (2 * seal.MOST_BYTES))
+        given = await call.json(self._most * 4 // 3 + (2 * signatures_file.MOST_BYTES))
         manifest, signatures = given.get("manifest"), given.get("signatures")
         if not all(each is None or _is_text(each) for each in (manifest, signatures)):
             raise Refused(422, "manifest and signatures must be text")
@@ -126,7 +127,7 @@ class Uploads:
         if place.has_beside(directory, name, version, given.manifest, given.signatures):
             return
         folder = directory / _PARTS / f"upload-{secrets.token_hex(8)}"
-        target = place.module_file(directory, name, version).with_name(seal.NAME)
+        target = place.module_file(directory, name, version).with_name(signatures_file.NAME)
         assert given.signatures is not None
         signatures = given.signatures
         try:
@@ -161,7 +162,7 @@ def _unpacked(folder: Path, name: str, given: _Upload) -> Path:
         file = folder / f"{name}.wasm"
         file.write_bytes(given.module)
         if given.signatures is not None:
-            (folder / seal.NAME).write_bytes(given.signatures)
+            (folder / signatures_file.NAME).write_bytes(given.signatures)
     except OSError as error:
         raise RegistryError(
             f"cannot be written: {error.strerror}", source=str(folder), hint="check owner, mode and free space"

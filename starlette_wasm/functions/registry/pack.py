@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import artifact, place, seal
+from . import artifact, place, signatures_file
 from .errors import RegistryError
 from .keys import Signature, payload_of, sign_payload
 from .reference import digest_of
@@ -29,9 +29,9 @@ class Packed:
 
     def keep(self, signatures: Sequence[Signature]) -> None:
         """Put signatures beside the module, for the app to find. Raises RegistryError."""
-        target = self.file.with_name(seal.NAME)
+        target = self.file.with_name(signatures_file.NAME)
         try:
-            place.write(target, seal.Seal(self.manifest, tuple(signatures)).dump())
+            place.write(target, signatures_file.SignaturesFile(self.manifest, tuple(signatures)).dump())
         except OSError as error:
             raise RegistryError(f"cannot be written: {error.strerror}", source=str(target)) from None
 

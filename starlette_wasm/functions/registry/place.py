@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...config.names import is_function_name, is_version
-from . import seal
+from . import signatures_file
 from .errors import RegistryError
 
 MANIFEST = "function.yaml"
@@ -63,7 +63,10 @@ def place(
             raise RegistryError("is a link, which is not followed", source=str(folder), hint="remove it")
         fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{mine()}")
         fresh.mkdir(exist_ok=True)
-        for file, content in ((MANIFEST, None if manifest is None else manifest.encode()), (seal.NAME, signatures)):
+        for file, content in (
+            (MANIFEST, None if manifest is None else manifest.encode()),
+            (signatures_file.NAME, signatures),
+        ):
             if content is None:
                 (fresh / file).unlink(missing_ok=True)
             else:
@@ -83,7 +86,7 @@ def place(
 def has_beside(directory: Path, name: str, version: str, manifest: str | None, signatures: bytes | None) -> bool:
     """Return whether a version has that ``function.yaml`` and those signatures beside its module."""
     folder = module_file(directory, name, version).parent
-    wanted = {MANIFEST: None if manifest is None else manifest.encode(), seal.NAME: signatures}
+    wanted = {MANIFEST: None if manifest is None else manifest.encode(), signatures_file.NAME: signatures}
     return all(content == _content(folder / file) for file, content in wanted.items())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...config.names import is_function_name, is_version
 from ...sync.own_thread import in_own_thread
-from . import artifact, lockfile, place, seal, signatures
+from . import artifact, lockfile, place, signatures, signatures_file
 from .client import Client, gather_bounded
 from .errors import RegistryError, SignatureRefused
 from .lockfile import Entry
@@ -110,7 +110,7 @@ async def pull(
 
 def _sealed(document: bytes, signed: Sequence[signatures.Signature]) -> bytes | None:
     """Return what is put beside the module, if anybody has signed."""
-    return seal.Seal(document, tuple(signed)).dump() if signed else None
+    return signatures_file.SignaturesFile(document, tuple(signed)).dump() if signed else None
 
 
 async def _install(

@@ -24,8 +24,8 @@ from starlette.routing import Mount
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
 from starlette_wasm.asgi.admin.figures import Recorder
 from starlette_wasm.asgi.admin.reads import functions_seen
+from starlette_wasm.functions.registry.directory_lock import directory_lock
 from starlette_wasm.functions.registry.place import module_file
-from starlette_wasm.functions.registry.turn import turn
 
 READ, OPERATE, DEPLOY, ALL, TENANT = ("r" * 32, "o" * 32, "d" * 32, "a" * 32, "t" * 32)
 TOKENS = [
@@ -323,7 +323,7 @@ def test_an_upload_waits_for_another_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with Place(tmp_path) as place:
             directory = place.runtime.deployment.config.functions_dir
-            async with turn(directory):
+            async with directory_lock(directory):
                 upload = asyncio.create_task(place.put("new", "1"))
                 await asyncio.sleep(0.3)
                 assert not upload.done()

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from starlette_wasm.cli.main import main
-from starlette_wasm.functions.registry import artifact, lockfile, seal, signatures, transfer
+from starlette_wasm.functions.registry import artifact, lockfile, signatures, signatures_file, transfer
 from starlette_wasm.functions.registry.client import Client, digest_of
 from starlette_wasm.functions.registry.errors import RegistryError, SignatureRefused
 from starlette_wasm.functions.registry.keys import payload_of, sign_payload, signer_of
@@ -245,9 +245,9 @@ def test_the_repository_that_a_signature_names_is_compared(
 def test_no_file_brings_more_signatures_than_are_worth_a_look(tmp_path: Path) -> None:
     private, _ = keys(tmp_path)
     signed = sign_payload(signatures.load_private_key(private), payload_of("sha256:aa", "shop/hello"))
-    assert len(seal.load(seal.Seal(b"{}", (signed,) * 32).dump(), "x").signatures) == 32
+    assert len(signatures_file.load(signatures_file.SignaturesFile(b"{}", (signed,) * 32).dump(), "x").signatures) == 32
     with pytest.raises(RegistryError, match="more than 32 signatures"):
-        seal.load(seal.Seal(b"{}", (signed,) * 33).dump(), "x")
+        signatures_file.load(signatures_file.SignaturesFile(b"{}", (signed,) * 33).dump(), "x")
 
 
 def test_openssl_agrees_with_our_signature(repository: Reference, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import pytest
 from apps import run
 
 from starlette_wasm.canary.backends import open_store
-from starlette_wasm.canary.foreign import MAX_EPOCH, MAX_RECORD_BYTES
 from starlette_wasm.canary.record import Record
 from starlette_wasm.canary.status import Status
 from starlette_wasm.canary.store import Batch
+from starlette_wasm.canary.untrusted_record import MAX_EPOCH, MAX_RECORD_BYTES
 from starlette_wasm.capabilities import CapabilityError
 
 RECORD = Record("1", "2", Status.RUNNING, 5, 3, 10.0, 9.0, 10.0, "started", digest="a" * 64)

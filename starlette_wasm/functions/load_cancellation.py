@@ -1,4 +1,4 @@
-"""``CancellationToken``: ends compiling at a close, from another thread."""
+"""``LoadCancellation``: ends the loading of modules when the runtime closes, from another thread."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import subprocess
 import threading
 
 
-class Cancelled(Exception):
+class LoadCancelled(Exception):
     """A module was not compiled, because nobody waits for it any more."""
 
 
-class CancellationToken:
+class LoadCancellation:
     """Cancels one load, for good."""
 
     def __init__(self) -> None:
@@ -19,9 +19,9 @@ class CancellationToken:
         self._stopped = False
 
     def check(self) -> None:
-        """Raise Stopped."""
+        """Raise LoadCancelled if the load was cancelled."""
         if self._stopped:
-            raise Cancelled
+            raise LoadCancelled
 
     def stop(self) -> None:
         """Kill the processes that compile, and those that are yet to come."""

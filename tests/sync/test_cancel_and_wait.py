@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from starlette_wasm.sync.ended import cancelled
+from starlette_wasm.sync.cancel_and_wait import cancel_and_wait
 
 
 async def stubborn(release: asyncio.Event) -> None:
@@ -22,7 +22,7 @@ def test_a_cancelled_task_is_waited_for() -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(600))
         await asyncio.sleep(0)
-        await cancelled(task)
+        await cancel_and_wait(task)
         assert task.cancelled()
 
     asyncio.run(main())
@@ -36,17 +36,17 @@ def test_what_a_task_raised_is_raised() -> None:
         task = asyncio.create_task(fails())
         await asyncio.sleep(0)
         with pytest.raises(ValueError, match="sent to nobody"):
-            await cancelled(task)
+            await cancel_and_wait(task)
 
     asyncio.run(main())
 
 
-def test_who_waits_can_be_cancelled() -> None:
+def test_whoever_waits_can_be_cancelled() -> None:
     async def main() -> None:
         release = asyncio.Event()
         task = asyncio.create_task(stubborn(release))
         await asyncio.sleep(0)
-        waiting = asyncio.create_task(cancelled(task))
+        waiting = asyncio.create_task(cancel_and_wait(task))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         waiting.cancel()

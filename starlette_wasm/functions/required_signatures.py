@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..config.inside import open_inside
 from ..config.loading import parse_yaml, validate
 from ..exceptions import ConfigError, UnsignedModule
-from .registry import seal
+from .registry import signatures_file
 from .registry.errors import RegistryError
 from .registry.keys import PublicKey, load_public_key
 
@@ -39,9 +39,9 @@ class RequiredSignatures:
             raise UnsignedModule(source.name, source.version, problem, file=source.file, keys=names)
 
     def _problem(self, source: FunctionSource, digest: str, names: str) -> str | None:
-        file = source.file.with_name(seal.NAME)
+        file = source.file.with_name(signatures_file.NAME)
         try:
-            sealed = seal.load(_read(source, file), str(file))
+            sealed = signatures_file.load(_read(source, file), str(file))
             if sealed.signer(self.keys) is None:
                 return f"it is not signed by {names}" if sealed.signatures else f"{file} holds no signature"
             signed = sealed.artifact(str(file))
@@ -82,7 +82,7 @@ def load_required(files: Sequence[Path], config: str | PathLike[str] | None) -> 
 
 def _read(source: FunctionSource, file: Path) -> bytes:
     with open(open_inside(source.root or file.parent, file), "rb") as stream:
-        return stream.read(seal.MOST_BYTES)
+        return stream.read(signatures_file.MOST_BYTES)
 
 
 def _same_manifest(source: FunctionSource, text: str | None) -> bool:

@@ -15,10 +15,10 @@ from ..config.settings import WasmSettings
 from ..exceptions import ConfigError, WasmError
 from ..functions.admission import admit
 from ..functions.registry import lockfile, place
+from ..functions.registry.directory_lock import directory_lock
 from ..functions.registry.lockfile import Entry
 from ..functions.registry.reference import parse
-from ..functions.registry.turn import turn
-from ..functions.signed import load_required
+from ..functions.required_signatures import load_required
 from ..sync.own_thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RegistryPoller:
         if config.functions_source is None:
             return
         try:
-            async with turn(config.functions_dir):
+            async with directory_lock(config.functions_dir):
                 await self._sync(config, settings, first=True)
         except WasmError as error:
             if isinstance(error, ConfigError) or not _placed(config.functions_dir):
@@ -80,7 +80,7 @@ class RegistryPoller:
         config = await in_own_thread(lambda: load_config(runtime.reloader.config))
         if config.functions_source is None:
             return
-        async with turn(config.functions_dir):
+        async with directory_lock(config.functions_dir):
             pulled = await self._sync(config, runtime.settings)
             kept = {entry.key for entry in self._wanted} | self._named(config)
             removed = await in_own_thread(lambda: _remove_unnamed(config.functions_dir, kept))

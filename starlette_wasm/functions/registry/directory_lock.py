@@ -1,4 +1,4 @@
-"""Turns of several processes at one functions directory."""
+"""A lock on a functions directory, for the processes that share it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAUSE_SECONDS = 0.1
 
 
 @asynccontextmanager
-async def turn(directory: Path) -> AsyncIterator[None]:
+async def directory_lock(directory: Path) -> AsyncIterator[None]:
     """Wait until no other process, and no other task of this one, puts functions into a directory.
 
     The directory is made if it is missing. Raises RegistryError if it cannot be written.

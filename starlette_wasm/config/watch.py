@@ -1,8 +1,8 @@
-"""What a config is made of on disk, and whether it has changed.
+"""``WatchedFiles``: the files that a config is made of, and whether they have changed.
 
-It looks at the files from time to time: that sees the swap of a ConfigMap's symlinks, renames, directories that come
-later or are replaced, and network file systems alike, where notifications need a watch for each case, miss some, and
-cost a thread.
+They are polled (``runtime/reload.py`` decides when): that sees the swap of a ConfigMap's symlinks, renames, directories
+that come later or are replaced, and network file systems alike, where notifications need a watch for each case, miss
+some, and cost a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .inside import check_inside
 from .router import Config, load_config
 
 Entry = tuple[str, *tuple[int, ...]]
-State = frozenset[Entry]
+Snapshot = frozenset[Entry]
 
 _SUFFIXES = (".wasm", ".yaml", ".yml", "signatures.json")
 _SLICE = 64
@@ -26,7 +26,7 @@ _VERSIONS_BELOW = 2
 """From functionsDir to what a version's folder holds."""
 
 
-class Files:
+class WatchedFiles:
     """The files of a config: itself, if it is one, and what its directories hold."""
 
     def __init__(self, config: Config) -> None:
@@ -36,8 +36,11 @@ class Files:
         self._folders: tuple[tuple[Path, int], ...] = ()
         self._keys: tuple[Path, ...] = ()
 
-    def look(self, rest: Callable[[], None] | None = None) -> State:
-        """Look at what is there now; reads files, and raises nothing. ``rest`` is called now and then on the way."""
+    def snapshot(self, rest: Callable[[], None] | None = None) -> Snapshot:
+        """Return what is there now, to be compared with another snapshot. Read files; raise nothing.
+
+        ``rest`` is called now and then on the way.
+        """
         own = ("",) if self._file is None else _entry(str(self._file))
         if own != self._read:
             self._read = own

@@ -1,4 +1,4 @@
-"""``Reminder``: logs a refused reload again, as one line in the log is soon out of sight."""
+"""``ReloadReminder``: logs a refused reload again, as one line in the log is soon out of sight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST, MOST = 60.0, 3600.0
 """Seconds until it is logged again: at first, and at most; each pause is twice as long as the one before."""
 
 
-class Reminder:
+class ReloadReminder:
     """Logs that a reload was refused, at growing intervals, until one is taken or the runtime closes."""
 
     def __init__(self) -> None:

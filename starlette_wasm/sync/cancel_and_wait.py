@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 
-async def cancelled(task: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended. Raises what it has raised, unless that is its cancellation."""
     task.cancel()
     await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""``Shifts``: weights that are others for a while, by hand, in this process."""
+"""``WeightShifts``: weights that an operator changes for a while, in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Shift:
     timer: asyncio.TimerHandle
 
 
-class Shifts:
+class WeightShifts:
     """Belongs to one runtime. The rules have their own weights again when the time is over; a reload keeps a shift."""
 
     def __init__(self, runtime: WasmRuntime) -> None:

@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class SignaturesFile:
     """A manifest and its signatures."""
 
     manifest: bytes
@@ -44,7 +44,7 @@ class Seal:
         return artifact.read(self.manifest, source)
 
 
-def load(data: bytes, source: str) -> Seal:
+def load(data: bytes, source: str) -> SignaturesFile:
     """Read the content of the file. Raises RegistryError."""
     document = artifact.read_json(data, source)
     signatures = document.get("signatures")
@@ -52,7 +52,7 @@ def load(data: bytes, source: str) -> Seal:
         raise RegistryError(f"has more than {MOST_SIGNATURES} signatures", source=source, hint="sign it again")
     try:
         found = tuple(_signature(each) for each in signatures) if isinstance(signatures, list) else ()
-        return Seal(_bytes(document.get("manifest")), found)
+        return SignaturesFile(_bytes(document.get("manifest")), found)
     except (binascii.Error, ValueError, TypeError, AttributeError):
         raise RegistryError("is damaged", source=source, hint="sign the function again, or pull it again") from None
 
