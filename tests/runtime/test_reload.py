@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 
 from starlette_wasm import ConfigError, EdgeRequest, FunctionNotFound, RuntimeClosed, WasmError, WasmRoute, WasmRuntime
 from starlette_wasm.asgi.middleware import WasmMiddleware
-from starlette_wasm.config import snapshot
+from starlette_wasm.config import watch
 from starlette_wasm.config.watch import WatchedFiles
 from starlette_wasm.runtime import reload_reminder
 from starlette_wasm.runtime.reload import Rests
@@ -540,16 +540,16 @@ def test_a_change_is_seen_while_the_pool_of_threads_is_full(watched: Path) -> No
 
 
 def test_a_slow_disk_does_not_put_looks_off(watched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = snapshot._entry
+    fast = watch._entry
 
-    def slow(path: str) -> snapshot.Entry:
+    def slow(path: str) -> watch.Entry:
         time.sleep(0.1)
         return fast(path)
 
     async def main() -> None:
         file = watched / "wasm.yaml"
         async with WasmRuntime(file, settings(reload_interval_ms=20)) as runtime:
-            monkeypatch.setattr(snapshot, "_entry", slow)
+            monkeypatch.setattr(watch, "_entry", slow)
             await asyncio.sleep(0.7)  # a look has been slow
             edit(file, rules=RULE_B)
             await eventually(lambda: runtime.reloader.last, within=60)
