@@ -73,7 +73,8 @@ async def test_a_tenant_with_too_many_waiting_is_told() -> None:
     await store.close()
 
 
-async def test_a_query_ends_with_its_caller() -> None:
+async def test_a_query_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starlette_wasm.capabilities.sqlite._LONGEST_SECONDS", 600)
     store = database()
     await store.open()
     began = time.monotonic()
@@ -81,7 +82,7 @@ async def test_a_query_ends_with_its_caller() -> None:
         async with asyncio.timeout(0.1):
             await store.read(lambda connection: connection.execute(ENDLESS).fetchone())
     assert await store.read(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
-    assert time.monotonic() - began < 1.5  # the longest query takes 2 s
+    assert time.monotonic() - began < 60
     await store.close()
 
 
@@ -201,7 +202,8 @@ async def test_a_value_of_others_is_an_error_of_its_key(tmp_path: Path, value: s
         assert (await guest("kv.get", namespace="a", key="k"))[1] == b"2"
 
 
-async def test_an_endless_view_ends_with_the_deadline(tmp_path: Path) -> None:
+async def test_an_endless_view_ends_with_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starlette_wasm.capabilities.sqlite._LONGEST_SECONDS", 600)
     file = tmp_path / "kv.db"
     async with capabilities(kv_url=f"sqlite:///{file}") as there:
         await Guest(there, A).fields("kv.set", b"1", namespace="a", key="k")
@@ -216,7 +218,7 @@ async def test_an_endless_view_ends_with_the_deadline(tmp_path: Path) -> None:
             assert (await Guest(there, A, seconds=0.2).error(operation, namespace="a", **key_of(operation)))[
                 0
             ] == "timeout"
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 60
 
 
 def key_of(operation: str) -> dict[str, object]:

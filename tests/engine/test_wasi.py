@@ -182,7 +182,7 @@ def test_a_large_draw_ends_at_the_deadline(wat):
     begin = time.monotonic()
     outcome = run(wat(command(body, "random_get", pages=1000)), limits=Limits(memory_pages=1000, time=0.1))
     assert outcome.end is End.TIMEOUT
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 # Exit

@@ -60,7 +60,7 @@ def test_a_guest_that_never_ends_is_stopped_in_time(results: Results) -> None:
     endless = [guest for guest in RUNNING if guest.want is TIMEOUT]
     assert len(endless) > 30
     for guest in endless:
-        assert 0.09 < results.took[guest.name] < 5, guest.name
+        assert 0.09 < results.took[guest.name] < 60, guest.name
 
 
 def test_all_together_come_to_the_same_and_healthy_answers_are_right(results: Results) -> None:

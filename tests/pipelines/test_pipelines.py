@@ -544,10 +544,10 @@ def test_branches_run_side_by_side(tmp_path: Path) -> None:
         branches = {"parallel": [step("sleep60", name=str(n), timeoutMs=60_000, optional=True) for n in range(3)]}
         async with serving(tmp_path, branches, timeoutMs=50_000) as ask:
             task = asyncio.create_task(ask())
-            await eventually(lambda: ask.runtime.stats()["running"] == 3, within=20)
+            await eventually(lambda: ask.runtime.stats()["running"] == 3)
             task.cancel()
             await asyncio.wait([task])
-            await eventually(lambda: ask.runtime.stats()["live"] == 0, within=20)
+            await eventually(lambda: ask.runtime.stats()["live"] == 0)
 
     run(main())
 
@@ -576,7 +576,7 @@ def test_a_branch_that_fails_for_good_cancels_the_others(tmp_path: Path, how: st
         parallel = {"parallel": [step("sleep60", timeoutMs=60_000), step("a")]}
         async with serving(tmp_path, parallel, step("b"), timeoutMs=60_000) as ask:
             assert (await ask(f"a={how}")).status_code == status
-            await eventually(lambda: ask.runtime.stats()["running"] == ask.runtime.stats()["live"] == 0, within=20)
+            await eventually(lambda: ask.runtime.stats()["running"] == ask.runtime.stats()["live"] == 0)
 
     run(main())
 
@@ -711,7 +711,7 @@ def test_closing_the_runtime_ends_pipelines_between_two_attempts_too(tmp_path: P
         parallel = {"parallel": [{"function": "a", **minute}, {"function": "b", **minute}]}
         async with serving(tmp_path, parallel) as ask:
             waiting = asyncio.create_task(ask("a=trap&b=trap"))
-            await eventually(lambda: ask.runtime.stats().get("wasm-trap", 0) >= 2, within=20)
+            await eventually(lambda: ask.runtime.stats().get("wasm-trap", 0) >= 2)
             stats = ask.runtime.stats()
             assert (stats["pipelines"], stats["running"]) == (1, 0)
             pipelines = ask.runtime.deployment.pipelines
@@ -727,7 +727,7 @@ def test_closing_the_runtime_ends_what_the_branches_call(tmp_path: Path) -> None
     async def main() -> None:
         async with serving(tmp_path, {"parallel": [step("a"), step("b", optional=True)]}) as ask:
             waiting = asyncio.create_task(ask("a=hang&b=hang"))
-            await eventually(lambda: ask.runtime.stats()["live"] == 2, within=20)
+            await eventually(lambda: ask.runtime.stats()["live"] == 2)
             await ask.runtime.close()
             response = await waiting
             assert (response.status_code, response.json()["type"]) == (503, "runtime-closed")
@@ -761,7 +761,7 @@ def test_a_client_that_goes_away_ends_it_wherever_it_is(tmp_path: Path) -> None:
             tasks = len(asyncio.all_tasks())
             app = WasmMiddleware(Starlette(), runtime=ask.runtime)
             task = asyncio.create_task(app(scope, receive, send))
-            await eventually(lambda: ask.runtime.stats().get("wasm-trap") and ask.runtime.stats()["live"], within=20)
+            await eventually(lambda: ask.runtime.stats().get("wasm-trap") and ask.runtime.stats()["live"])
             on_disconnect.set()
             await task
             assert sent[0]["status"] == 499
