@@ -116,8 +116,9 @@ async def spinners(
 async def full_route(
     folder: Path, connections: int = 1000, seconds: float = 60.0
 ) -> tuple[list[float], Counter[int], int]:
-    \"\"\"Measure in how many milliseconds a full route said 503, the statuses of all ``connections`` but the 20 that fill it,
-    and how many healthy answers there were meanwhile, all of them right. ``seconds`` is how long one may wait for a place.
+    """Measure in how many milliseconds a full route said 503, the statuses of all ``connections`` but the 20 that fill
+    it, and how many healthy answers there were meanwhile, all of them right. ``seconds`` is how long one may wait for
+    a place.
 
     The milliseconds are measured in the app, from where the request reaches it, by an event loop that also runs
     the thousand clients.
