@@ -37,12 +37,12 @@ from ..traffic.audience import AudienceRouter
 from ..traffic.choices import Choice, Match, Reason, Refusal
 from ..traffic.cookies import cookie_value
 from .coalesce import send_in_one_write
+from .discovery import each_function, find_functions, has_own_middleware
 from .endpoints import Endpoint, answer, find_endpoint
 from .guards import patterns_of, seams
 from .openapi import describe
 from .overlaps import overlaps
 from .problems import send_method_not_allowed, send_problem
-from .routes import each_function, find_functions, has_own_middleware
 from .scope import RUNTIME, SENT_AS, adopt, asked_version, body_follows, fitted, header, region_of, tell_route
 from .serve import Matched, serve
 from .signals import ServerSignals

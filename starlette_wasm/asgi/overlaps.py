@@ -9,8 +9,8 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route
 from starlette.types import Scope
 
 from ..runtime.deployment import Deployment
+from .discovery import has_own_middleware
 from .endpoints import exposed
-from .routes import has_own_middleware
 from .templates import each_route, mount_template, routes_of
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")

@@ -11,8 +11,9 @@ from starlette.routing import Host, Mount
 from ..exceptions import WasmError
 from ..pipelines.plan import Pipeline
 from ..runtime.runtime import WasmRuntime
+from .discovery import has_own_middleware
+from .function_ref import FunctionRef
 from .middleware import WasmMiddleware
-from .routes import FunctionRef, has_own_middleware
 from .rules import WasmRules
 from .templates import each_route, mount_template, routes_of
 

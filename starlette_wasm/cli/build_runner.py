@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ..config.loading import MOST_MANIFEST_BYTES, nearest, read_yaml, validate
+from ..config.error_text import nearest
+from ..config.loading import MOST_MANIFEST_BYTES, read_yaml
 from ..config.names import version_key
+from ..config.validation import validate
 from ..exceptions import ConfigError, FunctionNotFound, WasmError
 from ..functions.build_spec import BuildSpec
 from ..functions.catalog import MANIFEST, FunctionManifest

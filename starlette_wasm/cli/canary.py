@@ -23,7 +23,7 @@ from ..canary.store import KEY, Store
 from ..canary.waves import Waves
 from ..capabilities import CapabilityError
 from ..capabilities.backends import without_making, without_secrets
-from ..config.loading import nearest
+from ..config.error_text import nearest
 from ..config.router import CanaryConfig, load_config
 from ..config.settings import load_settings
 from ..exceptions import CanaryConflict, ConfigError

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..config.loading import nearest
+from ..config.error_text import nearest
 from ..config.pipelines import PipelineCall, PipelineConfig
 from ..config.settings import load_settings
 from ..exceptions import ConfigError

@@ -11,9 +11,10 @@ from pydantic import AfterValidator, Field, StrictInt, StrictStr, field_validato
 from pydantic_core import PydanticCustomError
 
 from ..exceptions import ConfigError
-from .loading import FileModel, nearest, wrong
+from .error_text import nearest
 from .secrets import TEXT_FORM, Chosen, Secret, SecretForm, SecretUnavailable
 from .types import TOKEN
+from .validation import FileModel, wrong
 
 _SET_BY_US = ("content-type", "content-length", "host", "connection", "transfer-encoding")
 

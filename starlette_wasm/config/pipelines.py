@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, fi
 from ..messages import EdgeResponse
 from ..protocols.errors import ResponseError
 from ..protocols.headers import check_base64, check_headers, check_status
-from .loading import FileModel, wrong
 from .types import FunctionName, Methods, Name, PathPattern, Percent, TimeoutMs, Version
+from .validation import FileModel, wrong
 
 _OF_A_FUNCTION = ("version", "policy", "timeout_ms", "retries", "retry_unsafe", "backoff_ms", "max_backoff_ms",
                   "fallback", "name")  # fmt: skip

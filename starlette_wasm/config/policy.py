@@ -18,8 +18,10 @@ from pydantic import AfterValidator, Field, PrivateAttr, StrictBool, StrictInt, 
 
 from ..exceptions import ConfigError, GrantError
 from . import policy_flags as policy_args
+from .error_text import nearest, plain, show
 from .host_patterns import HostPattern, HostSyntaxError
-from .loading import MOST_POLICY_BYTES, FileModel, nearest, plain, read_yaml, show, validate, wrong
+from .loading import MOST_POLICY_BYTES, read_yaml
+from .validation import FileModel, validate, wrong
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import yaml
 
 from ..exceptions import ConfigError
-from .loading import parse_yaml, validate
+from .loading import parse_yaml
 from .router import EdgeRouterConfig, RouteRule
+from .validation import validate
 from .yaml_edit import YamlEdit, find
 
 _VERSION, _WEIGHT, _REGIONS = ("version",), ("weight",), ("regions",)

@@ -23,11 +23,13 @@ from pydantic import (
 )
 
 from ..exceptions import ConfigError
+from .error_text import show
 from .events import WebhookConfig, has_user, http_url
-from .loading import FileModel, read_yaml, show, validate, wrong
+from .loading import read_yaml
 from .pipelines import CircuitBreakerConfig, PipelineConfig, both_serve
 from .tenants import Host, TenantConfig, TenantName
 from .types import TOKEN, Directory, FunctionName, Methods, Name, PathPattern, Percent, Version
+from .validation import FileModel, validate, wrong
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 

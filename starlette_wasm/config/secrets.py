@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Discriminator, Field, StrictStr, Tag, model_validator
 
 from .inside import open_regular
-from .loading import PLACE, TEXT, FileModel, wrong
+from .validation import PLACE, TEXT, FileModel, wrong
 
 _MAX_BYTES = 64 << 10
 

@@ -18,8 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..engine.processor import NATIVE, Processor, fits, machine
 from ..exceptions import ConfigError
-from .loading import config_error, nearest, show, wrong
+from .error_text import nearest, show
 from .names import PatternSyntaxError, check_path_pattern, is_node_address
+from .validation import config_error, wrong
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictFloat, StrictInt, StrictStr
 
-from .loading import FileModel, wrong
+from .validation import FileModel, wrong
 
 OTHERS = "*"
 """The name of the entry for tenants that no other entry names."""

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
 
-from .loading import wrong
 from .names import PatternSyntaxError, check_path_pattern, is_function_name, is_version
 from .notation import misspelt_method
+from .validation import wrong
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", re.ASCII)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config.loading import parse_yaml, validate
+from ..config.loading import parse_yaml
 from ..config.settings import WasmSettings
+from ..config.validation import validate
 from ..engine.engine import Engine
 from .catalog import FunctionManifest, FunctionSource
 from .compiler import CompileLimits

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictStr
 
-from ..config.loading import FileModel, wrong
+from ..config.validation import FileModel, wrong
 
 
 def _check_inside(path: str) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
 from ..config.inside import open_inside
-from ..config.loading import MOST_MANIFEST_BYTES, FileModel, read_yaml, validate, wrong
+from ..config.loading import MOST_MANIFEST_BYTES, read_yaml
 from ..config.names import is_function_name, is_version, version_key
 from ..config.notation import misspelt_method
 from ..config.secrets import TEXT_FORM, Chosen, SecretForm
+from ..config.validation import FileModel, validate, wrong
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, WasmError
 from .build_spec import BuildSpec
 from .openapi import FunctionSchemas

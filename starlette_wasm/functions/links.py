@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..components.kinds import is_component
-from ..config.loading import nearest
+from ..config.error_text import nearest
 from ..engine.module import Module
 from ..exceptions import CompileError, ConfigError, FunctionNotFound
 from .catalog import MANIFEST, FunctionSource

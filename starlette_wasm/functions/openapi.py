@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictStr
 
-from ..config.loading import FileModel, show, wrong
+from ..config.error_text import show
+from ..config.validation import FileModel, wrong
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 _ONE = (

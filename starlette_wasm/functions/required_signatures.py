@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.inside import open_inside
-from ..config.loading import parse_yaml, validate
+from ..config.loading import parse_yaml
+from ..config.validation import validate
 from ..exceptions import ConfigError, UnsignedModule
 from .registry import signatures_file
 from .registry.errors import RegistryError

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StrictStr
 
-from ..config.loading import wrong
 from ..config.policy import SandboxPolicy
 from ..config.secrets import Secret, SecretUnavailable
+from ..config.validation import wrong
 from ..exceptions import ConfigError
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..asgi.middleware import WasmMiddleware
 from ..asgi.routes import WasmRoute
-from ..config.loading import nearest
+from ..config.error_text import nearest
 from ..config.policy import SandboxPolicy
 from ..config.router import Config
 from ..config.settings import WasmSettings

@@ -8,10 +8,10 @@ import pytest
 from apps import settings
 
 from starlette_wasm import ConfigError, RouteRule, WasmSettings
-from starlette_wasm.config.loading import validate
 from starlette_wasm.config.names import PatternSyntaxError, check_path_pattern
 from starlette_wasm.config.router import load_config
 from starlette_wasm.config.settings import load_settings
+from starlette_wasm.config.validation import validate
 
 
 @pytest.mark.parametrize(

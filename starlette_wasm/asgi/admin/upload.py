@@ -171,7 +171,8 @@ def _unpacked(folder: Path, name: str, given: _Upload) -> Path:
 
 
 def _manifest(text: str | None) -> FunctionManifest:
-    from ...config.loading import parse_yaml, validate
+    from ...config.loading import parse_yaml
+    from ...config.validation import validate
 
     return FunctionManifest() if text is None else validate(FunctionManifest, parse_yaml(text, "a manifest"))
 

@@ -7,9 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from starlette_wasm.config.loading import MOST_MANIFEST_BYTES, read_yaml, validate
+from starlette_wasm.config.loading import MOST_MANIFEST_BYTES, read_yaml
 from starlette_wasm.config.policy import SandboxPolicy, load_policy_file, resolve_dirs
 from starlette_wasm.config.router import EdgeRouterConfig, load_config
+from starlette_wasm.config.validation import validate
 from starlette_wasm.exceptions import ConfigError
 from starlette_wasm.functions.catalog import FunctionManifest
 from starlette_wasm.traffic.router import PathTree

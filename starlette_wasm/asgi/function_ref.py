@@ -1,0 +1,59 @@
+"""``FunctionRef``: the function that a route or endpoint names, and how a request gets to its runtime."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from ..exceptions import ConfigError
+from ..functions.target import Target
+from ..invocation.fast_path import COLD
+from ..runtime.deployment import Deployment
+from ..runtime.runtime import WasmRuntime
+from ..telemetry import NO_TELEMETRY, RequestTelemetry
+from .scope import RUNTIME, adopt
+from .templates import Place
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRef:
+    """Which function, version and policy a route or endpoint names."""
+
+    function: str
+    version: str | None
+    policy: str | None
+    runtime: WasmRuntime | None
+
+    def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
+        """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
+        return server.target(self.function, self.version, self.policy, route=path, where=where)
+
+    def adopt(self, scope: Scope) -> None:
+        """Give the request the id that the app wants it to have."""
+        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
+        if runtime is not None:
+            adopt(scope, runtime.request_settings)
+
+    def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> RequestTelemetry:
+        """Return the request, for whoever listens to its runtime."""
+        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            return NO_TELEMETRY
+        route = place.whole(scope) if scope.get("root_path") else place.route
+        return runtime.telemetry.exchange(scope, route, since=since or scope.get(COLD, 0))
+
+    async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
+        """Return the runtime of a request, and since when it waited for it to start: ns since the epoch, or 0."""
+        runtime = self.runtime or scope.get(RUNTIME)
+        if runtime is None:
+            raise ConfigError(
+                f"the route of function {self.function!r} has no runtime",
+                hint="add WasmMiddleware to the app, or give the route runtime=",
+            )
+        if self.runtime is None or runtime.is_open or runtime.state == "closed":
+            return runtime, scope.get(COLD, 0)
+        since = scope[COLD] = time.time_ns()
+        await runtime.start(for_request=True)
+        return runtime, since
