@@ -290,6 +290,31 @@ def test_a_loop_that_is_closed_before_it_could_sweep_does_no_harm() -> None:
     run(main)
 
 
+def test_a_sweep_that_is_lost_is_not_waited_for() -> None:
+    """The loop that was to call it has ended, and the one that looks after the ticker is not there either."""
+    engine = fresh_engine()
+    asked = fast_path(engine)
+    lost = asyncio.new_event_loop()
+
+    async def stop() -> None:
+        lost.stop()
+        ask(asked)
+
+    held = lost.create_task(stop())
+    lost.run_forever()
+    assert engine.state.cleanup_scheduled
+
+    async def main() -> None:
+        for _ in range(300):
+            ask(asked)
+        await swept()
+        assert engine.prepared == 1
+
+    run(main)
+    assert held.done()
+    lost.close()
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12 on
 def test_a_forked_child_leaves_them_alone() -> None:
     engine = fresh_engine()

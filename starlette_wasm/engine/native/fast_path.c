@@ -15,6 +15,7 @@
 #include <unistd.h>
 #endif
 
+enum { LOST = 256 }; /* requests after which clean_up() is not expected any more: the loop that was to call it has ended */
 /* layout.FIELDS */
 enum { ARGUMENTS = 88, STARTED = 104, REALTIME = 112, MONOTONIC = 120, RANDOM_KEY = 160 };
 
@@ -204,10 +205,14 @@ static PyObject *started(struct fast_path *q, struct scratch *s, const struct in
   size_t read = in->message.len;
   int how = start(q, s, in);
   PyObject *found = NULL;
-  bool due = !e->cleanup_scheduled && !e->busy;
+  bool expected = e->cleanup_scheduled && e->asked - e->asked_at_schedule < LOST;
+  bool due = !expected && !e->busy;
   e->busy -= e->busy > 0;
   if (how == COMPLETED && (found = ended(e, q, s, request, due, &how))) {
-    e->cleanup_scheduled |= due;
+    if (due) {
+      e->cleanup_scheduled = true;
+      e->asked_at_schedule = e->asked;
+    }
     e->live -= !s->store; /* one that is yet to be freed keeps its place */
     count_time(q->plan, s->ran_ns, read + s->out_len);
     e->scratch = s;

@@ -98,6 +98,7 @@ class EngineState(Structure):
         ("asked", c_uint32),
         ("clock_hand", c_uint32),
         ("cleanup_scheduled", c_uint32),
+        ("asked_at_schedule", c_uint32),
         ("asked_at_cleanup", c_uint32),
         ("busy", c_uint32),
     )

@@ -83,6 +83,7 @@ struct engine {
   uint32_t dead;        /* the parent's, in a forked child */
   uint32_t asked, clock_hand; /* requests so far; where in ``prepared`` to look next */
   uint32_t cleanup_scheduled;         /* whether clean_up() is about to be called */
+  uint32_t asked_at_schedule;         /* ``asked`` when that was scheduled */
   uint32_t asked_at_cleanup, busy; /* ``asked`` at the last clean_up(); for how many requests none is worth its while */
 };
 
