@@ -65,7 +65,7 @@ _paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
 
 
 def _pace() -> Pace:
-    """That of this event loop, for guests whose time is over."""
+    """Return that of this event loop, for guests whose time is over."""
     return _paces.setdefault(asyncio.get_running_loop(), Pace())
 
 
@@ -334,7 +334,7 @@ class Invocation(Instance):
         return Outcome(End.TIMEOUT)
 
     async def _stop_in_turn(self) -> Outcome:
-        """As stop(): of many guests that began together, few end in one round of the event loop."""
+        """Stop it, as stop() does: of many guests that began together, few end in one round of the event loop."""
         pace = _pace()
         await pace.turn(self.plan.tenant)
         begin = time.perf_counter()

@@ -276,7 +276,7 @@ async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> No
 
 
 def _lines_of(stderr: bytes) -> tuple[list[bytes], int]:
-    """The lines that become records, and how many more there are. Blank ones are left out."""
+    """Return the lines that become records, and how many more there are. Blank ones are left out."""
     lines: list[bytes] = []
     dropped = 0
     for found in _WITHOUT_INDENT(stderr):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 
+from ...protocols.small_json import load_small
 from ...runtime.nodes import NodeWatch
 from ...runtime.runtime import WasmRuntime
 from .access import AdminIdentity, Refused
@@ -38,14 +38,14 @@ class AdminCall:
         """Return the body, as read_body() does."""
         return await read_body(self.request, most)
 
-    async def json(self, most: int = _MOST_BODY) -> dict[str, Any]:
+    async def json(self) -> dict[str, Any]:
         """Return the JSON object in the body, an empty one without a body. Raise Refused."""
-        data = await self.read(most)
+        data = await self.read(_MOST_BODY)
         if not data:
             return {}
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
+            document = load_small(data)
+        except ValueError:
             document = None
         if not isinstance(document, dict):
             raise Refused(422, "the body is not a JSON object")

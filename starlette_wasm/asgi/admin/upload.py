@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
+import os
+import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,20 @@ from ...functions.registry.directory_lock import directory_lock
 from ...functions.registry.errors import RegistryError
 from ...functions.registry.reference import digest_of
 from ...functions.required_signatures import load_required
+from ...protocols.small_json import load_small
 from ...sync.own_thread import in_own_thread
+from ...sync.slots import FairSlots
 from .access import Refused
 from .call import AdminCall
 
 _PARTS = ".parts"
+_PATIENCE = 30.0
+"""Seconds that an upload waits for others who put versions in place."""
+_KEY = b'"module"'
+_TEXT = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"').match
+_MOST_BESIDE = 2 * signatures_file.MOST_BYTES
+"""Bytes of an upload as JSON beside its module."""
+_PIECE = 256 << 10
 _MOST_AT_ONCE = 8
 """Uploads that are read or wait at once, each with max_upload_bytes and more; one of each caller always may."""
 
@@ -40,12 +51,40 @@ class _Upload:
     signatures: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """The place of a version, for a module with that digest."""
+
+    directory: Path
+    name: str
+    number: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.number}"
+
+    def is_same(self, given: _Upload) -> bool:
+        """Return whether it is there. Raises Refused if it has other content."""
+        there = place.digest_of_file(place.module_file(self.directory, self.name, self.number))
+        if not there:
+            return False
+        if there != self.digest or not place.has_manifest(self.directory, self.name, self.number, given.manifest):
+            raise Refused(409, f"{self} is there, with other content; give it another version")
+        return True
+
+    def has(self, given: _Upload) -> bool:
+        """Return whether it has the signatures too, if any are given."""
+        beside = (self.directory, self.name, self.number, given.manifest, given.signatures)
+        return given.signatures is None or place.has_beside(*beside)
+
+
 class Uploads:
-    """Takes versions, one at a time."""
+    """Takes versions: of each caller one at a time, of whom each is compiled without waiting for others."""
 
     def __init__(self, most_bytes: int, keys: Sequence[Path]) -> None:
         self._most = most_bytes
         self._keys = list(keys)
+        self._shares = FairSlots(most=os.cpu_count() or 1, each=1, waiting=_MOST_AT_ONCE)
         self._turn = asyncio.Lock()
         self._under_way: Counter[str] = Counter()
 
@@ -72,21 +111,32 @@ class Uploads:
     async def _put(self, call: AdminCall, name: str, version: str) -> Response:
         given = await self._read(call)
         await in_own_thread(lambda: _check_imports(call, given.manifest))
-        directory = call.runtime.deployment.config.functions_dir
         digest = await in_own_thread(lambda: digest_of(given.module))
+        version_there = _Version(call.runtime.deployment.config.functions_dir, name, version, digest)
+        async with self._shares.slot(call.identity.name):
+            fresh = await self._taken(call, version_there, given)
         answer = {"function": name, "version": version, "digest": digest}
-        # Requests of this process take turns fairly, then processes that share the directory.
-        async with self._turn, directory_lock(directory):
-            there = await in_own_thread(lambda: place.digest_of_file(place.module_file(directory, name, version)))
-            if there:
-                same = there == answer["digest"] and place.has_manifest(directory, name, version, given.manifest)
-                if not same:
-                    raise Refused(409, f"{name} v{version} is there, with other content; give it another version")
-                if given.signatures is not None:
-                    await self._sign_anew(call, directory, name, version, given)
-                return JSONResponse(answer, 200)
-            await self._take(call, directory, name, version, given)
-        return JSONResponse(answer, 201)
+        return JSONResponse(answer, 201 if fresh else 200)
+
+    async def _taken(self, call: AdminCall, version: _Version, given: _Upload) -> bool:
+        """Check it in a folder that the app does not look at, then put it in place. Raise what the check raises.
+
+        Return whether the version is new.
+        """
+        if await in_own_thread(lambda: version.is_same(given)) and version.has(given):
+            return False
+        folder = version.directory / _PARTS / f"upload-{secrets.token_hex(8)}"
+        try:
+            file = await in_own_thread(lambda: _unpacked(folder, version.name, given))
+            await in_own_thread(lambda: self._check(call, version, file, given))
+            async with self._turn_at(version.directory):
+                if await in_own_thread(lambda: version.is_same(given)):
+                    await _sign_anew(call, version, given)
+                    return False
+                await _place(call, version, file, given)
+                return True
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _read(self, call: AdminCall) -> _Upload:
         kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -94,61 +144,60 @@ class Uploads:
             return _Upload(await call.read(self._most))
         if kind != "application/json":
             raise Refused(415, "send application/wasm or application/json")
-        given = await call.json(self._most * 4 // 3 + (2 * signatures_file.MOST_BYTES))
+        data = await call.read(self._most * 4 // 3 + _MOST_BESIDE)
+        given, module = await in_own_thread(lambda: _parts_of(data))
         manifest, signatures = given.get("manifest"), given.get("signatures")
         if not all(each is None or _is_text(each) for each in (manifest, signatures)):
             raise Refused(422, "manifest and signatures must be text")
-        module = await in_own_thread(lambda: _decoded(given.get("module")))
         if len(module) > self._most:
             raise Refused(413, f"the module may have {self._most} bytes")
         return _Upload(module, manifest, None if signatures is None else signatures.encode())
 
-    async def _take(self, call: AdminCall, directory: Path, name: str, version: str, given: _Upload) -> None:
-        """Check it in a folder that the app does not look at, then put it in place. Raise what the check raises."""
-        runtime = call.runtime
-        folder = directory / _PARTS / f"upload-{secrets.token_hex(8)}"
-        try:
-            file = await in_own_thread(lambda: _unpacked(folder, name, given))
-            await in_own_thread(lambda: self._check(call, name, version, file, given))
-            placed = await in_own_thread(
-                lambda: place.place(directory, name, version, file, given.manifest, given.signatures)
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            await runtime.reload()
-        except Exception:
-            if placed.exists():
-                place.remove(directory, name, version)
-            raise
+    @asynccontextmanager
+    async def _turn_at(self, directory: Path) -> AsyncIterator[None]:
+        """Wait until nobody else puts versions there: whoever does may be reading them from a slow registry."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await stack.enter_async_context(self._turn)  # of each caller, one waits
+                    await stack.enter_async_context(directory_lock(directory))
+            except TimeoutError:
+                raise Refused(503, "others put versions into functionsDir", retry_after=30) from None
+            yield
 
-    async def _sign_anew(self, call: AdminCall, directory: Path, name: str, version: str, given: _Upload) -> None:
-        """Take other signatures for a version that is there. Raise what the check raises."""
-        if place.has_beside(directory, name, version, given.manifest, given.signatures):
-            return
-        folder = directory / _PARTS / f"upload-{secrets.token_hex(8)}"
-        target = place.module_file(directory, name, version).with_name(signatures_file.NAME)
-        assert given.signatures is not None
-        signatures = given.signatures
-        try:
-            file = await in_own_thread(lambda: _unpacked(folder, name, given))
-            await in_own_thread(lambda: self._check(call, name, version, file, given))
-            await in_own_thread(lambda: place.write(target, signatures))
-        except OSError as error:
-            raise RegistryError(f"cannot be written: {error.strerror}", source=str(target)) from None
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        await call.runtime.reload()
-
-    def _check(self, call: AdminCall, name: str, version: str, file: Path, given: _Upload) -> None:
+    def _check(self, call: AdminCall, version: _Version, file: Path, given: _Upload) -> None:
         runtime = call.runtime
-        digest = admit(runtime.engine, runtime.settings, name, version, file, given.manifest)
-        manifest = _manifest(given.manifest)
-        source = FunctionSource(name, version, file, manifest)
+        digest = admit(runtime.engine, runtime.settings, version.name, version.number, file, given.manifest)
+        source = FunctionSource(version.name, version.number, file, _manifest(given.manifest))
         for keys in (self._keys, runtime.deployment.config.require_signatures or ()):
             required = load_required(keys, None)
             if required is not None:
                 required.check(source, digest)
+
+
+async def _place(call: AdminCall, version: _Version, file: Path, given: _Upload) -> None:
+    """Put it in place and serve it, or take it away again and raise what the reload raises."""
+    directory, name, number = version.directory, version.name, version.number
+    placed = await in_own_thread(lambda: place.place(directory, name, number, file, given.manifest, given.signatures))
+    try:
+        await call.runtime.reload()
+    except Exception:
+        if placed.exists():
+            place.remove(directory, name, number)
+        raise
+
+
+async def _sign_anew(call: AdminCall, version: _Version, given: _Upload) -> None:
+    """Take other signatures, which were checked, for a version that is there."""
+    signatures = given.signatures
+    if signatures is None or version.has(given):
+        return
+    target = place.module_file(version.directory, version.name, version.number).with_name(signatures_file.NAME)
+    try:
+        await in_own_thread(lambda: place.write(target, signatures))
+    except OSError as error:
+        raise RegistryError(f"cannot be written: {error.strerror}", source=str(target)) from None
+    await call.runtime.reload()
 
 
 def refusal(error: WasmError) -> int:
@@ -193,8 +242,36 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-def _decoded(text: Any) -> bytes:
+def _parts_of(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return an upload as JSON without its module, and the module. Raises Refused.
+
+    That text is cut out first, and decoded piece by piece: a call for all of it would hold the GIL for too long.
+    """
+    at = data.find(_KEY) + len(_KEY)
+    found = _TEXT(data, at, at + 64) if at >= len(_KEY) else None
+    begin = found.end() if found else 0
+    end = data.find(b'"', begin) if found else 0
+    if end < 0 or len(data) - (end - begin) > _MOST_BESIDE:
+        raise Refused(422, "the body is not a JSON object with the text module")
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError, TypeError):
+        document = load_small(data[:begin] + data[end:])
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(422, "the body is not a JSON object")
+    if document.get("module") != "":  # another one behind it, or none
+        raise Refused(422, "module must be base64")
+    return document, _decoded(memoryview(data)[begin:end])
+
+
+def _decoded(text: memoryview) -> bytes:
+    module = bytearray()
+    try:
+        for at in range(0, len(text), _PIECE):
+            piece = text[at : at + _PIECE]
+            if at + len(piece) < len(text) and b"=" in bytes(piece[-2:]):
+                raise ValueError("it ends in the middle")
+            module += binascii.a2b_base64(piece, strict_mode=True)
+    except (binascii.Error, ValueError):
         raise Refused(422, "module must be base64") from None
+    return bytes(module)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...protocols.small_json import load_small
 from .errors import RegistryError
 from .reference import digest_of, is_digest
 
@@ -125,11 +126,11 @@ def _layer(each: Any) -> Layer | None:
 def read_json(data: bytes, source: str) -> dict[str, Any]:
     """Read a JSON object of a registry. Raises RegistryError."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = load_small(data)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise RegistryError("is not a JSON object", source=source)
+        raise RegistryError("is not a JSON object of a reasonable size", source=source)
     return document
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ...protocols.small_json import load_small
 from . import credentials
 from .errors import RegistryError
 from .reference import Reference
@@ -83,8 +84,8 @@ class Authenticator:
 
 def _read_token(answer: httpx.Response) -> tuple[str, float]:
     try:
-        document: Any = answer.json() if answer.status_code == 200 else {}
-    except (ValueError, RecursionError):
+        document: Any = load_small(answer.content) if answer.status_code == 200 else {}
+    except ValueError:
         document = {}
     if not isinstance(document, dict):
         return "", 0.0

@@ -9,15 +9,17 @@ import os
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 from urllib.parse import urljoin
 
 import httpx
 
+from ...protocols.small_json import load_small
+from ...sync.own_thread import in_own_thread
 from .artifact import MANIFEST
 from .auth import Authenticator
 from .bounded import MAX_ANSWER, MOST, BoundedTransport
@@ -35,6 +37,8 @@ _LONGEST_PAUSE = 30.0
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _PIECE = 1 << 20
 _MOST_TAGS = 100_000
+_PATIENCE, _LEAST_PACE = 300.0, 32 << 10
+"""Seconds for one thing that is read or written, all tries and redirects included, and one more for so many bytes."""
 _HEAD_SECONDS = 60.0
 """How long the head of an answer may take; each of its bytes may take as long as httpx waits."""
 T = TypeVar("T")
@@ -83,7 +87,8 @@ class Client:
         return await self._first_source(reference, self._manifest)
 
     async def _manifest(self, reference: Reference) -> tuple[bytes, str]:
-        data = await self._read(reference, f"manifests/{reference.wanted}", MAX_ANSWER)
+        async with _in_time(reference, MAX_ANSWER):
+            data = await self._read(reference, f"manifests/{reference.wanted}", MAX_ANSWER)
         digest = digest_of(data)
         if reference.digest is not None and digest != reference.digest:
             raise RegistryError(f"the registry sent another manifest, {digest}", source=str(reference))
@@ -91,13 +96,18 @@ class Client:
 
     async def exists(self, reference: Reference) -> bool:
         """Return whether a tag or digest is there."""
-        answer = await self._send(reference, "HEAD", f"manifests/{reference.wanted}", headers={"accept": _ACCEPT})
+        async with _in_time(reference):
+            answer = await self._send(reference, "HEAD", f"manifests/{reference.wanted}", headers={"accept": _ACCEPT})
         if answer.status_code not in (200, 404):
             raise _refusal(reference, answer)
         return answer.status_code == 200
 
     async def tags(self, reference: Reference) -> list[str]:
         """Return the tags of a repository, sorted, without those of signatures."""
+        async with _in_time(reference):
+            return await self._tags(reference)
+
+    async def _tags(self, reference: Reference) -> list[str]:
         found: list[str] = []
         path = "tags/list?n=1000"
         for _ in range(1000):
@@ -124,23 +134,20 @@ class Client:
         await self._first_source(reference, download)
 
     async def _blob(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
-        for attempt in range(_TRIES):
-            try:
-                await self._download(reference, digest, size, file, name)
-                return
-            except httpx.TransportError as error:
-                if attempt + 1 == _TRIES:
-                    raise _unreachable(reference, error) from None
-                await _pause(attempt, None)
+        async with _in_time(reference, size):
+            for attempt in range(_TRIES):
+                try:
+                    await self._download(reference, digest, size, file, name)
+                    return
+                except httpx.TransportError as error:
+                    if attempt + 1 == _TRIES:
+                        raise _unreachable(reference, error) from None
+                    await _pause(attempt, None)
         raise AssertionError("unreachable")
 
     async def _download(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
-        hashed, have = hashlib.sha256(), 0
         with open(file, "ab+") as out:
-            out.seek(0)
-            while piece := out.read(_PIECE):
-                hashed.update(piece)
-                have += len(piece)
+            hashed, have = await in_own_thread(lambda: _read_on(out))
             if have > size:
                 out.truncate(0)
                 hashed, have = hashlib.sha256(), 0
@@ -162,17 +169,22 @@ class Client:
                 out.truncate(0)
                 raise RegistryError(f"sent other bytes than those of {digest}", source=str(reference))
             out.flush()
-            os.fsync(out.fileno())
+            await in_own_thread(lambda: os.fsync(out.fileno()))
 
     async def small_blob(self, reference: Reference, digest: str, most: int) -> bytes:
         """Return a blob of at most ``most`` bytes. Raises RegistryError."""
-        data = await self._read(reference, f"blobs/{digest}", most)
+        async with _in_time(reference, most):
+            data = await self._read(reference, f"blobs/{digest}", most)
         if digest_of(data) != digest:
             raise RegistryError(f"sent other bytes than those of {digest}", source=str(reference))
         return data
 
     async def push_blob(self, reference: Reference, data: bytes, name: str = "") -> str:
         """Upload a blob that is not there yet, and return its digest."""
+        async with _in_time(reference, len(data)):
+            return await self._push_blob(reference, data, name)
+
+    async def _push_blob(self, reference: Reference, data: bytes, name: str) -> str:
         digest = digest_of(data)
         if (await self._send(reference, "HEAD", f"blobs/{digest}", actions="pull,push")).status_code == 200:
             self._progress(name or digest, len(data), len(data))
@@ -199,9 +211,10 @@ class Client:
         """Upload a manifest under the reference's tag, or its own digest without one; return its digest."""
         digest = digest_of(data)
         place = f"manifests/{reference.tag or digest}"
-        answer = await self._send(
-            reference, "PUT", place, headers={"content-type": kind}, content=data, actions="pull,push"
-        )
+        async with _in_time(reference, len(data)):
+            answer = await self._send(
+                reference, "PUT", place, headers={"content-type": kind}, content=data, actions="pull,push"
+            )
         if answer.status_code not in (200, 201, 202):
             raise _refusal(reference, answer)
         return digest
@@ -319,6 +332,29 @@ class _Stream:
         await self._answer.aclose()
 
 
+@asynccontextmanager
+async def _in_time(reference: Reference, size: int = 0) -> AsyncIterator[None]:
+    """Bound how long the registry may take for the block, in which so many bytes are moved. Raises RegistryError."""
+    seconds = _PATIENCE + size / _LEAST_PACE
+    try:
+        async with asyncio.timeout(seconds) as bound:
+            yield
+    except TimeoutError:
+        if bound.expired():
+            raise RegistryError(f"took more than {seconds:.0f} s", source=str(reference)) from None
+        raise
+
+
+def _read_on(out: IO[bytes]) -> tuple[Any, int]:
+    """Return the hash of what an earlier try has left there, and its length."""
+    hashed, have = hashlib.sha256(), 0
+    out.seek(0)
+    while piece := out.read(_PIECE):
+        hashed.update(piece)
+        have += len(piece)
+    return hashed, have
+
+
 async def gather_bounded(jobs: Sequence[Callable[[], Awaitable[None]]], at_once: int) -> None:
     """Run jobs, at most ``at_once`` of them at a time; the first error ends the others."""
     places = asyncio.Semaphore(at_once)
@@ -363,8 +399,8 @@ def _joined(answer: httpx.Response, place: str, reference: Reference) -> str:
 
 def _json(answer: httpx.Response, reference: Reference) -> dict[str, Any]:
     try:
-        document = answer.json()
-    except (ValueError, RecursionError):
+        document = load_small(answer.content)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise RegistryError("did not answer with a JSON object", source=str(reference))
@@ -374,8 +410,8 @@ def _json(answer: httpx.Response, reference: Reference) -> dict[str, Any]:
 def _refusal(reference: Reference, answer: httpx.Response) -> RegistryError:
     """Make an error of an answer, with the registry's own codes."""
     codes = ""
-    with suppress(ValueError, RecursionError, httpx.ResponseNotRead, AttributeError, TypeError):
-        errors = answer.json()["errors"]
+    with suppress(ValueError, httpx.ResponseNotRead, AttributeError, TypeError):
+        errors = load_small(answer.content)["errors"]
         codes = ", ".join(str(error.get("code", ""))[:60] for error in errors[:3])
     if answer.status_code == 404:
         return RegistryError(

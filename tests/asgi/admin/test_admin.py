@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
+from starlette_wasm.asgi.admin import upload
+from starlette_wasm.asgi.admin.access import Refused
 from starlette_wasm.asgi.admin.figures import Recorder
 from starlette_wasm.asgi.admin.reads import functions_seen
 from starlette_wasm.functions.registry.directory_lock import directory_lock
@@ -417,6 +420,91 @@ def test_uploads_that_do_not_end_keep_no_memory(tmp_path: Path) -> None:
             assert (await place.put("late", "1")).status_code == 201
 
     run(main())
+
+
+def test_uploads_of_one_caller_do_not_delay_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes as long as the module says."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+    check = upload.Uploads._check
+
+    def checked(self: Any, call: Any, version: Any, *given: Any) -> None:
+        if version.name.startswith("slow"):
+            begun.release()
+            assert gate.wait(120)
+        check(self, call, version, *given)
+
+    monkeypatch.setattr(upload.Uploads, "_check", checked)
+
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            slow = [asyncio.ensure_future(place.put(f"slow{number}", "1", DEPLOY)) for number in range(4)]
+            await eventually(lambda: begun.acquire(blocking=False), 60)
+            assert (await place.put("quick", "1", ALL)).status_code == 201
+            assert not begun.acquire(blocking=False)  # of one caller, one at a time
+            gate.set()
+            assert {(await each).status_code for each in slow} == {201}
+
+    run(main())
+
+
+def test_an_upload_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as for a poller that reads from a slow registry, in this process or in another."""
+
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            async with directory_lock(place.runtime.deployment.config.functions_dir):
+                with monkeypatch.context() as short:
+                    short.setattr(upload, "_PATIENCE", 0.1)
+                    refused = await place.put("new", "1")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+            assert (await place.put("new", "1")).status_code == 201
+
+    run(main())
+
+
+MODULE = bytes(range(256)) * 2400
+ENCODED = base64.b64encode(MODULE).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"module": "{ENCODED}"}}',
+        f'{{"manifest": "a: \\"module\\": 1", "signatures": null,\n "module"\t:\r\n"{ENCODED}" }}',
+        f'{{"module":"{ENCODED}","manifest":"module"}}',
+    ],
+    ids=["alone", "last", "first"],
+)
+def test_a_module_is_cut_out_of_json(text: str) -> None:
+    document, module = upload._parts_of(text.encode())
+    assert module == MODULE
+    assert document == {**json.loads(text), "module": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"module": 3}',
+        '{"module": "AA',
+        '{"module": "AA=A"}',
+        '{"module": "AAA\\u0041"}',
+        '{"module": "AAAA", "module": "BBBB"}',
+        '{"module": "AAAA", "x": {"module": 1}, "module": null}',
+        '{"x": {"module": "AAAA"}}',
+        '["module", "AAAA"]',
+        f'{{"module": "{"A" * ((256 << 10) - 2)}==AAAA"}}',
+        f'{{"module": "AAAA", "x": [{"1," * 30_000}1]}}',
+        f'{{"module": "AAAA", "manifest": "{"x" * (3 << 20)}"}}',
+        f'{{"module": "AAAA", "x": {"[" * 3000}',
+    ],
+    ids=range(14),
+)
+def test_json_that_holds_no_module_is_refused(text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        upload._parts_of(text.encode())
+    assert refused.value.status == 422
 
 
 def test_an_upload_that_a_reload_refuses_is_taken_back(tmp_path: Path) -> None:

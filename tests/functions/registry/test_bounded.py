@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -165,6 +166,61 @@ def test_pages_of_tags_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_MOST_TAGS", 5)
     with pytest.raises(RegistryError, match="has more than 5 tags"):
         tags(of_head('200 OK\r\nlink: </v2/shop/prices/tags/list>; rel="next"', '{"tags": ["1", "2"]}'))
+
+
+DRIP = {
+    "a head": b"HTTP/1.1 200 OK\r\n" + b"x-drip: 1\r\n" * 10_000,
+    "a body": b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000,
+    "a token": b'HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm="http://PLACE/token"\r\n'
+    b"content-length: 0\r\n\r\n",
+}
+ASK: dict[str, Callable[[Client, Reference, Path], Awaitable[object]]] = {
+    "manifest": lambda asking, reference, folder: asking.manifest(reference),
+    "tags": lambda asking, reference, folder: asking.tags(reference),
+    "exists": lambda asking, reference, folder: asking.exists(reference),
+    "blob": lambda asking, reference, folder: asking.blob(reference, f"sha256:{'0' * 64}", 90_000, folder / "part"),
+    "push": lambda asking, reference, folder: asking.push_blob(reference, b"x"),
+}
+
+
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("what", DRIP)
+def test_an_answer_that_drips_has_a_total_time(
+    what: str, ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_PATIENCE", 0.3)
+    monkeypatch.setattr(client, "_LEAST_PACE", 1 << 30)
+    place = ""
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        answer = DRIP[what].replace(b"PLACE", place.encode())
+        if what == "a token" and not asked:
+            asked.append(what)
+            writer.write(answer)
+            await writer.drain()
+            return
+        for at in range(len(answer)):
+            writer.write(answer[at : at + 1])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    asked: list[str] = []
+
+    async def main() -> None:
+        nonlocal place
+        async with answering(drip) as reference, Client() as asking, asyncio.timeout(60):
+            place = reference.host
+            with pytest.raises(RegistryError, match="took more than 0 s"):
+                await ASK[ask](asking, reference, tmp_path)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("text", ['{"tags": [' + "1," * 30_000 + "1]}", '{"tags": %s}' % ("[" * 3000)])
+def test_answers_of_many_parts_are_refused(text: str) -> None:
+    """What json.loads() takes holds the event loop, in whatever thread it is called."""
+    with pytest.raises(RegistryError, match="did not answer with a JSON object"):
+        tags(of_head("200 OK", text))
 
 
 def test_answers_that_drip_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
