@@ -57,6 +57,11 @@ class Commands:
             raise Stopped
         return Ended(process.returncode, stderr + stdout)
 
+    def check(self) -> None:
+        """Raise Stopped if they are."""
+        if self._stopped:
+            raise Stopped
+
     def stop(self) -> None:
         """End what runs."""
         with self._lock:

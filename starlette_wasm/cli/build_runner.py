@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ..functions.build_spec import BuildSpec
 from ..functions.catalog import MANIFEST, FunctionManifest
 from . import toolchains
 from .build_commands import SECONDS, Commands
+from .build_consent import lines_to_allow
+from .build_turn import turn
 from .load_facts import LoadFacts, load_facts
 from .module_facts import ModuleFacts, facts_of
 
@@ -133,13 +136,31 @@ def build(buildable: Buildable, *, check: bool = False, quick: bool = False, com
 
     With ``quick`` it is made by ``build.quick``, and remains to be built: see is_stale().
 
-    Raises BuildError, ConfigError and Stopped.
+    Raises BuildError, ConfigError and Stopped; BuildError too for commands that were pulled and not allowed yet.
     """
+    commands = commands or Commands()
+    _check_allowed(buildable)
+    with turn(_caches_of(buildable).with_suffix(".lock"), commands.check, lambda: _say_waiting(buildable)):
+        return _build(buildable, commands, check=check, quick=quick)
+
+
+def _check_allowed(buildable: Buildable) -> None:
+    lines = lines_to_allow(buildable.folder, buildable.spec)
+    if lines:
+        problem = "its function.yaml was pulled, and nobody has allowed its build here, which runs"
+        remedy = f"to allow it, run starlette-wasm build {buildable.name}@{buildable.version}, which asks"
+        raise BuildError(str(buildable), f"{problem}:\n  " + "\n  ".join(lines) + f"\n{remedy}")
+
+
+def _say_waiting(buildable: Buildable) -> None:
+    print(f"{buildable}: waits for another build of it to end", file=sys.stderr, flush=True)
+
+
+def _build(buildable: Buildable, commands: Commands, *, check: bool, quick: bool) -> Built:
     begin = time.perf_counter()
     work = buildable.folder / ".build"
     shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
     work.mkdir()
-    commands = commands or Commands()
     maker = _Maker(buildable, work, commands, quick)
     try:
         made = maker.make("made")
@@ -258,14 +279,20 @@ def _caches() -> Path:
 
 def _cache(buildable: Buildable) -> Path:
     """Return the folder that stays between the builds of a function; those that were not used for long go."""
-    root = _caches() / "starlette-wasm-builds"
-    folder = root / hashlib.sha256(os.fsencode(buildable.folder.resolve())).hexdigest()[:16]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = _caches_of(buildable)
+    folder.mkdir(exist_ok=True)
     os.utime(folder)
-    for other in root.iterdir():
+    for other in folder.parent.iterdir():
         if time.time() - other.stat().st_mtime > _UNUSED_AFTER:
             shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def _caches_of(buildable: Buildable) -> Path:
+    """Return the place for what stays of a function; the folder around it is there."""
+    root = _caches() / "starlette-wasm-builds"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return root / hashlib.sha256(os.fsencode(buildable.folder.resolve())).hexdigest()[:16]
 
 
 def _tool(buildable: Buildable, toolchain: toolchains.Toolchain) -> Sequence[str]:
@@ -297,9 +324,9 @@ def is_stale(buildable: Buildable) -> bool:
     return any(file.stat().st_mtime > made for each in buildable.watched for file in _files(each))
 
 
-def is_quick(buildable: Buildable) -> bool:
-    """Return whether the module is that of a quick build."""
-    return buildable.module.exists() and buildable.module.stat().st_mtime == _QUICK
+def is_quick(module: Path) -> bool:
+    """Return whether a module is that of a quick build."""
+    return module.exists() and module.stat().st_mtime == _QUICK
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -220,7 +220,7 @@ class DevServer:
     def _name_quick(self) -> None:
         """Name what was not built by its command before the end."""
         for each in self._buildables():
-            if is_quick(each):
+            if is_quick(each.module):
                 told.say(f"{each}: only built quickly; run starlette-wasm build {each.name}", "yellow")
 
     async def _reload(self, what: str, begin: float | None = None) -> None:

@@ -13,7 +13,7 @@ from ..exceptions import ConfigError
 from . import output
 from .inspection import in_order
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key
+from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key, warn_of_quick
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -51,6 +51,7 @@ def lock(
 
     directory, lock_file = places(config)
     entries = transfer.lock(directory, transfer.read_lock(lock_file))
+    warn_of_quick(directory, [each.key for each in entries])
     if not check:
         lockfile.write(lock_file, entries)
     elif not lock_file.exists() or lockfile.render(entries) != lock_file.read_text(encoding="utf-8"):

@@ -79,13 +79,18 @@ def show_fields(fields: Sequence[tuple[str, str]]) -> None:
             print(f"{'' if index else name:{width}}{line}".rstrip())
 
 
-def show_text(text: str, style: str = "") -> None:
-    """Print text as it is; in a style on a terminal."""
-    out = console()
+def show_text(text: str, style: str = "", *, error: bool = False) -> None:
+    """Print text as it is, on stderr if it is no result; in a style on a terminal."""
+    out = error_console() if error else console()
     if out.is_terminal:
         out.print(Text(text, style), soft_wrap=True)
     else:
-        print(text)
+        print(text, file=sys.stderr if error else sys.stdout)
+
+
+def warn(text: str) -> None:
+    """Print a warning, on stderr."""
+    show_text(f"warning: {text}", "yellow", error=True)
 
 
 def fail(command: str, error: WasmError | str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from . import output
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key, version_of
+from .registry import DEFAULT_ACCESS, Access, PasswordEnv, places, private_key, version_of, warn_of_quick
 from .table import Row
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ async def _push(
     directory, lock_file = places(config)
     name, version = version_of(directory, function)
     async with access.client() as client:
+        warn_of_quick(directory, [(name, version)])
         entry = await transfer.push(client, directory, name, version, parse(reference), revision=revision, key=key)
     lockfile.write(lock_file, transfer.lock(directory, transfer.read_lock(lock_file), [entry]))
     return [transfer.Change(name, version, entry.module, "pushed", f"{entry.source}@{entry.manifest}").row()]

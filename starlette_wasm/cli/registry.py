@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,9 @@ import typer
 from ..config.loading import read_yaml
 from ..exceptions import ConfigError
 from ..functions.catalog import Catalog
+from ..functions.registry.place import module_file
+from . import output
+from .build_runner import is_quick
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -120,3 +123,13 @@ def _ask_password(file: Path) -> str | None:
     """Ask for the password of an encrypted key, if somebody can answer."""
     encrypted = file.is_file() and b"ENCRYPTED" in file.read_bytes()[:100]
     return getpass.getpass(f"password of {file}: ") if encrypted and sys.stdin.isatty() else None
+
+
+def warn_of_quick(directory: Path, versions: Iterable[tuple[str, str]]) -> None:
+    """Warn of modules that dev has built quickly: they are slower, or larger, than what build makes."""
+    for name, version in versions:
+        if is_quick(module_file(directory, name, version)):
+            output.warn(
+                f"{name} v{version} is what dev has built quickly, by build.quick; run starlette-wasm build "
+                f"{name}@{version} first"
+            )

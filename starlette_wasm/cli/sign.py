@@ -9,7 +9,7 @@ import typer
 
 from . import output
 from .options import DEFAULT_CONFIG, ConfigOption, Json
-from .registry import PasswordEnv, places, private_key, version_of
+from .registry import PasswordEnv, places, private_key, version_of, warn_of_quick
 
 Key = Annotated[Path, typer.Option("--key", metavar="KEY", help="PEM file of a private key.")]
 
@@ -33,6 +33,7 @@ def sign(
 
     directory, _ = places(config)
     name, version = version_of(directory, function)
+    warn_of_quick(directory, [(name, version)])
     packed = pack.sign(directory, name, version, private_key(key, password_env))
     output.show_rows(
         [transfer.Change(name, version, digest_of(packed.module), "signed", str(packed.file)).row()], json=json

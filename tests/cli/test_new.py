@@ -8,17 +8,21 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
-from apps import GUESTS
+from apps import GUESTS, wait_until
 from toolchains import BUILT, node_tools
 
+from starlette_wasm.cli import build_consent as consent
 from starlette_wasm.cli import toolchains
-from starlette_wasm.cli.build_runner import build, buildables, is_quick, is_stale
+from starlette_wasm.cli.build_commands import Commands, Stopped
+from starlette_wasm.cli.build_runner import BuildError, build, buildables, is_quick, is_stale
 from starlette_wasm.cli.languages import LANGUAGES, Lang
 from starlette_wasm.cli.main import main
+from starlette_wasm.functions.registry import place
 
 
 @pytest.fixture(autouse=True)
@@ -262,7 +266,7 @@ class TestBuild:
         os.utime(old, (1, 1))
         self.write(function, "sh -c 'cp src/given.wasm $0; echo x >> $1/builds' {output} {cache}")
         assert main(["build"]) == main(["build"]) == 0
-        [kept] = (tmp_path / "cache/starlette-wasm-builds").iterdir()
+        [kept] = (each for each in (tmp_path / "cache/starlette-wasm-builds").iterdir() if each.suffix != ".lock")
         assert (kept / "builds").read_text() == "x\nx\n"
 
     def test_what_a_killed_build_left_is_taken_away(self, function: Path) -> None:
@@ -279,12 +283,86 @@ class TestBuild:
         built = build(buildable, quick=True)
         assert built.changed
         assert (function / "f.wasm").read_bytes() == (GUESTS / "echo.wasm").read_bytes()
-        assert is_quick(buildable)
+        assert is_quick(buildable.module)
         assert is_stale(buildable)
         assert main(["build"]) == 0
         assert (function / "f.wasm").read_bytes() == (GUESTS / "hello.wasm").read_bytes()
-        assert not is_quick(buildable)
+        assert not is_quick(buildable.module)
         assert not is_stale(buildable)
+
+    def test_pulled_commands_run_after_a_yes(
+        self, function: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        manifest = yaml.safe_dump({"build": {"command": "sh -c 'touch ran; cp src/given.wasm $0' {output}"}})
+        part = shutil.copy(GUESTS / "hello.wasm", tmp_path / "part")
+        place.place(function.parents[1], "f", "1", part, manifest)
+        assert main(["build"]) == 1
+        told = capsys.readouterr().err
+        assert f"{function / 'function.yaml'} was pulled. Its build runs on this machine" in told
+        assert "\n  sh -c 'touch ran; cp src/given.wasm $0' {output}\n" in told
+        assert "build: its build is not allowed yet; read it, and add --allow" in told
+        assert not (function / "ran").exists()
+        assert main(["build", "--allow"]) == main(["build"]) == 0  # the second time it is known
+        assert (function / "ran").exists()
+
+    def test_dev_runs_no_pulled_commands(self, function: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        self.write(function, "touch ran", quick="touch quick")
+        (function / place.PULLED).touch()
+        [buildable] = buildables(function.parents[1])
+        with pytest.raises(BuildError, match=r"touch ran\n  touch quick\nto allow it, run starlette-wasm build f@1"):
+            build(buildable, quick=True)
+        consent.allow(function, buildable.spec)
+        self.write(function, "touch ran", quick="touch other")
+        [changed] = buildables(function.parents[1])
+        assert consent.lines_to_allow(function, buildable.spec) == []
+        assert consent.lines_to_allow(function, changed.spec) == ["touch ran", "touch other"]
+
+    def test_builds_of_one_version_take_turns(
+        self, function: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        self.write(
+            function, "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; cp src/given.wasm $0' {output}"
+        )
+        [buildable] = buildables(function.parents[1])
+        first = threading.Thread(target=build, args=(buildable,))
+        first.start()
+        wait_until((function / "begun").exists)
+        stopped = Commands()
+        stopped.stop()
+        with pytest.raises(Stopped):  # while it waits for its turn
+            build(buildable, commands=stopped)
+        second = threading.Thread(target=build, args=(buildable,))
+        second.start()
+        said = ""
+
+        def waits() -> bool:
+            nonlocal said
+            said += capsys.readouterr().err
+            return said.count("f v1: waits for another build of it to end") == 2
+
+        wait_until(waits)
+        assert (function / ".build/made").is_dir()
+        (function / "go").touch()
+        first.join()
+        second.join()
+        assert (function / "f.wasm").read_bytes() == (GUESTS / "hello.wasm").read_bytes()
+
+    def test_what_was_built_quickly_is_not_shipped_unsaid(
+        self, function: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.write(function, "cp src/given.wasm {output}", quick="cp src/given.wasm {output}")
+        [buildable] = buildables(function.parents[1])
+        build(buildable, quick=True)
+        warning = "warning: f v1 is what dev has built quickly, by build.quick; run starlette-wasm build f@1 first"
+        assert main(["lock"]) == 0
+        assert warning in capsys.readouterr().err
+        assert main(["push", "f", "oci://127.0.0.1:1/f"]) == 1
+        assert warning in capsys.readouterr().err
+        assert main(["build"]) == main(["lock"]) == 0
+        assert "warning" not in capsys.readouterr().err
 
     def test_variables_stand_in_front(self, function: Path) -> None:
         self.write(function, "TARGET=src/given.wasm sh -c 'cp $TARGET $0' {output}")

@@ -14,6 +14,9 @@ from . import signatures_file
 from .errors import RegistryError
 
 MANIFEST = "function.yaml"
+PULLED = ".pulled"
+"""A file beside a ``function.yaml`` that came from elsewhere: its ``build:`` is run by nobody who has not read it."""
+_MARK = b"function.yaml came from elsewhere: starlette-wasm build asks before it runs what is in it\n"
 _PIECE = 1 << 20
 
 
@@ -63,10 +66,8 @@ def place(
             raise RegistryError("is a link, which is not followed", source=str(folder), hint="remove it")
         fresh = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{mine()}")
         fresh.mkdir(exist_ok=True)
-        for file, content in (
-            (MANIFEST, None if manifest is None else manifest.encode()),
-            (signatures_file.NAME, signatures),
-        ):
+        given = None if manifest is None else manifest.encode()
+        for file, content in ((PULLED, given and _MARK), (MANIFEST, given), (signatures_file.NAME, signatures)):
             if content is None:
                 (fresh / file).unlink(missing_ok=True)
             else:

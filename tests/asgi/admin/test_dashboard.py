@@ -104,9 +104,32 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_sites(tmp_path: Path, base: s
         async with Place(tmp_path, base=base) as place:
             cookie = (await place.log_in(ALL)).headers["set-cookie"].lower()
             assert "httponly" in cookie
-            assert "samesite=lax" in cookie
+            assert "samesite=strict" in cookie
             assert "path=/admin" in cookie
-            assert ("secure" in cookie) is secure
+            assert ("; secure" in cookie) is secure
+            assert cookie.startswith("__secure-starlette_wasm_admin=" if secure else "starlette_wasm_admin=")
+            assert (await place.get("")).status_code == 200
+            out = (await place.http.post("/admin/ui/logout")).headers["set-cookie"].lower()
+            assert ("; secure" in out) is secure  # browsers take back such a cookie only so
+            assert (await place.get("")).status_code == 401
+
+    run(main())
+
+
+def test_links_of_other_sites_are_followed_again(tmp_path: Path) -> None:
+    """A browser sends the cookie with what the page itself asks for, and not with a link from elsewhere."""
+
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            navigation = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+            foreign = await place.http.get("/admin/", headers=navigation | {"sec-fetch-site": "cross-site"})
+            assert foreign.status_code == 200
+            assert '<meta http-equiv="refresh" content="0">' in foreign.text
+            own = await place.http.get("/admin/", headers=navigation | {"sec-fetch-site": "same-origin"})
+            assert own.status_code == 401
+            assert "refresh" not in own.text
+            await place.log_in(ALL)
+            assert (await place.http.get("/admin/", headers=navigation)).status_code == 200
 
     run(main())
 

@@ -166,6 +166,13 @@ def test_traffic_shows_without_a_reload(page: Page, url: str) -> None:
     expect(pause).to_have_attribute("aria-pressed", "true")
 
 
+def test_links_from_another_site_stay_logged_in(page: Page, url: str) -> None:
+    tab = page.context.new_page()
+    tab.goto(f"{url.replace('127.0.0.1', 'localhost')}/greet")
+    tab.evaluate(f"location.href = '{url}/admin/'")
+    expect(tab.get_by_role("heading", name="Overview")).to_be_visible()
+
+
 def test_the_focus_stays_through_an_update(page: Page, url: str) -> None:
     link = page.locator("#link-fn-008")
     link.focus()

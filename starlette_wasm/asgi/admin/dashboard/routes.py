@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ....exceptions import FunctionNotFound
 from ..access import AdminIdentity, Refused, refuse_other_origins
 from ..call import read_body
-from ..session import forget, keep
+from ..session import comes_from_elsewhere, forget, keep
 from .pages import PAGES, Page
 from .render import HEADERS, HINT, render, static_file
 
@@ -41,6 +41,8 @@ class Dashboard:
             try:
                 identity = await self._admin.identify(request)
             except Refused as refused:
+                if self._admin.gate.takes_tokens and comes_from_elsewhere(request):
+                    return await render("again.html", 200, {"root": self._root(request), "title": "Dashboard"})
                 return await self._login_page(request, refused.status, "")
             name = request.path_params.get("name") if "{name}" in page.path else None
             allowed = identity.may("read", name) if name or page.of_all else "read" in identity.scopes
@@ -51,11 +53,15 @@ class Dashboard:
 
         return endpoint
 
+    @staticmethod
+    def _root(request: Request) -> str:
+        return str(request.scope.get("root_path", ""))
+
     def _common(self, request: Request, page: Page, identity: AdminIdentity) -> dict[str, Any]:
         """Return what every page shows around its own content."""
         shown = [each for each in PAGES if "{" not in each.path and (identity.may("read") or not each.of_all)]
         return {
-            "root": request.scope.get("root_path", ""),
+            "root": self._root(request),
             "title": request.path_params.get("name", page.title),
             "current": page.path,
             "pages": [(each.path, each.title) for each in shown],
@@ -72,13 +78,13 @@ class Dashboard:
         if not self._admin.gate.takes_tokens or self._admin.gate.identity_of(token) is None:
             self._admin.count_failure(request)
             return await self._login_page(request, 401, "This token is not known here.")
-        response = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303, HEADERS)
+        response = RedirectResponse(f"{self._root(request)}/", 303, HEADERS)
         keep(response, request, token)
         return response
 
     async def _log_out(self, request: Request) -> Response:
         refuse_other_origins(request)
-        response = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303, HEADERS)
+        response = RedirectResponse(f"{self._root(request)}/", 303, HEADERS)
         forget(response, request)
         return response
 
@@ -86,7 +92,7 @@ class Dashboard:
         if status == 429:
             problem = "Too many attempts from your address. Wait a minute."
         context = {
-            "root": request.scope.get("root_path", ""),
+            "root": self._root(request),
             "title": "Log in",
             "takes_tokens": self._admin.gate.takes_tokens,
             "problem": problem,
