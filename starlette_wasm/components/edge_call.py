@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..engine import capi
+from ..engine.scratch import Scratch
 from .errors import CanonicalTrap
 from .flat_plan import LiftedFunction
 from .handles import HandleTable
@@ -41,7 +41,7 @@ class EdgeCall:
         cores: CoreInstances,
         function: LiftedFunction,
         message: bytes,
-        scratch: capi.Scratch,
+        scratch: Scratch,
         room: Callable[[], int],
     ) -> None:
         """Take ``room``, which gives how many bytes the values of the call may take."""
@@ -77,7 +77,7 @@ class EdgeCall:
             self.answer = self._lifted()
             how = native.edge_poll(at) if native.edge_return(at) else ENDED
         if how == ENDED and self.answer is None and not (self._scratch.trap.value or self._scratch.error.value):
-            self.answer = self._checked(self._scratch.said()[2])
+            self.answer = self._checked(self._scratch.result()[2])
         return how
 
     def _lifted(self) -> bytes:

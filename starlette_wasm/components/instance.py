@@ -8,6 +8,7 @@ from typing import Any
 from ..engine import capi, layout
 from ..engine.bounds import TABLE_ELEMENTS
 from ..engine.native.library import ComponentState, FirstState, NativeLibrary
+from ..engine.scratch import Scratch
 from .bound import ComponentPlan
 from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT, STATE
 from .errors import CanonicalTrap
@@ -23,7 +24,7 @@ _STEP, _NATIVE_STEP = b"component_step", b"component_step_native"
 class CoreInstances:
     """All core instances of a component. What is asked for by name is kept."""
 
-    def __init__(self, plan: ComponentPlan, store: int, scratch: capi.Scratch, state: ComponentState) -> None:
+    def __init__(self, plan: ComponentPlan, store: int, scratch: Scratch, state: ComponentState) -> None:
         """Make them; nothing of the guest runs. ``state`` is the data of the store. Raises EngineError."""
         self._plan = plan
         self.state = state
@@ -196,7 +197,7 @@ class CoreInstances:
         """Set whether a guest that wants to call the host is to wait until it is polled after the next tick."""
         capi.memmove(self.frames + HOLD, held.to_bytes(4, "little"), 4)
 
-    def lend(self, scratch: capi.Scratch) -> None:
+    def lend(self, scratch: Scratch) -> None:
         """Use that scratch from now on: each invocation has one."""
         self._scratch = scratch
 

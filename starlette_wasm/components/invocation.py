@@ -21,6 +21,7 @@ from ..engine.invocation import LARGE, LIGHT, Guard, Host, Invocation
 from ..engine.native.library import ComponentState
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS
+from ..engine.scratch import Scratch
 from ..sync.cancel_scope import Interrupted, Why
 from . import glue
 from .bound import ComponentPlan
@@ -155,7 +156,7 @@ class ComponentInvocation(Invocation):
             return self.plan.slow or self.plan.loop_time.spent
         return super()._in_thread_at_once
 
-    def _make(self, scratch: capi.Scratch) -> None:
+    def _make(self, scratch: Scratch) -> None:
         kept = self._kept = self.plan.component.keeper.take(self.plan)
         if kept is None:
             state = ComponentState()
@@ -188,7 +189,7 @@ class ComponentInvocation(Invocation):
             self.number = kept.number
             self.engine.live[self.number] = self
 
-    def _enter(self, scratch: capi.Scratch) -> None:
+    def _enter(self, scratch: Scratch) -> None:
         if self._kept is None:
             capi.yield_on_epoch(self._context, 1)
         if self._makes_edge_call:

@@ -22,6 +22,7 @@ from .configuration import WASI, code_settings, fingerprint
 from .native.library import PREPARED, EngineState, FastPathState, native
 from .processor import NATIVE, Processor
 from .reclaim import Reclaimer
+from .scratch import Scratch
 from .ticker import Ticker
 from .workers import Workers, niceness
 
@@ -113,7 +114,7 @@ class Engine:
         self.reclaimer = Reclaimer(self, self.workers)
         self.live: dict[int, Invocation] = {}
         """Invocations whose guest calls host functions, by the number that their store carries."""
-        self.scratches: list[capi.Scratch] = []
+        self.scratches: list[Scratch] = []
         self._host: dict[bool, _HostFunctions] = {}
         """By whether wasmtime's file functions are among them, which take a megabyte."""
         self._lent = self.scratch()
@@ -131,12 +132,12 @@ class Engine:
         """What compiled code depends on: versions, code generation settings and the processor."""
         return fingerprint(self.pooled, self.config.winch, self.config.processor)
 
-    def scratch(self) -> capi.Scratch:
+    def scratch(self) -> Scratch:
         """Take one that is free: to be put back into ``scratches``."""
         try:
             return self.scratches.pop()
         except IndexError:
-            return capi.Scratch()
+            return Scratch()
 
     def workers_for(self, weight: int | None) -> Workers:
         """Return the threads for guests with that ``cpuWeight``: as many for each niceness, made when needed."""
@@ -156,7 +157,7 @@ class Engine:
         found = (FastPathState.from_address(at) for at in self.state.prepared if at)
         return sum(bool(each.ready.store) for each in found)
 
-    def detach(self) -> capi.Scratch:
+    def detach(self) -> Scratch:
         """Take the scratch that fast_path.c has used, for a guest that goes on; it gets another."""
         lent, self._lent = self._lent, self.scratch()
         self.state.scratch = self._lent.at

@@ -15,6 +15,7 @@ from .engine import OutOfInstances
 from .native.library import COMPLETED, EXITED, INSTANTIATE_FAILED, NOT_GRANTED, NativeLibrary, native
 from .outcome import Denial, End, Outcome
 from .plan import NO_KEY, NO_STRINGS, Plan, Preopen
+from .scratch import SPARE, Scratch, drop_failure
 
 _REALTIME = layout.FIELDS["realtime"]
 _NO_DEADLINE = 1 << 40
@@ -36,7 +37,7 @@ class Instance:
         self._stdin = stdin
         self._environ = environ + args
         self._args_at = plan.environ_at + len(environ) if args else 0
-        self._scratch: capi.Scratch | None = None
+        self._scratch: Scratch | None = None
         self._store: int | None = None
         self._future: int | None = None
         self._whole = False
@@ -47,7 +48,7 @@ class Instance:
         self.number = 0
 
     @classmethod
-    def started(cls, plan: Plan, scratch: capi.Scratch, how: int) -> Self:
+    def started(cls, plan: Plan, scratch: Scratch, how: int) -> Self:
         """Make one that fast_path.c made and polled; start() returns what came of it. It counts as live already."""
         instance = cls(plan, b"")
         instance._scratch = scratch
@@ -65,7 +66,7 @@ class Instance:
     @property
     def ran(self) -> float:
         """Seconds that the first poll of invoke.c took: see poll_timed() there."""
-        return self._made.said()[0] / 1e9
+        return self._made.result()[0] / 1e9
 
     def start(self) -> bool:
         """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
@@ -108,13 +109,13 @@ class Instance:
             self.close()
             raise
 
-    def _make(self, scratch: capi.Scratch) -> None:
+    def _make(self, scratch: Scratch) -> None:
         if native is not None:
             self._begin_hot(native, scratch)
         else:
             self._begin(scratch)
 
-    def reserve(self) -> capi.Scratch:
+    def reserve(self) -> Scratch:
         """Take a place among the guests of the engine. Raises OutOfInstances, and EngineError for a closed module."""
         module, engine = self.plan.module, self.engine
         state = engine.state
@@ -131,22 +132,22 @@ class Instance:
             engine.live[self.number] = self  # type: ignore[assignment]
         return scratch
 
-    def _go(self, native: NativeLibrary, scratch: capi.Scratch) -> bool:
+    def _go(self, native: NativeLibrary, scratch: Scratch) -> bool:
         stdin, environ = self._stdin, self._environ
         template = self._template()
         how = native.run(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
         return self._come_to(scratch, how)
 
-    def _come_to(self, scratch: capi.Scratch, how: int) -> bool:
+    def _come_to(self, scratch: Scratch, how: int) -> bool:
         """Take over from invoke.c. True when the guest has ended. Raises as start()."""
         self._own(scratch, how)
         if how < 0:
             self._not_begun(scratch, how)
-        self.cpu = scratch.said()[0] / 1e9
+        self.cpu = scratch.result()[0] / 1e9
         self._well = how == COMPLETED
         return self._well or how == EXITED
 
-    def _begin_hot(self, native: NativeLibrary, scratch: capi.Scratch) -> None:
+    def _begin_hot(self, native: NativeLibrary, scratch: Scratch) -> None:
         stdin, environ = self._stdin, self._environ
         template = self._template()
         how = native.begin(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
@@ -154,12 +155,12 @@ class Instance:
         if how < 0:
             self._not_begun(scratch, how)
 
-    def _own(self, scratch: capi.Scratch, how: int) -> None:
+    def _own(self, scratch: Scratch, how: int) -> None:
         """Take over what invoke.c has left: no store, if that was small and its guest has ended well."""
         self._store, self._context, self._future, self._base = scratch.owned()
         self._whole = how != INSTANTIATE_FAILED
 
-    def _not_begun(self, scratch: capi.Scratch, how: int) -> NoReturn:
+    def _not_begun(self, scratch: Scratch, how: int) -> NoReturn:
         """Raise why ``make`` of invoke.c has failed, as ``how`` has it."""
         if how == NOT_GRANTED:
             raise _not_granted(self.plan.preopens[scratch.not_granted()])
@@ -168,7 +169,7 @@ class Instance:
             raise (OutOfInstances if how == INSTANTIATE_FAILED else capi.EngineError)(capi.take_error(error))
         raise capi.EngineError(capi.take_trap(trap or 0)[0])
 
-    def _begin(self, scratch: capi.Scratch) -> None:
+    def _begin(self, scratch: Scratch) -> None:
         """Do what ``begin`` of invoke.c does, with what the host adds."""
         plan, stdin, environ = self.plan, self._stdin, self._environ
         scratch.forget_calls()
@@ -190,8 +191,8 @@ class Instance:
 
         in_at = plan.environ_at + len(environ)
         out_at = in_at + len(stdin)
-        if out_at > layout.IO - capi.SPARE // 2:
-            size = (out_at + capi.SPARE + layout.PAGE - 1) // layout.PAGE * layout.PAGE
+        if out_at > layout.IO - SPARE // 2:
+            size = (out_at + SPARE + layout.PAGE - 1) // layout.PAGE * layout.PAGE
             capi.check(capi.memory_grow(context, io_at, size - layout.IO, length_at))
         self._base = capi.memory_data(context, io_at)
         limits = plan.limits
@@ -202,7 +203,7 @@ class Instance:
         capi.memmove(self._base, blob, len(blob))
         self._add_host()
 
-    def _enter(self, scratch: capi.Scratch) -> None:
+    def _enter(self, scratch: Scratch) -> None:
         context = self._context
         capi.yield_on_epoch(context, 1)
         capi.set_epoch_deadline(context, _FIRST_POLL)
@@ -342,13 +343,13 @@ class Instance:
             self._release()
 
     def _well_outcome(self) -> Outcome:
-        _, pages, stdout = self._made.said()
+        _, pages, stdout = self._made.result()
         outcome = Outcome(End.OK, stdout)
         outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
         return outcome
 
     @property
-    def _made(self) -> capi.Scratch:
+    def _made(self) -> Scratch:
         assert self._scratch is not None, "it is closed, or was not started"
         return self._scratch
 
@@ -406,7 +407,7 @@ class Instance:
             return
         try:
             if (scratch.trap.value or scratch.error.value) and not self.engine.dead:  # nobody asked how it ended
-                capi.drop_failure(scratch)
+                drop_failure(scratch)
         finally:
             self._release()
 
@@ -432,7 +433,7 @@ class Instance:
             return min(self.plan.module.min_pages, self.plan.limits.memory_pages) * layout.PAGE
         return self.guest_size() + self._io_size()
 
-    def _leave(self, scratch: capi.Scratch) -> None:
+    def _leave(self, scratch: Scratch) -> None:
         """Give back the place among the guests of the engine."""
         if self.plan.module.calls_are_noted:
             scratch.give(None)

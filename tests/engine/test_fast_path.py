@@ -29,6 +29,7 @@ from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits, Plan, Preopen
+from starlette_wasm.engine.scratch import Scratch
 from starlette_wasm.engine.ticker import Ticker
 from starlette_wasm.exceptions import RequestTooLarge
 from starlette_wasm.protocols.edge import EdgeProtocol
@@ -221,7 +222,7 @@ def test_guests_that_may_wait_for_a_disk_are_not_fit(
 @pytest.mark.parametrize("size", [1 << 32, (1 << 32) - 1, (1 << 32) - 2000, 1 << 33])
 def test_what_32_bits_do_not_reach_is_not_copied(wat: Wat, size: int) -> None:
     """Of such an input nothing is read: there is not as much of it here."""
-    plan, scratch = Plan(wat(HELLO), Limits()), capi.Scratch()
+    plan, scratch = Plan(wat(HELLO), Limits()), Scratch()
     assert native is not None
     assert native.begin(scratch.at, plan.at, plan.template, len(plan.template), b"", 0, b"", size) == NOT_GROWN
     assert "failed to grow memory" in capi.take_error(scratch.error.value or 0)

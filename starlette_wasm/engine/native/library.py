@@ -28,6 +28,7 @@ from typing import Any
 
 from .. import capi
 from ..library import address
+from ..scratch import ScratchMemory
 
 logger = logging.getLogger("starlette_wasm.engine")
 
@@ -315,13 +316,13 @@ def _layout_of(loaded: ctypes.CDLL) -> list[int]:
     return [*(c_size_t * count).in_dll(loaded, "swasm_layout"), functions]
 
 
-_STRUCTURES = (capi.ScratchMemory, ModuleState, EngineState, PlanState, InstanceState, FastPathState)
+_STRUCTURES = (ScratchMemory, ModuleState, EngineState, PlanState, InstanceState, FastPathState)
 
 
 def _expected_layout() -> list[int]:
     layout: list[int] = []
     for kind in (
-        capi.ScratchMemory,
+        ScratchMemory,
         HostFunction,
         Grant,
         ModuleState,
