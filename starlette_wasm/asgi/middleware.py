@@ -123,43 +123,78 @@ class WasmMiddleware:
             else:
                 match = router.match(path)
             if match is not None:
-                adopt(scope, runtime.request_settings)
+                settings = runtime.request_settings
+                adopt(scope, settings)
                 route = match.pattern
                 if scope.get("root_path"):
                     route = rule_template(scope, route)
                 tell_route(scope, route)
                 exchange = runtime.telemetry.exchange(scope, route, since=cold)
-                with exchange:
-                    found = self._choose(match, scope, exchange)
-                    if isinstance(found, Refusal):
-                        await self._refuse(found, match, exchange, scope, send)
+                only, started = match.group.only, None
+                if (
+                    exchange is NO_TELEMETRY
+                    and only is not None
+                    and runtime.health.healthy is None
+                    and not (settings.allow_version_header or settings.trust_region_header)
+                    and not runtime.tenancy.active
+                ):
+                    found = runtime.fast_path.run_head(only.target, scope, path, match.params, settings.region)
+                    if type(found) is tuple:
+                        status, headers, body = found
+                        if SENT_AS in scope:
+                            headers = fitted(scope, headers)
+                        await send_in_one_write(receive, send, status, headers, body)
                         return
-                    target, shadow, region = found
-                    tried: Completed | Started | NotTaken | None = None
-                    follows = _body_follows(scope, target)
-                    if follows is False and not runtime.tenancy.active:  # else serve() asks for the quota first
-                        tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
-                    elif shadow is not None:
-                        tried = NOT_TAKEN  # the copy needs the body
-                    request: EdgeRequest | None
-                    if type(tried) is Completed:
-                        exchange.answered(tried.status)  # the span may end with the last part of the body
-                        headers = tried.headers if SENT_AS not in scope else fitted(scope, tried.headers)
-                        await send_in_one_write(receive, send, tried.status, headers, tried.body)
-                        if shadow is None:
-                            return
-                        request = EdgeRequest.from_scope(scope, b"", path=path, params=match.params)
-                    else:
-                        matched = Matched(scope, receive, send, path, match.params, region, exchange)
-                        matched.copied = shadow is not None
-                        request = await serve(runtime, target, matched, tried=tried, follows=follows)
-                if shadow is not None and request is not None:
-                    self._shadow(shadow, request, scope)
+                    started = found if isinstance(found, Started) else None
+                with exchange:
+                    tried = await self._serve(match, scope, receive, send, path, exchange, started)
+                if tried is not None:
+                    self._shadow(*tried, scope)
                 return
             if (endpoint := find_endpoint(runtime.deployment.config, path)) is not None:
                 await answer(endpoint, runtime, scope, send)
                 return
         await self.app(scope, receive, send)
+
+    async def _serve(
+        self,
+        match: Match[RouteRule, Target | Pipeline],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        path: str,
+        exchange: RequestTelemetry,
+        started: Started | None,
+    ) -> tuple[Target | Pipeline, EdgeRequest] | None:
+        """Answer a request by the rules of its path. Return what is to be tried on a copy of it.
+
+        ``started`` is a guest that has begun for it, if it has no body.
+        """
+        runtime = self.runtime
+        chosen = self._choose(match, scope, exchange)
+        if isinstance(chosen, Refusal):
+            await self._refuse(chosen, match, exchange, scope, send)
+            return None
+        target, shadow, region = chosen
+        tried: Completed | Started | NotTaken | None = started
+        follows = _body_follows(scope, target) if started is None else False
+        if started is None and follows is False and not runtime.tenancy.active:  # else serve() asks for the quota first
+            tried = runtime.fast_path.run(target, scope, path, match.params, b"", region, exchange)
+        elif started is None and shadow is not None:
+            tried = NOT_TAKEN  # the copy needs the body
+        request: EdgeRequest | None
+        if type(tried) is Completed:
+            exchange.answered(tried.status)  # the span may end with the last part of the body
+            headers = tried.headers if SENT_AS not in scope else fitted(scope, tried.headers)
+            await send_in_one_write(receive, send, tried.status, headers, tried.body)
+            if shadow is None:
+                return None
+            request = EdgeRequest.from_scope(scope, b"", path=path, params=match.params)
+        else:
+            matched = Matched(scope, receive, send, path, match.params, region, exchange)
+            matched.copied = shadow is not None
+            request = await serve(runtime, target, matched, tried=tried, follows=follows)
+        return None if shadow is None or request is None else (shadow, request)
 
     def _choose(
         self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: RequestTelemetry

@@ -98,11 +98,12 @@ def _may_follow(scope: Scope, limit: int) -> bool:
 def adopt(scope: Scope, request_settings: RequestSettings) -> None:
     """Give the request the id that middleware outside chose, or that its own header has."""
     name = request_settings.request_id_header
-    outside = _outside(scope, name)
     stated = (scope.get("state") or _NO_STATE).get("request_id")
-    if outside is None and stated is None and name == REQUEST_ID_HEADER:
-        return
-    _rewrite(scope, name, outside, stated)
+    modules = sys.modules
+    named = "asgi_correlation_id.context" in modules or "starlette_context" in modules
+    outside = _outside(scope, name) if named else None
+    if outside is not None or stated is not None or name != REQUEST_ID_HEADER:
+        _rewrite(scope, name, outside, stated)
 
 
 class _Outside(NamedTuple):
@@ -175,7 +176,8 @@ def tell_route(scope: Scope, path: str) -> None:
         return
     if "route" not in scope:
         scope["route"] = _told(path)
-    if hasattr(sentry := sys.modules.get("sentry_sdk"), "get_client"):  # not of Sentry before 2
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is not None and hasattr(sentry, "get_client"):  # not of Sentry before 2
         _name_transaction(sentry, scope, path)
 
 

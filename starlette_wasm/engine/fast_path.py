@@ -10,7 +10,7 @@ import ctypes
 import sys
 import weakref
 from asyncio import get_running_loop
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -150,7 +150,7 @@ class FastPath:
     """The fast path of one target: what all of its requests have in common, laid out for fast_path.c."""
 
     __slots__ = ("__weakref__", "_call", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory",
-                 "_plan", "_run", "complete", "dispatches", "runs")  # fmt: skip
+                 "_plan", "_run", "complete", "dispatch_head", "dispatches", "runs")  # fmt: skip
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         """Take ``environ``, what each guest gets of it."""
@@ -185,6 +185,12 @@ class FastPath:
         self._dispatch, self._call, self._run, self._encode, self._decode = (
             native.native.bound(name, at) for name in ("dispatch", "call", "run", "encode", "decode")
         )
+        self.dispatch_head: Callable[..., tuple[Any, ...] | None] = native.native.bound("dispatch_head", at)
+        """``(scope, path, params, region)``: as dispatch(), if nobody listens, for a request that may have no body.
+
+        It is the function of C itself. Give what it returns to settled(), but three parts: status, headers and body of
+        an answer that leaves nothing else to do. None if there may be a body, and where dispatch() takes nothing, or
+        has to be asked. Raises MemoryError: see without_memory()."""
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 
@@ -209,9 +215,11 @@ class FastPath:
             if found is None and self._wake_ticker():
                 found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
         except MemoryError as error:
-            return self._without_memory(error)
-        if found is None:
-            return NOT_TAKEN
+            return self.without_memory(error)
+        return NOT_TAKEN if found is None else self.settled(found)
+
+    def settled(self, found: tuple[Any, ...]) -> Completed | Started:
+        """Return what C has given for a guest that it has begun, once what is left to do is under way."""
         if len(found) == 2:
             return self._started(*found)
         completed = _new_tuple(Completed, found)  # Completed(*found) takes three times as long
@@ -230,7 +238,7 @@ class FastPath:
             if found is None and self._wake_ticker():
                 found = self._call(request, region)
         except MemoryError as error:
-            return self._without_memory(error)
+            return self.without_memory(error)
         if found is None:
             return NOT_TAKEN
         if len(found) == 2:
@@ -273,7 +281,7 @@ class FastPath:
     def _started(self, how: int, request_id: str) -> Started:
         return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
 
-    def _without_memory(self, error: MemoryError) -> Started | NotTaken:
+    def without_memory(self, error: MemoryError) -> Started | NotTaken:
         """Leave the answer to the slow path, which reports what the host lacks; the guest was dropped.
 
         If it may have written a file, the slow path must not run it again.

@@ -66,6 +66,7 @@ class Reclaimer:
         done, left.done = left.done, partial(self._freed, tenant, left.done)
         with self._changed:
             self.late[tenant] += 1
+            self._engine.state.late += 1
         try:
             self._workers.submit_task(left)
         except RuntimeError as error:
@@ -82,6 +83,7 @@ class Reclaimer:
     def _forget(self, tenant: Hashable) -> None:
         with self._changed:
             self.late[tenant] -= 1
+            self._engine.state.late -= 1
             if not self.late[tenant]:
                 del self.late[tenant]
                 self._changed.notify_all()

@@ -17,6 +17,9 @@ from .runtime_state import RuntimeState
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 
+Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body, for ASGI."""
+
 
 class FastPathRunner:
     """Runs requests of one runtime as far as that goes without waiting, and without objects made for each."""
@@ -25,6 +28,31 @@ class FastPathRunner:
         """Take ``counts``, the runtime's, of how invocations ended."""
         self._runtime = runtime
         self._counts = counts
+
+    def run_head(
+        self, target: object, scope: Scope, path: str, params: dict[str, str], region: str
+    ) -> Answered | Started | NotTaken:
+        """As run(), if nobody listens, for a request that may have no body: C looks whether it has none."""
+        if type(target) is not Target or COLD in scope or not self._runtime.is_open:
+            return NOT_TAKEN
+        fast_path, bulkhead = target.fast_path, target.bulkhead
+        if fast_path is None or not fast_path.dispatches or target.tally is not None:
+            return NOT_TAKEN
+        if bulkhead.active >= bulkhead.limit:
+            return NOT_TAKEN
+        try:
+            found = fast_path.dispatch_head(scope, path, params, region)
+        except MemoryError as error:
+            return fast_path.without_memory(error)
+        if found is None:
+            return NOT_TAKEN
+        if len(found) != 3:
+            settled = fast_path.settled(found)
+            if isinstance(settled, Started):
+                return settled
+            found = settled[:3]
+        self._counts["ok"] += 1
+        return found
 
     def run(
         self,

@@ -56,15 +56,22 @@ Kinds = Counter[str]
 
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
-    """What FastPath.dispatch() gave: ``Completed``, ``Started`` or ``NotTaken``."""
-    seen, ask = Kinds(), FastPath.dispatch
+    """What came of each request: ``Completed``, ``Started`` or ``NotTaken``."""
+    seen, ask, ask_head = Kinds(), FastPath.dispatch, FastPathRunner.run_head
 
     def watched(self: FastPath, *given: Any) -> Any:
         found = ask(self, *given)
         seen[type(found).__name__] += 1
         return found
 
+    def watched_head(self: FastPathRunner, *given: Any) -> Any:
+        found = ask_head(self, *given)
+        if found is not NOT_TAKEN:  # else dispatch() is asked
+            seen["Completed" if type(found) is tuple else type(found).__name__] += 1
+        return found
+
     monkeypatch.setattr(FastPath, "dispatch", watched)
+    monkeypatch.setattr(FastPathRunner, "run_head", watched_head)
     # If the machine was busy elsewhere, a guest seems to have used up its function's time on the loop.
     monkeypatch.setattr(LoopTime, "add", lambda self, seconds: None)
     return seen
@@ -72,7 +79,8 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
 
 def in_steps(patch: pytest.MonkeyPatch) -> None:
     """Let C encode, run and decode each request in a step of its own."""
-    patch.setattr(FastPath, "dispatch", lambda *given: NOT_TAKEN)
+    for each, name in ((FastPath, "dispatch"), (FastPathRunner, "run_head")):
+        patch.setattr(each, name, lambda *given: NOT_TAKEN)
 
 
 def without(patch: pytest.MonkeyPatch) -> None:
@@ -414,14 +422,17 @@ def sent(into: list[Any]) -> Any:
 def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_goes_on(
     tmp_path: Path, kinds: Kinds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = FastPathRunner.run
+    def closing(ask: Any) -> Any:
+        def run(self: FastPathRunner, *given: Any) -> Any:
+            found = ask(self, *given)
+            if found is not NOT_TAKEN:
+                self._runtime._enter("closed")  # by another thread's event loop
+            return found
 
-    def closing(self: FastPathRunner, *given: Any) -> Any:
-        found = ask(self, *given)
-        self._runtime._enter("closed")  # by another thread's event loop
-        return found
+        return run
 
-    monkeypatch.setattr(FastPathRunner, "run", closing)
+    for name in ("run", "run_head"):
+        monkeypatch.setattr(FastPathRunner, name, closing(getattr(FastPathRunner, name)))
 
     async def go() -> None:
         async with WasmRuntime(rules(tmp_path), settings()) as runtime, served(runtime, *ROUTES) as http:

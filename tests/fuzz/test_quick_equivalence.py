@@ -58,6 +58,16 @@ _PART = st.lists(_WORDS | _ESCAPED, max_size=3).map("".join)
 _QUERY = st.lists(st.tuples(st.sampled_from(["a", "b"]) | _PART, _PART), max_size=5).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs).encode()
 )
+_OF_BODIES = [
+    (b"content-length", b"0"),
+    (b"content-length", b"000"),
+    (b"content-length", b"7"),
+    (b"content-length", b""),
+    (b"content-length", b"+0"),
+    (b"content-length", b"0" * 19),
+    (b"transfer-encoding", b"chunked"),
+    (b"expect", b"100-continue"),
+]
 _BODY = st.binary(max_size=30) | _TEXT.map(str.encode) | st.just(b"")
 _PATH = st.text("aZ0/._~!$&'()*+,;=:@-", max_size=8) | st.text('aé€ %"+?', max_size=6)
 _PARAM = _TEXT | st.integers() | st.floats()
@@ -75,6 +85,8 @@ def plain_requests(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         ids = st.sampled_from([b"a", b"A.b:c-d_e", b"a" * 128, b"", b".a", b"a" * 129])
         headers += [(b"x-request-id", each) for each in draw(st.lists(ids, min_size=1, max_size=2))]
+    if draw(st.integers(0, 3)) == 0:
+        headers += draw(st.lists(st.sampled_from(_OF_BODIES), min_size=1, max_size=2))
     headers.insert(draw(st.integers(0, len(headers))), (b"host", draw(_PLAIN_HOST)))
     sent = "/" + draw(_PATH)
     scope = {
@@ -85,6 +97,7 @@ def plain_requests(draw: st.DrawFn) -> dict[str, Any]:
         "query_string": draw(_QUERY | st.sampled_from([b"", b"&", b"a", b"=", b"=a", b"a=&&b==;#/?@{}", b"a&b&"])),
         "headers": headers,
         "scheme": draw(st.sampled_from(["http", "https"])),
+        "http_version": draw(st.sampled_from(["1.1", "1.1", "1.0", "2", ""])),
     }
     if not scope["raw_path"].isascii() or b"?" in scope["raw_path"] or unquote(scope["raw_path"].decode()) != sent:
         scope["raw_path"] = quote(sent).encode()

@@ -522,8 +522,15 @@ static bool append_length(PyObject *list, ssize_t length) {
   return append_to(list, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)});
 }
 
-static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content, struct span told, bool due,
-                        void *left) {
+static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content,
+                        const struct request *request, bool due, void *left) {
+  if (request->head_alone && !due && !left) {
+    PyObject *status = PyLong_FromLong(p->status);
+    PyObject *brief = status ? PyTuple_Pack(3, status, p->headers.list, content) : NULL;
+    drop(status);
+    return brief;
+  }
+  const struct span told = request->told;
   PyObject *code = PyLong_FromLong(p->status), *ran = PyLong_FromSsize_t((ssize_t)s->ran_ns);
   PyObject *pages = PyLong_FromSsize_t((ssize_t)s->pages), *late = PyBool_FromLong(due);
   PyObject *store = PyLong_FromVoidPtr(left), *found = NULL, *trace = Py_None;
@@ -581,7 +588,7 @@ static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struc
   return NULL;
 }
 
-/* (status, headers, body, ns, pages, traceparent, due, left), or NULL. */
+/* (status, headers, body, ns, pages, traceparent, due, left), or (status, headers, body) if that is all, or NULL. */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left) {
   /* Not static: Python 3.11 collects garbage as an object is made, and another thread may come here meanwhile. */
@@ -590,7 +597,7 @@ PyObject *answer(const struct scratch *s, struct span printed, const struct requ
   struct span id = {request->id, request->id_len};
   PyObject *content = read_parts_for_asgi(&p, printed, id, request->head, protocol);
   if (content)
-    found = packed(s, &p, content, request->told, due, left);
+    found = packed(s, &p, content, request, due, left);
   drop(content);
   drop(p.headers.list);
   return found;

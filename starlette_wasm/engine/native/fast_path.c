@@ -42,6 +42,7 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
 
 static bool read_arguments(struct request *request, PyObject *const *args) {
   request->edge = NULL;
+  request->head_alone = false;
   request->scope = args[0];
   request->params = args[2];
   request->traceparent.len = request->tracestate.len = 0;
@@ -253,6 +254,30 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   return started(q, s, &in, &request);
 }
 
+/* dispatch_head(scope, path, params, region): as dispatch(), for a request that may have no body, without a trace of the
+   host's. (status, headers, body): the guest has ended well, and nothing is left to do. None as well if there may be a
+   body, or the head is too large, or a large store of somebody's is yet to be freed. */
+static PyObject *dispatch_head(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  struct request request;
+  struct inputs in;
+  if (count != 4 || !q || q->host->late || !ready())
+    return none();
+  request.scope = args[0];
+  request.params = args[2];
+  request.edge = NULL;
+  request.body = request.traceparent = request.tracestate = (struct span){NULL, 0};
+  request.head_alone = true;
+  struct scratch *s = place(q);
+  if (!s || !of_str(args[1], &request.path) || !of_str(args[3], &request.region))
+    return none();
+  if (!put_inputs(&in, q, &request) || (q->reads_random && getentropy(in.key, sizeof in.key))) {
+    let_go(&message);
+    return none();
+  }
+  return started(q, s, &in, &request);
+}
+
 static void drop_all(PyObject **objects, int count) {
   for (int i = 0; i < count; i++)
     drop(objects[i]);
@@ -344,6 +369,7 @@ static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t 
 }
 
 static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL},
+                   dispatch_head_method = {"dispatch_head", dispatch_head, METH_FASTCALL, NULL},
                    follows_method = {"follows", follows, METH_FASTCALL, NULL},
                    run_method = {"run", run, METH_FASTCALL, NULL}, call_method = {"call", call, METH_FASTCALL, NULL},
                    encode_method = {"encode", encode, METH_FASTCALL, NULL},
@@ -353,6 +379,9 @@ static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}
 /* With the GIL held: the functions for Python. */
 PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
 PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
+PyObject *swasm_dispatch_head_function(PyObject *fast_path) {
+  return PyCFunction_NewEx(&dispatch_head_method, fast_path, NULL);
+}
 PyObject *swasm_call_function(PyObject *fast_path) { return PyCFunction_NewEx(&call_method, fast_path, NULL); }
 PyObject *swasm_run_function(PyObject *fast_path) { return PyCFunction_NewEx(&run_method, fast_path, NULL); }
 PyObject *swasm_encode_function(PyObject *fast_path) { return PyCFunction_NewEx(&encode_method, fast_path, NULL); }

@@ -44,6 +44,7 @@ const size_t swasm_layout[] = {
     AT(engine, pending_delete), AT(engine, live), AT(engine, most), AT(engine, slots),
     AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
     AT(engine, cleanup_scheduled), AT(engine, asked_at_schedule), AT(engine, asked_at_cleanup), AT(engine, busy),
+    AT(engine, late),
     sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, linker), AT(plan, hosts), AT(plan, grants),
     AT(plan, host_count), AT(plan, grant_count), AT(plan, bound), AT(plan, table_elements),
     AT(plan, tables), AT(plan, tenant), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),

@@ -102,6 +102,7 @@ class EngineState(Structure):
         ("asked_at_schedule", c_uint32),
         ("asked_at_cleanup", c_uint32),
         ("busy", c_uint32),
+        ("late", c_uint32),
     )
 
 
@@ -268,7 +269,7 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows", "dispatch", "call", "run", "encode", "decode", "clean_up"):
+        for name in ("follows", "dispatch", "dispatch_head", "call", "run", "encode", "decode", "clean_up"):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
@@ -292,7 +293,7 @@ class NativeLibrary:
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
     def bound(self, name: str, fast_path: int) -> Callable[..., Any]:
-        """Return ``dispatch``, ``call``, ``run``, ``encode`` or ``decode`` of fast_path.c, for one FastPath."""
+        """Return a function of fast_path.c for one FastPath, such as ``dispatch``; ``name`` is as C has it."""
         function: Callable[..., Any] = getattr(self._held, f"swasm_{name}_function")(py_object(fast_path))
         return function
 

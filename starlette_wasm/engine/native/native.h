@@ -85,6 +85,7 @@ struct engine {
   uint32_t cleanup_scheduled;         /* whether clean_up() is about to be called */
   uint32_t asked_at_schedule;         /* ``asked`` when that was scheduled */
   uint32_t asked_at_cleanup, busy; /* ``asked`` at the last clean_up(); for how many requests none is worth its while */
+  uint32_t late; /* large stores that are yet to be freed: Reclaimer.late has whose */
 };
 
 struct plan {

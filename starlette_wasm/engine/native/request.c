@@ -382,13 +382,43 @@ static bool put_wws(struct text *t, const struct request *request) {
   return true;
 }
 
+/* Whether a header may announce a body. If it is odd, Python has the rules. */
+static bool may_announce(struct span name, struct span value) {
+  if (IS(name, "content-length")) {
+    for (size_t i = 0; i < value.len; i++)
+      if (value.at[i] != '0')
+        return true;
+    return !value.len || value.len > 18;
+  }
+  return IS(name, "transfer-encoding") || IS(name, "expect");
+}
+
+/* Whether a request that was read has no body, as body_follows(), and a head that is not too large. */
+static bool is_head_alone(const struct request *request) {
+  PyObject *version_is = PyDict_GetItemWithError(request->scope, keys.http_version);
+  struct span version;
+  size_t total = request->url.path.len + request->url.query.len;
+  if (!version_is || !of_str(version_is, &version) || !(IS(version, "1.1") || IS(version, "1.0")) ||
+      !(request->head || IS(request->method, "GET")))
+    return false;
+  for (size_t i = 0; i < request->headers.count; i++) {
+    const struct field *field = &request->headers.at[i];
+    if (may_announce(field->name, field->value))
+      return false;
+    total += field->name.len + field->value.len;
+  }
+  return total <= MAX_HEAD;
+}
+
 /* What the guest reads on stdin. */
 bool put_message(struct text *t, const struct fast_path *q, struct request *request) {
   if (request->edge)
     return put_edge_request(t, q, request);
-  return read_request(request) && (q->protocol == CGI   ? put(t, request->body.at, request->body.len)
-                                   : q->protocol == WWS ? put_wws(t, request)
-                                                        : put_edge(t, q, request));
+  if (!read_request(request) || (request->head_alone && !is_head_alone(request)))
+    return false;
+  return q->protocol == CGI   ? put(t, request->body.at, request->body.len)
+         : q->protocol == WWS ? put_wws(t, request)
+                              : put_edge(t, q, request);
 }
 
 /* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */

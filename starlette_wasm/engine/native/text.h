@@ -14,6 +14,7 @@
 
 enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 2 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
 enum { MOST_PRINTED = LARGEST + (64 << 10) }; /* a body of LARGEST, and what is around it */
+enum { MAX_HEAD = 64 << 10 };                 /* scope.MAX_HEAD */
 
 struct span {
   const uint8_t *at;
@@ -92,6 +93,7 @@ struct request {
   struct url url;
   struct fields headers; /* with names in lower case */
   bool head;          /* whether the method is HEAD */
+  bool head_alone;    /* whether it may have no body, and the caller takes an answer alone if that is all */
   uint8_t id[MAX_ID]; /* of the request */
   size_t id_len;
 };
