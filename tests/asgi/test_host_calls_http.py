@@ -117,7 +117,7 @@ def test_a_lack_of_memory_runs_no_guest_with_directories_twice(tmp_path: Path, m
         async with WasmRuntime(made, settings()) as runtime, served(runtime) as http:
             with pytest.raises(InvalidFunctionResponse):  # it prints nothing, but now it is bound
                 await runtime.invoke("files", EdgeRequest(path="/files"), policy="files")
-            for step in ("_dispatch", "_call", "_run"):
+            for step in ("_dispatch", "_call", "_run", "dispatch_head"):
                 monkeypatch.setattr(FastPath, step, lacks)
             monkeypatch.setattr(instance.Instance, "start", lambda self: pytest.fail("the guest ran again"))
             for _ in range(2):
