@@ -132,13 +132,15 @@ class WasmMiddleware:
                 exchange = runtime.telemetry.exchange(scope, route, since=cold)
                 only, started = match.group.only, None
                 if (
-                    exchange is NO_TELEMETRY
+                    exchange.idle
                     and only is not None
                     and runtime.health.healthy is None
                     and not (settings.allow_version_header or settings.trust_region_header)
                     and not runtime.tenancy.active
                 ):
-                    found = runtime.fast_path.run_head(only.target, scope, path, match.params, settings.region)
+                    found = runtime.fast_path.run_head(
+                        only.target, scope, path, match.params, settings.region, exchange.trace
+                    )
                     if type(found) is tuple:
                         status, headers, body = found
                         if SENT_AS in scope:

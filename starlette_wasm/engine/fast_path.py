@@ -186,7 +186,7 @@ class FastPath:
             native.native.bound(name, at) for name in ("dispatch", "call", "run", "encode", "decode")
         )
         self.dispatch_head: Callable[..., tuple[Any, ...] | None] = native.native.bound("dispatch_head", at)
-        """``(scope, path, params, region)``: as dispatch(), if nobody listens, for a request that may have no body.
+        """``(scope, path, params, region, traceparent, tracestate)``: as dispatch(), if the request may have no body.
 
         It is the function of C itself. Give what it returns to settled(), but three parts: status, headers and body of
         an answer that leaves nothing else to do. None if there may be a body, and where dispatch() takes nothing, or

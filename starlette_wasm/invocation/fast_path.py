@@ -11,6 +11,7 @@ from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, NotTaken, 
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
+from ..telemetry.idle import Trace
 from .context import trusted_region
 from .runtime_state import RuntimeState
 
@@ -30,9 +31,12 @@ class FastPathRunner:
         self._counts = counts
 
     def run_head(
-        self, target: object, scope: Scope, path: str, params: dict[str, str], region: str
+        self, target: object, scope: Scope, path: str, params: dict[str, str], region: str, trace: Trace
     ) -> Answered | Started | NotTaken:
-        """As run(), if nobody listens, for a request that may have no body: C looks whether it has none."""
+        """Do what run() does, if nobody listens, for a request that may have no body: C looks whether it has none.
+
+        ``trace`` is that of its RequestTelemetry.
+        """
         if type(target) is not Target or COLD in scope or not self._runtime.is_open:
             return NOT_TAKEN
         fast_path, bulkhead = target.fast_path, target.bulkhead
@@ -41,7 +45,7 @@ class FastPathRunner:
         if bulkhead.active >= bulkhead.limit:
             return NOT_TAKEN
         try:
-            found = fast_path.dispatch_head(scope, path, params, region)
+            found = fast_path.dispatch_head(scope, path, params, region, *trace)
         except MemoryError as error:
             return fast_path.without_memory(error)
         if found is None:

@@ -40,6 +40,12 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
     memcpy(s->base + RANDOM_KEY, key, 32);
 }
 
+/* The trace of a span of the host's, or None and None. */
+static bool read_trace(struct request *request, PyObject *parent, PyObject *state) {
+  return (parent == Py_None || of_str(parent, &request->traceparent)) &&
+         (state == Py_None || of_str(state, &request->tracestate));
+}
+
 static bool read_arguments(struct request *request, PyObject *const *args) {
   request->edge = NULL;
   request->head_alone = false;
@@ -47,8 +53,7 @@ static bool read_arguments(struct request *request, PyObject *const *args) {
   request->params = args[2];
   request->traceparent.len = request->tracestate.len = 0;
   return of_str(args[1], &request->path) && of_bytes(args[3], &request->body) && of_str(args[4], &request->region) &&
-         (args[5] == Py_None || of_str(args[5], &request->traceparent)) &&
-         (args[6] == Py_None || of_str(args[6], &request->tracestate));
+         read_trace(request, args[5], args[6]);
 }
 
 /* What a guest reads, written already. ``arguments`` is where among the variables its arguments begin, 0 if they are those
@@ -254,14 +259,14 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   return started(q, s, &in, &request);
 }
 
-/* dispatch_head(scope, path, params, region): as dispatch(), for a request that may have no body, without a trace of the
-   host's. (status, headers, body): the guest has ended well, and nothing is left to do. None as well if there may be a
-   body, or the head is too large, or a large store of somebody's is yet to be freed. */
+/* dispatch_head(scope, path, params, region, traceparent, tracestate): as dispatch(), for a request that may have no body.
+   (status, headers, body): the guest has ended well, and nothing is left to do. None as well if there may be a body, or
+   the head is too large, or a large store of somebody's is yet to be freed. */
 static PyObject *dispatch_head(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
   struct request request;
   struct inputs in;
-  if (count != 4 || !q || q->host->late || !ready())
+  if (count != 6 || !q || q->host->late || !ready())
     return none();
   request.scope = args[0];
   request.params = args[2];
@@ -269,7 +274,8 @@ static PyObject *dispatch_head(PyObject *self, PyObject *const *args, ssize_t co
   request.body = request.traceparent = request.tracestate = (struct span){NULL, 0};
   request.head_alone = true;
   struct scratch *s = place(q);
-  if (!s || !of_str(args[1], &request.path) || !of_str(args[3], &request.region))
+  if (!s || !of_str(args[1], &request.path) || !of_str(args[3], &request.region) ||
+      !read_trace(&request, args[4], args[5]))
     return none();
   if (!put_inputs(&in, q, &request) || (q->reads_random && getentropy(in.key, sizeof in.key))) {
     let_go(&message);

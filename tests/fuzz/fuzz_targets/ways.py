@@ -235,9 +235,9 @@ def _bodiless(scope: Any) -> bool:
 
 async def _head(path_of: FastPath, scope: Any, path: str, params: Any, region: str) -> tuple[str, Outcome] | None:
     """What a guest got, with its id; None if C did not take the request."""
-    found = path_of.dispatch_head(scope, path, params, region)
+    found = path_of.dispatch_head(scope, path, params, region, None, None)
     if found is None and path_of._wake_ticker():
-        found = path_of.dispatch_head(scope, path, params, region)
+        found = path_of.dispatch_head(scope, path, params, region, None, None)
     if found is None:
         return None
     started = path_of.settled(found)
@@ -356,7 +356,7 @@ async def _answered_head(stdout: bytes, request_id: bytes, method: str, protocol
     scope = {**PLAIN_SCOPE, "method": method, "headers": headers, "http_version": "1.1", "path": f"/{path}"}
     for _ in range(1000):
         path_of = rested(SAYS[protocol], protocol)
-        found = path_of.dispatch_head(scope, path, {}, "eu")
+        found = path_of.dispatch_head(scope, path, {}, "eu", None, None)
         if found is None:
             assert path_of._wake_ticker()
             continue
