@@ -11,7 +11,6 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
@@ -24,6 +23,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
+from starlette_wasm.telemetry.otlp import FastSpanExporter
+
 
 def export() -> Middleware:
     """Set the global providers; gives the middleware that starts the server spans of the app's own routes."""
@@ -33,7 +34,7 @@ def export() -> Middleware:
     tracers = TracerProvider(resource=resource)
     # The default of 2048 is full after 700 requests that the collector does not take. A span takes about 3 KB here.
     queue = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "16384"))
-    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), queue))
+    tracers.add_span_processor(BatchSpanProcessor(FastSpanExporter(), queue))
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource))
     loggers = LoggerProvider(resource=resource)
