@@ -110,7 +110,7 @@ def _attributes(span: ReadableSpan) -> Mapping[str, Any] | None:
 
 
 def _has_only_attributes(span: ReadableSpan) -> bool:
-    """Whether there are neither events nor links, and neither status nor state."""
+    """Return whether there are neither events nor links, and neither status nor state."""
     context = span._context
     return (
         span.__class__ is ReadableSpan
