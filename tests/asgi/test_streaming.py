@@ -96,6 +96,13 @@ def wasm(tmp_path: Path) -> JSON:
     return config(tmp_path, {"/{rest:path}": {"functionName": "stream", "policy": "p"}}, policies={"p": LIMITS})
 
 
+@pytest.fixture(params=["http_stream", "http_task"], ids=["0.2", "0.3"])
+def either(tmp_path: Path, request: pytest.FixtureRequest) -> JSON:
+    """A handler of ``wasi:http`` 0.2, and one of 0.3, with the same paths."""
+    add_function(tmp_path, "stream", f"components/{request.param}")
+    return config(tmp_path, {"/{rest:path}": {"functionName": "stream", "policy": "p"}}, policies={"p": LIMITS})
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads wait for the body to be whole as long as the guest waits for nothing, on slow machines too."""
@@ -131,9 +138,9 @@ async def sent_back_in_pieces(served: ASGIApp, path: str, *pieces: bytes) -> Cli
     return client
 
 
-def test_bodies_reach_the_guest_as_they_come(wasm: JSON) -> None:
+def test_bodies_reach_the_guest_as_they_come(either: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm) as served:
+        async with serving(either) as served:
             client = await sent_back_in_pieces(served, "/echo", b"first", b"second", b"third")
             assert client.whole
             assert client.pieces == [b"first", b"second", b"third"]
@@ -142,9 +149,9 @@ def test_bodies_reach_the_guest_as_they_come(wasm: JSON) -> None:
     run(go())
 
 
-def test_answers_leave_as_they_are_written(wasm: JSON) -> None:
+def test_answers_leave_as_they_are_written(either: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm) as served:
+        async with serving(either) as served:
             client = await Client("/events/200").ask(served)
             assert (client.status, client.pieces, client.whole) == (200, [b"event\n"] * 3, True)
 
@@ -180,9 +187,9 @@ def exchanges(patch: pytest.MonkeyPatch) -> list[HttpExchange]:
     return made
 
 
-def test_clients_that_take_nothing_make_the_guest_wait(wasm: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_take_nothing_make_the_guest_wait(either: JSON, monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> None:
-        async with serving(wasm) as served:
+        async with serving(either) as served:
             made = exchanges(monkeypatch)
             client = Client("/download/1000000")
             client.takes.clear()
@@ -201,9 +208,9 @@ def test_clients_that_take_nothing_make_the_guest_wait(wasm: JSON, monkeypatch: 
     run(go())
 
 
-def test_guests_that_read_nothing_make_the_client_wait(wasm: JSON) -> None:
+def test_guests_that_read_nothing_make_the_client_wait(either: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm, {"maxRequestBytes": 1 << 30, "executionTimeoutMs": 500}) as served:
+        async with serving(either, {"maxRequestBytes": 1 << 30, "executionTimeoutMs": 500}) as served:
             client = Client("/never", "POST", CHUNKED)
             for _ in range(100):
                 client.write(bytes(10_000))
@@ -233,9 +240,9 @@ def test_trailers_follow_if_they_are_wanted(wasm: JSON) -> None:
     run(go())
 
 
-def test_guests_may_go_on_until_their_deadline(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
+def test_guests_may_go_on_until_their_deadline(either: JSON, caplog: pytest.LogCaptureFixture) -> None:
     async def go() -> None:
-        async with serving(wasm, {"executionTimeoutMs": 3000}) as served:
+        async with serving(either, {"executionTimeoutMs": 3000}) as served:
             client = Client("/after/60000")
             asking = asyncio.create_task(client.ask(served))
             await eventually(lambda: client.whole, 60)
@@ -285,9 +292,9 @@ def test_clients_that_leave_end_the_guest(wasm: JSON) -> None:
     run(go())
 
 
-def test_clients_that_leave_while_they_send_end_the_guest(wasm: JSON) -> None:
+def test_clients_that_leave_while_they_send_end_the_guest(either: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm) as served:
+        async with serving(either) as served:
             client = Client("/echo", "POST", CHUNKED)
             client.write(b"abc")
             client.leave()

@@ -1,9 +1,8 @@
-"""Handlers of ``wasi:http`` 0.3, whose bodies are streams, behind WasmMiddleware."""
+"""Handlers of ``wasi:http`` 0.3, whose bodies are streams: what test_streaming.py does not test of them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, sent_back_in
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
 from starlette_wasm.asgi import answer_sender
-from starlette_wasm.components.http_exchange import REQUEST_BOUND
 
 
 @pytest.fixture
@@ -29,15 +27,6 @@ def wasm(tmp_path: Path) -> JSON:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads wait for the body to be whole as long as the guest waits for nothing, on slow machines too."""
     monkeypatch.setattr(answer_sender, "_LINGER", 60)
-
-
-def test_bodies_are_streamed_both_ways(wasm: JSON) -> None:
-    async def go() -> None:
-        async with serving(wasm) as served:
-            client = await sent_back_in_pieces(served, "/echo", b"first", b"second")
-            assert (client.pieces, client.whole) == ([b"first", b"second"], True)
-
-    run(go())
 
 
 def test_bodies_that_are_handed_on_are_streamed(wasm: JSON) -> None:
@@ -128,15 +117,6 @@ def test_answers_of_others_that_break_off_break_the_answer(
     assert "the trailers of its response are the error HTTP-protocol-error" in caplog.text
 
 
-def test_answers_leave_as_they_are_written(wasm: JSON) -> None:
-    async def go() -> None:
-        async with serving(wasm) as served:
-            client = await Client("/events/200").ask(served)
-            assert (client.status, client.pieces, client.whole) == (200, [b"event\n"] * 3, True)
-
-    run(go())
-
-
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("path", "status", "length", "body"),
@@ -155,33 +135,6 @@ def test_quick_answers_leave_whole(wasm: JSON, path: str, status: int, length: b
             client = await Client(path).ask(served)
             assert (client.status, client.headers[b"content-length"], client.body) == (status, length, body)
             assert client.headers[b"x-kind"] == b"task"
-
-    run(go())
-
-
-def test_clients_that_take_nothing_make_the_guest_wait(wasm: JSON) -> None:
-    async def go() -> None:
-        async with serving(wasm) as served:
-            client = Client("/download/1000000")
-            client.takes.clear()
-            asking = asyncio.create_task(client.ask(served))
-            await asyncio.sleep(0.2)
-            assert not asking.done()
-            client.takes.set()
-            await asking
-            assert (client.body, client.whole) == (bytes(1_000_000), True)
-
-    run(go())
-
-
-def test_guests_that_read_nothing_make_the_client_wait(wasm: JSON) -> None:
-    async def go() -> None:
-        async with serving(wasm, {"maxRequestBytes": 1 << 30, "executionTimeoutMs": 500}) as served:
-            client = Client("/never", "POST", CHUNKED)
-            for _ in range(100):
-                client.write(bytes(10_000))
-            await client.ask(served)
-            assert (client.status, client.received <= REQUEST_BOUND + 10_000) == (504, True)
 
     run(go())
 
@@ -208,21 +161,6 @@ def test_reads_can_be_cancelled(wasm: JSON) -> None:
             await asking
 
     run(go())
-
-
-def test_guests_may_go_on_until_their_deadline(wasm: JSON, caplog: pytest.LogCaptureFixture) -> None:
-    async def go() -> None:
-        async with serving(wasm, {"executionTimeoutMs": 3000}) as served:
-            client = Client("/after/60000")
-            asking = asyncio.create_task(client.ask(served))
-            await eventually(lambda: client.whole, 60)
-            assert not asking.done()
-            await asking
-            assert (client.status, client.body) == (200, b"hello")
-
-    with caplog.at_level(logging.WARNING):
-        run(go())
-    assert "task (execution-timeout) after its answer" in caplog.text
 
 
 @pytest.mark.usefixtures("patient")
@@ -265,18 +203,6 @@ def test_requests_beyond_their_bound_are_refused(wasm: JSON) -> None:
             with pytest.raises(RequestTimeout):
                 await client.ask(served)
             assert not client.whole
-
-    run(go())
-
-
-def test_clients_that_leave_end_the_guest(wasm: JSON) -> None:
-    async def go() -> None:
-        async with serving(wasm) as served:
-            client = Client("/echo", "POST", CHUNKED)
-            client.write(b"abc")
-            client.leave()
-            await client.ask(served)
-            assert middleware(served).runtime.stats()["gone"] == 1
 
     run(go())
 

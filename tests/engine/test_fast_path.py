@@ -130,7 +130,7 @@ def test_each_request_sees_the_time(wat: Wat) -> None:
         for now, least, most in zip((realtime, monotonic), earliest, latest, strict=True):
             assert now % 1_000_000 == 0
             assert least - 1_000_000 < now <= most
-        assert cpu == 0
+        assert cpu <= latest[1] - earliest[1] + 1_000_000  # of this guest alone; 0 if it was not interrupted
         assert (realtime, monotonic) > before
         before = realtime, monotonic
         time.sleep(0.003)
