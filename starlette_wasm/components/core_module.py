@@ -12,7 +12,8 @@ from typing import Any
 
 from ..engine import binary
 from ..engine.binary import CODE, EXPORT, FUNCTION, GLOBAL, IMPORT, START, TABLE, TYPE, Reader, leb, vector
-from .changes import only_memory_changes
+from ..engine.changes import only_memory_changes
+from ..engine.first_values import globals_of
 
 START_EXPORT, MEMORY, LIMIT, REFUSED, STATE = "edge:start", "edge:memory", "edge:limit", "edge:refused", "edge:state"
 """Names that are added: the start function, the first memory of its own, the bound of ``memory.grow`` in pages, how
@@ -48,10 +49,10 @@ def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
     """Return the module as it is compiled, and what is known of it. It was validated. Raises UnsupportedError."""
     sections, custom = binary.split(module)
     imports = _imports(sections.get(IMPORT, b"\0"))
-    own_globals = _own_globals(sections.get(GLOBAL, b"\0"))
+    own_globals = globals_of(sections)
     first_global = sum(kind == "global" for _, _, kind in imports)
-    mutable = [first_global + index for index, (_, changes) in enumerate(own_globals) if changes]
-    restorable = only_memory_changes(sections, [kind for kind, changes in own_globals if changes])
+    mutable = [first_global + index for index, each in enumerate(own_globals) if each.mutable]
+    restorable = only_memory_changes(sections, [each.kind for each in own_globals if each.mutable])
     added = [_export(f"{STATE}{number}", 3, index) for number, index in enumerate(mutable)]
     memories = _memories(sections.get(binary.MEMORY, b"\0"))
     if memories:
@@ -123,15 +124,6 @@ def _exported_memories(count: int, items: bytes) -> dict[str, int]:
         name, kind, index = reader.name(), reader.byte(), reader.u32()
         if kind == 2:
             found[name] = index
-    return found
-
-
-def _own_globals(section: bytes) -> list[tuple[int, bool]]:
-    """Return the type of each global, and whether it can change."""
-    reader, found = Reader(section), []
-    for _ in range(reader.u32()):
-        found.append((reader.value_type(), bool(reader.byte())))
-        binary.skip_constant(reader)
     return found
 
 

@@ -14,6 +14,7 @@ from ..engine.engine import Engine
 from ..engine.line_table import LineTable
 from ..engine.module import Module
 from ..engine.native.library import ModuleState, native
+from ..engine.pages import pages_of
 from . import glue
 from .compile import unpack
 from .core_module import CoreFacts
@@ -22,7 +23,6 @@ from .edge_call import can_be_made
 from .errors import ComponentError
 from .exported import functions_of
 from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
-from .pages import pages_of
 from .python_types import PythonTypes
 from .quick_answers import READ, kinds_of
 from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper

@@ -25,8 +25,8 @@ from weakref import WeakKeyDictionary
 
 from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
-from ..engine.native.library import FirstState
-from .pages import PAGE, Pages, pages_of
+from ..engine.native.library import FirstState, NativeLibrary
+from ..engine.pages import PAGE, Pages, pages_of
 from .snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
@@ -79,17 +79,16 @@ class Kept:
         self.uses += 1
         if pages is None or snapshot is None or self.uses >= MAX_USES:
             return False
-        self.dirty = not (self._put_back(snapshot, pages.descriptor) if self._is_native(pages)
+        native = self.plan.component.native
+        self.dirty = not (self._put_back(snapshot, native) if native is not None
                           else self._put_back_from_python(snapshot, pages))  # fmt: skip
         return not self.dirty
 
-    def _is_native(self, pages: Pages) -> bool:
-        return pages.scan and self.plan.component.native is not None
-
-    def _put_back(self, snapshot: Snapshot, descriptor: int) -> bool:
+    def _put_back(self, snapshot: Snapshot, native: NativeLibrary) -> bool:
         if self._first_state is None:
             self._first_state = self.cores.first_state(snapshot.places, snapshot.sizes, MAX_WRITTEN * PAGE)
-        return self.cores.native.restore(ctypes.addressof(self._first_state), descriptor)
+        pagemap = self.plan.component.engine.state.pagemap
+        return native.restore(ctypes.addressof(self._first_state), ctypes.addressof(pagemap))
 
     def _put_back_from_python(self, snapshot: Snapshot, pages: Pages) -> bool:
         try:

@@ -131,9 +131,10 @@ class SandboxPolicy(FileModel):
     max_request_bytes: _Bytes = Field(default=1 << 20, ge=0, description="Largest request body.")
     max_response_bytes: _Bytes = Field(default=8 << 20, ge=1, description="Largest output on stdout.")
     max_log_bytes: _Bytes = Field(default=64 << 10, ge=0, description="Bytes of stderr kept of one invocation.")
-    instances: Literal["restored", "fresh"] = Field(
+    instances: Literal["restored", "growing", "fresh"] = Field(
         default="restored",
-        description="Whether instances of components are brought back to their first state, or made anew each time.",
+        description="Whether instances are brought back to their first state, those that have grown too, or made anew "
+        "each time.",
     )
     cpu_weight: StrictInt | None = Field(
         default=None,

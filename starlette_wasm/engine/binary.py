@@ -186,8 +186,9 @@ def referenced(code: bytes, functions: Container[int]) -> list[int]:
 
 
 CALL = b"\x10"
-# memory.grow is 0x40 and the index of memory 0, which may be padded.
-_MAYBE_GROW = re.compile(rb"\x40\x80{0,4}\x00")
+MEMORY_SIZE, MEMORY_GROW = 0x3F, 0x40
+# Each is followed by the index of memory 0, which may be padded.
+_MAYBE_SIZE, _MAYBE_GROW = (re.compile(rb"\x%02x\x80{0,4}\x00" % opcode) for opcode in (MEMORY_SIZE, MEMORY_GROW))
 _NO_IMMEDIATE = frozenset([0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)])
 _BLOCKS = frozenset([0x02, 0x03, 0x04])
 _ONE_LEB = frozenset([0x0C, 0x0D, 0x10, 0x12, *range(0x20, 0x27), 0x3F, 0x40, 0x41, 0x42, 0xD0, 0xD2])
@@ -229,9 +230,18 @@ def grows(body: bytes) -> list[tuple[int, int]]:
 
     Only bodies in which the bytes of the instruction occur at all are decoded.
     """
-    if not _MAYBE_GROW.search(body):
+    return _occurrences(body, MEMORY_GROW, _MAYBE_GROW)
+
+
+def sizes(body: bytes) -> list[tuple[int, int]]:
+    """As grows(), of memory.size."""
+    return _occurrences(body, MEMORY_SIZE, _MAYBE_SIZE)
+
+
+def _occurrences(body: bytes, wanted: int, maybe: re.Pattern[bytes]) -> list[tuple[int, int]]:
+    if not maybe.search(body):
         return []
-    return [(begin, end) for begin, opcode, end in instructions(body) if opcode == 0x40]
+    return [(begin, end) for begin, opcode, end in instructions(body) if opcode == wanted]
 
 
 def instructions(body: bytes) -> Iterator[tuple[int, int, int]]:
@@ -277,13 +287,18 @@ def instructions(body: bytes) -> Iterator[tuple[int, int, int]]:
 
 def replace_memory_grow(body: bytes, found: list[tuple[int, int]], function: int) -> bytes:
     """Replace each ``memory.grow`` of a body that grows() found by a call of ``function``, of the same type."""
-    if not found:
-        return body
     call = CALL + leb(function)
+    return replaced(body, [(begin, end, call) for begin, end in found])
+
+
+def replaced(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    """Return the body with other bytes in some places, given with begin and end in ascending order."""
+    if not changes:
+        return body
     parts: list[bytes] = []
     at = 0
-    for begin, end in found:
-        parts += body[at:begin], call
+    for begin, end, other in changes:
+        parts += body[at:begin], other
         at = end
     parts.append(body[at:])
     return b"".join(parts)

@@ -48,12 +48,14 @@ def compile_guest(engine: int, guest: bytes) -> tuple[int, dict[str, Any]]:
         ptr = capi.compile_module(engine, linked.wasm)
     except (UnsupportedError, capi.EngineError) as error:
         raise UnsupportedModuleError(one_line(str(error)), getattr(error, "hint", None)) from None
-    lines, left_out = dwarf.read_lines(guest, linked.grown)
+    lines, left_out = dwarf.read_lines(guest, linked.moves)
     facts = {
         "host": linked.host,
         "imports": linked.imports,
         "min_pages": linked.min_pages,
         "stack_pages": linked.stack_pages,
+        "restorable": linked.restorable,
+        "room": linked.room,
         "lines": lines.facts() if len(lines) else None,
         "lines_left_out": left_out,
     }

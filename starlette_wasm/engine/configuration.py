@@ -17,7 +17,7 @@ LINK_DIGEST = hashlib.sha256(
         Path(__file__).with_name(part).read_bytes()
         for part in (
             *("wasi.wat", "link.py", "binary.py", "layout.py", "bounds.py", "compile.py", "configuration.py"),
-            *("dwarf.py", "line_table.py", "stack.py"),
+            *("dwarf.py", "line_table.py", "stack.py", "changes.py", "first_values.py"),
         )
     )
 ).hexdigest()

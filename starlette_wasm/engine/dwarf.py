@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 from . import binary
-from .binary import CODE, FUNCTION, IMPORT, Reader, UnsupportedError, vector
+from .binary import CODE, IMPORT, Reader, UnsupportedError, vector
 from .line_table import LineTable
-from .link import length_of_grow_call
+from .link import Moves
 
 MAX_BYTES = 4 << 20
 """Bytes of ``.debug_line``. What is behind them is not read."""
@@ -32,7 +32,6 @@ _LINE, _LINE_STRINGS, _STRINGS = ".debug_line", ".debug_line_str", ".debug_str"
 _PATH, _DIRECTORY = 1, 2  # DW_LNCT_
 _Sections = dict[str, bytes]
 _Row = tuple[int, int, int]
-Grown = Mapping[int, Sequence[tuple[int, int]]]
 """For each function of the guest's own, by its index among them: where each of its ``memory.grow`` begins and ends."""
 
 
@@ -58,7 +57,7 @@ class _Budget:
                 raise _BudgetSpentError(f"it takes more than {MAX_SECONDS:g} s to read")
 
 
-def read_lines(guest: bytes, grown: Grown) -> tuple[LineTable, str | None]:
+def read_lines(guest: bytes, moves: Moves) -> tuple[LineTable, str | None]:
     """Read the lines of a validated module, by the places after linking, and why some are left out, if so."""
     sections, custom = binary.split(guest)
     named = dict(_debug_sections(custom))
@@ -69,8 +68,7 @@ def read_lines(guest: bytes, grown: Grown) -> tuple[LineTable, str | None]:
     # If one sequence ends at the address at which another begins, the end comes first.
     rows.sort(key=lambda row: (row[0], row[2] > 0))
     imports = vector(sections.get(IMPORT))[0]
-    grow_call = length_of_grow_call(imports, vector(sections.get(FUNCTION))[0])
-    columns = _columns(rows, code, imports, _Moves(grown, grow_call))
+    columns = _columns(rows, code, imports, _Moves(moves))
     kept, cut = _kept(files, columns[3])
     return LineTable(kept, columns), left_out or cut
 
@@ -86,20 +84,18 @@ def _debug_sections(custom: list[bytes]) -> Iterator[tuple[str, bytes]]:
 class _Moves:
     """How far linking moved a place in a function, for places asked in ascending order."""
 
-    def __init__(self, grown: Grown, grow_call: int) -> None:
-        self._grown = grown
-        self._grow_call = grow_call
+    def __init__(self, moves: Moves) -> None:
+        self._moves = moves
         self.enter(0)
 
     def enter(self, function: int) -> None:
-        self._left = iter(self._grown.get(function, ()))
+        self._left = iter(self._moves.get(function, ()))
         self._next = next(self._left, None)
         self._moved = 0
 
     def after_linking(self, offset: int) -> int:
         while self._next is not None and self._next[0] < offset:
-            begin, end = self._next
-            self._moved += self._grow_call - (end - begin)
+            self._moved += self._next[1]
             self._next = next(self._left, None)
         return offset + self._moved
 

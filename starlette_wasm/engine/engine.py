@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from . import capi, hostcall, library
 from .bounds import TABLE_ELEMENTS, TABLES
 from .configuration import WASI, code_settings, fingerprint
-from .native.library import PREPARED, EngineState, FastPathState, native
+from .native.library import PREPARED, EngineState, FastPathState, PagemapState, native
+from .pages import pages_of
 from .processor import NATIVE, Processor
 from .reclaim import Reclaimer
 from .scratch import Scratch
@@ -105,7 +106,7 @@ class Engine:
         self.pooled = _can_reserve(config.slots)
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
-        self.state = EngineState(most=config.max_instances, slots=config.prepared)
+        self.state = EngineState(most=config.max_instances, slots=config.prepared, pagemap=_pagemap())
         """What invoke.c knows of it; its ``live`` are the guests under way."""
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
@@ -220,6 +221,12 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
         "table_keep_resident": 16 << 10,
         "max_unused_warm_slots": 100,
     }
+
+
+def _pagemap() -> PagemapState:
+    """By what restore.c looks at this process's page tables."""
+    pages = pages_of(os.getpid())
+    return PagemapState(-1, 0) if pages is None else PagemapState(pages.descriptor, pages.scan)
 
 
 def _faulthandler_first() -> None:

@@ -24,7 +24,7 @@ FIELDS = {
     "denials": 56,
     "open_fds": 60,
     "dropped": 64,  # i64: bytes of stderr past its bound
-    "pages": 72,  # of the guest's memory, after it first grew
+    "pages": 72,  # of the guest's memory, as far as the guest knows
     "max_pages": 76, "files": 80, "max_fds": 84,
     "args": 88, "environ": 92,
     "resolution": 96, "started": 104,  # i64, nanoseconds

@@ -2,8 +2,9 @@
 
 Function imports come first in a module's index space. Each is replaced by a definition, in front of the guest's
 own functions and in the same order, so no index in the guest changes. The io memory, the host table, a few types
-and helpers are appended behind the guest's own. The one instruction that is replaced is ``memory.grow``: a call
-checks the policy's bound there and notes what was refused, which the engine does not report otherwise.
+and helpers are appended behind the guest's own. One instruction is replaced, ``memory.grow``: a call
+checks the policy's bound there and notes what was refused, which the engine does not report otherwise; with it
+``memory.size``, as an instance that is restored keeps pages that its guest has not asked for yet.
 
 The guest is validated alone before (it cannot name the io memory or the host table), and what comes out is
 validated by wasmtime like any module: a mistake here can break a guest, not the sandbox.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from . import binary, layout, remedies
+from . import binary, first_values, layout, remedies
 from .binary import (
     CODE,
     ELEMENT,
@@ -33,6 +34,7 @@ from .binary import (
     leb,
     vector,
 )
+from .changes import only_memory_changes
 from .configuration import OPENERS, WASI
 from .stack import stack_pages
 
@@ -52,6 +54,13 @@ _ASKED = {
 _OURS = {(EDGE, "call"): "edge_call", (EDGE, "take"): "edge_take"}
 _NOT_WASI = {*_HELPERS, *_OURS.values()}
 _SOURCE = Path(__file__).with_name("wasi.wat").read_text()
+_SIZE = b"\x41\0\x28\x42\1" + leb(layout.FIELDS["pages"])
+"""``(i32.load $io (i32.const @pages))``: how large the guest's memory is, as far as the guest knows."""
+_NO_LOCALS = b"\0"
+_MOST_PAGES = 65536
+Moves = dict[int, list[tuple[int, int]]]
+"""For each of the guest's own functions in which instructions were replaced: where each began, and how many bytes it is
+longer now."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,11 @@ class Linked:
     """What the guest's memory has from the start, in pages of 64 KiB."""
     stack_pages: int
     """How many of them are its stack, as far as that is known."""
-    grown: dict[int, list[tuple[int, int]]]
-    """For each of the guest's own functions that had a ``memory.grow``: where in its body each began and ended."""
+    moves: Moves
+    restorable: bool
+    """Whether an instance can be brought back to its first state: see restore.c."""
+    room: int
+    """Pages by which the guest's memory can grow: 0 if it has no ``memory.grow``, else as its maximum has it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     custom = [body for body in custom if not Reader(body).name().startswith(".debug_")]
     types = _types(sections.get(TYPE, b"\0"))
     imports = _imports(sections.get(IMPORT, b"\0"), types)
-    min_pages, stack = _one_memory(sections.get(MEMORY, b"\0")), stack_pages(sections)
+    (min_pages, max_pages), stack = _one_memory(sections.get(MEMORY, b"\0")), stack_pages(sections)
     start, exported = _exports(sections.get(EXPORT, b"\0"))
     own, own_kinds = vector(sections.get(FUNCTION))
     kind_of_start = [*(kind for _, kind in imports), *_leb_items(own_kinds)][start]
@@ -144,7 +156,12 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     sections[FUNCTION] = (
         leb(len(kinds)) + b"".join(map(leb, kinds[:n])) + own_kinds + b"".join(map(leb, kinds[n + own :]))
     )
-    grown, mine = _replace_grow(sections.get(CODE, b"\0"), grow)
+    moves, mine = _replace_memory(sections.get(CODE, b"\0"), grow)
+    globals_ = first_values.globals_of(sections)
+    restorable = only_memory_changes(sections, [each.kind for each in globals_ if each.mutable])
+    if restorable:
+        # All of it that an instance which is brought back needs: its memory is put back by restore.c.
+        after[-1] = _NO_LOCALS + first_values.reset(globals_) + after[-1].removeprefix(_NO_LOCALS)
     sections[CODE] = leb(len(kinds)) + b"".join(leb(len(body)) + body for body in (*before, *mine, *after))
     _, own_memory = vector(sections[MEMORY])
     sections[MEMORY] = leb(2) + own_memory + b"\x08" + leb(layout.IO) + b"\0"  # pages of one byte
@@ -166,7 +183,8 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     sections.pop(IMPORT, None)
     sections.pop(START, None)  # main calls it: instantiation runs nothing of the guest
     names = tuple(name for name, _ in imports)
-    return Linked(binary.join(sections, custom), tuple(host), names, min_pages, stack, grown)
+    room = max_pages - min_pages if moves else 0
+    return Linked(binary.join(sections, custom), tuple(host), names, min_pages, stack, moves, restorable, room)
 
 
 def _host_functions(imported: list[str], files: bool) -> list[str]:
@@ -186,23 +204,25 @@ def _asked(name: str) -> frozenset[str]:
     return found.union(*(_asked(helper) for helper in re.findall(r"\(call \$(\w+)", text)))
 
 
-def _replace_grow(code: bytes, grow: int) -> tuple[dict[int, list[tuple[int, int]]], list[bytes]]:
-    grown, bodies = {}, []
-    for index, body in enumerate(binary.bodies(code)):
-        found = binary.grows(body)
-        if found:
-            grown[index] = found
-        bodies.append(binary.replace_memory_grow(body, found, grow))
-    return grown, bodies
+def _replace_memory(code: bytes, grow: int) -> tuple[Moves, list[bytes]]:
+    """Replace ``memory.grow`` by a call, and in a guest that has it ``memory.size`` by what that call notes."""
+    bodies = list(binary.bodies(code))
+    grown = [binary.grows(body) for body in bodies]
+    if not any(grown):
+        return {}, bodies
+    call, moves = binary.CALL + leb(grow), {}
+    for index, body in enumerate(bodies):
+        changes = [(begin, end, call) for begin, end in grown[index]]
+        changes += ((begin, end, _SIZE) for begin, end in binary.sizes(body))
+        if changes:
+            changes.sort()
+            moves[index] = [(begin, len(other) - (end - begin)) for begin, end, other in changes]
+            bodies[index] = binary.replaced(body, changes)
+    return moves, bodies
 
 
 def _grow_helper(imports: int, own: int) -> int:
     return imports + own + _HELPERS.index("memory_grow")
-
-
-def length_of_grow_call(imports: int, own: int) -> int:
-    """Return how many bytes stand in the place of ``memory.grow``, in a guest with so many functions."""
-    return len(binary.CALL + leb(_grow_helper(imports, own)))
 
 
 def _leb_items(data: bytes) -> list[int]:
@@ -245,17 +265,18 @@ def _imports(section: bytes, types: list[tuple[tuple[str, ...], tuple[str, ...]]
     return imports
 
 
-def _one_memory(section: bytes) -> int:
+def _one_memory(section: bytes) -> tuple[int, int]:
+    """Return how many pages it has at first and at most."""
     reader = Reader(section)
     count = reader.u32()
     if count != 1:
         if not count:
             raise UnsupportedError("it has no memory", "build it with one, exported as 'memory', as WASI commands have")
         raise UnsupportedError(f"it has {count} memories", "build it with one: a function has exactly one of its own")
-    flags, minimum, _ = reader.limits()
+    flags, minimum, maximum = reader.limits()
     if flags & ~1:  # shared and 64-bit ones are refused by the engine before
         raise UnsupportedError("its memory has custom page sizes", "build it with pages of 64 KiB, the default")
-    return minimum
+    return minimum, _MOST_PAGES if maximum is None else maximum
 
 
 def _exports(section: bytes) -> tuple[int, set[int]]:

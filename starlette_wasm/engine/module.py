@@ -42,6 +42,10 @@ class Module:
         self.host: tuple[str, ...] = tuple(facts["host"])
         self.min_pages: int = facts["min_pages"]
         self.stack_pages: int = facts.get("stack_pages", 0)
+        self.restorable: bool = facts["restorable"]
+        """Whether an instance can be brought back to its first state: see restore.c."""
+        self.room: int = facts["room"]
+        """Pages by which its memory can grow, whatever a policy allows."""
         imports = frozenset(facts["imports"])
         self.reads_args = bool({"args_get", "args_sizes_get"} & imports)
         self.reads_environ = bool({"environ_get", "environ_sizes_get"} & imports)

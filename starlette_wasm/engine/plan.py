@@ -15,6 +15,8 @@ from .native.library import Grant, HostFunction, PlanState
 
 NO_STRINGS = layout.strings([])
 NO_KEY = bytes(32)
+SPARE_PAGES = 32
+"""What ``spare_pages`` is for guests that grow."""
 _PAGES_ON_LOOP = 256
 """Pages that a guest may have on the event loop: one memory.fill of more takes longer than a turn of it may."""
 
@@ -49,7 +51,10 @@ class Limits:
     cpu_weight: int | None = None
     """Share of a CPU beside a busy event loop, which has 100; None for what the engine's niceness gives."""
     restore: bool = True
-    """Whether instances of components may be restored, and used again."""
+    """Whether instances may be restored, and used again."""
+    spare_pages: int = 0
+    """Pages that the memory of a guest has to grow into: one that has really grown cannot shrink, and is not restored.
+    Before the guest has grown they read as zeros."""
 
 
 class Plan:
@@ -99,15 +104,32 @@ class Plan:
             *(ctypes.addressof(self.hosts), ctypes.addressof(self.granted), len(names), len(preopens)),
             *(self.bound, TABLE_ELEMENTS, TABLES, hash(self.tenant)),
             *(self.environ_at, limits.stdout, limits.stderr, module.min_pages),
+            restores=self._restores,
+            spare=self._spare,
         )
         """What invoke.c knows of it; its ``cpu_score`` is that of loop_time.py."""
         self.at = ctypes.addressof(self.memory)
         self.loop_time = LoopTime(self.memory)
 
+    @property
+    def _restores(self) -> bool:
+        """Whether prepared.c may bring its instances back. Not if they have directories: open files are wasmtime's."""
+        module = self.module
+        wanted = module.one_instance and self.limits.restore and not self.preopens
+        return wanted and module.restorable and module.engine.pooled
+
+    @property
+    def _spare(self) -> int:
+        """Pages that a memory has beyond what its guest sees. None if functions of the host may look at it, too."""
+        if not self._restores or self.hosts:
+            return 0
+        limits, module = self.limits, self.module
+        return max(min(limits.spare_pages, module.room, limits.memory_pages - module.min_pages), 0)
+
     def make_template(self, realtime: int, monotonic: int, key: bytes) -> bytes:
         """Make all from the flags to the arguments."""
         fixed = layout.HEADER_TAIL.pack(
-            *(0, 0, 0, 0, 0, 0, 0, 0, 0),
+            *(0, 0, 0, 0, 0, 0, 0, 0, self.module.min_pages),
             *(self.limits.memory_pages, 1 if self.preopens else 0, self.limits.fds),
             *(layout.DATA, self.environ_at),
             *(self.module.engine.config.clock_resolution_ns, monotonic, realtime, monotonic),

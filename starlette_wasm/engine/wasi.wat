@@ -605,14 +605,20 @@
 
 ;; Every memory.grow of the guest becomes a call of this: the policy's bound, and a note of what was refused.
 (func $memory_grow (param $delta i32) (result i32)
-  (local $before i32)
-  (if (i64.gt_u
-      (i64.add (i64.extend_i32_u (local.get $delta)) (i64.extend_i32_u (memory.size $guest)))
-      (i64.extend_i32_u (i32.load $io (i32.const @max_pages))))
+  (local $before i32) (local $after i64)
+  (local.set $before (i32.load $io (i32.const @pages)))
+  (local.set $after (i64.add (i64.extend_i32_u (local.get $delta)) (i64.extend_i32_u (local.get $before))))
+  (if (i64.gt_u (local.get $after) (i64.extend_i32_u (i32.load $io (i32.const @max_pages))))
     (then
       (i32.store $io (i32.const @refused_pages) (local.get $delta))
       (i32.store $io (i32.const @refused) (i32.const 1))
       (return (i32.const -1))))
-  (local.set $before (memory.grow $guest (local.get $delta)))
-  (i32.store $io (i32.const @pages) (memory.size $guest))
+  ;; What is there to spare is zero, as what memory.grow gives.
+  (if (i64.gt_u (local.get $after) (i64.extend_i32_u (memory.size $guest)))
+    (then
+      (if (i32.eq
+          (i32.const -1)
+          (memory.grow $guest (i32.sub (i32.wrap_i64 (local.get $after)) (memory.size $guest))))
+        (then (return (i32.const -1))))))
+  (i32.store $io (i32.const @pages) (i32.wrap_i64 (local.get $after)))
   (local.get $before))

@@ -13,7 +13,7 @@ from ..components.kinds import FOR_A_WORLD, is_component, plan_for, why_not_serv
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import NO_SEGMENTS, FastPath, Speech, available
-from ..engine.plan import Limits, Plan, Preopen
+from ..engine.plan import SPARE_PAGES, Limits, Plan, Preopen
 from ..exceptions import (
     CompileError,
     ConfigError,
@@ -237,7 +237,8 @@ def _limits(policy: SandboxPolicy) -> Limits:
         stdout=policy.max_response_bytes,
         stderr=policy.max_log_bytes,
         cpu_weight=policy.cpu_weight,
-        restore=policy.instances == "restored",
+        restore=policy.instances != "fresh",
+        spare_pages=SPARE_PAGES if policy.instances == "growing" else 0,
         fds=of_guest(policy.max_concurrency),
     )
 

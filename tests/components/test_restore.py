@@ -23,10 +23,10 @@ from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
-from starlette_wasm.components.pages import PAGE, Pages, pages_of
 from starlette_wasm.components.snapshot import Snapshot
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.outcome import End, Outcome
+from starlette_wasm.engine.pages import PAGE, Pages, pages_of
 from starlette_wasm.engine.plan import Limits
 
 JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"

@@ -26,7 +26,7 @@ FIFTH = (GUESTS / "lines_5.wasm").read_bytes()
 
 
 def read(guest: bytes) -> LineTable:
-    return dwarf.read_lines(guest, link.link(guest, capi.assemble).grown)[0]
+    return dwarf.read_lines(guest, link.link(guest, capi.assemble).moves)[0]
 
 
 def line_of(marker: str) -> int:
@@ -210,13 +210,14 @@ def test_a_block_of_length_0_makes_progress() -> None:
     assert [unit._form(reader, 0x09), reader.at] == [0, 4]
 
 
-def test_lines_of_many_memory_grow_are_those_before_linking() -> None:
-    """Each ``memory.grow`` becomes a longer call; a place behind them has the line that it had in the guest."""
-    grow = b"\x41\0\x40\0\x1a"
+@pytest.mark.parametrize("size", [b"", b"\x3f\0\x1a"], ids=["grow", "grow and size"])
+def test_lines_behind_replaced_instructions_are_those_before(size: bytes) -> None:
+    """``memory.grow`` and ``memory.size`` become longer; a place behind them has the line that it had in the guest."""
+    grow = b"\x41\0\x40\0\x1a" + size
     body = b"\0" + grow * 50 + b"\0\x0b"
     code = b"\1" + leb(len(body)) + body
     begin = 1 + len(leb(len(body)))
-    rows = b"".join(b"\0\5\2" + struct.pack("<I", begin + 1 + 5 * i) + b"\3\1\1" for i in range(51))
+    rows = b"".join(b"\0\5\2" + struct.pack("<I", begin + 1 + len(grow) * i) + b"\3\1\1" for i in range(51))
     guest = binary.join(
         {
             binary.TYPE: b"\1\x60\0\0",
@@ -228,12 +229,12 @@ def test_lines_of_many_memory_grow_are_those_before_linking() -> None:
         [binary.name(".debug_line") + program(rows + b"\0\1\1")],
     )
     linked = link.link(guest, capi.assemble)
-    lines, left_out = dwarf.read_lines(guest, linked.grown)
+    lines, left_out = dwarf.read_lines(guest, linked.moves)
     assert left_out is None
     sections, _ = binary.split(linked.wasm)
     (own,) = [body for body in binary.bodies(sections[binary.CODE]) if body.count(b"\x41\0\x10") == 50]
     step = (len(own) - 3) // 50
-    assert step >= 5
+    assert step >= len(grow)
     assert [lines.find(0, 1 + step * i) for i in range(51)] == [f"a.c:{i + 2}" for i in range(51)]
 
 

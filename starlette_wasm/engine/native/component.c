@@ -1,13 +1,12 @@
 /* What a component does often, without Python: a call of the host that needs nothing but a clock or random bytes, the
-   whole of a call of `handle` in the world edge, and bringing an instance back to its first state. Python does the same
-   where this library is missing, and goes on from where this stops: see components/invocation.py and restore.py.
+   whole of a call of `handle` in the world edge. Python does the same where this library is missing, and goes on from
+   where this stops: see components/invocation.py.
 
    No Python runs on the guest's stack: a call that is left to it is noted, and the guest waits. */
 
 #include "component.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #ifdef __APPLE__
 #include <sys/random.h>
@@ -236,64 +235,4 @@ int swasm_edge_poll(struct component *c) {
       return ENDED;
     }
   }
-}
-
-/* PAGEMAP_SCAN (Linux 6.7), and its structures. */
-struct page_region {
-  uint64_t start, end, categories;
-};
-
-struct scan {
-  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any_of, back;
-};
-
-enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4, IS_ZERO = 1 << 5, REGIONS = 256 };
-static const unsigned long scan_request = 3ul << 30 | sizeof(struct scan) << 16 | 'f' << 8 | 16;
-
-/* Put back the pages that are private, from ``first``. How many bytes that were; -1 if it cannot be done. */
-static int64_t put_back(int pagemap, uint8_t *base, const uint8_t *first, size_t size, int64_t most) {
-  struct page_region found[REGIONS];
-  uint64_t start = (uintptr_t)base, end = start + size;
-  int64_t bytes = 0;
-  while (start < end) {
-    struct scan scan = {sizeof scan, 0, start, end, 0, (uintptr_t)found, REGIONS, 0, IS_FILE | IS_ZERO,
-                        IS_FILE | IS_ZERO, IS_PRESENT | IS_SWAPPED, IS_PRESENT};
-    int count = ioctl(pagemap, scan_request, &scan);
-    if (count < 0)
-      return -1;
-    for (int i = 0; i < count; i++) {
-      size_t length = found[i].end - found[i].start;
-      bytes += (int64_t)length;
-      if (bytes > most)
-        return -1;
-      memcpy((void *)(uintptr_t)found[i].start, first + (found[i].start - (uintptr_t)base), length);
-    }
-    if (scan.walk_end <= start)
-      break;
-    start = scan.walk_end;
-  }
-  return bytes;
-}
-
-/* Bring an instance back to its first state. False if a memory has grown, too much was written, or the pages cannot be
-   looked at: then it is of no more use. */
-bool swasm_restore(const struct first_state *f, int pagemap) {
-  int64_t left = (int64_t)f->most;
-  for (uint32_t i = 0; i < f->memories; i++) {
-    const void *memory = f->memory[i]->of;
-    if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
-      return false;
-    int64_t bytes = f->size[i] ? put_back(pagemap, wasmtime.memory_data(f->context, memory), f->bytes[i], f->size[i], left) : 0;
-    if (bytes < 0)
-      return false;
-    left -= bytes;
-  }
-  for (uint32_t i = 0; i < f->globals; i++) {
-    void *error = wasmtime.global_set(f->context, f->global[i]->of, &f->value[i]);
-    if (error) {
-      wasmtime.error_delete(error);
-      return false;
-    }
-  }
-  return true;
 }

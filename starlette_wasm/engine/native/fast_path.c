@@ -88,6 +88,8 @@ static int begin(struct scratch *s, const struct fast_path *q, const struct inpu
     limit(s->store, q->plan, more);
   else
     how = make(s, q->plan, more);
+  if (!how && !prepared)
+    remember(q->module, q->plan, s);
   if (!how)
     how = fill(s, q->plan, q->template, q->template_len, (const char *)in->variables.at, in->variables.len,
                (const char *)in->message.at, in->message.len);
@@ -102,13 +104,12 @@ static int begin(struct scratch *s, const struct fast_path *q, const struct inpu
 }
 
 /* Delete the store of a guest that has ended well: soon, if that takes no time, else now; or leave it to reclaim.py. */
-static void end(struct engine *e, const struct fast_path *q, struct scratch *s, void *left) {
+static void end(struct engine *e, struct fast_path *q, struct scratch *s, void *left) {
   if (left)
     return;
-  if (small(s, q->plan)) {
-    delete_pending(e);
-    e->pending_delete = s->store;
-  } else {
+  if (small(s, q->plan) || may_restore(e, q, s))
+    leave_pending(e, q, s);
+  else {
     void *thread = PyEval_SaveThread();
     delete_store(s->store);
     PyEval_RestoreThread(thread);
@@ -126,7 +127,7 @@ static PyObject *printed(const struct scratch *s, bool due, void *left) {
 
 /* What a guest that has ended well printed: for ASGI, or if there is no request, as it is. NULL if it is left to Python;
    ``how`` is then where it is. */
-static PyObject *ended(struct engine *e, const struct fast_path *q, struct scratch *s, const struct request *request,
+static PyObject *ended(struct engine *e, struct fast_path *q, struct scratch *s, const struct request *request,
                        bool due, int *how) {
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
@@ -190,9 +191,10 @@ static struct scratch *place(const struct fast_path *q) {
 static int start(struct fast_path *q, struct scratch *s, const struct inputs *in) {
   struct engine *e = q->host;
   e->starts_until_check--;
-  delete_pending(e); /* the next one gets its memory, which is in the cache */
+  settle_pending(e, q);
   int how = begin(s, q, in, acquire_prepared(s, q));
   let_go(&message);
+  s->uses++;
   e->live++;
   if (how)
     return how;

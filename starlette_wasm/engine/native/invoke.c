@@ -32,25 +32,28 @@ const char swasm_source[] = SOURCE; /* the SHA-256 of all sources */
 /* library.py compares it with its own structures: the size of each, and where each field begins. */
 const size_t swasm_layout[] = {
     sizeof(struct scratch), AT(scratch, trap), AT(scratch, error), AT(scratch, io), AT(scratch, main),
-    AT(scratch, table), AT(scratch, other), AT(scratch, value), AT(scratch, instance), AT(scratch, name),
+    AT(scratch, memory), AT(scratch, table), AT(scratch, other), AT(scratch, value), AT(scratch, instance), AT(scratch, name),
     AT(scratch, length), AT(scratch, store), AT(scratch, context), AT(scratch, future), AT(scratch, base),
     AT(scratch, ran_ns), AT(scratch, pages), AT(scratch, out_len), AT(scratch, asked), AT(scratch, arguments),
-    AT(scratch, answered), AT(scratch, result), AT(scratch, given), AT(scratch, given_len), AT(scratch, results),
+    AT(scratch, answered), AT(scratch, result), AT(scratch, uses), AT(scratch, given), AT(scratch, given_len), AT(scratch, results),
     AT(scratch, out),
     sizeof(struct host_function), AT(host_function, name), AT(host_function, slot),
     sizeof(struct grant), AT(grant, host), AT(grant, guest), AT(grant, writable),
-    sizeof(struct module), AT(module, live), AT(module, closed),
+    sizeof(struct module), AT(module, live), AT(module, closed), AT(module, first), AT(module, first_size),
+    AT(module, filled), AT(module, is_image),
     sizeof(struct engine), AT(engine, scratch), AT(engine, most_recent), AT(engine, prepared),
-    AT(engine, pending_delete), AT(engine, live), AT(engine, most), AT(engine, slots),
+    AT(engine, pending), AT(engine, pending_of), AT(engine, live), AT(engine, most), AT(engine, slots),
     AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
     AT(engine, cleanup_scheduled), AT(engine, asked_at_schedule), AT(engine, asked_at_cleanup), AT(engine, busy),
     AT(engine, late),
+    AT(engine, restored), AT(engine, pagemap),
+    sizeof(struct pagemap), AT(pagemap, descriptor), AT(pagemap, scans),
     sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, linker), AT(plan, hosts), AT(plan, grants),
     AT(plan, host_count), AT(plan, grant_count), AT(plan, bound), AT(plan, table_elements),
     AT(plan, tables), AT(plan, tenant), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),
-    AT(plan, pages), AT(plan, cpu_score), AT(plan, calm),
+    AT(plan, pages), AT(plan, cpu_score), AT(plan, calm), AT(plan, restores), AT(plan, spare),
     sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
-    AT(instance, main),
+    AT(instance, main), AT(instance, memory), AT(instance, uses),
     sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),
     AT(fast_path, template), AT(fast_path, suffix), AT(fast_path, offsets), AT(fast_path, environ),
     AT(fast_path, route), AT(fast_path, template_len), AT(fast_path, suffix_len), AT(fast_path, variables),
@@ -81,6 +84,10 @@ void limit(void *store, const struct plan *plan, size_t more) {
 
 void delete_store(void *store) { wasmtime.store_delete(store); }
 
+void instance_of(struct instance *in, const struct scratch *s) {
+  *in = (struct instance){s->store, s->context, {s->instance[0], s->instance[1]}, s->io, s->main, s->memory, s->uses};
+}
+
 /* Bytes of both memories of a guest that has ended well. */
 size_t memory_of(const struct scratch *s, const struct plan *plan) {
   size_t pages = plan->pages > s->pages ? plan->pages : s->pages;
@@ -95,11 +102,21 @@ void drop_failure(struct scratch *s) {
   s->error = s->trap = NULL;
 }
 
+/* The guest's memory, with the pages that it is to have to spare. */
+static bool find_memory(struct scratch *s, const struct plan *plan) {
+  uint64_t before;
+  wasmtime.export_nth(s->context, s->instance, GUEST_MEMORY, &s->name, &s->length, &s->memory);
+  if (plan->spare)
+    s->error = wasmtime.memory_grow(s->context, s->memory.of, plan->spare, &before);
+  return !s->error;
+}
+
 /* A store and an instance, for an input of ``more`` bytes, with what the host adds. INSTANTIATE_FAILED with scratch->error
    or ->trap set, or as add_host(), and the store left to the caller; else 0. */
 int make(struct scratch *s, const struct plan *plan, size_t more) {
   s->trap = s->error = s->future = NULL;
   s->ran_ns = 0;
+  s->uses = 0;
   forget_calls(s);
   s->store = wasmtime.store_new(plan->engine, s, NULL);
   s->context = wasmtime.store_context(s->store);
@@ -110,6 +127,8 @@ int make(struct scratch *s, const struct plan *plan, size_t more) {
     return INSTANTIATE_FAILED;
   wasmtime.export_nth(s->context, s->instance, 0, &s->name, &s->length, &s->io);
   wasmtime.export_nth(s->context, s->instance, 1, &s->name, &s->length, &s->main);
+  if (plan->restores && !find_memory(s, plan))
+    return NOT_GROWN;
   return plan->host_count || plan->grant_count ? add_host(s, plan) : 0;
 }
 
@@ -117,9 +136,10 @@ int make(struct scratch *s, const struct plan *plan, size_t more) {
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len) {
   uint64_t in_at = plan->environ_at + environ_len, out_at = in_at + input_len;
-  if (out_at > IO - SPARE / 2) {
+  size_t has = s->uses ? wasmtime.memory_data_size(s->context, s->io.of) : IO; /* one that was restored may have grown */
+  if (out_at > has - SPARE / 2) {
     uint64_t before; /* fails for what 32 bits do not reach */
-    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + SPARE + PAGE - 1) / PAGE * PAGE - IO, &before);
+    s->error = wasmtime.memory_grow(s->context, s->io.of, (out_at + SPARE + PAGE - 1) / PAGE * PAGE - has, &before);
     if (s->error)
       return NOT_GROWN;
   }
@@ -137,6 +157,13 @@ int swasm_begin(struct scratch *s, const struct plan *plan, const char *template
           const char *environ, size_t environ_len, const char *input, size_t input_len) {
   int failed = make(s, plan, input_len + environ_len);
   return failed ? failed : fill(s, plan, template, template_len, environ, environ_len, input, input_len);
+}
+
+/* Behind what a guest has printed there is nothing in its io memory, if it has logged nothing. */
+uint64_t end_of_output(const uint8_t *io) {
+  struct results said;
+  memcpy(&said, io, sizeof said);
+  return (uint64_t)said.out_ptr + said.out_len;
 }
 
 /* What a guest that has ended well printed, as long as its store is there. */

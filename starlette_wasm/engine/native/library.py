@@ -15,6 +15,7 @@ from ctypes import (
     c_bool,
     c_char_p,
     c_int,
+    c_int32,
     c_int64,
     c_long,
     c_size_t,
@@ -38,7 +39,7 @@ SOURCES = tuple(
     for name in (
         *("native.h", "text.h", "python_abi.h", "component.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
-        *("fast_path.c", "component.c", "streams.c", "host_calls.c"),
+        *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -77,7 +78,34 @@ _INPUT = (c_char_p, c_uint32) + (c_char_p, c_size_t) * 2  # flags to arguments, 
 class ModuleState(Structure):
     """``struct module`` of native.h."""
 
-    _fields_ = (("live", c_uint32), ("closed", c_uint32))
+    _fields_ = (
+        ("live", c_uint32),
+        ("closed", c_uint32),
+        ("first", c_void_p),
+        ("first_size", c_uint64),
+        ("filled", c_uint64 * 16),
+        ("is_image", c_uint32),
+    )
+
+
+class InstanceState(Structure):
+    """``struct instance`` of native.h."""
+
+    _fields_ = (
+        ("store", c_void_p),
+        ("context", c_void_p),
+        ("instance", c_uint64 * 2),
+        ("io", capi.Extern),
+        ("main", capi.Extern),
+        ("memory", capi.Extern),
+        ("uses", c_uint32),
+    )
+
+
+class PagemapState(Structure):
+    """``struct pagemap`` of native.h."""
+
+    _fields_ = (("descriptor", c_int32), ("scans", c_uint32))
 
 
 PREPARED = 16
@@ -90,7 +118,8 @@ class EngineState(Structure):
         ("scratch", c_void_p),
         ("most_recent", c_void_p),
         ("prepared", c_void_p * PREPARED),
-        ("pending_delete", c_void_p),
+        ("pending", InstanceState),
+        ("pending_of", c_void_p),
         ("live", c_uint32),
         ("most", c_uint32),
         ("slots", c_uint32),
@@ -103,6 +132,8 @@ class EngineState(Structure):
         ("asked_at_cleanup", c_uint32),
         ("busy", c_uint32),
         ("late", c_uint32),
+        ("restored", c_uint32),
+        ("pagemap", PagemapState),
     )
 
 
@@ -139,18 +170,8 @@ class PlanState(Structure):
         ("pages", c_uint32),
         ("cpu_score", c_uint32),
         ("calm", c_uint32),
-    )
-
-
-class InstanceState(Structure):
-    """``struct instance`` of native.h."""
-
-    _fields_ = (
-        ("store", c_void_p),
-        ("context", c_void_p),
-        ("instance", c_uint64 * 2),
-        ("io", capi.Extern),
-        ("main", capi.Extern),
+        ("restores", c_uint32),
+        ("spare", c_uint32),
     )
 
 
@@ -288,7 +309,7 @@ class NativeLibrary:
         )
         self.edge_poll: Callable[..., int] = self._function("swasm_edge_poll", c_int, c_void_p)
         self.edge_return: Callable[..., bool] = self._function("swasm_edge_return", c_bool, c_void_p)
-        self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_int)
+        self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_void_p)
         self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
@@ -328,6 +349,7 @@ def _expected_layout() -> list[int]:
         Grant,
         ModuleState,
         EngineState,
+        PagemapState,
         PlanState,
         InstanceState,
         FastPathState,

@@ -26,7 +26,7 @@ struct extern_ {
 /* capi.ScratchMemory mirrors this. */
 struct scratch {
   void *trap, *error;
-  struct extern_ io, main, table, other, value;
+  struct extern_ io, main, memory, table, other, value;
   uint64_t instance[2];
   char *name;
   size_t length;
@@ -37,6 +37,7 @@ struct scratch {
   /* host_calls.c: what the guest waits for, one of ASKED, or 0; what it is told; and what edge.take gives. */
   uint32_t asked, arguments[MOST_ARGUMENTS], answered;
   int32_t result;
+  uint32_t uses; /* how many requests the instance has had, this one included */
   const uint8_t *given;
   size_t given_len;
   struct extern_ *results;
@@ -64,19 +65,41 @@ struct grant {
   uint32_t writable;
 };
 
+enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
+enum { BLOCK = 4096, FILLED = LIGHT / BLOCK / 64 };
+
 /* native.ModuleState, native.EngineState, native.PlanState and native.FastPathState mirror what follows. What changes in it is
    read and written with the GIL held. */
 struct module {
-  uint32_t live, closed; /* guests of fast_path.c that run; whether none may begin */
+  uint32_t live, closed;    /* guests of fast_path.c that run; whether none may begin */
+  const uint8_t *first;     /* the guest's memory before any code of it runs; NULL if nothing is restored to that yet */
+  uint64_t first_size;
+  uint64_t filled[FILLED];  /* a bit for each block of it that is not all zeros */
+  uint32_t is_image;        /* whether a memory that is given back to the kernel is that again: wasmtime maps an image */
+};
+
+/* The part of a scratch that exists before a request comes. */
+struct instance {
+  void *store, *context;
+  uint64_t instance[2];
+  struct extern_ io, main, memory;
+  uint32_t uses;
 };
 
 enum { PREPARED = 16 };
+
+/* The process's own page tables: a descriptor, or -1 if they cannot be read, and whether the kernel can scan them. */
+struct pagemap {
+  int32_t descriptor;
+  uint32_t scans;
+};
 
 struct engine {
   struct scratch *scratch; /* for the next request; NULL while one has it */
   struct fast_path *most_recent;      /* which a request had last, if an instance for the next is worth its while */
   struct fast_path *prepared[PREPARED];
-  void *pending_delete;          /* the store of a guest that has ended, yet to be deleted */
+  struct instance pending;       /* of a guest that has ended well: to be restored, or deleted */
+  struct fast_path *pending_of;  /* whose it was; NULL if that is gone */
   uint32_t live, most;  /* guests under way, and how many may be */
   uint32_t slots;      /* of ``prepared``, that may be used */
   uint32_t starts_until_check;       /* how many may begin until the ticker is looked after; 0 where it rests */
@@ -86,6 +109,8 @@ struct engine {
   uint32_t asked_at_schedule;         /* ``asked`` when that was scheduled */
   uint32_t asked_at_cleanup, busy; /* ``asked`` at the last clean_up(); for how many requests none is worth its while */
   uint32_t late; /* large stores that are yet to be freed: Reclaimer.late has whose */
+  uint32_t restored;               /* instances so far that were brought back */
+  struct pagemap pagemap;
 };
 
 struct plan {
@@ -99,13 +124,8 @@ struct plan {
   uint32_t pages; /* of the guest's memory, at first */
   uint32_t cpu_score; /* microseconds, see loop_time.py */
   uint32_t calm;      /* invocations since one took longer than is free, up to CALM */
-};
-
-/* The part of a scratch that exists before a request comes. */
-struct instance {
-  void *store, *context;
-  uint64_t instance[2];
-  struct extern_ io, main;
+  uint32_t restores;  /* whether instances are restored */
+  uint32_t spare;     /* pages that the guest's memory has beyond what the guest sees: it grows into them */
 };
 
 struct fast_path {
@@ -177,7 +197,6 @@ enum { ALLOCATING = 1, HANDLING, RETURNING }; /* phases; edge_call.PHASES */
 enum { EDGE, WWS, CGI }; /* fast_path.PROTOCOLS */
 enum { NO_SEGMENTS = 0xffff };
 enum { NOT_GRANTED = -3, NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
-enum { LIGHT = 4 << 20 }; /* reclaim.SMALL */
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
 enum { FREE_NS_PER_KIB = 512 }; /* loop_time.FREE_NS_PER_KIB */
 enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US */
@@ -222,10 +241,12 @@ int fill(struct scratch *s, const struct plan *plan, const char *template, uint3
 int poll_guest(struct scratch *s, const struct plan *plan);
 int poll_again(struct scratch *s, const struct plan *plan);
 const uint8_t *output(const struct scratch *s);
+uint64_t end_of_output(const uint8_t *io);
 bool take(struct scratch *s);
 void drop_future(struct scratch *s);
 void limit(void *store, const struct plan *plan, size_t more);
 void delete_store(void *store);
+void instance_of(struct instance *in, const struct scratch *s);
 size_t memory_of(const struct scratch *s, const struct plan *plan);
 void drop_failure(struct scratch *s);
 
@@ -237,13 +258,21 @@ int add_host(struct scratch *s, const struct plan *plan);
 bool acquire_prepared(struct scratch *s, struct fast_path *q);
 bool small(const struct scratch *s, const struct plan *plan);
 void delete_pending(struct engine *e);
+void settle_pending(struct engine *e, struct fast_path *q);
+void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *s);
 void clean_up(struct engine *e);
 
 #pragma GCC visibility pop
 
+/* restore.c */
+void remember(struct module *m, const struct plan *plan, const struct scratch *s);
+void forget_first(struct module *m);
+bool may_restore(const struct engine *e, const struct fast_path *q, const struct scratch *s);
+bool restore(struct engine *e, const struct fast_path *q, const struct instance *in);
+
 /* For Python, of prepared.c. */
 void swasm_forget_fast_path(struct fast_path *q);
-void swasm_forget_module(struct engine *e, const struct module *m);
+void swasm_forget_module(struct engine *e, struct module *m);
 void swasm_forget_all(struct engine *e);
 
 #endif

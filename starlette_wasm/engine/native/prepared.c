@@ -30,6 +30,8 @@ bool acquire_prepared(struct scratch *s, struct fast_path *q) {
   s->instance[1] = m->instance[1];
   s->io = m->io;
   s->main = m->main;
+  s->memory = m->memory;
+  s->uses = m->uses;
   m->store = NULL;
   return true;
 }
@@ -39,10 +41,29 @@ bool small(const struct scratch *s, const struct plan *plan) { return memory_of(
 
 /* Delete the store that is left. */
 void delete_pending(struct engine *e) {
-  void *store = e->pending_delete;
-  e->pending_delete = NULL;
+  void *store = e->pending.store;
+  e->pending.store = NULL;
+  e->pending_of = NULL;
   if (store && !e->dead)
     delete_store(store);
+}
+
+/* Leave the instance of a guest that has ended well until there is time for it, or the next guest begins. */
+void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *s) {
+  delete_pending(e);
+  instance_of(&e->pending, s);
+  e->pending_of = q;
+}
+
+/* The instance that is left becomes the next one of its function, if that has a place, or is ``q``, and has none. Else it
+   is deleted: then the next one to be made gets its memory, which is in the cache. */
+void settle_pending(struct engine *e, struct fast_path *q) {
+  struct fast_path *of = e->pending_of;
+  if (of && !e->dead && !of->ready.store && (of == q || of->slot) && restore(e, of, &e->pending)) {
+    of->ready = e->pending;
+    e->pending.store = NULL;
+  }
+  delete_pending(e);
 }
 
 static void empty(struct fast_path *q) {
@@ -97,6 +118,19 @@ static void find_slot(struct engine *e, struct fast_path *q) {
   q->slot = at + 1;
 }
 
+/* Make the next instance. */
+static bool prepare(struct fast_path *q) {
+  struct scratch s;
+  if (make(&s, q->plan, 0)) { /* a request finds out why */
+    drop_failure(&s);
+    delete_store(s.store);
+    return false;
+  }
+  instance_of(&q->ready, &s);
+  remember(q->module, q->plan, &s);
+  return true;
+}
+
 /* While nothing else is to be done. */
 void clean_up(struct engine *e) {
   struct fast_path *q = e->most_recent;
@@ -106,18 +140,11 @@ void clean_up(struct engine *e) {
   e->asked_at_cleanup = e->asked;
   if (e->dead)
     return;
-  delete_pending(e);
-  if (!q || q->ready.store || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
+  settle_pending(e, q);
+  if (!q || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
-  struct scratch s;
-  if (make(&s, q->plan, 0)) { /* a request finds out why */
-    drop_failure(&s);
-    delete_store(s.store);
-    return;
-  }
-  if (!q->slot)
+  if ((q->ready.store || prepare(q)) && !q->slot)
     find_slot(e, q);
-  q->ready = (struct instance){s.store, s.context, {s.instance[0], s.instance[1]}, s.io, s.main};
 }
 
 /* Before its memory is freed. */
@@ -125,17 +152,20 @@ void swasm_forget_fast_path(struct fast_path *q) {
   struct engine *e = q->host;
   if (e->most_recent == q)
     e->most_recent = NULL;
+  if (e->pending_of == q)
+    e->pending_of = NULL;
   if (q->slot)
     e->prepared[q->slot - 1] = NULL;
   q->slot = 0;
   empty(q);
 }
 
-void swasm_forget_module(struct engine *e, const struct module *m) {
+void swasm_forget_module(struct engine *e, struct module *m) {
   delete_pending(e);
   for (int i = 0; i < PREPARED; i++)
     if (e->prepared[i] && e->prepared[i]->module == m)
       swasm_forget_fast_path(e->prepared[i]);
+  forget_first(m);
 }
 
 void swasm_forget_all(struct engine *e) {

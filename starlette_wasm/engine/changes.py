@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ..engine import binary
-from ..engine.binary import CODE
+from . import binary
+from .binary import CODE
 
 _PLAIN = frozenset((0x7F, 0x7E, 0x7D, 0x7C, 0x7B))
 _TABLE_SET, _DATA_DROP, _TABLE_INIT, _ELEM_DROP = 0x26, 0xFC09, 0xFC0C, 0xFC0D

@@ -1,0 +1,223 @@
+/* Instances that are brought back to the state in which they were made: those of core modules, between two requests of
+   fast_path.c, and for components/restore.py those of components. docs/security.md says why nothing is left in them.
+
+   A page that a guest has written is no longer a file's, nor the kernel's page of zeros: the page tables name those, and
+   they are copied from what the memory was at first. */
+
+#include "native.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { PAGE = 65536 };
+enum { MOST_USES = 1000 };                            /* requests that an instance has */
+enum { FEW = 256 << 10, MANY = 1 << 20, COPIES = 4 }; /* bytes that are copied rather than given back, see room() */
+
+/* PAGEMAP_SCAN (Linux 6.7), and its structures. */
+struct page_region {
+  uint64_t start, end, categories;
+};
+
+struct scan {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, any_of, back;
+};
+
+enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4, IS_ZERO = 1 << 5, REGIONS = 256 };
+static const unsigned long scan_request = 3ul << 30 | sizeof(struct scan) << 16 | 'f' << 8 | 16;
+
+/* A memory, and what it has to be again: ``known`` bytes from ``first``, then zeros. */
+struct image {
+  uint8_t *base;
+  size_t size;
+  const uint8_t *first;
+  size_t known;
+};
+
+/* Find pages that are private from ``*start`` on, which goes on to where the next call begins. How many regions those
+   are; -1 if they cannot be looked at. */
+static int scan_pages(int pagemap, uint64_t *start, uint64_t end, struct page_region *found) {
+  struct scan scan = {sizeof scan, 0, *start, end, 0, (uintptr_t)found, REGIONS, 0, IS_FILE | IS_ZERO,
+                      IS_FILE | IS_ZERO, IS_PRESENT | IS_SWAPPED, IS_PRESENT};
+  int count = ioctl(pagemap, scan_request, &scan);
+  *start = scan.walk_end > *start ? scan.walk_end : end;
+  return count;
+}
+
+/* The same from a number for each page, in which bits 61 to 63 are: a file's, swapped out, in memory. */
+static int read_pages(int pagemap, uint64_t *start, uint64_t end, struct page_region *found) {
+  uint64_t entries[REGIONS], left = (end - *start) / BLOCK;
+  int most = left < REGIONS ? (int)left : REGIONS, count = 0;
+  ssize_t size = (ssize_t)(most * sizeof *entries);
+  if (pread(pagemap, entries, (size_t)size, (off_t)(*start / BLOCK * sizeof *entries)) != size)
+    return -1;
+  for (int i = 0; i < most; i++, *start += BLOCK) {
+    bool is_private = !(entries[i] >> 61 & 1) && entries[i] >> 62;
+    if (is_private)
+      found[count++] = (struct page_region){*start, *start + BLOCK, 0};
+  }
+  return count;
+}
+
+static bool give_back(uint8_t *base, size_t size) { return !madvise(base, size, MADV_DONTNEED); }
+
+static void copy_first(const struct image *m, const struct page_region *found) {
+  size_t begin = found->start - (uintptr_t)m->base, end = found->end - (uintptr_t)m->base;
+  size_t known = end < m->known ? end : begin < m->known ? m->known : begin;
+  memcpy(m->base + begin, m->first + begin, known - begin);
+  memset(m->base + known, 0, end - known);
+}
+
+/* Put back the pages that are private. How many bytes that were; -1 if it cannot be done, or those are too many. */
+static int64_t put_back(const struct pagemap *pagemap, const struct image *m, int64_t most) {
+  struct page_region found[REGIONS];
+  uint64_t start = (uintptr_t)m->base, end = start + m->size;
+  int64_t bytes = 0;
+  while (start < end) {
+    int count = (pagemap->scans ? scan_pages : read_pages)(pagemap->descriptor, &start, end, found);
+    if (count < 0)
+      return -1;
+    for (int i = 0; i < count; i++) {
+      bytes += (int64_t)(found[i].end - found[i].start);
+      if (bytes > most)
+        return -1;
+      copy_first(m, &found[i]);
+    }
+  }
+  return bytes;
+}
+
+
+/* Bring an instance of a component back to its first state. False if a memory has grown, too much was written, or the
+   pages cannot be looked at: then it is of no more use. */
+bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap) {
+  int64_t left = (int64_t)f->most;
+  for (uint32_t i = 0; i < f->memories; i++) {
+    const void *memory = f->memory[i]->of;
+    if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
+      return false;
+    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
+    int64_t bytes = m.size ? put_back(pagemap, &m, left) : 0;
+    if (bytes < 0)
+      return false;
+    left -= bytes;
+  }
+  for (uint32_t i = 0; i < f->globals; i++) {
+    void *error = wasmtime.global_set(f->context, f->global[i]->of, &f->value[i]);
+    if (error) {
+      wasmtime.error_delete(error);
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Take down what the memory of a module's guests is at first, of an instance in which nothing has run. Zeros take no
+   room: the kernel has one page for all of them. */
+void remember(struct module *m, const struct plan *plan, const struct scratch *s) {
+  static const uint8_t zeros[BLOCK];
+  size_t size = (size_t)plan->pages * PAGE;
+  if (m->first || !plan->restores || !size || size > LIGHT)
+    return;
+  uint8_t *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED)
+    return;
+  const uint8_t *base = wasmtime.memory_data(s->context, s->memory.of);
+  for (size_t i = 0; i < size / BLOCK; i++)
+    if (memcmp(base + i * BLOCK, zeros, BLOCK)) {
+      memcpy(copy + i * BLOCK, base + i * BLOCK, BLOCK);
+      m->filled[i / 64] |= (uint64_t)1 << i % 64;
+    }
+  m->first = copy;
+  m->first_size = size;
+}
+
+void forget_first(struct module *m) {
+  if (m->first)
+    munmap((void *)(uintptr_t)m->first, m->first_size);
+  m->first = NULL;
+}
+
+/* Whether an instance that has had so many requests may have one more. */
+static bool can_restore(const struct engine *e, const struct fast_path *q, uint32_t uses) {
+  return q->plan->restores && q->module->first && !q->module->closed && q->plan->cpu_score < CPU_THRESHOLD &&
+         uses < MOST_USES && e->pagemap.descriptor >= 0;
+}
+
+/* Whether the instance of a guest that has ended well is one to restore. */
+bool may_restore(const struct engine *e, const struct fast_path *q, const struct scratch *s) {
+  return can_restore(e, q, s->uses) && s->pages <= q->plan->pages + q->plan->spare;
+}
+
+/* How many bytes of a guest's memory are copied rather than given back to the kernel, which costs the next guest a fault
+   for each page that it writes: some for any guest, and more after a large request, as the next one may be as large. */
+static int64_t room(size_t used) {
+  size_t bytes = FEW + COPIES * used;
+  return bytes < MANY ? (int64_t)bytes : MANY;
+}
+
+/* All that was written to the io memory lies before the end of what the guest has printed. */
+static bool restore_io(uint8_t *base, size_t size, size_t used) {
+  if (used > MANY)
+    return give_back(base, size);
+  memset(base, 0, used);
+  return true;
+}
+
+/* Copy blocks that are not what they were at first, from one on: all, or the first one that is not zeros. How many those
+   were. */
+static uint32_t fill_blocks(const struct module *of, const struct image *m, bool all) {
+  uint32_t copied = 0;
+  for (size_t i = 0; i < m->known / BLOCK; i++) {
+    uint8_t *block = m->base + i * BLOCK;
+    const uint8_t *first = m->first + i * BLOCK;
+    if (!(of->filled[i / 64] >> i % 64 & 1))
+      continue;
+    if (memcmp(block, first, BLOCK)) {
+      memcpy(block, first, BLOCK);
+      copied++;
+    }
+    if (!all)
+      break;
+  }
+  return copied;
+}
+
+/* Give the pages of a memory back to the kernel, after which it is its image again: a file's, or zeros. If wasmtime has
+   no image of it, but has copied its data, that is copied again. Looking at each page of an image would map it, and each
+   page that is mapped is looked at in put_back(): so that is done once for a module. */
+static bool renew(struct module *of, const struct image *m) {
+  bool was_image = of->is_image;
+  if (!give_back(m->base, m->size))
+    return false;
+  if (was_image && !fill_blocks(of, m, false))
+    return true;
+  of->is_image = !fill_blocks(of, m, true) && !was_image;
+  return !of->is_image || give_back(m->base, m->size);
+}
+
+/* After the first request all is given back: of the pages that wasmtime has cleared after guests before, many are
+   private that this guest never writes. */
+static bool restore_memory(const struct engine *e, const struct instance *in, struct module *of, const struct image *m,
+                           size_t used) {
+  return (in->uses > 1 && put_back(&e->pagemap, m, room(used)) >= 0) || renew(of, m);
+}
+
+/* Bring back the instance of a guest that has ended well. False if that cannot be done: then it is of no more use. Its
+   globals are set by ``main``, before any code of the guest runs: see link.py. */
+bool restore(struct engine *e, const struct fast_path *q, const struct instance *in) {
+  if (!can_restore(e, q, in->uses))
+    return false;
+  struct module *of = q->module;
+  size_t size = wasmtime.memory_data_size(in->context, in->memory.of);
+  if (size != of->first_size + (size_t)q->plan->spare * PAGE)
+    return false;
+  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size};
+  uint8_t *io = wasmtime.memory_data(in->context, in->io.of);
+  size_t io_size = wasmtime.memory_data_size(in->context, in->io.of), used = end_of_output(io);
+  if (used > io_size || !restore_memory(e, in, of, &m, used) || !restore_io(io, io_size, used))
+    return false;
+  e->restored++;
+  return true;
+}
