@@ -92,6 +92,8 @@ class AsyncCalls:
         self.call = Call()
         """The innermost call under way."""
         self._subtasks: list[Subtask] = []
+        self._waited: WaitableSet | None = None
+        """What the task waits for, if it waits."""
 
     @property
     def _host(self) -> Waits:
@@ -102,6 +104,19 @@ class AsyncCalls:
         """End what the guest has left under way."""
         for each in self._subtasks:
             each.stop()
+
+    def resumes_light(self) -> bool:
+        """Return whether the task that waits gets an event that is worked out in no time."""
+        return self._waited is None or self._waited.is_light()
+
+    def is_light(self, function: AsyncFunction, state: InstanceState, flat: Sequence[int]) -> bool:
+        """Return whether what a built-in gives of what others have begun takes no time."""
+        found = state.handles.peek(flat[0] & 0xFFFFFFFF)
+        if isinstance(found, WaitableSet):
+            return found.is_light()
+        if isinstance(found, End) and function.name == "future.read":
+            return found.reads_little()
+        return not isinstance(found, Waitable) or not found.ready() or found.is_light()
 
     def lifted(
         self, function: LiftedFunction, values: Sequence[Value], on_return: OnReturn
@@ -120,8 +135,10 @@ class AsyncCalls:
             event: Event = (NONE, 0, 0)
             if code == WAIT:
                 waited = state.handles.get_kind(index, WaitableSet, "waitable set")
-                if not waited.ready():
+                self._waited = waited
+                if not waited.ready() or not waited.is_light():
                     yield Await(partial(self._host.until, waited.ready))
+                self._waited = None
                 event = yield from self._next_event(waited, state)
             elif code == YIELD:
                 yield Await(lambda: asyncio.sleep(0))

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
 from .types import FuncType, HandleType, ListType, RecordType, ValueType, VariantType
+from .weights import MOST_LEAVES
 
 _VERSION = re.compile(r"@[^#]*")
 
@@ -40,9 +41,12 @@ def has_handles(kind: FuncType) -> bool:
 
 
 @lru_cache(1024)
-def has_lists(kind: FuncType) -> bool:
-    """Return whether a function takes or gives lists, other than of bytes: they may have any number of parts."""
-    return any(isinstance(each, ListType) and each.element.kind != "u8" for each in _types_of(kind))
+def may_be_large(kind: FuncType) -> bool:
+    """Return whether what a function takes or gives may have many parts: lists, but of bytes, and large types."""
+    return any(
+        each.size > MOST_LEAVES or (isinstance(each, ListType) and each.element.kind != "u8")
+        for each in _types_of(kind)
+    )
 
 
 def _types_of(kind: FuncType) -> Iterator[ValueType]:

@@ -31,7 +31,7 @@ _LAST_FRAME = HOLD - FRAME
 """Calls nested more deeply would have frames beyond the memory, where the host would write."""
 DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC = range(7)
 """The result of ``step``: what to call next."""
-_EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "cancel-read")
+EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "cancel-read")
 """Built-ins that may give an event of what another function began: room for that comes from its realloc."""
 TRAP = -1
 _REALLOC = Signature(("i32",) * 4, ("i32",), False, False)
@@ -115,7 +115,7 @@ def callees(host: HostFunction) -> list[tuple[int, CoreItem | None, Signature]]:
                 found.append((CALLEE_REALLOC, options.realloc, _REALLOC))
             if options.post_return is not None:
                 found.append((POST_RETURN, options.post_return, post_return_form(form)))
-        case AsyncFunction(name=name) if name.endswith(_EVENT_GIVERS):
+        case AsyncFunction(name=name) if name.endswith(EVENT_GIVERS):
             found.append((ANY_REALLOC, None, _REALLOC))
         case Resource(destructor=CoreExport() | HostFunction() as destructor) if host.kind == "drop":
             found.append((DESTROY, destructor, _NOTHING))

@@ -88,6 +88,10 @@ class HandleTable:
             raise CanonicalTrap(f"handle index {index} is used with the wrong type: it is not a {name}")
         return found
 
+    def peek(self, index: int) -> object | None:
+        """Return what has that index, if anything has."""
+        return self._entries[index] if 0 < index < len(self._entries) else None
+
     def rep(self, index: int) -> Any:
         """Return what the handle of a resource stands for; None if there is no such handle."""
         found = self._entries[index] if 0 < index < len(self._entries) else None

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Hashable
 
 from .errors import CanonicalTrap
 from .side import MAX_ROOM, PART
 from .values import Err, Ok, Some, Value
+
+_AT_ONCE = 5000
+"""Parts of a value after which the event loop has its turn."""
+_FEW, _SHORT = 500, 128 << 10
+
+
+def is_small(value: Value) -> bool:
+    """Return whether a value of the host is lowered in no time."""
+    size, left = 0, [value]
+    for _ in range(_FEW):
+        if not left:
+            return True
+        each = left.pop()
+        if isinstance(each, bytes | str):
+            size += len(each)
+            if size > _SHORT:
+                return False
+        elif isinstance(each, list | tuple | dict):
+            if len(each) > _FEW:
+                return False
+            left += each.values() if isinstance(each, dict) else each
+        elif isinstance(each, Ok | Err | Some):
+            left.append(each.value)
+    return not left
 
 
 class Held:
@@ -34,10 +59,13 @@ class Held:
             self.size -= self._sizes.pop(owner, 0)
 
 
-def size_of(value: Value) -> int:
+async def size_of(value: Value) -> int:
     """Estimate how many bytes a value of the host takes."""
-    size, left = 0, [value]
+    size, left, parts = 0, [value], 0
     while left:
+        parts += 1
+        if parts % _AT_ONCE == 0:
+            await asyncio.sleep(0)
         each = left.pop()
         size += PART
         if isinstance(each, bytes | str):

@@ -31,18 +31,19 @@ from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
-from .flat_plan import HostFunction, LiftedFunction
+from .flat_plan import AsyncFunction, HostFunction, LiftedFunction
 from .handles import HandleTable
-from .held import Held
+from .held import Held, is_small
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
 from .lent_streams import LentStreams
 from .restore import Kept
 from .side import NO_MEMORY, Memory
 from .typed import Linked, LinkedImports, TypedCall
-from .types import Signature
+from .types import Signature, signature
 from .values import Value, ValueMismatchError
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
+from .weights import is_small as is_small_in_memory
 from .weights import passes
 
 _FIRST_POLL = 2  # ticks, as in engine/instance.py
@@ -54,6 +55,8 @@ _VALUE_SIZE = ctypes.sizeof(capi.Value)
 _CALLS_OF_TURN = 7
 _SECONDS_OF_BYTE = 0.002 / (1 << 20)
 """Time that a handler may use on the event loop for what it streams: 2 ms for a MiB."""
+_GIVE_OF_OTHERS = (*glue.EVENT_GIVERS, "cancel-write", "future.read")
+"""Built-ins that give what others have begun."""
 _NO_FORM = Signature((), (), False, False)
 
 
@@ -62,10 +65,8 @@ class ComponentInvocation(Invocation):
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_due", "_edge", "_ended_by", "_form", "_kept", "_mismatch"),
-        *("_of_entry", "_quiet", "_resumes", "_script", "_stack", "_unbooked", "_wasi", "_well_ended", "exchange"),
-        "_lent",
-        "linked",
-        "typed",
+        *("_of_entry", "_quiet", "_resumes", "_returned", "_script", "_stack", "_unbooked", "_wasi", "_well_ended"),
+        *("_lent", "exchange", "linked", "typed"),
     )
 
     plan: ComponentPlan
@@ -86,6 +87,8 @@ class ComponentInvocation(Invocation):
         self._well_ended = False
         self._due: tuple[Value] | None = None
         """What a call of the host has given, until it is written to the guest's memory in a thread."""
+        self._returned: list[int] | None = None
+        """What the function for a request has returned, until it is lifted in a thread."""
         self._resumes = False
         """Whether a task goes on, as what it waited for is there."""
         self.exchange: HttpExchange | None = None
@@ -295,7 +298,9 @@ class ComponentInvocation(Invocation):
 
     @property
     def _belongs_in_thread(self) -> bool:
-        return self._due is not None or super()._belongs_in_thread
+        if self._due is not None or self._returned is not None:
+            return True
+        return (self._resumes and not self._calls.tasks.resumes_light()) or super()._belongs_in_thread
 
     @property
     def _time_on_loop(self) -> float:
@@ -323,6 +328,11 @@ class ComponentInvocation(Invocation):
             self._go_on_with(None)
             if self._call is not None:
                 return False
+        if self._returned is not None:
+            returned, self._returned = self._returned, None
+            self._go_on_with(returned)
+            if self._call is not None:
+                return False
         if self._edge is not None:
             return self._poll_edge(self._edge)
         while self._future is not None:
@@ -333,10 +343,24 @@ class ComponentInvocation(Invocation):
             scratch = self._made
             if scratch.trap.value or scratch.error.value or self._ended_by:
                 return True
-            self._go_on_with(self._results())
+            results = self._results()
+            if self._of_entry and asyncio._get_running_loop() is not None and not self._is_small_result(results):
+                self._returned = results
+                return False
+            self._go_on_with(results)
             if self._call is not None:
                 return False
         return True
+
+    def _is_small_result(self, results: list[int]) -> bool:
+        """Return whether what was called for the request has returned what is lifted in no time."""
+        entry = self.plan.component.entry
+        function = self.typed.function if self.typed is not None else None if entry is None else entry.function
+        if function is None or function.options.callback is not None or function.options.memory is None:
+            return True
+        spilled = signature(function.type, lowered=False).result_spilled
+        memory = self._there.memory(function.options.memory)
+        return not spilled or is_small_in_memory(function.type.result, memory, results[0] & 0xFFFFFFFF)
 
     def _run_guest(self, future: int) -> bool:
         """Let the guest go on. True if what was called of it has returned."""
@@ -396,6 +420,11 @@ class ComponentInvocation(Invocation):
         if self._stack and self._stack[-1][0] == frame:
             return not isinstance(host.of, LiftedFunction)  # whose result, of whatever size, is read now
         checks = self.plan.component.checks[number]
+        if isinstance(host.of, AsyncFunction) and host.of.name.endswith(_GIVE_OF_OTHERS):
+            calls = getattr(self, "_calls", None)
+            flat = self._read(frame, 0, self.plan.component.arities[number])
+            if calls is not None and not calls.tasks.is_light(host.of, calls.state(host.instance), flat):
+                return False
         if not checks:
             return checks is not None
         flat = self._read(frame, 0, self.plan.component.arities[number])
@@ -580,7 +609,7 @@ class ComponentInvocation(Invocation):
         except CanonicalTrap as trap:
             self._end_by(trap)
             return glue.TRAP
-        if self.linked is not None:  # another guest has chosen how large it is
+        if self.linked is not None or not is_small(value):  # another guest, or a store, has chosen how large it is
             self._due = (value,)
             return glue.DONE
         self._advance(value)

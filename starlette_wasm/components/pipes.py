@@ -27,11 +27,14 @@ from .waitables import (
     Waitable,
     checked_bytes,
 )
+from .weights import is_small
 
 COMPLETED, DROPPED, CANCELLED = range(3)
 """Results of a copy."""
 BLOCKED = 0xFFFFFFFF
 MAX_ITEMS_AT_ONCE = (1 << 28) - 1
+_LARGE = 1 << 20
+"""Bytes that are moved at once between the host and a guest on the event loop."""
 _AT_ONCE = 64 << 10
 """Bytes that are moved at once from the host to the host."""
 _IDLE, _COPYING, _DONE = range(3)
@@ -94,6 +97,8 @@ class Pipe:
         self._kind = kind
         self.source = source
         self.sink: Sink | None = None
+        self.forwarded = False
+        """Whether all was moved from the host to the host."""
         self.dropped = False
         """Whether one end was dropped."""
         self.pending: End | None = None
@@ -124,24 +129,31 @@ class Pipe:
         if self.dropped and self.source is None:
             sink.end()
 
-    def forward(self) -> bool:
-        """Move what there is from the host to the host. True when there is nothing left to do."""
-        source, sink = self.source, self.sink
+    def forward(self, most: int) -> int:
+        """Move up to so many bytes from the host to the host, or a value. Return how many there were.
+
+        ``forwarded`` is set when there is nothing left to do.
+        """
+        source, sink, moved = self.source, self.sink, 0
         assert source is not None
         assert sink is not None
-        while source.ready():
+        while moved < most and source.ready():
             if not self.is_stream:
                 sink.set(source.value())
-                return True
+                self.forwarded = True
+                break
             room = min(sink.room(), _AT_ONCE)
             if room <= 0:
-                return sink.gone()
+                self.forwarded = sink.gone()
+                break
             data = source.take(room)
             if data is None:
                 sink.end()
-                return True
+                self.forwarded = True
+                break
             sink.put(data)
-        return False
+            moved += len(data)
+        return moved
 
     def close(self) -> None:
         """Note that the host has dropped its end."""
@@ -192,6 +204,26 @@ class End(Waitable, AsyncEnd):
         if self.writes:
             return pipe.sink is not None and (not pipe.is_stream or pipe.sink.room() > 0 or pipe.sink.gone())
         return pipe.source is not None and pipe.source.ready()
+
+    def is_light(self) -> bool:
+        """As that of Waitable, once it is ready."""
+        element, buffer = self.pipe.kind.element, self._current_buffer
+        if self._writer is not None:
+            return self._writer._is_small(min(self._writer._current_buffer.left, buffer.left))
+        if self._result is not None or element is None:
+            return True
+        return buffer.count <= _LARGE if self.pipe.is_stream else not self.writes or self._is_small(1)
+
+    def reads_little(self) -> bool:
+        """Return whether it takes no time to read what another guest has begun to write."""
+        other = self.pipe.pending
+        return other is None or not other.writes or other._is_small(other._current_buffer.left)
+
+    def _is_small(self, count: int) -> bool:
+        """Return whether so many items that this end writes are copied in no time."""
+        element, buffer = self.pipe.kind.element, self._current_buffer
+        size = 0 if element is None else element.size
+        return is_small(element, buffer.side.memory, buffer.at + buffer.done * size, count)
 
     def begin(self, side: Side, options: CanonOptions, at: int, count: int) -> None:
         """Begin to copy up to ``count`` items from or to ``at`` in the guest's memory. Traps if that is not allowed."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .calls import Await, Imports
-from .exported import has_handles, has_lists
+from .exported import has_handles, may_be_large
 from .flat_plan import ImportedFunction, LiftedFunction
 from .python_types import python_name, to_component
 from .types import FuncType, Resource
@@ -26,7 +26,7 @@ class TypedCall:
     def __init__(self, function: LiftedFunction, values: Sequence[Value]) -> None:
         self.function = function
         self.values = values
-        self.may_be_large = has_lists(function.type)
+        self.may_be_large = may_be_large(function.type)
         self.value: Value = None
 
 

@@ -26,6 +26,8 @@ STARTED, RETURNED, CANCELLED_BEFORE_RETURNED = 1, 2, 4
 """States of a subtask."""
 MAX_OF_SET = 1000
 MAX_SUBTASKS = 1000
+_SMALL = 32 << 10
+"""What a result takes, as size_of() has it, that is lowered on the event loop: 500 parts at most."""
 Event = tuple[int, int, int]
 """A code, the index of the waitable, and what came of it."""
 Delivery = Generator[Realloc, int, Event]
@@ -47,6 +49,10 @@ class Waitable:
     def deliver(self) -> Delivery:
         """Return the event, which is there; the guest may have to give room for it."""
         raise NotImplementedError
+
+    def is_light(self) -> bool:
+        """Return whether deliver() takes no time: it may then be called on the event loop."""
+        return True
 
     def join(self, new: WaitableSet | None) -> None:
         """Wait with that set, or with none."""
@@ -70,16 +76,23 @@ class WaitableSet:
         """In the order in which they get their turns."""
 
     def ready(self) -> bool:
-        return any(each.ready() for each in self.items)
+        return self._next() is not None
+
+    def is_light(self) -> bool:
+        """Return whether the event that is next, if there is one, is worked out in no time."""
+        found = self._next()
+        return found is None or found.is_light()
+
+    def _next(self) -> Waitable | None:
+        return next((each for each in self.items if each.ready()), None)
 
     def take_turn(self) -> Waitable | None:
         """Return one that is ready, which is the last to get the next turn."""
-        for each in self.items:
-            if each.ready():
-                del self.items[each]
-                self.items[each] = None
-                return each
-        return None
+        found = self._next()
+        if found is not None:
+            del self.items[found]
+            self.items[found] = None
+        return found
 
 
 class Subtask(Waitable):
@@ -98,6 +111,7 @@ class Subtask(Waitable):
         self._kind = kind
         self._at = at
         self._task: asyncio.Task[Value] | None = None
+        self._size = 0
         self.resolved = False
         """Whether the guest knows how it ended."""
 
@@ -108,7 +122,8 @@ class Subtask(Waitable):
 
     async def _run(self, begin: Callable[[], Awaitable[Value]]) -> Value:
         value = await begin()
-        self._held.hold(self, size_of(value))
+        self._size = await size_of(value)
+        self._held.hold(self, self._size)
         return value
 
     def _ended(self, notify: Callable[[], None], task: asyncio.Task[Value]) -> None:
@@ -120,6 +135,9 @@ class Subtask(Waitable):
 
     def ready(self) -> bool:
         return not self.resolved and self._task is not None and self._task.done()
+
+    def is_light(self) -> bool:
+        return self._size <= _SMALL
 
     def deliver(self) -> Delivery:
         self.resolved = True

@@ -18,7 +18,9 @@ _NUMBERS = 8 << 10
 """Items of a list of other numbers, each of which becomes an object."""
 _ITEMS = 64
 """Items of any other list."""
-_LENGTH = struct.Struct("<I")
+MOST_LEAVES = 2048
+"""Bytes in memory of what is lifted part by part: a type may have as many parts, and be named again and again."""
+_PLACE = struct.Struct("<II")
 
 
 class Check(NamedTuple):
@@ -46,7 +48,8 @@ def checks_of(host: HostFunction) -> Checks:
         return () if host.kind in ("new", "rep", "drop") else None
     kind = host.of.type
     if len(flat_params(kind)) > len(form_of(host).params):  # they are in memory
-        return None if any(each.has_pointers for _, each in kind.params) else ()
+        large = sum(each.size for _, each in kind.params) > MOST_LEAVES
+        return None if large or any(each.has_pointers for _, each in kind.params) else ()
     found: list[Check] = []
     at = 0
     for _, each in kind.params:
@@ -65,40 +68,53 @@ def _passes(check: Check, flat: Sequence[int], memory: Memory) -> bool:
     count = 1 if check.length is None else flat[check.length] & 0xFFFFFFFF
     if count > check.most:
         return False
-    element = check.element
-    if element is None:
-        return True
+    return check.element is None or _texts_fit(check.element, memory, flat[check.place], count)
+
+
+def _texts_fit(element: ValueType, memory: Memory, place: int, count: int) -> bool:
     try:
-        items = memory.read(flat[check.place] & 0xFFFFFFFF, count * element.size)
+        return _bytes_of_items(element, memory, place, count, None) <= _BYTES
     except CanonicalTrap:
         return True  # lifting them traps too, and at once
-    return sum(_bytes_of(element, items, at) for at in range(0, len(items), element.size)) <= _BYTES
 
 
-def _bytes_of(kind: ValueType, data: bytes, at: int) -> int:
-    """Return how many bytes the texts of a value in memory have; more than may be if finding out takes long."""
+def _bytes_of_items(element: ValueType, memory: Memory, place: int, count: int, within: Memory | None) -> int:
+    items = memory.read(place & 0xFFFFFFFF, count * element.size)
+    return sum(_bytes_of(element, items, at, within) for at in range(0, len(items), element.size))
+
+
+def _bytes_of(kind: ValueType, data: bytes, at: int, memory: Memory | None) -> int:
+    """Return how many bytes the texts of a value in memory have; more than may be for what has many parts.
+
+    Lists of other things are looked into if there is a ``memory``, but not lists within lists.
+    """
     if not kind.has_pointers:
         return 0
     match kind:
         case RecordType():
-            return sum(_bytes_of(each, data, at + offset) for _, offset, each in kind.fields)
+            return sum(_bytes_of(each, data, at + offset, memory) for _, offset, each in kind.fields)
         case VariantType():
             tag = int.from_bytes(data[at : at + kind.tag_size], "little")
             payload = kind.cases[tag][1] if tag < len(kind.cases) else None
-            return 0 if payload is None else _bytes_of(payload, data, at + kind.payload_at)
+            return 0 if payload is None else _bytes_of(payload, data, at + kind.payload_at, memory)
         case ListType(element=element) if element.kind != "u8":
-            return _BYTES + 1
-    length: int = _LENGTH.unpack_from(data, at + 4)[0]
+            place, count = _PLACE.unpack_from(data, at)
+            if memory is None or count > _most_of(element):
+                return _BYTES + 1
+            return _bytes_of_items(element, memory, place, count, None) if element.has_pointers else 0
+    length: int = _PLACE.unpack_from(data, at)[1]
     return length
 
 
 def _checks_of_builtin(function: AsyncFunction, count: int) -> Checks:
     kind = function.type
     if function.name == "task.return":
-        return None if kind is not None and kind.has_pointers else ()
+        return None if kind is not None and (kind.has_pointers or kind.size > MOST_LEAVES) else ()
     element = kind.element if isinstance(kind, AsyncValueType) else None
     if element is None or not function.name.endswith((".read", ".write")):
         return ()
+    if function.name.startswith("future") and element.size > MOST_LEAVES:
+        return None
     if function.name == "future.write":
         return (Check(None, 1, count - 1, element),) if element.has_pointers else ()
     if element.has_pointers:
@@ -108,7 +124,26 @@ def _checks_of_builtin(function: AsyncFunction, count: int) -> Checks:
 
 def _most_copied(element: ValueType) -> int:
     """Return how many items of a stream may be copied: one by one, unless they are just bytes."""
-    return _BYTES // element.size if _is_number(element) else _ITEMS
+    return _BYTES // element.size if _is_number(element) else _most_parts(element)
+
+
+def _most_parts(element: ValueType) -> int:
+    """Return how many items may be lifted that are not just numbers."""
+    return min(_ITEMS, MOST_LEAVES // element.size)
+
+
+def is_small(kind: ValueType | None, memory: Memory, place: int, count: int = 1) -> bool:
+    """Return whether so many values in memory may be lifted on the event loop."""
+    if kind is None or not count:
+        return True
+    if count > _most_copied(kind):
+        return False
+    if not kind.has_pointers:
+        return True
+    try:
+        return _bytes_of_items(kind, memory, place, count, memory) <= _BYTES
+    except CanonicalTrap:
+        return True
 
 
 def _look(kind: ValueType, at: int, found: list[Check]) -> bool:
@@ -134,7 +169,7 @@ def _most_of(element: ValueType) -> int:
     """Return how many items a list of them may have."""
     if element.kind == "u8":
         return _BYTES
-    return _NUMBERS if _is_number(element) else _ITEMS
+    return _NUMBERS if _is_number(element) else _most_parts(element)
 
 
 def _is_number(kind: ValueType) -> bool:

@@ -12,12 +12,13 @@ import pytest
 from running import HostFunctions, Typed, assembled, engine, run_typed
 from texts import ALLOCATOR
 
+from starlette_wasm.components import invocation, waitables
 from starlette_wasm.components.awaited import Await
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.errors import CanonicalTrap
 from starlette_wasm.components.held import Held, size_of
 from starlette_wasm.components.pipes import Pipe
-from starlette_wasm.components.values import Ok, Some
+from starlette_wasm.components.values import Ok, Some, Value
 from starlette_wasm.components.waitables import MAX_OF_SET, MAX_SUBTASKS
 from starlette_wasm.components.wasi.ends import BytesSource, FutureValue, Printed
 from starlette_wasm.engine import capi
@@ -171,6 +172,33 @@ def with_strings(text: str) -> str:
     return text
 
 
+@pytest.mark.parametrize(("count", "on_loop"), [(3, True), (2000, False)])
+def test_large_results_are_lowered_in_threads(count: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it that the task waits for them, or that they are there as it asks."""
+    seen = []
+    store = waitables.store_at
+
+    def store_at(*given: Any) -> Any:
+        seen.append(asyncio._get_running_loop() is not None)
+        return store(*given)
+
+    monkeypatch.setattr(waitables, "store_at", store_at)
+    monkeypatch.setattr(invocation, "LIGHT", 1000.0)
+
+    async def wait(ms: int) -> list[str]:
+        await asyncio.sleep(ms / 1000)
+        return ["x"] * count
+
+    one = """(global.set $set (call $new-set)) (call $packed)
+     (call $join (i32.shr_u (call $wait (i32.const 1) (i32.const 64)) (i32.const 4)) (global.get $set))"""
+    text = with_strings(
+        component(one, f"(call $drop-subtask (local.get $index)) (call $drop-set (global.get $set)) {RETURN}")
+    )
+    text = text.replace('"ms" u32) (result string)', '"ms" u32) (result (list string))')
+    assert value(text, {"wait": lambda ms: Await(partial(wait, ms))}) == 7
+    assert seen == [on_loop]
+
+
 SAME = "(call $wants (i32.load (i32.load (i32.const 64))) (i32.const 0x6574616c))"
 """The string at that place is ``late``."""
 
@@ -245,10 +273,14 @@ def test_what_is_held_has_one_bound() -> None:
     assert held.size == 10
 
 
+def estimated(value: Value) -> int:
+    return asyncio.run(size_of(value))
+
+
 def test_sizes_of_values_count_their_parts() -> None:
-    assert size_of(b"x" * 1000) == 1064
-    assert size_of(Ok([("a", None), ("b", b"xx")])) == 8 * 64 + 4
-    assert size_of({"keys": ["abc"], "cursor": Some(1)}) == 5 * 64 + 3
+    assert estimated(b"x" * 1000) == 1064
+    assert estimated(Ok([("a", None), ("b", b"xx")])) == 8 * 64 + 4
+    assert estimated({"keys": ["abc"], "cursor": Some(1)}) == 5 * 64 + 3
 
 
 def test_sets_are_polled() -> None:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 import threading
+import time
+from contextlib import nullcontext
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from running import assembled, call
 from texts import ALLOCATOR, plan_of
 
-from starlette_wasm.components import calls, invocation
+from starlette_wasm.components import calls, invocation, pipes
+from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.calls import Await
 from starlette_wasm.components.errors import CanonicalTrap
+from starlette_wasm.components.pipes import Pipe
+from starlette_wasm.components.typed import TypedCall
+from starlette_wasm.components.types import PRIMITIVES, async_value
+from starlette_wasm.components.wasi.config import log
+from starlette_wasm.components.wasi.ends import BytesSource, Ignored
+from starlette_wasm.components.wasi.host import Bounds, GuestInput, WasiHost
+from starlette_wasm.components.wasi.upload import UploadBody
+from starlette_wasm.components.wasi.wakeup import Wakeup
 from starlette_wasm.components.weights import Checks, checks_of, passes
+from starlette_wasm.engine.plan import Limits
 
 
 class Bytes:
@@ -34,12 +49,17 @@ class Bytes:
 
 def checks(element: str) -> Checks:
     """For a function that takes a list of those."""
-    plan = plan_of(f"""(component
-     (import "host" (func $host (param "l" (list {element}))))
+    return checks_with("", f"(list {element})")
+
+
+def checks_with(types: str, kind: str) -> Checks:
+    """For a function that takes one of that type."""
+    params = "i32 i32" if kind.startswith("(list") else "i32"
+    plan = plan_of(f"""(component {types}
+     (import "host" (func $host (param "l" {kind})))
      (core module $mem {ALLOCATOR}) (core instance $l (instantiate $mem))
      (core func $h (canon lower (func $host) (memory (core memory $l "mem"))))
-     (core module $m (import "" "h" (func $h (param i32 i32))) (func (export "f")
-      (call $h (i32.const 0) (i32.const 0))))
+     (core module $m (import "" "h" (func $h (param {params}))) (func (export "f")))
      (core instance $i (instantiate $m (with "" (instance (export "h" (func $h))))))
      (func (export "f") (canon lift (core func $i "f"))))""")
     return checks_of(plan.hosts[0])
@@ -156,3 +176,170 @@ def test_results_of_other_components_are_read_in_threads(monkeypatch: pytest.Mon
     outcome, _ = call(assembled(WAITING), ("run", []), functions={"wait": lambda: Await(wait)})
     assert outcome.reason == ""
     assert threads["func() -> list<u8>"] is not threading.main_thread()
+
+
+WORDS = (
+    (Path(__file__).parent / "wast/streams.wast").read_text().partition("(component definition $words")[2]
+    .partition(";; The writer comes first")[0].rpartition(")")[0]
+)  # fmt: skip
+"""Two components with a stream of strings from one to the other."""
+EMPTY_WORDS = f"""(component {re.sub(r'[(]data [(]i32.const [0-9]+[)] "[^"]*"[)]', "", WORDS)}
+ (import "wait" (func $wait)) (core func $lowered (canon lower (func $wait)))
+ (core module $waits (import "" "w" (func $w)) (func (export "pause") (call $w)))
+ (core instance $waiting (instantiate $waits (with "" (instance (export "w" (func $lowered))))))
+ (func (export "pause") (canon lift (core func $waiting "pause"))))"""
+"""As they are, but for the words; and one that waits, after which the guest goes on on the event loop."""
+
+
+class Watched:
+    """Notes which calls of a function are on an event loop."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self.on_loop: list[bool] = []
+        self._function = getattr(module, name)
+        monkeypatch.setattr(module, name, self)
+        monkeypatch.setattr(invocation, "LIGHT", 1000.0)  # what it uses does not bring it to a thread
+
+    def __call__(self, *given: Any) -> Any:
+        self.on_loop.append(asyncio._get_running_loop() is not None)
+        return self._function(*given)
+
+
+@pytest.mark.parametrize(("count", "on_loop"), [(3, True), (400, False)])
+@pytest.mark.parametrize("take", ["event-of-reader", "cancel-read"])
+def test_many_items_are_copied_in_threads(
+    take: str, count: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guests choose how many they are: 262,144 strings took a second."""
+    lifted = Watched(monkeypatch, pipes, "load")
+    asked: list[tuple[str, list[int]]] = [("connect", []), ("read", [count]), ("write", [count]), ("pause", [])]
+    if take == "cancel-read":
+        asked.append(("leave-reader", []))
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+
+    outcome, made = call(assembled(EMPTY_WORDS), *asked, (take, []), functions={"wait": lambda: Await(wait)})
+    assert outcome.reason == ""
+    assert made.values[-1] == count << 4
+    assert len(lifted.on_loop) == count
+    assert lifted.on_loop[-1] is on_loop
+
+
+@pytest.mark.parametrize(("value", "on_loop"), [(["x"] * 10, True), (["x"] * 1000, False), (["x" * 200_000], False)])
+def test_large_answers_of_the_host_are_lowered_in_threads(
+    value: list[str], on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered = Watched(monkeypatch, calls, "lower_result")
+    text = (
+        WAITING[: WAITING.index("(component $A")]
+        + f"""
+     (core module $mem {ALLOCATOR}) (core instance $l (instantiate $mem))
+     (core func $w (canon lower (func $wait) (memory (core memory $l "mem")) (realloc (core func $l "realloc"))))
+     (core module $m (import "" "w" (func $w (param i32))) (func (export "run") (call $w (i32.const 0))))
+     (core instance $i (instantiate $m (with "" (instance (export "w" (func $w))))))
+     (func (export "run") (canon lift (core func $i "run"))))"""
+    )
+    text = text.replace('(import "wait" (func $wait))', '(import "wait" (func $wait (result (list string))))', 1)
+
+    async def wait() -> Any:
+        await asyncio.sleep(0)
+        return value
+
+    outcome, _ = call(assembled(text), ("run", []), functions={"wait": lambda: Await(wait)})
+    assert outcome.reason == ""
+    assert lowered.on_loop == [on_loop]
+
+
+def test_types_of_many_parts_are_lifted_in_threads() -> None:
+    """A type that names another again and again is short, and has as many parts as it likes."""
+    assert light("(tuple u8 u8 u8 u8)", 64)
+    plan = "(type $a (tuple {})) (type $b (tuple {})) (type $c (tuple {}))".format(
+        " ".join(["u8"] * 16), " ".join(["$a"] * 16), " ".join(["$b"] * 16)
+    )
+    for element, most in (("$a", 64), ("$b", 8), ("$c", 0)):
+        found = checks_with(plan, f"(list {element})")
+        assert found is not None
+        assert passes(found, [0, most], Bytes(b""))
+        assert not passes(found, [0, most + 1], Bytes(b""))
+    assert checks_with(plan, "$b") == ()
+    assert checks_with(plan, "$c") is None
+
+
+@pytest.mark.parametrize(("length", "on_loop"), [(10, True), (300 << 10, False)])
+def test_large_texts_of_typed_calls_are_lifted_in_threads(
+    length: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifted = Watched(monkeypatch, calls, "lift_result")
+    module = assembled(f"""(component
+     (core module $m (memory (export "mem") 8)
+      (func (export "f") (result i32) (i32.store (i32.const 16) (i32.const 64))
+       (i32.store (i32.const 20) (i32.const {length})) (i32.const 16)))
+     (core instance $i (instantiate $m))
+     (func (export "f") (result string) (canon lift (core func $i "f") (memory (core memory $i "mem")))))""")
+    guest = invocation.ComponentInvocation(ComponentPlan(module, Limits()), b"")
+    guest.typed = TypedCall(module.functions["f"], [])
+    outcome = asyncio.run(guest.run(time.monotonic() + 60, nullcontext))
+    assert outcome.reason == ""
+    assert len(guest.typed.value) == length
+    assert lifted.on_loop == [on_loop]
+
+
+class Counting(Ignored):
+    """Takes bytes, and counts them."""
+
+    moved = 0
+
+    def put(self, data: bytes) -> None:
+        Counting.moved += len(data)
+
+
+def test_what_the_host_hands_on_leaves_the_loop_its_turns() -> None:
+    """A guest may hand its input to its output, again and again, for some microseconds each."""
+    Counting.moved = 0
+    wakeup, rounds = Wakeup(), []
+
+    async def main() -> None:
+        for _ in range(20):
+            pipe = Pipe(source=BytesSource(bytes(1 << 20)))
+            pipe.readable_end(async_value("stream", PRIMITIVES["u8"]))
+            pipe.attach(Counting())
+            wakeup.pump(pipe)
+        moving = asyncio.ensure_future(wakeup.until(wakeup.pumped))
+        while not moving.done():
+            rounds.append(Counting.moved)
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert Counting.moved == 20 << 20
+    assert max(after - before for before, after in pairwise(rounds)) <= 1 << 20
+    assert wakeup.pumped()
+
+
+def test_streams_within_the_host_are_bounded() -> None:
+    wakeup = Wakeup()
+    for _ in range(1000):
+        wakeup.pump(Pipe())
+    with pytest.raises(CanonicalTrap, match="more than 1000 streams"):
+        wakeup.pump(Pipe())
+
+
+def wasi(most_err: int = 1 << 20) -> WasiHost:
+    return WasiHost({}, GuestInput(b""), Bounds(0, most_err, 1))
+
+
+def test_lines_of_a_message_are_bounded() -> None:
+    host = wasi()
+    log(host, "info", "", "\n" * 250_000)
+    assert host.stderr.count(b"\n") == 1000
+    assert host.stderr_dropped == 250_000 - 1000
+
+
+def test_bodies_of_requests_are_bounded() -> None:
+    """How much may be written to one depends on what is in all others."""
+    host = wasi()
+    bodies = [UploadBody(host, None) for _ in range(64)]
+    with pytest.raises(CanonicalTrap, match="more than 64 bodies"):
+        UploadBody(host, None)
+    bodies.pop()
+    UploadBody(host, None)

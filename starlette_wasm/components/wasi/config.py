@@ -8,6 +8,8 @@ from .offers import offer
 
 _ERROR = "variant {upstream(string), io(string)}"
 _LONGEST_CONTEXT = 128
+_MOST_LINES = 1000
+"""Lines of one message: the log shows no more of an invocation."""
 
 for _interface in ("wasi:config/store", "wasi:config/runtime"):
 
@@ -40,8 +42,9 @@ def log(host: WasiHost, level: str, context: str, message: str) -> Value:
     """
     context = " ".join(context[:_LONGEST_CONTEXT].split())
     front = f"[{level}] {context}: " if context else f"[{level}] "
-    at = 0
-    while at <= len(message) and host.err_left:
+    at = lines = 0
+    while at <= len(message) and host.err_left and lines < _MOST_LINES:
+        lines += 1
         end = message.find("\n", at)
         end = len(message) if end < 0 else end
         shown = message[at : min(end, at + host.err_left)]

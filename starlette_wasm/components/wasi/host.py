@@ -125,7 +125,7 @@ class WasiHost:
         """Let the host read a stream or a future from now on, be it a guest who writes or the host."""
         pipe.attach(sink)
         if pipe.source is not None:
-            self.wakeup.pump(pipe.forward)
+            self.wakeup.pump(pipe)
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Have ``close`` called when the invocation is over, in any thread."""

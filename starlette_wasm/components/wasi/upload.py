@@ -20,6 +20,8 @@ from .host import WasiHost
 from .streams import OutputStream
 
 _MOST_UNSENT = 64 << 10
+_MOST_BODIES = 64
+"""Bodies of requests that there are at once: how much may be written to one depends on all."""
 
 
 class UploadStream(OutputStream):
@@ -50,6 +52,8 @@ class UploadBody(HostResource):
     def __init__(self, host: WasiHost, declared: int | None) -> None:
         self._host = host
         host.uploads = [each for each in host.uploads if each() is not None]
+        if len(host.uploads) >= _MOST_BODIES:
+            raise CanonicalTrap(f"more than {_MOST_BODIES} bodies of requests at once")
         host.uploads.append(ref(self))
         self._declared = declared
         self._pieces = ByteQueue(_MOST_UNSENT)
