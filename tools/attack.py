@@ -36,11 +36,13 @@ async def together(there: Range, *, width: int, seconds: float, seed: int, healt
             await there.shoot(draw.choice(RUNNING))
 
     async def live(number: int) -> None:
-        while time.monotonic() < until:
+        once = False
+        while time.monotonic() < until or not once:
             begin = time.perf_counter()
             await there.ask_healthy(number)
             took.append(time.perf_counter() - begin)
             number += healthy
+            once = True
             await asyncio.sleep(0.01)
 
     async with asyncio.TaskGroup() as group:
@@ -68,7 +70,7 @@ def level(before: tuple[int, int, int], after: tuple[int, int, int]) -> list[str
 
 async def grown(before: tuple[int, int, int]) -> list[str]:
     """Return what stays above ``before``, once files that wasmtime closes in the background had time for it."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (found := level(before, used())) and time.monotonic() < until:
         await asyncio.sleep(0.1)
     return found

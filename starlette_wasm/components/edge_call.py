@@ -76,8 +76,11 @@ class EdgeCall:
         if how == ODD_RESULT:
             self.answer = self._lifted()
             how = native.edge_poll(at) if native.edge_return(at) else ENDED
-        if how == ENDED and self.answer is None and not (self._scratch.trap.value or self._scratch.error.value):
-            self.answer = self._checked(self._scratch.result()[2])
+        if how == ENDED:
+            if self._scratch.trap.value or self._scratch.error.value:
+                self.answer = None  # what it has returned counts for nothing if its post-return traps
+            elif self.answer is None:
+                self.answer = self._checked(self._scratch.result()[2])
         return how
 
     def _lifted(self) -> bytes:

@@ -491,12 +491,12 @@ class ComponentInvocation(Invocation):
         asked, self._asked = self._asked, None
         assert asked is not None
         number, frame, _ = asked
-        self.host_calls += 1
         host = self.plan.component.flat.hosts[number]
         sent: Any = None
         if self._stack and self._stack[-1][0] == frame:
             sent = self._result_of_call(frame)
         else:
+            self.host_calls += 1
             self._prepare_calls()
             flat = self._read(frame, 0, self.plan.component.arities[number])
             if self._forbidden(frame):

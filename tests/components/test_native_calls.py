@@ -90,6 +90,7 @@ def component(
         pytest.param(component(realloc="(i32.const -2)"), End.TRAP, id="room far out of bounds"),
         pytest.param(component(realloc="(unreachable)"), End.TRAP, id="trap in realloc"),
         pytest.param(component(place=(80, 3), post="unreachable"), End.TRAP, id="trap in post-return"),
+        pytest.param(component(place=(4096, 60_000), post="unreachable"), End.TRAP, id="long, trap in post-return"),
     ],
 )
 def test_both_ways_come_to_the_same(made: bytes, end: End, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_a_guest_that_never_ends_is_stopped_in_time(results: Results) -> None:
 
 def test_all_together_come_to_the_same_and_healthy_answers_are_right(results: Results) -> None:
     assert not results.wrong_together
-    assert len(results.seconds) > 4
+    assert len(results.seconds) >= 4
 
 
 def test_every_slot_comes_back(results: Results) -> None:
