@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from ..engine.printable import escape
 from ..protocols import get_protocol
-from ..telemetry.text import escape
 from ..testing.answer import Answer
 from ..testing.calls import Call, Span
 from ..testing.recorder import level_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 from starlette.types import Scope
 
+from ..engine.printable import escape
 from ..exceptions import WasmError
-from ..telemetry.text import escape
 from ..testing.calls import Call
 from ..testing.recorder import level_name
 from . import output

@@ -6,6 +6,8 @@ import re
 import reprlib
 from collections.abc import Iterable
 
+from ..engine.printable import escape
+
 _MOST_SHOWN = 500
 _MOST_MEANT = 3
 _LOGIN = re.compile(r"//[^/\s@'\"]*@")
@@ -24,9 +26,7 @@ def show(value: object) -> str:
 
 def plain(text: str) -> str:
     """Clean a part of a message that comes from a file: one printable line, at most about 500 characters."""
-    shown = text[:_MOST_SHOWN]
-    if not shown.isprintable():
-        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)[:_MOST_SHOWN]
+    shown = escape(text[:_MOST_SHOWN], keep="")[:_MOST_SHOWN]
     return shown if len(text) <= _MOST_SHOWN else f"{shown}..."
 
 

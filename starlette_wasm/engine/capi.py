@@ -30,6 +30,7 @@ from typing import Any
 
 from ..sync import copies
 from .library import MAJOR, VERSION, address, function
+from .printable import escape
 
 logger = logging.getLogger("starlette_wasm.engine")
 
@@ -174,7 +175,7 @@ def take_failure(error: int) -> str:
     """
     text = _message(error_message, error, tail=True).rstrip().rpartition("\n")[2].strip()
     error_delete(error)
-    return TRAPS[1] if "Pointer out of bounds" in text else _printable(text)[:256]
+    return TRAPS[1] if "Pointer out of bounds" in text else escape(text, keep="")[:256]
 
 
 def check(error: int | None) -> None:
@@ -223,7 +224,7 @@ def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...], tuple[tu
         name = frame_func_name(frame)
         text = _byte_vec(name) if name else None
         index = frame_func_index(frame)
-        frames.append(_printable(text) if text else f"func[{index}]")
+        frames.append(escape(text, keep="") if text else f"func[{index}]")
         places.append((index, frame_func_offset(frame)))
     if vector.size > most:
         frames.append(f"... {vector.size - most} more")
@@ -235,10 +236,6 @@ def take_trap(trap: int, most: int = 32) -> tuple[str, tuple[str, ...], tuple[tu
 def _byte_vec(at: int) -> str:
     vector = Vector.from_address(at)
     return ctypes.string_at(vector.data, min(vector.size, 256)).decode("utf-8", "replace") if vector.size else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def compile_module(engine: int, wasm: bytes) -> int:

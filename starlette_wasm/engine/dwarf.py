@@ -15,6 +15,7 @@ from . import binary
 from .binary import CODE, IMPORT, Reader, UnsupportedError, vector
 from .line_table import LineTable
 from .link import Moves
+from .printable import escape
 
 MAX_BYTES = 4 << 20
 """Bytes of ``.debug_line``. What is behind them is not read."""
@@ -358,4 +359,4 @@ def _shown(folder: str, name: str) -> str:
     """Show it on one line, its end if it is long."""
     path = name if name.startswith("/") or not folder else f"{folder}/{name}"
     path = path if len(path) <= _MAX_PATH else f"...{path[-_MAX_PATH:]}"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)
+    return escape(path, keep="")

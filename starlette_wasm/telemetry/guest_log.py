@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from ..capabilities import Violation
 from ..engine.outcome import Denial, Outcome
+from ..engine.printable import escape
 from ..functions.target import Target
 from ..messages import EdgeContext
-from .text import escape
 
 logger = logging.getLogger("starlette_wasm.guest")
 T = TypeVar("T")

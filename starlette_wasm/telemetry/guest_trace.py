@@ -14,9 +14,9 @@ from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 
 from ..capabilities.trace import Attributes, Recorder
+from ..engine.printable import bounded
 from .conventions import GUEST_PREFIX
 from .guest_log import TRACE_PER_SECOND, share_of
-from .text import bounded
 
 logger = logging.getLogger("starlette_wasm.guest")
 

@@ -22,8 +22,8 @@ from starlette_wasm import (
     WasmRuntime,
     wasm_admin,
 )
-from starlette_wasm.asgi.admin.dashboard.charts import points
 from starlette_wasm.asgi.admin.dashboard.policy_words import in_plain_words
+from starlette_wasm.asgi.admin.dashboard.render import points
 from starlette_wasm.asgi.admin.history import SLOT_SECONDS, SLOTS, History
 from starlette_wasm.runtime import nodes
 

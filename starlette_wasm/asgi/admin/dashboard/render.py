@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from urllib.parse import quote
 from starlette.responses import HTMLResponse, Response
 
 from ....sync.own_thread import in_own_thread
-from . import charts
 from .policy_words import duration, size
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
+_WIDTH, _HEIGHT = 120, 24  # of a chart
 _KINDS = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
 HINT = "the dashboard needs Jinja2: pip install 'starlette-wasm[dashboard]'"
 
@@ -55,12 +56,12 @@ def _environment() -> Environment:
     made.filters |= {
         "size": size,
         "duration": duration,
-        "points": charts.points,
+        "points": points,
         "percent": lambda share: f"{share * 100:.3g} %",
         "segment": lambda text: quote(text, safe=""),
         "short": lambda digest: digest.removeprefix("sha256:")[:12],
     }
-    made.globals |= {"chart": {"width": charts.WIDTH, "height": charts.HEIGHT}, "edition": edition()}
+    made.globals |= {"chart": {"width": _WIDTH, "height": _HEIGHT}, "edition": edition()}
     return made
 
 
@@ -81,3 +82,12 @@ def static_file(name: str) -> Response | None:
         return None
     headers = HEADERS | {"cache-control": "public, max-age=31536000, immutable"}
     return Response(_files()[name], 200, headers, media_type=_KINDS[name])
+
+
+def points(values: Sequence[float], top: float | None = None) -> str:
+    """Return the ``points`` of a polyline in a box of 120 by 24; ``top`` is the value at its upper edge."""
+    most = max(values, default=0) if top is None else top
+    if len(values) < 2 or most <= 0:
+        return f"0,{_HEIGHT} {_WIDTH},{_HEIGHT}"
+    step = _WIDTH / (len(values) - 1)
+    return " ".join(f"{i * step:.1f},{_HEIGHT - value / most * (_HEIGHT - 1):.1f}" for i, value in enumerate(values))
