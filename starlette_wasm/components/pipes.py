@@ -206,7 +206,7 @@ class End(Waitable, AsyncEnd):
         return pipe.source is not None and pipe.source.ready()
 
     def is_light(self) -> bool:
-        """As that of Waitable, once it is ready."""
+        """Return whether deliver() takes no time, once it is ready."""
         element, buffer = self.pipe.kind.element, self._current_buffer
         if self._writer is not None:
             return self._writer._is_small(min(self._writer._current_buffer.left, buffer.left))

@@ -31,6 +31,10 @@ class FairQueue(Generic[T]):
                 raise NoRoom(f"{self._each} wait already")
             things.append(thing)
 
+    def holds(self, tenant: Hashable) -> bool:
+        """Return whether something of this tenant waits."""
+        return tenant in self._waiting
+
     def take(self) -> T | None:
         """Take the oldest of the tenant that was served longest ago; None if nothing waits."""
         with self._lock:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+
+from ...sync.recent import Recent
 
 logger = logging.getLogger("starlette_wasm.audit")
 _KEPT = 200
@@ -36,11 +37,11 @@ class AuditLog:
     """Writes entries, and keeps the last ones for the API."""
 
     def __init__(self) -> None:
-        self.entries: deque[AuditEntry] = deque(maxlen=_KEPT)
+        self.entries: Recent[AuditEntry] = Recent(_KEPT)
 
     def write(self, entry: AuditEntry) -> None:
         """Log an entry, at WARNING if it was refused."""
-        self.entries.append(entry)
+        self.entries.add(entry.who, entry)
         level = logging.INFO if entry.status < 400 else logging.WARNING
         fields = {f"audit.{key}": value for key, value in asdict(entry).items()}
         logger.log(level, "%s", json.dumps(asdict(entry)), extra=fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from weakref import WeakSet
 from opentelemetry.trace import format_trace_id, get_current_span
 
 from ...runtime.runtime import WasmRuntime
+from ...sync.recent import Recent
 from ...telemetry.observation import Observation
 from ...telemetry.origin import RUNTIME
 from .history import History
@@ -69,7 +70,7 @@ class Figures:
         figures = self._versions.get(key)
         if figures is None:
             if len(self._versions) >= _MOST_VERSIONS:
-                self._versions.clear()
+                self._make_room()
             figures = self._versions[key] = VersionFigures()
         figures.requests += 1
         figures.cold_starts += seen.cold
@@ -78,6 +79,11 @@ class Figures:
         figures.history.add(seen.error is not None)
         if seen.error is not None:
             figures.errors[seen.error.value] = figures.errors.get(seen.error.value, 0) + 1
+
+    def _make_room(self) -> None:
+        """Forget a version of the function that has the most, the one that was seen first."""
+        most, _ = Counter(function for function, _ in self._versions).most_common(1)[0]
+        del self._versions[next(key for key in self._versions if key[0] == most)]
 
     def describe(self, function: str, version: str) -> dict[str, Any]:
         """Return the figures of a version; zeros if it has served nothing yet."""
@@ -97,7 +103,7 @@ class Recorder(logging.Handler):
         super().__init__()
         self.runtimes: WeakSet[WasmRuntime] = WeakSet()
         """Whose records are kept: the logger is that of the process."""
-        self.faults: deque[dict[str, Any]] = deque(maxlen=_FAULTS)
+        self.faults: Recent[dict[str, Any]] = Recent(_FAULTS)
         self._listeners: dict[asyncio.Queue[Line], tuple[str, asyncio.AbstractEventLoop, str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -108,7 +114,7 @@ class Recorder(logging.Handler):
             return
         line = _describe(record, function)
         if "exception.type" in fields:
-            self.faults.append(line | {"error": str(fields.get("error.type", ""))})
+            self.faults.add(function, line | {"error": str(fields.get("error.type", ""))})
         for queue, (wanted, loop, _) in list(self._listeners.items()):
             if wanted == function:
                 with suppress(RuntimeError):  # its loop is closed

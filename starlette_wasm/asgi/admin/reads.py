@@ -187,14 +187,14 @@ async def faults(call: AdminCall) -> Response:
 
 def faults_seen(call: AdminCall, wanted: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield the faults that the caller sees, the newest first; those of one function if it is ``wanted``."""
-    for fault in reversed(list(call.recorder.faults)):  # other threads add to it
+    for fault in reversed(list(call.recorder.faults)):
         if call.identity.sees(fault["function"]) and wanted in (None, fault["function"]):
             yield fault
 
 
 async def audit(call: AdminCall) -> Response:
     """List the last entries of the audit log of this process, the newest first."""
-    return JSONResponse({"entries": [asdict(entry) for entry in reversed(call.audit.entries)]})
+    return JSONResponse({"entries": [asdict(entry) for entry in reversed(list(call.audit.entries))]})
 
 
 async def log(call: AdminCall) -> Response:

@@ -20,7 +20,7 @@ from .host import WasiHost
 from .streams import OutputStream
 
 _MOST_UNSENT = 64 << 10
-_MOST_BODIES = 64
+_MOST_BODIES = 100
 """Bodies of requests that there are at once: how much may be written to one depends on all."""
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger("starlette_wasm")
 _EACH = 20
 """Events of one function that may wait."""
 _MOST = 500
-"""Events that may wait."""
+"""Events that may wait, and one more of each function of which none does."""
 _ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
@@ -47,7 +47,7 @@ class Webhook:
     def put(self, event: Event) -> None:
         """Send it later. Waits for nothing."""
         try:
-            if self._size >= _MOST:
+            if self._size >= _MOST and self._queue.holds(event.function):
                 raise NoRoom
             self._queue.put(event.function, event)
         except NoRoom:

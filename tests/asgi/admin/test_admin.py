@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import json
 import logging
@@ -25,10 +26,11 @@ from starlette.routing import Mount
 from starlette_wasm import AdminIdentity, AdminToken, ConfigError, EdgeRequest, WasmMiddleware, WasmRuntime, wasm_admin
 from starlette_wasm.asgi.admin import upload
 from starlette_wasm.asgi.admin.access import Refused
-from starlette_wasm.asgi.admin.figures import Recorder
+from starlette_wasm.asgi.admin.figures import Figures, Recorder
 from starlette_wasm.asgi.admin.reads import functions_seen
 from starlette_wasm.functions.registry.directory_lock import directory_lock
 from starlette_wasm.functions.registry.place import module_file
+from starlette_wasm.telemetry.observation import Observation
 
 READ, OPERATE, DEPLOY, ALL, TENANT = ("r" * 32, "o" * 32, "d" * 32, "a" * 32, "t" * 32)
 TOKENS = [
@@ -196,11 +198,35 @@ def test_a_path_around_the_mount_grants_nothing(tmp_path: Path) -> None:
     run(main())
 
 
+def test_strangers_do_not_push_out_what_was_done(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            assert (await place.ask("POST", "/reload")).status_code == 200
+            log = place.app.routes[0].admin._audit
+            (done,) = log.entries
+            for _ in range(500):
+                log.write(dataclasses.replace(done, who="", status=401))
+            assert len(log.entries) == 200
+            assert next(iter(log.entries)) == done
+
+    run(main())
+
+
+def test_versions_without_end_push_out_no_figures_of_others() -> None:
+    figures = Figures()
+    figures(Observation("quiet", "1", "http"))
+    for number in range(3000):
+        figures(Observation("loud", str(number), "http"))
+    assert figures.describe("quiet", "1")["requests"] == 1
+    assert figures.describe("loud", "2999")["requests"] == 1
+    assert len(figures._versions) == 1024
+
+
 def test_the_audit_log_keeps_no_long_names(tmp_path: Path) -> None:
     async def main() -> None:
         async with Place(tmp_path) as place:
             await place.http.post(f"/admin/canaries/{'n' * 5000}/{'a' * 5000}")
-            entry = place.app.routes[0].admin._audit.entries[-1]
+            (entry,) = place.app.routes[0].admin._audit.entries
             assert (entry.status, len(entry.function)) == (401, 100)
             assert len(entry.what) < 200
 

@@ -13,6 +13,7 @@ from apps import eventually, run
 from webhooks import Receiver
 
 from starlette_wasm.config.events import Kind, WebhookConfig
+from starlette_wasm.telemetry.events import webhook as webhook_module
 from starlette_wasm.telemetry.events.event import Event
 from starlette_wasm.telemetry.events.events import Events
 from starlette_wasm.telemetry.events.webhook import Webhook
@@ -125,6 +126,27 @@ def test_each_function_has_a_share_of_what_waits(receiver: Receiver) -> None:
     assert subjects.count("quiet") == 3
     assert subjects.count("noisy") == 20
     assert "quiet" in subjects[:3]
+
+
+def test_one_of_each_function_may_wait(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many functions others have."""
+    monkeypatch.setattr(webhook_module, "_MOST", 10)
+    receiver.hangs = True
+    made = webhook(receiver)
+
+    async def main() -> None:
+        for number in range(5):
+            for _ in range(3):
+                made.put(Event(Kind.FUNCTION_UNHEALTHY, "noisy", f"noisy{number}"))
+        assert made.dropped == 4  # of 15: ten, and one of the last function, which had none
+        made.put(Event(Kind.FUNCTION_UNHEALTHY, "quiet", "quiet"))
+        assert made.dropped == 4
+        receiver.hangs = False
+        receiver.hanging.set()
+        await made.close(30)
+
+    run(main())
+    assert "quiet" in [document["subject"] for document in receiver.documents]
 
 
 def test_a_hanging_endpoint_holds_up_nobody(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

@@ -179,7 +179,7 @@ async def tenants(call: AdminCall) -> Context:
 
 async def audit(call: AdminCall) -> Context:
     """Show the last entries of the audit log."""
-    return {"entries": [asdict(entry) for entry in reversed(call.audit.entries)]}
+    return {"entries": [asdict(entry) for entry in reversed(list(call.audit.entries))]}
 
 
 PAGES = [
