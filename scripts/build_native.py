@@ -20,7 +20,7 @@ NATIVE = Path(__file__).resolve().parent.parent / "starlette_wasm" / "engine" / 
 HEADERS = ("native.h", "text.h", "python_abi.h", "component.h")
 SOURCES = (
     *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
-    *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
+    *("fast_path.c", "component.c", "wasi_http.c", "streams.c", "restore.c", "host_calls.c"),
 )
 FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
 

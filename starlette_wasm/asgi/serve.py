@@ -74,7 +74,7 @@ async def serve(
         from .streamed import stream  # which imports this
 
         assert isinstance(target, Target)
-        return await stream(runtime, target, matched)
+        return await stream(runtime, target, matched, tried)
     scope, receive, exchange = matched.scope, matched.receive, matched.exchange
     send = exchange.send(matched.send)
     answering = _Answering(runtime, target, matched)

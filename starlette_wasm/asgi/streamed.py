@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import ClientDisconnect
 
 from ..components.http_exchange import HttpExchange
+from ..engine.fast_path import Completed, NotTaken, Started
 from ..exceptions import FunctionError, WasmError
 from ..functions.target import Target
 from ..invocation.fast_path import COLD
@@ -15,14 +16,19 @@ from ..sync.cancel_scope import Interrupted
 from .answer_sender import AnswerSender
 from .body import read_body
 from .body_feed import BodyFeed
+from .coalesce import send_in_one_write
 from .problems import has_handler, send_gone, send_problem
-from .scope import body_follows, header
+from .scope import body_follows, fitted, header
 from .serve import Matched, request_of
 from .tenants import ask, place_of, usage_of
 
 
-async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> EdgeRequest | None:
+async def stream(
+    runtime: WasmRuntime, target: Target, matched: Matched, tried: Completed | Started | NotTaken | None = None
+) -> EdgeRequest | None:
     """Serve a request as serve() does, but with the body coming, and the answer leaving, while the guest runs.
+
+    ``tried`` is as for serve().
 
     A fault behind the head of an answer is raised: the server then cuts the connection, so that nobody takes what was
     sent for the whole.
@@ -30,13 +36,22 @@ async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> Edge
     scope, receive, send = matched.scope, matched.receive, matched.exchange.send(matched.send)
     request: EdgeRequest | None = None
     sender: AnswerSender | None = None
+    started = tried if isinstance(tried, Started) else None
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
         ask(usage, target)
         follows, body = body_follows(scope, target.max_body), b""
+        if tried is None and not follows and usage is None and not matched.copied:
+            tried = runtime.fast_path.run(
+                target, scope, matched.path, matched.params, b"", matched.region, matched.exchange, matched.route
+            )
+        if type(tried) is Completed:
+            await send_in_one_write(receive, send, tried.status, fitted(scope, tried.headers), tried.body)
+            return None
+        started = tried if isinstance(tried, Started) else started
         if follows and matched.copied:
             follows, body = False, await read_body(runtime, receive, target.max_body)
-        request = await request_of(target, scope, body, path=matched.path, params=matched.params, waits=True)
+        request = await request_of(target, scope, body, path=matched.path, params=matched.params, waits=started is None)
         limit_ms = runtime.settings.body_timeout_ms
         exchange = HttpExchange(most_out=target.policy.max_response_bytes, patience=limit_ms / 1000)
         exchange.request.put(body)
@@ -46,7 +61,7 @@ async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> Edge
         caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, matched.exchange, exchange)
         with place_of(usage, target):
             async with feed.running(follows=follows, expects=expects):
-                await _call(runtime, target, request, CallOptions(caller, matched.route), sender)
+                await _call(runtime, target, request, CallOptions(caller, matched.route, started=started), sender)
     except WasmError as error:
         matched.exchange.failed(error)
         if (sender is not None and sender.begun) or (matched.raises and has_handler(scope, error)):
@@ -58,6 +73,9 @@ async def stream(runtime: WasmRuntime, target: Target, matched: Matched) -> Edge
         if sender is None or not sender.begun:
             await send_gone(send)
         return None
+    finally:
+        if started is not None:
+            started.invocation.drop()
     return request
 
 

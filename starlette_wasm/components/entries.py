@@ -13,7 +13,7 @@ from .http_exchange import HttpExchange
 from .values import Err, Ok, Value
 from .wasi.ends import Answer
 from .wasi.host import GuestExit, WasiHost
-from .wasi.http import IncomingRequest, ResponseOutparam, edge_message
+from .wasi.http import IncomingRequest, ResponseOutparam, edge_message, read_message
 from .wasi.http3 import Response, served_request
 from .worlds import Entry
 
@@ -51,7 +51,12 @@ def _command(entry: Entry, calls: Calls, host: WasiHost) -> Answering:
 
 def _http(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> Answering:
     out = ResponseOutparam()
-    yield from calls.lifted(entry.function, [IncomingRequest(message, host.exchange), out])
+    yield from calls.lifted(entry.function, [IncomingRequest(*read_message(message), host.exchange), out])
+    return answer_of(out, host)
+
+
+def answer_of(out: ResponseOutparam, host: WasiHost) -> bytes:
+    """Return what a handler that has returned answers with. Traps if that is not whole."""
     answer = out.answer()
     _check_whole(host.exchange)
     return answer

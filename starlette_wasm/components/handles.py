@@ -56,6 +56,11 @@ class HandleTable:
         self._entries: list[object | None] = [None]
         self._free: list[int] = []
 
+    def adopt(self, entries: list[object | None], free: list[int]) -> None:
+        """Take over the handles of an instance that has none here yet, from index 1 on, and which are free."""
+        self._entries[1:] = entries
+        self._free = free
+
     def __len__(self) -> int:
         return len(self._entries) - 1 - len(self._free)
 

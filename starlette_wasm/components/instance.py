@@ -7,7 +7,8 @@ from typing import Any
 
 from ..engine import capi, layout
 from ..engine.bounds import TABLE_ELEMENTS
-from ..engine.native.library import ComponentState, FirstState, NativeLibrary
+from ..engine.native.component_state import ComponentState, FirstState, HttpState
+from ..engine.native.library import NativeLibrary
 from ..engine.scratch import Scratch
 from .bound import ComponentPlan
 from .core_module import LIMIT, MEMORY, REFUSED, START_EXPORT, STATE
@@ -15,6 +16,7 @@ from .errors import CanonicalTrap
 from .flat_plan import CoreExport, CoreItem, LiftedFunction
 from .glue import FRAMES, HOLD, TABLE
 from .module import EXTERN_SIZE, GLUE, Source, externs
+from .quick_answers import QuickCalls
 
 _NO_DEADLINE = 1 << 40
 _INSTANCE_SIZE = ctypes.sizeof(capi.Instance)
@@ -40,6 +42,9 @@ class CoreInstances:
         self._saved: list[tuple[int, Any]] = []
         self._kept_alive: list[Any] = []
         self._live: dict[CoreItem, LiveMemory] = {}
+        self._http: HttpState | None = None
+        self.http_at = 0
+        """The address of what wasi_http.c knows of a request, once that was made."""
         capi.store_limiter(
             store, plan.bound + layout.PAGE, TABLE_ELEMENTS, count + 1, module.tables + 1, len(module.memories) + 1
         )
@@ -70,11 +75,12 @@ class CoreInstances:
         hosts = module.flat.hosts
         memories = (ctypes.c_void_p * max(len(hosts), 1))()
         for host in hosts:
-            if host.options.memory is not None and module.kinds[host.number] != b"\0":
+            if host.options.memory is not None and module.quick_calls.kind(host.number):
                 memories[host.number] = self.item(host.options.memory)
         self._kept_alive.append(memories)
         state.resolution = module.engine.config.clock_resolution_ns
-        state.kinds, state.memories = ctypes.addressof(module.kinds), ctypes.addressof(memories)
+        state.quick_calls = ctypes.addressof(module.quick_calls.calls)
+        state.memories = ctypes.addressof(memories)
         state.frames, state.context = self.frames, self.context
 
     def prepare_edge(self, function: LiftedFunction) -> None:
@@ -83,8 +89,24 @@ class CoreInstances:
         if state.handle or options.memory is None or options.realloc is None:
             return
         state.memory, state.realloc = self.item(options.memory), self.item(options.realloc)
-        state.handle = self.item(function.core)
-        state.post_return = None if options.post_return is None else self.item(options.post_return)
+        self._prepare_entry(function)
+
+    def _prepare_entry(self, function: LiftedFunction) -> None:
+        after = function.options.post_return
+        self.state.handle = self.item(function.core)
+        self.state.post_return = None if after is None else self.item(after)
+
+    def prepare_http(self, function: LiftedFunction) -> HttpState:
+        """Prepare what wasi_http.c needs to answer what a handler calls."""
+        if self._http is None:
+            self._http = HttpState()
+            self.state.http = self.http_at = ctypes.addressof(self._http)
+            self._prepare_entry(function)
+        return self._http
+
+    @property
+    def quick_calls(self) -> QuickCalls:
+        return self._plan.component.quick_calls
 
     def first_state(self, snapshot: list[int], sizes: list[int], most: int) -> FirstState:
         """Return what component.c puts back, of snapshots of the memories at these places, of these sizes."""

@@ -18,7 +18,8 @@ from typing import Any
 from ..capabilities import Session
 from ..engine import capi
 from ..engine.invocation import LARGE, LIGHT, Guard, Host, Invocation
-from ..engine.native.library import ComponentState
+from ..engine.loop_time import CALM
+from ..engine.native.component_state import ComponentState
 from ..engine.outcome import End, Outcome
 from ..engine.plan import NO_STRINGS
 from ..engine.scratch import Scratch
@@ -28,21 +29,24 @@ from .bound import ComponentPlan
 from .calls import Await, Calls, Imports, Request, is_always_allowed
 from .direct_calls import TooLargeError
 from .edge_call import ASKED, ENDED, EdgeCall
-from .entries import answer_request, call_export
+from .entries import answer_of, answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
 from .flat_plan import AsyncFunction, HostFunction, LiftedFunction
 from .handles import HandleTable
 from .held import Held, is_small
+from .http_call import HttpCall, HttpRequest
 from .http_exchange import HttpExchange, InvalidHead, do_nothing
 from .instance import CoreInstances
 from .lent_streams import LentStreams
+from .quick_answers import Quick
 from .restore import Kept
 from .side import NO_MEMORY, Memory
 from .typed import Linked, LinkedImports, TypedCall
 from .types import Signature, signature
 from .values import Value, ValueMismatchError
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
+from .wasi.http import read_message
 from .weights import is_small as is_small_in_memory
 from .weights import passes
 
@@ -64,9 +68,9 @@ class ComponentInvocation(Invocation):
     """As Invocation: bytes in, bytes out."""
 
     __slots__ = (
-        *("_answer", "_arguments", "_calls", "_cores", "_due", "_edge", "_ended_by", "_form", "_kept", "_mismatch"),
-        *("_of_entry", "_quiet", "_resumes", "_returned", "_script", "_stack", "_unbooked", "_wasi", "_well_ended"),
-        *("_lent", "exchange", "linked", "typed"),
+        *("_answer", "_arguments", "_calls", "_cores", "_due", "_ended_by", "_form", "_kept", "_lent", "_mismatch"),
+        *("_native", "_of_entry", "_quiet", "_resumes", "_returned", "_script", "_stack", "_unbooked", "_wasi"),
+        *("_well_ended", "exchange", "is_packed", "linked", "typed"),
     )
 
     plan: ComponentPlan
@@ -76,7 +80,7 @@ class ComponentInvocation(Invocation):
         self.host = None  # an instance may be made only to see whether that goes
         self._script: Generator[Request | None, Any, bytes] | None = None
         self._stack: list[tuple[int, Generator[Request, Any, list[int]]]] = []
-        self._edge: EdgeCall | None = None
+        self._native: EdgeCall | HttpCall | None = None
         """The call that component.c makes, in the place of the script."""
         self._of_entry = False
         """Whether the function of the guest that runs is the one for a request, and not one that gives it room."""
@@ -101,18 +105,77 @@ class ComponentInvocation(Invocation):
         """What is called in the place of the entry, likewise."""
         self.linked: Linked | None = None
         """What other functions answer, likewise."""
+        self.is_packed = False
+        """Whether its input is the head of a request, packed, and no message of the ``edge`` protocol."""
         entry = plan.component.entry
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
         self._cores: CoreInstances | None = None
 
     def start(self) -> bool:
+        if self._begun is not None:
+            return self._go_on_from_begun()
         self.reserve()
         self.begin()
         try:
             begin = time.thread_time()  # a process that waits for a CPU does no work
-            ended = self._poll_first() if self.plan.component.native is None else self._poll_and_serve(begin)
+            if self.plan.component.native is None:
+                ended = self._poll_first()
+            else:
+                ended = self._serve_while_light(self.poll(), begin)
             self.cpu = time.thread_time() - begin
+            return ended
+        except BaseException:
+            self.close()
+            raise
+
+    def try_at_once(self) -> bool:
+        """Make the guest, and run it until it ends, calls what C does not answer, or the epoch ticks. True when it has
+        ended. Nothing of Python was called; run() goes on from there, with whatever it is given till then.
+
+        Raises as start() does.
+        """
+        self._expect_calls()
+        self.reserve()
+        self.begin()
+        try:
+            begin = time.thread_time()
+            ended = self.poll()
+            if not ended and self._asked is None and self.plan.memory.calm == CALM:
+                ended = self.poll()  # the tick may have met it by chance, or the process waits for a CPU
+            self._begun = int(ended)
+            self.cpu = time.thread_time() - begin
+            return bool(self._begun)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def answered(self) -> bytes | None:
+        """What a guest that has ended at once gave; None if that is not well."""
+        if self._has_failed or len(self._answer) > self.plan.limits.stdout:
+            return None
+        return self._answer
+
+    def book(self) -> None:
+        """Book what a guest used that has ended at once."""
+        self._book(self.cpu)
+
+    @property
+    def ran(self) -> float:
+        return self.cpu
+
+    def _go_on_from_begun(self) -> bool:
+        """Go on with what try_at_once() has left."""
+        ended, self._begun = bool(self._begun), None
+        begin = time.thread_time()
+        try:
+            if not ended and self._there.state.asked:
+                self._note()
+                ended = self._serve_while_light(False, begin)
+            elif ended and isinstance(self._native, HttpCall):
+                self._follow_to_end(self._native)
+            self.cpu += time.thread_time() - begin
             return ended
         except BaseException:
             self.close()
@@ -128,9 +191,8 @@ class ComponentInvocation(Invocation):
             self._quiet = False
         return ended
 
-    def _poll_and_serve(self, begin: float) -> bool:
-        """Run it, and carry out what it calls of the host, as long as neither waits nor takes long."""
-        ended = self.poll()
+    def _serve_while_light(self, ended: bool, begin: float) -> bool:
+        """Carry out what it calls of the host, and let it go on, as long as neither waits nor takes long."""
         while not ended and self._asked is not None and self._asked[2] <= LARGE:
             if time.thread_time() - begin > LIGHT:
                 break
@@ -171,7 +233,8 @@ class ComponentInvocation(Invocation):
             self._cores = cores = kept.cores
             cores.state.lent = None
             cores.lend(scratch)
-            cores.hold(False)
+            if self.plan.component.native is None:
+                cores.hold(False)
         self._context = cores.context
         self._whole = True
 
@@ -195,24 +258,36 @@ class ComponentInvocation(Invocation):
     def _enter(self, scratch: Scratch) -> None:
         if self._kept is None:
             capi.yield_on_epoch(self._context, 1)
-        if self._makes_edge_call:
+        if self._makes_native_call:
             if self._kept is None:
                 self._remember()
-            entry = self.plan.component.entry
-            assert entry is not None
-            self._edge = EdgeCall(self._there, entry.function, self._stdin, scratch, self._room_of_values)
-            self._future = self._edge.future
+            self._native = self._native_call(scratch)
+            self._future = self._native.future
             return
         self._prepare_calls()
         self._script = self._run_entry()
         self._go_on_with(None)
 
     @property
-    def _makes_edge_call(self) -> bool:
+    def _makes_native_call(self) -> bool:
         """Whether component.c makes the call as a whole."""
         component = self.plan.component
         started = self._kept is not None or not component.starts
-        return component.makes_edge_calls and self.typed is None and started
+        return (component.makes_edge_calls or component.makes_http_calls) and self.typed is None and started
+
+    def _native_call(self, scratch: Scratch) -> EdgeCall | HttpCall:
+        entry = self.plan.component.entry
+        assert entry is not None
+        if entry.world == "edge":
+            return EdgeCall(self._there, entry.function, self._stdin, scratch, self._room_of_values)
+        strings = self._environ, self.plan.args
+        return HttpCall(self._there, entry.function, self._http_request(), scratch, strings, self.plan.limits.stdout)
+
+    def _http_request(self) -> HttpRequest:
+        if self.is_packed:
+            return HttpRequest(self._stdin)
+        head, content = read_message(self._stdin)
+        return HttpRequest(head.pack(), head, content)
 
     @property
     def _there(self) -> CoreInstances:
@@ -264,7 +339,7 @@ class ComponentInvocation(Invocation):
             room=lambda: self._room(sum(self._there.sizes())),
             files=Files(self.plan.preopens, limits),
         )
-        self._wasi.returns = self._edge is not None
+        self._wasi.returns = isinstance(self._native, EdgeCall)
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
 
     def _room(self, used: int) -> int:
@@ -333,15 +408,14 @@ class ComponentInvocation(Invocation):
             self._go_on_with(returned)
             if self._call is not None:
                 return False
-        if self._edge is not None:
-            return self._poll_edge(self._edge)
+        if self._native is not None:
+            return self._poll_native(self._native)
         while self._future is not None:
             if not self._run_guest(self._future):
                 return False
             future, self._future = self._future, None
             capi.future_delete(future)
-            scratch = self._made
-            if scratch.trap.value or scratch.error.value or self._ended_by:
+            if self._has_failed:
                 return True
             results = self._results()
             if self._of_entry and asyncio._get_running_loop() is not None and not self._is_small_result(results):
@@ -379,22 +453,50 @@ class ComponentInvocation(Invocation):
             self._note()
         return how == ENDED
 
-    def _poll_edge(self, edge: EdgeCall) -> bool:
+    def _poll_native(self, call: EdgeCall | HttpCall) -> bool:
         self._hand_over()
         try:
-            how = edge.poll()
+            how = call.poll()
+            if isinstance(call, HttpCall):
+                self._follow(call, how)
         except CanonicalTrap as trap:
             self._ended_by = trap
             how = ENDED
         finally:  # component.c frees each call that has ended, whatever comes of its result
-            self._future = edge.future
+            self._future = call.future
         if how == ASKED:
             self._note()
-        elif how == ENDED and edge.answer is not None and self._ended_by is None:
-            self._answer = edge.answer
-            if len(edge.answer) > self.plan.limits.stdout:
+        elif how == ENDED and call.answer is not None and self._ended_by is None:
+            self._answer = call.answer
+            if len(call.answer) > self.plan.limits.stdout and isinstance(call, EdgeCall):
                 self._ended_by = OutputOverflow(f"more than {self.plan.limits.stdout} bytes of output")
         return how == ENDED
+
+    def _follow(self, call: HttpCall, how: int) -> None:
+        """Let Python have what a handler has done, if it is not all done in C: what waits is to leave meanwhile."""
+        if self.exchange is not None and how != ASKED:
+            self._take_over(call)
+        if how == ENDED and not self._has_failed and (call.answer is None or self.exchange is not None):
+            self._take_over(call)
+            call.answer = answer_of(call.outparam, self._wasi)
+
+    def _follow_to_end(self, call: HttpCall) -> None:
+        """Let Python have what a handler has done that has ended before there was anything else to take its answer."""
+        try:
+            self._follow(call, ENDED)
+        except CanonicalTrap as trap:
+            self._ended_by = trap
+
+    @property
+    def _has_failed(self) -> bool:
+        scratch = self._made
+        return bool(scratch.trap.value or scratch.error.value or self._ended_by)
+
+    def _take_over(self, call: HttpCall) -> None:
+        """Have Python answer what a handler calls from now on."""
+        if call.is_open:
+            self._prepare_calls()
+            call.take_over(self._calls, self._wasi)
 
     def _hand_over(self) -> None:
         """Give component.c the result of the call that the guest waits for."""
@@ -407,7 +509,7 @@ class ComponentInvocation(Invocation):
     @property
     def _calls_freely(self) -> bool:
         """Whether what runs of the guest may call the host."""
-        return self._of_entry if self._edge is None else self._edge.may_call_host
+        return self._of_entry if self._native is None else self._native.may_call_host
 
     def _note(self) -> None:
         """Note what the guest has called, and whether that is for the event loop."""
@@ -498,6 +600,12 @@ class ComponentInvocation(Invocation):
         else:
             self.host_calls += 1
             self._prepare_calls()
+            if isinstance(self._native, HttpCall) and self._native.is_open:
+                try:
+                    self._native.take_over(self._calls, self._wasi)
+                except CanonicalTrap as trap:
+                    self._end_by(trap)
+                    return
             flat = self._read(frame, 0, self.plan.component.arities[number])
             if self._forbidden(frame):
                 if not is_always_allowed(host):  # the call returns, and its instance goes on
@@ -538,7 +646,7 @@ class ComponentInvocation(Invocation):
         self._result = glue.DONE
         return True
 
-    def _lend(self, kind: int, number: int, table: HandleTable, index: int) -> None:
+    def _lend(self, kind: Quick, number: int, table: HandleTable, index: int) -> None:
         """Let C go on with the stream that the guest uses, if it is one of its request."""
         if self._lent is None:
             assert self.exchange is not None
@@ -551,8 +659,8 @@ class ComponentInvocation(Invocation):
 
     def _forbidden(self, frame: int) -> bool:
         """Return whether component.c has called something of the guest that may not call the host."""
-        if self._edge is not None:
-            if not self._edge.may_call_host:
+        if self._native is not None:
+            if not self._native.may_call_host:
                 return True
             entry = self.plan.component.entry
             assert entry is not None
@@ -742,7 +850,7 @@ class ComponentInvocation(Invocation):
             wasi.close()
         self._keep()
         super()._release()
-        self._edge = None
+        self._native = None
         self._script = None
         self._stack.clear()
         self._cores = None

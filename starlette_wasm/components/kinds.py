@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.capi import Code
 from ..engine.compile import UnsupportedModuleError
 from ..engine.engine import Engine
+from ..engine.fast_path import FastPath, Speech
 from ..engine.invocation import Invocation
 from ..engine.module import Module
 from ..engine.plan import NO_STRINGS, Limits, Plan, Preopen
@@ -111,6 +113,27 @@ def begin(
     invocation.typed = typed
     invocation.linked = linked
     return invocation
+
+
+def resume(invocation: Invocation, exchange: HttpExchange | None, linked: Linked | None) -> None:
+    """Give a component that the fast path has begun what begin() gives."""
+    if _for_component(invocation.plan):
+        from .invocation import ComponentInvocation
+
+        assert isinstance(invocation, ComponentInvocation)
+        invocation.exchange = exchange
+        invocation.linked = linked
+
+
+def fast_path_for(plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> FastPath:
+    """Return what C does for requests of a module or of a component."""
+    if not _for_component(plan):
+        return FastPath(plan, speech, environ)
+    from .fast_path import ComponentFastPath
+
+    if plan.component.makes_http_calls:
+        speech = replace(speech, protocol="http")
+    return ComponentFastPath(plan, speech, environ)
 
 
 def _for_component(plan: Plan) -> TypeIs[ComponentPlan]:

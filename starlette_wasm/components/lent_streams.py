@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
-from ..engine.native.library import Lent
+from ..engine.native.component_state import Lent
 from ..sync import copies
 from .handles import HandleTable
 from .http_exchange import HttpExchange
-from .quick_answers import CHECK_WRITE, READ, WRITE
+from .quick_answers import Quick
 from .wasi.exchange_streams import RequestStream, ResponseStream
 
 _BUFFER = 128 << 10
@@ -32,20 +32,20 @@ class LentStreams:
     def address(self) -> int:
         return ctypes.addressof(self.memory)
 
-    def note(self, kind: int, number: int, table: HandleTable, index: int) -> None:
+    def note(self, kind: Quick, number: int, table: HandleTable, index: int) -> None:
         """Take note of the function and the handle with which the guest uses a stream of the request."""
         lent, stream = self.memory, table.rep(index)
         if isinstance(stream, RequestStream):
             if (table, stream, index) != (*(self._input or (None, None)), lent.input):
-                lent.numbers[READ - READ] = 0
+                lent.numbers[0] = 0
             self._input, lent.input = (table, stream), index
         elif isinstance(stream, ResponseStream):
             if (table, stream, index) != (*(self._output or (None, None)), lent.output):
-                lent.numbers[CHECK_WRITE - READ] = lent.numbers[WRITE - READ] = 0
+                lent.numbers[1] = lent.numbers[2] = 0
             self._output, lent.output = (table, stream), index
         else:
             return
-        lent.numbers[kind - READ] = number + 1
+        lent.numbers[kind - Quick.READ] = number + 1
 
     def lend(self) -> None:
         """Lend what there is, of the streams that the guest still has."""

@@ -23,8 +23,9 @@ from .edge_call import can_be_made
 from .errors import ComponentError
 from .exported import functions_of
 from .flat_plan import CoreExport, CoreItem, ImportedFunction, LiftedFunction
+from .http_call import handler_of
 from .python_types import PythonTypes
-from .quick_answers import READ, kinds_of
+from .quick_answers import QuickCalls
 from .restore import MAX_LOOKED_AT, MAX_MEMORIES, Keeper
 from .wasi import asks_host, find_offers, opens_files
 from .weights import checks_of
@@ -71,9 +72,9 @@ class ComponentModule(Module):
         self.calls_are_noted = False  # component.c has its own
         self.native = native
         """component.c, if it is there."""
-        kinds = kinds_of(self.flat, self.offers)
-        self.kinds = ctypes.create_string_buffer(kinds)
-        self.stream_calls = {} if self.native is None else {n: kind for n, kind in enumerate(kinds) if kind >= READ}
+        handler = handler_of(self.entry)
+        self.quick_calls = QuickCalls(self.flat, self.offers, handler)
+        self.stream_calls = {} if self.native is None else self.quick_calls.of_streams
         """Functions of the host, by their number, with which streams are read and written."""
         """How component.c answers each function of the host."""
         self.checks = [checks_of(host) for host in self.flat.hosts]
@@ -83,6 +84,7 @@ class ComponentModule(Module):
         self.direct_calls = direct_calls(self.flat.hosts, self.offers)
         """For each function of the host, how it is called if its types are plain."""
         self.makes_edge_calls = native is not None and can_be_made(self.entry)
+        self.makes_http_calls = native is not None and handler is not None
         self._load(code, facts["codes"])
 
     def _load(self, code: capi.Code, sizes: list[int]) -> None:

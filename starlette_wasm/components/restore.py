@@ -25,7 +25,8 @@ from weakref import WeakKeyDictionary
 
 from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
-from ..engine.native.library import FirstState, NativeLibrary
+from ..engine.native.component_state import FirstState
+from ..engine.native.library import NativeLibrary
 from ..engine.pages import PAGE, Pages, pages_of
 from .snapshot import Snapshot, Snapshots
 
@@ -38,6 +39,10 @@ MAX_WRITTEN = 2048
 MAX_LOOKED_AT = 1024
 """Pages of 64 KiB of a component whose instances are kept: the event loop looks at each page that they have."""
 MAX_USES = 10_000
+TRIM_AT, TRIM_EACH = 4, 512
+"""After how many uses of an instance, and then each so many, pages are let go that it has and a request did not change:
+each would be put back like one that it did.
+"""
 KEPT_OF_PLAN = 4
 """Instances kept of one function under one policy."""
 MAX_MEMORIES = KEPT_MEMORIES - 1
@@ -88,7 +93,8 @@ class Kept:
         if self._first_state is None:
             self._first_state = self.cores.first_state(snapshot.places, snapshot.sizes, MAX_WRITTEN * PAGE)
         pagemap = self.plan.component.engine.state.pagemap
-        return native.restore(ctypes.addressof(self._first_state), ctypes.addressof(pagemap))
+        trim = self.uses % TRIM_EACH == TRIM_AT
+        return native.restore(ctypes.addressof(self._first_state), ctypes.addressof(pagemap), trim)
 
     def _put_back_from_python(self, snapshot: Snapshot, pages: Pages) -> bool:
         try:

@@ -26,8 +26,8 @@ from .reclaim import SMALL
 
 _OFFSETS = 8
 """Where they begin in a block of layout.strings(), behind count and size."""
-PROTOCOLS = ("edge", "wws", "cgi")
-"""As native.h numbers them."""
+PROTOCOLS = ("edge", "wws", "cgi", "http")
+"""As native.h numbers them; the last one is for handlers of ``wasi:http``, whose answers are those of ``edge``."""
 NO_SEGMENTS = 0xFFFF
 """A route that matches the whole path, whatever it is."""
 _new_tuple = tuple.__new__

@@ -110,14 +110,9 @@ class Invocation(Instance):
         mostly come to that are made and begin, and those that may wait for a disk or have much memory; one that waits
         for the host leaves the loop free; both under ``guard``. Cancelling drops the guest.
         """
-        self._call: HostCall | None = None
-        self._asked: tuple[int, int, int] | None = None
-        self._failure: BaseException | None = None
-        self._result: int | None = None
+        self._expect_calls()
         self.host = host
         self.calls = 0
-        self.host_calls = 0
-        self.result: bytes | None = None
         self._deadline = deadline
         self._owner = _Owner.LOOP
         self._unmade = self._begun is None and (self._in_thread_at_once or len(self._stdin) > LARGE)
@@ -141,6 +136,15 @@ class Invocation(Instance):
         outcome.cpu_s = self.cpu
         outcome.host_calls = self.host_calls + (self._asked is not None)  # one that came at its deadline
         return outcome
+
+    def _expect_calls(self) -> None:
+        """Begin without a call of the host."""
+        self._call: HostCall | None = None
+        self._asked: tuple[int, int, int] | None = None
+        self._failure: BaseException | None = None
+        self._result: int | None = None
+        self.result: bytes | None = None
+        self.host_calls = 0
 
     @property
     def is_over(self) -> bool:

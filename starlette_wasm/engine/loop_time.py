@@ -25,15 +25,17 @@ _MOST = 1 << 30
 class LoopTime:
     """A sum that decays, in ``cpu_score`` of the plan, to which fast_path.c adds too."""
 
-    __slots__ = ("_memory", "_since")
+    __slots__ = ("_free_us", "_memory", "_since")
 
-    def __init__(self, memory: PlanState) -> None:
+    def __init__(self, memory: PlanState, free_us: int = FREE_US) -> None:
+        """Begin with nothing used; ``free_us`` of each invocation is not counted."""
         self._memory = memory
+        self._free_us = free_us
         self._since = time.monotonic()
 
     def add(self, seconds: float) -> None:
         """Book what one guest used at a stretch."""
-        memory, used = self._memory, int(seconds * 1e6) - FREE_US
+        memory, used = self._memory, int(seconds * 1e6) - self._free_us
         if used <= 0:
             memory.calm = min(memory.calm + 1, CALM)
             return

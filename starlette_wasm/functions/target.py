@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..capabilities import Capabilities, Grants
-from ..components.kinds import FOR_A_WORLD, is_component, plan_for, why_not_served
+from ..components.kinds import FOR_A_WORLD, fast_path_for, is_component, plan_for, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
 from ..engine.fast_path import NO_SEGMENTS, FastPath, Speech, available
@@ -256,7 +256,7 @@ def _fast_path(
     if protocol.name == "cgi" and plan.module.reads_args and manifest.args:  # which may name variables
         complete = False
     speech = _speech(function, protocol, plan, route)
-    return FastPath(plan, replace(speech, complete=complete), _environ(environ))
+    return fast_path_for(plan, replace(speech, complete=complete), _environ(environ))
 
 
 def _speech(function: LoadedFunction, protocol: MessageProtocol, plan: Plan, route: str) -> Speech:

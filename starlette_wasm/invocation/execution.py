@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..capabilities import Capabilities, Grants, Session
 from ..components.errors import CanonicalTrap
-from ..components.kinds import begin
+from ..components.kinds import begin, resume
 from ..engine.fast_path import Encoded, Inputs
 from ..engine.invocation import Guard, Invocation
 from ..engine.outcome import End, Outcome
@@ -111,6 +111,8 @@ class Execution(Generic[R]):
         if found is None:
             inputs = self.inputs()
             found = self._begin(await self.inputs_off_loop(guard) if inputs is None else inputs)
+        elif isinstance(found, Invocation):
+            resume(found, self._options.caller.stream, self._linked)
         if isinstance(found, Outcome):
             return found
         try:

@@ -13,6 +13,7 @@ from running import engine
 from test_component_wasi import importing
 
 from starlette_wasm.components import module as module_
+from starlette_wasm.components import quick_answers
 from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.edge_call import EdgeCall
@@ -163,7 +164,7 @@ def test_instances_are_not_left_where_they_may_not_be(place: str, monkeypatch: p
 @pytest.mark.parametrize("place", ["realloc", "post"])
 def test_context_may_be_asked_for_everywhere(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the guest goes on: what it calls afterwards is left to Python here, which knows whether it may."""
-    monkeypatch.setattr(module_, "kinds_of", lambda plan, _: bytes(len(plan.hosts)))
+    monkeypatch.setattr(quick_answers, "_OF_ALL", {})
     text = asking_in_text("nowhere")
     text = text.replace(
         "(core module $m ",

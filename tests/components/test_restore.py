@@ -247,6 +247,27 @@ def test_instances_keep_the_snapshot_that_they_return_to() -> None:
     assert kept.restore()
 
 
+@pytest.mark.native
+def test_pages_that_do_not_change_are_let_go() -> None:
+    """What an instance had written once, or got at first, is not put back for ever, and stays what it was."""
+    fills = """(block (result i32)
+      (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 119))
+       (then (memory.fill (i32.const 65536) (i32.const 1) (i32.const 400000))))
+      (i32.const 65))"""
+    text = guest(fills, '(data (i32.const 300000) "data")')
+    module = load(text.replace('(memory (export "mem") 1)', '(memory (export "mem") 8)'))
+    requests = ["w", *"x" * (restore.TRIM_AT + 1)]
+    assert [each.stdout for each in answers(module, requests)] == [b"A"] * len(requests)
+    (kept,), pages = module.keeper.kept, pages_of(os.getpid())
+    assert kept.restore()
+    ((base, size),), snapshot = kept.cores.ranges(), kept.plan.snapshot
+    assert snapshot is not None
+    assert pages is not None
+    if pages.scan:
+        assert sum(end - start for start, end in pages.written(base, size)) < 200_000
+    assert ctypes.string_at(base, size) == ctypes.string_at(snapshot.places[0], size)
+
+
 def test_zeros_in_snapshots_take_no_room() -> None:
     text = guest("(i32.const 65)", '(data (i32.const 40000000) "data")')
     plan = ComponentPlan(load(text.replace('(memory (export "mem") 1)', '(memory (export "mem") 1024)')),

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from ..errors import CanonicalTrap
 from ..http_exchange import Headers, HttpExchange, InvalidHead, ResponseBody
+from ..http_head import HttpHead
 from ..values import Err, Ok, Value
 from .bodies import IncomingBody, OutgoingBody
 from .exchange_streams import RequestStream
@@ -30,26 +31,33 @@ _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace
 class GivenRequest:
     """A request of the ``edge`` protocol, as ``wasi:http`` has it."""
 
-    def __init__(self, message: bytes) -> None:
-        given = json.loads(message)
-        self.method: str = given["method"]
-        scheme, _, rest = (given["url"] or _url_of(given)).partition("://")
-        self.scheme = scheme
-        authority, slash, path = rest.partition("/")
-        self.path = slash + path or "/"
-        self.headers = Fields(_entries(given), fixed=True)
-        self.authority = next((value.decode("latin-1") for value in self.headers.get("host")), authority)
-        self.content = _body(given)
+    def __init__(self, head: HttpHead, content: bytes = b"") -> None:
+        self.method = head.method
+        self.scheme = head.scheme
+        self.authority = head.authority
+        self.path = head.path
+        self.headers = Fields(head.headers, fixed=True)
+        self.content = content
 
 
 class IncomingRequest(GivenRequest):
     """What a handler is given."""
 
-    def __init__(self, message: bytes, exchange: HttpExchange | None = None) -> None:
-        """Take a body that is in the message, or comes through the exchange."""
-        super().__init__(message)
-        stream = InputStream(self.content) if exchange is None else RequestStream(exchange)
+    def __init__(self, head: HttpHead, content: bytes, exchange: HttpExchange | None = None) -> None:
+        """Take a body that is ``content``, or comes through the exchange."""
+        super().__init__(head, content)
+        stream = InputStream(content) if exchange is None else RequestStream(exchange)
         self.body: IncomingBody | None = IncomingBody(stream)
+
+
+def read_message(message: bytes) -> tuple[HttpHead, bytes]:
+    """Read the head and the body of a request of the ``edge`` protocol."""
+    given = json.loads(message)
+    scheme, _, rest = (given["url"] or _url_of(given)).partition("://")
+    authority, slash, path = rest.partition("/")
+    headers = _entries(given)
+    authority = next((value.decode("latin-1") for name, value in headers if name.lower() == "host"), authority)
+    return HttpHead(given["method"], scheme, authority, slash + path or "/", headers), _body(given)
 
 
 def _url_of(given: dict[str, Any]) -> str:

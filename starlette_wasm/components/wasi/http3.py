@@ -15,7 +15,7 @@ from . import http
 from .ends import Answer, BytesSource, FutureValue, Ignored, RequestSource, streamed_answer
 from .fields import Fields
 from .host import WasiHost
-from .http import METHOD, SCHEME, GivenRequest, edge_headers, edge_message
+from .http import METHOD, SCHEME, GivenRequest, edge_headers, edge_message, read_message
 from .offers import offer
 
 TYPES = "wasi:http/types@0.3"
@@ -101,7 +101,7 @@ class Response(Message):
 
 def served_request(message: bytes, exchange: HttpExchange | None) -> Request:
     """Make what a handler is given."""
-    given = GivenRequest(message)
+    given = GivenRequest(*read_message(message))
     source = BytesSource(given.content) if exchange is None else RequestSource(exchange)
     request = Request(given.headers, Pipe(source=source), Pipe(source=FutureValue(Ok())), None)
     request.given = {

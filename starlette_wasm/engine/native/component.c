@@ -96,11 +96,12 @@ static bool answer_realtime(struct component *c) {
 }
 
 /* Whether the call is answered here; ``result`` is then what the glue is to do. */
-static bool answer(struct component *c) {
+static bool answer_call(struct component *c) {
   uint64_t value;
   if (!c->quick || (c->pending && c->pending != c->frame + 1))
     return false;
-  switch (c->kinds[c->number]) {
+  const struct quick_call *q = &c->quick_calls[c->number];
+  switch (q->kind) {
   case MONOTONIC:
     value = coarse(STEADY, c->resolution);
     break;
@@ -118,7 +119,9 @@ static bool answer(struct component *c) {
   case LEFT:
     return false;
   default:
-    return answer_stream(c, c->kinds[c->number]);
+    if (c->http && c->http->open)
+      return q->of_handler && answer_http(c, q);
+    return answer_lent(c, q->kind);
   }
   set_slot(c, RESULT, value);
   return answered(c);
@@ -145,7 +148,9 @@ void swasm_component_step(void *env, void *caller, const struct extern_ *args, s
   c->frame = (uint32_t)args[1].of[0];
   c->slot = results;
   c->answered = false;
-  c->asked = !answer(c);
+  c->asked = !answer_call(c);
+  if (c->asked && c->pending == c->frame + 1)
+    c->pending = 0; /* it is answered from the beginning, elsewhere */
   *then = (struct continuation){resume, c, NULL};
 }
 
@@ -234,5 +239,28 @@ int swasm_edge_poll(struct component *c) {
     } else if (!swasm_edge_return(c)) {
       return ENDED;
     }
+  }
+}
+
+/* Begin a call of a handler of wasi:http, with what is in the values, for swasm_http_poll(). */
+void swasm_http_begin(struct component *c, struct scratch *s, uint32_t request, uint32_t outparam) {
+  c->scratch = s;
+  s->trap = s->error = NULL;
+  put_i32(c, 0, request);
+  put_i32(c, 1, outparam);
+  begin(c, HANDLING, c->handle, 2, 0);
+}
+
+/* Go on with it, and with what the guest wants called once it has returned. */
+int swasm_http_poll(struct component *c) {
+  for (;;) {
+    int how = swasm_component_poll(c, c->future);
+    if (how != ENDED)
+      return how;
+    wasmtime.future_delete(c->future);
+    c->future = NULL;
+    if (c->scratch->trap || c->scratch->error || c->phase == RETURNING || !c->post_return)
+      return ENDED;
+    begin(c, RETURNING, c->post_return, 0, 0);
   }
 }

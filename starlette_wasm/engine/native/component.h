@@ -1,13 +1,20 @@
-/* What component.c and streams.c share. */
+/* What component.c, wasi_http.c and streams.c share. */
 
 #ifndef COMPONENT_H
 #define COMPONENT_H
 
-#include "native.h"
+#include "text.h"
 
 enum { ARGUMENTS = 18, RESULT = 36 }; /* slots of a frame: components/glue.py */
 /* How a function of the host is answered: components/quick_answers.py. */
-enum QUICK { LEFT, MONOTONIC, REALTIME, RESOLUTION, RANDOM, RANDOM_BYTES, READ, CHECK_WRITE, WRITE };
+enum QUICK {
+  LEFT, MONOTONIC, REALTIME, RESOLUTION, RANDOM, RANDOM_BYTES, READ, CHECK_WRITE, WRITE,
+  DROP, NOTHING, ENVIRONMENT, ALL_ARGUMENTS, POLL, AWAIT, READY,
+  METHOD, SCHEME, AUTHORITY, PATH, REQUEST_HEADERS,
+  NEW_FIELDS, FIELDS_FROM_LIST, FIELDS_APPEND, FIELDS_GET, FIELDS_ENTRIES, FIELDS_CLONE,
+  NEW_RESPONSE, SET_STATUS, STATUS_CODE, RESPONSE_HEADERS, RESPONSE_BODY, BODY_WRITE, BODY_FINISH, SET_OUTPARAM,
+  SUBSCRIBE, FLUSH
+};
 
 #pragma GCC visibility push(hidden)
 
@@ -16,7 +23,8 @@ uint64_t slot_of(const struct component *c, uint32_t number);
 void set_slot(struct component *c, uint32_t number, uint64_t value);
 bool ask_for_room(struct component *c, uint64_t alignment, uint64_t size);
 bool answered(struct component *c);
-bool answer_stream(struct component *c, uint8_t kind);
+bool answer_http(struct component *c, const struct quick_call *q);
+bool answer_lent(struct component *c, uint8_t kind);
 
 #pragma GCC visibility pop
 

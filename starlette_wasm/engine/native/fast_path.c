@@ -48,11 +48,13 @@ static bool read_trace(struct request *request, PyObject *parent, PyObject *stat
 
 static bool read_arguments(struct request *request, PyObject *const *args) {
   request->edge = NULL;
-  request->head_alone = false;
+  request->head_alone = args[3] == Py_None;
+  request->body = (struct span){NULL, 0};
   request->scope = args[0];
   request->params = args[2];
   request->traceparent.len = request->tracestate.len = 0;
-  return of_str(args[1], &request->path) && of_bytes(args[3], &request->body) && of_str(args[4], &request->region) &&
+  return of_str(args[1], &request->path) && (request->head_alone || of_bytes(args[3], &request->body)) &&
+         of_str(args[4], &request->region) &&
          read_trace(request, args[5], args[6]);
 }
 
@@ -333,7 +335,8 @@ static PyObject *run(PyObject *self, PyObject *const *args, ssize_t count) {
   return started(q, s, &in, NULL);
 }
 
-/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read. (stdin,
+/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read; without a body if
+   the request can have none, else None. (stdin,
    variables, where the arguments begin in these, request id, traceparent); None if it is left to Python. */
 static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);

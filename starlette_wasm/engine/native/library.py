@@ -30,6 +30,7 @@ from typing import Any
 from .. import capi
 from ..library import address
 from ..scratch import ScratchMemory
+from .component_state import STRUCTURES as OF_COMPONENTS
 
 logger = logging.getLogger("starlette_wasm.engine")
 
@@ -39,7 +40,7 @@ SOURCES = tuple(
     for name in (
         *("native.h", "text.h", "python_abi.h", "component.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
-        *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
+        *("fast_path.c", "component.c", "wasi_http.c", "streams.c", "restore.c", "host_calls.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -207,73 +208,6 @@ class FastPathState(Structure):
     )
 
 
-class ComponentState(Structure):
-    """``struct component`` of native.h."""
-
-    _fields_ = (
-        ("asked", c_uint32),
-        ("answered", c_uint32),
-        ("number", c_uint32),
-        ("frame", c_uint32),
-        ("quick", c_uint32),
-        ("pending", c_uint32),
-        ("result", c_uint32),
-        ("phase", c_uint32),
-        ("returned", c_uint32),
-        ("calls", c_uint32),
-        ("resolution", c_uint64),
-        ("kinds", c_void_p),
-        ("memories", c_void_p),
-        ("frames", c_void_p),
-        ("context", c_void_p),
-        ("memory", c_void_p),
-        ("realloc", c_void_p),
-        ("handle", c_void_p),
-        ("post_return", c_void_p),
-        ("scratch", c_void_p),
-        ("future", c_void_p),
-        ("input", c_void_p),
-        ("input_len", c_size_t),
-        ("slot", c_void_p),
-        ("lent", c_void_p),
-        ("values", capi.Value * 5),
-    )
-
-
-class Lent(Structure):
-    """``struct lent`` of native.h."""
-
-    _fields_ = (
-        ("numbers", c_uint32 * 3),
-        ("input", c_uint32),
-        ("output", c_uint32),
-        ("unused", c_uint32),
-        ("from", c_void_p),
-        ("taken", c_uint64),
-        ("left", c_uint64),
-        ("to", c_void_p),
-        ("put", c_uint64),
-        ("room", c_uint64),
-        ("asked", c_uint64),
-    )
-
-
-class FirstState(Structure):
-    """``struct first_state`` of native.h."""
-
-    _fields_ = (
-        ("context", c_void_p),
-        ("memory", c_void_p),
-        ("bytes", c_void_p),
-        ("size", c_void_p),
-        ("global", c_void_p),
-        ("value", c_void_p),
-        ("most", c_uint64),
-        ("memories", c_uint32),
-        ("globals", c_uint32),
-    )
-
-
 class NativeLibrary:
     """The functions of invoke.c, prepared.c, fast_path.c and component.c.
 
@@ -309,7 +243,17 @@ class NativeLibrary:
         )
         self.edge_poll: Callable[..., int] = self._function("swasm_edge_poll", c_int, c_void_p)
         self.edge_return: Callable[..., bool] = self._function("swasm_edge_return", c_bool, c_void_p)
-        self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_void_p)
+        self.http_open: Callable[..., bool] = ctypes.PYFUNCTYPE(
+            c_bool, c_void_p, *(c_char_p, c_size_t) * 3, c_uint32, c_uint32, c_uint32
+        )(("swasm_http_open", held))
+        self.http_answer: Callable[[int], bytes | None] = ctypes.PYFUNCTYPE(py_object, c_void_p)(
+            ("swasm_http_answer", held)
+        )
+        self.http_begin: Callable[..., None] = self._function(
+            "swasm_http_begin", None, c_void_p, c_void_p, c_uint32, c_uint32
+        )
+        self.http_poll: Callable[..., int] = self._function("swasm_http_poll", c_int, c_void_p)
+        self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_void_p, c_bool)
         self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 
@@ -353,9 +297,7 @@ def _expected_layout() -> list[int]:
         PlanState,
         InstanceState,
         FastPathState,
-        ComponentState,
-        Lent,
-        FirstState,
+        *OF_COMPONENTS,
     ):
         layout.append(ctypes.sizeof(kind))
         layout.extend(getattr(kind, name).offset for name, *_ in kind._fields_)

@@ -23,6 +23,11 @@ struct extern_ {
   uint64_t of[3];
 };
 
+struct span {
+  const uint8_t *at;
+  size_t len;
+};
+
 /* capi.ScratchMemory mirrors this. */
 struct scratch {
   void *trap, *error;
@@ -134,13 +139,62 @@ struct fast_path {
   struct module *module;
   const char *template, *suffix, *offsets, *environ, *route;
   uint32_t template_len, suffix_len, variables, environ_len, route_len;
-  uint32_t protocol;  /* EDGE, WWS or CGI */
+  uint32_t protocol;  /* EDGE, WWS, CGI or HTTP */
   uint32_t segments;  /* CGI: how many segments the route matches, or NO_SEGMENTS if that is the whole path */
   uint32_t own_names; /* whether the guest gets EDGE_REQUEST_ID and EDGE_REGION */
   uint64_t resolution;
   uint32_t reads_environ, reads_args, reads_clock, reads_random; /* arguments: only those that are of the request */
   uint32_t asked, used, slot; /* when last; since ``clock_hand`` came by; in ``prepared``, from 1 on, or 0 */
   struct instance ready;          /* prepared, if its store is not NULL */
+};
+
+/* How a function of the host is answered without Python; native.QuickCall mirrors it. Resources are numbers within one
+   component, 0 for none. */
+struct quick_call {
+  uint8_t kind;
+  uint8_t self, other, given;       /* the resource of the first handle, of a second one, and of the one that is given */
+  uint8_t size, payload, alignment; /* of a result that is written to memory, and where in it the payload begins */
+  uint8_t of_handler;               /* whether the instance that handles requests calls it */
+};
+
+/* native.HttpHandle, HttpObject, HttpField and HttpState mirror what follows: what wasi_http.c knows of a request. */
+enum { HTTP_HANDLES = 64, HTTP_FIELDS = 128, HTTP_TEXT = 8 << 10, HTTP_BODY = 64 << 10 };
+enum { HTTP_PIECES = 2 * HTTP_FIELDS + 1 };
+
+struct http_handle {
+  uint16_t resource, object; /* both 0 for one that is free */
+};
+
+struct http_object {
+  uint16_t kind, flags;
+  uint16_t of;     /* another object: see wasi_http.c */
+  uint16_t status; /* of a response */
+};
+
+struct http_field {
+  struct span name, value;
+  uint64_t of; /* the object that has it */
+};
+
+struct http {
+  uint32_t open;                                      /* whether calls are answered here */
+  uint32_t handles, freed, objects, fields, text_len; /* how many there are */
+  uint32_t body_len, body_of;                         /* what was written, and the object of the body */
+  uint32_t response;                                  /* the object of the response, if that was given */
+  uint32_t spent;                                     /* what fields take that the guest has made */
+  uint32_t most;                                      /* bytes of the body */
+  uint32_t pieces, placed;                            /* of a result that needs room, and how many have some */
+  int64_t declared;                                   /* the length of the body; -1 if the guest has given none */
+  struct span method, scheme, authority, path, environ, arguments;
+  const uint8_t *headers;       /* of the request: lengths of name and value, and the bytes */
+  uint64_t header_count;
+  struct http_handle handle[HTTP_HANDLES + 1]; /* from 1 on, as objects */
+  uint16_t free[HTTP_HANDLES];                 /* handles to be used again, the last first */
+  struct http_object object[HTTP_HANDLES + 1];
+  struct http_field field[HTTP_FIELDS];
+  struct span piece[HTTP_PIECES];
+  uint32_t place[HTTP_PIECES];
+  uint8_t text[HTTP_TEXT], body[HTTP_BODY];
 };
 
 /* What is lent to streams.c of the streams of a request: native.Lent mirrors it. */
@@ -167,7 +221,7 @@ struct component {
   uint32_t returned;        /* what handle has returned */
   uint32_t calls;           /* how many were answered here */
   uint64_t resolution;
-  const uint8_t *kinds;                   /* how each function of the host is answered */
+  const struct quick_call *quick_calls;   /* how each function of the host is answered */
   const struct extern_ *const *memories;  /* what memory it works on */
   uint8_t *frames;
   void *context;
@@ -178,6 +232,7 @@ struct component {
   size_t input_len;
   struct extern_ *slot;
   struct lent *lent;   /* NULL if nothing is lent */
+  struct http *http;   /* the request of a handler, if there is one */
   struct extern_ values[5];
 };
 
@@ -194,7 +249,7 @@ struct first_state {
 };
 
 enum { ALLOCATING = 1, HANDLING, RETURNING }; /* phases; edge_call.PHASES */
-enum { EDGE, WWS, CGI }; /* fast_path.PROTOCOLS */
+enum { EDGE, WWS, CGI, HTTP }; /* fast_path.PROTOCOLS */
 enum { NO_SEGMENTS = 0xffff };
 enum { NOT_GRANTED = -3, NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EXITED = 1, COMPLETED = 2 };
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */

@@ -410,15 +410,72 @@ static bool is_head_alone(const struct request *request) {
   return total <= MAX_HEAD;
 }
 
+static bool put_number(struct text *t, size_t number) {
+  uint32_t value = (uint32_t)number;
+  return put(t, &value, sizeof value);
+}
+
+static bool put_pair(struct text *t, struct span name, struct span value, uint32_t *count) {
+  ++*count;
+  return put_number(t, name.len) && put_number(t, value.len) && put(t, name.at, name.len) && put(t, value.at, value.len);
+}
+
+/* All headers, those of one name next to each other, with the trace of the host's span in place of the client's. */
+static bool put_pairs(struct text *t, const struct fields *fields, const struct request *request, uint32_t *count) {
+  static const struct span parent = {(const uint8_t *)"traceparent", 11}, state = {(const uint8_t *)"tracestate", 10};
+  bool ours = request->traceparent.len, said = false;
+  for (size_t i = 0; i < fields->count; i++) {
+    const struct field *field = &fields->at[i];
+    if (field->first != i)
+      continue;
+    if (ours && is_own(field->name)) {
+      if (IS(field->name, "traceparent") && !(said = put_pair(t, parent, request->traceparent, count)))
+        return false;
+      continue;
+    }
+    for (size_t j = i; j <= field->last; j++)
+      if (fields->at[j].first == i && !put_pair(t, field->name, fields->at[j].value, count))
+        return false;
+  }
+  return !ours || ((said || put_pair(t, parent, request->traceparent, count)) &&
+                   (!request->tracestate.len || put_pair(t, state, request->tracestate, count)));
+}
+
+/* HttpHead.pack() */
+static bool put_head(struct text *t, const struct request *request) {
+  const struct url *url = &request->url;
+  size_t path = url->path.len + (url->query.len ? url->query.len + 1 : 0);
+  uint32_t count = 0;
+  if (!put_number(t, request->method.len) || !put_number(t, url->scheme.len) || !put_number(t, url->host.len) ||
+      !put_number(t, path))
+    return false;
+  size_t count_at = t->len;
+  if (!put_number(t, 0) || !put(t, request->method.at, request->method.len) ||
+      !put(t, url->scheme.at, url->scheme.len) || !put(t, url->host.at, url->host.len) ||
+      !put(t, url->path.at, url->path.len) ||
+      (url->query.len && !(PUT(t, "?") && put(t, url->query.at, url->query.len))) ||
+      !put_pairs(t, &request->headers, request, &count))
+    return false;
+  memcpy(t->at + count_at, &count, sizeof count);
+  return true;
+}
+
 /* What the guest reads on stdin. */
 bool put_message(struct text *t, const struct fast_path *q, struct request *request) {
   if (request->edge)
     return put_edge_request(t, q, request);
   if (!read_request(request) || (request->head_alone && !is_head_alone(request)))
     return false;
-  return q->protocol == CGI   ? put(t, request->body.at, request->body.len)
-         : q->protocol == WWS ? put_wws(t, request)
-                              : put_edge(t, q, request);
+  switch (q->protocol) {
+  case CGI:
+    return put(t, request->body.at, request->body.len);
+  case WWS:
+    return put_wws(t, request);
+  case HTTP:
+    return put_head(t, request);
+  default:
+    return put_edge(t, q, request);
+  }
 }
 
 /* follows(scope, limit, most): whether a body may follow the head. None: it is too large, or odd. */

@@ -33,6 +33,7 @@ struct image {
   size_t size;
   const uint8_t *first;
   size_t known;
+  bool trims; /* whether pages are given back that are as they were, if the kernel has the same for them */
 };
 
 /* Find pages that are private from ``*start`` on, which goes on to where the next call begins. How many regions those
@@ -69,6 +70,22 @@ static void copy_first(const struct image *m, const struct page_region *found) {
   memset(m->base + known, 0, end - known);
 }
 
+/* Put back a page, or give it back: then it need not be looked at again until it is written. */
+static void trim_page(uint8_t *page, const uint8_t *first) {
+  if (!memcmp(page, first, BLOCK) && (!give_back(page, BLOCK) || !memcmp(page, first, BLOCK)))
+    return;
+  memcpy(page, first, BLOCK);
+}
+
+static void put_back_region(const struct image *m, const struct page_region *found) {
+  if (!m->trims) {
+    copy_first(m, found);
+    return;
+  }
+  for (uint64_t at = found->start; at < found->end; at += BLOCK)
+    trim_page((uint8_t *)(uintptr_t)at, m->first + (at - (uintptr_t)m->base));
+}
+
 /* Put back the pages that are private. How many bytes that were; -1 if it cannot be done, or those are too many. */
 static int64_t put_back(const struct pagemap *pagemap, const struct image *m, int64_t most) {
   struct page_region found[REGIONS];
@@ -82,7 +99,7 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
       bytes += (int64_t)(found[i].end - found[i].start);
       if (bytes > most)
         return -1;
-      copy_first(m, &found[i]);
+      put_back_region(m, &found[i]);
     }
   }
   return bytes;
@@ -90,14 +107,14 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
 
 
 /* Bring an instance of a component back to its first state. False if a memory has grown, too much was written, or the
-   pages cannot be looked at: then it is of no more use. */
-bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap) {
+   pages cannot be looked at: then it is of no more use. With ``trims`` pages that were not changed are given back. */
+bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, bool trims) {
   int64_t left = (int64_t)f->most;
   for (uint32_t i = 0; i < f->memories; i++) {
     const void *memory = f->memory[i]->of;
     if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
       return false;
-    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
+    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i], trims};
     int64_t bytes = m.size ? put_back(pagemap, &m, left) : 0;
     if (bytes < 0)
       return false;
@@ -213,7 +230,7 @@ bool restore(struct engine *e, const struct fast_path *q, const struct instance 
   size_t size = wasmtime.memory_data_size(in->context, in->memory.of);
   if (size != of->first_size + (size_t)q->plan->spare * PAGE)
     return false;
-  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size};
+  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size, false};
   uint8_t *io = wasmtime.memory_data(in->context, in->io.of);
   size_t io_size = wasmtime.memory_data_size(in->context, in->io.of), used = end_of_output(io);
   if (used > io_size || !restore_memory(e, in, of, &m, used) || !restore_io(io, io_size, used))

@@ -61,9 +61,9 @@ static bool write_some(struct component *c, struct lent *l) {
 }
 
 /* Whether the call is answered here. */
-bool answer_stream(struct component *c, uint8_t kind) {
+bool answer_lent(struct component *c, uint8_t kind) {
   struct lent *l = c->lent;
-  if (!l || l->numbers[kind - READ] != c->number + 1)
+  if (!l || kind < READ || kind > WRITE || l->numbers[kind - READ] != c->number + 1)
     return false;
   switch (kind) {
   case READ:

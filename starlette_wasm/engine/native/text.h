@@ -16,11 +16,6 @@ enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 2 << 20, LARGE = 64 << 10, LARGEST 
 enum { MOST_PRINTED = LARGEST + (64 << 10) }; /* a body of LARGEST, and what is around it */
 enum { MAX_HEAD = 64 << 10 };                 /* scope.MAX_HEAD */
 
-struct span {
-  const uint8_t *at;
-  size_t len;
-};
-
 #define IS(span, text) ((span).len == sizeof(text) - 1 && !memcmp((span).at, text, sizeof(text) - 1))
 
 /* Text that is being written. */

@@ -1,0 +1,229 @@
+"""What wasi_http.c answers to handlers of wasi:http, against the same from Python, by the guest ``http_calls``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import engine
+
+from starlette_wasm.components import module as module_
+from starlette_wasm.components.bound import ComponentPlan
+from starlette_wasm.components.compile import compile_component
+from starlette_wasm.components.http_call import HttpCall
+from starlette_wasm.components.http_exchange import HttpExchange
+from starlette_wasm.components.http_head import unpack
+from starlette_wasm.components.invocation import ComponentInvocation
+from starlette_wasm.components.module import ComponentModule
+from starlette_wasm.components.wasi.http import read_message
+from starlette_wasm.engine import layout
+from starlette_wasm.engine.native.library import native
+from starlette_wasm.engine.outcome import End
+from starlette_wasm.engine.plan import Limits
+
+pytestmark = pytest.mark.native
+GUESTS = Path(__file__).parents[1] / "guests" / "components"
+LIMITS = Limits(time=60)
+ENVIRON = layout.strings([b"A=1", b"B==2", b"C"])
+REQUEST, OUTPARAM, FIELDS, RESPONSE, BODY, STREAM, POLLABLE = "iofrbsp"
+STEPS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys("msup", (REQUEST, "")), "h": (REQUEST, FIELDS), "E": ("", ""), "A": ("", ""), "C": ("", ""),
+    "f": ("", FIELDS), "l": ("", FIELDS), "c": (FIELDS, FIELDS), "r": (FIELDS, RESPONSE), "T": (RESPONSE, ""),
+    **dict.fromkeys("agie", (FIELDS, "")), "t": (RESPONSE, ""), "H": (RESPONSE, FIELDS), "b": (RESPONSE, BODY),
+    "w": (BODY, STREAM), "F": (BODY, ""), **dict.fromkeys("kWBLM", (STREAM, "")), "S": (STREAM, POLLABLE),
+    **dict.fromkeys("PRK", (POLLABLE, "")), "x": (REQUEST, ""), "y": (FIELDS, ""), "z": (RESPONSE, ""),
+    "v": (STREAM, ""), "n": (POLLABLE, ""), "o": (OUTPARAM, ""),
+}  # fmt: skip
+"""What the steps of a script take and make: a letter for each kind of resource."""
+TAKEN = "rFxyzvn"
+"""Steps after which the handle is no longer there."""
+ANSWER = "f02r23b34w45o13B50F40"
+
+
+def script_of(seed: int) -> str:
+    """Steps at random, most of which have handles of the right kind."""
+    chance = random.Random(seed)
+    held: dict[int, str] = {0: REQUEST, 1: OUTPARAM}
+    found = []
+    for _ in range(chance.randrange(1, 40)):
+        step = chance.choice([*STEPS, *"frbwWB"])
+        takes, makes = STEPS[step]
+        fitting = [number for number, kind in held.items() if kind == takes]
+        if takes and not fitting and chance.random() < 0.99:
+            continue
+        first = chance.choice(fitting or range(10))
+        second = chance.randrange(2, 10) if makes or step == "P" else chance.randrange(10)
+        if step == "P":
+            second = chance.choice(fitting or range(10))
+        if step == "o" and chance.random() < 0.3:
+            responses = [number for number, kind in held.items() if kind == RESPONSE]
+            if not responses:
+                continue
+            second = chance.choice(responses)
+            held = {number: kind for number, kind in held.items() if number not in (1, second)}
+        elif step == "o":
+            continue
+        if step == "l":
+            first = chance.randrange(10)
+        if step in TAKEN:
+            held.pop(first, None)
+        if makes:
+            held[second] = makes
+        found.append(f"{step}{first}{second}")
+    answers = OUTPARAM in held.values() and chance.random() < 0.5
+    return "".join(found) + ANSWER * answers + "." * chance.randrange(2)
+
+
+@cache
+def compiled(guest: str) -> tuple[bytes, dict[str, Any]]:
+    return compile_component(engine().ptr, (GUESTS / f"{guest}.wasm").read_bytes())
+
+
+def plans(guest: str, monkeypatch: pytest.MonkeyPatch) -> list[ComponentPlan]:
+    """One whose calls are answered in C, and one without the C library."""
+    found = []
+    for each in (native, None):
+        monkeypatch.setattr(module_, "native", each)
+        module = ComponentModule(engine(), *compiled(guest))
+        assert module.makes_http_calls is (each is not None)
+        found.append(ComponentPlan(module, LIMITS))
+    return found
+
+
+def message(path: str, **parts: Any) -> bytes:
+    headers = {"host": "example.com:80", "accept": "text/html", "x-a": "1, é"}
+    given = {"path": "/", "method": "GET", "headers": headers, "multi_value_headers": {"x-a": ["1", "é"]}, "query": {},
+             "body": None, "is_base64_encoded": False, "url": f"http://example.com:80/{path}"}  # fmt: skip
+    return json.dumps(given | parts).encode()
+
+
+async def ask(plan: ComponentPlan, request: bytes, exchange: HttpExchange | None = None) -> Any:
+    invocation = ComponentInvocation(plan, request, ENVIRON)
+    invocation.exchange = exchange
+    outcome = await invocation.run(time.monotonic() + LIMITS.time, nullcontext)
+    await asyncio.sleep(0)
+    answer = json.loads(outcome.stdout) if outcome.stdout[:1] == b"{" else outcome.stdout
+    return outcome.end, outcome.reason, answer, outcome.stderr
+
+
+async def ask_streaming(plan: ComponentPlan, request: bytes) -> Any:
+    """What leaves through an exchange."""
+    exchange = HttpExchange(most_out=LIMITS.stdout, patience=0)
+    exchange.request.closed = True
+    end, reason, _, err = await ask(plan, request, exchange)
+    body = exchange.response
+    left = None if body is None else (body.closed, body.total, body.take_pieces(1 << 20), body.trailers)
+    return end, reason, err, exchange.head, exchange.declared, exchange.broken, left
+
+
+def test_scripts_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, slow = plans("http_calls", monkeypatch)
+
+    async def go() -> list[tuple[str, End]]:
+        found = []
+        for seed in range(250):
+            script = script_of(seed)
+            ask_as = ask if seed % 2 else ask_streaming
+            one, other = await ask_as(fast, message(script)), await ask_as(slow, message(script))
+            assert one == other, (seed, script)
+            found.append((script, one[0]))
+        return found
+
+    ends = [end for _, end in asyncio.run(go())]
+    assert min(ends.count(End.OK), ends.count(End.TRAP)) > 10, "both are tested"
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        pytest.param("f02r23b34w45o13B50F40.", End.OK, id="an answer"),
+        pytest.param("l62r23b34w45o13B52F40.", End.OK, id="fields of one name"),
+        pytest.param("l12r23b34w45o13B52F40.", End.OK, id="as long as declared"),
+        pytest.param("l12r23b34w45o13B51F40.", End.OK, id="shorter than declared"),
+        pytest.param("l12r23b34w45o13B51B54F40", End.OK, id="longer than declared"),
+        pytest.param("f02r23b34w45B57o13B58F40.", End.OK, id="more than fits"),
+        pytest.param("h02c23r34o14.", End.OK, id="the fields of the request"),
+        pytest.param("h02e20g28g21a21.", End.TRAP, id="reads, and gives no answer"),
+        pytest.param("h02a21f03a36a37a35a38a39", End.TRAP, id="what is not valid"),
+        pytest.param("f02r23t37o13.", End.OK, id="status out of range"),
+        pytest.param("f02r23t36o13.", End.OK, id="status above 599"),
+        pytest.param("f02r23O10.", End.TRAP, id="an error"),
+        pytest.param("f02r23b34w45S56S57P67K60R60v50n60k50", End.TRAP, id="polls, and a stream that is gone"),
+        pytest.param("f02r23b34b35w46w47", End.TRAP, id="a body twice"),
+        pytest.param("m22", End.TRAP, id="no handle"),
+        pytest.param("e00", End.TRAP, id="a handle of another kind"),
+        pytest.param("E00A00C00p00u00s00m00h02y20", End.TRAP, id="environment"),
+        pytest.param("f02r23o13F20", End.TRAP, id="a trap behind the answer"),
+        pytest.param("f02r23o13b34w45B51F40.", End.TRAP, id="a body behind the answer"),
+    ],
+)
+def test_both_ways_answer_alike(script: str, end: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plan_of in (ask, ask_streaming):
+        one, other = [asyncio.run(plan_of(plan, message(script))) for plan in plans("http_calls", monkeypatch)]
+        assert one == other
+        assert one[0] is end or plan_of is ask_streaming  # which holds lengths as well
+
+
+@pytest.mark.parametrize("script", ["f02r23b34w45o13B50F40.", "p00h02u00s00e20" + ANSWER, "f02r23O10", "K00", ""])
+def test_what_was_begun_at_once_goes_on(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where it is, whatever it is given to answer by."""
+    fast, _ = plans("http_calls", monkeypatch)
+    head, _ = read_message(message(script))
+    packed = head.pack()
+    assert unpack(packed) == head
+
+    async def begun(exchange: HttpExchange | None) -> Any:
+        invocation = ComponentInvocation(fast, packed, ENVIRON)
+        invocation.is_packed = True
+        invocation.engine.ticker.ensure_armed()
+        invocation.try_at_once()
+        invocation.exchange = exchange
+        outcome = await invocation.run(time.monotonic() + LIMITS.time, nullcontext)
+        await asyncio.sleep(0)
+        return outcome.end, outcome.reason, outcome.stderr, outcome.stdout
+
+    async def go() -> None:
+        end, reason, err, stdout = await begun(None)
+        given = await ask(fast, message(script))
+        assert given == (end, reason, json.loads(stdout) if stdout else b"", err)
+        exchange = HttpExchange(most_out=LIMITS.stdout, patience=0)
+        exchange.request.closed = True
+        assert (await begun(exchange))[:3] == (await ask_streaming(fast, message(script)))[:3]
+        assert (exchange.head is not None) == (ANSWER[:6] in script and "O" not in script)
+
+    asyncio.run(go())
+
+
+def test_one_that_is_dropped_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, _ = plans("http_calls", monkeypatch)
+    live = engine().state.live
+
+    async def go() -> None:
+        invocation = ComponentInvocation(fast, read_message(message(""))[0].pack(), ENVIRON)
+        invocation.is_packed = True
+        invocation.engine.ticker.ensure_armed()
+        invocation.try_at_once()
+        assert engine().state.live == live + 1
+        invocation.drop()
+        async with asyncio.timeout(30):
+            while engine().state.live != live:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+
+
+def test_calls_are_answered_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a plain handler calls."""
+    fast, _ = plans("http_calls", monkeypatch)
+    monkeypatch.setattr(HttpCall, "take_over", None)
+    steps = "m00s00u00p00h02e20g20c23y30E00A00C00f04a40r45t50T50H56b57w78k80S89P99K90R90n90L80M80W81o15v80F70x00."
+    given = asyncio.run(ask(fast, message(steps)))
+    assert given[0] is End.OK
+    assert given[2]["status_code"] == 200
