@@ -20,7 +20,7 @@ class HttpHead(NamedTuple):
     headers: list[tuple[str, bytes]]
 
     def pack(self) -> bytes:
-        """Write the sizes of the first four, the number of headers, then all of it; each header behind its two sizes."""
+        """Write the sizes of the first four, the number of headers, then all; each header behind its two sizes."""
         texts = [each.encode("utf-8", "surrogatepass") for each in self[:4]]
         parts = [_SIZES.pack(*map(len, texts), len(self.headers)), *texts]
         for name, value in self.headers:
