@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LONGEST_QUERY = 1024
 _metrics = FairThreads("starlette-wasm-metrics", most=1, each=1)
-"""The event loop's own threads may all be busy with the app's work, or wait for what it waits for."""
+"""A thread of its own: the event loop's may all be busy with the app's work, or wait for what it waits for."""
 Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
@@ -73,7 +73,7 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 
 
 def _notes(runtime: WasmRuntime) -> Iterator[str]:
-    """Yield what is amiss without being a reason to stay away."""
+    """Yield what is amiss, but does not keep traffic away."""
     for topic, note in runtime.notes.items():
         yield f"{topic}: {note}"
     if runtime.state == "open":
@@ -88,7 +88,7 @@ def _notes(runtime: WasmRuntime) -> Iterator[str]:
 async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """Report on the canaries, or with ``?function=`` on one of them; 503 without a body until there are enough samples.
 
-    ``x-samples-missing`` is then how many it takes, of the canary that lacks most; where none runs it is not sent.
+    ``x-samples-missing`` is then how many more the canary needs that lacks most; it is not sent if none runs.
     """
     canaries = runtime.canaries.all
     query: bytes = scope["query_string"]
@@ -102,11 +102,13 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         await _send_json(scope, send, 404, {"error": "no canary" if function is None else f"no canary of {function!r}"})
         return
     rate = success_rate(canaries)
-    away = {name: why for name, live in canaries.items() if (why := runtime.canaries.unavailable(live)) is not None}
-    if rate is None or away:
+    unavailable = {
+        name: why for name, live in canaries.items() if (why := runtime.canaries.unavailable(live)) is not None
+    }
+    if rate is None or unavailable:
         headers = [(b"cache-control", b"no-store")]
-        if away:
-            why = "; ".join(f"{name}: {each}" for name, each in away.items())
+        if unavailable:
+            why = "; ".join(f"{name}: {each}" for name, each in unavailable.items())
             headers.append((b"x-canary-unavailable", why.encode("ascii", "replace")))
         missing = samples_missing(canaries)
         if missing is not None:

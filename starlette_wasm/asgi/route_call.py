@@ -72,8 +72,8 @@ async def call(
     if not runtime.tenancy.active:
         return await _answered(runtime, target, place, outer, exchange, given, cold)
     usage = await tenants.usage_of(runtime, scope)
-    tenants.ask(usage, target)
-    with tenants.place_of(usage, target):
+    tenants.take_request(usage, target)
+    with tenants.hold_slot(usage, target):
         return await _answered(runtime, target, place, outer, exchange, given, cold)
 
 

@@ -25,7 +25,7 @@ from .coalesce import send_in_one_write
 from .problems import has_handler, send_gone, send_problem
 from .scope import SENT_AS, Headers, body_follows, fitted
 from .templates import rule_template
-from .tenants import ask, place_of, usage_of
+from .tenants import hold_slot, take_request, usage_of
 
 if TYPE_CHECKING:
     from ..pipelines.plan import Pipeline
@@ -81,7 +81,7 @@ async def serve(
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
         if usage is not None:
-            ask(usage, target)
+            take_request(usage, target)
         limit = target.max_body
         body = b""
         if body_follows(scope, limit) if follows is None else follows:
@@ -89,7 +89,7 @@ async def serve(
         if usage is None:
             status, headers, content = await answering.answer(body, tried)
         else:
-            with place_of(usage, target):
+            with hold_slot(usage, target):
                 status, headers, content = await answering.answer(body, tried)
     except WasmError as error:
         exchange.failed(error)

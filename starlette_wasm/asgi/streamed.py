@@ -20,7 +20,7 @@ from .coalesce import send_in_one_write
 from .problems import has_handler, send_gone, send_problem
 from .scope import body_follows, fitted, header
 from .serve import Matched, request_of
-from .tenants import ask, place_of, usage_of
+from .tenants import hold_slot, take_request, usage_of
 
 
 async def stream(
@@ -39,7 +39,7 @@ async def stream(
     started = tried if isinstance(tried, Started) else None
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
-        ask(usage, target)
+        take_request(usage, target)
         follows, body = body_follows(scope, target.max_body), b""
         if tried is None and not follows and usage is None and not matched.copied:
             tried = runtime.fast_path.run(
@@ -59,7 +59,7 @@ async def stream(
         sender = AnswerSender(exchange, scope, receive, send, request, feed.gone)
         expects = header(scope, b"expect") is not None
         caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, matched.exchange, exchange)
-        with place_of(usage, target):
+        with hold_slot(usage, target):
             async with feed.running(follows=follows, expects=expects):
                 await _call(runtime, target, request, CallOptions(caller, matched.route, started=started), sender)
     except WasmError as error:

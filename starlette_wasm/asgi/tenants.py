@@ -22,7 +22,7 @@ CLAIM = "starlette_wasm.tenant_of"
 """The key in an ASGI scope of the callable of the nearest WasmMiddleware."""
 TENANT = "starlette_wasm.tenant"
 """The key in an ASGI scope of the name, once it is known; empty for nobody's requests."""
-_NO_PLACE: AbstractContextManager[None] = nullcontext()
+_NO_SLOT: AbstractContextManager[None] = nullcontext()
 
 
 async def tenant_of(runtime: WasmRuntime, scope: Scope) -> str:
@@ -59,18 +59,18 @@ async def usage_of(runtime: WasmRuntime, scope: Scope) -> TenantUsage | None:
     return runtime.tenancy.usage(await tenant_of(runtime, scope))
 
 
-def ask(usage: TenantUsage | None, target: Target | Pipeline) -> None:
+def take_request(usage: TenantUsage | None, target: Target | Pipeline) -> None:
     """Take one request of the tenant's minute. Raises TenantLimited."""
     if usage is not None:
-        usage.ask(_name(target))
+        usage.take_request(_name(target))
 
 
-def place_of(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractContextManager[None]:
-    """Give a place of the tenant's, for a ``with`` block. Raises TenantLimited."""
+def hold_slot(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractContextManager[None]:
+    """Hold one of the tenant's slots for a ``with`` block. Raises TenantLimited."""
     if usage is None:
-        return _NO_PLACE
+        return _NO_SLOT
     targets = target.targets if isinstance(target, Pipeline) else [target]
-    return usage.place(_name(target), sum(each.most_pages for each in targets) * PAGE)
+    return usage.hold_slot(_name(target), sum(each.most_pages for each in targets) * PAGE)
 
 
 def _name(target: Target | Pipeline) -> str:

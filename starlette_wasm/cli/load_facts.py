@@ -21,13 +21,13 @@ from ..functions.loader import LoadedFunction, load, open_cache
 
 @dataclass(frozen=True, slots=True)
 class LoadFacts:
-    """``error`` is why it does not load, and the rest is then empty. Times are in seconds."""
+    """What came of loading a module. ``error`` is why it failed; the rest is then empty. Times are in seconds."""
 
     error: str | None = None
     compile_s: float | None = None
     """None if it was in the AOT cache already."""
     load_s: float = 0.0
-    """As a start has it: from the AOT cache, if there is one."""
+    """What a start takes: from the AOT cache, if there is one."""
     pages: int = 0
     stack_pages: int = 0
     """How many of them are its stack, as far as that is known."""
@@ -96,7 +96,7 @@ def _slow(function: LoadedFunction, manifest: FunctionManifest) -> str | None:
     if manifest.protocol == "cgi" and manifest.args and module.reads_args:
         return "function.yaml gives it arguments, which may name variables of the request"
     if not fits(Plan(module, Limits())):
-        return "this Python has no way for it"
+        return "the C library was not built for this Python"
     if module.uses_files:
         return None if not module.slow_files else "it may wait for a disk, if its policy grants a directory"
     return None

@@ -52,7 +52,7 @@ class StoredRollouts:
 async def promoted(
     store: Rollouts, file: Path, config: EdgeRouterConfig, function: str | None, *, write: bool
 ) -> list[dict[str, Any]]:
-    """Return a row for each canary that is promoted; with ``write`` the file has it from now on.
+    """Return a row for each canary that is promoted; with ``write`` it is written to the file.
 
     Raises CanaryConflict for a named function whose canary is not, and ConfigError for what cannot be written.
     """

@@ -118,10 +118,10 @@ def find(toolchain: Toolchain) -> Found:
     command = toolchain.find()
     if command is None:
         return Found(toolchain, problem="is not here")
-    told = _run([*command, *toolchain.version])
-    if told is None:
+    printed = _run([*command, *toolchain.version])
+    if printed is None:
         return Found(toolchain, tuple(command), problem="does not run")
-    numbers = re.search(r"\d+(?:\.\d+)+", told)
+    numbers = re.search(r"\d+(?:\.\d+)+", printed)
     version = numbers[0] if numbers else ""
     if tuple(int(part) for part in version.split(".") if part) < toolchain.least:
         wanted = ".".join(map(str, toolchain.least))

@@ -10,11 +10,11 @@ from .binary import COMPONENT_PREAMBLE, PREAMBLE, UnsupportedError
 
 
 class InvalidModuleError(Exception):
-    """The bytes are no WebAssembly module, or a damaged one."""
+    """The bytes are not a WebAssembly module, or a damaged one."""
 
 
 class UnsupportedModuleError(Exception):
-    """A valid module that uses what the engine lacks, that is no WASI command, or that is out of bounds.
+    """A valid module that is not a WASI command, exceeds the bounds, or uses what the engine lacks.
 
     ``hint`` is how to build it instead.
     """

@@ -26,8 +26,24 @@ _numbers = itertools.count(1)
 class Instance:
     """A store with one instance of the plan's module. Closed by whatever ends it: finish(), stop(), close()."""
 
-    __slots__ = ("_args_at", "_base", "_begun", "_context", "_environ", "_future", "_scratch", "_settled", "_stdin",
-                 "_store", "_well", "_whole", "cpu", "engine", "number", "plan")  # fmt: skip
+    __slots__ = (
+        "_args_at",
+        "_base",
+        "_begun",
+        "_completed",
+        "_context",
+        "_environ",
+        "_future",
+        "_instantiated",
+        "_scratch",
+        "_settled",
+        "_stdin",
+        "_store",
+        "cpu",
+        "engine",
+        "number",
+        "plan",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, stdin: bytes, environ: bytes = NO_STRINGS, args: bytes = b"") -> None:
         """Take ``environ`` and ``args``, blocks of layout.strings(), if they are not those of the plan."""
@@ -40,9 +56,9 @@ class Instance:
         self._scratch: Scratch | None = None
         self._store: int | None = None
         self._future: int | None = None
-        self._whole = False
-        """Whether the instance is there."""
-        self._well = False
+        self._instantiated = False
+        """Whether wasmtime has made the instance."""
+        self._completed = False
         self._begun: int | None = None
         self._settled: Outcome | None = None
         self.number = 0
@@ -77,9 +93,9 @@ class Instance:
         scratch = self.reserve() if started is None else self._made
         try:
             if started is not None:
-                return self._come_to(scratch, started)
+                return self._take_result(scratch, started)
             if native is not None:
-                return self._go(native, scratch)
+                return self._run_native(native, scratch)
             self._make(scratch)
             self._enter(scratch)
             begin = time.thread_time()  # a process that waits for a CPU does no work
@@ -111,7 +127,7 @@ class Instance:
 
     def _make(self, scratch: Scratch) -> None:
         if native is not None:
-            self._begin_hot(native, scratch)
+            self._begin_native(native, scratch)
         else:
             self._begin(scratch)
 
@@ -132,36 +148,36 @@ class Instance:
             engine.live[self.number] = self  # type: ignore[assignment]
         return scratch
 
-    def _go(self, native: NativeLibrary, scratch: Scratch) -> bool:
+    def _run_native(self, native: NativeLibrary, scratch: Scratch) -> bool:
         stdin, environ = self._stdin, self._environ
         template = self._template()
         how = native.run(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
-        return self._come_to(scratch, how)
+        return self._take_result(scratch, how)
 
-    def _come_to(self, scratch: Scratch, how: int) -> bool:
+    def _take_result(self, scratch: Scratch, how: int) -> bool:
         """Take over from invoke.c. True when the guest has ended. Raises as start()."""
         self._own(scratch, how)
         if how < 0:
-            self._not_begun(scratch, how)
+            self._raise_failure(scratch, how)
         self.cpu = scratch.result()[0] / 1e9
-        self._well = how == COMPLETED
-        return self._well or how == EXITED
+        self._completed = how == COMPLETED
+        return self._completed or how == EXITED
 
-    def _begin_hot(self, native: NativeLibrary, scratch: Scratch) -> None:
+    def _begin_native(self, native: NativeLibrary, scratch: Scratch) -> None:
         stdin, environ = self._stdin, self._environ
         template = self._template()
         how = native.begin(scratch.at, self.plan.at, template, len(template), environ, len(environ), stdin, len(stdin))
         self._own(scratch, how)
         if how < 0:
-            self._not_begun(scratch, how)
+            self._raise_failure(scratch, how)
 
     def _own(self, scratch: Scratch, how: int) -> None:
-        """Take over what invoke.c has left: no store, if that was small and its guest has ended well."""
+        """Take over what invoke.c has left: no store, if that was small and its guest has completed."""
         self._store, self._context, self._future, self._base = scratch.owned()
-        self._whole = how != INSTANTIATE_FAILED
+        self._instantiated = how != INSTANTIATE_FAILED
 
-    def _not_begun(self, scratch: Scratch, how: int) -> NoReturn:
-        """Raise why ``make`` of invoke.c has failed, as ``how`` has it."""
+    def _raise_failure(self, scratch: Scratch, how: int) -> NoReturn:
+        """Raise the error that ``how``, a result of invoke.c, stands for."""
         if how == NOT_GRANTED:
             raise _not_granted(self.plan.preopens[scratch.not_granted()])
         trap, error = scratch.take_failure()
@@ -182,8 +198,8 @@ class Instance:
         scratch.trap.value = None
         scratch.error.value = capi.pre_instantiate(plan.pre, context, instance_at, scratch.trap_at)
         if scratch.error.value or scratch.trap.value:
-            self._not_begun(scratch, INSTANTIATE_FAILED)
-        self._whole = True
+            self._raise_failure(scratch, INSTANTIATE_FAILED)
+        self._instantiated = True
         name_at, length_at = scratch.name_at, scratch.length_at
         capi.export_nth(context, instance_at, 0, name_at, length_at, io_at)
         capi.export_nth(context, instance_at, 1, name_at, length_at, main_at)
@@ -319,7 +335,7 @@ class Instance:
         try:
             if self._settled is not None:  # it has ended in its thread meanwhile
                 return self._settled
-            if not self._whole:
+            if not self._instantiated:
                 return Outcome(End.TIMEOUT)
             outcome = self._outcome(stopped=True)
             outcome.end = End.TIMEOUT
@@ -339,10 +355,10 @@ class Instance:
     def settle(self) -> None:
         """Work out the outcome and free the store, in any thread: both take long where memory is large."""
         if self._settled is None:
-            self._settled = self._well_outcome() if self._well else self._outcome()
+            self._settled = self._completed_outcome() if self._completed else self._outcome()
             self._release()
 
-    def _well_outcome(self) -> Outcome:
+    def _completed_outcome(self) -> Outcome:
         _, pages, stdout = self._made.result()
         outcome = Outcome(End.OK, stdout)
         outcome.memory_bytes = layout.PAGE * max(pages, self.plan.module.min_pages)
@@ -429,7 +445,7 @@ class Instance:
         """Return how many bytes of memory are in the store."""
         if self.engine.dead:
             return 0
-        if not self._whole:
+        if not self._instantiated:
             return min(self.plan.module.min_pages, self.plan.limits.memory_pages) * layout.PAGE
         return self.guest_size() + self._io_size()
 

@@ -42,10 +42,10 @@ class RequiredSignatures:
     def _problem(self, source: FunctionSource, digest: str, names: str) -> str | None:
         file = source.file.with_name(signatures_file.NAME)
         try:
-            sealed = signatures_file.load(_read(source, file), str(file))
-            if sealed.signer(self.keys) is None:
-                return f"it is not signed by {names}" if sealed.signatures else f"{file} holds no signature"
-            signed = sealed.artifact(str(file))
+            content = signatures_file.load(_read(source, file), str(file))
+            if content.signer(self.keys) is None:
+                return f"it is not signed by {names}" if content.signatures else f"{file} holds no signature"
+            signed = content.artifact(str(file))
         except FileNotFoundError:
             return f"it is not signed: there is no {file}"
         except OSError as error:

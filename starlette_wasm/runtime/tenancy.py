@@ -114,7 +114,7 @@ class TenantUsage:
         """Whether a new tenant would have the same quotas left."""
         return not self.running and all(each is None or each.full for each in (self._requests, self._cpu))
 
-    def ask(self, function: str) -> None:
+    def take_request(self, function: str) -> None:
         """Take one request of the minute. Raises TenantLimited."""
         if self._cpu is not None and self._cpu.left <= 0:
             raise self._refused(function, "cpuSecondsPerMinute", self._cpu.wait_for(0.0))
@@ -124,7 +124,7 @@ class TenantUsage:
             self._requests.take(1)
 
     @contextmanager
-    def place(self, function: str, memory: int) -> Iterator[None]:
+    def hold_slot(self, function: str, memory: int) -> Iterator[None]:
         """Run in here: takes a place, and pays for what runs. Raises TenantLimited."""
         quota = self.quota
         if quota.max_concurrency is not None and self.running >= quota.max_concurrency:

@@ -164,7 +164,7 @@ class ActiveCallTelemetry(CallTelemetry):
             if self._recorder is not None:  # a reload may have brought one since
                 self._recorder.leave(seen.function)
             # While the function's span is still current: exemplars, and the access line, belong to it.
-            self._telemetry.tell(seen)
+            self._telemetry.record(seen)
         finally:
             if spans is not None:
                 spans.end(seen.error, "" if error is None else str(error))

@@ -198,7 +198,7 @@ async def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> N
     """
     extra = _extra(target, context)
     if outcome.denials:
-        _log_refusals(target, Counter(outcome.denials), _text_of, extra)
+        _log_refusals(target, Counter(outcome.denials), _text_of_denial, extra)
     if not outcome.stderr:
         return
     await _log_lines(target, outcome.stderr, {**extra, "log.iostream": "stderr"})
@@ -206,7 +206,7 @@ async def log_guest(target: Target, outcome: Outcome, context: EdgeContext) -> N
         logger.warning("%s: %d bytes of stderr dropped (maxLogBytes)", target, outcome.stderr_dropped, extra=extra)
 
 
-def _text_of(denial: Denial) -> str:
+def _text_of_denial(denial: Denial) -> str:
     what = "sandbox violation: fs write" if denial.write else "permission denied"
     return f"{what}: {escape(denial.path)}"
 

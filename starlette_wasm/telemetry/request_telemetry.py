@@ -46,19 +46,19 @@ def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
 class UnsampledRequestTelemetry(RequestTelemetry):
     """One under a span that the sampler has refused, if nobody takes figures: its guests get the trace, and no more."""
 
-    __slots__ = ("_listened", "_route", "_scope", "trace")
+    __slots__ = ("_active", "_route", "_scope", "trace")
 
     def __init__(self, trace: SpanContext, scope: Scope, route: str) -> None:
         self.trace = header_of(trace)
         self._scope = scope
         self._route = route
-        self._listened: ActiveRequestTelemetry | None = None
+        self._active: ActiveRequestTelemetry | None = None
 
-    def listened(self) -> ActiveRequestTelemetry:
+    def active(self) -> ActiveRequestTelemetry:
         """Return the same request for calls that are watched, as one of a guest that calls other hosts."""
-        if self._listened is None:
-            self._listened = ActiveRequestTelemetry(None, self._scope, self._route, 0, current=get_current_span())
-        return self._listened
+        if self._active is None:
+            self._active = ActiveRequestTelemetry(None, self._scope, self._route, 0, current=get_current_span())
+        return self._active
 
 
 class ActiveRequestTelemetry(RequestTelemetry):

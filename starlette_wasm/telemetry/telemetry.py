@@ -1,6 +1,6 @@
 """``Telemetry``: the observers of a runtime, and what they get of each request and call.
 
-The path of a request if nobody listens is a check and a few empty calls; a benchmark holds it.
+If nobody listens, a request costs a check and a few empty calls; a benchmark measures it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCOPE = "starlette_wasm"
 _SAMPLED = "13579bdf"
 """The last digit of a traceparent that is sampled."""
 _MOST_TENANTS = 1000
-"""That have series of their own."""
+"""Tenants with series of their own."""
 
 
 class Telemetry(Listeners):
@@ -71,8 +71,8 @@ class Telemetry(Listeners):
         self.guest_tracer: Tracer | None = None
         """For the spans that guests start."""
         self.metrics: Metrics | None = None
-        self._takers: list[Metrics | prometheus.Recorder] = []
-        """Who takes figures, if anybody listens."""
+        self._recorders: list[Metrics | prometheus.Recorder] = []
+        """What takes figures, if anybody listens."""
 
     def configure(self, *, access_log: bool, prometheus_text: bool) -> None:
         """Configure it from settings and config; ``prometheus_text`` has no effect without the extra."""
@@ -97,7 +97,7 @@ class Telemetry(Listeners):
         self._warm_tracer = None if self.tracer is None else WarmTracer(self.tracer)
         self.guest_tracer = None if self.tracer is None else tracers.get_tracer(GUEST_SCOPE)
         self.metrics = None if is_placeholder(meters.get_meter(_SCOPE)) else Metrics.of(meters, _SCOPE)
-        self._takers = [each for each in (self.metrics, self.prometheus) if each is not None]
+        self._recorders = [each for each in (self.metrics, self.prometheus) if each is not None]
         self._tracers = TRACE_GLOBALS.get("_TRACER_PROVIDER", self)
         self._meters = METRICS_GLOBALS.get("_METER_PROVIDER", self)
         self._active = bool(self.tracer or self.metrics or self.prometheus or self.access_log or self.listeners)
@@ -123,7 +123,7 @@ class Telemetry(Listeners):
         current = get_current_span()
         there = current.get_span_context()
         if there.is_valid and not there.is_remote and not current.is_recording():  # the sampler has refused it
-            if since or self._figured:
+            if since or self._records_figures:
                 return ActiveRequestTelemetry(None, scope, route, since, current=current)
             return UnsampledRequestTelemetry(there, scope, route)
         untraced = self.exclusions(scope, current)
@@ -142,16 +142,16 @@ class Telemetry(Listeners):
         ran: float,
     ) -> CallTelemetry:
         if isinstance(exchange, UnsampledRequestTelemetry):
-            exchange = exchange.listened()
+            exchange = exchange.active()
         assert exchange is None or isinstance(exchange, ActiveRequestTelemetry)
         return ActiveCallTelemetry(self, target, request, exchange, since, attempt, attributes, ran)
 
-    def tell(self, seen: Observation) -> None:
+    def record(self, seen: Observation) -> None:
         """Record an invocation that is over, of which all is known."""
         if self.access_log:
             access.log(seen)
         seen = _with_version(seen, self._versions.label(seen.function, seen.version))
-        for each in self._takers:
+        for each in self._recorders:
             each.record(seen)
         for listener in self.listeners:
             listener(seen)
@@ -163,7 +163,7 @@ class Telemetry(Listeners):
         assert isinstance(exchange, ActiveRequestTelemetry)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
-        if self._figured:
+        if self._records_figures:
             self._record_figures(exchange, target, completed, duration, memory, warm)
         if warm is not None:
             warm.end(completed, memory)
@@ -183,10 +183,10 @@ class Telemetry(Listeners):
         trace = completed.traceparent if exchange.context is not None else None
         sampled = trace is not None and trace[-1] in _SAMPLED
         cpu = completed.ran_ns / 1e9
-        alone = [each for each in self._takers if not each.bulk.add(key, sampled, duration, cpu, memory)]
+        alone = [each for each in self._recorders if not each.bulk.add(key, sampled, duration, cpu, memory)]
         if not (alone or self.access_log or self.listeners):
             return
-        seen = self._seen_fast(exchange, target, completed, duration, memory)
+        seen = self._observe_fast(exchange, target, completed, duration, memory)
         watched = alone or self.listeners or access.bulk_handler() is None
         token = contexts.attach(warm.in_context()) if warm is not None and watched else None
         try:  # while the function's span is current: exemplars, and the access line, belong to it
@@ -201,7 +201,7 @@ class Telemetry(Listeners):
             if token is not None:
                 contexts.detach(token)
 
-    def _seen_fast(
+    def _observe_fast(
         self, exchange: ActiveRequestTelemetry, target: Target, completed: Completed, duration: float, memory: int
     ) -> Observation:
         seen = Observation(target.name, target.version, "http", exchange.method, exchange.route)
@@ -216,13 +216,13 @@ class Telemetry(Listeners):
         return seen
 
     @property
-    def _figured(self) -> bool:
+    def _records_figures(self) -> bool:
         """Whether somebody takes figures of each call."""
-        return bool(self._takers or self.access_log or self.listeners)
+        return bool(self._recorders or self.access_log or self.listeners)
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
         """Return whatever takes figures; nothing if nobody listens."""
-        return self._takers if self.active else []
+        return self._recorders if self.active else []
 
     def violation(self, function: str, kind: str, count: int) -> None:
         """Record how often a policy refused something to a guest: ``kind`` is of ``conventions.VIOLATION_KINDS``."""

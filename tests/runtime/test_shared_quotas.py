@@ -95,7 +95,7 @@ def test_requests_are_shared(flushed_redis: str) -> None:
 def test_tenants_prefixes_and_quotas_have_accounts_of_their_own(flushed_redis: str) -> None:
     async def test(*nodes: Node) -> None:
         usage(nodes[0].tenancy).pay(9000.0)
-        usage(nodes[0].tenancy, "x \ud800\n{}").ask("f")
+        usage(nodes[0].tenancy, "x \ud800\n{}").take_request("f")
         for node in nodes[1:]:
             usage(node.tenancy).pay(0.001)
         for node in nodes:

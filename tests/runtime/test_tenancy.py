@@ -43,23 +43,23 @@ def test_an_allowance_is_filled_up_over_a_minute(clock: list[float]) -> None:
 
 def test_requests_of_a_minute_are_counted(clock: list[float]) -> None:
     acme = usage(tenancy({"name": "acme", "requestsPerMinute": 2}))
-    acme.ask("f")
-    acme.ask("f")
+    acme.take_request("f")
+    acme.take_request("f")
     with pytest.raises(TenantLimited) as caught:
-        acme.ask("f")
+        acme.take_request("f")
     assert (caught.value.status, caught.value.retry_after, caught.value.quota) == (429, 30, "requestsPerMinute")
     clock[0] += 30
-    acme.ask("f")
+    acme.take_request("f")
 
 
 def test_places_and_memory_are_given_back() -> None:
     acme = usage(tenancy({"name": "acme", "maxConcurrency": 2, "maxMemoryMb": 3}))
-    with acme.place("f", 2 << 20):
-        with pytest.raises(TenantLimited, match="maxMemoryMb"), acme.place("f", 2 << 20):
+    with acme.hold_slot("f", 2 << 20):
+        with pytest.raises(TenantLimited, match="maxMemoryMb"), acme.hold_slot("f", 2 << 20):
             pass
-        with acme.place("f", 1 << 20), pytest.raises(TenantLimited, match="maxConcurrency"), acme.place("f", 0):
+        with acme.hold_slot("f", 1 << 20), pytest.raises(TenantLimited, match="maxConcurrency"), acme.hold_slot("f", 0):
             pass
-    with pytest.raises(ValueError, match="of the guest"), acme.place("f", 3 << 20):
+    with pytest.raises(ValueError, match="of the guest"), acme.hold_slot("f", 3 << 20):
         raise ValueError("of the guest")
     assert (acme.running, acme.memory) == (0, 0)
     told = acme.describe()
@@ -69,24 +69,24 @@ def test_places_and_memory_are_given_back() -> None:
 def test_cpu_time_is_paid_by_the_context_that_runs(clock: list[float]) -> None:
     made = tenancy({"name": "acme", "cpuSecondsPerMinute": 1}, {"name": "globex", "cpuSecondsPerMinute": 1})
     acme, globex = usage(made), usage(made, "globex")
-    with acme.place("f", 0):
+    with acme.hold_slot("f", 0):
         pay(Observation("f", "1", cpu=3.0))
     pay(Observation("f", "1", cpu=9.0))  # nobody's
     assert (acme.cpu, globex.cpu) == (3.0, 0.0)
-    globex.ask("f")
+    globex.take_request("f")
     with pytest.raises(TenantLimited) as caught:
-        acme.ask("f")
+        acme.take_request("f")
     assert caught.value.retry_after == 120
     clock[0] += 121
-    acme.ask("f")
+    acme.take_request("f")
 
 
 def test_others_have_a_quota_each_and_idle_ones_are_forgotten(clock: list[float]) -> None:
     made = tenancy({"name": "*", "requestsPerMinute": 1})
     busy = usage(made, "busy")
-    with busy.place("f", 0):
+    with busy.hold_slot("f", 0):
         for number in range(5000):
-            usage(made, str(number)).ask("f")
+            usage(made, str(number)).take_request("f")
             clock[0] += 1
         assert made.usage("busy") is busy
     assert len(made.describe()) <= 4096
@@ -98,30 +98,30 @@ def test_others_have_a_quota_each_and_idle_ones_are_forgotten(clock: list[float]
 def test_a_quota_is_not_evaded_by_many_names(clock: list[float]) -> None:
     made = tenancy({"name": "*", "requestsPerMinute": 1})
     for number in range(4096):
-        usage(made, str(number)).ask("f")
-    usage(made, "one more").ask("f")
+        usage(made, str(number)).take_request("f")
+    usage(made, "one more").take_request("f")
     for name in ("0", "4095", "another", "one more"):  # each remembers, or shares what is left
         with pytest.raises(TenantLimited):
-            usage(made, name).ask("f")
+            usage(made, name).take_request("f")
     clock[0] += 61
-    usage(made, "another").ask("f")
+    usage(made, "another").take_request("f")
     with pytest.raises(TenantLimited):
-        usage(made, "another").ask("f")
-    usage(made, "0").ask("f")
+        usage(made, "another").take_request("f")
+    usage(made, "0").take_request("f")
 
 
 def test_a_reload_keeps_what_is_used() -> None:
     made = tenancy({"name": "acme", "requestsPerMinute": 1}, {"name": "*"})
     acme, other = usage(made), usage(made, "other")
-    acme.ask("f")
-    with other.place("f", 1):
+    acme.take_request("f")
+    with other.hold_slot("f", 1):
         made.configure(
             [TenantConfig(name="acme", requests_per_minute=1), TenantConfig(name="other", max_concurrency=1)]
         )
         assert usage(made) is acme
         with pytest.raises(TenantLimited):
-            acme.ask("f")
-        with pytest.raises(TenantLimited), usage(made, "other").place("f", 1):
+            acme.take_request("f")
+        with pytest.raises(TenantLimited), usage(made, "other").hold_slot("f", 1):
             pass
         made.configure([])
         assert not made.active

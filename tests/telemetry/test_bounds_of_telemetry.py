@@ -87,10 +87,10 @@ def test_versions_without_end_make_no_series_without_end(collector: Collector) -
     telemetry = collector.telemetry()
     assert telemetry.active
     for number in range(3 * MOST_VERSIONS):
-        telemetry.tell(Observation("hog", str(number)))
+        telemetry.record(Observation("hog", str(number)))
         telemetry.function_healthy("hog", str(number), True)
         telemetry.canary_weight("hog", str(number), 10)
-    telemetry.tell(Observation("modest", "1"))
+    telemetry.record(Observation("modest", "1"))
     found = series(collector)
     for name in ("faas.invocations", "starlette_wasm.canary.weight"):
         versions = {dict(labels)["faas.version"] for each, labels in found if each == name}

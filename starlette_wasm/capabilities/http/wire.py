@@ -33,7 +33,7 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: str, port: int, tls: ssl.SSLContext | None, name: str) -> Wire:
-        """Raise OSError, ssl.SSLError included."""
+        """Open a connection. Raises OSError, ssl.SSLError included."""
         loop = asyncio.get_running_loop()
         server_hostname = name if tls is not None else None
         _, wire = await loop.create_connection(cls, address, port, ssl=tls, server_hostname=server_hostname)
@@ -41,9 +41,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
-        self._transport.set_write_buffer_limits(
-            high=0
-        )  # pause_writing() is then called while something is yet to be sent
+        # pause_writing() is then called as long as something is yet to be sent
+        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if self._on_drop is not None:
@@ -126,7 +125,7 @@ class Wire(asyncio.Protocol):
             self._expiry = None
 
     def close(self) -> None:
-        """Close at once: nothing that is unsent is waited for, and no farewell of TLS."""
+        """Close at once: what is unsent is dropped, and TLS gets no close_notify."""
         on_drop = self._on_drop
         self.wake()
         self._ended = True

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import CapabilityError, Code
 from ..redis import RedisClient, Script
-from .store import MAX_VALUE_BYTES, foreign
+from .store import MAX_VALUE_BYTES, unreadable
 
 _PUT = """
 local function put(value, ttl, member)
@@ -121,7 +121,7 @@ class RedisStore:
     async def get(self, namespace: str, key: bytes) -> bytes | None:
         value = await self._client.script(_GET, [self._values(namespace) + key])
         if isinstance(value, int):
-            raise foreign("a value of another size")
+            raise unreadable("a value of another size")
         return None if value is None else bytes(value)
 
     async def set(self, namespace: str, key: bytes, value: bytes, ttl_ms: int | None) -> None:

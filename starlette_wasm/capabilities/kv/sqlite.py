@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..errors import CapabilityError, Code
 from ..space import ROW_BYTES, QuotaFull, Space
 from ..sqlite import Database
-from .store import INT64, MAX_KEY_BYTES, MAX_VALUE_BYTES, etag, foreign
+from .store import INT64, MAX_KEY_BYTES, MAX_VALUE_BYTES, etag, unreadable
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class SqliteStore:
         last = after
         for key, _ in batch:
             if not isinstance(key, bytes) or (key <= last and last):
-                raise foreign("keys that are not in order")
+                raise unreadable("keys that are not in order")
             last = key
         return batch
 
@@ -181,7 +181,7 @@ def _get(connection: sqlite3.Connection, namespace: str, key: bytes) -> bytes | 
     if row is None:
         return None
     if not isinstance(row[0], bytes):
-        raise foreign("a value of another kind or size")
+        raise unreadable("a value of another kind or size")
     return row[0]
 
 

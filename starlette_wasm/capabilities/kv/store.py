@@ -56,6 +56,6 @@ def etag(value: bytes) -> str:
     return hashlib.sha1(value, usedforsecurity=False).hexdigest()
 
 
-def foreign(what: str) -> CapabilityError:
+def unreadable(what: str) -> CapabilityError:
     """Make an error for what others wrote into the store."""
     return CapabilityError(Code.UNAVAILABLE, f"kv store holds {what}, which was not written by kv.*")

@@ -22,7 +22,7 @@ _SPLICE_ON_LOOP = 64 << 10
 
 
 class InputStream:
-    """Bytes that are all there."""
+    """A stream whose bytes are all there already."""
 
     waits_for_disk = False
 
@@ -81,7 +81,7 @@ class Waitable(Protocol):
 
 
 class Pollable:
-    """Ready when what it is of is, at a time of time.monotonic_ns(), or at once."""
+    """Ready when ``of`` is, and a time on time.monotonic_ns() has come; at once without either."""
 
     def __init__(self, of: Waitable | None = None, at_ns: int | None = None) -> None:
         self._of = of

@@ -25,7 +25,7 @@ _MOST_BODIES = 100
 
 
 class UploadStream(OutputStream):
-    """Written by the guest, in whatever thread."""
+    """What the guest writes the body to, from any thread."""
 
     def __init__(self, body: UploadBody) -> None:
         super().__init__(body.put)
@@ -47,7 +47,7 @@ class UploadStream(OutputStream):
 
 
 class UploadBody(HostResource):
-    """``declared`` is what the request has as content-length, if it has one."""
+    """The body of a request of the guest's. ``declared`` is its content-length, if it has one."""
 
     def __init__(self, host: WasiHost, declared: int | None) -> None:
         self._host = host
@@ -59,7 +59,7 @@ class UploadBody(HostResource):
         self._pieces = ByteQueue(_MOST_UNSENT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more: asyncio.Event | None = None
-        self._stream: ref[UploadStream] | None = None  # which has this one
+        self._stream: ref[UploadStream] | None = None  # weak, as the stream refers to this
         self._sent = 0
         self._broken = self.finished = False
         self.abandoned = False
