@@ -35,7 +35,7 @@ class Node:
 
     def take(self, requests: int, name: str = "acme") -> None:
         for _ in range(requests):
-            usage(self.tenancy, name).ask("f")
+            usage(self.tenancy, name).take_request("f")
 
     def cpu_left(self) -> float:
         [found] = [each for each in self.tenancy.describe() if each["name"] == "acme"]
