@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from starlette_wasm.engine.plan import Limits, Preopen
 
 pytestmark = pytest.mark.native
 Guest = Callable[[str], Module]
-LIMITS = Limits(memory_pages=64, time=0.3, stdout=1 << 20, stderr=4096)
+LIMITS = Limits(memory_pages=64, time=60, stdout=1 << 20, stderr=4096)
+SHORT = replace(LIMITS, time=0.3)
+ENDLESS = {"sleep60", "spin"}
 # What they say differs from run to run.
 CHANGING = {"clocks", "poll", "randomness"}
 
@@ -55,7 +58,8 @@ def test_both_ways_come_to_the_same(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, body: str
 ) -> None:
     preopens = (Preopen(str(tmp_path), "/data", True),) if name in ("files", "manyfds") else ()
-    one, other = outcomes(guest(name), monkeypatch, request(body), limits=LIMITS, preopens=preopens)
+    limits = SHORT if name in ENDLESS else LIMITS
+    one, other = outcomes(guest(name), monkeypatch, request(body), limits=limits, preopens=preopens)
     if name in CHANGING:
         one.stdout = other.stdout = b""
     assert one == other
@@ -79,7 +83,7 @@ def test_each_end_is_the_same_both_ways(
     wat: Callable[[str], Module], monkeypatch: pytest.MonkeyPatch, body: str, end: End
 ) -> None:
     module = wat(command(body, "proc_exit"))
-    one, other = outcomes(module, monkeypatch, b"", limits=LIMITS)
+    one, other = outcomes(module, monkeypatch, b"", limits=SHORT if end is End.TIMEOUT else LIMITS)
     assert one == other
     assert one.end is end
 
