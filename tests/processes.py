@@ -96,7 +96,7 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
-    def wait_until_ready(self, within: float = 60) -> None:
+    def wait_until_ready(self, within: float = 180) -> None:
         self.wait(lambda: self.answers() or self.process.poll() is not None, within)
         assert self.process.poll() is None, self.log
 

@@ -30,6 +30,9 @@ from servers import server
 
 from starlette_wasm.cli.admin_api import TOKEN
 from starlette_wasm.cli.main import main as starlette_wasm
+from starlette_wasm.config.router import load_config
+from starlette_wasm.config.settings import WasmSettings
+from starlette_wasm.runtime.fingerprint import fingerprints
 
 REGIONS = ("ap", "eu", "us")
 _TOKEN = "demo-fleet-token-of-32-characters"
@@ -109,6 +112,11 @@ class Region:
         versions = body["functions"].get("greeter", {})
         return {version: str(about["digest"]) for version, about in versions.items()}, str(body["config"])
 
+    def has_reloaded(self) -> bool:
+        """Return whether it serves what its ``wasm.yaml`` says now."""
+        config = load_config(self.folder / "wasm.yaml")
+        return bool(self.serves()[1] == fingerprints(config, {}, WasmSettings())["config"])
+
 
 class Fleet:
     """Runs the commands of an operator, in a folder as a repository has it, and prints what they print."""
@@ -149,6 +157,7 @@ class Fleet:
 
     def compare(self) -> None:
         """Run ``nodes`` once all of them have taken what was delivered, within their interval for reloads."""
+        until(lambda: all(region.has_reloaded() for region in self.regions))
         until(lambda: all(region.serves() == self.regions[0].serves() for region in self.regions))
         self.run("nodes", *self.urls)
 

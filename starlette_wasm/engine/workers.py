@@ -296,12 +296,13 @@ class Workers:
 
 
 def _lower(thread: int, nice: int) -> None:
-    """Give a thread a niceness, and let it take no CPU from another thread as it wakes up.
+    """Make a thread nicer than the process, and let it take no CPU from another thread as it wakes up.
 
     A guest that calls the host again and again wakes up as often: the event loop would lose its CPU each time.
     """
     try:
-        os.setpriority(os.PRIO_PROCESS, thread, nice)
+        of_process = os.getpriority(os.PRIO_PROCESS, os.getpid())  # the main thread's
+        os.setpriority(os.PRIO_PROCESS, thread, min(of_process + nice, 19))
     except OSError as error:
         logger.warning("guest threads keep the priority of the process: %s", error)
     try:

@@ -24,7 +24,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, aot_cache: Path) -> Iterator
         app: str = "served:app",
         *arguments: str,
         kind: type[Server] = Server,
-        within: float = 60,
+        within: float = 180,
         **environ: str,
     ) -> Server:
         for name, source in (("served", SERVED), ("plain", PLAIN)):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -66,6 +67,28 @@ def test_a_guest_in_a_long_instruction_is_counted_reported_and_its_thread_replac
 @pytest.mark.parametrize(("weight", "nice"), [(100, 0), (80, 1), (11, 10), (2, 18), (1, 19)])
 def test_a_weight_is_a_niceness(weight: int, nice: int) -> None:
     assert niceness(weight) == nice
+
+
+NICED = """
+import os, threading
+os.nice(2)
+from starlette_wasm.engine.workers import Workers
+found, done = [], threading.Event()
+class Task:
+    def run(self):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        done.set()
+Workers(2, 10).submit_task(Task())
+assert done.wait(60)
+print(os.getpriority(os.PRIO_PROCESS, os.getpid()), *found)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness on Linux")
+def test_threads_are_nicer_than_a_process_that_is_niced() -> None:
+    given = os.getpriority(os.PRIO_PROCESS, 0)
+    done = subprocess.run([sys.executable, "-c", NICED], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == f"{min(given + 2, 19)} {min(given + 12, 19)}\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness on Linux")
