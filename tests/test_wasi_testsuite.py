@@ -50,8 +50,8 @@ def test_the_harness_names_what_ends_otherwise(tmp_path: Path) -> None:
     assert not refused
 
 
-SOCKETS = """(component
-    (import "wasi:sockets/types@0.3.0" (instance $s (export "create" (func))))
+UNKNOWN = """(component
+    (import "wasi:webgpu/types@0.3.0" (instance $s (export "create" (func))))
     (core func $create (canon lower (func $s "create")))
     (core module $m (import "" "create" (func $create)) (func (export "run") (call $create)))
     (core instance $i (instantiate $m (with "" (instance (export "create" (func $create))))))
@@ -61,7 +61,7 @@ SOCKETS = """(component
 def test_handlers_answer_requests_and_ask_servers(tmp_path: Path) -> None:
     folder = tmp_path / "suite/tests/c/testsuite/wasm32-wasip3"
     folder.mkdir(parents=True)
-    program(folder, "sockets", SOCKETS)
+    program(folder, "unknown", UNKNOWN)
     for name, body in (("right", "hello"), ("other", "bye")):
         shutil.copy(GUESTS / "components/http_task.wasm", folder / f"{name}.wasm")
         request = {"type": "request", "path": "/hello", "response": {"status": 200, "body": body}}
@@ -69,8 +69,8 @@ def test_handlers_answer_requests_and_ask_servers(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     wrong, refused = asyncio.run(HARNESS["run"](tmp_path / "suite", tmp_path / "place"))
     assert {Path(name).stem: problem for name, problem in wrong.items()} == {"other": "body 'hello', expected 'bye'"}
-    assert [Path(name).stem for name in refused] == ["sockets"]
-    assert "it imports wasi:sockets/types@0.3.0 create, which is not offered" in next(iter(refused.values()))
+    assert [Path(name).stem for name in refused] == ["unknown"]
+    assert "it imports wasi:webgpu/types@0.3.0 create, which is not offered" in next(iter(refused.values()))
 
 
 def test_endpoints_answer_as_specified() -> None:

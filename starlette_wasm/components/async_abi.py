@@ -53,15 +53,22 @@ class Waits(Protocol):
 class Call:
     """One call of a function that a component exports, or of a destructor."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_block: bool = False) -> None:
+        """Begin it; ``may_block`` is whether its guest may wait on its stack: a function that is not async may not."""
         self.context = [0, 0]
+        self.may_block = may_block
+
+    def check_blocking(self) -> None:
+        """Trap if it may not."""
+        if not self.may_block:
+            raise CanonicalTrap("cannot block a synchronous task before returning")
 
 
 class Task(Call):
     """One call of a function that is lifted as async."""
 
     def __init__(self, function: LiftedFunction, side: Side, on_return: OnReturn) -> None:
-        super().__init__()
+        super().__init__(may_block=True)
         self.function = function
         self.side = side
         self.returned = False
@@ -194,7 +201,13 @@ class AsyncCalls:
             return (yield from self._waitable(host, action, state, numbers))
         if family == "context":
             return self._context(action, function.slot, numbers)
+        if family == "backpressure":
+            return state.count_backpressure(1 if action == "inc" else -1)
         task = self.call
+        if function.name == "thread.yield":
+            if task.may_block:
+                yield Await(lambda: asyncio.sleep(0))
+            return [0]  # nobody cancels a task
         if not isinstance(task, Task):
             raise CanonicalTrap(f"{function.name} is called outside of a task")
         if function.name == "task.return":
@@ -229,6 +242,8 @@ class AsyncCalls:
         handles = state.handles
         if action == "new":
             return [handles.add(WaitableSet())]
+        if action == "wait":
+            self.call.check_blocking()
         if action == "join":
             waitable = handles.get_kind(numbers[0], Waitable, "waitable")
             waitable.join(handles.get_kind(numbers[1], WaitableSet, "waitable set") if numbers[1] else None)
@@ -241,6 +256,8 @@ class AsyncCalls:
             return []
         side = self._calls.side(host.instance, host.options)
         at = checked_bytes(side.memory, numbers[1], 8)
+        if action == "wait" and not waited.ready():
+            yield Await(partial(self._host.until, waited.ready))
         found = waited.take_turn()
         event: Event = (NONE, 0, 0)
         if found is not None:
@@ -251,8 +268,10 @@ class AsyncCalls:
     def _copy(
         self, host: HostFunction, function: AsyncFunction, action: str, state: InstanceState, numbers: list[int]
     ) -> Generator[Any, Any, list[int]]:
-        kind = function.type
+        kind, waits = function.type, action in ("read", "write") and not host.options.is_async
         assert isinstance(kind, AsyncValueType)
+        if waits:
+            self.call.check_blocking()
         if action == "new":
             pipe = Pipe(kind)
             read, write = (self._add(state, End(pipe, writes=writes)) for writes in (False, True))
@@ -272,10 +291,14 @@ class AsyncCalls:
             kind_of_room = glue.ANY_REALLOC
         else:
             count = numbers[2] if len(numbers) > 2 else 1
+            if waits:
+                end.check_apart("waited for by itself")
             end.begin(self._calls.side(host.instance, host.options), host.options, numbers[1], count)
             kind_of_room = glue.REALLOC
         if not end.ready():
-            return [BLOCKED]
+            if not waits:
+                return [BLOCKED]
+            yield Await(partial(self._host.until, end.ready))
         event = yield from self._calls.allocating(end.deliver(), end.options, state, kind_of_room)
         return [event[2]]
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 Request = GuestCall | Await
 Calling = Generator[Request, Any, Value]
 HostCalling = Generator[Request, Any, list[int]]
+_MOST_BACKPRESSURE = 1 << 16
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +39,15 @@ class InstanceState:
     handles: HandleTable = field(default_factory=HandleTable)
     entered: bool = False
     may_leave: bool = True
+    backpressure: int = 0
+    """How often it has asked for no more tasks: of which there is one, so that this changes nothing."""
+
+    def count_backpressure(self, more: int) -> list[int]:
+        """Count up or down. Traps at the bounds of the specification."""
+        self.backpressure += more
+        if not 0 <= self.backpressure < _MOST_BACKPRESSURE:
+            raise CanonicalTrap("backpressure counter overflow" if more > 0 else "backpressure counter underflow")
+        return []
 
 
 class Imports(Protocol):
@@ -113,7 +123,7 @@ class Calls:
     def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
         """Call a function that a component exports."""
         state, side, scope = self.enter(function)
-        caller, self.tasks.call = self.tasks.call, Call()
+        caller, self.tasks.call = self.tasks.call, Call(may_block=function.type.is_async)
         form = signature(function.type, lowered=False)
         flat = yield from self.allocating(
             lower_params(side, function.type, values), function.options, state, glue.CALLEE_REALLOC
@@ -219,4 +229,6 @@ class Calls:
 
 def is_always_allowed(host: HostFunction) -> bool:
     """Return whether a guest may call it while it may not leave its instance: nothing happens outside of that."""
-    return host.kind == "rep" or (isinstance(host.of, AsyncFunction) and host.of.name.startswith("context."))
+    if isinstance(host.of, AsyncFunction):
+        return host.of.name.startswith(("context.", "backpressure."))
+    return host.kind == "rep"

@@ -31,7 +31,7 @@ _LAST_FRAME = HOLD - FRAME
 """Calls nested more deeply would have frames beyond the memory, where the host would write."""
 DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC = range(7)
 """The result of ``step``: what to call next."""
-EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "cancel-read")
+EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "waitable-set.wait", "cancel-read")
 """Built-ins that may give an event of what another function began: room for that comes from its realloc."""
 TRAP = -1
 _REALLOC = Signature(("i32",) * 4, ("i32",), False, False)
@@ -64,7 +64,8 @@ _BUILTINS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "drop-writable": (("i32",), ()), "task.cancel": ((), ()), "context.get": ((), ("i32",)),
     "context.set": (("i32",), ()), "waitable-set.new": ((), ("i32",)), "waitable-set.poll": (("i32", "i32"), ("i32",)),
     "waitable-set.drop": (("i32",), ()), "waitable.join": (("i32", "i32"), ()), "subtask.cancel": (("i32",), ("i32",)),
-    "subtask.drop": (("i32",), ()),
+    "subtask.drop": (("i32",), ()), "waitable-set.wait": (("i32", "i32"), ("i32",)), "thread.yield": ((), ("i32",)),
+    "backpressure.inc": ((), ()), "backpressure.dec": ((), ()),
 }  # fmt: skip
 
 

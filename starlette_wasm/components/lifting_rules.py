@@ -1,6 +1,6 @@
 """What the options of lifting and lowering must be for a type: the rules of validation that the ABI relies on.
 
-Of the async ABI is taken what tools emit: lifting with a callback, and built-ins that do not block.
+Taken of the async ABI is what tools emit: lifting with a callback, and all built-ins but threads and error contexts.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from .types import FuncType, ValueType, async_signature, signature
 
 _CALLBACK = "build it with a tool that lifts async functions with a callback, such as wit-bindgen or componentize-py"
 _REFUSED = {
-    "waitable-set.wait": "it blocks a whole stack",
-    "thread.yield": "it blocks a whole stack",
-    "backpressure.set": "one request is all that an instance has",
-    "backpressure.inc": "one request is all that an instance has",
-    "backpressure.dec": "one request is all that an instance has",
+    "backpressure.set": "it has given way to backpressure.inc and backpressure.dec",
     "error-context.new": "no tool uses error contexts",
     "error-context.debug-message": "no tool uses error contexts",
     "error-context.drop": "no tool uses error contexts",
 }
 """Built-ins that are not taken, and why."""
-_COPIES = ("stream.read", "stream.write", "future.read", "future.write")
+OFFERED = (
+    "task.return and cancel, context.get and set, subtask.*, waitable.join, waitable-set.*, stream.*, future.*, "
+    "thread.yield, backpressure.inc and dec"
+)
+"""Those that are."""
+_HINT = f"offered of the async ABI are {OFFERED}"
 _CONTEXT_SLOTS = 2
 _I32 = 0x7F
 
@@ -61,14 +62,11 @@ def check_builtin(item: d.AsyncBuiltin) -> None:
     """Raise ComponentError for a built-in of the async ABI that is not taken."""
     reason = _REFUSED.get(item.name)
     if reason is not None:
-        raise UnsupportedComponentError(f"it uses {item.name} of the async ABI, which is not run: {reason}", _CALLBACK)
-    if item.name in _COPIES and not item.options.is_async:
-        raise UnsupportedComponentError(
-            f"it uses {item.name} of the async ABI without async, which is not run: it blocks a whole stack", _CALLBACK
-        )
+        raise UnsupportedComponentError(f"it uses {item.name} of the async ABI, which is not run: {reason}", _HINT)
     if item.name.startswith("context.") and (item.kind != _I32 or item.slot >= _CONTEXT_SLOTS):
         raise UnsupportedComponentError(
-            f"it uses {item.name} of slot {item.slot} with the core type 0x{item.kind:02x}, which is not run", _CALLBACK
+            f"it uses {item.name} of slot {item.slot} with the core type 0x{item.kind:02x}, which is not run",
+            f"there are {_CONTEXT_SLOTS} slots, of i32",
         )
 
 

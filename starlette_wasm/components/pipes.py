@@ -6,7 +6,7 @@ from one guest memory to another, or to or from a bounded queue of the host.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,9 @@ class Source(Protocol):
 
     def take(self, most: int) -> bytes | None:
         """Return at most ``most`` bytes; None at the end of the stream. Call it only if ready()."""
+
+    def items(self, most: int) -> list[Value] | None:
+        """Do what take() does, for a stream of something else than bytes."""
 
     def value(self) -> Value:
         """Return what a future has become. Call it only if that is ready."""
@@ -319,12 +322,22 @@ class End(Waitable, AsyncEnd):
             self._write_to(pipe.sink, buffer)
         else:
             assert pipe.source is not None
-            data = pipe.source.take(buffer.count)
+            yield from self._read_from(pipe.source, buffer)
+        return 0, 0, 0
+
+    def _read_from(self, source: Source, buffer: _Buffer) -> Generator[Realloc, int, None]:
+        element = self.pipe.kind.element
+        found: Sequence[Value] | None
+        if element is None or element.kind == "u8":
+            found = data = source.take(buffer.count)
             if data:
                 buffer.side.memory.write(buffer.at, data)
-            buffer.done = len(data or b"")
-            self.notify(DROPPED if data is None else COMPLETED)
-        return 0, 0, 0
+        else:
+            found = source.items(buffer.count)
+            for index, value in enumerate(found or ()):
+                yield from store_at(buffer.side, buffer.at + index * element.size, value, element)
+        buffer.done = len(found or ())
+        self.notify(DROPPED if found is None else COMPLETED)
 
     def _write_to(self, sink: Sink, buffer: _Buffer) -> None:
         if sink.gone():

@@ -36,7 +36,7 @@ from .read_types import (
     type_def,
 )
 
-NO_THREADS = "build it without threads of the component model"
+NO_THREADS = "build it without threads of the component model: offered is thread.yield alone"
 MAX_MODULES = 200
 """Core modules of a component, with all that is nested in it."""
 _ENCODINGS = {0: "utf8", 1: "utf16", 2: "latin1+utf16"}

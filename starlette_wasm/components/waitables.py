@@ -64,10 +64,10 @@ class Waitable:
                 raise CanonicalTrap(f"more than {MAX_OF_SET} waitables in a set")
             new.items[self] = None
 
-    def check_apart(self) -> None:
+    def check_apart(self, done: str = "cancelled") -> None:
         """Trap if it is in a set, which what takes its event at once may not be."""
         if self.set is not None:
-            raise CanonicalTrap("a waitable is cancelled that is in a waitable set")
+            raise CanonicalTrap(f"a waitable is {done} that is in a waitable set")
 
 
 class WaitableSet:

@@ -12,7 +12,7 @@ import pytest
 from running import HostFunctions, Typed, assembled, engine, run_typed
 from texts import ALLOCATOR
 
-from starlette_wasm.components import invocation, waitables
+from starlette_wasm.components import calls, invocation, waitables
 from starlette_wasm.components.awaited import Await
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.errors import CanonicalTrap
@@ -49,6 +49,12 @@ BUILTINS = {
     "cancel-read-f": ("future.cancel-read $f", "(param i32) (result i32)"),
     "drop-rf": ("future.drop-readable $f", "(param i32)"),
     "drop-wf": ("future.drop-writable $f", "(param i32)"),
+    "wait-set": ('waitable-set.wait (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "read-now": ('stream.read $s (memory (core memory $l "mem"))', "(param i32 i32 i32) (result i32)"),
+    "read-f-now": ('future.read $f (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
+    "yield": ("thread.yield", "(result i32)"),
+    "inc": ("backpressure.inc", ""),
+    "dec": ("backpressure.dec", ""),
     "wait": ('lower (func $wait) async (memory (core memory $l "mem"))', "(param i32 i32) (result i32)"),
     "give": ('lower (func $give) (memory (core memory $l "mem"))', "(param i32)"),
     "take": ("lower (func $take)", "(param i32 i32)"),
@@ -147,6 +153,99 @@ TAKE_TWO = """(call $wants (local.get $event) (i32.const 1)) (call $wants (local
 
 def test_calls_of_the_host_run_side_by_side() -> None:
     assert value(component(BEGIN_TWO, TAKE_TWO)) == 31 + 61
+
+
+WAIT_FOR_BOTH = """(drop (call $packed)) (call $wants (call $wait-set (global.get $set) (i32.const 8)) (i32.const 1))
+ (call $drop-subtask (i32.load (i32.const 8))) (call $wants (i32.load (i32.const 12)) (i32.const 2))
+ (call $wants (call $wait-set (global.get $set) (i32.const 8)) (i32.const 1))
+ (call $drop-subtask (i32.load (i32.const 8))) (call $drop-set (global.get $set))
+ (call $return (i32.add (i32.load (i32.const 64)) (i32.load (i32.const 68)))) (i32.const 0)"""
+
+
+def test_tasks_may_wait_on_their_stack() -> None:
+    begin = BEGIN_TWO.removesuffix("(call $packed)")
+    assert value(component(begin + WAIT_FOR_BOTH)) == 31 + 61
+
+
+def test_tasks_may_yield_on_their_stack() -> None:
+    begin = "(loop $l (global.set $n (i32.add (global.get $n) (i32.const 1))) (call $wants (call $yield) (i32.const 0))"
+    assert value(component(f"{begin} (br_if $l (i32.lt_u (global.get $n) (i32.const 50)))) {RETURN}")) == 7
+
+
+def test_copies_may_wait_on_their_stack() -> None:
+    class Late(BytesSource):
+        """Has its bytes after three questions."""
+
+        asked = 0
+
+        def ready(self) -> bool:
+            self.asked += 1
+            return self.asked > 3
+
+    def give() -> tuple[Pipe, Pipe]:
+        source, future = Late(b"abc"), FutureValue()
+
+        async def soon() -> None:
+            while not future.ready():
+                await asyncio.sleep(0.001)
+                hosts[0].notify()
+                if source.asked > 3:
+                    future.set(5)
+
+        hosts[1:] = [asyncio.get_running_loop().create_task(soon())]
+        return Pipe(source=source), Pipe(source=future)
+
+    hosts: list[Any] = []
+
+    class Noted(Tasks):
+        """Tells the host who waits."""
+
+        __slots__ = ()
+
+        def _prepare_calls(self) -> None:
+            super()._prepare_calls()
+            hosts[:1] = [self._calls.tasks._host]
+
+    begin = """(call $give (i32.const 80))
+     (global.set $r (i32.load (i32.const 80))) (global.set $w (i32.load (i32.const 84)))
+     (call $wants (call $read-now (global.get $r) (i32.const 96) (i32.const 8)) (i32.const 48))
+     (call $wants (call $read-f-now (global.get $w) (i32.const 104)) (i32.const 0))
+     (call $drop-r (global.get $r)) (call $drop-rf (global.get $w))
+     (call $return (i32.add (i32.load8_u (i32.const 98)) (i32.load (i32.const 104)))) (i32.const 0)"""
+    invocation = Noted(assembled(component(begin)), [], FUNCTIONS | {"give": give})
+    assert run_typed(invocation, 60).end is End.OK
+    assert invocation.values == [ord("c") + 5]
+
+
+@pytest.mark.parametrize(
+    ("waits", "problem"),
+    [
+        ("(drop (call $wait-set (i32.const 57005) (i32.const 8)))", "cannot block a synchronous task before returning"),
+        ("(drop (call $read-now (i32.const 57005) (i32.const 8) (i32.const 1)))", "cannot block a synchronous task"),
+        ("(call $dec)", "backpressure counter underflow"),
+        ("(loop $l (call $inc) (br $l))", "backpressure counter overflow"),
+        ("(drop (call $yield)) unreachable", "unreachable"),
+    ],
+)
+def test_functions_that_are_not_async_wait_for_nothing(
+    waits: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_MOST_BACKPRESSURE", 8)
+    text = component(f"{waits} (i32.const 0)").replace('"run") async (result', '"run") (result')
+    text = re.sub(r' async\s+\(callback \(core func \$i "callback"\)\)', "", text)
+
+    class Sync(Typed):
+        """Calls the export ``run``, which is no task."""
+
+        __slots__ = ()
+
+        def _answer_request(self) -> Generator[Any, Any, bytes]:
+            yield from self._calls.lifted(self.plan.component.flat.exports["run"][1], [])
+            return b""
+
+    outcome = run_typed(Sync(assembled(text), [], FUNCTIONS), 60)
+    assert outcome.end is End.TRAP
+    assert problem in outcome.reason
 
 
 def test_what_the_host_has_at_once_is_no_subtask() -> None:
@@ -449,11 +548,8 @@ def test_what_a_task_leaves_is_ended() -> None:
 @pytest.mark.parametrize(
     ("builtin", "problem"),
     [
-        ("(core func (canon backpressure.inc))", "it uses backpressure.inc of the async ABI, which is not run: one "),
-        ("(core func (canon thread.yield))", "it uses thread.yield of the async ABI, which is not run: it blocks"),
-        ('(core func (canon waitable-set.wait (memory (core memory $l "mem"))))', "it uses waitable-set.wait of"),
-        ('(core func (canon stream.read $s (memory (core memory $l "mem"))))',
-         "it uses stream.read of the async ABI without async"),
+        ("(core func (canon error-context.drop))", "it uses error-context.drop of the async ABI, which is not run: no"),
+        ("(core func (canon thread.index))", "it uses thread.index, which is not run: a component has one thread"),
         ('(core func (canon error-context.new (memory (core memory $l "mem"))))', "it uses error-context.new of"),
     ],
 )  # fmt: skip
@@ -462,6 +558,7 @@ def test_other_builtins_are_refused_by_name(builtin: str, problem: str) -> None:
     with pytest.raises(UnsupportedModuleError) as caught:
         compile_component(engine().ptr, capi.assemble(text))
     assert str(caught.value).startswith(problem)
+    assert "offered" in str(caught.value.hint)
 
 
 def test_lifting_without_a_callback_is_refused() -> None:

@@ -39,7 +39,7 @@ WRONG = """
 (component (core instance (instantiate 0)))
 (assert_return (invoke "f") (u32.const 1))
 (component (import "f" (func $f)) (core func (canon lower (func $f))))
-(component (core func (canon backpressure.inc)))
+(component (core func (canon error-context.drop)))
 (component $ (
 """
 
@@ -56,11 +56,11 @@ def test_what_does_not_hold_fails(tmp_path: Path) -> None:
 
 def test_counts_and_reasons_are_given(tmp_path: Path) -> None:
     path = tmp_path / "some.wast"
-    path.write_text("(component)(component (core func (canon backpressure.inc)))(module)")
+    path.write_text("(component)(component (core func (canon error-context.drop)))(module)")
     found = {path: asyncio.run(run_file(path))}
     assert summary(found) == [f"{path}: 1 passed, 0 failed, 2 not run", "1 files: 1 passed, 0 failed, 2 not run"]
     assert [each.partition("not run: ")[2][:40] for each in reasons(found)] == [
-        "refused: it uses backpressure.inc of the", "core modules are wasmtime's"
+        "refused: it uses error-context.drop of t", "core modules are wasmtime's"
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -137,6 +137,19 @@ class Descriptor(HostResource):
     def read(self, most: int, offset: int) -> bytes:
         return os.pread(self.file, min(most, _READ_AT_ONCE), _offset(offset))
 
+    def reader(self, most: int, offset: int) -> Callable[[], bytes]:
+        """Return what reads in any thread, whatever becomes of this descriptor meanwhile. To be called once."""
+        _offset(offset)
+        number = os.dup(self.file)
+
+        def read() -> bytes:
+            try:
+                return os.pread(number, most, offset)
+            finally:
+                os.close(number)
+
+        return read
+
     def write(self, data: bytes, offset: int) -> int:
         file = self.file
         with self.budget.growing(file, _offset(offset) + len(data)):
@@ -153,8 +166,9 @@ class Descriptor(HostResource):
     def set_size(self, size: int) -> None:
         file = self.file
         self.may_write()
-        with self.budget.growing(file, size):
-            os.ftruncate(file, _offset(size))
+        end = _offset(size)
+        with self.budget.growing(file, end):
+            os.ftruncate(file, end)
 
 
 def _offset(given: int) -> int:

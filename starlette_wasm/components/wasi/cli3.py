@@ -1,4 +1,6 @@
-"""``wasi:cli``, ``wasi:clocks`` and ``wasi:random`` of WASI 0.3: what differs from 0.2, and the rest as it is there."""
+"""``wasi:cli``, ``wasi:clocks`` and ``wasi:random`` of WASI 0.3: what differs from 0.2, and the rest as it is there;
+sockets, which are there and refused.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from functools import partial
 
 from ..awaited import Await
 from ..pipes import Pipe
-from ..values import Ok, Value
+from ..values import Err, Ok, Value
 from . import cli
 from .ends import BytesSource, FutureValue, Printed
 from .host import WasiHost
-from .offers import offer
+from .offers import offer, refuse
 
 _CODE = "enum {io, illegal-byte-sequence, pipe}"
 _WRITE = f"func(data: stream<u8>) -> future<result<_, {_CODE}>>"
@@ -71,3 +73,17 @@ offer("wasi:random/insecure-seed@0.3", "get-insecure-seed", "func() -> tuple<u64
 for _name in ("stdin", "stdout", "stderr"):
     _kind = "terminal-input" if _name == "stdin" else "terminal-output"
     offer(f"wasi:cli/terminal-{_name}@0.3", f"get-terminal-{_name}", f"func() -> option<{_kind}>")(cli.no_terminal)
+
+
+def _denied(*_: object) -> Value:
+    return Err(("access-denied", None))
+
+
+_DENIED = "variant {access-denied, ...}"
+for _name in ("tcp-socket", "udp-socket"):
+    _kind = f"func(address-family: enum {{ipv4, ipv6}}) -> result<{_name}, {_DENIED}>"
+    offer("wasi:sockets/types@0.3", f"[static]{_name}.create", _kind)(_denied)
+refuse("wasi:sockets/types@0.3", ["*"], "no socket is granted")
+offer("wasi:sockets/ip-name-lookup@0.3", "resolve-addresses", f"async func(name: string) -> result<..., {_DENIED}>")(
+    _denied
+)

@@ -16,11 +16,14 @@ from .host import WasiHost
 _ROOM = 1 << 20
 
 
-class _Source:
+class Source:
     """Gives one kind of end."""
 
     def take(self, most: int) -> bytes | None:
         raise AssertionError("a future has no bytes")
+
+    def items(self, most: int) -> list[Value] | None:
+        raise AssertionError("its items are bytes")
 
     def value(self) -> Value:
         raise AssertionError("a stream has no value")
@@ -29,7 +32,7 @@ class _Source:
         """Do nothing: nothing is left to do."""
 
 
-class BytesSource(_Source):
+class BytesSource(Source):
     """Bytes that are all there."""
 
     def __init__(self, data: bytes) -> None:
@@ -47,7 +50,7 @@ class BytesSource(_Source):
         return taken
 
 
-class RequestSource(_Source):
+class RequestSource(Source):
     """The body of a request, as it comes."""
 
     def __init__(self, exchange: HttpExchange) -> None:
@@ -62,7 +65,7 @@ class RequestSource(_Source):
         return taken if taken or not exchange.request.ended else None
 
 
-class FutureValue(_Source):
+class FutureValue(Source):
     """A future that is there, or whose value comes with set()."""
 
     def __init__(self, value: Value = None) -> None:
@@ -78,7 +81,7 @@ class FutureValue(_Source):
         self._value = value
 
 
-class DownloadSource(_Source):
+class DownloadSource(Source):
     """The body of an answer to a request of the guest's own."""
 
     def __init__(self, stream: DownloadStream) -> None:
@@ -95,7 +98,7 @@ class DownloadSource(_Source):
         self._stream.discard()
 
 
-class TrailersSource(_Source):
+class TrailersSource(Source):
     """The trailers of such an answer, or why it broke off."""
 
     def __init__(self, trailers: FutureTrailers) -> None:
@@ -108,7 +111,7 @@ class TrailersSource(_Source):
         return self._trailers.result
 
 
-class _Sink:
+class Sink:
     """Takes one kind of end."""
 
     def room(self) -> int:
@@ -127,7 +130,7 @@ class _Sink:
         return False
 
 
-class Printed(_Sink):
+class Printed(Sink):
     """Takes what the guest prints. ``done`` is ready when that has ended."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -141,7 +144,7 @@ class Printed(_Sink):
         self.done.set(Ok())
 
 
-class Ignored(_Sink):
+class Ignored(Sink):
     """Takes what nobody wants."""
 
     def put(self, data: bytes) -> None:
@@ -202,7 +205,7 @@ class Answer:
             self._sent.set(Ok())
 
 
-class _Body(_Sink):
+class _Body(Sink):
     def __init__(self, answer: Answer, write: Callable[[bytes], object], room: Callable[[], int]) -> None:
         self._answer = answer
         self._write = write
@@ -221,7 +224,7 @@ class _Body(_Sink):
         return self._answer.gone()
 
 
-class _Trailers(_Sink):
+class _Trailers(Sink):
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 

@@ -43,11 +43,12 @@ _STAT = (
 )
 _STAMP = f"variant {{no-change, now, timestamp({_DATETIME})}}"
 _STAMPS = f"data-access-timestamp: {_STAMP}, data-modification-timestamp: {_STAMP}"
-_FLAGS = "flags {read, write, file-integrity-sync, data-integrity-sync, requested-write-sync, mutate-directory}"
-_OPEN = "flags {create, directory, exclusive, truncate}"
-_AT = "path-flags: flags {symlink-follow}, path: string"
-_ADVICE = "enum {normal, sequential, random, will-need, dont-need, no-reuse}"
-_HASH = "record {lower: u64, upper: u64}"
+FLAGS = "flags {read, write, file-integrity-sync, data-integrity-sync, requested-write-sync, mutate-directory}"
+OPEN = "flags {create, directory, exclusive, truncate}"
+AT = "path-flags: flags {symlink-follow}, path: string"
+ADVICE = "enum {normal, sequential, random, will-need, dont-need, no-reuse}"
+LINK = "old-path-flags: flags {symlink-follow}, old-path: string, new-descriptor: borrow<descriptor>, new-path: string"
+HASH = "record {lower: u64, upper: u64}"
 _ADVISED = {
     name: getattr(os, f"POSIX_FADV_{name.replace('-', '').upper()}", None)
     for name in ("normal", "sequential", "random", "will-need", "dont-need", "no-reuse")
@@ -59,7 +60,7 @@ def code_of(failure: OSError) -> str:
 
 
 def _method(name: str, params: str, result: str, resource: str = "descriptor") -> Callable[[Call], Call]:
-    """Offer a method that gives what it returns as Ok, and an OSError as Err."""
+    """Offer a method that gives what it returns as Ok, and an OSError as Err. The function stays as it is, for 0.3."""
     params = f"{params and ', '}{params}"
     kind = f"func(self: borrow<{resource}>{params}) -> result<{result}, enum {{access, ...}}>"
 
@@ -73,7 +74,8 @@ def _method(name: str, params: str, result: str, resource: str = "descriptor") -
             except OverflowError:
                 return Err("overflow")
 
-        return offer(_TYPES, f"[method]{resource}.{name}", kind)(guarded)
+        offer(_TYPES, f"[method]{resource}.{name}", kind)(guarded)
+        return call
 
     return keep
 
@@ -177,7 +179,7 @@ def _to_write(descriptor: Descriptor) -> Descriptor:
     return descriptor
 
 
-@_method("advise", f"offset: u64, length: u64, advice: {_ADVICE}", "_")
+@_method("advise", f"offset: u64, length: u64, advice: {ADVICE}", "_")
 def advise(_: WasiHost, descriptor: Descriptor, offset: int, length: int, advice: str) -> None:
     number = _ADVISED[advice]
     file = descriptor.file
@@ -195,7 +197,7 @@ def sync(_: WasiHost, descriptor: Descriptor) -> None:
     os.fsync(descriptor.number)
 
 
-@_method("get-flags", "", _FLAGS)
+@_method("get-flags", "", FLAGS)
 def get_flags(_: WasiHost, descriptor: Descriptor) -> Value:
     if descriptor.is_directory and "write" in descriptor.modes:
         return descriptor.modes - {"write"} | {"mutate-directory"}
@@ -288,7 +290,7 @@ def stat_open(_: WasiHost, descriptor: Descriptor) -> Value:
     return _stat(os.fstat(descriptor.number))
 
 
-@_method("stat-at", _AT, _STAT)
+@_method("stat-at", AT, _STAT)
 def stat_at(_: WasiHost, descriptor: Descriptor, flags: Collection[str], path: str) -> Value:
     return _stat(_look(descriptor, flags, path))
 
@@ -314,7 +316,7 @@ def _datetime(nanoseconds: int) -> Value:
     return {"seconds": seconds, "nanoseconds": rest}
 
 
-@_method("set-times-at", f"{_AT}, {_STAMPS}", "_")
+@_method("set-times-at", f"{AT}, {_STAMPS}", "_")
 def set_times_at(
     _: WasiHost, descriptor: Descriptor, flags: Collection[str], path: str, access: Value, modification: Value
 ) -> None:
@@ -323,11 +325,7 @@ def set_times_at(
         os.utime(name, ns=_times(before, access, modification), dir_fd=there, follow_symlinks=False)
 
 
-@_method(
-    "link-at",
-    "old-path-flags: flags {symlink-follow}, old-path: string, new-descriptor: borrow<descriptor>, new-path: string",
-    "_",
-)
+@_method("link-at", LINK, "_")
 def link_at(_: WasiHost, descriptor: Descriptor, flags: Collection[str], old: str, other: Descriptor, new: str) -> None:
     with descriptor.changing(old) as (name, there), other.changing(new) as (new_name, new_there):
         if "symlink-follow" in flags:
@@ -336,7 +334,7 @@ def link_at(_: WasiHost, descriptor: Descriptor, flags: Collection[str], old: st
             os.link(name, new_name, src_dir_fd=there, dst_dir_fd=new_there, follow_symlinks=False)
 
 
-@_method("open-at", f"{_AT}, open-flags: {_OPEN}, flags: {_FLAGS}", "descriptor")
+@_method("open-at", f"{AT}, open-flags: {OPEN}, flags: {FLAGS}", "descriptor")
 def open_at(
     _: WasiHost,
     descriptor: Descriptor,
@@ -399,12 +397,12 @@ def is_same_object(_: WasiHost, descriptor: Descriptor, other: Descriptor) -> Va
     return os.path.samestat(os.fstat(descriptor.number), os.fstat(other.number))
 
 
-@_method("metadata-hash", "", _HASH)
+@_method("metadata-hash", "", HASH)
 def metadata_hash(_: WasiHost, descriptor: Descriptor) -> Value:
     return _hash(os.fstat(descriptor.number))
 
 
-@_method("metadata-hash-at", _AT, _HASH)
+@_method("metadata-hash-at", AT, HASH)
 def metadata_hash_at(_: WasiHost, descriptor: Descriptor, flags: Collection[str], path: str) -> Value:
     return _hash(_look(descriptor, flags, path))
 

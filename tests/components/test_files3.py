@@ -1,0 +1,210 @@
+"""``wasi:filesystem`` of WASI 0.3: what is beside 0.2, whose rules test_component_files.py tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from starlette_wasm.components.files.descriptor import Descriptor
+from starlette_wasm.components.files.granted import Files
+from starlette_wasm.components.values import Err, Ok
+from starlette_wasm.components.wasi import offers
+from starlette_wasm.components.wasi.file_ends import EntrySource, FileSink, FileSource
+from starlette_wasm.components.wasi.filesystem3 import failed
+from starlette_wasm.components.wasi.wakeup import Wakeup
+from starlette_wasm.engine.plan import Limits, Preopen
+
+TYPES = "wasi:filesystem/types@0.3"
+ASYNC = ("advise", "sync-data", "get-flags", "get-type", "set-size", "set-times", "sync", "create-directory-at",
+         "stat", "stat-at", "set-times-at", "link-at", "open-at", "readlink-at", "remove-directory-at", "rename-at",
+         "symlink-at", "unlink-file-at", "metadata-hash", "metadata-hash-at")  # fmt: skip
+STREAMS = ("read-via-stream", "write-via-stream", "append-via-stream", "read-directory", "is-same-object")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Descriptor]:
+    (tmp_path / "a.txt").write_bytes(b"hello" * 20_000)
+    files = Files([Preopen(str(tmp_path), "/", True)], Limits())
+    yield files.roots()[0][0]
+    files.close()
+
+
+def call(name: str, *arguments: Any) -> Any:
+    host = SimpleNamespace(wakeup=Wakeup())
+    return offers._offers[TYPES][f"[method]descriptor.{name}"][0].call(host, *arguments)
+
+
+def opened(root: Descriptor, name: str, *how: str, modes: tuple[str, ...] = ("read", "write")) -> Descriptor:
+    found = call("open-at", root, (), name, how, modes)
+    assert isinstance(found, Ok), found
+    file = found.value
+    assert isinstance(file, Descriptor)
+    return file
+
+
+def source_of(file: Descriptor, offset: int = 0, notify: Callable[[], None] = lambda: None) -> FileSource:
+    return FileSource(file, offset, failed, notify)
+
+
+def test_all_of_the_interface_is_offered() -> None:
+    names = offers._offers[TYPES]
+    for name in (*ASYNC, *STREAMS):
+        [offered] = names[f"[method]descriptor.{name}"]
+        assert offered.type.pattern.startswith("async") == (name in ASYNC or name == "is-same-object")
+    assert len(names) == len(ASYNC) + len(STREAMS)
+
+
+def test_types_and_errors_are_variants(root: Descriptor) -> None:
+    os.mkfifo("fifo", dir_fd=root.number)
+    assert call("get-type", root) == Ok(("directory", None))
+    assert call("stat-at", root, (), "a.txt").value["type"] == ("regular-file", None)
+    assert call("stat-at", root, (), "fifo").value["type"] == ("other", None)
+    assert call("stat-at", root, (), "none") == Err(("no-entry", None))
+    assert call("stat-at", root, (), "../a") == Err(("not-permitted", None))
+    file = opened(root, "a.txt")
+    assert call("set-size", file, (1 << 64) - 1) == Err(("invalid", None))
+    assert failed(BlockingIOError(11, "")) == Err(("other", None))
+
+
+def test_files_are_read_to_their_end(root: Descriptor) -> None:
+    source = source_of(opened(root, "a.txt"), 99_998)
+    assert source.ready()
+    assert not source.done.ready()
+    assert [source.take(1), source.take(5), source.take(5), source.take(5)] == [b"l", b"o", None, None]
+    assert source.done.value() == Ok()
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "modes", "code"),
+    [
+        ("a.txt", 1 << 63, ("read",), "invalid"),
+        ("a.txt", 0, ("write",), "bad-descriptor"),
+        (".", 0, ("read",), "is-directory"),
+    ],
+)
+def test_what_cannot_be_read_ends_with_its_error(
+    root: Descriptor, name: str, offset: int, modes: tuple[str, ...], code: str
+) -> None:
+    source = source_of(opened(root, name, modes=modes), offset)
+    assert source.take(10) is None
+    assert source.done.value() == Err((code, None))
+
+
+def test_a_dropped_stream_lets_the_file_go(root: Descriptor) -> None:
+    file = opened(root, "a.txt")
+    source = source_of(file)
+    file.dropped()
+    assert source.take(5) == b"hello"  # the stream has it open
+    source.drop()
+    source.drop()
+    assert source.done.value() == Ok()
+    assert file not in file.budget.opened
+
+
+def test_the_event_loop_waits_for_no_disk(root: Descriptor) -> None:
+    go_on, threads = threading.Event(), []
+    pread = os.pread
+
+    def slow(*arguments: Any) -> bytes:
+        threads.append(threading.current_thread())
+        assert go_on.wait(60)
+        return pread(*arguments)
+
+    async def go() -> bytes:
+        file, rung = opened(root, "a.txt"), asyncio.Event()
+        source = source_of(file, 0, rung.set)
+        got = b""
+        with patch.object(os, "pread", slow):
+            assert not source.ready()
+            await asyncio.sleep(0.01)
+            assert not source.ready()  # and the loop went on
+            go_on.set()
+            while not source.done.ready():
+                rung.clear()
+                if not source.ready():
+                    await asyncio.wait_for(rung.wait(), 60)
+                got += source.take(30_000) or b""
+                await asyncio.sleep(0)
+        return got
+
+    assert asyncio.run(go()) == b"hello" * 20_000
+    assert threading.main_thread() not in threads
+
+
+def test_reads_ahead_outlive_the_file(root: Descriptor) -> None:
+    async def go() -> None:
+        file, rung = opened(root, "a.txt"), asyncio.Event()
+        source = source_of(file, 0, rung.set)
+        assert not source.ready()
+        file.close()
+        await asyncio.wait_for(rung.wait(), 60)
+        assert source.take(5) is None
+        assert source.done.value() == Err(("bad-descriptor", None))
+
+    asyncio.run(go())
+
+
+def test_what_is_streamed_to_a_file_is_written(root: Descriptor, tmp_path: Path) -> None:
+    file = opened(root, "new", "create")
+    sink = FileSink(file, 3, failed)
+    sink.put(b"abc")
+    sink.put(b"de")
+    assert not sink.done.ready()
+    sink.end()
+    assert sink.done.value() == Ok()
+    end = FileSink(file, None, failed)
+    end.put(b"!")
+    end.end()
+    assert (tmp_path / "new").read_bytes() == b"\0\0\0abcde!"
+
+
+def test_what_cannot_be_written_ends_the_stream(root: Descriptor) -> None:
+    assert FileSink(root, 0, failed).done.value() == Err(("bad-descriptor", None))
+    sink = FileSink(opened(root, "a.txt", modes=("read",)), 0, failed)
+    sink.put(b"abc")
+    assert sink.gone()
+    assert sink.done.value() == Err(("bad-descriptor", None))
+    budget = FileSink(opened(root, "new", "create"), 1 << 40, failed)
+    budget.put(b"abc")
+    assert budget.done.value() == Err(("insufficient-space", None))
+
+
+def entries(root: Descriptor) -> EntrySource:
+    _, done = call("read-directory", root)
+    source = _.source
+    assert isinstance(source, EntrySource)
+    assert done.source is source.done
+    return source
+
+
+def test_entries_come_in_parts(root: Descriptor) -> None:
+    for index in range(70):
+        os.mkdir(f"d{index}", dir_fd=root.number)
+    source, found = entries(root), []
+    while (some := source.items(1000)) is not None:
+        assert len(some) <= 64
+        found += some
+    assert len(found) == 71
+    assert {"name": "a.txt", "type": ("regular-file", None)} in found
+    assert source.done.value() == Ok()
+    dropped = entries(root)
+    assert len(dropped.items(1) or ()) == 1
+    dropped.drop()
+    assert dropped.items(5) is None
+
+
+def test_a_name_that_is_not_text_ends_the_entries(root: Descriptor) -> None:
+    os.close(os.open(b"\xff", os.O_CREAT | os.O_WRONLY, dir_fd=root.number))
+    source = entries(root)
+    while source.items(1) is not None:
+        pass
+    assert source.done.value() == Err(("illegal-byte-sequence", None))
+    assert call("read-directory", opened(root, "a.txt"))[1].source.value() == Err(("not-directory", None))
