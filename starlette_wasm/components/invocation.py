@@ -236,7 +236,7 @@ class ComponentInvocation(Invocation):
             if self.plan.component.native is None:
                 cores.hold(False)
         self._context = cores.context
-        self._whole = True
+        self._instantiated = True
 
     def _prepare_calls(self) -> None:
         """Make what answers the guest's calls of the host, if it is not there yet."""

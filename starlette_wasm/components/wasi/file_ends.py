@@ -24,7 +24,7 @@ class FileSource(Source):
     """Gives the bytes of a file from a position on. ``done`` becomes how that has ended."""
 
     def __init__(self, descriptor: Descriptor, offset: int, failed: Failed, notify: Callable[[], None]) -> None:
-        """Hold the file; ``notify`` is called on the event loop when there is something that was not there when it asked."""
+        """Hold the file; ``notify`` is called on the event loop when there is what was not there when it asked."""
         descriptor.hold()
         self.done = FutureValue()
         self._descriptor = descriptor
