@@ -93,7 +93,7 @@ class ActiveRequestTelemetry(RequestTelemetry):
         self._span: ServerSpan | None = None
         self._token = contexts.attach(contexts.set_value(UNTRACED, True)) if untraced else None
         if tracer is not None:
-            self._span = ServerSpan(tracer.tracer, current, scope, route, since)
+            self._span = ServerSpan(tracer, current, scope, route, since)
             if self._span.is_new:
                 current = get_current_span()
         self._tracer = tracer if current.is_recording() else None

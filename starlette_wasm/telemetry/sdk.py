@@ -8,10 +8,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    TraceState,
+    get_current_span,
+)
 from opentelemetry.util.types import Attributes, AttributeValue
 
 
@@ -68,7 +78,7 @@ _SAMPLED = (TraceFlags.SAMPLED, TraceFlags.SAMPLED | _RANDOM)
 
 
 class SdkTracer:
-    """Makes INTERNAL spans for the SDK's processors that are objects of the SDK only once they have ended.
+    """Makes spans for the SDK's processors that are objects of the SDK only once they have ended.
 
     What an exporter gets is the same as by the API, at a third of the price. Attributes are to be plain and short.
     """
@@ -82,72 +92,121 @@ class SdkTracer:
         self._taken = sys.modules["opentelemetry.sdk.trace.sampling"].Decision.RECORD_AND_SAMPLE
 
     def start(self, parent: SpanContext, name: str, attributes: Mapping[str, AttributeValue]) -> SdkSpan | Span | None:
-        """Start a span under the current one, which is ``parent``; one that records nothing if the sampler refuses it.
+        """Start an INTERNAL span under the current one, which is ``parent``.
 
-        None if sdk_tracer() is to be asked again: something was changed.
+        It is one that records nothing if the sampler refuses it. None if sdk_tracer() is to be asked again: something
+        was changed.
         """
-        tracer = self._tracer
-        if tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled:
+        beginning = Beginning(name, SpanKind.INTERNAL, parent, parent.trace_id, attributes)
+        if self._was_changed:
             return None
-        flags, state, decision = parent.trace_flags, parent.trace_state, self._taken
-        if tracer.sampler is not self._follows or parent.is_remote or flags not in _SAMPLED:
-            result = tracer.sampler.should_sample(None, parent.trace_id, name, SpanKind.INTERNAL, attributes, ())
-            attributes, state, decision = result.attributes, result.trace_state, result.decision
-            flags = TraceFlags(decision.is_sampled() | (flags & _RANDOM))
-        context = SpanContext(parent.trace_id, tracer.id_generator.generate_span_id(), False, flags, state)
-        ended = tracer._tracer_metrics.start_span(parent, decision)
+        if self._tracer.sampler is not self._follows or parent.is_remote or parent.trace_flags not in _SAMPLED:
+            return self._asked(beginning, None)
+        return self._started(beginning, parent.trace_flags, parent.trace_state, self._taken)
+
+    def start_server(
+        self, context: Context, name: str, attributes: Mapping[str, AttributeValue], since: int
+    ) -> SdkSpan | Span | None:
+        """Start a SERVER span in a context, as start() does; ``since`` is when, in ns since the epoch, 0 for now."""
+        if self._was_changed:
+            return None
+        parent = get_current_span(context).get_span_context()
+        known = parent.is_valid
+        trace_id = parent.trace_id if known else self._tracer.id_generator.generate_trace_id()
+        beginning = Beginning(name, SpanKind.SERVER, parent if known else None, trace_id, attributes, since)
+        return self._asked(beginning, context)
+
+    @property
+    def _was_changed(self) -> bool:
+        tracer = self._tracer
+        return tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled
+
+    def _asked(self, beginning: Beginning, context: Context | None) -> SdkSpan | Span:
+        """Start a span as the sampler decides."""
+        name, kind, parent, trace_id, attributes, _ = beginning
+        tracer = self._tracer
+        result = tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
+        if parent is not None:
+            random = parent.trace_flags & _RANDOM
+        else:
+            random = _RANDOM if tracer.id_generator.is_trace_id_random() else 0
+        flags = TraceFlags(result.decision.is_sampled() | random)
+        beginning = beginning._replace(attributes=result.attributes)
+        return self._started(beginning, flags, result.trace_state, result.decision)
+
+    def _started(
+        self, beginning: Beginning, flags: TraceFlags, state: TraceState | None, decision: Any
+    ) -> SdkSpan | Span:
+        tracer = self._tracer
+        context = SpanContext(beginning.trace_id, tracer.id_generator.generate_span_id(), False, flags, state)
+        ended = tracer._tracer_metrics.start_span(beginning.parent, decision)
         if not decision.is_recording():
             return NonRecordingSpan(context)
-        return SdkSpan(tracer, self._sdk, name, parent, context, attributes, ended)
+        return SdkSpan(tracer, self._sdk, beginning, context, ended)
+
+
+class Beginning(NamedTuple):
+    """What a span begins with."""
+
+    name: str
+    kind: SpanKind
+    parent: SpanContext | None
+    trace_id: int
+    attributes: Mapping[str, AttributeValue]
+    since: int = 0
+    """In ns since the epoch; 0 for now."""
 
 
 def _follows_parent(sampler: Any) -> bool:
     sampling = sys.modules["opentelemetry.sdk.trace.sampling"]
     below: Any = getattr(sampler, "_local_parent_sampled", None)
-    return type(sampler) is sampling.ParentBased and below is sampling.ALWAYS_ON
+    parent_based: Any = sampling.ParentBased
+    return type(sampler).should_sample is parent_based.should_sample and below is sampling.ALWAYS_ON
 
 
 class SdkSpan:
     """A span that has begun. It is to be ended once, here or as what real() gives."""
 
-    __slots__ = ("_attributes", "_begin", "_ended", "_name", "_parent", "_sdk", "_tracer", "context")
+    __slots__ = ("_begin", "_beginning", "_ended", "_sdk", "_tracer", "attributes", "context", "ended_at")
 
-    def __init__(
-        self, tracer: Any, sdk: Any, name: str, parent: SpanContext, context: SpanContext, attributes: Any, ended: Any
-    ) -> None:
-        self._tracer, self._sdk, self._name, self._parent = tracer, sdk, name, parent
-        self._attributes, self._ended = attributes, ended
+    def __init__(self, tracer: Any, sdk: Any, beginning: Beginning, context: SpanContext, ended: Any) -> None:
+        self._tracer, self._sdk, self._beginning, self._ended = tracer, sdk, beginning, ended
+        self.attributes = beginning.attributes
         self.context = context
-        self._begin = time.time_ns()
+        self._begin = beginning.since or time.time_ns()
+        self.ended_at = 0
 
     def end(self, attributes: Mapping[str, AttributeValue]) -> None:
         """End it, with these attributes on top."""
-        tracer = self._tracer
+        tracer, beginning = self._tracer, self._beginning
         self._ended()
+        self.ended_at = time.time_ns()
         span = self._sdk.ReadableSpan(
-            self._name,
+            beginning.name,
             self.context,
-            self._parent,
+            beginning.parent,
             tracer.resource,
-            {**self._attributes, **attributes},
+            {**self.attributes, **attributes},
+            kind=beginning.kind,
             instrumentation_info=tracer.instrumentation_info,
             start_time=self._begin,
-            end_time=time.time_ns(),
+            end_time=self.ended_at,
             instrumentation_scope=tracer._instrumentation_scope,
         )
         tracer.span_processor.on_end(span)
 
     def real(self) -> Span:
         """Return the same span for whoever goes on with it."""
-        tracer = self._tracer
+        tracer, beginning = self._tracer, self._beginning
         span: Any = self._sdk._Span(
-            self._name,
+            beginning.name,
             self.context,
-            self._parent,
+            beginning.parent,
             tracer.sampler,
             None,
             tracer.resource,
-            self._attributes,
+            self.attributes,
+            kind=beginning.kind,
             span_processor=tracer.span_processor,
             instrumentation_info=tracer.instrumentation_info,
             limits=tracer._span_limits,
@@ -157,6 +216,12 @@ class SdkSpan:
         span.start(self._begin)
         made: Span = span
         return made
+
+    @property
+    def kind_of_real(self) -> type:
+        """The class of what real() returns."""
+        found: type = self._sdk._Span
+        return found
 
 
 def set_plain(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
@@ -193,6 +258,8 @@ def sdk_tracer(tracer: Tracer) -> SdkTracer | None:
         of_sdk: Any = tracer
         for name in _TRACER_PARTS:
             getattr(of_sdk, name)
+        if not callable(of_sdk.id_generator.is_trace_id_random):
+            return None
         limits, processor = of_sdk._span_limits, of_sdk.span_processor
         known = type(processor) is sdk.SynchronousMultiSpanProcessor and all(
             type(each) in (export.BatchSpanProcessor, export.SimpleSpanProcessor)

@@ -41,6 +41,7 @@ from ..engine.outcome import Outcome
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import ACQUIRE, COMPILE, EXECUTE, Attribute, ErrorType
+from .deferred_span import DeferredSpan
 from .exclusions import untraced
 from .guest_trace import GuestTrace
 from .propagation import extract, extract_scope
@@ -52,21 +53,24 @@ _MOST_VIOLATIONS = 16
 _ERROR = StatusCode.ERROR
 # The value of an enumeration's member is looked up by a function in Python.
 _INVOCATION_ID, _CPU = Attribute.INVOCATION_ID.value, Attribute.CPU.value
+_STATUS_CODE = Attribute.STATUS_CODE.value
+_PLAIN = (str, int)
 _MEMORY, _HOST_CALLS = Attribute.MEMORY.value, Attribute.HOST_CALLS.value
 
 
 class ServerSpan:
     """The server span of a request that we serve: joined where one records, else started, and ended, here."""
 
-    __slots__ = ("_ours", "_span", "_token")
+    __slots__ = ("_deferred", "_ours", "_span", "_token")
 
-    def __init__(self, tracer: Tracer, current: Span, scope: Scope, route: str, since: int) -> None:
+    def __init__(self, tracer: WarmTracer, current: Span, scope: Scope, route: str, since: int) -> None:
         """Take ``current``, the span around the request, if there is one; ``route`` the whole template, empty if it is
         not known; ``since`` the start in ns, 0 for now.
         """
         there = current.get_span_context()
         self._token: Token[Context] | None = None
         self._span: Span | None = None
+        self._deferred: DeferredSpan | None = None
         self._ours = False
         method = scope["method"] if scope["method"] in _METHODS else "HTTP"
         if there.is_valid and not there.is_remote:
@@ -77,15 +81,10 @@ class ServerSpan:
                     current.update_name(f"{method} {route}")
             return
         parent = contexts.get_current() if there.is_valid else extract_scope(scope)
-        span = tracer.start_span(
-            f"{method} {route}".rstrip(),
-            parent,
-            SpanKind.SERVER,
-            _request_attributes(scope, route),
-            start_time=since or None,
-        )
+        span = tracer.begin_server(parent, f"{method} {route}".rstrip(), _request_attributes(scope, route), since)
         if span.is_recording():
             self._span = span
+            self._deferred = span if type(span) is DeferredSpan else None
             self._ours = True
         # Attached also when it was dropped, lest what is called from here start traces of its own.
         self._token = contexts.attach(in_context(span, parent))
@@ -105,7 +104,9 @@ class ServerSpan:
 
     def describe(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set what serves the request: values that no limit is for."""
-        if self._span is not None:
+        if self._deferred is not None:
+            self._deferred.put(attributes)
+        elif self._span is not None:
             set_plain(self._span, attributes)
 
     def answered(self, status: int, error: ErrorType | None) -> None:
@@ -113,7 +114,7 @@ class ServerSpan:
         if self._span is None:
             return
         if self._ours:
-            self._span.set_attribute(Attribute.STATUS_CODE.value, status)
+            self.describe({_STATUS_CODE: status})
             if status >= 500:
                 self._span.set_status(Status(_ERROR))
         if status >= 500:
@@ -160,7 +161,7 @@ def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
 
 
 class WarmTracer:
-    """Begins the spans of calls on the fast path, and has the tracer of all others."""
+    """Begins server spans and those of calls on the fast path, and has the tracer of all others."""
 
     __slots__ = ("_sdk", "tracer")
 
@@ -175,6 +176,14 @@ class WarmTracer:
                 return WarmSpan(begun)
             self._sdk = sdk_tracer(self.tracer)
         return WarmSpan(self.tracer.start_span(name, None, SpanKind.INTERNAL, dict(attributes)))
+
+    def begin_server(self, context: Context, name: str, attributes: Mapping[str, AttributeValue], since: int) -> Span:
+        """Begin the server span of a request in a context, at ``since`` in ns since the epoch, 0 for now."""
+        if self._sdk is not None and all(value.__class__ in _PLAIN for value in attributes.values()):
+            if (begun := self._sdk.start_server(context, name, attributes, since)) is not None:
+                return DeferredSpan(begun) if isinstance(begun, SdkSpan) else begun
+            self._sdk = sdk_tracer(self.tracer)
+        return self.tracer.start_span(name, context, SpanKind.SERVER, attributes, start_time=since or None)
 
 
 class WarmSpan:
