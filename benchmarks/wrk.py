@@ -34,7 +34,7 @@ def find() -> str | None:
 
 
 def run(wrk: str, url: str, *, connections: int, seconds: float, script: Path | None = None) -> Load:
-    """Raise Failed where an answer is not a 2xx or 3xx."""
+    """Raise Failed if an answer is not a 2xx or 3xx."""
     duration = f"{max(1, round(seconds))}s"
     argv = [wrk, "-t1", f"-c{connections}", f"-d{duration}", "--timeout", "20s", "--latency"]
     argv += ["-s", str(script)] if script else []

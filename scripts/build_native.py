@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 NATIVE = Path(__file__).resolve().parent.parent / "starlette_wasm" / "engine" / "native"
-HEADERS = ("native.h", "text.h", "python_abi.h", "component.h")
+HEADERS = ("native.h", "text.h", "json.h", "python_abi.h", "component.h")
 SOURCES = (
     *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
     *("fast_path.c", "component.c", "wasi_http.c", "streams.c", "restore.c", "host_calls.c"),

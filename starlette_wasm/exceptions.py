@@ -535,7 +535,7 @@ class FunctionExited(FunctionError):
 
 
 class InvalidFunctionResponse(FunctionError):
-    """What the guest printed is not a valid response. ``offset`` is the byte at which it went wrong, where known."""
+    """What the guest printed is not a valid response. ``offset`` is the byte at which it went wrong, if known."""
 
     status = 502
     slug = "invalid-function-response"

@@ -22,7 +22,7 @@ _REPLAY_PAUSE = 0.05
 
 async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
     """Return the whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout if it does not come within
-    ``body_timeout_ms``, RuntimeClosed where draining ends before, and ClientDisconnect."""
+    ``body_timeout_ms``, RuntimeClosed if draining ends before, and ClientDisconnect."""
     limit_ms = runtime.settings.body_timeout_ms
     try:
         return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))

@@ -189,7 +189,7 @@ class Canaries:
         return [f"canary of {function}: {live.note}" for function, live in self._live.items() if live.note]
 
     def _hands(self, function: str, expected: Expected) -> ManualControl:
-        """Raise ConfigError where the function has no canary."""
+        """Raise ConfigError if the function has no canary."""
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")

@@ -249,7 +249,7 @@ class CanaryState:
 
     @property
     def part_key(self) -> tuple[object, ...]:
-        """Differs where part() does."""
+        """Differs if part() does."""
         record = self.record
         if record is None:
             return ()

@@ -58,7 +58,7 @@ class Store(Protocol):
         """Give the lease back, if it is the holder's."""
 
     async def swap(self, function: str, revision: int, record: str, epoch: int, token: int | None = None) -> bool:
-        """Set the record where it still has ``revision``; with a ``token``, only under the lease of that token.
+        """Set the record if it still has ``revision``; with a ``token``, only under the lease of that token.
 
         What was counted before the epoch in front of ``epoch`` is dropped. Says whether it was set.
         """

@@ -15,7 +15,7 @@ from ..traffic.choices import Choice, Trial
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the canary of a function gets where both versions serve."""
+    """What the canary of a function gets if both versions serve."""
 
     stable: str
     canary: str
@@ -87,7 +87,7 @@ def _target(member: tuple[RouteRule, Target | Pipeline]) -> Target:
 
 
 def _spread(weights: list[Fraction], places: Sequence[int], share: Fraction) -> None:
-    """Give the rules at ``places`` the share, in proportion to their weights, evenly where they have none."""
+    """Give the rules at ``places`` the share, in proportion to their weights, evenly if they have none."""
     total = sum((weights[at] for at in places), Fraction())
     for at in places:
         weights[at] = share * weights[at] / total if total else share / len(places)

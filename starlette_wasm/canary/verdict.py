@@ -18,7 +18,7 @@ HARD_FLOOR = 0.8
 """The share of the threshold below which a success rate condemns by itself."""
 _ALIKE = 0.001
 """The p-value from which on such a canary and a stable version that fails as well are hurt alike."""
-SLOW_SHARE = 0.01  # a p99 is at or below the threshold where no more than this share is above
+SLOW_SHARE = 0.01  # a p99 is at or below the threshold if no more than this share is above
 _MARGIN = 0.1
 """How much of what the threshold allows a canary may be worse than stable, however certain that is."""
 RESTART_AFTER_STEPS = 4

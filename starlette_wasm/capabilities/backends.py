@@ -45,7 +45,7 @@ def without_making(url: str, key: str) -> str:
 
 
 def is_nats(url: str, key: str) -> bool:
-    """Raise ConfigError where its client is missing, and for a URL without a host."""
+    """Raise ConfigError if its client is missing, and for a URL without a host."""
     if not url.startswith(_NATS):
         return False
     if find_spec("nats") is None:

@@ -20,7 +20,7 @@ from .errors import CapabilityError, Code
 MAX_HEADER_BYTES = 64 << 10
 
 MAX_DEPTH = 32
-"""Nesting in a header. Some versions of Python end the process where a parser runs out of an unusual stack."""
+"""Nesting in a header. Some versions of Python end the process if a parser runs out of an unusual stack."""
 
 MAX_PARTS = 2000
 """Strings in a header, and commas and brackets outside of strings: many times what any operation takes."""

@@ -6,7 +6,7 @@ from .errors import CapabilityError, Code
 
 
 class Usage:
-    """Counts, and raises CapabilityError where a limit would be passed."""
+    """Counts, and raises CapabilityError if a limit would be passed."""
 
     __slots__ = ("bytes", "calls", "max_bytes", "max_calls", "max_requests", "requests", "room")
 
@@ -34,7 +34,7 @@ class Usage:
         self.bytes += size
 
     def fits(self, size: int, what: str) -> None:
-        """Raise where a payload or result does not fit beside the guest's memory."""
+        """Raise CapabilityError if a payload or result does not fit beside the guest's memory."""
         if size > self.room:
             raise CapabilityError(Code.TOO_LARGE, f"{what} too large: more than {self.room} bytes beside the memory")
 

@@ -99,7 +99,7 @@ class YamlFile:
 
 
 def flow(item: Mapping[str, str]) -> str:
-    """Return a mapping on one line, with quotes where YAML needs them."""
+    """Return a mapping on one line, with quotes if YAML needs them."""
     return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in item.items()) + "}"
 
 

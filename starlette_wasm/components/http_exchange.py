@@ -66,7 +66,7 @@ class HttpExchange:
         self.broken = ""
         """Why the answer can never be whole."""
         self.failure: Exception | None = None
-        """Why the rest of the request will not come: raised where the guest asks for it."""
+        """Why the rest of the request will not come: raised when the guest asks for it."""
         self.patience = patience or math.inf
         """Seconds that are left until the client has to have taken the answer."""
         self.waited = 0.0

@@ -63,6 +63,6 @@ def _regular(descriptor: int) -> int:
 
 
 def check_inside(base: str, real: str) -> None:
-    """Raise OSError where a path without links is not below ``base``, which has none either."""
+    """Raise OSError if a path without links is not below ``base``, which has none either."""
     if os.path.commonpath([base, real]) != base or base == real:
         raise OSError(errno.ELOOP, "a link leads out of functionsDir")

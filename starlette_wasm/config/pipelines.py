@@ -70,7 +70,7 @@ class PipelineFallback(FileModel):
 
 
 class PipelineCall(FileModel):
-    """One function of a pipeline, and what is done where it fails."""
+    """One function of a pipeline, and what is done if it fails."""
 
     function: FunctionName
     name: Name | None = Field(default=None, description="In traces and merged answers; None: the function's.")

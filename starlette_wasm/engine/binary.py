@@ -234,7 +234,7 @@ def grows(body: bytes) -> list[tuple[int, int]]:
 
 
 def sizes(body: bytes) -> list[tuple[int, int]]:
-    """As grows(), of memory.size."""
+    """Find each ``memory.size`` as grows() finds ``memory.grow``."""
     return _occurrences(body, MEMORY_SIZE, _MAYBE_SIZE)
 
 

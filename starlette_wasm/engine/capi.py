@@ -179,7 +179,7 @@ def take_failure(error: int) -> str:
 
 
 def check(error: int | None) -> None:
-    """Raise EngineError where a C function gave an error."""
+    """Raise EngineError if a C function gave an error."""
     if error:
         raise EngineError(take_error(error))
 

@@ -224,7 +224,7 @@ def _configuration(config: EngineConfig, pooled: bool) -> tuple[dict[str, int | 
 
 
 def _pagemap() -> PagemapState:
-    """By what restore.c looks at this process's page tables."""
+    """Return what restore.c looks at this process's page tables by."""
     pages = pages_of(os.getpid())
     return PagemapState(-1, 0) if pages is None else PagemapState(pages.descriptor, pages.scan)
 
@@ -248,7 +248,7 @@ def _is_handled(number: int) -> bool:
 
 
 def _can_reserve(instances: int) -> bool:
-    """Try the pool's reservation: wasmtime aborts the process where it fails."""
+    """Try the pool's reservation: wasmtime aborts the process if it fails."""
     size = instances * (2 * _SLOT + 2 * _STACK + TABLE_ELEMENTS * 8 * 4) + KEPT * KEPT_MEMORIES * _SLOT
     try:
         mmap.mmap(

@@ -87,7 +87,7 @@ class Instance:
     def start(self) -> bool:
         """Make the guest, and run it until it ends, waits for the host, or the epoch ticks. True when it has ended.
 
-        Raises OutOfInstances where the engine has no room, EngineError where the module is closed or cannot be made.
+        Raises OutOfInstances if the engine has no room, EngineError if the module is closed or cannot be made.
         """
         started, self._begun = self._begun, None
         scratch = self.reserve() if started is None else self._made
@@ -353,7 +353,7 @@ class Instance:
             self.close()
 
     def settle(self) -> None:
-        """Work out the outcome and free the store, in any thread: both take long where memory is large."""
+        """Work out the outcome and free the store, in any thread: both take long if memory is large."""
         if self._settled is None:
             self._settled = self._completed_outcome() if self._completed else self._outcome()
             self._release()

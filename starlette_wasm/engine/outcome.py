@@ -40,7 +40,7 @@ class Outcome:
     places: tuple[tuple[int, int], ...] = ()
     """The frames' trap locations: function of the linked module, and byte in it."""
     refused_pages: int = 0
-    """Pages of the last refused ``memory.grow``, 0 where none was."""
+    """Pages of the last refused ``memory.grow``, 0 if none was."""
     memory_bytes: int = 0
     """The guest's memory at the end, which is its peak: memories do not shrink."""
     denials: tuple[Denial, ...] = ()

@@ -46,7 +46,7 @@ class CacheError(Exception):
 
 
 class AotCache:
-    """A directory of compiled modules. Raises CacheError where it cannot be used.
+    """A directory of compiled modules. Raises CacheError if it cannot be used.
 
     Several processes may share it: files appear whole, and whoever reads one has read all of it before it goes.
     """

@@ -141,7 +141,7 @@ def load_all(
 
 
 class _Loader:
-    """Loads functions, in several threads; each takes a compiler where it needs one."""
+    """Loads functions, in several threads; each takes a compiler if it needs one."""
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Callee:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One function, with what is done where it fails."""
+    """One function, with what is done if it fails."""
 
     name: str
     index: int

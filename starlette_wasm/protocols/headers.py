@@ -150,7 +150,7 @@ def check_status(status: object) -> int:
 
 
 def check_base64(response: EdgeResponse) -> None:
-    """Raise `ResponseError` where the body claims to be base64 and is not, as RFC 4648 defines it."""
+    """Raise `ResponseError` if the body claims to be base64 and is not, as RFC 4648 defines it."""
     try:
         response.content  # noqa: B018 (decodes, and keeps the bytes)
     except ValueError:

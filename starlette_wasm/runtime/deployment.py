@@ -82,7 +82,7 @@ class Deployment:
         self.left_out = {
             (name, version): FunctionUnavailable(name, version, error) for (name, version), error in catalog.bad.items()
         }
-        """The versions that are bad; a version is empty where all of the function are."""
+        """The versions that are bad; a version is empty if all of the function are."""
         self.unserved: set[tuple[str, str]] = set()
         """The ones that a rule with a weight names, if nothing else serves its path."""
         self._canaries = {canary.function_name: canary for canary in config.canaries}

@@ -146,7 +146,7 @@ class Reloader:
         self._asked.set()
 
     async def run(self, interval: float) -> None:
-        """Reload where asked and, with an ``interval`` in seconds, where files have changed.
+        """Reload if asked and, with an ``interval`` in seconds, if files have changed.
 
         A change is taken when two looks in a row find the same, so that no half of a copy is loaded; what was refused
         is tried again at the next change.
@@ -169,7 +169,7 @@ class Reloader:
                 await self.reload()
 
     async def _look(self, *, spread: bool) -> Snapshot:
-        """Look at the files, with rests in between where ``spread``: a change that was seen is soon to be taken."""
+        """Look at the files, with rests in between if ``spread``: a change that was seen is soon to be taken."""
         files, rests = self._files, Rests()
         try:
             return await in_own_thread(lambda: files.snapshot(rests.rest if spread else None))

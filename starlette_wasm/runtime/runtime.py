@@ -153,9 +153,9 @@ class WasmRuntime:
         return deployment is not None and any(name == function for name, _ in deployment.functions)
 
     async def start(self, *, for_request: bool = False) -> None:
-        """Load everything, in threads. Does nothing where the runtime is open; waits for a close() under way.
+        """Load everything, in threads. Do nothing if the runtime is open; waits for a close() under way.
 
-        Raises RuntimeClosed where close() came meanwhile. One that failed leaves the runtime ``not started``.
+        Raises RuntimeClosed if close() came meanwhile. One that failed leaves the runtime ``not started``.
 
         ``for_request``: as there may be many, a start that failed is not tried again at once. The same error is
         raised until a pause is over: 1 s first, twice as long each time, 5 minutes at most.
@@ -307,7 +307,7 @@ class WasmRuntime:
         ``config`` takes the place of the runtime's own. Modules that are the same are not compiled again. Reloads run
         one at a time. Settings stay as they are.
 
-        Raises what start() does, and RuntimeClosed where the runtime is not open; what was served is then served on,
+        Raises what start() does, and RuntimeClosed if the runtime is not open; what was served is then served on,
         and the log and the body of ``/ready`` give the reason.
         """
         await self.reloader.reload(config)
@@ -473,7 +473,7 @@ class WasmRuntime:
     async def close(self) -> None:
         """End what still runs, a start or reload under way too, and free the modules.
 
-        Does nothing where the runtime is not open.
+        Do nothing if the runtime is not open.
         """
         self._closes += 1
         self.loads.stop()

@@ -59,7 +59,7 @@ _MEMORY, _HOST_CALLS = Attribute.MEMORY.value, Attribute.HOST_CALLS.value
 
 
 class ServerSpan:
-    """The server span of a request that we serve: joined where one records, else started, and ended, here."""
+    """The server span of a request that we serve: joined if one records, else started, and ended, here."""
 
     __slots__ = ("_deferred", "_ours", "_span", "_token")
 

@@ -37,7 +37,7 @@ class KvActions:
 
     @staticmethod
     def check(operation: Operation, grant: KvGrant, fields: Fields, size: int) -> None:
-        """Raise CapabilityError for a namespace that is not granted, and a body of that size where none may be."""
+        """Raise CapabilityError for a namespace that is not granted, and a body of that size if none may be."""
         grant.check(fields.peek("namespace"))
         if size and operation not in (Operation.KV_SET, Operation.KV_CAS):
             raise CapabilityError(Code.BAD_REQUEST, "bad request: no body belongs here")

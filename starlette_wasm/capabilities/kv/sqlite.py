@@ -51,7 +51,7 @@ _REAP_ROWS, _REAP_BYTES = 16, 1 << 20
 """Expired rows that a write removes of its own namespace: more than it may leave."""
 _SWEEP_ROWS, _SWEEP_SECONDS = 200, 1.0
 _SCAN_ROWS = 100
-"""Rows that a list reads in one turn, where fewer are asked for."""
+"""Rows that a list reads in one turn, if fewer are asked for."""
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 

@@ -45,7 +45,7 @@ class Store(Protocol):
     async def compare_and_set(
         self, namespace: str, key: bytes, expected: str | None, value: bytes, ttl_ms: int | None
     ) -> bool:
-        """Set where the value has the etag ``expected``, or if there is none for None."""
+        """Set it if the value has the etag ``expected``, or if there is none for None."""
 
 
 def etag(value: bytes) -> str:

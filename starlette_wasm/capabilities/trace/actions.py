@@ -40,7 +40,7 @@ class TraceGrant:
 
 
 class TraceUsage:
-    """Counts, and raises CapabilityError where a bound of the grant would be passed."""
+    """Counts, and raises CapabilityError if a bound of the grant would be passed."""
 
     __slots__ = ("_attributes", "_events", "_grant", "_spans")
 

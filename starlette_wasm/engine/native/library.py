@@ -38,7 +38,7 @@ NOT_GRANTED, INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -3, -1, 0, 1, 2
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
-        *("native.h", "text.h", "python_abi.h", "component.h"),
+        *("native.h", "text.h", "json.h", "python_abi.h", "component.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
         *("fast_path.c", "component.c", "wasi_http.c", "streams.c", "restore.c", "host_calls.c"),
     )
@@ -211,7 +211,7 @@ class FastPathState(Structure):
 class NativeLibrary:
     """The functions of invoke.c, prepared.c, fast_path.c and component.c.
 
-    Raises OSError where they were not compiled, ValueError where they were from other sources.
+    Raises OSError if they were not compiled, ValueError where they were from other sources.
     """
 
     def __init__(self, library: Path = LIBRARY) -> None:
