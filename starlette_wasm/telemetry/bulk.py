@@ -8,11 +8,13 @@ exemplar, still go to the library one by one.
 from __future__ import annotations
 
 import math
+import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
+from weakref import WeakSet
 
 from .observation import Key
 
@@ -90,6 +92,11 @@ class Series:
             for each in (self._duration, self._cpu, self._memory):
                 each.hand_over()
 
+    def forget(self) -> None:
+        self._count = 0
+        for each in (self._duration, self._cpu, self._memory):
+            each.clear()
+
 
 class InBulk:
     """The series of one library. Safe for threads."""
@@ -97,6 +104,14 @@ class InBulk:
     def __init__(self) -> None:
         self._lock = Lock()
         self._series: dict[Key, Series | None] = {}
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Drop, in a forked child, what is yet to be handed over: the parent does that."""
+        self._lock = Lock()  # a thread of the parent may have held it
+        for series in self._series.values():
+            if series is not None:
+                series.forget()
 
     def add(self, key: Key, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
         """Add a warm invocation that succeeded and did not wait. False: it is to be recorded by itself."""
@@ -134,3 +149,14 @@ class InBulk:
         for series in self._series.values():
             if series is not None:
                 series.hand_over()
+
+
+_all: WeakSet[InBulk] = WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_all):
+        each.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -50,6 +50,10 @@ class _SharedFigures(InBulk):
         super().__init__()
         self.later = Later(_SECONDS, self.hand_over)
 
+    def forget(self) -> None:
+        super().forget()
+        self.later.forget()
+
     def add(self, key: Key, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
         added = super().add(key, sampled, duration, cpu, memory)
         if added:

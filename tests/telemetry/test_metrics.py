@@ -336,5 +336,41 @@ def test_all_workers_answer_for_all_and_the_dead_run_nothing(tmp_path: Path) -> 
             worker.communicate()
 
 
+FORKING = """
+import os
+from starlette_wasm.telemetry import prometheus
+from starlette_wasm.telemetry.observation import Observation
+recorder = prometheus.recorder()
+def record(count):
+    for _ in range(count):
+        recorder.record(Observation("many", "1", "http", "GET", "/many", "stable", duration=0.01, ran=True))
+class Never:
+    patient = True
+    def ask(self): "What is added stays there until the fork."
+    def forget(self): pass
+recorder.bulk.later = Never()
+record(6)
+recorder.bulk._lock.acquire()  # as a thread of the parent may have
+child = os.fork()
+if not child:
+    record(2)
+    recorder.hand_over(patient=False)
+    os._exit(0)
+recorder.bulk._lock.release()
+assert os.waitpid(child, 0)[1] == 0
+recorder.hand_over(patient=False)
+print(prometheus.text("")[0].decode())
+"""
+
+
+def test_a_forked_child_counts_nothing_of_its_parent(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "figures")}
+    text = subprocess.run(
+        [sys.executable, "-c", FORKING], env=environ, check=True, capture_output=True, timeout=120
+    ).stdout.decode()
+    for name in ("faas_invocations_total", "faas_invoke_duration_seconds_count", "faas_cpu_usage_seconds_count"):
+        assert samples(text, name, faas_name="many")[0][1] == 8, name
+
+
 def test_attributes_of_metrics_are_known_attributes() -> None:
     assert {str(name) for metric in METRICS for name in metric.attributes} <= {each.value for each in Attribute}
