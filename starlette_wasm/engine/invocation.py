@@ -10,9 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from functools import partial
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
-from ..sync.pace import Pace
+from ..sync.pace import Paces
 from . import hostcall, layout
 from .capi import EngineError
 from .engine import OutOfInstances
@@ -61,12 +60,8 @@ def rest(seconds: float) -> None:
     time.sleep(seconds)
 
 
-_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
-
-
-def _pace() -> Pace:
-    """Return that of this event loop, for guests whose time is over."""
-    return _paces.setdefault(asyncio.get_running_loop(), Pace())
+_paces = Paces()
+"""For guests whose time is over."""
 
 
 class _Owner(Enum):
@@ -339,7 +334,7 @@ class Invocation(Instance):
 
     async def _stop_in_turn(self) -> Outcome:
         """Stop it, as stop() does: of many guests that began together, few end in one round of the event loop."""
-        pace = _pace()
+        pace = _paces.here()
         await pace.turn(self.plan.tenant)
         begin = time.perf_counter()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Hashable
+from weakref import WeakKeyDictionary
 
 SLICE = 0.001
 """Seconds of such work, before the loop turns to what else is to be done."""
@@ -60,3 +61,18 @@ class Pace:
         if turns:
             self._waiting[tenant] = turns  # behind the others
         return turn
+
+
+class Paces:
+    """One Pace for each event loop."""
+
+    def __init__(self) -> None:
+        self._paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
+
+    def here(self) -> Pace:
+        """Return that of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        pace = self._paces.get(loop)
+        if pace is None:
+            pace = self._paces[loop] = Pace()
+        return pace

@@ -6,7 +6,6 @@ guest's span. A guest may write what it likes, so that lines are escaped and cut
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -22,8 +21,11 @@ from ..engine.outcome import Denial, Outcome
 from ..engine.printable import escape
 from ..functions.target import Target
 from ..messages import EdgeContext
+from ..sync.pace import SLICE, Paces
 
 logger = logging.getLogger("starlette_wasm.guest")
+_paces = Paces()
+"""For the lines of all guests: how long a handler takes for each is not ours to choose."""
 T = TypeVar("T")
 
 MAX_LINES = 1000
@@ -45,8 +47,10 @@ TRACE_PER_SECOND = 500
 TRACE_BURST = 2000
 """Spans and events that a function may save up."""
 _REPORT_EVERY = 1.0
-_SLICE = 0.001
-"""Seconds of logging after which the event loop has its turn."""
+_MOST_CONTAINERS = 100
+"""Objects and lists of a line that is read as JSON: many of them have Python collect garbage, of the whole process."""
+_FEW = 1024
+"""Bytes of a guest's lines that are logged without waiting for a turn."""
 _MOST_SHARES = 4096
 
 _LEVELS = {
@@ -97,6 +101,8 @@ def severity(line: str) -> int:
 
 
 def _of_json(line: str) -> int:
+    if line.count("{") + line.count("[") > _MOST_CONTAINERS:
+        return logging.INFO
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
@@ -260,6 +266,9 @@ async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> No
     if not lines:
         return
     share = share_of(target.name)
+    pace = _paces.here()
+    if len(stderr) > _FEW:
+        await pace.turn(target.name)
     begin = time.perf_counter()
     for raw in lines[: share.lines.take(len(lines))]:
         # Only LF ends a line: what else some viewer may take for an end is escaped.
@@ -267,9 +276,11 @@ async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> No
         level = severity(line[:MAX_LINE])
         if logger.isEnabledFor(level):
             _write(target, level, escape(_cut(line)), extra)
-        if time.perf_counter() - begin > _SLICE:
-            await asyncio.sleep(0)
+        if time.perf_counter() - begin > SLICE:
+            pace.spend(begin)
+            await pace.turn(target.name)
             begin = time.perf_counter()
+    pace.spend(begin)
     if dropped:
         logger.warning("%s: %d more lines dropped", target, dropped, extra=extra)
     _report(target, share, extra)

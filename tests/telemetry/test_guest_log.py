@@ -111,6 +111,12 @@ def test_any_line_has_some_severity(line: str) -> None:
     assert severity("{" + line) in (DEBUG, INFO, WARNING, ERROR, CRITICAL)
 
 
+def test_json_of_many_parts_is_a_plain_line() -> None:
+    """Python collects garbage once so many objects were made: in a large process that takes as long as 1,000 lines."""
+    assert severity('{"level":"error","a":[' + "{}," * 98 + "1]}") == ERROR
+    assert severity('{"level":"error","a":[' + "{}," * 99 + "1]}") == INFO
+
+
 def test_json_too_deep_is_a_plain_line() -> None:
     assert severity('{"a":' * 100_000) == INFO
 
