@@ -16,7 +16,7 @@ from starlette_wasm.components import module as module_
 from starlette_wasm.components.handles import Handle, HandleTable
 from starlette_wasm.components.http_exchange import HttpExchange, ResponseBody
 from starlette_wasm.components.lent_streams import LentStreams
-from starlette_wasm.components.quick_answers import CHECK_WRITE, READ, WRITE
+from starlette_wasm.components.quick_answers import Quick
 from starlette_wasm.components.types import Resource
 from starlette_wasm.components.wasi.exchange_streams import RequestStream, ResponseStream
 from starlette_wasm.engine.native import library
@@ -103,7 +103,7 @@ def test_bounds_hold_behind_what_is_lent(
     run(go())
 
 
-def lent_to(table: HandleTable, stream: Any, lent: LentStreams, *kinds: int) -> int:
+def lent_to(table: HandleTable, stream: Any, lent: LentStreams, *kinds: Quick) -> int:
     index = table.add(Handle(RESOURCE, stream))
     for number, kind in enumerate(kinds):
         lent.note(kind, number, table, index)
@@ -116,7 +116,7 @@ def test_nothing_is_lent_of_a_stream_that_was_dropped() -> None:
         exchange, table = HttpExchange(most_out=1 << 20, patience=0), HandleTable()
         exchange.request.put(bytes(100_000))
         lent = LentStreams(exchange)
-        index = lent_to(table, RequestStream(exchange), lent, READ)
+        index = lent_to(table, RequestStream(exchange), lent, Quick.READ)
         assert (lent.memory.left, list(lent.memory.numbers)) == (100_000, [1, 0, 0])
         table.remove(index, RESOURCE)
         table.add(Handle(RESOURCE, object()))  # which has the same index
@@ -133,10 +133,10 @@ def test_functions_of_another_stream_are_forgotten() -> None:
         stream = ResponseStream(exchange, body)
         stream.write(bytes(100_000))
         lent = LentStreams(exchange)
-        lent_to(table, stream, lent, CHECK_WRITE, CHECK_WRITE, WRITE)
+        lent_to(table, stream, lent, Quick.CHECK_WRITE, Quick.CHECK_WRITE, Quick.WRITE)
         assert (lent.memory.room, list(lent.memory.numbers)) == (128 << 10, [0, 2, 3])
         index = other.add(Handle(RESOURCE, stream))
-        lent.note(WRITE, 6, other, index)
+        lent.note(Quick.WRITE, 6, other, index)
         assert list(lent.memory.numbers) == [0, 0, 7]
 
     asyncio.run(go())
@@ -149,7 +149,7 @@ def test_no_more_is_lent_than_may_be_written() -> None:
         stream = ResponseStream(exchange, body)
         stream.write(bytes(100_000))
         lent = LentStreams(exchange)
-        lent_to(table, stream, lent, WRITE)
+        lent_to(table, stream, lent, Quick.WRITE)
         assert lent.memory.room == 50_000
         exchange.declared = 100_001
         lent.lend()
