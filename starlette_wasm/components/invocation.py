@@ -443,20 +443,26 @@ class ComponentInvocation(Invocation):
             returned: bool = capi.future_poll(future)
             return returned
         self._hand_over()
-        lent = self._lent
-        if lent is not None:
-            lent.lend()
-        how = native.component_poll(self._there.state_at, future)
-        if lent is not None:
-            lent.take_back()
+        how = self._polled(partial(native.component_poll, self._there.state_at, future))
         if how == ASKED:
             self._note()
         return how == ENDED
 
+    def _polled(self, poll: Callable[[], int]) -> int:
+        """Let the guest go on, with what C may use of its streams."""
+        lent = self._lent
+        if lent is None:
+            return poll()
+        lent.lend()
+        try:
+            return poll()
+        finally:
+            lent.take_back()
+
     def _poll_native(self, call: EdgeCall | HttpCall) -> bool:
         self._hand_over()
         try:
-            how = call.poll()
+            how = self._polled(call.poll)
             if isinstance(call, HttpCall):
                 self._follow(call, how)
         except CanonicalTrap as trap:
