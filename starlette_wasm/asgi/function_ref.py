@@ -19,7 +19,7 @@ from .templates import Place
 
 @dataclass(frozen=True, slots=True)
 class FunctionRef:
-    """Which function, version and policy a route or endpoint names."""
+    """The function, version and policy that a route or endpoint names."""
 
     function: str
     version: str | None

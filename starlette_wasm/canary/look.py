@@ -30,7 +30,7 @@ _ATTEMPTS = 10
 
 
 class Looker:
-    """Looks at canaries on behalf of one worker. Calls ``changed`` with a function whose traffic split changed."""
+    """Looks at canaries for one worker, and calls ``changed`` with each function whose traffic split changed."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Looker:
                 return reading, record
             reading = replace(reading, revision=reading.revision + 1)
             self._see(live, reading, followed)
-        await self._waves.tell(store, live, followed)
+        await self._waves.publish(store, live, followed)
         return reading, followed
 
     def _see(self, live: CanaryState, reading: Reading, record: Record) -> None:

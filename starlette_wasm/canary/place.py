@@ -9,7 +9,7 @@ from ..config.router import CanaryConfig
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a runtime is: its region, and the prefix of its names in the canary store."""
+    """The place of a runtime: its region, and the prefix of its names in the canary store."""
 
     region: str = ""
     prefix: str = ""

@@ -85,7 +85,7 @@ return 1
 
 
 class RedisStore:
-    """Its clock is that of the Redis server."""
+    """A canary store in Redis. Its clock is that of the server."""
 
     def __init__(self, url: str) -> None:
         self._client = RedisClient(url, what="canary store", waiting=1 << 16)

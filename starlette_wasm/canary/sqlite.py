@@ -69,7 +69,7 @@ _MAX_BYTES = 256 << 20
 
 
 class SqliteStore:
-    """Its clock is that of the machine."""
+    """A canary store in a SQLite file. Its clock is that of the machine."""
 
     def __init__(self, path: Path | None) -> None:
         self._database = Database(path, _SCHEMA, max_bytes=_MAX_BYTES, durable=True, key=KEY, what="canary store")

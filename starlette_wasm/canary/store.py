@@ -36,7 +36,7 @@ class Reading:
 
 
 class Store(Protocol):
-    """All raise CapabilityError, with UNAVAILABLE, if the backend cannot be reached."""
+    """A canary store. All methods raise CapabilityError, with UNAVAILABLE, if the backend cannot be reached."""
 
     async def open(self) -> None:
         """Raise ConfigError."""

@@ -46,7 +46,7 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``seconds`` and ``samples`` are what is missing, at least, until an advance can come."""
+    """What follows from what was counted. ``seconds`` and ``samples`` are what at least lacks for an advance."""
 
     action: Action
     reason: str

@@ -27,7 +27,7 @@ class Waves:
         self._turn = asyncio.Lock()
 
     async def look(self, own: Store, live: CanaryState) -> bool:
-        """Read the board. Returns whether that could be done: a region that waits waits on if not."""
+        """Read the board, and return whether that could be done. If not, a region that waits goes on waiting."""
         try:
             async with asyncio.timeout(_SECONDS):
                 live.board_revision, live.board = await self.read(own, live)
@@ -39,11 +39,11 @@ class Waves:
         return live.waves_problem is None
 
     async def read(self, own: Store, live: CanaryState) -> tuple[int, Board | None]:
-        """Raise CapabilityError and ConfigError."""
+        """Read the board and its revision. Raises CapabilityError and ConfigError."""
         reading = await (await self._get(own)).read(self._place.board(live.config))
         return reading.revision, None if reading.record is None else Board.load(reading.record)
 
-    async def tell(self, own: Store, live: CanaryState, record: Record) -> None:
+    async def publish(self, own: Store, live: CanaryState, record: Record) -> None:
         """Write how this region stands. If another region was first, the next look does it."""
         board = note_on(live.board, record, self._place.region)
         if board is None:

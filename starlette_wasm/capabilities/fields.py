@@ -8,7 +8,7 @@ from .errors import CapabilityError, Code, printable
 
 
 class Fields:
-    """Every field is taken once; ``done()`` refuses what is left over. All raise CapabilityError."""
+    """The fields of a header, each taken once; ``done()`` refuses what is left. All raise CapabilityError."""
 
     __slots__ = ("_values",)
 

@@ -18,7 +18,7 @@ class QuotaFull(CapabilityError):
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """``size`` is the SQL for the bytes of a row, with ``{row}`` before its columns, which are ``columns``.
+    """Counts the bytes of rows. ``size`` is the SQL for one row, with ``{row}`` before its columns, ``columns``.
 
     Triggers count, within the transaction that changes a row: the count is right whatever process writes or dies.
     """

@@ -32,7 +32,7 @@ _EXTRAS = {"fetch": "httpx", "server": "uvicorn", "otel": "opentelemetry.sdk", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``result`` is ``ok``, ``warning`` or ``error``; ``command`` mends it, if one does."""
+    """The outcome of one check: ``ok``, ``warning`` or ``error``. ``command`` puts it right, if one does."""
 
     check: str
     result: str

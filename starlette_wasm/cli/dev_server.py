@@ -38,7 +38,7 @@ _STEP_MS = 20
 
 
 class DevServer:
-    """``run()`` returns whether the process is to start again, for a Python file that has changed."""
+    """The server of ``dev``. ``run()`` returns whether the process is to start again, as a Python file has changed."""
 
     def __init__(self, app: str | None, config: Path, host: str, port: int) -> None:
         self.port = port

@@ -17,7 +17,7 @@ _NICE = 10
 
 @dataclass(slots=True)
 class _Build:
-    """``runs`` is whether its commands do, or may at any moment."""
+    """One build. ``runs``: whether its commands run, or may at any moment."""
 
     commands: Commands = field(default_factory=lambda: Commands(nice=_NICE))
     runs: bool = False

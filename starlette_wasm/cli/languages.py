@@ -27,7 +27,7 @@ class Lang(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """``files`` maps a path below the function's folder to a template, ``sdk`` one to a file or folder of the SDKs."""
+    """A language of ``new``. ``files`` maps paths in the function's folder to templates, ``sdk`` to files of SDKs."""
 
     files: dict[str, str]
     commands: tuple[str, ...]

@@ -30,7 +30,7 @@ _OPENS = frozenset({"path_open", "path_filestat_get", "fd_readdir", "path_create
 
 @dataclass(slots=True)
 class ModuleFacts:
-    """``kind`` is ``core module``, ``component`` or ``unknown``; memories are (least, most) pages."""
+    """What is in a module of ``kind`` core module, component or unknown; memories are (least, most) pages."""
 
     kind: str
     size: int

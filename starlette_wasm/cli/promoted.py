@@ -22,7 +22,7 @@ from ..functions.catalog import Catalog
 
 
 class Rollouts(Protocol):
-    """Where the records of canaries are: a store, or the admin API of an app."""
+    """Gives the records of canaries, from a store or from the admin API of an app."""
 
     async def record(self, canary: CanaryConfig) -> str | None:
         """Return the record of a canary, as a store has it."""

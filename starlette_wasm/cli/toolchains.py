@@ -17,7 +17,7 @@ _PRINTED: dict[tuple[str, ...], str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """``find`` gives the command, None if it is not here. ``install`` is the one line that brings it."""
+    """A toolchain. ``find`` gives its command, None if it is missing; ``install`` is the one line that brings it."""
 
     name: str
     languages: tuple[str, ...]

@@ -17,7 +17,7 @@ FREE_US = 500
 
 
 class ComponentPlan(Plan):
-    """As Plan, for a component."""
+    """A Plan for a component."""
 
     __slots__ = ("component", "config", "page_limits", "restores", "snapshot")
 

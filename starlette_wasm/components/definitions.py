@@ -52,7 +52,7 @@ class ExternDesc:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """``how`` is ``export`` or ``core export``, of an instance, or ``outer``."""
+    """An alias of an item: ``how`` is ``export`` or ``core export``, of an instance, or ``outer``."""
 
     sort: Sort
     how: str
@@ -101,7 +101,7 @@ class CoreModule:
 
 @dataclass(frozen=True, slots=True)
 class CoreInstance:
-    """``arguments`` are names with indices of core instances."""
+    """A core instance to be made; ``arguments`` are names with indices of core instances."""
 
     module: int
     arguments: tuple[tuple[str, int], ...]
@@ -154,7 +154,7 @@ class Lower:
 
 @dataclass(frozen=True, slots=True)
 class ResourceBuiltin:
-    """``kind`` is ``new``, ``drop`` or ``rep``."""
+    """A built-in function for a resource: ``kind`` is ``new``, ``drop`` or ``rep``."""
 
     kind: str
     type: int

@@ -29,7 +29,7 @@ Lower = Callable[[HandleTable, Value], int]
 
 
 class TooLargeError(Exception):
-    """What is to be lifted is not for this: nothing was done."""
+    """A value is too large for a direct call; nothing was done."""
 
 
 class DirectCall:

@@ -17,7 +17,7 @@ from .invocation import ComponentInvocation
 
 
 class ComponentFastPath(FastPath):
-    """As FastPath. What is not ended at once goes on as any invocation does."""
+    """A FastPath for components. What is not ended at once goes on as any invocation does."""
 
     __slots__ = ("_component_plan", "_is_packed")
 

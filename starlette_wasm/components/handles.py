@@ -22,7 +22,7 @@ class CallScope:
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """``rep`` is the number that the defining component gave, or the object of the host."""
+    """An entry of a handle table. ``rep`` is the number that the defining component gave, or the object of the host."""
 
     resource: Resource
     rep: Any

@@ -45,7 +45,7 @@ class ResponseBody(ByteQueue):
 
 
 class HttpExchange:
-    """Made on the event loop, for one request."""
+    """One HTTP request on its way in and out. Made on the event loop."""
 
     def __init__(self, *, most_out: int, patience: float) -> None:
         """Take ``most_out``, the bound of the answer's body. ``patience`` is how long the client may keep the guest

@@ -11,7 +11,7 @@ _PAIR = struct.Struct("<2I")
 
 
 class HttpHead(NamedTuple):
-    """``method``, ``path`` and so on are as ``wasi:http`` has them; the path has its query."""
+    """The head of a request; ``method``, ``path`` (with its query) and so on are as ``wasi:http`` has them."""
 
     method: str
     scheme: str

@@ -65,7 +65,7 @@ _NO_FORM = Signature((), (), False, False)
 
 
 class ComponentInvocation(Invocation):
-    """As Invocation: bytes in, bytes out."""
+    """An Invocation of a component: bytes in, bytes out."""
 
     __slots__ = (
         *("_answer", "_arguments", "_calls", "_cores", "_due", "_ended_by", "_form", "_kept", "_lent", "_mismatch"),

@@ -18,7 +18,7 @@ _LONG = 64 << 10
 
 
 class LentStreams:
-    """Used wherever the guest is polled, before it and after it. Bounds are Python's: nothing beyond them is lent."""
+    """Lends streams to C for each poll of the guest. Bounds are Python's: nothing beyond them is lent."""
 
     def __init__(self, exchange: HttpExchange) -> None:
         self._exchange = exchange

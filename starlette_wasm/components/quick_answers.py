@@ -18,7 +18,7 @@ from .wasi.offers import Offer
 
 
 class Quick(IntEnum):
-    """How a call is answered. Also in component.h: LEFT is what is left to Python."""
+    """The way in which a call is answered. Also in component.h: LEFT is what is left to Python."""
 
     LEFT = 0
     MONOTONIC = auto()

@@ -31,7 +31,7 @@ class Memory(Protocol):
 
 
 class NoMemory:
-    """For functions whose types need none."""
+    """The memory of functions whose types need none."""
 
     def read(self, at: int, size: int) -> bytes:
         raise CanonicalTrap("out of bounds memory access")

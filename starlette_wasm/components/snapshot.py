@@ -45,7 +45,7 @@ def _copy(base: int, size: int) -> mmap.mmap:
 
 
 class Snapshots:
-    """Those of one component: policies have one in common if their instances begin alike. For several threads."""
+    """The snapshots of one component: policies share one if their instances begin alike. For several threads."""
 
     def __init__(self) -> None:
         self._known: WeakSet[Snapshot] = WeakSet()

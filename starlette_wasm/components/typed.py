@@ -15,7 +15,7 @@ from .values import Value
 
 
 class TypedCall:
-    """``values`` are as the canonical ABI lowers them; ``value`` is what the function gave, once it has ended well.
+    """A typed call. ``values`` are ready to be lowered; ``value`` is what the function gave, once it has completed.
 
     ``may_be_large`` is whether they, or what it gives, may have so many parts that the event loop is not to wait for
     them.

@@ -24,7 +24,7 @@ _FLAT_KEPT = MAX_FLAT_PARAMS + 1
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ValueType:
-    """``flat`` holds core types: i32, i64, f32, f64."""
+    """A type of values; ``flat`` holds core types: i32, i64, f32, f64."""
 
     kind: str
     size: int
@@ -57,7 +57,7 @@ class ListType(ValueType):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RecordType(ValueType):
-    """``kind`` is ``record`` or ``tuple``."""
+    """A type of several parts: ``kind`` is ``record`` or ``tuple``."""
 
     fields: tuple[tuple[str, int, ValueType], ...]
     """Name, place and type."""
@@ -65,7 +65,7 @@ class RecordType(ValueType):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VariantType(ValueType):
-    """``kind`` is ``variant``, ``enum``, ``option`` or ``result``."""
+    """A type of several cases: ``kind`` is ``variant``, ``enum``, ``option`` or ``result``."""
 
     cases: tuple[tuple[str, ValueType | None], ...]
     tag_size: int
@@ -89,14 +89,14 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class HandleType(ValueType):
-    """``kind`` is ``own`` or ``borrow``."""
+    """A type of handles: ``kind`` is ``own`` or ``borrow``."""
 
     resource: Resource
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AsyncValueType(ValueType):
-    """``kind`` is ``stream``, ``future`` or ``error-context``. A value is the end to read from."""
+    """A type of asynchronous values: ``stream``, ``future`` or ``error-context``. A value is the end to read from."""
 
     element: ValueType | None
 

@@ -22,7 +22,7 @@ _FORBIDDEN = {
 
 
 class HostSyntaxError(ValueError):
-    """``problem`` is the fault of an entry, ``hint`` what to write instead."""
+    """An entry that is not a host pattern: ``problem`` is its fault, ``hint`` what to write instead."""
 
     def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem

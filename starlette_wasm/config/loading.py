@@ -30,7 +30,7 @@ _MOST_MERGED = 10_000
 
 
 class _Plain:
-    """SafeLoader without YAML 1.1's surprises: no octal, sexagesimal or date literals, and bounded merges."""
+    """A SafeLoader without YAML 1.1's surprises: no octal, sexagesimal or date literals, and bounded merges."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":int", ":timestamp"))]

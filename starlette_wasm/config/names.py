@@ -44,7 +44,7 @@ def _parts(text: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 class PatternSyntaxError(ValueError):
-    """``problem`` is the fault of a path pattern, ``hint`` what to write instead."""
+    """A path pattern that is not valid: ``problem`` is its fault, ``hint`` what to write instead."""
 
     def __init__(self, problem: str, hint: str) -> None:
         self.problem = problem

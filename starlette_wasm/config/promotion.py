@@ -18,7 +18,7 @@ _VERSION, _WEIGHT, _REGIONS = ("version",), ("weight",), ("regions",)
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """``canary`` takes the place of ``stable``; ``highest`` is what a rule without a version names."""
+    """A promotion to be written: ``canary`` replaces ``stable``; ``highest`` is what a rule without a version names."""
 
     function: str
     stable: str

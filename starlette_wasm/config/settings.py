@@ -36,7 +36,7 @@ _NOT_FOR_IDS = ("connection", "content-length", "content-type", "cookie", "host"
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """What each request asks of the settings: to which headers it is listened. Attributes of pydantic's are slow."""
+    """The settings that each request needs. They are copied, as attributes of pydantic's models are slow."""
 
     region: str
     trust_region_header: bool
@@ -50,7 +50,7 @@ class RequestSettings:
 
 
 class WasmSettings(BaseSettings):
-    """Constructor arguments, then the environment (``STARLETTE_WASM_`` and the name), then ``.env``.
+    """Settings: from arguments, then the environment (``STARLETTE_WASM_`` and the name), then ``.env``.
 
     ``REGION`` and ``APP_MODE`` are also read without the prefix. An empty variable counts as unset. Raises
     pydantic's ``ValidationError``; ``load_settings`` raises ``ConfigError`` instead.

@@ -79,7 +79,7 @@ class OutOfInstances(Exception):
 
 
 class Engine:
-    """Get it with Engine.shared(). It is never freed: its ticker may fire at any time."""
+    """A wasmtime engine. Get it with Engine.shared(). It is never freed: its ticker may fire at any time."""
 
     _shared: dict[EngineConfig, Engine] = {}  # noqa: RUF012
     _lock = threading.Lock()

@@ -90,7 +90,7 @@ class Reclaimer:
 
 
 class _Left:
-    """What a guest has left."""
+    """A store and future that a guest has left."""
 
     __slots__ = ("_engine", "_future", "_store", "done")
 

@@ -131,7 +131,7 @@ def _timer(engine: int) -> HotTimer | NativeTimer | ThreadTimer:
 
 
 class Ticker:
-    """Armed by touch(), at rest after a while without one."""
+    """Ticks an engine's epoch: armed by ensure_armed(), at rest after a while without it."""
 
     def __init__(self, engine: int, state: EngineState) -> None:
         """Take ``state``: the number of guests under way is read from it, and ``turns`` written."""

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Timed(Generic[T]):
-    """``await`` it once; ``book`` is given the seconds of each turn, of this thread's CPU."""
+    """Measures an awaitable, once: ``book`` is given the CPU seconds of each of its turns on the event loop."""
 
     __slots__ = ("_book", "_of")
 

@@ -44,7 +44,7 @@ def niceness(weight: int) -> int:
 
 
 class Job(Protocol):
-    """Hashed by identity."""
+    """Work for a worker thread. Hashed by identity."""
 
     @property
     def tenant(self) -> Hashable:
@@ -55,7 +55,7 @@ class Job(Protocol):
 
 
 class Task(Protocol):
-    """What is done at once, for no tenant."""
+    """Work that is done at once, for no tenant."""
 
     def run(self) -> None: ...
 

@@ -12,7 +12,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 
 class OpenDirectory:
-    """Closed by close(), or with the last one that holds it. Raises OSError if it cannot be opened.
+    """A directory, closed by close(), or with the last one that holds it. Raises OSError if it cannot be opened.
 
     It is opened step by step: a symlink anywhere in ``path``, which is absolute, is an error, be it one that a guest
     with another grant puts there at this moment.

@@ -197,7 +197,7 @@ class Execution(Generic[R]):
 
 
 class EncodedExecution(Execution[Rendered]):
-    """From what C made of an HTTP request to the answer for ASGI."""
+    """An execution from what C made of an HTTP request to the answer for ASGI."""
 
     __slots__ = ("_encoded", "_method")
 

@@ -18,7 +18,7 @@ from .options import DEFAULT_OPTIONS, CallOptions
 
 
 class RequestExecution(Execution[EdgeResponse]):
-    """From a request to its response."""
+    """An execution from an EdgeRequest to its response."""
 
     __slots__ = ("_request",)
 

@@ -29,7 +29,7 @@ class Circuit(StrEnum):
 
 
 class Breaker:
-    """For one version of a function under one policy.
+    """The circuit breaker of one version of a function under one policy.
 
     Each call is admitted first, and reported afterwards with the number that admit() gave: as succeeded(), failed() or
     dropped(), which is not evidence about the function. What was admitted before the state changed no

@@ -18,7 +18,7 @@ from .retry import Backoff, RetryBudget
 
 
 class Bind(Protocol):
-    """``Deployment.bind``."""
+    """The signature of ``Deployment.bind``."""
 
     def __call__(
         self, name: str, version: str | None, policy: str | None, *, route: str, where: str, policy_key: str | None
@@ -169,7 +169,7 @@ class Counts:
 
 @dataclass(slots=True, eq=False)
 class Pipelines:
-    """All of a deployment, with what they share and count."""
+    """All pipelines of a deployment, with what they share and count."""
 
     breakers: Breakers
     counts: Counts = field(default_factory=Counts)

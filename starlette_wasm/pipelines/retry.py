@@ -99,7 +99,7 @@ def asked_pause(answer: EdgeResponse | WasmError) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential, with full jitter: anything from 0 to a bound that doubles with each retry. In seconds."""
+    """Exponential back-off in seconds, with full jitter: anything from 0 to a bound that doubles with each retry."""
 
     first: float
     most: float

@@ -18,7 +18,7 @@ _reader = ResponseReader(status="status", headers="headers", body="data", is_bas
 
 
 class WwsProtocol:
-    """In: ``url, method, headers, body, kv, params``; out: ``data, headers, status, kv, base64``.
+    """In go ``url, method, headers, body, kv, params``; out come ``data, headers, status, kv, base64``.
 
     As in Wasm Workers Server a body that is not UTF-8 reaches the worker as an empty string, a ``_`` in the
     name of a response header means ``-`` (its JavaScript kit turns one into the other), and a body without a

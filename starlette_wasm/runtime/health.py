@@ -1,4 +1,4 @@
-"""``Health``: which functions work, by probes, and what is out of the routing because it does not."""
+"""``Health``: which functions work, by probes, and what is taken out of the routing because it does not."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class Subject:
         return str(self.function.source)
 
     @property
-    def dispatcher(self) -> bool:
+    def runs_guest(self) -> bool:
         """Whether the guest itself is run."""
         return self.target is not None and self.function.source.manifest.health_check is not None
 
     @property
     def plan(self) -> Plan:
         """What an instance is made from."""
-        return self.target.plan if self.target is not None else _bare(self.function)
+        return self.target.plan if self.target is not None else _ungranted_plan(self.function)
 
     @property
-    def in_place(self) -> bool:
+    def on_loop(self) -> bool:
         """Whether the event loop has time for its probe."""
-        return not self.dispatcher and not self.plan.slow
+        return not self.runs_guest and not self.plan.slow
 
 
 class Health:
@@ -75,31 +75,31 @@ class Health:
     def __init__(self, runtime: WasmRuntime) -> None:
         self._runtime = runtime
         self._subjects: dict[Key, Subject] = {}
-        self._seen = 0
+        self._bound_count = 0
         self._out: frozenset[Key] = frozenset()
-        self._settled = False
-        self._told: dict[tuple[str, str], bool | None] = {}
+        self._all_known = False
+        self._reported: dict[tuple[str, str], bool | None] = {}
         self.healthy: Callable[[Target | Pipeline], bool] | None = None
-        """Tells which targets may be picked; None if all may."""
+        """Whether a target may be picked; None if all may."""
 
     def adopt(self, deployment: Deployment) -> None:
         """Look after what is served from now on. What is the same as before keeps its state."""
         if self._runtime.state != "open":
-            self._subjects, self._settled = {}, False
-            self._tell({})
+            self._subjects, self._all_known = {}, False
+            self._report({})
         self._bind(deployment)
 
     def _bind(self, deployment: Deployment) -> None:
-        self._seen = len(deployment.bound)
+        self._bound_count = len(deployment.bound)
         before, self._subjects = self._subjects, {}
-        for key, function, target in _what(deployment):
+        for key, function, target in _probed(deployment):
             subject = before.get(key)
             if subject is None or not _same(subject, function, target):
                 subject = Subject(key, function, target)
             subject.function, subject.target = function, target
             self._subjects[key] = subject
         for subject in self._subjects.values():
-            if subject.healthy is None and subject.in_place:
+            if subject.healthy is None and subject.on_loop:
                 self._instantiate(subject)
         self._publish()
 
@@ -113,7 +113,7 @@ class Health:
         }
         pending = {str(each) for each in self._subjects.values() if each.healthy is None and each.key in needed}
         sick |= self._left_out(needed=True)
-        if pending and not self._settled:
+        if pending and not self._all_known:
             sick.add(f"not probed yet: {', '.join(sorted(pending))}")
         return sorted(sick)
 
@@ -121,8 +121,8 @@ class Health:
         """Return what is unhealthy without being a reason to stay away."""
         spared = self._out - self._needed()
         idle = (subject for subject in self._subjects.values() if subject.key in spared)
-        told = {f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle}
-        return sorted(told | self._left_out(needed=False))
+        found = {f"{each} is unhealthy, and the node can do without: {each.reason}" for each in idle}
+        return sorted(found | self._left_out(needed=False))
 
     def _needed(self) -> Set[Key]:
         """Give the keys of what takes this node out if it fails."""
@@ -159,12 +159,14 @@ class Health:
         room = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for tick in itertools.count():
-                await asyncio.sleep(self._turn(tick, lambda subject: group.create_task(self._ask(subject, room))))
+                await asyncio.sleep(
+                    self._probe_due(tick, lambda subject: group.create_task(self._probe(subject, room)))
+                )
 
-    def _turn(self, tick: int, ask: Callable[[Subject], object]) -> float:
-        """Probe those whose turn it is: each once an interval, or until it is known. Gives the seconds to the next."""
+    def _probe_due(self, tick: int, ask: Callable[[Subject], object]) -> float:
+        """Probe those whose turn it is, once an interval, or until they are known. Return the seconds to the next."""
         deployment = self._runtime.deployment
-        if len(deployment.bound) != self._seen:  # routes and calls bind when they come
+        if len(deployment.bound) != self._bound_count:  # routes and calls bind when they come
             self._bind(deployment)
         interval = deployment.config.health_check_interval_ms / 1000
         ticks = min(
@@ -173,7 +175,7 @@ class Health:
         for number, subject in enumerate(self._subjects.values()):
             if subject.running or (subject.healthy is not None and number % ticks != tick % ticks):
                 continue
-            if not subject.in_place:
+            if not subject.on_loop:
                 subject.running = True
                 ask(subject)
             elif self._instantiate(subject):
@@ -188,7 +190,7 @@ class Health:
             logger.debug("no probe of %s: %s", subject, error)
             return False
 
-    async def _ask(self, subject: Subject, room: asyncio.Semaphore) -> None:
+    async def _probe(self, subject: Subject, room: asyncio.Semaphore) -> None:
         changed = False
         try:
             async with room:
@@ -212,24 +214,24 @@ class Health:
         return await check_health(self._runtime.invoker, target, check)
 
     def _publish(self) -> None:
-        self._settled = self._settled or all(subject.healthy is not None for subject in self._subjects.values())
+        self._all_known = self._all_known or all(subject.healthy is not None for subject in self._subjects.values())
         out = frozenset(key for key, subject in self._subjects.items() if subject.healthy is False)
         if out != self._out:
             self._out = out
             self.healthy = self._is_healthy if out else None
-        self._tell(self.verdicts())
+        self._report(self.verdicts())
 
-    def _tell(self, verdicts: dict[tuple[str, str], bool | None]) -> None:
+    def _report(self, verdicts: dict[tuple[str, str], bool | None]) -> None:
         telemetry = self._runtime.telemetry
         for (name, version), healthy in verdicts.items():
-            if healthy is not None and self._told.get((name, version)) is not healthy:
+            if healthy is not None and self._reported.get((name, version)) is not healthy:
                 telemetry.function_healthy(name, version, healthy)
-                if not healthy or self._told.get((name, version)) is False:
+                if not healthy or self._reported.get((name, version)) is False:
                     event = health_changed(name, version, healthy=healthy, reason=self._reason(name, version))
                     self._runtime.events.emit(event)
-        for name, version in self._told.keys() - verdicts.keys():
+        for name, version in self._reported.keys() - verdicts.keys():
             telemetry.function_gone(name, version)
-        self._told = verdicts
+        self._reported = verdicts
 
     def _reason(self, name: str, version: str) -> str:
         subjects = (each for each in self._subjects.values() if each.key[:2] == (name, version))
@@ -237,7 +239,7 @@ class Health:
 
 
 def _judge(subject: Subject, problem: Problem | None) -> bool:
-    """Take the result of a probe into account. Whether that has changed the verdict."""
+    """Take the result of a probe into account. Return whether that has changed the verdict."""
     before = subject.healthy
     if problem is None:
         subject.failures, subject.healthy = 0, True
@@ -252,7 +254,7 @@ def _judge(subject: Subject, problem: Problem | None) -> bool:
     return subject.healthy is not before
 
 
-def _what(deployment: Deployment) -> Iterator[tuple[Key, LoadedFunction, Target | None]]:
+def _probed(deployment: Deployment) -> Iterator[tuple[Key, LoadedFunction, Target | None]]:
     bound = set()
     for target in deployment.bound:
         bound.add((target.name, target.version))
@@ -286,6 +288,6 @@ def _same(subject: Subject, function: LoadedFunction, target: Target | None) -> 
     )
 
 
-def _bare(function: LoadedFunction) -> Plan:
+def _ungranted_plan(function: LoadedFunction) -> Plan:
     """Make a plan for what nothing has bound yet: memory as it asks for, and no grants."""
     return plan_for(function.module, Limits(memory_pages=max(function.module.min_pages, Limits().memory_pages)))

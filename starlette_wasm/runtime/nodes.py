@@ -59,7 +59,7 @@ class NodeWatch:
 
 
 class Away(str):
-    """Why a node was not reached; any other text is why it cannot be compared."""
+    """The reason why a node was not reached; any other text is why it cannot be compared."""
 
 
 def compare(nodes: Mapping[str, Mapping[str, Any] | str]) -> list[dict[str, Any]]:

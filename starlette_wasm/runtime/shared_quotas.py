@@ -49,7 +49,7 @@ return answer
 
 
 class SharedQuotas:
-    """Once a second, takes what was used here to Redis, and brings back what is left for all.
+    """Takes what was used here to Redis once a second, and brings back what is left for all.
 
     Requests never wait for it. Without Redis each process counts for itself, as it does between two looks.
     """

@@ -32,7 +32,7 @@ _PAYS: ContextVar[TenantUsage | None] = ContextVar("starlette_wasm_pays", defaul
 
 
 class Allowance:
-    """So much a minute: full at first, filled up over a minute."""
+    """A token bucket that is full at first, and filled up over a minute."""
 
     def __init__(self, per_minute: float) -> None:
         self.most = per_minute

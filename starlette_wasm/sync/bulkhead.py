@@ -8,11 +8,11 @@ from contextlib import suppress
 
 
 class Full(Exception):
-    """No place, and no room to wait for one; the text names which."""
+    """There is neither a slot nor room to wait for one; the text names which."""
 
 
 class Bulkhead:
-    """``limit`` places; ``max_queue`` may wait for one, each ``timeout`` seconds at most.
+    """A bound on what runs at once: ``limit`` run, ``max_queue`` may wait, each ``timeout`` seconds at most.
 
     The hot path is in the caller: if ``active`` is below ``limit`` it adds one, else it awaits wait(). Then it calls
     leave(), or if there are no ``waiters`` takes one from ``active``.

@@ -47,7 +47,7 @@ class CancelScopes:
 
 
 class CancelScope:
-    """``async with``: cancels the body when ``on_disconnect`` returns, or when the group is interrupted.
+    """Cancels the body of an ``async with`` when ``on_disconnect`` returns, or when the group is interrupted.
 
     ``on_disconnect`` runs in ``context``: what a traced ``receive`` adds to a trace is not part of the body's span.
     """

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 class Doorbell:
-    """For one coroutine that waits. Made on its event loop."""
+    """A wake-up for one coroutine that waits. Made on its event loop."""
 
     __slots__ = ("_awaited", "_event", "_loop", "_thread")
 

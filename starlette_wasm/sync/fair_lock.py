@@ -14,7 +14,7 @@ _Waiter = tuple[asyncio.AbstractEventLoop, Future[None]]
 
 
 class FairLock:
-    """``async with``: the block runs alone, in the order in which they come. In a forked child nobody has a turn."""
+    """A lock for ``async with``: blocks run one by one, in the order in which they come. A forked child begins anew."""
 
     def __init__(self) -> None:
         self._begin()

@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class NoRoom(Exception):
-    """So many of this tenant wait already."""
+    """As many of this tenant wait already as may."""
 
 
 class FairQueue(Generic[T]):
-    """For several threads. ``each``: how many of one tenant may wait."""
+    """A queue in which tenants take turns. For several threads. ``each``: how many of one tenant may wait."""
 
     def __init__(self, each: int) -> None:
         self._each = each

@@ -16,7 +16,7 @@ _Waiter = tuple[asyncio.AbstractEventLoop, "Future[None]"]
 
 
 class FairSlots:
-    """``most`` slots in all and ``each`` of one tenant, of which ``waiting`` may wait for one.
+    """A bound of ``most`` slots in all and ``each`` for one tenant, of which ``waiting`` may wait for one.
 
     A tenant that has none gets one at once, even above ``most``: so others cannot keep it out. Of those who wait,
     tenants take turns. For tasks of several event loops; in a forked child all slots are free.

@@ -124,7 +124,7 @@ IDLE_WATCH = CallTelemetry()
 
 
 class Listeners:
-    """Whether somebody listens to a runtime, which is asked for each request: a provider may be set at any time."""
+    """Knows whether somebody listens to a runtime. It looks at each request: a provider may be set at any time."""
 
     def __init__(self) -> None:
         self._tracers: object = self

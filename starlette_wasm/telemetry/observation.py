@@ -12,7 +12,7 @@ Key = tuple[str, str, str, str, str]
 
 @dataclass(slots=True)
 class Observation:
-    """Filled in as the invocation goes on. Durations are in seconds."""
+    """What is known of an invocation, filled in as it goes on. Durations are in seconds."""
 
     function: str
     version: str

@@ -174,7 +174,7 @@ class Hosts:
 
 
 class StubbedFetch(HttpFetch):
-    """``http.fetch`` that asks stubs, once the policy has let the request out. Needs no HTTP client."""
+    """A ``http.fetch`` that asks stubs, once the policy has let the request out. Needs no HTTP client."""
 
     def __init__(self, hosts: Hosts, *, max_response_bytes: int) -> None:
         super().__init__(max_response_bytes=max_response_bytes)

@@ -200,7 +200,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """So many requests a minute for each caller; for at most 4,096 callers at a time."""
+    """A bound on requests a minute for each caller; it knows at most 4,096 callers at a time."""
 
     _MOST = 4096
 

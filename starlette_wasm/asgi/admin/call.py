@@ -19,7 +19,7 @@ _MOST_BODY = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class AdminCall:
-    """Who asks for what, of which runtime."""
+    """One request to the admin API: who asks for what, of which runtime."""
 
     request: Request
     runtime: WasmRuntime

@@ -60,7 +60,7 @@ def _quantile_ms(ordered: list[float], q: float) -> float | None:
 
 
 class Figures:
-    """Fed with what telemetry sees; ``listener`` of a runtime's Telemetry."""
+    """Collects what telemetry sees for the admin API; its ``listener`` is passed to a runtime's Telemetry."""
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, str], VersionFigures] = {}

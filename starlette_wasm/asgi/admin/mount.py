@@ -105,7 +105,7 @@ def wasm_admin(
 
 
 class Admin:
-    """What stands behind the Mount."""
+    """The app behind the Mount."""
 
     def __init__(
         self, gate: Gatekeeper, limit: RateLimit, uploads: Uploads, runtime: WasmRuntime | None = None

@@ -44,7 +44,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``upload`` is sent instead of ``body``, if it is there."""
+    """A request of a guest's. ``upload`` is sent instead of ``body``, if it is there."""
 
     method: str
     url: Url

@@ -28,7 +28,7 @@ class UrlError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """``host`` is a name in lower case or an address without brackets; ``target`` goes into the request line."""
+    """A parsed URL. ``host`` is in lower case or an address without brackets; ``target`` goes into the request line."""
 
     scheme: str
     host: str

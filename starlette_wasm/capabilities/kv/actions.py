@@ -22,7 +22,7 @@ class KvGrant:
 
 
 class KvActions:
-    """``call()`` raises CapabilityError."""
+    """Carries out the operations ``kv.*``. ``call()`` raises CapabilityError."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -19,7 +19,7 @@ class QueueGrant:
 
 
 class QueueActions:
-    """``publish()`` raises CapabilityError."""
+    """Carries out the operation ``queue.publish``. ``publish()`` raises CapabilityError."""
 
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher

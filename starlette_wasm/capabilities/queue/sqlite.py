@@ -47,7 +47,7 @@ ORDER BY id LIMIT ?
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``created`` is in seconds since the epoch, ``attempts`` how often it was claimed, this time included."""
+    """A claimed message. ``created`` is in seconds since the epoch; ``attempts`` counts its claims, with this one."""
 
     id: int
     queue: str

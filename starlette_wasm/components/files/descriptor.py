@@ -20,7 +20,7 @@ MOST_OFFSET = (1 << 63) - 1
 
 
 class Descriptor(HostResource):
-    """``writable`` is whether its grant is; ``modes`` are ``read`` and ``write``, as it was opened."""
+    """An open file or directory. ``writable`` is whether its grant is; ``modes`` are ``read`` and ``write``."""
 
     def __init__(self, number: int, budget: FileBudget, *, writable: bool, modes: Collection[str]) -> None:
         self._number: int | None = number

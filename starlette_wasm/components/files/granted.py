@@ -11,7 +11,7 @@ from .descriptor import Descriptor
 
 
 class Files:
-    """Opened when they are asked for, and closed at the end with all that the guest has left open."""
+    """The granted directories: opened when the guest asks, and closed at the end with all that it left open."""
 
     def __init__(self, preopens: Collection[Preopen], limits: Limits) -> None:
         self._preopens = preopens

@@ -36,7 +36,7 @@ class IncomingBody(HostResource):
 
 
 class OutgoingBody:
-    """``finished`` is whether the guest has marked it as whole."""
+    """A body that the guest writes; ``finished`` is whether the guest has marked it as whole."""
 
     def __init__(self, exchange: HttpExchange | None = None) -> None:
         """Take an ``exchange``, through which it leaves as it is written, if there is one."""

@@ -44,7 +44,7 @@ def error_code(error: CapabilityError) -> Value:
 
 
 class DownloadStream(InputStream):
-    """Filled on the event loop, read by the guest in whatever thread."""
+    """A stream that is filled on the event loop, and read by the guest in any thread."""
 
     def __init__(self, wakeup: Wakeup) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class Message(HostResource):
 
 
 class Request(Message):
-    """``given`` are method, path, scheme and authority, under the names of WIT."""
+    """A request; ``given`` are method, path, scheme and authority, under the names of WIT."""
 
     def __init__(self, headers: Fields, contents: Pipe | None, trailers: Pipe, options: RequestOptions | None) -> None:
         super().__init__(headers, contents, trailers)

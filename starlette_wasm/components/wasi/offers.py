@@ -23,7 +23,7 @@ _Call = TypeVar("_Call", bound=Call)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """``call`` gets the host of the invocation and the arguments, lifted."""
+    """A function that the host offers; ``call`` gets the host of the invocation and the lifted arguments."""
 
     type: re.Pattern[str]
     call: Call

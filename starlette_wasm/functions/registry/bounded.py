@@ -25,7 +25,7 @@ _TURN = 16
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """As httpx's own. Reading an answer raises RegistryError if a bound is passed.
+    """A transport of httpx's with bounds. Reading an answer raises RegistryError if one is passed.
 
     An answer that is compressed although nobody asked for that stays so: nothing is decompressed.
     """

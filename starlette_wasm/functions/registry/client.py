@@ -311,7 +311,7 @@ class Client:
 
 
 class _Stream:
-    """``async with``: the answer to a GET, whose body is read piece by piece."""
+    """The answer to a GET, whose body is read piece by piece. Used by ``async with``."""
 
     def __init__(self, client: Client, reference: Reference, path: str, headers: Mapping[str, str], most: int) -> None:
         self._arguments = client, reference, path, headers, most

@@ -25,7 +25,7 @@ def check(configs: Sequence[WebhookConfig]) -> None:
 
 
 class Events:
-    """To be used on one event loop. Nothing waits for a webhook, and none for another."""
+    """Sends events, on one event loop. Nothing waits for a webhook, and none for another."""
 
     def __init__(self) -> None:
         self._webhooks: list[Webhook] = []
