@@ -93,13 +93,8 @@ class Calls:
         data = None if placed is None else placed.data(result)
         if data is None or placed is None:
             return (yield from self.answered(host, flat, result))
-        state, realloc = self._states[host.instance], host.options.realloc
-        assert realloc is not None  # the plan was refused otherwise
-        state.may_leave = False
-        (at,) = yield glue.realloc_call(glue.REALLOC, realloc, 1, len(data))
-        state.may_leave = True
-        placed.put(memory, flat, at & 0xFFFFFFFF, data)
-        return []
+        lowering = placed.lower(memory, flat, data)
+        return (yield from self.allocating(lowering, host.options, self._states[host.instance], glue.REALLOC))
 
     def state(self, instance: int) -> InstanceState:
         return self._states[instance]

@@ -15,6 +15,7 @@ from .errors import CanonicalTrap
 from .flat_plan import HostFunction, ImportedFunction
 from .glue import form_of
 from .handles import Handle, HandleTable
+from .lowering import Lowering, Realloc
 from .side import MAX_AT_ONCE, Memory
 from .types import FuncType, HandleType, ListType, Primitive, Resource, StringType, ValueType, VariantType
 from .values import Ok, Value
@@ -194,6 +195,12 @@ class PlacedResult:
         if type(value) is str:
             value = value.encode()  # what is not valid raises, and would anywhere
         return value if type(value) is bytes else None
+
+    def lower(self, memory: Memory, flat: list[int], data: bytes) -> Lowering:
+        """Ask the guest for room for it, and write it there."""
+        at = yield Realloc(1, len(data))
+        self.put(memory, flat, at & 0xFFFFFFFF, data)
+        return []
 
     def put(self, memory: Memory, flat: list[int], given: int, data: bytes) -> None:
         """Write it where the guest has given room, and note that. Traps if that is not there."""
