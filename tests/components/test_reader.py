@@ -130,6 +130,46 @@ def test_nested_instance_types_are_bounded() -> None:
         read(COMPONENT_PREAMBLE + section(7, b"\x01" + kind))
 
 
+_BEFORE = None
+"""Where the type before is named."""
+
+
+def index_of_type(number: int) -> bytes:
+    """As types name others: negative numbers are for primitive ones."""
+    data = leb(number)
+    return data if data[-1] < 0x40 else data[:-1] + bytes((data[-1] | 0x80, 0))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param((b"\x70", _BEFORE), id="lists"),
+        pytest.param((b"\x6b", _BEFORE), id="options"),
+        pytest.param((b"\x6a\x01", _BEFORE, b"\x00"), id="results"),
+        pytest.param((b"\x6f\x01", _BEFORE), id="tuples"),
+        pytest.param((b"\x6f\x02", _BEFORE, _BEFORE), id="tuples of two"),
+        pytest.param((b"\x72\x01\x01a", _BEFORE), id="records"),
+        pytest.param((b"\x71\x02\x01a\x01", _BEFORE, b"\x00\x01b\x01", _BEFORE, b"\x00"), id="variants"),
+        pytest.param((b"\x66\x01", _BEFORE), id="streams"),
+    ],
+)
+def test_ten_thousand_nested_types_are_refused(parts: tuple[bytes | None, ...]) -> None:
+    """Soon, and by a sentence: each is of the one before."""
+    count = 10_000
+    found = [b"\x70\x7d"]
+    for number in range(count - 1):
+        found.append(b"".join(index_of_type(number) if part is None else part for part in parts))
+    with pytest.raises(ComponentError, match=r"nested more than|more than \d+|takes \d+ bytes"):
+        flatten(read(COMPONENT_PREAMBLE + section(7, leb(count) + b"".join(found))))
+
+
+@pytest.mark.parametrize("kind", [b"\x42\x01\x01", b"\x41\x01\x01"])
+def test_ten_thousand_types_within_types_are_refused(kind: bytes) -> None:
+    """Of instances and of components: no stack of Python is deep enough for them."""
+    with pytest.raises(ComponentError, match="types are nested more than"):
+        read(COMPONENT_PREAMBLE + section(7, b"\x01" + kind * 10_000 + b"\x42\x00"))
+
+
 def test_core_modules_are_counted() -> None:
     module = section(1, b"\0asm\1\0\0\0")
     assert len(read(COMPONENT_PREAMBLE + module * MAX_MODULES).items) == MAX_MODULES

@@ -192,6 +192,54 @@ def test_reading_tables_and_segments_is_no_change() -> None:
     assert module.keeper.restored == 2
 
 
+def test_passive_segments_stay_whole() -> None:
+    """And what a request has taken of one is gone for the next."""
+    body = """(block (result i32)
+      (if (i32.load8_u (i32.const 9000)) (then unreachable))
+      (memory.init $d (i32.const 9000) (i32.const 0) (i32.const 3))
+      (i32.store8 (i32.const 9000) (i32.add (i32.load8_u (i32.const 9000)) (i32.const 1)))
+      (i32.load8_u (i32.const 9000)))"""
+    module = load(guest(body, '(data $d "@bc")'))
+    assert [outcome.stdout for outcome in answers(module, ["x"] * 6)] == [b"A"] * 6
+    assert module.keeper.restored == 5
+
+
+def test_all_memories_are_restored() -> None:
+    """Those of a module beside, and of a component within: each counts to one."""
+    text = f"""(component
+     (component $within
+      (core module $m (memory (export "mem") 1) (data (i32.const 40000) "@")
+       (func (export "count") (result i32)
+        (i32.store8 (i32.const 40000) (i32.add (i32.load8_u (i32.const 40000)) (i32.const 1)))
+        (i32.load8_u (i32.const 40000))))
+      (core instance $i (instantiate $m))
+      (func (export "count") (result u32) (canon lift (core func $i "count"))))
+     (instance $w (instantiate $within))
+     (core func $inner (canon lower (func $w "count")))
+     (core module $beside (memory (export "mem") 2) (data (i32.const 40000) "@")
+      (global $calls (mut i32) (i32.const 64))
+      (func (export "count") (result i32)
+       (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+       (i32.store8 (i32.const 40000) (i32.add (i32.load8_u (i32.const 40000)) (i32.const 1)))
+       (i32.and (i32.load8_u (i32.const 40000)) (global.get $calls))))
+     (core instance $b (instantiate $beside))
+     (core module $m (import "" "inner" (func $inner (result i32))) (import "b" "count" (func $count (result i32)))
+      {ALLOCATOR} (data (i32.const 40000) "@")
+      (func (export "handle") (param i32 i32) (result i32)
+       (i32.store8 (i32.const 40000) (i32.add (i32.load8_u (i32.const 40000)) (i32.const 1)))
+       (i32.store8 (i32.const 80) (i32.load8_u (i32.const 40000)))
+       (i32.store8 (i32.const 81) (call $inner))
+       (i32.store8 (i32.const 82) (call $count))
+       (i32.store (i32.const 16) (i32.const 80)) (i32.store (i32.const 20) (i32.const 3)) (i32.const 16)))
+     (core instance $i (instantiate $m (with "" (instance (export "inner" (func $inner)))) (with "b" (instance $b))))
+     (func (export "handle") (param "request" string) (result string)
+      (canon lift (core func $i "handle") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))"""
+    module = load(text)
+    found = answers(module, ["x"] * 6)
+    assert [outcome.stdout for outcome in found] == [b"AAA"] * 6, found[0]
+    assert module.keeper.restored == 5
+
+
 def test_references_in_globals_are_not_restored() -> None:
     more = "(global $f (mut funcref) (ref.null func)) (func $a) (elem declare func $a)"
     assert not load(guest("(block (result i32) (global.set $f (ref.func $a)) (i32.const 65))", more)).restorable
