@@ -12,7 +12,7 @@ import pytest
 from running import HostFunctions, Typed, assembled, engine, run_typed
 from texts import ALLOCATOR
 
-from starlette_wasm.components import calls, invocation, waitables
+from starlette_wasm.components import calls, handles, invocation, waitables
 from starlette_wasm.components.awaited import Await
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.errors import CanonicalTrap
@@ -511,7 +511,7 @@ READING = f"{NEW} (drop (call $read (global.get $r) (i32.const 64) (i32.const 4)
          "handle index 1 is used with the wrong type: it is not a waitable"),
         (f"{NEW} (global.set $set (call $new-set)) (call $join (global.get $r) (global.get $set))"
          "(call $drop-set (global.get $set)) (i32.const 0)", "a waitable set is dropped that is not empty"),
-        ("(loop $l (call $pair (call $new-s)) (br $l)) (i32.const 0)", "more than 10000 handles"),
+        ("(loop $l (call $pair (call $new-s)) (br $l)) (i32.const 0)", "more than 200 handles"),
         ("(global.set $set (call $new-set)) (loop $l (call $pair (call $new-s))"
          "(call $join (global.get $r) (global.get $set)) (br $l)) (i32.const 0)",
          f"more than {MAX_OF_SET} waitables in a set"),
@@ -527,6 +527,25 @@ def test_broken_rules_are_traps(begin: str, reason: str) -> None:
 def test_waits_for_nothing_end_at_the_deadline() -> None:
     outcome, _ = run(component("(global.set $set (call $new-set)) (call $packed)"), seconds=0.2)
     assert outcome.end is End.TIMEOUT
+
+
+def test_streams_that_nobody_reads_keep_nothing_in_the_host() -> None:
+    """A write waits until its deadline; its bytes stay with the guest."""
+    begin = """(call $pair (call $new-s))
+     (call $wants (call $write (global.get $w) (i32.const 1024) (i32.const 60000)) (i32.const -1))
+     (global.set $set (call $new-set)) (call $join (global.get $w) (global.get $set)) (call $packed)"""
+    outcome, invocation = run(component(begin), seconds=0.2)
+    assert outcome.end is End.TIMEOUT
+    assert invocation._calls.held.size == 0
+
+
+def test_endless_streams_that_nobody_reads_are_traps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handles, "MAX_HANDLES", 200)
+    begin = """(loop $more (call $pair (call $new-s))
+      (drop (call $write (global.get $w) (i32.const 1024) (i32.const 60000))) (br $more)) (i32.const 0)"""
+    outcome, invocation = run(component(begin), seconds=300)
+    assert (outcome.end, outcome.reason) == (End.TRAP, "more than 200 handles")
+    assert invocation._calls.held.size == 0
 
 
 def test_what_a_task_leaves_is_ended() -> None:
