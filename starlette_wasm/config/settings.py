@@ -216,7 +216,9 @@ class WasmSettings(BaseSettings):
     registry_ca: Path | None = Field(
         default=None, description="File of certificates that functionsSource is checked by, beside the system's."
     )
-    guest_nice: int = Field(default=10, ge=0, le=19, description="Niceness of the threads that run guests, 0 to 19.")
+    guest_nice: int = Field(
+        default=10, ge=0, le=19, description="Niceness of the threads that run guests, above that of the process."
+    )
 
     def __init__(self, **given: Any) -> None:
         """Raise ConfigError for an argument that is not a setting."""

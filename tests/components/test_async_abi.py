@@ -271,7 +271,9 @@ def with_strings(text: str) -> str:
     return text
 
 
-@pytest.mark.parametrize(("count", "on_loop"), [(3, True), (2000, False)])
+@pytest.mark.parametrize(
+    ("count", "on_loop"), [pytest.param(3, True, marks=pytest.mark.native), (2000, False)]
+)  # without C, calls of the host are answered in a thread
 def test_large_results_are_lowered_in_threads(count: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be it that the task waits for them, or that they are there as it asks."""
     seen = []

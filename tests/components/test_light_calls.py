@@ -205,7 +205,9 @@ class Watched:
         return self._function(*given)
 
 
-@pytest.mark.parametrize(("count", "on_loop"), [(3, True), (400, False)])
+@pytest.mark.parametrize(
+    ("count", "on_loop"), [pytest.param(3, True, marks=pytest.mark.native), (400, False)]
+)  # without C, calls of the host are answered in a thread
 @pytest.mark.parametrize("take", ["event-of-reader", "cancel-read"])
 def test_many_items_are_copied_in_threads(
     take: str, count: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch

@@ -82,7 +82,7 @@ def component(port: int, pages: int) -> str:
 def upstream() -> Iterator[socket.socket]:
     """It takes requests and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
-        listening.settimeout(120)
+        listening.settimeout(600)
         yield listening
 
 
@@ -134,7 +134,7 @@ def test_memory_is_within_all_policies(server: Server, upstream: socket.socket) 
                 stack.enter_context(server.ask(path))
         for _ in range(N):
             client = stack.enter_context(server.ask("/stream/events/60000"))
-            client.settimeout(120)
+            client.settimeout(600)
             assert client.recv(1)  # it is answered, and nobody takes the rest
         for _ in range(3 * N):  # each guest waits for the host to send its copy
             stack.enter_context(upstream.accept()[0])
