@@ -17,7 +17,7 @@ class Guest:
         capabilities: Capabilities,
         policy: SandboxPolicy,
         *,
-        seconds: float = 10,
+        seconds: float = 300,
         observer: Observer | None = None,
         function: str = "",
     ) -> None:
