@@ -75,8 +75,9 @@ def check(data: bytes) -> None:
     outcome = asyncio.run(_ask(script, has_host))
     assert outcome.end is End.OK, outcome.reason
     assert len(outcome.stdout) == _MEMORY
-    wrong = [at for at in range(_MEMORY) if outcome.stdout[at] != expected[at]]
-    assert not wrong, (wrong[0], outcome.stdout[wrong[0] : wrong[0] + 4], expected[wrong[0] : wrong[0] + 4])
+    if outcome.stdout != expected:
+        at = next(at for at in range(_MEMORY) if outcome.stdout[at] != expected[at])
+        raise AssertionError((at, outcome.stdout[at : at + 4], expected[at : at + 4]))
 
 
 def _script(source: Source) -> bytes:
