@@ -10,7 +10,7 @@ from pathlib import Path
 from .processes import ROOT
 
 GUESTS = Path(__file__).parent / "guests"
-_OWN = ("job", "body", "list", "rows", "mandelbrot", "sha256")
+_OWN = ("job", "stdio", "body", "list", "rows", "mandelbrot", "sha256")
 _OF_TESTS = ("spin", "sleep_ms", "trap", "exit3", "garbage")
 _POLICY = """\
 maxMemoryPages: 256

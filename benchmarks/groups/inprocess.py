@@ -16,7 +16,42 @@ _TITLES = {"job": "small C guest", "edge-processor": "Rust edge-processor"}
 _ANSWERS = {"job": "hello", "edge-processor": "310f923099"}
 
 
+_ORDINARY = {"stdio": ("ordinary wasi-libc guest", 1.1), "edge-processor": ("Rust edge-processor", 2.0)}
+
+
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
+    yield from _against_peers(plan, progress, work)
+    yield from _ordinary(plan, progress, work)
+
+
+def _ordinary(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
+    """Yield what guests that are written as usual take, against the one that is written for the benchmark."""
+    with ExitStack() as stack:
+        names = ("job", *_ORDINARY)
+        workers = {
+            name: stack.enter_context(Worker("ours:InProcess", env={"BENCH_WORK": str(work)}, function=name))
+            for name in names
+        }
+        for worker in workers.values():
+            worker.call("round", calls=300)
+        p99: dict[str, list[float]] = {name: [] for name in names}
+        rounds = _rounds(workers, p99, plan.pick(300, 1000))
+        p50 = interleave(rounds, plan.pick(7, 21), progress, "in-process, ordinary guests")
+    for name, (title, goal) in _ORDINARY.items():
+        yield Row(
+            f"inprocess/ordinary/{name}",
+            f"{title} / small C guest",
+            ratio(p50[name], p50["job"]),
+            "lower",
+            goal=goal,
+            ours=statistics.median(p50[name]),
+            theirs=statistics.median(p50["job"]),
+            measure="µs",
+            against="small C guest",
+        )
+
+
+def _against_peers(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
     for function, title in _TITLES.items():
         contenders = {"ours": "ours:InProcess", "plain": "plain:InProcess", "python": "native:InProcess"}
         env = {"BENCH_WORK": str(work)}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from starlette_wasm.engine.capi import CODE_FILE
+
 from .. import wrk
 from ..measure import Plan, Progress, Row, interleave, ratio
 from ..processes import Server, uvicorn
@@ -73,11 +75,11 @@ def _speed(servers: dict[str, Server], counts: tuple[int, ...], plan: Plan, prog
 
 
 def _memory(servers: dict[str, Server], counts: tuple[int, ...]) -> Iterator[Row]:
-    """Yield the memory that a process of the last server owns, and the AOT code that all of them share."""
+    """Yield the memory that a process of the last server owns, and what of the libraries all of them share."""
     if len(counts) < 2:
         return
     processes = psutil.Process(servers[str(counts[-1])].pid).children(recursive=True)
-    found = [each for each in (_maps(process) for process in processes) if each["code"]]
+    found = [each for each in (_maps(process) for process in processes) if each["libraries"]]
     if not found:
         return
     yield Row(
@@ -87,7 +89,11 @@ def _memory(servers: dict[str, Server], counts: tuple[int, ...]) -> Iterator[Row
         "lower",
         "MB",
     )
-    texts = {"code": "files that a worker has in memory: libraries, AOT code", "shared": "of these, shared by all"}
+    texts = {
+        "libraries": "libraries that a worker has in memory",
+        "shared": "of these, shared by all",
+        "code": "AOT code of modules above 4 MB in memory, which is the worker's own",
+    }
     for kind, text in texts.items():
         yield Row(
             f"workers/memory/{kind}",
@@ -100,8 +106,14 @@ def _memory(servers: dict[str, Server], counts: tuple[int, ...]) -> Iterator[Row
 
 
 def _maps(process: psutil.Process) -> dict[str, float]:
-    """Return the bytes of one process: its own, those of mapped files, and those of these that others have too."""
+    """Return the bytes of one process: its own, those of libraries, of these what others have too, and of AOT code."""
     regions = [each for each in process.memory_maps() if each.path.startswith("/")]
-    resident = sum(each.rss for each in regions)
-    private = sum(each.private_clean + each.private_dirty for each in regions)
-    return {"own": process.memory_full_info().uss, "code": resident, "shared": resident - private}
+    libraries = [each for each in regions if CODE_FILE not in each.path]
+    resident = sum(each.rss for each in libraries)
+    private = sum(each.private_clean + each.private_dirty for each in libraries)
+    return {
+        "own": process.memory_full_info().uss,
+        "libraries": resident,
+        "shared": resident - private,
+        "code": sum(each.rss for each in regions if CODE_FILE in each.path),
+    }

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 root=../..
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/starlette-wasm
 cc="$root/.venv/bin/python -m ziglang cc"
-for name in job body list rows mandelbrot sha256; do
+for name in job stdio body list rows mandelbrot sha256; do
     stack=131072
     [ $name = job ] && stack=16384 # as little as it needs: what a guest's memory has is cleared after each request
     $cc -target wasm32-wasi -O2 -s -Wall -Wl,-z,stack-size=$stack -I "$root/sdk/c" -o "$name.wasm" "$name.c"

@@ -65,14 +65,15 @@ LANGUAGES = {
             "rustc --edition 2021 --crate-type rlib --crate-name edge --target {rust_target} -C opt-level=s "
             "-o {build}/libedge.rlib src/edge/lib.rs",
             "rustc --edition 2021 --crate-name __ID__ --target {rust_target} -C opt-level=s -C strip=debuginfo "
-            "-C link-arg=-zstack-size=131072 --extern edge={build}/libedge.rlib -o {output} src/__NAME__.rs",
+            "-C link-arg=-zstack-size=131072 -C link-arg=--initial-memory=524288 "
+            "--extern edge={build}/libedge.rlib -o {output} src/__NAME__.rs",
         ),
         (  # what has not changed of both crates is not compiled again
             "rustc --edition 2021 --crate-type rlib --crate-name edge --target {rust_target} -C opt-level=s "
             "-C incremental={cache} -o {build}/libedge.rlib src/edge/lib.rs",
             "rustc --edition 2021 --crate-name __ID__ --target {rust_target} -C opt-level=s -C strip=debuginfo "
-            "-C incremental={cache} -C link-arg=-zstack-size=131072 --extern edge={build}/libedge.rlib "
-            "-o {output} src/__NAME__.rs",
+            "-C incremental={cache} -C link-arg=-zstack-size=131072 -C link-arg=--initial-memory=524288 "
+            "--extern edge={build}/libedge.rlib -o {output} src/__NAME__.rs",
         ),
         {"src/edge": "rust/src"},
     ),

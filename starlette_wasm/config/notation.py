@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from urllib.parse import unquote
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -115,5 +114,7 @@ def misspelt_method(method: str) -> str | None:
     """Find the common method that is meant by one that nobody knows; None if it is known, or like none."""
     if method in KNOWN_METHODS:
         return None
+    from difflib import get_close_matches  # only for what is wrong anyway
+
     near = get_close_matches(method, _COMMON, n=1, cutoff=0.7)
     return near[0] if near else None

@@ -261,6 +261,8 @@ _SEALS = 0x1 | 0x2 | 0x4 | 0x8
 """F_SEAL_SEAL, SHRINK, GROW and WRITE: from now on it stays what it is."""
 _AS_FILE = 4 << 20
 """Bytes of code from which it is mapped from a file of its own."""
+CODE_FILE = "starlette-wasm-code"
+"""The name of that file, as /proc/PID/maps shows it."""
 
 
 def deserialize_module(engine: int, data: Code) -> int:
@@ -281,7 +283,7 @@ def deserialize_module(engine: int, data: Code) -> int:
 
 
 def _deserialize_as_file(engine: int, data: Code) -> int:
-    descriptor = os.memfd_create("starlette-wasm-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    descriptor = os.memfd_create(CODE_FILE, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         left = memoryview(data)
         while left:

@@ -60,20 +60,26 @@ _CLEAN = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (?:r-xp [0-9a-f]+|r--p 0+) \S+ \d+
 _DONTNEED = 4
 
 
-def unmap_cold_pages() -> None:
-    """Take the library's code and constants out of the resident memory of this process (Linux).
+_OF_STARTING = ("pydantic_core._pydantic_core", "yaml._yaml")
+"""Modules that are needed to read a config, and seldom afterwards."""
 
-    Loading it, making an engine and loading modules touches 6 MB, much of that because the kernel maps what is around
-    each page too. Requests need less than half, and get it back from the page cache, if it stays.
+
+def unmap_cold_pages() -> None:
+    """Take the code and constants of libraries out of the resident memory of this process (Linux).
+
+    Loading wasmtime, making an engine and loading modules touches 6 MB, much of that because the kernel maps what is
+    around each page too. Requests need less than half, and get it back from the page cache, if it stays. Of pydantic
+    and YAML they need next to nothing.
     """
     if sys.platform != "linux":
         return
+    files = {_library._name, *(getattr(sys.modules.get(name), "__file__", None) for name in _OF_STARTING)}
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as mappings:
         for line in mappings:
             clean = _CLEAN.match(line)
-            if clean is not None and clean[3] == _library._name:
+            if clean is not None and clean[3] in files:
                 start, end = int(clean[1], 16), int(clean[2], 16)
                 madvise(start, end - start, _DONTNEED)
 

@@ -1,4 +1,4 @@
-"""What of wasmtime's library is resident."""
+"""What of the libraries is resident."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import BaseModel
 from support import run
 
 from starlette_wasm.engine.library import unmap_cold_pages
@@ -13,12 +14,12 @@ from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.outcome import End
 
 
-def resident() -> int:
-    """KiB of the library."""
+def resident(library: str = "_libwasmtime.so") -> int:
+    """KiB of a library, by the end of its name."""
     total, ours = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            ours = line.endswith("_libwasmtime.so")
+            ours = library in line
         elif ours and line.startswith("Rss:"):
             total += int(line.split()[1])
     return total
@@ -33,3 +34,17 @@ def test_guests_run_and_trap_on_pages_that_were_given_back(guest: Callable[[str]
     unmap_cold_pages()
     assert resident() < before / 2
     assert ends() == [End.OK, End.TRAP]
+
+
+def test_configs_are_read_on_pages_that_were_given_back() -> None:
+    class Config(BaseModel):
+        name: str
+        number: int
+
+    def read() -> Config:
+        return Config.model_validate({"name": "a", "number": "3"})
+
+    before = read(), resident("_pydantic_core")
+    unmap_cold_pages()
+    assert resident("_pydantic_core") < before[1] / 2
+    assert read() == before[0] == Config(name="a", number=3)

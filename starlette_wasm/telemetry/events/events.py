@@ -7,11 +7,14 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...config.events import WebhookConfig
 from ...exceptions import ConfigError
 from .event import Event
-from .webhook import Webhook
+
+if TYPE_CHECKING:
+    from .webhook import Webhook
 
 logger = logging.getLogger("starlette_wasm.events")
 
@@ -42,6 +45,8 @@ class Events:
                 self._webhooks.append(known)
                 continue
             try:
+                from .webhook import Webhook  # with it urllib, which most apps do without
+
                 self._webhooks.append(Webhook(f"events[{number}]", config, source))
             except ConfigError as error:  # it was there when the config was checked
                 logger.error("no events are sent: %s", error)
