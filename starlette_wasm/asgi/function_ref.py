@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from ..config.names import is_function_name
 from ..exceptions import ConfigError
 from ..functions.target import Target
 from ..invocation.fast_path import COLD
@@ -25,6 +26,27 @@ class FunctionRef:
     version: str | None
     policy: str | None
     runtime: WasmRuntime | None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what can name nothing, as where it is written: not only with the first request."""
+        if not isinstance(self.function, str):
+            what = f"a function is named by its name, not by {type(self.function).__name__} {self.function!r:.60}"
+            hint = "write wasm_endpoint('NAME'), or @wasm_route(PATH, function='NAME')"
+            raise ConfigError(what, key="function", hint=hint)
+        for key in ("version", "policy"):
+            given = getattr(self, key)
+            if given is not None and not isinstance(given, str):
+                what = f"{given!r:.60} is {type(given).__name__}, not text"
+                raise ConfigError(what, key=key, hint=f"write {key}={str(given)[:60]!r}")
+        if not is_function_name(self.function):
+            raise ConfigError(
+                f"{self.function!r:.80} cannot be the name of a function",
+                key="function",
+                hint="give the name of its folder in functionsDir, such as greeter",
+            )
+        if self.runtime is not None and not isinstance(self.runtime, WasmRuntime):
+            what = f"{type(self.runtime).__name__} {self.runtime!r:.60} is not a WasmRuntime"
+            raise ConfigError(what, key="runtime", hint="give runtime=WasmRuntime(config)")
 
     def target(self, server: WasmRuntime | Deployment, path: str, *, where: str = "") -> Target:
         """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""

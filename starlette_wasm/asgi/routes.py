@@ -170,6 +170,10 @@ def wasm_route(
     def decorate(handler: Handler) -> WasmRoute:
         if not inspect.iscoroutinefunction(handler):
             raise TypeError(f"the handler of {path} must be an async function (request, call)")
+        try:
+            inspect.signature(handler).bind(None, None)
+        except TypeError as error:
+            raise TypeError(f"the handler of {path} must take (request, call): {error}") from None
         return WasmRoute(
             path,
             function=function,

@@ -50,6 +50,17 @@ class WasmRules(BaseRoute):
         runtime: WasmRuntime | None = None,
         tenant: TenantOf | None = None,
     ) -> None:
+        if tenant is not None and config is None and runtime is None:
+            hint = "give it to the WasmMiddleware around the app"
+            raise ConfigError("WasmRules without a config has no tenants of its own", key="tenant", hint=hint)
+        if isinstance(config, WasmRuntime):
+            raise ConfigError("a WasmRuntime is not a config", key="config", hint="write WasmRules(runtime=...)")
+        if callable(config):
+            hint = "put WasmRules(...) behind the other routes, or write Middleware(WasmMiddleware, config=...)"
+            raise ConfigError("WasmRules is a route, and not middleware", key="config", hint=hint)
+        if runtime is not None and not isinstance(runtime, WasmRuntime):
+            what = f"{type(runtime).__name__} {runtime!r:.60} is not a WasmRuntime"
+            raise ConfigError(what, key="runtime", hint="write WasmRules(config), or give runtime=WasmRuntime(config)")
         self.runtime = runtime
         self._server: WasmMiddleware | None = None
         self._looked = False

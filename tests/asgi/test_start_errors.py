@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apps import GUESTS, add_function, config_file, settings
@@ -24,6 +25,11 @@ from starlette_wasm import (
     PolicyViolation,
     WasmError,
     WasmMiddleware,
+    WasmRoute,
+    WasmRules,
+    WasmRuntime,
+    wasm_endpoint,
+    wasm_route,
 )
 from starlette_wasm.engine import capi
 
@@ -297,3 +303,33 @@ def test_uvicorn_stops_for_a_wrong_setting(tmp_path: Path) -> None:
     stderr = failed_start(tmp_path, STARLETTE_WASM_MAX_INSTANCES="many")
     assert stderr.count("STARLETTE_WASM_MAX_INSTANCES: ") == 1
     assert "many" in stderr
+
+
+async def _handler(request: Any, call: Any) -> Any:
+    return await call(request)
+
+
+async def _short_handler(request: Any) -> Any:
+    return request
+
+
+MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
+    "a decorator without parentheses": (lambda: wasm_endpoint(_handler), r"write wasm_endpoint\('NAME'\)"),
+    "a path for a name": (lambda: wasm_endpoint("/f"), "'/f' cannot be the name of a function"),
+    "a number for a version": (lambda: WasmRoute("/x", function="f", version=1.10), "write version='1.1'"),
+    "a number for a policy": (lambda: wasm_endpoint("f", policy=3), "3 is int, not text"),
+    "a config for a runtime": (lambda: WasmRoute("/x", function="f", runtime="wasm.yaml"), "is not a WasmRuntime"),
+    "a handler without call": (lambda: wasm_route("/x", function="f")(_short_handler), "must take .request, call."),
+    "a handler that is not async": (lambda: wasm_route("/x", function="f")(print), "must be an async function"),
+    "a runtime for a config": (lambda: WasmRules(WasmRuntime({})), r"write WasmRules\(runtime=...\)"),
+    "rules as middleware": (lambda: WasmRules(Starlette()), "WasmRules is a route, and not middleware"),
+    "a config for the rules' runtime": (lambda: WasmRules(runtime="wasm.yaml"), "is not a WasmRuntime"),
+    "tenants for borrowed rules": (lambda: WasmRules(tenant=lambda _: "a"), "give it to the WasmMiddleware"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_routes_are_named_where_they_are_made(mistake: str) -> None:
+    make, told = MISTAKES[mistake]
+    with pytest.raises((ConfigError, TypeError), match=told):
+        make()
