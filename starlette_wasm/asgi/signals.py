@@ -64,7 +64,7 @@ class ServerSignals:
                 signal.signal(number, before)
                 os.kill(os.getpid(), number)
         else:
-            self._call(self._runtime.reloader.ask)
+            self._call(self._runtime.reloader.request)
         if callable(before):
             before(number, frame)
 

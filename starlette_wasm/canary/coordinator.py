@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import replace
 
-from .gates import Gate, Step, ask
+from .gates import Gate, Step, check_gates
 from .record import Record, follow, next_percent
 from .report import line
 from .state import CanaryState
@@ -101,7 +101,7 @@ class Coordinator:
             asked = None
         if asked is None:
             gates = list(self._gates.get(function, ()))
-            asked = epoch, asyncio.get_running_loop().create_task(ask(step, list(live.config.hooks), gates))
+            asked = epoch, asyncio.get_running_loop().create_task(check_gates(step, list(live.config.hooks), gates))
             self._asked[function] = asked
         if not asked[1].done():
             return live.held_by or _ASKED

@@ -40,7 +40,7 @@ GATE_SECONDS = 5.0
 """What a Python gate may take."""
 
 
-async def ask(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) -> str | None:
+async def check_gates(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[Gate]) -> str | None:
     """Return what is against the step, None if nobody is. A gate that fails, or takes too long, is."""
     for number, hook in enumerate(hooks):
         try:

@@ -146,8 +146,8 @@ class Looker:
         reading = await store.read(live.key)
         record = None if reading.record is None else Record.load(reading.record)
         first = first_percent(live.config, gated=self._coordinator.is_gated(live))
-        patience = 2 * self.interval + _LATE_SECONDS
-        successor = succeed(live, record, reading.now, first, patience)
+        longest_gap = 2 * self.interval + _LATE_SECONDS
+        successor = succeed(live, record, reading.now, first, longest_gap)
         if successor is None:
             assert record is not None
             return reading, record

@@ -12,10 +12,10 @@ _CLOCK_SECONDS = 5.0
 """How far clocks may differ."""
 
 
-def succeed(live: CanaryState, record: Record | None, now: float, first: int, patience: float) -> Record | None:
+def succeed(live: CanaryState, record: Record | None, now: float, first: int, longest_gap: float) -> Record | None:
     """Return the record to write, or None.
 
-    ``first`` is the share that a rollout begins with, ``patience`` for how many seconds nobody has to look.
+    ``first`` is the share that a rollout begins with, ``longest_gap`` for how many seconds nobody has to look.
     """
     if record is None:
         # A store that lost its data gets it back from any worker that knows.
@@ -26,21 +26,21 @@ def succeed(live: CanaryState, record: Record | None, now: float, first: int, pa
         alone = live.alone
         if alone is not None and record.is_judged and record.started == alone.started:
             return end(record, Status.ROLLED_BACK, now, alone.reason)
-        return _retimed(live, record, now, patience) or _of_module(live, record, now, first)
+        return _retimed(live, record, now, longest_gap) or _of_module(live, record, now, first)
     if live.versions in record.past:
         return None
     newer = begin(live.config, now, record, first, f"takes the place of v{record.canary}", waits=live.waits)
     return replace(newer, digest=live.digest)
 
 
-def _retimed(live: CanaryState, record: Record, now: float, patience: float) -> Record | None:
+def _retimed(live: CanaryState, record: Record, now: float, longest_gap: float) -> Record | None:
     """Return a record that counts no time in which nothing was observed, if there was such a time."""
     if not record.is_judged:
         return None
     if record.since > now + _CLOCK_SECONDS:  # the clock was ahead when that was written
         return replace(record, since=now, changed=min(record.changed, now), seen=now)
     lost = live.unseen_seconds(record, now)
-    return postpone(record, lost, now) if lost > patience else None
+    return postpone(record, lost, now) if lost > longest_gap else None
 
 
 def _of_module(live: CanaryState, record: Record, now: float, first: int) -> Record | None:

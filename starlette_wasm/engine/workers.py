@@ -78,7 +78,8 @@ class _Turn:
             return True
         return starved and now - self.began >= OVERDUE_AFTER
 
-    def told(self, now: float) -> str:
+    def describe(self, now: float) -> str:
+        """Explain how the job holds its thread up."""
         if self.given_up is not None:
             return f"{self.job} was given up {now - self.given_up:.1f} s ago and does not end"
         return f"{self.job} has had a thread for {now - self.began:.1f} s while others wait"
@@ -207,7 +208,7 @@ class Workers:
             except RuntimeError as error:
                 what = f"not replaced: {error}"
         level = logging.INFO if turn.given_up is None else logging.WARNING  # the machine may only be busy
-        logger.log(level, "%s: its thread is stuck, and %s", turn.told(now), what)
+        logger.log(level, "%s: its thread is stuck, and %s", turn.describe(now), what)
 
     async def rest(self, grace: float) -> None:
         """End the threads, and wait until they are gone, or until ``grace``, on time.monotonic(), is over.

@@ -141,7 +141,7 @@ class Reloader:
         if self._runtime.state != "open" or (deployment is not None and self._runtime.deployment is not deployment):
             raise RuntimeClosed(self._runtime.state)
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Reload soon. On the event loop that run() runs on; several that come at once are one."""
         self._asked.set()
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from select import PIPE_BUF
 from typing import TextIO
 
-from ..sync.later import Later
+from ..sync.delayed_call import DelayedCall
 from .observation import Observation
 
 logger = logging.getLogger("starlette_wasm.access")
@@ -36,7 +36,7 @@ class AccessHandler(logging.StreamHandler[TextIO]):
         super().__init__(sys.stdout)
         self.setFormatter(_FORMATTER)
         self._waiting: list[Observation] = []
-        self.later = Later(_SECONDS, self.write_out)
+        self.later = DelayedCall(_SECONDS, self.write_out)
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
@@ -53,7 +53,7 @@ class AccessHandler(logging.StreamHandler[TextIO]):
         waiting = self._waiting
         waiting.append(seen)
         if len(waiting) < _MOST:
-            self.later.ask()
+            self.later.schedule()
         else:
             self.write_out()
 
@@ -100,14 +100,14 @@ def install() -> None:
         logger.propagate = False
     for handler in logger.handlers:
         if isinstance(handler, AccessHandler):
-            handler.later.patient = True
+            handler.later.delays = True
 
 
-def write_out(*, patient: bool) -> None:
-    """Write the lines that wait. Without ``patient`` none wait from now on, until install()."""
+def write_out(*, delay: bool) -> None:
+    """Write the lines that wait. Without ``delay`` none wait from now on, until install()."""
     for handler in logger.handlers:
         if isinstance(handler, AccessHandler):
-            handler.later.patient = patient
+            handler.later.delays = delay
             handler.write_out()
 
 

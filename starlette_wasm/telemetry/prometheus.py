@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..sync.later import Later
+from ..sync.delayed_call import DelayedCall
 from . import conventions as names
 from .bulk import MOST_SERIES, Bulk, InBulk, Series
 from .conventions import ErrorType, Metric
@@ -48,7 +48,7 @@ class _SharedFigures(InBulk):
 
     def __init__(self) -> None:
         super().__init__()
-        self.later = Later(_SECONDS, self.hand_over)
+        self.later = DelayedCall(_SECONDS, self.hand_over)
 
     def forget(self) -> None:
         super().forget()
@@ -57,7 +57,7 @@ class _SharedFigures(InBulk):
     def add(self, key: Key, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
         added = super().add(key, sampled, duration, cpu, memory)
         if added:
-            self.later.ask()
+            self.later.schedule()
         return added
 
 
@@ -126,10 +126,10 @@ class Recorder:
         self._series: dict[Key, _Series] = {}
         self._gauges: dict[str, Any] = {}
 
-    def hand_over(self, *, patient: bool) -> None:
-        """Let others see what was added in bulk; without ``patient`` also what will be, and at once."""
+    def hand_over(self, *, delay: bool) -> None:
+        """Let others see what was added in bulk; without ``delay`` also what will be, and at once."""
         if isinstance(self.bulk, _SharedFigures):
-            self.bulk.later.patient = patient
+            self.bulk.later.delays = delay
             self.bulk.hand_over()
 
     def enter(self, function: str) -> None:

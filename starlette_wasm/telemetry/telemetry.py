@@ -104,16 +104,16 @@ class Telemetry(Listeners):
 
     def hurry(self) -> None:
         """Hold nothing back from now on: the process may end at any time."""
-        self._hand_over(patient=False)
+        self._hand_over(delay=False)
 
-    def _hand_over(self, *, patient: bool) -> None:
-        access.write_out(patient=patient)
+    def _hand_over(self, *, delay: bool) -> None:
+        access.write_out(delay=delay)
         if self.prometheus is not None:
-            self.prometheus.hand_over(patient=patient)
+            self.prometheus.hand_over(delay=delay)
 
     async def flush(self, limit_ms: int) -> None:
         """Send what is held back, by the global providers too, for ``limit_ms`` at most."""
-        self._hand_over(patient=True)
+        self._hand_over(delay=True)
         await flush([each for each in self._given if each is not None], limit_ms)
 
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:

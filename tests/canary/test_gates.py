@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from starlette_wasm.canary.gates import Gate, Step, ask
+from starlette_wasm.canary.gates import Gate, Step, check_gates
 from starlette_wasm.config.router import CanaryHook
 
 STEP = Step("f", "1", "2", 10, 30)
@@ -54,7 +54,7 @@ def endpoint() -> Iterator[Endpoint]:
 def test_any_2xx_in_time_lets_pass(endpoint: Endpoint, status: int, problem: str | None) -> None:
     endpoint.status = status
     hook = CanaryHook(url=f"http://127.0.0.1:{endpoint.server_port}/gate", timeout_ms=5000 if status else 100)
-    given = asyncio.run(ask(STEP, [hook], []))
+    given = asyncio.run(check_gates(STEP, [hook], []))
     assert problem in given if given and problem else given is problem
     assert json.loads(endpoint.asked) == {
         "function": "f",
@@ -66,13 +66,13 @@ def test_any_2xx_in_time_lets_pass(endpoint: Endpoint, status: int, problem: str
 
 
 def test_an_endpoint_that_is_not_there_holds() -> None:
-    problem = asyncio.run(ask(STEP, [CanaryHook(url="http://127.0.0.1:1/")], []))
+    problem = asyncio.run(check_gates(STEP, [CanaryHook(url="http://127.0.0.1:1/")], []))
     assert problem == "hooks[0] did not answer: ConnectionRefusedError"
 
 
 def test_the_url_of_an_endpoint_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    problem = asyncio.run(ask(STEP, [CanaryHook(url="http://127.0.0.1:1/s3cret?token=s3cret")], []))
+    problem = asyncio.run(check_gates(STEP, [CanaryHook(url="http://127.0.0.1:1/s3cret?token=s3cret")], []))
     assert "s3cret" not in f"{problem} {caplog.text}"
     assert "canary of f: hooks[0] (127.0.0.1) did not answer" in caplog.text
 
@@ -93,7 +93,7 @@ def broken(step: Step) -> bool:
     ("gate", "problem"), [(yes, None), (no, "gate no is closed"), (broken, "gate broken failed: ZeroDivisionError")]
 )
 def test_a_gate_in_python_holds_unless_it_says_yes(gate: Gate, problem: str | None) -> None:
-    given = asyncio.run(ask(STEP, [], [yes, gate]))
+    given = asyncio.run(check_gates(STEP, [], [yes, gate]))
     assert problem in given if given and problem else given is problem
 
 
@@ -104,14 +104,14 @@ def test_a_gate_that_takes_too_long_holds(monkeypatch: pytest.MonkeyPatch) -> No
         await asyncio.Event().wait()
         return True
 
-    assert "failed: TimeoutError" in (asyncio.run(ask(STEP, [], [slow])) or "")
+    assert "failed: TimeoutError" in (asyncio.run(check_gates(STEP, [], [slow])) or "")
 
 
 def test_the_error_of_a_gate_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
     def gate(step: Step) -> bool:
         raise ValueError("password=hunter2")
 
-    given = asyncio.run(ask(STEP, [], [gate]))
+    given = asyncio.run(check_gates(STEP, [], [gate]))
     assert given is not None
     assert given.endswith("failed: ValueError")
     assert "hunter2" in caplog.text
@@ -126,7 +126,7 @@ def test_an_endpoint_that_speaks_no_http_holds() -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         hook = CanaryHook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        assert (await ask(STEP, [hook], []) or "").endswith("did not answer: BadStatusLine")
+        assert (await check_gates(STEP, [hook], []) or "").endswith("did not answer: BadStatusLine")
         server.close()
         await server.wait_closed()
 

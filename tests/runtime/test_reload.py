@@ -342,7 +342,7 @@ def test_reloads_run_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert (most, loads) == (1, 5)
             assert runtime.deployment.router.match("/late") is not None
             for _ in range(5):  # as signals do
-                runtime.reloader.ask()
+                runtime.reloader.request()
             await eventually(lambda: loads > 5)
             assert loads == 6
 

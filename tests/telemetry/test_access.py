@@ -150,7 +150,7 @@ def test_lines_wait_and_come_in_order(stdout: io.StringIO) -> None:
         access.logger.info('{"request_id":"c"}')  # of somebody else, who need not wait
         access.log(seen("d"))
         assert ids(stdout) == ["a", "b", "c"]
-        access.write_out(patient=True)
+        access.write_out(delay=True)
         assert ids(stdout) == ["a", "b", "c", "d"]
 
     run(main())
@@ -193,7 +193,7 @@ def test_lines_are_written_in_pieces_that_a_pipe_takes_whole(
             access.log(seen(f"{number}-" + "x" * (number % 7) * 100))
         access.log(seen("x" * 2 * PIPE_BUF))  # alone, as it cannot be whole
         access.log(seen("last"))
-        access.write_out(patient=True)
+        access.write_out(delay=True)
 
     run(main())
     found = [json.loads(each)["request_id"].partition("-")[0] for text in written for each in text.splitlines()]
@@ -247,7 +247,7 @@ def test_a_forked_child_writes_no_line_of_its_parent(stdout: io.StringIO) -> Non
         access.log(seen("a"))
         mine._forget()
         access.log(seen("b"))
-        access.write_out(patient=False)
+        access.write_out(delay=False)
         assert ids(stdout) == ["b"]
 
     run(main())

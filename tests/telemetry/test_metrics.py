@@ -250,7 +250,7 @@ def test_figures_that_others_read_are_handed_over_in_a_moment() -> None:
         assert counted == []
         await eventually(lambda: counted)
         assert counted == [3]
-        bulk.later.patient = False  # the process may end at any time
+        bulk.later.delays = False  # the process may end at any time
         bulk.add(seen.key, False, seen.duration, seen.cpu, seen.memory)
         assert counted == [3, 1]
 
@@ -354,11 +354,11 @@ recorder.bulk._lock.acquire()  # as a thread of the parent may have
 child = os.fork()
 if not child:
     record(2)
-    recorder.hand_over(patient=False)
+    recorder.hand_over(delay=False)
     os._exit(0)
 recorder.bulk._lock.release()
 assert os.waitpid(child, 0)[1] == 0
-recorder.hand_over(patient=False)
+recorder.hand_over(delay=False)
 print(prometheus.text("")[0].decode())
 """
 

@@ -33,7 +33,7 @@ from .access import Refused
 from .call import AdminCall
 
 _PARTS = ".parts"
-_PATIENCE = 30.0
+_LOCK_SECONDS = 30.0
 """Seconds that an upload waits for others who put versions in place."""
 _KEY = b'"module"'
 _TEXT = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"').match
@@ -158,7 +158,7 @@ class Uploads:
         """Wait until nobody else puts versions there: whoever does may be reading them from a slow registry."""
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_LOCK_SECONDS):
                     await stack.enter_async_context(self._turn)  # of each caller, one waits
                     await stack.enter_async_context(directory_lock(directory))
             except TimeoutError:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import hashlib
 import os
-import random
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
-from urllib.parse import urljoin
 
 import httpx
 
-from ...protocols.small_json import load_small
 from ...sync.own_thread import in_own_thread
+from .answers import joined, pause, read_object, refusal, unreachable
 from .artifact import MANIFEST
 from .auth import Authenticator
 from .bounded import MAX_ANSWER, MOST, BoundedTransport
@@ -33,11 +29,10 @@ _ACCEPT = ", ".join((
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ))  # fmt: skip
 _TRIES = 5
-_LONGEST_PAUSE = 30.0
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _PIECE = 1 << 20
 _MOST_TAGS = 100_000
-_PATIENCE, _LEAST_PACE = 300.0, 32 << 10
+_LONGEST_SECONDS, _LEAST_PACE = 300.0, 32 << 10
 """Seconds for one thing that is read or written, all tries and redirects included, and one more for so many bytes."""
 _HEAD_SECONDS = 60.0
 """How long the head of an answer may take; each of its bytes may take as long as httpx waits."""
@@ -99,7 +94,7 @@ class Client:
         async with _in_time(reference):
             answer = await self._send(reference, "HEAD", f"manifests/{reference.wanted}", headers={"accept": _ACCEPT})
         if answer.status_code not in (200, 404):
-            raise _refusal(reference, answer)
+            raise refusal(reference, answer)
         return answer.status_code == 200
 
     async def tags(self, reference: Reference) -> list[str]:
@@ -113,8 +108,8 @@ class Client:
         for _ in range(1000):
             answer = await self._send(reference, "GET", path)
             if answer.status_code != 200:
-                raise _refusal(reference, answer)
-            tags = _json(answer, reference).get("tags")
+                raise refusal(reference, answer)
+            tags = read_object(answer, reference).get("tags")
             given = tags if isinstance(tags, list) else []
             found += [tag for tag in given if isinstance(tag, str) and not tag.startswith("sha256-")]
             following = answer.links.get("next", {}).get("url")
@@ -122,7 +117,7 @@ class Client:
                 break
             if len(found) > _MOST_TAGS:
                 raise RegistryError(f"has more than {_MOST_TAGS} tags", source=str(reference))
-            path = _joined(answer, following, reference)
+            path = joined(answer, following, reference)
         return sorted(set(found))
 
     async def blob(self, reference: Reference, digest: str, size: int, file: Path, name: str = "") -> None:
@@ -141,8 +136,8 @@ class Client:
                     return
                 except httpx.TransportError as error:
                     if attempt + 1 == _TRIES:
-                        raise _unreachable(reference, error) from None
-                    await _pause(attempt, None)
+                        raise unreachable(reference, error) from None
+                    await pause(attempt, None)
         raise AssertionError("unreachable")
 
     async def _download(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
@@ -192,8 +187,8 @@ class Client:
         for attempt in range(_TRIES):
             opened = await self._send(reference, "POST", "blobs/uploads/", actions="pull,push")
             if opened.status_code != 202 or "location" not in opened.headers:
-                raise _refusal(reference, opened)
-            place = _joined(opened, opened.headers["location"], reference)
+                raise refusal(reference, opened)
+            place = joined(opened, opened.headers["location"], reference)
             place += ("&" if "?" in place else "?") + f"digest={digest}"
             headers = {"content-type": "application/octet-stream"}
             done = await self._send(
@@ -203,8 +198,8 @@ class Client:
                 self._progress(name or digest, len(data), len(data))
                 return digest
             if done.status_code not in _AGAIN or attempt + 1 == _TRIES:
-                raise _refusal(reference, done)
-            await _pause(attempt, done)
+                raise refusal(reference, done)
+            await pause(attempt, done)
         raise AssertionError("unreachable")
 
     async def push_manifest(self, reference: Reference, data: bytes, kind: str = MANIFEST) -> str:
@@ -216,7 +211,7 @@ class Client:
                 reference, "PUT", place, headers={"content-type": kind}, content=data, actions="pull,push"
             )
         if answer.status_code not in (200, 201, 202):
-            raise _refusal(reference, answer)
+            raise refusal(reference, answer)
         return digest
 
     async def _first_source(self, reference: Reference, read: Callable[[Reference], Awaitable[T]]) -> T:
@@ -239,8 +234,8 @@ class Client:
                     return bytes(data)
             except httpx.TransportError as error:
                 if attempt + 1 == _TRIES:
-                    raise _unreachable(reference, error) from None
-                await _pause(attempt, None)
+                    raise unreachable(reference, error) from None
+                await pause(attempt, None)
         raise AssertionError("unreachable")
 
     async def _send(
@@ -265,7 +260,7 @@ class Client:
                 answer = await self._once(reference, method, url, headers or {}, content, actions, most)
             except (httpx.TransportError, TimeoutError) as error:
                 if attempt + 1 == tries:
-                    raise _unreachable(reference, error) from None
+                    raise unreachable(reference, error) from None
                 answer = None
             except RegistryError:
                 raise
@@ -276,7 +271,7 @@ class Client:
                 return answer
             if answer is not None:
                 await answer.aclose()
-            await _pause(attempt, answer)
+            await pause(attempt, answer)
         raise AssertionError("unreachable")
 
     async def _once(
@@ -322,7 +317,7 @@ class _Stream:
         self._answer = await client._send(reference, "GET", path, headers=headers, most=most)
         if self._answer.status_code not in (200, 206):
             await self._answer.aread()
-            raise _refusal(reference, self._answer)
+            raise refusal(reference, self._answer)
         return self._answer
 
     async def __aexit__(
@@ -335,7 +330,7 @@ class _Stream:
 @asynccontextmanager
 async def _in_time(reference: Reference, size: int = 0) -> AsyncIterator[None]:
     """Bound how long the registry may take for the block, in which so many bytes are moved. Raises RegistryError."""
-    seconds = _PATIENCE + size / _LEAST_PACE
+    seconds = _LONGEST_SECONDS + size / _LEAST_PACE
     try:
         async with asyncio.timeout(seconds) as bound:
             yield
@@ -369,63 +364,3 @@ async def gather_bounded(jobs: Sequence[Callable[[], Awaitable[None]]], at_once:
                 group.create_task(run(job))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-async def _pause(attempt: int, answer: httpx.Response | None) -> None:
-    """Wait before the next try: as long as the registry asks for, else exponentially longer, with full jitter."""
-    wanted = None if answer is None else _retry_after(answer.headers.get("retry-after"))
-    seconds = random.uniform(0, 0.5 * 2**attempt) if wanted is None else wanted
-    await asyncio.sleep(min(seconds, _LONGEST_PAUSE))
-
-
-def _retry_after(value: str | None) -> float | None:
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _joined(answer: httpx.Response, place: str, reference: Reference) -> str:
-    """Return the address that an answer leads to."""
-    try:
-        return urljoin(str(answer.url), place)
-    except ValueError:
-        raise RegistryError("leads to an address that cannot be used", source=str(reference)) from None
-
-
-def _json(answer: httpx.Response, reference: Reference) -> dict[str, Any]:
-    try:
-        document = load_small(answer.content)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise RegistryError("did not answer with a JSON object", source=str(reference))
-    return document
-
-
-def _refusal(reference: Reference, answer: httpx.Response) -> RegistryError:
-    """Make an error of an answer, with the registry's own codes."""
-    codes = ""
-    with suppress(ValueError, httpx.ResponseNotRead, AttributeError, TypeError):
-        errors = load_small(answer.content)["errors"]
-        codes = ", ".join(str(error.get("code", ""))[:60] for error in errors[:3])
-    if answer.status_code == 404:
-        return RegistryError(
-            f"not found{f' ({codes})' if codes else ''}", source=str(reference), hint="check name and tag"
-        )
-    if answer.status_code in (401, 403):
-        hint = f"run docker login {reference.host} with an account that may"
-        return RegistryError("access denied", source=str(reference), hint=hint)
-    return RegistryError(f"answered {answer.status_code}{f' ({codes})' if codes else ''}", source=str(reference))
-
-
-def _unreachable(reference: Reference, error: Exception) -> RegistryError:
-    text = str(error) or type(error).__name__
-    hint = "check the address, and whether the registry runs"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        hint = "name the certificate of its authority with --ca FILE"
-    return RegistryError(f"cannot be reached: {text}", source=str(reference), hint=hint)

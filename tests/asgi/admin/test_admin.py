@@ -480,7 +480,7 @@ def test_an_upload_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mo
         async with Place(tmp_path) as place:
             async with directory_lock(place.runtime.deployment.config.functions_dir):
                 with monkeypatch.context() as short:
-                    short.setattr(upload, "_PATIENCE", 0.1)
+                    short.setattr(upload, "_LOCK_SECONDS", 0.1)
                     refused = await place.put("new", "1")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
             assert (await place.put("new", "1")).status_code == 201

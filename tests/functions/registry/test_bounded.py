@@ -148,7 +148,7 @@ def of_head(head: str, body: str = "") -> Answer:
 def test_an_address_that_is_none_is_an_error_of_the_registry(
     head: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_pause", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(client, "pause", lambda *_: asyncio.sleep(0))
     with pytest.raises(RegistryError):
         tags(of_head(head.replace("PLACE", place), '{"tags": []}'))
 
@@ -188,7 +188,7 @@ ASK: dict[str, Callable[[Client, Reference, Path], Awaitable[object]]] = {
 def test_an_answer_that_drips_has_a_total_time(
     what: str, ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_PATIENCE", 0.3)
+    monkeypatch.setattr(client, "_LONGEST_SECONDS", 0.3)
     monkeypatch.setattr(client, "_LEAST_PACE", 1 << 30)
     place = ""
 
@@ -225,7 +225,7 @@ def test_answers_of_many_parts_are_refused(text: str) -> None:
 
 def test_answers_that_drip_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is not waited for: what comes is too slow from the first byte on, and a head has no time at all."""
-    monkeypatch.setattr(client, "_pause", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(client, "pause", lambda *_: asyncio.sleep(0))
     with monkeypatch.context() as slow:
         slow.setattr(bounded, "_FREE_SECONDS", -1.0)
         slow.setattr(bounded, "_LEAST_PACE", 1 << 40)

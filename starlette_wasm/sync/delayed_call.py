@@ -1,4 +1,4 @@
-"""``Later``: calls a function a moment after it was asked for, once for all who ask meanwhile."""
+"""``DelayedCall``: calls a function a moment after it was asked for, once for all who ask meanwhile."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ _LATE = 1.0
 """Seconds after which a call that is due is no longer expected: its event loop does not run."""
 
 
-class Later:
+class DelayedCall:
     """Calls on the event loop that asks first; at once if none runs, or if the one that was to call does not."""
 
-    __slots__ = ("_due", "_seconds", "_what", "patient")
+    __slots__ = ("_due", "_seconds", "_what", "delays")
 
     def __init__(self, seconds: float, what: Callable[[], None]) -> None:
         self._seconds = seconds
         self._what = what
         self._due: float | None = None
         """On time.monotonic()."""
-        self.patient = True
-        """Whether it waits; else it calls at once, such as for a process that is about to end."""
+        self.delays = True
+        """Whether it delays; else it calls at once, such as for a process that is about to end."""
 
-    def ask(self) -> None:
-        if not self.patient:
+    def schedule(self) -> None:
+        """Have the function called, unless that is about to be."""
+        if not self.delays:
             self._call()
             return
         now, due = time.monotonic(), self._due

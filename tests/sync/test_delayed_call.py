@@ -8,19 +8,19 @@ import pytest
 from apps import eventually, run
 
 from starlette_wasm.sync import later as module
-from starlette_wasm.sync.later import Later
+from starlette_wasm.sync.delayed_call import DelayedCall
 
 
 def test_many_who_ask_get_one_call() -> None:
     async def main() -> None:
         calls: list[None] = []
-        later = Later(0.001, lambda: calls.append(None))
+        later = DelayedCall(0.001, lambda: calls.append(None))
         for _ in range(9):
-            later.ask()
+            later.schedule()
         assert not calls
         await eventually(lambda: calls)
         assert len(calls) == 1
-        later.ask()
+        later.schedule()
         await eventually(lambda: len(calls) == 2)
 
     run(main())
@@ -28,22 +28,22 @@ def test_many_who_ask_get_one_call() -> None:
 
 def test_without_a_loop_it_is_called_at_once() -> None:
     calls: list[None] = []
-    later = Later(3600, lambda: calls.append(None))
-    later.ask()
+    later = DelayedCall(3600, lambda: calls.append(None))
+    later.schedule()
     assert len(calls) == 1
 
 
 def test_a_loop_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     now, calls = 0.0, []
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    later = Later(5, lambda: calls.append(now))
+    later = DelayedCall(5, lambda: calls.append(now))
 
     async def ask() -> None:
-        later.ask()
+        later.schedule()
 
     asyncio.run(ask())
     now = 5.5
-    later.ask()
+    later.schedule()
     assert not calls
     now = 6.5
     asyncio.run(ask())
@@ -53,16 +53,16 @@ def test_a_loop_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 def test_nothing_waits_without_patience_or_after_a_fork() -> None:
     async def main() -> None:
         calls: list[None] = []
-        later = Later(3600, lambda: calls.append(None))
-        later.ask()
-        later.patient = False
-        later.ask()
+        later = DelayedCall(3600, lambda: calls.append(None))
+        later.schedule()
+        later.delays = False
+        later.schedule()
         assert len(calls) == 1
-        later.patient = True
-        later.ask()
+        later.delays = True
+        later.schedule()
         later.forget()
         later._seconds = 0.001
-        later.ask()
+        later.schedule()
         await eventually(lambda: len(calls) == 2)
 
     run(main())
