@@ -1,4 +1,4 @@
-"""A call that many ask for is made once, a moment later, and at all if nobody can make it later."""
+"""A call that many ask for is made once, a moment later, or at once if nobody can make it later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from apps import eventually, run
 
-from starlette_wasm.sync import later as module
+from starlette_wasm.sync import delayed_call as module
 from starlette_wasm.sync.delayed_call import DelayedCall
 
 
