@@ -55,7 +55,8 @@ async def check_gates(step: Step, hooks: Sequence[CanaryHook], gates: Sequence[G
     for gate in gates:
         try:
             async with asyncio.timeout(GATE_SECONDS):
-                answer = await _in_thread(partial(gate, step))
+                # Of an async function the thread would make a coroutine, which nobody awaits if it comes too late.
+                answer = gate(step) if inspect.iscoroutinefunction(gate) else await _in_thread(partial(gate, step))
                 passed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             # As above: the text of an error may hold values.
