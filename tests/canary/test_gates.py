@@ -107,6 +107,16 @@ def test_a_gate_that_takes_too_long_holds(monkeypatch: pytest.MonkeyPatch) -> No
     assert "failed: TimeoutError" in (asyncio.run(check_gates(STEP, [], [slow])) or "")
 
 
+def test_an_async_gate_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that came late would leave a coroutine that nobody awaits."""
+    monkeypatch.delattr("starlette_wasm.canary.gates._in_thread")
+
+    async def gate(step: Step) -> bool:
+        return True
+
+    assert asyncio.run(check_gates(STEP, [], [gate])) is None
+
+
 def test_the_error_of_a_gate_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
     def gate(step: Step) -> bool:
         raise ValueError("password=hunter2")
