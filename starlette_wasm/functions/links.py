@@ -54,12 +54,18 @@ def links_of(function: LoadedFunction, bind: Callable[[str, str | None, str], Ta
     if is_component(module):
         for each in module.unresolved:
             if each not in links:
-                from ..components.wasi.offers import not_offered
-
-                error = not_offered(each)
-                hint = f"{error.hint}; or name a function that exports it under imports in {MANIFEST}"
-                raise CompileError(error.problem, file=source.file, hint=hint)
+                raise _unsatisfied(source, each)
     return links
+
+
+def _unsatisfied(source: FunctionSource, wanted: ImportedFunction) -> CompileError:
+    """Return the error for an import that neither the host nor another function satisfies."""
+    name = wanted.interface.partition("@")[0] or "INTERFACE"
+    hint = (
+        f'write imports: {{"{name}": {{function: NAME}}}} into {MANIFEST} beside it, with the name of a function that '
+        "exports it; or compose both to one component, with wac"
+    )
+    return CompileError(f"it imports {wanted}, and nothing satisfies that", file=source.file, hint=hint)
 
 
 def _imported(module: Module) -> list[ImportedFunction]:
@@ -80,8 +86,11 @@ def _link(source: FunctionSource, key: str, wanted: ImportedFunction, target: Ta
     full = f"{wanted.interface}#{wanted.name}"
     found = named(functions, full) or named(functions, f"{wanted.interface.partition('@')[0]}#{wanted.name}")
     if len(found) != 1:
-        there = ", ".join(list(functions)[:10]) or "no function"
-        raise _wrong(source, key, f"{target} does not export {full}", f"it exports {there}")
+        there = f"it exports {', '.join(list(functions)[:10]) or 'no function'}"
+        hint = (
+            there if is_component(module) else "it is a core module: make a component of it, such as with wit-bindgen"
+        )
+        raise _wrong(source, key, f"{target} does not export {full}", hint)
     function = functions[found[0]]
     if has_handles(wanted.type):
         problem = f"{wanted.name} has resources, which live no longer than an instance: {wanted.type.text:.300}"

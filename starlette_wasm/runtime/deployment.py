@@ -97,6 +97,7 @@ class Deployment:
         The circuit breakers and retry budgets of ``previous`` are kept, for what is the same.
         """
         self._check_canaries()
+        self._check_import_policies()
         rules: list[tuple[RouteRule, Target | Pipeline]] = []
         absent: list[tuple[RouteRule, FunctionUnavailable]] = []
         for index, rule in self._versioned():
@@ -175,6 +176,19 @@ class Deployment:
                     raise FunctionNotFound(
                         canary.function_name, version, known=error.known, where=where, hint=error.hint
                     ) from None
+
+    def _check_import_policies(self) -> None:
+        for name, policy in self.config.import_policies.items():
+            key = f"importPolicies.{name}"
+            if policy not in self.policies:
+                hint = unknown_policy(policy, self.policies, self.config.policies_dir)
+                raise ConfigError(f"no policy is called {policy!r}", file=self._source, key=key, hint=hint)
+            try:
+                self._catalog.get(name)
+            except FunctionNotFound as error:
+                if self._catalog.bad_key(name, None) is None:  # else it is left out, which is known
+                    where = self._where(key)
+                    raise FunctionNotFound(name, known=error.known, where=where, hint=error.hint) from None
 
     def _drop_canary(self, function: str) -> None:
         logger.error("canaries: that of %s does not run, since one of its versions is left out", function)
@@ -294,7 +308,7 @@ class Deployment:
         try:
             source = self._catalog.get(name, version)
         except FunctionNotFound as error:
-            raise FunctionNotFound(name, version, known=error.known, where=where, hint=error.hint) from None
+            raise FunctionNotFound(name, error.version, known=error.known, where=where, hint=error.hint) from None
         wanted = policy or self._default_policy
         if wanted not in self.policies:
             raise ConfigError(

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Scope
 from starlette_wasm import EdgeRequest, FunctionTrapped, InvalidFunctionResponse, RequestTooLarge, WasmMiddleware
 from starlette_wasm.asgi import answer_sender, streamed
 from starlette_wasm.asgi.routes import wasm_route
-from starlette_wasm.components.http_exchange import REQUEST_BOUND, RESPONSE_BOUND, HttpExchange
+from starlette_wasm.components.http_exchange import REQUEST_BOUND, RESPONSE_BOUND, HttpExchange, do_nothing
 from starlette_wasm.components.wasi.exchange_streams import RequestStream
 
 LIMITS = {"executionTimeoutMs": 20_000, "maxRequestBytes": 200_000, "maxResponseBytes": 1 << 20}
@@ -195,6 +195,7 @@ def test_clients_that_take_nothing_make_the_guest_wait(either: JSON, monkeypatch
             client.takes.clear()
             asking = asyncio.create_task(client.ask(served))
             await eventually(lambda: made and made[0].response is not None and not made[0].response.room, 60)
+            await eventually(lambda: made[0].on_change is not do_nothing, 60)  # the guest waits for the client
             body = made[0].response
             assert body is not None
             await asyncio.sleep(0.1)

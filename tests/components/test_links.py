@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from apps import JSON, app, config, settings
+from apps import GUESTS, JSON, app, config, settings
 from starlette.testclient import TestClient
 from wit_linked import ORDER, PRICES, with_body
 
@@ -173,8 +173,8 @@ def test_health_checks_run_both_with_nothing_granted(folder: Path) -> None:
 def test_imports_that_nothing_satisfies_are_refused(folder: Path) -> None:
     (folder / "functions/order/v1/function.yaml").unlink()
     problem = refused(given(folder), CompileError)
-    assert "it imports docs:shop/prices@1.0.0 quote, which is not offered" in problem
-    assert "or name a function that exports it under imports in function.yaml" in problem
+    assert "it imports docs:shop/prices@1.0.0 quote, and nothing satisfies that" in problem
+    assert 'write imports: {"docs:shop/prices": {function: NAME}} into function.yaml beside it' in problem
 
 
 @pytest.mark.parametrize(
@@ -274,3 +274,30 @@ def test_a_component_composed_beforehand_runs_as_it_is(tmp_path: Path) -> None:
      (export "handle" (func $b "handle")))"""
     put(tmp_path, "order", text)
     assert answer(given(tmp_path)).text == "2"  # both calls of a request meet one instance
+
+
+@pytest.mark.parametrize(
+    ("policies", "kind", "message"),
+    [
+        ({"price": "long"}, FunctionNotFound, "importPolicies.price: function not found: price; known functions: "),
+        ({"prices": "lnog"}, ConfigError, "importPolicies.prices: no policy is called 'lnog'; did you mean long?"),
+    ],
+)
+def test_policies_of_imports_are_checked(
+    folder: Path, policies: dict[str, str], kind: type[Exception], message: str
+) -> None:
+    assert message in refused(given(folder, importPolicies=policies), kind)
+
+
+def test_a_function_without_versions_is_not_found(folder: Path) -> None:
+    (folder / "functions/prices/v1/prices.wasm").unlink()
+    (folder / "functions/prices/v1").rmdir()
+    problem = refused(given(folder, importPolicies={}), FunctionNotFound)
+    assert (
+        "imports.docs:shop/prices: function not found: prices; known functions: order; put its module into" in problem
+    )
+
+
+def test_a_core_module_satisfies_no_import(folder: Path) -> None:
+    (folder / "functions/prices/v1/prices.wasm").write_bytes((GUESTS / "hello.wasm").read_bytes())
+    assert "quote; it is a core module: make a component of it" in refused(given(folder))
