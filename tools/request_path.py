@@ -30,7 +30,7 @@ GUESTS = Path(__file__).parents[1] / "tests" / "guests"
 FAST, SLOW, STEPS = "/fast/a", "/slow/a", "/steps/a"
 _ROUNDS, _REQUESTS = 21, 300
 NATIVE = dict.fromkeys(
-    ("follows", "dispatch", "dispatch_head", "call", "encode", "run", "decode"), "engine/native/fast_path.c"
+    ("follows", "dispatch", "answer", "call", "encode", "run", "decode"), "engine/native/fast_path.c"
 )
 """The functions of the C library that a request calls; the library counts as one file."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Generator
 from functools import partial
-from typing import TYPE_CHECKING
+from types import coroutine
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from ..exceptions import RequestTimeout, RequestTooLarge, RuntimeClosed
 from ..sync.cancel_scope import Interrupted
-from ..sync.timeout import within
+from ..sync.timeout import wait_within
 from .scope import header
 
 if TYPE_CHECKING:
@@ -20,12 +22,24 @@ if TYPE_CHECKING:
 _REPLAY_PAUSE = 0.05
 
 
-async def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> bytes:
+@coroutine
+def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> Generator[Any, None, bytes]:
     """Return the whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout if it does not come within
     ``body_timeout_ms``, RuntimeClosed if draining ends before, and ClientDisconnect."""
+    work = _read(receive, limit)
+    try:
+        first = work.send(None)
+    except StopIteration as done:  # it is there already, as a rule
+        body: bytes = done.value
+        return body
+    return (yield from _rest_of_body(runtime, work, first).__await__())
+
+
+async def _rest_of_body(runtime: WasmRuntime, work: Coroutine[Any, None, bytes], first: object) -> bytes:
+    """Wait for the body, which ``work`` reads; ``first`` is what that waits for."""
     limit_ms = runtime.settings.body_timeout_ms
     try:
-        return await within(_read(receive, limit), limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))
+        return await wait_within(work, first, limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))
     except Interrupted:
         raise RuntimeClosed(runtime.state) from None
 

@@ -14,7 +14,7 @@ from ..invocation.fast_path import COLD
 from ..runtime.deployment import Deployment
 from ..runtime.runtime import WasmRuntime
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
-from .scope import RUNTIME, adopt
+from .scope import RUNTIME, adopt, tell_route
 from .templates import Place
 
 
@@ -52,19 +52,16 @@ class FunctionRef:
         """Bind to a runtime, or to what it serves next; ``path`` is the route's pattern."""
         return server.target(self.function, self.version, self.policy, route=path, where=where)
 
-    def adopt(self, scope: Scope) -> None:
-        """Give the request the id that the app wants it to have."""
-        runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
-        if runtime is not None:
-            adopt(scope, runtime.request_settings)
-
-    def exchange(self, scope: Scope, place: Place, *, since: int = 0) -> RequestTelemetry:
-        """Return the request, for whoever listens to its runtime."""
+    def received(self, scope: Scope, place: Place) -> RequestTelemetry:
+        """Note a request in its scope: its id and the template of its route. Return it for whoever listens."""
         runtime: WasmRuntime | None = self.runtime or scope.get(RUNTIME)
         if runtime is None:
+            tell_route(scope, place.route)
             return NO_TELEMETRY
+        adopt(scope, runtime.request_settings)
+        tell_route(scope, place.route)
         route = place.whole(scope) if scope.get("root_path") else place.route
-        return runtime.telemetry.exchange(scope, route, since=since or scope.get(COLD, 0))
+        return runtime.telemetry.exchange(scope, route, since=scope.get(COLD, 0))
 
     async def runtime_for(self, scope: Scope) -> tuple[WasmRuntime, int]:
         """Return the runtime of a request, and since when it waited for it to start: ns since the epoch, or 0."""

@@ -138,8 +138,12 @@ class WasmMiddleware:
                     and not (settings.allow_version_header or settings.trust_region_header)
                     and not runtime.tenancy.active
                 ):
-                    found = runtime.fast_path.run_head(
-                        only.target, scope, path, match.params, settings.region, exchange.trace
+                    if scope["method"] not in _SAFE:  # it may have a body
+                        matched = Matched(scope, receive, send, path, match.params, settings.region, exchange)
+                        await serve(runtime, only.target, matched)
+                        return
+                    found = runtime.fast_path.answer(
+                        only.target, scope, path, match.params, None, settings.region, exchange.trace
                     )
                     if type(found) is tuple:
                         status, headers, body = found
@@ -185,7 +189,7 @@ class WasmMiddleware:
         elif started is None and shadow is not None:
             tried = NOT_TAKEN  # the copy needs the body
         request: EdgeRequest | None
-        if type(tried) is Completed:
+        if isinstance(tried, Completed):
             exchange.answered(tried.status)  # the span may end with the last part of the body
             headers = tried.headers if SENT_AS not in scope else fitted(scope, tried.headers)
             await send_in_one_write(receive, send, tried.status, headers, tried.body)

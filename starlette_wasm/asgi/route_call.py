@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from .. import _compat
 from .._compat import get_route_path
-from ..engine.fast_path import Completed, Started
+from ..engine.fast_path import Completed, NotTaken, Started
 from ..exceptions import ConfigError, FunctionNotFound, ModuleLoadError, PolicyViolation, WasmError
 from ..functions.target import Target
 from ..invocation.fast_path import COLD
@@ -70,11 +70,46 @@ async def call(
         runtime, cold = await wasm.runtime_for(scope)
     target = runtime.target(wasm.function, wasm.version, wasm.policy, route=place.route or wasm.function)
     if not runtime.tenancy.active:
-        return await _answered(runtime, target, place, outer, exchange, given, cold)
+        found = None
+        if given is outer and exchange.idle:
+            if scope["method"] not in ("GET", "HEAD"):
+                await _body(outer, outer, target, runtime)  # it may have one
+            found = _at_once(runtime, target, place, outer, exchange)
+        if isinstance(found, Response):
+            return found
+        return await _answered(runtime, target, place, outer, exchange, given, cold, found)
     usage = await tenants.usage_of(runtime, scope)
     tenants.take_request(usage, target)
     with tenants.hold_slot(usage, target):
         return await _answered(runtime, target, place, outer, exchange, given, cold)
+
+
+def _at_once(
+    runtime: WasmRuntime, target: Target, place: Place, outer: Request, exchange: RequestTelemetry
+) -> Response | Started | None:
+    """Answer on the fast path a request that has no body, or whose body was read, if nobody listens.
+
+    Return its guest if it has begun one, and gives no answer.
+    """
+    body: bytes | None = getattr(outer, "_body", None)
+    if body is None and _compat.is_stream_consumed(outer):
+        return None
+    scope, settings = outer.scope, runtime.request_settings
+    within = get_route_path(scope) if scope.get("root_path") else scope["path"]
+    region = region_of(settings, scope) if settings.trust_region_header else settings.region
+    params = scope.get("path_params") or {}  # none without a router
+    found = runtime.fast_path.answer(target, scope, within, params, body, region, exchange.trace, place.within)
+    if isinstance(found, NotTaken):
+        return None
+    if body is None:
+        _compat.keep_body(outer, b"")  # C has looked
+    return _completed(scope, *found) if isinstance(found, tuple) else found
+
+
+def _completed(scope: Scope, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
+    """Return the response with what C made of an answer; the last header has the request's id."""
+    scope[_REQUEST_ID] = headers[-1][1]
+    return _Answer(status, headers if SENT_AS not in scope else fitted(scope, headers), body)
 
 
 async def _answered(
@@ -85,7 +120,9 @@ async def _answered(
     exchange: RequestTelemetry,
     given: Request | EdgeRequest,
     cold: int,
+    started: Started | None = None,
 ) -> Response:
+    """Return the answer; ``started`` is a guest that has begun for the request ``outer``."""
     scope = outer.scope
     path = place.within
     if isinstance(given, EdgeRequest):
@@ -101,16 +138,13 @@ async def _answered(
             body = await _body(given, outer, target, runtime)
     scope = given.scope
     within = get_route_path(scope) if scope.get("root_path") else scope["path"]
-    started: Started | None = None
-    if given is outer:  # what a handler has made may not announce its body
+    if given is outer and started is None:  # what a handler has made may not announce its body
         params = scope.get("path_params") or {}  # none without a router
         settings = runtime.request_settings
         region = region_of(settings, scope) if settings.trust_region_header else settings.region
         found = runtime.fast_path.run(target, scope, within, params, body, region, exchange, path)
         if type(found) is Completed:
-            scope[_REQUEST_ID] = found.request_id
-            headers = found.headers if SENT_AS not in scope else fitted(scope, found.headers)
-            return _Answer(found.status, headers, found.body)
+            return _completed(scope, found.status, found.headers, found.body)
         started = found if isinstance(found, Started) else None
         encoded = None
         if started is None:

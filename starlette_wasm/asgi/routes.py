@@ -21,7 +21,7 @@ from ..telemetry import RequestTelemetry
 from .function_ref import FunctionRef
 from .problems import send_problem
 from .route_call import FAULTS, call, fault_response
-from .scope import adopt, region_of, tell_route
+from .scope import region_of
 from .serve import Matched, serve
 from .signatures import Declared, identifier
 from .templates import Place, Whereabouts
@@ -96,11 +96,9 @@ class _FunctionApp:
         self.__name__ = self.__qualname__ = identifier(wasm.function)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, cold = await self.wasm.runtime_for(scope)
-        adopt(scope, runtime.request_settings)
+        runtime, _ = await self.wasm.runtime_for(scope)
         place = self._whereabouts.place(scope)
-        tell_route(scope, place.route)
-        with self.wasm.exchange(scope, place, since=cold) as exchange:
+        with self.wasm.received(scope, place) as exchange:
             try:
                 target = self.wasm.target(runtime, place.route)
             except (FunctionUnavailable, RuntimeClosed) as error:
@@ -126,10 +124,8 @@ class _HandlerApp:
         self.__module__ = getattr(handler, "__module__", None) or __name__
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        self.wasm.adopt(scope)
         place = self._whereabouts.place(scope)
-        tell_route(scope, place.route)
-        exchange = self.wasm.exchange(scope, place)
+        exchange = self.wasm.received(scope, place)
         answering = self._answer if exchange.idle else self._listened
         return answering(scope, receive, send, place, exchange)
 
@@ -199,10 +195,8 @@ def wasm_endpoint(
     wasm = FunctionRef(function, version, policy, runtime)
 
     async def endpoint(request: Request, **_: str) -> Response:
-        wasm.adopt(request.scope)
         place = whereabouts.place(request.scope)
-        tell_route(request.scope, place.route)
-        with wasm.exchange(request.scope, place) as exchange:
+        with wasm.received(request.scope, place) as exchange:
             try:
                 response = await call(wasm, place, request, exchange, request)
             except FAULTS as error:

@@ -61,7 +61,7 @@ async def serve(
     matched: Matched,
     *,
     follows: bool | None = None,
-    tried: Completed | Started | NotTaken | None = None,
+    tried: Started | NotTaken | None = None,
 ) -> EdgeRequest | None:
     """Answer a request with a function or a pipeline. Faults become problem+json.
 
@@ -87,7 +87,8 @@ async def serve(
         if body_follows(scope, limit) if follows is None else follows:
             body = await read_body(runtime, receive, limit)
         if usage is None:
-            status, headers, content = await answering.answer(body, tried)
+            found = answering.at_once(body) if tried is None and exchange.idle else tried
+            status, headers, content = found if isinstance(found, tuple) else await answering.answer(body, found)
         else:
             with hold_slot(usage, target):
                 status, headers, content = await answering.answer(body, tried)
@@ -127,15 +128,25 @@ class _Answering:
         context = None if self.request is None else self.request.context
         return None if context is None else context.request_id
 
-    async def answer(self, body: bytes, tried: Completed | Started | NotTaken | None) -> Answer:
+    def at_once(self, body: bytes) -> Answer | Started | None:
+        """Answer on the fast path, if nobody listens. Return its guest if it has begun one, and gives no answer."""
+        matched = self._matched
+        found = self._runtime.fast_path.answer(
+            self._target, matched.scope, matched.path, matched.params, body, matched.region, matched.exchange.trace,
+            matched.route,
+        )  # fmt: skip
+        return None if isinstance(found, NotTaken) else found
+
+    async def answer(self, body: bytes, tried: Started | NotTaken | None) -> Answer:
         """Return the answer; ``tried`` is as for serve(). Raises what Invoker.call() does."""
         runtime, target, matched = self._runtime, self._target, self._matched
         scope = matched.scope
         given = target, scope, matched.path, matched.params, body, matched.region, matched.exchange, matched.route
         if tried is None:
-            tried = runtime.fast_path.run(*given)
-        if type(tried) is Completed:
-            return tried.status, tried.headers, tried.body
+            found = runtime.fast_path.run(*given)
+            if type(found) is Completed:
+                return found.status, found.headers, found.body
+            tried = found if isinstance(found, Started) else None
         on_disconnect = partial(gone, scope, matched.receive, bool(body))
         caller = Caller(scope.get("client"), scope.get(COLD, 0), on_disconnect, matched.exchange)
         if isinstance(tried, Started):

@@ -112,9 +112,13 @@ class Whereabouts:
         """Take ``path``, the route's own template; empty if that is not known yet."""
         self._endpoint = endpoint
         self._path = path
+        self._own = Place(path, path) if path else None
+        """Where it is if that is below no mount, and no router of FastAPI's."""
 
     def place(self, scope: Scope) -> Place:
         """Return the templates for this request."""
+        if self._own is not None and not scope.get("root_path") and "fastapi" not in scope:
+            return self._own
         within = self._within(scope)
         if not within or not scope.get("root_path"):
             return Place(within, within)

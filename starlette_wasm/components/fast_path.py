@@ -27,7 +27,7 @@ class ComponentFastPath(FastPath):
         self._component_plan = plan
         self._is_packed = speech.protocol == "http"
         self.dispatches = speech.complete and (component.makes_edge_calls or component.makes_http_calls)
-        self.dispatch_head = self._dispatch_head
+        self.answer = self._answer
 
     def dispatch(
         self,
@@ -45,7 +45,7 @@ class ComponentFastPath(FastPath):
         return self._try(scope, path, params, body, region, traceparent, tracestate)
 
     def settled(self, found: tuple[Any, ...]) -> Completed | Started:
-        """Return the guest that dispatch_head() has left."""
+        """Return the guest that answer() has left."""
         started: Started = found[0]
         return started
 
@@ -53,16 +53,19 @@ class ComponentFastPath(FastPath):
         """Leave calls from Python to the slow path."""
         return NOT_TAKEN
 
-    def _dispatch_head(
+    def _answer(
         self,
         scope: Mapping[str, Any],
         path: str,
         params: Mapping[str, object],
+        body: bytes | None,
         region: str,
-        traceparent: str | None = None,
-        tracestate: str | None = None,
+        traceparent: str | None,
+        tracestate: str | None,
     ) -> tuple[Any, ...] | None:
-        found = self._try(scope, path, params, None, region, traceparent, tracestate)
+        if body and self._is_packed:
+            return None
+        found = self._try(scope, path, params, body, region, traceparent, tracestate)
         if isinstance(found, NotTaken):
             return None
         return found[:3] if isinstance(found, Completed) else (found,)

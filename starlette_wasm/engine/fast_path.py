@@ -150,7 +150,7 @@ class FastPath:
     """The fast path of one target: what all of its requests have in common, laid out for fast_path.c."""
 
     __slots__ = ("__weakref__", "_call", "_clean_up", "_decode", "_dispatch", "_encode", "_engine", "_late", "_memory",
-                 "_plan", "_run", "complete", "dispatch_head", "dispatches", "runs")  # fmt: skip
+                 "_plan", "_run", "answer", "complete", "dispatches", "runs")  # fmt: skip
 
     def __init__(self, plan: Plan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         """Take ``environ``, what each guest gets of it."""
@@ -185,12 +185,12 @@ class FastPath:
         self._dispatch, self._call, self._run, self._encode, self._decode = (
             native.native.bound(name, at) for name in ("dispatch", "call", "run", "encode", "decode")
         )
-        self.dispatch_head: Callable[..., tuple[Any, ...] | None] = native.native.bound("dispatch_head", at)
-        """``(scope, path, params, region, traceparent, tracestate)``: as dispatch(), if the request may have no body.
+        self.answer: Callable[..., tuple[Any, ...] | None] = native.native.bound("answer", at)
+        """The function of C itself: ``(scope, path, params, body, region, traceparent, tracestate)`` as for dispatch().
 
-        It is the function of C itself. Give what it returns to settled(), but three parts: status, headers and body of
-        an answer that leaves nothing else to do. None if there may be a body, and where dispatch() takes nothing, or
-        has to be asked. Raises MemoryError: see without_memory()."""
+        With None for the body the request may have none, and C looks whether it has. It returns status, headers and
+        body of an answer that leaves nothing else to do, or what is to be given to settled(). None if there may be a
+        body, if dispatch() takes nothing, and if the ticker rests. Raises MemoryError: see without_memory()."""
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 

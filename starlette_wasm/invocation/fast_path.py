@@ -30,22 +30,32 @@ class FastPathRunner:
         self._runtime = runtime
         self._counts = counts
 
-    def run_head(
-        self, target: object, scope: Scope, path: str, params: dict[str, str], region: str, trace: Trace
+    def answer(
+        self,
+        target: object,
+        scope: Scope,
+        path: str,
+        params: dict[str, str],
+        body: bytes | None,
+        region: str,
+        trace: Trace,
+        route: str = "",
     ) -> Answered | Started | NotTaken:
-        """Do what run() does, if nobody listens, for a request that may have no body: C looks whether it has none.
+        """Do what run() does, if nobody listens or counts. ``trace`` is that of the RequestTelemetry.
 
-        ``trace`` is that of its RequestTelemetry.
+        With None for the body the request may have none: it is not taken if it has one.
         """
         if type(target) is not Target or COLD in scope or not self._runtime.is_open:
             return NOT_TAKEN
         fast_path, bulkhead = target.fast_path, target.bulkhead
         if fast_path is None or not fast_path.dispatches or target.tally is not None:
             return NOT_TAKEN
-        if bulkhead.active >= bulkhead.limit:
+        if bulkhead.active >= bulkhead.limit or (body is not None and len(body) > target.max_body):
+            return NOT_TAKEN
+        if route and route != target.route and target.protocol.name == "cgi":  # whose variables hold the route
             return NOT_TAKEN
         try:
-            found = fast_path.dispatch_head(scope, path, params, region, *trace)
+            found = fast_path.answer(scope, path, params, body, region, *trace)
         except MemoryError as error:
             return fast_path.without_memory(error)
         if found is None:

@@ -29,16 +29,17 @@ def within(
     except StopIteration as done:
         given: T = done.value
         return given
-    return (yield from _wait(work, first, limit_ms, late, guard).__await__())
+    return (yield from wait_within(work, first, limit_ms, late, guard).__await__())
 
 
-async def _wait(
+async def wait_within(
     work: Coroutine[Any, None, T],
     first: object,
     limit_ms: int,
     late: Callable[[int], Exception],
     guard: Callable[[], AbstractAsyncContextManager[object]],
 ) -> T:
+    """Do what within() does from where ``work`` has to wait: ``first`` is what it waits for."""
     try:
         async with guard(), asyncio.timeout(limit_ms / 1000 if limit_ms else None) as bound:
             return await _rest(work, first)

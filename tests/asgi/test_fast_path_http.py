@@ -57,21 +57,21 @@ Kinds = Counter[str]
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
     """What came of each request: ``Completed``, ``Started`` or ``NotTaken``."""
-    seen, ask, ask_head = Kinds(), FastPath.dispatch, FastPathRunner.run_head
+    seen, ask, ask_alone = Kinds(), FastPath.dispatch, FastPathRunner.answer
 
     def watched(self: FastPath, *given: Any) -> Any:
         found = ask(self, *given)
         seen[type(found).__name__] += 1
         return found
 
-    def watched_head(self: FastPathRunner, *given: Any) -> Any:
-        found = ask_head(self, *given)
+    def watched_alone(self: FastPathRunner, *given: Any) -> Any:
+        found = ask_alone(self, *given)
         if found is not NOT_TAKEN:  # else dispatch() is asked
             seen["Completed" if type(found) is tuple else type(found).__name__] += 1
         return found
 
     monkeypatch.setattr(FastPath, "dispatch", watched)
-    monkeypatch.setattr(FastPathRunner, "run_head", watched_head)
+    monkeypatch.setattr(FastPathRunner, "answer", watched_alone)
     # If the machine was busy elsewhere, a guest seems to have used up its function's time on the loop.
     monkeypatch.setattr(LoopTime, "add", lambda self, seconds: None)
     return seen
@@ -79,7 +79,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> Kinds:
 
 def in_steps(patch: pytest.MonkeyPatch) -> None:
     """Let C encode, run and decode each request in a step of its own."""
-    for each, name in ((FastPath, "dispatch"), (FastPathRunner, "run_head")):
+    for each, name in ((FastPath, "dispatch"), (FastPathRunner, "answer")):
         patch.setattr(each, name, lambda *given: NOT_TAKEN)
 
 
@@ -431,7 +431,7 @@ def test_a_guest_that_has_begun_is_dropped_where_the_runtime_closes_before_it_go
 
         return run
 
-    for name in ("run", "run_head"):
+    for name in ("run", "answer"):
         monkeypatch.setattr(FastPathRunner, name, closing(getattr(FastPathRunner, name)))
 
     async def go() -> None:

@@ -17,6 +17,7 @@ from starlette_wasm import EdgeRequest, FunctionOverloaded, InvalidFunctionRespo
 from starlette_wasm.engine import capi, instance
 from starlette_wasm.engine.fast_path import NOT_TAKEN, FastPath
 from starlette_wasm.engine.loop_time import LoopTime
+from starlette_wasm.invocation.fast_path import FastPathRunner
 
 pytestmark = pytest.mark.native
 KEYS = ("a", "b", "é", "")
@@ -82,20 +83,28 @@ def asked(folder: Path) -> list[Any]:
 
 def test_calls_of_the_host_give_the_same_by_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Counter[str] = Counter()
-    dispatch = FastPath.dispatch
+    dispatch, answer = FastPath.dispatch, FastPathRunner.answer
 
-    def watched(self: FastPath, *given: Any) -> Any:
+    def dispatched(self: FastPath, *given: Any) -> Any:
         result = dispatch(self, *given)
         seen[type(result).__name__] += 1
         return result
 
+    def answered(self: FastPathRunner, *given: Any) -> Any:
+        result = answer(self, *given)
+        if result is not NOT_TAKEN:  # else dispatch() is asked
+            seen["Completed" if type(result) is tuple else type(result).__name__] += 1
+        return result
+
     monkeypatch.setattr(LoopTime, "add", lambda self, seconds: None)  # the machine may be busy elsewhere
-    monkeypatch.setattr(FastPath, "dispatch", watched)
+    monkeypatch.setattr(FastPath, "dispatch", dispatched)
+    monkeypatch.setattr(FastPathRunner, "answer", answered)
     fast = asked(tmp_path / "fast")
     assert seen["Started"]
     assert seen["Completed"]  # with nothing to ask
     assert not seen["NotTaken"]
     monkeypatch.setattr(FastPath, "dispatch", lambda *given: NOT_TAKEN)
+    monkeypatch.setattr(FastPathRunner, "answer", lambda *given: NOT_TAKEN)
     slow = asked(tmp_path / "slow")
     monkeypatch.setattr(instance, "native", None)
     assert fast == slow == asked(tmp_path / "python")
@@ -117,7 +126,7 @@ def test_a_lack_of_memory_runs_no_guest_with_directories_twice(tmp_path: Path, m
         async with WasmRuntime(made, settings()) as runtime, served(runtime) as http:
             with pytest.raises(InvalidFunctionResponse):  # it prints nothing, but now it is bound
                 await runtime.invoke("files", EdgeRequest(path="/files"), policy="files")
-            for step in ("_dispatch", "_call", "_run", "dispatch_head"):
+            for step in ("_dispatch", "_call", "_run", "answer"):
                 monkeypatch.setattr(FastPath, step, lacks)
             monkeypatch.setattr(instance.Instance, "start", lambda self: pytest.fail("the guest ran again"))
             for _ in range(2):

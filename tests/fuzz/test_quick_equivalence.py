@@ -412,6 +412,10 @@ def test_the_short_way_takes_a_body(body: bytes) -> None:
     assert compare_request(PLAIN_SCOPE, body, "/", {})
 
 
+def test_wws_takes_a_body_of_controls() -> None:
+    assert compare_request(PLAIN_SCOPE, b"\0" * 80_000, "/", {}, protocol="wws")
+
+
 def test_the_short_way_takes_numbers_of_convertors() -> None:
     assert compare_request(PLAIN_SCOPE, b"", "/", {"a": 1, "b": 2.5, "c": "d", "e": 10**30})
 

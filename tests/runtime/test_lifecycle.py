@@ -130,7 +130,7 @@ def test_a_forked_child_makes_request_ids_of_its_own(tmp_path: Path) -> None:
                 return found
             return each
         FastPath.dispatch = watched(FastPath.dispatch)
-        FastPathRunner.run_head = watched(FastPathRunner.run_head)
+        FastPathRunner.answer = watched(FastPathRunner.answer)
 
         async def ids(count):
             async with client(app("wasm.yaml")) as http:

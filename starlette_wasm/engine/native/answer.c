@@ -349,7 +349,7 @@ static bool append_length(PyObject *list, ssize_t length) {
 
 static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content,
                         const struct request *request, bool due, void *left) {
-  if (request->head_alone && !due && !left) {
+  if (request->alone && !due && !left) {
     PyObject *status = PyLong_FromLong(p->status);
     PyObject *brief = status ? PyTuple_Pack(3, status, p->headers.list, content) : NULL;
     drop(status);

@@ -40,22 +40,18 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
     memcpy(s->base + RANDOM_KEY, key, 32);
 }
 
-/* The trace of a span of the host's, or None and None. */
-static bool read_trace(struct request *request, PyObject *parent, PyObject *state) {
-  return (parent == Py_None || of_str(parent, &request->traceparent)) &&
-         (state == Py_None || of_str(state, &request->tracestate));
-}
-
-static bool read_arguments(struct request *request, PyObject *const *args) {
+/* Those of dispatch(); if the caller wants an answer ``alone``, those of answer(). */
+static bool read_arguments(struct request *request, PyObject *const *args, bool alone) {
   request->edge = NULL;
+  request->alone = alone;
   request->head_alone = args[3] == Py_None;
-  request->body = (struct span){NULL, 0};
   request->scope = args[0];
   request->params = args[2];
+  request->body = (struct span){NULL, 0};
   request->traceparent.len = request->tracestate.len = 0;
   return of_str(args[1], &request->path) && (request->head_alone || of_bytes(args[3], &request->body)) &&
-         of_str(args[4], &request->region) &&
-         read_trace(request, args[5], args[6]);
+         of_str(args[4], &request->region) && (args[5] == Py_None || of_str(args[5], &request->traceparent)) &&
+         (args[6] == Py_None || of_str(args[6], &request->tracestate));
 }
 
 /* What a guest reads, written already. ``arguments`` is where among the variables its arguments begin, 0 if they are those
@@ -241,21 +237,13 @@ static PyObject *started(struct fast_path *q, struct scratch *s, const struct in
   return found;
 }
 
-/* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
-   ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
-   store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
-   which it replaces, and with the place among the engine's guests.
-   Raises MemoryError, with the guest dropped, if there is no room for either. */
-static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
-  struct fast_path *q = PyLong_AsVoidPtr(self);
+static PyObject *dispatched(struct fast_path *q, PyObject *const *args, bool alone) {
   struct request request;
   struct inputs in;
-  if (count != 7 || !q || !ready())
-    return none();
   struct scratch *s = place(q);
-  if (!s)
+  if (!s || !ready())
     return none();
-  if (!read_arguments(&request, args) || !put_inputs(&in, q, &request) ||
+  if (!read_arguments(&request, args, alone) || !put_inputs(&in, q, &request) ||
       (q->reads_random && getentropy(in.key, sizeof in.key))) {
     let_go(&message);
     return none();
@@ -263,29 +251,22 @@ static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) 
   return started(q, s, &in, &request);
 }
 
-/* dispatch_head(scope, path, params, region, traceparent, tracestate): as dispatch(), for a request that may have no body.
-   (status, headers, body): the guest has ended well, and nothing is left to do. None as well if there may be a body, or
-   the head is too large, or a large store of somebody's is yet to be freed. */
-static PyObject *dispatch_head(PyObject *self, PyObject *const *args, ssize_t count) {
+/* dispatch(scope, path, params, body, region, traceparent, tracestate). None: nothing was done. (status, headers, body,
+   ns, pages, traceparent, due, left): the guest has ended well; with ``due`` clean_up() is to be called soon, and ``left`` is its
+   store, if that is yet to be freed. (how, request id): it has started, and Python goes on with the engine's scratch,
+   which it replaces, and with the place among the engine's guests.
+   Raises MemoryError, with the guest dropped, if there is no room for either. */
+static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
-  struct request request;
-  struct inputs in;
-  if (count != 6 || !q || q->host->late || !ready())
-    return none();
-  request.scope = args[0];
-  request.params = args[2];
-  request.edge = NULL;
-  request.body = request.traceparent = request.tracestate = (struct span){NULL, 0};
-  request.head_alone = true;
-  struct scratch *s = place(q);
-  if (!s || !of_str(args[1], &request.path) || !of_str(args[3], &request.region) ||
-      !read_trace(&request, args[4], args[5]))
-    return none();
-  if (!put_inputs(&in, q, &request) || (q->reads_random && getentropy(in.key, sizeof in.key))) {
-    let_go(&message);
-    return none();
-  }
-  return started(q, s, &in, &request);
+  return count == 7 && q ? dispatched(q, args, false) : none();
+}
+
+/* answer(scope, path, params, body, region, traceparent, tracestate): as dispatch(), but (status, headers, body) if the
+   guest has ended well, and nothing is left to do. If ``body`` is None the request may have none: None as well if one may
+   follow, or the head is too large. Nor is anything done while a large store of somebody's is yet to be freed. */
+static PyObject *answer_alone(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct fast_path *q = PyLong_AsVoidPtr(self);
+  return count == 7 && q && !q->host->late ? dispatched(q, args, true) : none();
 }
 
 static void drop_all(PyObject **objects, int count) {
@@ -335,14 +316,14 @@ static PyObject *run(PyObject *self, PyObject *const *args, ssize_t count) {
   return started(q, s, &in, NULL);
 }
 
-/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read; without a body if
-   the request can have none, else None. (stdin,
-   variables, where the arguments begin in these, request id, traceparent); None if it is left to Python. */
+/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read. (stdin,
+   variables, where the arguments begin in these, request id, traceparent); None if it is left to Python, and without a
+   body if the request may have one. */
 static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
   struct request request;
   struct inputs in;
-  if (count != 7 || !q || !ready() || !read_arguments(&request, args) || !put_inputs(&in, q, &request)) {
+  if (count != 7 || !q || !ready() || !read_arguments(&request, args, false) || !put_inputs(&in, q, &request)) {
     let_go(&message);
     return none();
   }
@@ -380,7 +361,7 @@ static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t 
 }
 
 static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL},
-                   dispatch_head_method = {"dispatch_head", dispatch_head, METH_FASTCALL, NULL},
+                   answer_method = {"answer", answer_alone, METH_FASTCALL, NULL},
                    follows_method = {"follows", follows, METH_FASTCALL, NULL},
                    run_method = {"run", run, METH_FASTCALL, NULL}, call_method = {"call", call, METH_FASTCALL, NULL},
                    encode_method = {"encode", encode, METH_FASTCALL, NULL},
@@ -390,9 +371,7 @@ static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}
 /* With the GIL held: the functions for Python. */
 PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
 PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
-PyObject *swasm_dispatch_head_function(PyObject *fast_path) {
-  return PyCFunction_NewEx(&dispatch_head_method, fast_path, NULL);
-}
+PyObject *swasm_answer_function(PyObject *fast_path) { return PyCFunction_NewEx(&answer_method, fast_path, NULL); }
 PyObject *swasm_call_function(PyObject *fast_path) { return PyCFunction_NewEx(&call_method, fast_path, NULL); }
 PyObject *swasm_run_function(PyObject *fast_path) { return PyCFunction_NewEx(&run_method, fast_path, NULL); }
 PyObject *swasm_encode_function(PyObject *fast_path) { return PyCFunction_NewEx(&encode_method, fast_path, NULL); }

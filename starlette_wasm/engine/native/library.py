@@ -224,7 +224,7 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows", "dispatch", "dispatch_head", "call", "run", "encode", "decode", "clean_up"):
+        for name in ("follows", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""

@@ -88,7 +88,8 @@ struct request {
   struct url url;
   struct fields headers; /* with names in lower case */
   bool head;          /* whether the method is HEAD */
-  bool head_alone;    /* whether it may have no body, and the caller takes an answer alone if that is all */
+  bool alone;         /* whether the caller takes an answer alone, if nothing is left to do */
+  bool head_alone;    /* whether the request may have no body */
   uint8_t id[MAX_ID]; /* of the request */
   size_t id_len;
 };

@@ -46,10 +46,10 @@ _ENVIRON = "".join(
     f'(import "wasi_snapshot_preview1" "{name}" (func ${name} (param i32 i32) (result i32)))'
     for name in ("environ_sizes_get", "environ_get")
 )
-_READ = """(i32.store (i32.const 0) (i32.const 65536)) (i32.store (i32.const 4) (i32.const 458752))
+_READ = """(i32.store (i32.const 0) (i32.const 65536)) (i32.store (i32.const 4) (i32.const 983040))
            (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))"""
 _WRITE = "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))"
-_MEMORY = '(memory (export "memory") 8)'
+_MEMORY = '(memory (export "memory") 16)'
 
 ECHO = f'(module {_IMPORTS} {_MEMORY} (func (export "_start") {_READ} {_WRITE}))'
 """Prints its stdin, which is not an answer."""
@@ -210,7 +210,7 @@ def compare_request(
 def _compare_head(
     path_of: FastPath, scope: Any, body: Any, path: str, params: Any, region: str, encoded: Encoded
 ) -> None:
-    """Raise if dispatch_head() takes a request that may have a body, or gives its guest anything else."""
+    """Raise if answer() takes a request that may have a body, or gives its guest anything else."""
     scope = {"http_version": "1.1", **scope}
     found = asyncio.run(_head(path_of, scope, path, params, region))
     assert engine().state.live == 0
@@ -235,9 +235,9 @@ def _bodiless(scope: Any) -> bool:
 
 async def _head(path_of: FastPath, scope: Any, path: str, params: Any, region: str) -> tuple[str, Outcome] | None:
     """What a guest got, with its id; None if C did not take the request."""
-    found = path_of.dispatch_head(scope, path, params, region, None, None)
+    found = path_of.answer(scope, path, params, None, region, None, None)
     if found is None and path_of._wake_ticker():
-        found = path_of.dispatch_head(scope, path, params, region, None, None)
+        found = path_of.answer(scope, path, params, None, region, None, None)
     if found is None:
         return None
     started = path_of.settled(found)
@@ -350,13 +350,13 @@ async def _answered(path_of: FastPath, stdout: bytes) -> Called | None:
 
 
 async def _answered_head(stdout: bytes, request_id: bytes, method: str, protocol: str) -> tuple[Any, ...] | None:
-    """What dispatch_head() gives; None if it leaves the answer to Python."""
+    """What answer() gives; None if it leaves the answer to Python."""
     headers = [*PLAIN_SCOPE["headers"], (b"x-request-id", request_id)]
     path = stdout.hex()
     scope = {**PLAIN_SCOPE, "method": method, "headers": headers, "http_version": "1.1", "path": f"/{path}"}
     for _ in range(1000):
         path_of = rested(SAYS[protocol], protocol)
-        found = path_of.dispatch_head(scope, path, {}, "eu", None, None)
+        found = path_of.answer(scope, path, {}, None, "eu", None, None)
         if found is None:
             assert path_of._wake_ticker()
             continue
