@@ -90,7 +90,8 @@ class Server:
             )
 
     def command(self, app: str) -> list[str]:
-        return ["uvicorn", app, "--port", str(self.port)]
+        # On a loaded machine a worker takes more than the usual 5 seconds to answer its parent, which would end it.
+        return ["uvicorn", app, "--port", str(self.port), "--timeout-worker-healthcheck", "300"]
 
     @property
     def log(self) -> str:

@@ -151,7 +151,7 @@ class Rotel:
         command = [str(agent), "start", *(f"--{name}={value}" for name, value in options.items())]
         with (folder / "rotel.log").open("wb") as log:
             self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        wait_until(lambda: self.process.poll() is not None or _listens(http), 60)
+        wait_until(lambda: self.process.poll() is not None or _listens(http), 180)
         assert self.process.poll() is None, (folder / "rotel.log").read_text()
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ def pids(server: Server, count: int, but: frozenset[int] = frozenset()) -> set[i
             found.add(server.stats()["pid"])
         return len(found - but) == count
 
-    server.wait(all_answer, 60)
+    server.wait(all_answer, 180)
     return found - but
 
 
@@ -92,7 +92,7 @@ def test_gunicorn_with_preload_forks_an_engine_that_ran(serve: Start, tmp_path: 
     assert len(pids(server, 1, frozenset(first))) == 1
     workers = psutil.Process(server.process.pid).children(recursive=True)
     server.terminate()
-    assert server.ended(60) == 0
+    assert server.ended(180) == 0
     assert not [each for each in workers if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     for word in ("panicked", "Fatal", "SIGABRT", "SIGSEGV"):
         assert word not in server.log
@@ -108,7 +108,7 @@ def test_traps_stay_errors_wherever_faulthandler_is_enabled_and_an_interrupt_end
             assert server.get(path).status_code == 500
         assert server.get("/enable").json() is True
     server.process.send_signal(signal.SIGINT)
-    assert server.ended(60) in (0, -signal.SIGINT, 130)
+    assert server.ended(180) in (0, -signal.SIGINT, 130)
     assert "Fatal" not in server.log
     assert "Application shutdown complete." in server.log
 
@@ -125,7 +125,7 @@ def test_a_server_that_ran_out_of_descriptors_serves_again_when_there_are_some(s
         for _ in range(20):
             connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             connections[-1].sendall(b"GET /spin HTTP/1.1\r\nhost: test\r\n\r\n")
-        server.wait(lambda: process.num_fds() >= most, 30)
+        server.wait(lambda: process.num_fds() >= most, 180)
         assert server.process.poll() is None
     finally:
         for connection in connections:
@@ -136,9 +136,9 @@ def test_a_server_that_ran_out_of_descriptors_serves_again_when_there_are_some(s
             return server.get("/hello").text == "hello" and server.stats()["live"] == 0
         return False
 
-    server.wait(serves, 60)
+    server.wait(serves, 180)
     server.terminate()
-    assert server.ended(60) == -signal.SIGTERM
+    assert server.ended(180) == -signal.SIGTERM
 
 
 def test_a_compile_without_descriptors_to_spare_is_an_error(tmp_path: Path) -> None:
@@ -182,6 +182,6 @@ sys.stdin.read()
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-        parent.wait(60)
+        parent.wait(180)
         psutil.wait_procs([child], timeout=60)
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -63,7 +63,7 @@ def test_a_node_may_require_a_token(
     server = node(tmp_path / "a", prefix="/internal", **{name: token})
     url = f"{server.url}/internal"
     try:
-        server.wait(lambda: server.answers("/internal/health", 401), 60)
+        server.wait(lambda: server.answers("/internal/health", 401), 180)
         assert main(["nodes", url]) == 2
         assert f"{url}: requires a token: give it with --token" in capsys.readouterr().err
         assert main(["nodes", url, "--token", token]) == 0
@@ -127,7 +127,7 @@ def test_nodes_that_never_end_hold_few_threads() -> None:
 
     def read(url: str, token: str | None) -> str:
         asked.append(url)
-        end.wait(60)
+        end.wait(180)
         return "is late"
 
     async def look() -> list[str]:

@@ -80,10 +80,10 @@ def test_python_answers_a_request(python: Server) -> None:
             "files": ["answer.py", "unpack.py"],
             "version": [3, 12],
         }
-    python.wait(lambda: "a line for the log" in python.log, 30)
+    python.wait(lambda: "a line for the log" in python.log, 180)
 
 
 def test_an_exception_of_python_is_an_exit_and_a_log_line(python: Server) -> None:
     answer = python.get("/answer/fails")
     assert (answer.status_code, answer.json()["type"]) == (500, "function-exit")
-    python.wait(lambda: "RuntimeError: for the log" in python.log, 30)
+    python.wait(lambda: "RuntimeError: for the log" in python.log, 180)

@@ -129,7 +129,7 @@ class Asked:
 
     def server(self) -> Span:
         """The server span, which ends after all others."""
-        wait_until(lambda: any(span.kind == "SERVER" for span in self._backend.trace(self.trace)), 30)
+        wait_until(lambda: any(span.kind == "SERVER" for span in self._backend.trace(self.trace)), 180)
         (server,) = [span for span in self._backend.trace(self.trace) if span.kind == "SERVER"]
         return server
 
@@ -225,7 +225,7 @@ def test_the_first_request_of_a_worker_shows_its_cold_start(server: Server, back
         cold.update({each.spans(4)[0].resource["service.instance.id"]: each for each in asked})
         return len(cold) == WORKERS
 
-    wait_until(both, 60)
+    wait_until(both, 180)
     compiled = 0
     for asked in cold.values():
         acquire: list[Any] = ["wasm acquire", "INTERNAL", {}]
@@ -389,7 +389,7 @@ def test_logs_belong_to_the_spans_and_metrics_arrive(server: Server, backend: Ba
         serves("/trap", "trap") | {"error": True, "error.type": "wasm-trap"},
         ["trap", "INTERNAL", call(asked) | RAN | {"error": True, "error.type": "wasm-trap"}],
     )
-    wait_until(lambda: any(record.trace == asked.trace for record in list(backend.records)), 60)
+    wait_until(lambda: any(record.trace == asked.trace for record in list(backend.records)), 180)
     (record,) = [record for record in backend.records if record.trace == asked.trace]
     assert record.span == found["/GET /trap/trap"].id
     assert record.severity == "ERROR"

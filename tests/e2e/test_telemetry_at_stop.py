@@ -37,7 +37,7 @@ def test_spans_and_metrics_before_a_stop_arrive(
         assert server.get("/greet/Ada").status_code == 200
     assert not backend.spans
     server.terminate()
-    server.ended(30)
+    server.ended(180)
     asked = [span for span in backend.spans if span.name == "GET /greet/{name}"]
     assert len(asked) == 10
     traces = {span.trace for span in asked}
@@ -61,6 +61,6 @@ def test_access_lines_before_a_stop_are_written(serve: Callable[..., Server], tm
             server.process.send_signal(signal.SIGHUP)
         assert server.get("/echo", headers={"x-request-id": each}).status_code == 200
     server.terminate()
-    server.ended(60)
+    server.ended(180)
     lines = [json.loads(line) for line in server.log.splitlines() if line.startswith('{"time":')]
     assert [line["request_id"] for line in lines] == wanted
