@@ -145,7 +145,7 @@ def test_variants_that_double_their_text_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("(component (core func $n (canon backpressure.inc)))", "it uses backpressure.inc of the async ABI"),
+        ("(component (core func $n (canon error-context.drop)))", "it uses error-context.drop of the async ABI"),
         ('(component (import "c" (component)))', "it imports the component 'c'"),
         ('(component (import "m" (core module)))', "it imports the core module 'm'"),
     ],
