@@ -345,8 +345,8 @@ def record(count):
     for _ in range(count):
         recorder.record(Observation("many", "1", "http", "GET", "/many", "stable", duration=0.01, ran=True))
 class Never:
-    patient = True
-    def ask(self): "What is added stays there until the fork."
+    delays = True
+    def schedule(self): "What is added stays there until the fork."
     def forget(self): pass
 recorder.bulk.later = Never()
 record(6)
