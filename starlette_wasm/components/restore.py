@@ -39,9 +39,9 @@ MAX_WRITTEN = 2048
 MAX_LOOKED_AT = 1024
 """Pages of 64 KiB of a component whose instances are kept: the event loop looks at each page that they have."""
 MAX_USES = 10_000
-TRIM_AT, TRIM_EACH = 4, 512
-"""After how many uses of an instance, and then each so many, pages are let go that it has and a request did not change:
-each would be put back like one that it did.
+TRIM_AT, TRIM_EACH = 4, 2048
+"""After how many uses of an instance, and then each so many, pages are let go: those that requests do not change
+would be put back like those that they do, and those that are only mapped looked at each time.
 """
 KEPT_OF_PLAN = 4
 """Instances kept of one function under one policy."""

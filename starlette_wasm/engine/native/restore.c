@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 enum { PAGE = 65536 };
+enum { MOST_BLOCKS = 1024 * PAGE / BLOCK }; /* components/restore.py: MAX_LOOKED_AT */
 enum { MOST_USES = 1000 };                            /* requests that an instance has */
 enum { FEW = 256 << 10, MANY = 1 << 20, COPIES = 4 }; /* bytes that are copied rather than given back, see room() */
 
@@ -33,7 +34,6 @@ struct image {
   size_t size;
   const uint8_t *first;
   size_t known;
-  bool trims; /* whether pages are given back that are as they were, if the kernel has the same for them */
 };
 
 /* Find pages that are private from ``*start`` on, which goes on to where the next call begins. How many regions those
@@ -70,22 +70,6 @@ static void copy_first(const struct image *m, const struct page_region *found) {
   memset(m->base + known, 0, end - known);
 }
 
-/* Put back a page, or give it back: then it need not be looked at again until it is written. */
-static void trim_page(uint8_t *page, const uint8_t *first) {
-  if (!memcmp(page, first, BLOCK) && (!give_back(page, BLOCK) || !memcmp(page, first, BLOCK)))
-    return;
-  memcpy(page, first, BLOCK);
-}
-
-static void put_back_region(const struct image *m, const struct page_region *found) {
-  if (!m->trims) {
-    copy_first(m, found);
-    return;
-  }
-  for (uint64_t at = found->start; at < found->end; at += BLOCK)
-    trim_page((uint8_t *)(uintptr_t)at, m->first + (at - (uintptr_t)m->base));
-}
-
 /* Put back the pages that are private. How many bytes that were; -1 if it cannot be done, or those are too many. */
 static int64_t put_back(const struct pagemap *pagemap, const struct image *m, int64_t most) {
   struct page_region found[REGIONS];
@@ -99,23 +83,42 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
       bytes += (int64_t)(found[i].end - found[i].start);
       if (bytes > most)
         return -1;
-      put_back_region(m, &found[i]);
+      copy_first(m, &found[i]);
     }
   }
   return bytes;
 }
 
 
+/* Give all pages of a memory back to the kernel, and copy those that its image has not. */
+static bool put_back_all(const struct image *m) {
+  uint8_t lacks[MOST_BLOCKS];
+  size_t blocks = m->size / BLOCK;
+  if (blocks > MOST_BLOCKS || !give_back(m->base, m->size))
+    return false;
+  for (size_t i = 0; i < blocks; i++)
+    lacks[i] = memcmp(m->base + i * BLOCK, m->first + i * BLOCK, BLOCK) != 0;
+  if (!give_back(m->base, m->size)) /* looking at a page has mapped it, and its neighbours */
+    return false;
+  for (size_t i = 0; i < blocks; i++)
+    if (lacks[i])
+      memcpy(m->base + i * BLOCK, m->first + i * BLOCK, BLOCK);
+  return true;
+}
+
 /* Bring an instance of a component back to its first state. False if a memory has grown, too much was written, or the
-   pages cannot be looked at: then it is of no more use. With ``trims`` pages that were not changed are given back. */
+   pages cannot be looked at: then it is of no more use. With ``trims`` pages that it does not write are no longer its
+   own, nor mapped, so that they are not looked at the next time. */
 bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, bool trims) {
   int64_t left = (int64_t)f->most;
   for (uint32_t i = 0; i < f->memories; i++) {
     const void *memory = f->memory[i]->of;
     if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
       return false;
-    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i], trims};
-    int64_t bytes = m.size ? put_back(pagemap, &m, left) : 0;
+    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
+    if (!m.size || (trims && put_back_all(&m)))
+      continue;
+    int64_t bytes = put_back(pagemap, &m, left);
     if (bytes < 0)
       return false;
     left -= bytes;
@@ -230,7 +233,7 @@ bool restore(struct engine *e, const struct fast_path *q, const struct instance 
   size_t size = wasmtime.memory_data_size(in->context, in->memory.of);
   if (size != of->first_size + (size_t)q->plan->spare * PAGE)
     return false;
-  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size, false};
+  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size};
   uint8_t *io = wasmtime.memory_data(in->context, in->io.of);
   size_t io_size = wasmtime.memory_data_size(in->context, in->io.of), used = end_of_output(io);
   if (used > io_size || !restore_memory(e, in, of, &m, used) || !restore_io(io, io_size, used))
