@@ -94,6 +94,8 @@ def call(
         call_output.show_figures(answers)
     failed = next((each.error for each in answers if each.error is not None and each.status >= 500), None)
     if failed is not None:
+        if not (shown.json or shown.verbose or repeat > 1):
+            call_output.show_logs(answer)
         output.fail("call", failed)
         raise typer.Exit(1)
     if fail and answer.status >= 400:

@@ -93,12 +93,20 @@ def _status_line(answer: Answer) -> str:
     return f"HTTP/1.1 {answer.status} {phrase}".rstrip()
 
 
+def show_logs(answer: Answer) -> None:
+    """Print what the functions of an answer have logged, such as why they failed, on stderr."""
+    for call in answer.calls:
+        _say(_logged(call))
+
+
+def _logged(call: Call) -> list[tuple[str, str]]:
+    return [(f"* {level_name(line.level):8} {escape(line.text)}", LEVELS[level_name(line.level)]) for line in call.logs]
+
+
 def _about(call: Call) -> list[tuple[str, str]]:
     lines = [(f"* {call.function} v{call.version} under the policy {call.policy}", "bold")]
     lines += [(f"> {line}", "cyan") for line in _request(call).splitlines()]
-    lines += [
-        (f"* {level_name(line.level):8} {escape(line.text)}", LEVELS[level_name(line.level)]) for line in call.logs
-    ]
+    lines += _logged(call)
     lines += [
         (f"* refused by the policy: {escape(each.message)}{_detail(each.detail)}", "red") for each in call.violations
     ]

@@ -9,6 +9,7 @@ import pytest
 from apps import add_function, config_file
 
 from starlette_wasm.cli.main import main
+from starlette_wasm.engine import capi
 
 SAMPLE = Path(__file__).parents[2] / "sample_app" / "wasm.yaml"
 
@@ -77,6 +78,20 @@ def test_a_failure_is_told_with_its_frames(file: Path, capfd: pytest.CaptureFixt
     told = capfd.readouterr().err
     assert "starlette-wasm call: trap v1: wasm trap: " in told
     assert "\n  at " in told
+
+
+SAYS = r"""(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+ (memory (export "memory") 1) (data (i32.const 8) "\10\00\00\00\0a\00\00\00") (data (i32.const 16) "index is 6")
+ (func (export "_start") (drop (call $write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 0))) unreachable))"""
+
+
+def test_a_failure_is_told_with_what_was_logged(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "functions/says/v1"
+    home.mkdir(parents=True)
+    (home / "says.wasm").write_bytes(capi.assemble(SAYS))
+    assert call(file, "says") == 1
+    told = capfd.readouterr().err
+    assert told.index("* info     index is 6\n") < told.index("starlette-wasm call: says v1: wasm trap: ")
 
 
 def test_a_body_comes_from_a_file(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
