@@ -100,23 +100,26 @@ def fastapi_path() -> str | None:
     return None
 
 
-def calling_apps(deepest: int, having: str) -> Iterator[object]:
-    """Yield the ASGI apps with an attribute that have called this one, the nearest first, none of another task.
+def calling_apps(deepest: int, having: str) -> list[object]:
+    """Return the ASGI apps with an attribute that have called this one, the nearest first, none of another task.
 
     Assumes that a class whose ``__call__`` was seen without the attribute has no subclass with it. To look at a frame's
     variables takes a microsecond, and there are ten around a request.
     """
-    for count, frame in enumerate(_frames()):
-        if count >= deepest:
-            return
+    found: list[object] = []
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(deepest):
+        if frame is None:
+            break
         code = frame.f_code
-        if code.co_name != "__call__" or (id(code), having) in _without:
-            continue
-        app = frame.f_locals.get("self")
-        if hasattr(app, having):
-            yield app
-        elif len(_without) < _MOST_CODES:
-            _without[id(code), having] = code  # which keeps the id from being used again
+        if code.co_name == "__call__" and (id(code), having) not in _without:
+            app = frame.f_locals.get("self")
+            if hasattr(app, having):
+                found.append(app)
+            elif len(_without) < _MOST_CODES:
+                _without[id(code), having] = code  # which keeps the id from being used again
+        frame = frame.f_back
+    return found
 
 
 def _frames() -> Iterator[FrameType]:

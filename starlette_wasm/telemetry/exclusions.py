@@ -92,10 +92,14 @@ class Exclusions:
             return False
         if scope.get("fastapi.telemetry", scope) is None:  # so FastAPI marks what its telemetry excludes
             return True
-        return self._is_excluded(_url(scope))
+        return self._is_excluded(scope)
 
-    def _is_excluded(self, url: str) -> bool:
-        return any(each.url_disabled(url) for each in (*self._around, *_lists(calling_apps(_DEEPEST, _LIST))))
+    def _is_excluded(self, scope: Scope) -> bool:
+        found = [*self._around, *_lists(calling_apps(_DEEPEST, _LIST))]
+        if not found:
+            return False
+        url = _url(scope)
+        return any(each.url_disabled(url) for each in found)
 
 
 def _of_environment() -> list[UrlList]:

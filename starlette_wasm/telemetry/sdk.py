@@ -74,7 +74,8 @@ _TRACER_PARTS = ("sampler", "resource", "id_generator", "instrumentation_info", 
 _MOST_ATTRIBUTES = 32
 """No span that is made here has more."""
 _RANDOM: int = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
-_SAMPLED = (TraceFlags.SAMPLED, TraceFlags.SAMPLED | _RANDOM)
+_SAMPLED = (TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.SAMPLED | _RANDOM))
+"""Without and with a random id."""
 
 
 class SdkTracer:
@@ -87,8 +88,10 @@ class SdkTracer:
         self._tracer = tracer
         self._processors = processors
         self._sdk = sdk
-        self._follows = tracer.sampler if _follows_parent(tracer.sampler) else None
+        self._follows = tracer.sampler if _always_takes(tracer.sampler, "_local_parent_sampled") else None
         """The sampler, if it takes all under a parent of this process that is sampled."""
+        self._takes_roots = tracer.sampler if _always_takes(tracer.sampler, "_root") else None
+        """The sampler, if it takes all that has no parent."""
         self._taken = sys.modules["opentelemetry.sdk.trace.sampling"].Decision.RECORD_AND_SAMPLE
 
     def start(self, parent: SpanContext, name: str, attributes: Mapping[str, AttributeValue]) -> SdkSpan | Span | None:
@@ -110,11 +113,17 @@ class SdkTracer:
         """Start a SERVER span in a context, as start() does; ``since`` is when, in ns since the epoch, 0 for now."""
         if self._was_changed:
             return None
+        tracer = self._tracer
         parent = get_current_span(context).get_span_context()
-        known = parent.is_valid
-        trace_id = parent.trace_id if known else self._tracer.id_generator.generate_trace_id()
-        beginning = Beginning(name, SpanKind.SERVER, parent if known else None, trace_id, attributes, since)
-        return self._asked(beginning, context)
+        if parent.is_valid:
+            beginning = Beginning(name, SpanKind.SERVER, parent, parent.trace_id, attributes, since)
+            return self._asked(beginning, context)
+        trace_id = tracer.id_generator.generate_trace_id()
+        beginning = Beginning(name, SpanKind.SERVER, None, trace_id, attributes, since)
+        if tracer.sampler is not self._takes_roots:
+            return self._asked(beginning, context)
+        flags = _SAMPLED[bool(tracer.id_generator.is_trace_id_random())]
+        return self._started(beginning, flags, None, self._taken)
 
     @property
     def _was_changed(self) -> bool:
@@ -157,11 +166,11 @@ class Beginning(NamedTuple):
     """In ns since the epoch; 0 for now."""
 
 
-def _follows_parent(sampler: Any) -> bool:
+def _always_takes(sampler: Any, part: str) -> bool:
+    """Return whether it is the SDK's ParentBased, and ``part`` of it the sampler that takes all."""
     sampling = sys.modules["opentelemetry.sdk.trace.sampling"]
-    below: Any = getattr(sampler, "_local_parent_sampled", None)
-    parent_based: Any = sampling.ParentBased
-    return type(sampler).should_sample is parent_based.should_sample and below is sampling.ALWAYS_ON
+    known = type(sampler).should_sample is sampling.ParentBased.should_sample
+    return known and getattr(sampler, part, None) is sampling.ALWAYS_ON
 
 
 class SdkSpan:

@@ -54,7 +54,7 @@ _ERROR = StatusCode.ERROR
 # The value of an enumeration's member is looked up by a function in Python.
 _INVOCATION_ID, _CPU = Attribute.INVOCATION_ID.value, Attribute.CPU.value
 _STATUS_CODE = Attribute.STATUS_CODE.value
-_PLAIN = (str, int)
+_PLAIN = frozenset({str, int})
 _MEMORY, _HOST_CALLS = Attribute.MEMORY.value, Attribute.HOST_CALLS.value
 
 
@@ -179,7 +179,7 @@ class WarmTracer:
 
     def begin_server(self, context: Context, name: str, attributes: Mapping[str, AttributeValue], since: int) -> Span:
         """Begin the server span of a request in a context, at ``since`` in ns since the epoch, 0 for now."""
-        if self._sdk is not None and all(value.__class__ in _PLAIN for value in attributes.values()):
+        if self._sdk is not None and _PLAIN.issuperset(map(type, attributes.values())):
             if (begun := self._sdk.start_server(context, name, attributes, since)) is not None:
                 return DeferredSpan(begun) if isinstance(begun, SdkSpan) else begun
             self._sdk = sdk_tracer(self.tracer)
