@@ -52,7 +52,9 @@ def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
     own_globals = globals_of(sections)
     first_global = sum(kind == "global" for _, _, kind in imports)
     mutable = [first_global + index for index, each in enumerate(own_globals) if each.mutable]
-    restorable = only_memory_changes(sections, [each.kind for each in own_globals if each.mutable])
+    own_tables = vector(sections.get(TABLE))[0]
+    tables = own_tables + sum(kind == "table" for _, _, kind in imports)
+    restorable = only_memory_changes(sections, [each.kind for each in own_globals if each.mutable], tables)
     added = [_export(f"{STATE}{number}", 3, index) for number, index in enumerate(mutable)]
     memories = _memories(sections.get(binary.MEMORY, b"\0"))
     if memories:
@@ -67,7 +69,7 @@ def prepare(module: bytes) -> tuple[bytes, CoreFacts]:
         imports=tuple(imports),
         memories=tuple(memories),
         exported_memories=_exported_memories(exports, own_exports),
-        tables=vector(sections.get(TABLE))[0],
+        tables=own_tables,
         starts=any(START_EXPORT.encode() in each for each in added),
         grows=grows,
         state=len(mutable),

@@ -158,7 +158,7 @@ def link(guest: bytes, assemble: Callable[[str], bytes]) -> Linked:
     )
     moves, mine = _replace_memory(sections.get(CODE, b"\0"), grow)
     globals_ = first_values.globals_of(sections)
-    restorable = only_memory_changes(sections, [each.kind for each in globals_ if each.mutable])
+    restorable = only_memory_changes(sections, [each.kind for each in globals_ if each.mutable], tables)
     if restorable:
         # All of it that an instance which is brought back needs: its memory is put back by restore.c.
         after[-1] = _NO_LOCALS + first_values.reset(globals_) + after[-1].removeprefix(_NO_LOCALS)

@@ -183,6 +183,25 @@ def test_what_changes_tables_or_segments_is_not_restored(instruction: str) -> No
     assert not module.keeper.restored
 
 
+def test_changes_of_a_ninth_table_are_seen() -> None:
+    """A core module may import more tables than it may have of its own."""
+    numbers = range(8)
+    imports = " ".join(f'(import "e" "t{number}" (table 1 funcref))' for number in numbers)
+    body = """(block (result i32) (i32.sub (i32.const 66) (ref.is_null (table.get $own (i32.const 0))))
+      (table.set $own (i32.const 0) (ref.func $f)))"""
+    text = guest(body, "(table $own 1 funcref) (func $f) (elem declare func $f)")
+    text = text.replace("(core module $m", f"(core module $m {imports}").replace(
+        "(component", f"""(component
+         (core module $a (table (export "t") 1 funcref))
+         (core instance $a (instantiate $a))
+         (alias core export $a "t" (core table $t))
+         (core instance $e {" ".join(f'(export "t{number}" (table $t))' for number in numbers)})""", 1
+    ).replace("(instantiate $m)", '(instantiate $m (with "e" (instance $e)))')  # fmt: skip
+    module = load(text)
+    assert not module.restorable
+    assert [outcome.stdout for outcome in answers(module, ["x"] * 3)] == [b"A"] * 3
+
+
 def test_reading_tables_and_segments_is_no_change() -> None:
     body = """(block (result i32) (memory.init $d (i32.const 9000) (i32.const 0) (i32.const 1))
       (drop (table.size $t)) (drop (table.get $t (i32.const 0))) (i32.const 65))"""
