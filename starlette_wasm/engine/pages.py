@@ -71,7 +71,7 @@ class Pages:
             count = fcntl.ioctl(self.descriptor, _SCAN, scan)
             found += ((each.start, each.end) for each in regions[:count])
             if scan.walk_end <= start:
-                break
+                raise OSError(f"the scan of page tables stopped at {start:#x} of {end:#x}")
             start = scan.walk_end
         return found
 

@@ -42,7 +42,9 @@ static int scan_pages(int pagemap, uint64_t *start, uint64_t end, struct page_re
   struct scan scan = {sizeof scan, 0, *start, end, 0, (uintptr_t)found, REGIONS, 0, IS_FILE | IS_ZERO,
                       IS_FILE | IS_ZERO, IS_PRESENT | IS_SWAPPED, IS_PRESENT};
   int count = ioctl(pagemap, scan_request, &scan);
-  *start = scan.walk_end > *start ? scan.walk_end : end;
+  if (scan.walk_end <= *start)
+    return -1;
+  *start = scan.walk_end;
   return count;
 }
 
@@ -89,12 +91,12 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
   return bytes;
 }
 
-
-/* Give all pages of a memory back to the kernel, and copy those that its image has not. */
+/* Give all pages of a memory back to the kernel, and copy those that its image has not. If that fails some may be given
+   back, and not copied. */
 static bool put_back_all(const struct image *m) {
   uint8_t lacks[MOST_BLOCKS];
   size_t blocks = m->size / BLOCK;
-  if (blocks > MOST_BLOCKS || !give_back(m->base, m->size))
+  if (!give_back(m->base, m->size))
     return false;
   for (size_t i = 0; i < blocks; i++)
     lacks[i] = memcmp(m->base + i * BLOCK, m->first + i * BLOCK, BLOCK) != 0;
@@ -116,8 +118,13 @@ bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, b
     if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
       return false;
     struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
-    if (!m.size || (trims && put_back_all(&m)))
+    if (!m.size)
       continue;
+    if (trims && m.size / BLOCK <= MOST_BLOCKS) {
+      if (!put_back_all(&m))
+        return false;
+      continue;
+    }
     int64_t bytes = put_back(pagemap, &m, left);
     if (bytes < 0)
       return false;
