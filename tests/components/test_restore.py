@@ -335,6 +335,23 @@ def test_pages_that_do_not_change_are_let_go() -> None:
     assert ctypes.string_at(base, size) == ctypes.string_at(snapshot.places[0], size)
 
 
+@pytest.mark.native
+def test_pages_that_cannot_be_let_go_end_an_instance() -> None:
+    """The kernel takes back pages up to the first that is locked; what start functions wrote there would be lost."""
+    module = load(guest("(i32.load8_u (i32.const 9000))",
+                        "(func $s (i32.store8 (i32.const 9000) (i32.const 65))) (start $s)"))  # fmt: skip
+    assert [each.stdout for each in answers(module, ["x"] * 2)] == [b"A"] * 2
+    (kept,), libc = module.keeper.kept, ctypes.CDLL(None)
+    ((base, size),) = kept.cores.ranges()
+    last = ctypes.c_void_p(base + size - PAGE)
+    assert not libc.mlock(last, ctypes.c_size_t(PAGE))
+    try:
+        kept.uses = restore.TRIM_AT - 1
+        assert not kept.restore()
+    finally:
+        assert not libc.munlock(last, ctypes.c_size_t(PAGE))
+
+
 def test_zeros_in_snapshots_take_no_room() -> None:
     text = guest("(i32.const 65)", '(data (i32.const 40000000) "data")')
     plan = ComponentPlan(load(text.replace('(memory (export "mem") 1)', '(memory (export "mem") 1024)')),
