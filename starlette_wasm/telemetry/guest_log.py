@@ -6,13 +6,14 @@ guest's span. A guest may write what it likes, so that lines are escaped and cut
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
@@ -266,24 +267,42 @@ async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> No
     if not lines:
         return
     share = share_of(target.name)
+    left = iter(lines[: share.lines.take(len(lines))])
+    try:
+        await _write_in_turns(target, left, extra, wait=len(stderr) > _FEW)
+    except asyncio.CancelledError:  # nobody waits for the answer any more: there is no other turn
+        _write_for_a_turn(target, left, extra)
+        dropped += sum(1 for _ in left)
+        raise
+    finally:
+        if dropped:
+            logger.warning("%s: %d more lines dropped", target, dropped, extra=extra)
+        _report(target, share, extra)
+
+
+async def _write_in_turns(target: Target, left: Iterator[bytes], extra: dict[str, str], *, wait: bool) -> None:
+    """Log what is left; ``wait`` for a turn before the first line too."""
     pace = _paces.here()
-    if len(stderr) > _FEW:
+    if wait:
         await pace.turn(target.name)
-    begin = time.perf_counter()
-    for raw in lines[: share.lines.take(len(lines))]:
+    while _write_for_a_turn(target, left, extra):
+        await pace.turn(target.name)
+
+
+def _write_for_a_turn(target: Target, left: Iterator[bytes], extra: dict[str, str]) -> bool:
+    """Log what is left for as long as a turn lasts. Return whether there may be more."""
+    begin, more = time.perf_counter(), False
+    for raw in left:
         # Only LF ends a line: what else some viewer may take for an end is escaped.
         line = raw.decode("utf-8", "replace").removesuffix("\r")
         level = severity(line[:MAX_LINE])
         if logger.isEnabledFor(level):
             _write(target, level, escape(_cut(line)), extra)
         if time.perf_counter() - begin > SLICE:
-            pace.spend(begin)
-            await pace.turn(target.name)
-            begin = time.perf_counter()
-    pace.spend(begin)
-    if dropped:
-        logger.warning("%s: %d more lines dropped", target, dropped, extra=extra)
-    _report(target, share, extra)
+            more = True
+            break
+    _paces.here().spend(begin)
+    return more
 
 
 def _lines_of(stderr: bytes) -> tuple[list[bytes], int]:

@@ -114,12 +114,17 @@ def _has_only_attributes(span: ReadableSpan) -> bool:
     context = span._context
     return (
         span.__class__ is ReadableSpan
-        and not span._events
-        and not span._links
+        and _is_empty(span._events)
+        and _is_empty(span._links)
         and span._status.status_code is StatusCode.UNSET
         and context is not None
         and not context.trace_state
     )
+
+
+def _is_empty(kept: Any) -> bool:
+    """Return whether there are none, and none was dropped, as happens to all with a limit of 0."""
+    return not kept and not getattr(kept, "dropped", 0)
 
 
 def _plain(span: ReadableSpan, attributes: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from itertools import count
 from types import SimpleNamespace
 
 import psutil
@@ -24,6 +25,7 @@ from starlette_wasm.capabilities.errors import Code
 from starlette_wasm.engine.outcome import Denial, End, Outcome
 from starlette_wasm.functions.target import Target
 from starlette_wasm.messages import EdgeContext
+from starlette_wasm.sync.pace import Pace
 from starlette_wasm.telemetry import guest_log
 from starlette_wasm.telemetry.guest_log import Allowance, severity
 
@@ -350,6 +352,32 @@ def test_the_loop_has_its_turns_while_lines_are_logged(monkeypatch: pytest.Monke
         guest_log.logger.removeFilter(tick)
     assert len(seen) == 51
     assert len(set(seen)) >= 50
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, ["x", "y", "z"]), (1.0, ["x", "2 more lines dropped"])])
+def test_a_cancelled_request_loses_no_line_unnoticed(
+    seconds: float, expected: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a turn has no time for is counted."""
+    stderr = b"x\n" + b" " * 2000 + b"y\nz\n"
+    ticks = count(step=seconds)
+
+    async def turn(pace: Pace, tenant: object) -> float:
+        logging_task.cancel()
+        await asyncio.sleep(0)
+        raise AssertionError("it is cancelled")
+
+    async def main() -> None:
+        nonlocal logging_task
+        logging_task = asyncio.create_task(guest_log.log_guest(TARGET, Outcome(End.OK, stderr=stderr), CONTEXT))
+        with pytest.raises(asyncio.CancelledError):
+            await logging_task
+
+    logging_task: asyncio.Task[None]
+    monkeypatch.setattr(Pace, "turn", turn)
+    monkeypatch.setattr(guest_log, "time", SimpleNamespace(perf_counter=lambda: next(ticks), monotonic=time.monotonic))
+    run(main())
+    assert [each.removeprefix("chatty v2: ").strip() for each in caplog.messages] == expected
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,17 @@ def test_any_span_is_encoded_as_by_the_library(name: str) -> None:
     assert_same(spans(change=change, **start))
 
 
+def test_what_was_dropped_by_a_limit_of_0_is_counted() -> None:
+    made, exporter = provider(name="s")
+    made._span_limits = SpanLimits(max_events=0, max_links=0)
+    for change in (lambda span: span.add_event("e"), lambda span: span.add_link(REMOTE)):
+        with made.get_tracer("scope").start_as_current_span("name") as span:
+            change(span)
+    found = exporter.get_finished_spans()
+    assert [(each.dropped_events, each.dropped_links) for each in found] == [(1, 0), (0, 1)]
+    assert_same(found)
+
+
 def test_spans_are_grouped_by_resource_and_scope() -> None:
     found: list[ReadableSpan] = []
     for name in ("a", "b"):
