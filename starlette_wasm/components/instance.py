@@ -223,6 +223,12 @@ class CoreInstances:
         """Use that scratch from now on: each invocation has one."""
         self._scratch = scratch
 
+    def forget_request(self) -> None:
+        """Have component.c answer nothing from the last request: what that has lent it is gone."""
+        self.state.lent = None
+        if self._http is not None:
+            self._http.open = 0
+
     def start_function(self, step: int) -> int:
         return self.address((step, START_EXPORT.encode()))
 

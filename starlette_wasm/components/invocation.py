@@ -231,7 +231,7 @@ class ComponentInvocation(Invocation):
         else:
             self._adopt(kept)
             self._cores = cores = kept.cores
-            cores.state.lent = None
+            cores.forget_request()
             cores.lend(scratch)
             if self.plan.component.native is None:
                 cores.hold(False)

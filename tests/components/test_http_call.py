@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from running import engine
+from texts import ALLOCATOR
 
 from starlette_wasm.components import module as module_
 from starlette_wasm.components.bound import ComponentPlan
@@ -22,8 +23,9 @@ from starlette_wasm.components.http_exchange import HttpExchange
 from starlette_wasm.components.http_head import unpack
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
+from starlette_wasm.components.typed import TypedCall
 from starlette_wasm.components.wasi.http import read_message
-from starlette_wasm.engine import layout
+from starlette_wasm.engine import capi, layout
 from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits
@@ -227,3 +229,62 @@ def test_calls_are_answered_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     given = asyncio.run(ask(fast, message(steps)))
     assert given[0] is End.OK
     assert given[2]["status_code"] == 200
+
+
+WITH_TYPED = f"""(component
+ (import "wasi:cli/environment@0.2.0" (instance $env
+  (export "get-environment" (func (result (list (tuple string string)))))))
+ (import "wasi:http/types@0.2.0" (instance $t
+  (export "incoming-request" (type (sub resource))) (export "response-outparam" (type $out (sub resource)))
+  (export "fields" (type $fields (sub resource))) (export "outgoing-response" (type $response (sub resource)))
+  (type $code (variant (case "internal-error" (option string))))
+  (export "error-code" (type $error (eq $code)))
+  (export "[constructor]fields" (func (result (own $fields))))
+  (export "[constructor]outgoing-response" (func (param "headers" (own $fields)) (result (own $response))))
+  (export "[static]response-outparam.set" (func (param "param" (own $out))
+   (param "response" (result (own $response) (error $error)))))))
+ (alias export $t "incoming-request" (type $request))
+ (alias export $t "response-outparam" (type $out))
+ (core module $libc {ALLOCATOR})
+ (core instance $c (instantiate $libc))
+ (core func $env (canon lower (func $env "get-environment")
+  (memory (core memory $c "mem")) (realloc (core func $c "realloc"))))
+ (core func $fields (canon lower (func $t "[constructor]fields")))
+ (core func $response (canon lower (func $t "[constructor]outgoing-response")))
+ (core func $set (canon lower (func $t "[static]response-outparam.set")
+  (memory (core memory $c "mem")) (realloc (core func $c "realloc"))))
+ (core module $m
+  (import "e" "mem" (memory 1)) (import "e" "env" (func $env (param i32)))
+  (import "e" "fields" (func $fields (result i32))) (import "e" "response" (func $response (param i32) (result i32)))
+  (import "e" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+  (func (export "handle") (param i32 i32)
+   (call $set (local.get 1) (i32.const 0) (call $response (call $fields)) (i32.const 0) (i32.const 0) (i32.const 0)))
+  (func (export "count") (result i32) (call $env (i32.const 40)) (i32.load (i32.const 44))))
+ (core instance $i (instantiate $m (with "e" (instance
+  (export "mem" (memory $c "mem")) (export "env" (func $env)) (export "fields" (func $fields))
+  (export "response" (func $response)) (export "set" (func $set))))))
+ (func $h (param "request" (own $request)) (param "response-out" (own $out)) (canon lift (core func $i "handle")))
+ (instance $e (export "handle" (func $h)))
+ (func (export "count") (result u32) (canon lift (core func $i "count")))
+ (export "wasi:http/incoming-handler@0.2.0" (instance $e)))"""
+"""A handler that answers 200, and beside it a function that counts the variables of its environment."""
+
+
+def test_typed_calls_see_nothing_of_the_request_before() -> None:
+    """Also if they have the instance that has answered it."""
+    module = ComponentModule(engine(), *compile_component(engine().ptr, capi.assemble(WITH_TYPED)))
+    assert module.makes_http_calls
+    plan = ComponentPlan(module, LIMITS)
+
+    async def go() -> None:
+        for _ in range(3):
+            _, _, answer, _ = await ask(plan, message(""))
+            assert answer["status_code"] == 200
+            invocation = ComponentInvocation(plan, b"")
+            typed = invocation.typed = TypedCall(module.functions["count"], [])
+            assert (await invocation.run(time.monotonic() + LIMITS.time, nullcontext)).end is End.OK
+            assert typed.value == 0
+            await asyncio.sleep(0)
+
+    asyncio.run(go())
+    assert module.keeper.restored or not module.restorable
