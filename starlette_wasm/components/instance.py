@@ -215,6 +215,15 @@ class CoreInstances:
             at = self.address((step, REFUSED.encode())) + capi.EXTERN_OF
             capi.check(capi.global_set(self.context, at, ctypes.addressof(nothing)))
 
+    def changed_global(self) -> int | None:
+        """Return the number of the first global that is not what save_globals() has found; None if none is."""
+        value = capi.Value()
+        for number, (at, first) in enumerate(self._saved):
+            capi.global_get(self.context, at, ctypes.addressof(value))
+            if value.number != first.number:
+                return number
+        return None
+
     def hold(self, held: bool) -> None:
         """Set whether a guest that wants to call the host is to wait until it is polled after the next tick."""
         capi.memmove(self.frames + HOLD, held.to_bytes(4, "little"), 4)

@@ -28,6 +28,7 @@ from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
 from ..engine.native.component_state import FirstState
 from ..engine.native.library import NativeLibrary
 from ..engine.pages import PAGE, Pages, pages_of
+from ..engine.restore_checks import place
 from .snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
@@ -105,6 +106,16 @@ class Kept:
         self.cores.reset_globals()
         return True
 
+    def find_fault(self) -> str | None:
+        """Compare memories and globals with what they were at first. Return the place of the first difference."""
+        assert self._snapshot is not None, "it was not restored"
+        for number, ((base, size), first) in enumerate(zip(self.cores.ranges(), self._snapshot.places, strict=True)):
+            at = capi.first_difference(base, first, size)
+            if at is not None:
+                return place(f"memory {number}", at)
+        changed = self.cores.changed_global()
+        return None if changed is None else f"mutable global {changed}"
+
 
 @dataclass(eq=False)
 class _Room:
@@ -128,6 +139,9 @@ class Keeper:
         self.snapshots = Snapshots()
         self.restored = 0
         """How many requests had an instance that was restored."""
+        self.faulty = False
+        """Whether one was not as at first: then none is kept any more."""
+        self._unchecked = 0
 
     @property
     def kept(self) -> list[Kept]:
@@ -136,11 +150,35 @@ class Keeper:
     def take(self, plan: ComponentPlan) -> Kept | None:
         """Take an instance for that plan, as good as a fresh one."""
         while (found := self._pop(lambda each: each.plan is plan)) is not None:
-            if not found.dirty or found.restore():
+            if not found.dirty or self._restore(found, idle=False):
                 self.restored += 1
                 return found
-            capi.store_delete(found.store)
         return None
+
+    def _restore(self, found: Kept, *, idle: bool) -> bool:
+        """Bring an instance back. False if it is of no more use, and is deleted. ``idle``: no request waits for it."""
+        if found.restore() and not self._check(found, idle=idle):
+            return True
+        capi.store_delete(found.store)
+        return False
+
+    def _check(self, found: Kept, *, idle: bool) -> bool:
+        """Compare an instance with its first state if it is time for that. Return whether it was compared.
+
+        Then it is of no more use: all of its pages are mapped, and each would be looked at from now on. If a request
+        waits for it, another one is compared, unless the loop has long had no time.
+        """
+        every = self._engine.state.check_every
+        self._unchecked += 1
+        if not every or self._unchecked < (every if idle else 2 * every):
+            return False
+        self._unchecked = 0
+        fault = found.find_fault()
+        self._engine.restore_checks.note(found.plan.component.label, fault)
+        if fault is not None:
+            self.faulty = True
+            self._delete_all()
+        return True
 
     def _pop(self, fits: Callable[[Kept], bool]) -> Kept | None:
         kept = self._room.kept
@@ -158,7 +196,7 @@ class Keeper:
         """
         kept, oldest = self._room.kept, None
         with self._room.lock:
-            if self.closed or sum(each.plan is new.plan for each in kept) >= KEPT_OF_PLAN:
+            if self.closed or self.faulty or sum(each.plan is new.plan for each in kept) >= KEPT_OF_PLAN:
                 return False
             kept.append(new)
             if len(kept) > KEPT:
@@ -175,13 +213,17 @@ class Keeper:
         if self._engine.dead:
             return
         while (found := self._pop(lambda each: each.dirty and each.plan.component.keeper is self)) is not None:
-            if not (found.restore() and self.offer(found)):
+            if self._restore(found, idle=True) and not self.offer(found):
                 capi.store_delete(found.store)
 
     def close(self) -> None:
-        """Free all."""
+        """Free all, and keep no more."""
+        self.closed = True
+        self._delete_all()
+
+    def _delete_all(self) -> None:
         with self._room.lock:
-            mine, self.closed = self.kept, True
+            mine = self.kept
             self._room.kept[:] = [each for each in self._room.kept if each not in mine]
         for each in mine:
             if not self._engine.dead:  # in a forked child they are the parent's

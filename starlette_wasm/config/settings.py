@@ -216,6 +216,12 @@ class WasmSettings(BaseSettings):
     registry_ca: Path | None = Field(
         default=None, description="File of certificates that functionsSource is checked by, beside the system's."
     )
+    check_restored_every: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000_000,
+        description="After how many restored instances of a function one is compared with its first state. 0: never.",
+    )
     guest_nice: int = Field(
         default=10, ge=0, le=19, description="Niceness of the threads that run guests, above that of the process."
     )

@@ -141,6 +141,11 @@ class _ValueUnion(Union):
 class Value(Structure):
     _fields_ = (("kind", c_uint8), ("of", _ValueUnion))
 
+    @property
+    def number(self) -> bytes:
+        """The bytes of a number or vector: behind them may be anything."""
+        return bytes(self.of)[: _VALUE_SIZES[self.kind]]
+
 
 class Vector(Structure):
     """``wasm_byte_vec_t`` and the other vectors of wasm.h."""
@@ -154,6 +159,8 @@ class Continuation(Structure):
 
 I32, I64, FUNCREF = 0, 1, 5
 """Kinds of Value."""
+_VALUE_SIZES = (4, 8, 4, 8, 16)
+"""Of i32, i64, f32, f64 and v128, by kind."""
 EXTERN_OF: int = Extern.of.offset
 
 
@@ -353,3 +360,4 @@ def new_engine(
 
 string_at = copies.read
 memmove = copies.write
+first_difference = copies.first_difference

@@ -23,6 +23,7 @@ from .native.library import PREPARED, EngineState, FastPathState, PagemapState, 
 from .pages import pages_of
 from .processor import NATIVE, Processor
 from .reclaim import Reclaimer
+from .restore_checks import RestoreChecks
 from .scratch import Scratch
 from .ticker import Ticker
 from .workers import Workers, niceness
@@ -62,6 +63,8 @@ class EngineConfig:
     """Whether wasmtime's baseline compiler makes the code: soon, and slower code."""
     processor: Processor = NATIVE
     """What guests are compiled for."""
+    check_restored_every: int = 10_000
+    """After how many restored instances of a function one is compared with its first state; 0 for never."""
 
     @property
     def prepared(self) -> int:
@@ -106,8 +109,14 @@ class Engine:
         self.pooled = _can_reserve(config.slots)
         self.dead = False
         self.ptr = capi.new_engine(*_configuration(config, self.pooled))
-        self.state = EngineState(most=config.max_instances, slots=config.prepared, pagemap=_pagemap())
+        self.state = EngineState(
+            most=config.max_instances,
+            slots=config.prepared,
+            pagemap=_pagemap(),
+            check_every=config.check_restored_every,
+        )
         """What invoke.c knows of it; its ``live`` are the guests under way."""
+        self.restore_checks = RestoreChecks(self.state)
         self.ticker = Ticker(self.ptr, self.state)
         self.workers = Workers(config.workers, config.nice)
         """The threads for guests whose policy gives no weight."""

@@ -67,6 +67,7 @@ class Module:
         free = weakref.finalize(self, _free, engine, self.state, self.pre, ptr)
         free.atexit = False  # the process frees it with everything else
         self._free: Callable[[], object] = free
+        engine.restore_checks.modules.add(self)
 
     @classmethod
     def compile(cls, engine: Engine, guest: bytes) -> Module:

@@ -247,6 +247,7 @@ class WasmRuntime:
                 clock_resolution_ns=settings.clock_resolution_ms * 1_000_000,
                 winch=settings.compiler == "winch",
                 processor=settings.processor,
+                check_restored_every=settings.check_restored_every,
             )
         )
         self.capabilities = self.make_capabilities(
@@ -416,12 +417,15 @@ class WasmRuntime:
         ``running`` invocations (queued ones included), ``live`` guests, instances ``prepared`` for requests to come
         (one of a function that is asked often, 16 at most), ``busy`` and ``waiting`` guests of the worker threads,
         how many of these threads are ``stuck`` past the end of their guest and how many were ``replaced`` for that;
+        ``restore_checks``, restored instances that were compared with their first state, and ``restore_faults``, those
+        that differed from it;
         how many modules are ``failing`` to compile; and how many invocations ended ``ok``, with each error's slug, or
         were given up. ``shadows`` are the copies for canaries that run, and ``shadows_dropped`` those that were not
         made or not counted. With pipelines also how many run, their ``retries``, ``fallbacks`` and timeouts, and the
         circuits not closed.
         """
-        stats = dict.fromkeys(("running", "live", "prepared", "busy", "waiting", "stuck", "replaced"), 0)
+        gauges = ("running", "live", "prepared", "busy", "waiting", "stuck", "replaced")
+        stats = dict.fromkeys((*gauges, "restore_checks", "restore_faults"), 0)
         stats |= {"running": self.invoker.running, "failing": len(self._compile_backoff)}
         stats |= {"shadows": len(self.shadows.tasks), "shadows_dropped": self.shadows.dropped}
         if self._deployment is not None:
@@ -433,6 +437,8 @@ class WasmRuntime:
                 "waiting": sum(workers.waiting for workers in engine.pools),
                 "stuck": sum(workers.stuck for workers in engine.pools),
                 "replaced": sum(workers.replaced for workers in engine.pools),
+                "restore_checks": engine.restore_checks.checks,
+                "restore_faults": engine.restore_checks.faults,
                 **self._deployment.pipelines.stats(),
             }
         return stats | dict(self.invoker.counts)

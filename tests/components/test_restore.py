@@ -10,7 +10,7 @@ import mmap
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from running import compiled, engine
 from texts import ALLOCATOR
 
+from starlette_wasm.components import module as module_
 from starlette_wasm.components import restore
 from starlette_wasm.components.bound import ComponentPlan
 from starlette_wasm.components.compile import compile_component
@@ -25,6 +26,7 @@ from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
 from starlette_wasm.components.snapshot import Snapshot
 from starlette_wasm.engine import capi
+from starlette_wasm.engine.native.library import NativeLibrary, native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.pages import PAGE, Pages, pages_of
 from starlette_wasm.engine.plan import Limits
@@ -487,3 +489,81 @@ def test_instances_that_are_taken_at_once_keep_their_number(monkeypatch: pytest.
     assert asyncio.run(invocation.run(time.monotonic() + 30, nullcontext)).end is End.OK
     assert engine().live.pop(taken[0].number, None) is taken
     capi.store_delete(taken[0].store)
+
+
+COUNTED = "(block (result i32) (global.set $n (f32.add (global.get $n) (f32.const 1))) (i32.const 65))"
+LIBRARIES = [pytest.param(native, marks=pytest.mark.native, id="C"), pytest.param(None, id="Python")]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(("every", "fewest", "most"), [(1, 9, 20), (4, 2, 5), (0, 0, 0), (10_000, 0, 0)])
+def test_restored_instances_are_compared_so_often(
+    every: int, fewest: int, most: int, library: NativeLibrary | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_, "native", library)
+    monkeypatch.setattr(engine().state, "check_every", every)
+    found, module = engine().restore_checks, load(guest(COUNTED, "(global $n (mut f32) (f32.const 0))"))
+    before = found.checks, found.faults
+    assert {outcome.stdout for outcome in answers(module, ["x"] * 20)} == {b"A"}
+    assert fewest <= found.checks - before[0] <= most
+    assert found.faults == before[1]
+    assert (module.keeper.restored == 19) is (most == 0)  # what was compared is used no more
+
+
+def soil_memory(kept: restore.Kept) -> None:
+    ((base, _),) = kept.cores.ranges()
+    capi.memmove(base + 60_000, b"secret", 6)
+
+
+def soil_global(kept: restore.Kept) -> None:
+    at = next(at for at, value in kept.cores._saved if value.kind == 2)  # f32
+    value = capi.Value(kind=2)
+    value.of.i32 = 1
+    capi.check(capi.global_set(kept.cores.context, at, ctypes.addressof(value)))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("soil", "place"),
+    [(soil_memory, "memory 0, at offset 60000 (0xea60)"), (soil_global, "mutable global 1")],
+    ids=["memory", "global"],
+)
+def test_differences_are_found_and_end_restoring(
+    soil: Callable[[restore.Kept], None],
+    place: str,
+    library: NativeLibrary | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    back = restore.Kept.restore
+
+    def soiled(self: restore.Kept) -> bool:
+        done = back(self)
+        soil(self)
+        return done
+
+    monkeypatch.setattr(module_, "native", library)
+    monkeypatch.setattr(engine().state, "check_every", 2)
+    monkeypatch.setattr(restore.Kept, "restore", soiled)
+    module, faults = load(guest(COUNTED, "(global $n (mut f32) (f32.const 0))")), engine().restore_checks.faults
+    module.label = "hello v1"
+    assert {outcome.stdout for outcome in answers(module, ["x"] * 8)} == {b"A"}
+    (error,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert error.startswith(f"hello v1: a restored instance differs from its first state in {place}. ")
+    assert engine().restore_checks.faults == faults + 1
+    assert module.keeper.faulty
+    assert module.keeper.restored < 4  # before the one that was compared
+    assert not module.keeper.kept
+
+
+def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(guest("(i32.const 65)"))
+    answers(module, ["x"])
+    (kept,) = module.keeper.kept
+    monkeypatch.setattr(engine().state, "check_every", 1)
+    module.keeper._unchecked = 0
+    kept.dirty = True  # the loop had no time to restore it
+    assert module.keeper.take(kept.plan) is kept
+    kept.dirty = True
+    assert module.keeper.offer(kept)
+    assert module.keeper.take(kept.plan) is None

@@ -66,6 +66,7 @@ def test_defaults() -> None:
         "max_open_files": 65536,
         "registry_plain_http": False,
         "registry_ca": None,
+        "check_restored_every": 10000,
         "guest_nice": 10,
         "max_namespace_mb": 64,
         "max_queue_mb": 64,

@@ -34,9 +34,14 @@ COUNTS = command(
 _numbers = itertools.count(1)
 
 
-def fresh_engine(max_instances: int = 3) -> Engine:
+def fresh_engine(max_instances: int = 3, check_restored_every: int = 10_000) -> Engine:
     """One that no other test has used."""
-    return Engine.shared(EngineConfig(max_instances=max_instances, clock_resolution_ns=1_000_000 + next(_numbers)))
+    resolution = 1_000_000 + next(_numbers)
+    return Engine.shared(
+        EngineConfig(
+            max_instances=max_instances, clock_resolution_ns=resolution, check_restored_every=check_restored_every
+        )
+    )
 
 
 def fast_path(

@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -515,3 +516,121 @@ def test_linking_notes_what_can_be_restored() -> None:
     assert [linked(command(each)).room for each in ("", "(drop (memory.size))", grows)] == [0, 0, 65535]
     few = linked(command(grows).replace('"memory") 1)', '"memory") 1 3)'))
     assert (few.room, few.restorable) == (2, True)
+
+
+WRITES = guest("(block (result i32) (i32.store8 (i32.const 50000) (i32.const 7)) (i32.const 1))")
+
+
+def checked(every: int) -> FastPath:
+    """A fast path of an engine that compares so often."""
+    return fast_path(fresh_engine(check_restored_every=every), WRITES)
+
+
+def checks(asked: FastPath) -> tuple[int, int]:
+    """How many instances were compared, and how many of them differed."""
+    found = asked._plan.module.engine.restore_checks
+    return found.checks, found.faults
+
+
+@pytest.mark.parametrize(("every", "fewest"), [(1, 1), (4, 1), (0, 0)])
+def test_restored_instances_are_compared_so_often(every: int, fewest: int) -> None:
+    asked = checked(every)
+
+    async def main() -> None:
+        for _ in range(OFTEN):
+            assert await answer(asked) == "A"
+
+    run(main)
+    count, faults = checks(asked)
+    assert not faults
+    assert fewest <= count <= (OFTEN // every if every else 0)
+    assert every == 1 or asked._plan.module.engine.state.restored
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+
+
+ZEROS = os.open("/dev/zero", os.O_RDONLY)
+
+
+def blind(asked: FastPath) -> None:
+    """Let the page tables show that nothing was written."""
+    pagemap = asked._plan.module.engine.state.pagemap
+    pagemap.scans, pagemap.descriptor = False, ZEROS
+
+
+def soil(asked: FastPath) -> None:
+    """Write where nothing is cleared: behind the end of the output."""
+    state = asked._plan.module.engine.state
+    if state.pending.store:
+        at = ctypes.addressof(state.pending.io) + capi.EXTERN_OF
+        capi.memmove(capi.memory_data(state.pending.context, at) + 30_001, b"secret", 6)
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "every", "place"),
+    [
+        (blind, 2, f"the memory, at offset {AT} ({AT:#x})"),
+        (soil, 1, "the io memory, at offset 30001 (0x7531)"),
+    ],
+    ids=["memory", "io memory"],
+)
+def test_differences_are_found_and_end_restoring(
+    corrupt: Callable[[FastPath], None], every: int, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = checked(every)
+    module = asked._plan.module
+    module.label = "hello v1"
+
+    async def main() -> None:
+        end = time.monotonic() + 60
+        while not errors(caplog):
+            assert time.monotonic() < end
+            assert (await completed(asked)).body == b"A"
+            corrupt(asked)
+            await swept()
+            await asyncio.sleep(0.001)
+        (error,) = errors(caplog)
+        assert error.startswith(f"hello v1: a restored instance differs from its first state in {place}. ")
+        before = checks(asked), module.engine.state.restored
+        assert before[0][1] == 1
+        for _ in range(5):
+            assert await answer(asked) == "A"
+            assert not asked._memory.ready.uses
+        assert (checks(asked), module.engine.state.restored) == before
+        assert len(errors(caplog)) == 1
+
+    run(main)
+
+
+def test_a_fault_ends_instances_that_were_restored_before() -> None:
+    asked = checked(0)
+
+    async def main() -> None:
+        end = time.monotonic() + 60
+        while not asked._memory.ready.uses:
+            assert time.monotonic() < end
+            await answer(asked)
+        asked._plan.module.state.faulty = 1
+        restored = asked._plan.module.engine.state.restored
+        assert (await completed(asked)).body == b"A"
+        await swept()
+        assert not asked._memory.ready.uses
+        assert asked._plan.module.engine.state.restored == restored
+
+    run(main)
+
+
+def test_busy_loops_compare_on_the_way() -> None:
+    """If nothing is ever swept, a request waits for the comparison: when one is due for the second time."""
+    asked = checked(5)
+
+    async def main() -> None:
+        end = time.monotonic() + 60
+        while not checks(asked)[0]:
+            assert time.monotonic() < end
+            assert (await completed(asked)).body == b"A"  # with no pause for clean_up()
+        assert not checks(asked)[1]
+
+    run(main)

@@ -36,6 +36,7 @@ from starlette_wasm import (
     WasmRoute,
     WasmRuntime,
 )
+from starlette_wasm.engine.pages import pages_of
 from starlette_wasm.functions.compile_backoff import CompileBackoff
 from starlette_wasm.invocation.options import CallOptions
 from starlette_wasm.runtime import runtime as runtime_module
@@ -190,6 +191,20 @@ def test_only_granted_variables_that_are_set_reach_the_guest(wasm: JSON, monkeyp
                 response = await runtime.invoke("environ", EdgeRequest(), policy=policy)
                 got = {entry for entry in json.loads(response.body)["environ"] if not entry.startswith("EDGE_")}
                 assert got == granted
+
+    run(main())
+
+
+@pytest.mark.native
+@pytest.mark.skipif(pages_of(os.getpid()) is None, reason="the kernel does not say which pages were written")
+def test_stats_count_compared_instances(wasm: JSON) -> None:
+    async def main() -> None:
+        async with WasmRuntime(wasm, settings(check_restored_every=1, max_instances=11)) as runtime:
+            async with asyncio.timeout(60):
+                while not runtime.stats()["restore_checks"]:
+                    assert (await runtime.invoke("hello", EdgeRequest())).body == "hello"
+                    await asyncio.sleep(0.01)
+            assert runtime.stats()["restore_faults"] == 0
 
     run(main())
 

@@ -189,7 +189,7 @@ static struct scratch *place(const struct fast_path *q) {
 static int start(struct fast_path *q, struct scratch *s, const struct inputs *in) {
   struct engine *e = q->host;
   e->starts_until_check--;
-  settle_pending(e, q);
+  settle_pending(e, q, false);
   int how = begin(s, q, in, acquire_prepared(s, q));
   let_go(&message);
   s->uses++;
@@ -356,7 +356,12 @@ static PyObject *decode(PyObject *self, PyObject *const *args, ssize_t count) {
 static PyObject *clean_up_engine(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)args;
   (void)count;
-  clean_up(PyLong_AsVoidPtr(self));
+  struct engine *e = PyLong_AsVoidPtr(self);
+  clean_up(e);
+  if (e->unreported && !e->dead) {
+    e->unreported = false;
+    e->report();
+  }
   return none();
 }
 

@@ -86,6 +86,10 @@ class ModuleState(Structure):
         ("first_size", c_uint64),
         ("filled", c_uint64 * 16),
         ("is_image", c_uint32),
+        ("unchecked", c_uint32),
+        ("faulty", c_uint32),
+        ("fault_in_io", c_uint32),
+        ("fault_at", c_uint64),
     )
 
 
@@ -135,6 +139,11 @@ class EngineState(Structure):
         ("late", c_uint32),
         ("restored", c_uint32),
         ("pagemap", PagemapState),
+        ("check_every", c_uint32),
+        ("checks", c_uint32),
+        ("faults", c_uint32),
+        ("unreported", c_uint32),
+        ("report", c_void_p),
     )
 
 

@@ -81,6 +81,10 @@ struct module {
   uint64_t first_size;
   uint64_t filled[FILLED];  /* a bit for each block of it that is not all zeros */
   uint32_t is_image;        /* whether a memory that is given back to the kernel is that again: wasmtime maps an image */
+  uint32_t unchecked;       /* instances that were restored since one was compared with the first state */
+  uint32_t faulty;          /* whether one was not that, so that none is restored any more; 2 once that is reported */
+  uint32_t fault_in_io;     /* in which memory, and at which byte */
+  uint64_t fault_at;
 };
 
 /* The part of a scratch that exists before a request comes. */
@@ -116,6 +120,10 @@ struct engine {
   uint32_t late; /* large stores that are yet to be freed: Reclaimer.late has whose */
   uint32_t restored;               /* instances so far that were brought back */
   struct pagemap pagemap;
+  uint32_t check_every;            /* after how many restored instances of a function one is compared; 0 for never */
+  uint32_t checks, faults;         /* how many were compared, and how many of them were not as at first */
+  uint32_t unreported;             /* whether ``report`` is to be called, with the GIL held, for modules that are faulty */
+  void (*report)(void);
 };
 
 struct plan {
@@ -313,7 +321,7 @@ int add_host(struct scratch *s, const struct plan *plan);
 bool acquire_prepared(struct scratch *s, struct fast_path *q);
 bool small(const struct scratch *s, const struct plan *plan);
 void delete_pending(struct engine *e);
-void settle_pending(struct engine *e, struct fast_path *q);
+void settle_pending(struct engine *e, struct fast_path *q, bool idle);
 void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *s);
 void clean_up(struct engine *e);
 
@@ -323,7 +331,7 @@ void clean_up(struct engine *e);
 void remember(struct module *m, const struct plan *plan, const struct scratch *s);
 void forget_first(struct module *m);
 bool may_restore(const struct engine *e, const struct fast_path *q, const struct scratch *s);
-bool restore(struct engine *e, const struct fast_path *q, const struct instance *in);
+bool restore(struct engine *e, const struct fast_path *q, const struct instance *in, bool idle);
 
 /* For Python, of prepared.c. */
 void swasm_forget_fast_path(struct fast_path *q);

@@ -9,6 +9,13 @@
 enum { OFTEN = 64, SMALL = 5 << 16 }; /* requests within which it is often; bytes that are cleared in no time */
 enum { BUSY = 32 }; /* requests in which not to look again whether the loop has time, once it had none */
 
+static void empty(struct fast_path *q) {
+  void *store = q->ready.store;
+  q->ready.store = NULL;
+  if (store && !q->host->dead)
+    delete_store(store);
+}
+
 /* The instance that was prepared for a request, if there is one. */
 bool acquire_prepared(struct scratch *s, struct fast_path *q) {
   struct engine *e = q->host;
@@ -18,6 +25,8 @@ bool acquire_prepared(struct scratch *s, struct fast_path *q) {
   if (often)
     e->most_recent = q;
   struct instance *m = &q->ready;
+  if (m->uses && q->module->faulty)
+    empty(q);
   if (!m->store)
     return false;
   s->trap = s->error = s->future = NULL;
@@ -56,21 +65,14 @@ void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *
 }
 
 /* The instance that is left becomes the next one of its function, if that has a place, or is ``q``, and has none. Else it
-   is deleted: then the next one to be made gets its memory, which is in the cache. */
-void settle_pending(struct engine *e, struct fast_path *q) {
+   is deleted: then the next one to be made gets its memory, which is in the cache. ``idle`` is whether no request waits. */
+void settle_pending(struct engine *e, struct fast_path *q, bool idle) {
   struct fast_path *of = e->pending_of;
-  if (of && !e->dead && !of->ready.store && (of == q || of->slot) && restore(e, of, &e->pending)) {
+  if (of && !e->dead && !of->ready.store && (of == q || of->slot) && restore(e, of, &e->pending, idle)) {
     of->ready = e->pending;
     e->pending.store = NULL;
   }
   delete_pending(e);
-}
-
-static void empty(struct fast_path *q) {
-  void *store = q->ready.store;
-  q->ready.store = NULL;
-  if (store && !q->host->dead)
-    delete_store(store);
 }
 
 static uint32_t held(const struct engine *e, uint64_t tenant) {
@@ -140,7 +142,7 @@ void clean_up(struct engine *e) {
   e->asked_at_cleanup = e->asked;
   if (e->dead)
     return;
-  settle_pending(e, q);
+  settle_pending(e, q, true);
   if (!q || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
   if ((q->ready.store || prepare(q)) && !q->slot)

@@ -28,6 +28,8 @@ struct scan {
 enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4, IS_ZERO = 1 << 5, REGIONS = 256 };
 static const unsigned long scan_request = 3ul << 30 | sizeof(struct scan) << 16 | 'f' << 8 | 16;
 
+static const uint8_t zeros[BLOCK];
+
 /* A memory, and what it has to be again: ``known`` bytes from ``first``, then zeros. */
 struct image {
   uint8_t *base;
@@ -143,7 +145,6 @@ bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, b
 /* Take down what the memory of a module's guests is at first, of an instance in which nothing has run. Zeros take no
    room: the kernel has one page for all of them. */
 void remember(struct module *m, const struct plan *plan, const struct scratch *s) {
-  static const uint8_t zeros[BLOCK];
   size_t size = (size_t)plan->pages * PAGE;
   if (m->first || !plan->restores || !size || size > LIGHT)
     return;
@@ -168,7 +169,7 @@ void forget_first(struct module *m) {
 
 /* Whether an instance that has had so many requests may have one more. */
 static bool can_restore(const struct engine *e, const struct fast_path *q, uint32_t uses) {
-  return q->plan->restores && q->module->first && !q->module->closed && q->plan->cpu_score < CPU_THRESHOLD &&
+  return q->plan->restores && q->module->first && !q->module->closed && !q->module->faulty && q->plan->cpu_score < CPU_THRESHOLD &&
          uses < MOST_USES && e->pagemap.descriptor >= 0;
 }
 
@@ -231,9 +232,47 @@ static bool restore_memory(const struct engine *e, const struct instance *in, st
   return (in->uses > 1 && put_back(&e->pagemap, m, room(used)) >= 0) || renew(of, m);
 }
 
-/* Bring back the instance of a guest that has ended well. False if that cannot be done: then it is of no more use. Its
+/* The first byte of a memory that is not as at first; its size if there is none. */
+static size_t first_difference(const struct image *m) {
+  for (size_t at = 0; at < m->size; at += BLOCK) {
+    const uint8_t *now = m->base + at, *first = at < m->known ? m->first + at : zeros;
+    if (!memcmp(now, first, BLOCK))
+      continue;
+    size_t i = 0;
+    while (now[i] == first[i])
+      i++;
+    return at + i;
+  }
+  return m->size;
+}
+
+/* Whether an instance that was just restored is to be compared. If a request waits for it, another one is, unless the
+   loop has long had no time. */
+static bool check_is_due(const struct engine *e, struct module *of, bool idle) {
+  if (!e->check_every)
+    return false;
+  of->unchecked++;
+  return of->unchecked >= e->check_every && (idle || of->unchecked - e->check_every >= e->check_every);
+}
+
+/* Compare both memories of an instance with what they were at first, byte for byte. */
+static void check(struct engine *e, struct module *of, const struct image *m, const struct image *io) {
+  size_t at = first_difference(m), io_at = first_difference(io);
+  of->unchecked = 0;
+  e->checks++;
+  if (at == m->size && io_at == io->size)
+    return;
+  of->faulty = e->unreported = true;
+  of->fault_in_io = at == m->size;
+  of->fault_at = of->fault_in_io ? io_at : at;
+  e->faults++;
+  e->busy = 0; /* it is reported when an answer is out */
+}
+
+/* Bring back the instance of a guest that has ended well. False if that cannot be done: then it is of no more use. It is
+   not either if it was compared, as all of its pages are mapped then, and each would be looked at from now on. Its
    globals are set by ``main``, before any code of the guest runs: see link.py. */
-bool restore(struct engine *e, const struct fast_path *q, const struct instance *in) {
+bool restore(struct engine *e, const struct fast_path *q, const struct instance *in, bool idle) {
   if (!can_restore(e, q, in->uses))
     return false;
   struct module *of = q->module;
@@ -245,6 +284,10 @@ bool restore(struct engine *e, const struct fast_path *q, const struct instance 
   size_t io_size = wasmtime.memory_data_size(in->context, in->io.of), used = end_of_output(io);
   if (used > io_size || !restore_memory(e, in, of, &m, used) || !restore_io(io, io_size, used))
     return false;
+  if (check_is_due(e, of, idle)) {
+    check(e, of, &m, &(struct image){io, io_size, NULL, 0});
+    return false;
+  }
   e->restored++;
   return true;
 }
