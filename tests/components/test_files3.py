@@ -152,6 +152,41 @@ def test_reads_ahead_outlive_the_file(root: Descriptor) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Exception) -> None:
+    """Without a thread the event loop reads itself, and no descriptor is left behind."""
+
+    async def go(read: Callable[[], bytes]) -> bytes:
+        if isinstance(lack, MemoryError):
+            read()
+        raise lack
+
+    given: list[int] = []
+    real = os.dup
+
+    def dup(number: int) -> int:
+        given.append(real(number))
+        return given[-1]
+
+    async def main() -> None:
+        ready = asyncio.Event()
+        source = source_of(opened(root, "a.txt"), notify=ready.set)
+        with patch("starlette_wasm.components.wasi.file_ends.in_own_thread", go), patch.object(os, "dup", dup):
+            assert not source.ready()
+            async with asyncio.timeout(30):
+                await ready.wait()
+        assert source.ready()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(given[0])
+        if isinstance(lack, MemoryError):
+            assert source.take(5) is None
+            assert source.done.value() == Err(("insufficient-memory", None))
+        else:
+            assert source.take(5) == b"hello"
+
+    asyncio.run(main())
+
+
 def test_what_is_streamed_to_a_file_is_written(root: Descriptor, tmp_path: Path) -> None:
     file = opened(root, "new", "create")
     sink = FileSink(file, 3, failed)

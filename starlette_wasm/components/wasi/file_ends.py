@@ -49,9 +49,15 @@ class FileSource(Source):
 
     async def _read_ahead(self) -> None:
         try:
-            self._ahead = await in_own_thread(self._descriptor.reader(_ON_LOOP, self._offset))
+            read = self._descriptor.reader(_ON_LOOP, self._offset)
+            try:
+                self._ahead = await in_own_thread(read)
+            except RuntimeError:  # no thread could be started
+                self._ahead = read()
         except OSError as failure:
             self._ahead = failure
+        except MemoryError:
+            self._ahead = error(errno.ENOMEM)
         self._reading = None
         self._notify()
 
