@@ -76,7 +76,8 @@ def dev(
 
 
 def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    """End as for Ctrl-C: asyncio cancels its main task then, while an error raised here could hit any callback."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _arguments(app: str | None, config: Path, host: str, port: int) -> list[str]:

@@ -160,7 +160,8 @@ class DevServer:
         if load_settings().compiler != "winch":
             return None
         try:
-            sources = list(Catalog(load_config(self._config).functions_dir, leave_out=True))
+            config = load_config(self._config)
+            sources = list(Catalog(config.functions_dir, leave_out=config.bad_functions == "leave-out"))
         except WasmError:  # that is why, and it was shown
             return None
         return next((str(each) for each in sources if load_facts(each.file, each.manifest).beyond_winch), None)

@@ -140,6 +140,9 @@ class _RecordingInvoker(Invoker):
 class _NoFastPath(FastPathRunner):
     """Takes no call, and encodes no request: C makes nothing that could be recorded."""
 
+    def answer(self, *given: Any, **more: Any) -> NotTaken:
+        return NOT_TAKEN
+
     def run(self, *given: Any, **more: Any) -> NotTaken:
         return NOT_TAKEN
 

@@ -15,7 +15,7 @@ from apps import add_constant, add_function, app, config, config_file, settings
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from starlette_wasm import ExecutionTimeout, FunctionTrapped, WasmRules, WasmRuntime
+from starlette_wasm import ExecutionTimeout, FunctionTrapped, WasmMiddleware, WasmRoute, WasmRules, WasmRuntime
 from starlette_wasm.capabilities import CapabilityError
 from starlette_wasm.exceptions import ConfigError, FunctionNotFound
 from starlette_wasm.testing import Message, WasmKit
@@ -120,6 +120,23 @@ def test_a_policy_is_tightened_for_a_test(tmp_path: Path) -> None:
         assert isinstance(answer.error, ExecutionTimeout)
         with pytest.raises(ConfigError, match="max_memory_pages"):
             kit.policy(max_memry_pages=1)
+
+
+def test_each_request_of_an_app_is_recorded(tmp_path: Path) -> None:
+    """The first call of a function goes the long way anyhow; those behind it must, too."""
+    given = config_file(tmp_path, {"/log": "log"}, functions=("log",))
+    rules = WasmRules(given, settings=settings())
+    behind = Starlette(routes=[rules], lifespan=rules.lifespan)
+    around = Starlette(routes=[WasmRoute("/own", function="log")])
+    around.add_middleware(WasmMiddleware, config=given, settings=settings())
+    with WasmKit({}) as kit:
+        for served, path in ((behind, "/log"), (around, "/log"), (around, "/own")):
+            kit.calls.clear()
+            with kit.client(served) as client:
+                assert [client.get(path).status_code for _ in range(4)] == [200] * 4
+                assert [client.post(path, content=b"WARN x").status_code for _ in range(4)] == [200] * 4
+            assert len(kit.calls) == 8
+            assert all(call.memory_bytes for call in kit.calls)
 
 
 def test_an_app_is_tested_with_its_test_client(tmp_path: Path) -> None:
