@@ -26,7 +26,8 @@ class ComponentFastPath(FastPath):
         component = plan.component
         self._component_plan = plan
         self._is_packed = speech.protocol == "http"
-        self.dispatches = speech.complete and (component.makes_edge_calls or component.makes_http_calls)
+        in_c = component.makes_edge_calls or component.makes_http_calls
+        self.dispatches = speech.complete and in_c and not component.unresolved  # calls of other functions have spans
         self.answer = self._answer
 
     def dispatch(

@@ -33,15 +33,15 @@ def worker(*, saw: Record | None = None) -> CanaryState:
 
 
 def test_a_worker_that_starts_leaves_out_the_downtime() -> None:
-    found = succeed(worker(), running(seen=1020), 1620, 10, patience=12)
+    found = succeed(worker(), running(seen=1020), 1620, 10, longest_gap=12)
     assert found is not None
     assert (found.since, found.changed, found.seen) == (1600, 1600, 1620)
-    assert succeed(worker(), running(seen=1020), 1030, 10, patience=12) is None
+    assert succeed(worker(), running(seen=1020), 1030, 10, longest_gap=12) is None
 
 
 def test_the_warning_of_few_samples_leaves_out_the_downtime() -> None:
     live = worker()
-    found = succeed(live, running(seen=1020), 10_000, 10, patience=12)
+    found = succeed(live, running(seen=1020), 10_000, 10, longest_gap=12)
     assert found is not None
     live.see(Reading(10_000.0, None, 0, {(1, CONFIG.canary_version): {"ok": 2}}), found, 1)
     assert live.trouble(found, 10_000) is None
@@ -53,18 +53,18 @@ def test_the_warning_of_few_samples_leaves_out_the_downtime() -> None:
 def test_a_worker_that_ran_all_the_time_counts_it() -> None:
     live = worker(saw=running())
     live.seen_at = time.monotonic() - 600  # the store was away
-    assert succeed(live, running(seen=1020), 1620, 10, patience=12) is None
+    assert succeed(live, running(seen=1020), 1620, 10, longest_gap=12) is None
 
 
 def test_a_clock_that_is_put_on_ends_no_step() -> None:
-    found = succeed(worker(saw=running()), running(seen=1020), 1020 + 3600, 10, patience=12)
+    found = succeed(worker(saw=running()), running(seen=1020), 1020 + 3600, 10, longest_gap=12)
     assert found is not None
     assert 4598 <= found.since <= 4600
 
 
 def test_a_record_from_the_future_begins_now() -> None:
     ahead = running(since=4600, changed=4600, seen=4605)
-    found = succeed(worker(), ahead, 1010, 10, patience=12)
+    found = succeed(worker(), ahead, 1010, 10, longest_gap=12)
     assert found is not None
     assert (found.since, found.changed, found.seen) == (1010, 1010, 1010)
 
