@@ -20,6 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import randrange
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -39,6 +40,8 @@ MAX_WRITTEN = 2048
 """Pages of 4 KiB that an instance may have written; the set of them only grows."""
 MAX_LOOKED_AT = 1024
 """Pages of 64 KiB of a component whose instances are kept: the event loop looks at each page that they have."""
+MAX_COMPARED = 8 << 20
+"""Bytes of a restored instance that are compared with its first state at once."""
 MAX_USES = 10_000
 TRIM_AT, TRIM_EACH = 4, 2048
 """After how many uses of an instance, and then each so many, pages are let go: those that requests do not change
@@ -107,12 +110,19 @@ class Kept:
         return True
 
     def find_fault(self) -> str | None:
-        """Compare memories and globals with what they were at first. Return the place of the first difference."""
+        """Compare memories and globals with what they were at first. Return the place of the first difference.
+
+        Of more than MAX_COMPARED bytes a part, another one each time: the event loop waits for it.
+        """
         assert self._snapshot is not None, "it was not restored"
-        for number, ((base, size), first) in enumerate(zip(self.cores.ranges(), self._snapshot.places, strict=True)):
-            at = capi.first_difference(base, first, size)
+        ranges, passed = self.cores.ranges(), 0
+        begin = randrange(0, max(sum(size for _, size in ranges) - MAX_COMPARED, 0) + 1, PAGE)
+        for number, ((base, size), first) in enumerate(zip(ranges, self._snapshot.places, strict=True)):
+            start, end = max(begin - passed, 0), min(begin + MAX_COMPARED - passed, size)
+            passed += size
+            at = capi.first_difference(base + start, first + start, end - start) if start < end else None
             if at is not None:
-                return place(f"memory {number}", at)
+                return place(f"memory {number}", start + at)
         changed = self.cores.changed_global()
         return None if changed is None else f"mutable global {changed}"
 

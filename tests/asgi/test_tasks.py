@@ -15,6 +15,7 @@ from test_streaming import CHUNKED, LIMITS, TE, Client, middleware, sent_back_in
 
 from starlette_wasm import EdgeRequest, FunctionTrapped, RequestTimeout, RequestTooLarge
 from starlette_wasm.asgi import answer_sender
+from starlette_wasm.components.wasi import client3
 
 
 @pytest.fixture
@@ -70,7 +71,11 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/proxy", b"abc"), ("/proxy", bytes(150_000)), ("/send", b"hello")])
-def test_requests_of_a_guest_are_sent(wasm: JSON, upstream: Upstream, path: str, body: bytes) -> None:
+def test_requests_of_a_guest_are_sent(
+    wasm: JSON, upstream: Upstream, path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client3, "_SOON", 60)  # the guest has given the body before it waits for the answer
+
     async def go() -> None:
         async with serving(wasm, ASKING) as served:
             client = Client(f"{path}/{upstream.port}", "POST", CHUNKED)

@@ -556,6 +556,17 @@ def test_differences_are_found_and_end_restoring(
     assert not module.keeper.kept
 
 
+def test_a_part_of_large_memories_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(guest("(i32.const 65)"))
+    answers(module, ["x"])
+    (kept,) = module.keeper.kept
+    assert kept.restore()
+    soil_memory(kept)
+    monkeypatch.setattr(restore, "MAX_COMPARED", 2 * restore.PAGE)
+    places = {kept.find_fault() for _ in range(2000)}
+    assert places == {None, "memory 0, at offset 60000 (0xea60)"}
+
+
 def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(guest("(i32.const 65)"))
     answers(module, ["x"])
