@@ -262,7 +262,7 @@ class FastPath:
             found = self._run(*inputs)
             if found is None and self._wake_ticker():
                 found = self._run(*inputs)
-        except MemoryError as error:  # as in _without_memory()
+        except MemoryError as error:  # as in without_memory()
             return _Lost(self._plan, error) if self._plan.preopens else None
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""``FastSpanExporter``: OpenTelemetry's exporter of spans for OTLP over HTTP, with an encoder that takes an eighth.
+"""``FastSpanExporter``: OpenTelemetry's exporter of spans for OTLP over HTTP, with an encoder six times as fast.
 
 The library makes two objects for each attribute, which takes longer than most functions run. Here a span with plain
 attributes is put together from bytes, of which most are the same from span to span. All others are left to the library,
@@ -19,6 +19,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import StatusCode
+
+from ..engine.binary import leb
 
 _CACHED = 256
 """Characters of the longest text that is kept encoded."""
@@ -150,7 +152,7 @@ def _made(key: str, value: Any) -> bytes:
     elif kind is bool:
         any_value = b"\x10\x01" if value else b"\x10\x00"
     elif kind is int:
-        any_value = b"\x18" + _varint(int.from_bytes(value.to_bytes(8, signed=True)))
+        any_value = b"\x18" + leb(int.from_bytes(value.to_bytes(8, signed=True)))
     elif kind is float:
         any_value = b"\x21" + _double(value)
     else:
@@ -164,14 +166,4 @@ _attribute = lru_cache(maxsize=4096, typed=True)(_made)
 def _field(tag: bytes, content: bytes) -> bytes:
     """Encode a field that has its length before it."""
     size = len(content)
-    return b"%b%c%b" % (tag, size, content) if size < 128 else b"".join((tag, _varint(size), content))
-
-
-def _varint(number: int) -> bytes:
-    """Encode a number of at most 64 bits: seven a byte, the lowest first."""
-    made = bytearray()
-    while number > 127:
-        made.append(number & 127 | 128)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
+    return b"%b%c%b" % (tag, size, content) if size < 128 else b"".join((tag, leb(size), content))
