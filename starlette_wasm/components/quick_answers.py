@@ -51,10 +51,10 @@ class Quick(IntEnum):
     SET_STATUS = auto()
     STATUS_CODE = auto()
     RESPONSE_HEADERS = auto()
+    SET_OUTPARAM = auto()
     RESPONSE_BODY = auto()
     BODY_WRITE = auto()
     BODY_FINISH = auto()
-    SET_OUTPARAM = auto()
     SUBSCRIBE = auto()
     FLUSH = auto()
 

@@ -38,9 +38,10 @@ NOT_GRANTED, INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -3, -1, 0, 1, 2
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
-        *("native.h", "text.h", "json.h", "python_abi.h", "component.h"),
+        *("native.h", "text.h", "json.h", "python_abi.h", "component.h", "wasi_http.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
-        *("fast_path.c", "component.c", "wasi_http.c", "streams.c", "restore.c", "host_calls.c"),
+        *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
+        *("wasi_http.c", "http_objects.c", "http_results.c", "http_fields.c", "http_bodies.c", "http_answer.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")

@@ -1,0 +1,147 @@
+/* Bodies of requests and responses of wasi:http, their streams, and polls of these. */
+
+#include "wasi_http.h"
+
+enum { MOST_POLLED = 16 };
+
+static bool response_body(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t response = object_of(h, given(c, 0), q->self, RESPONSE);
+  if (!response || response == h->response || h->object[response].flags & TAKEN || !new_in_result(c, q, given(c, 1), BODY, response))
+    return false;
+  h->object[response].flags |= TAKEN;
+  return true;
+}
+
+static bool body_write(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t body = object_of(h, given(c, 0), q->self, BODY);
+  if (!body || h->object[body].flags & TAKEN || !new_in_result(c, q, given(c, 1), STREAM, body))
+    return false;
+  h->object[body].flags |= TAKEN;
+  return true;
+}
+
+/* Whether a body of so many bytes, which is whole or not, is as long as was declared. */
+bool is_right(const struct http *h, uint32_t body, uint64_t size, bool whole) {
+  if (!h->response || h->object[body].of != h->response || h->declared < 0)
+    return true;
+  return whole ? size == (uint64_t)h->declared : size <= (uint64_t)h->declared;
+}
+
+uint32_t length_of_body(const struct http *h, uint32_t body) { return h->body_of == body ? h->body_len : 0; }
+
+static bool body_finish(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t index = given(c, 0), body = object_of(h, index, q->self, BODY);
+  uint8_t *to = result_at(c, q, given(c, 3));
+  if (!body || given(c, 1) || !to || !is_right(h, body, length_of_body(h, body), true))
+    return false;
+  drop_handle(h, index);
+  h->object[body].flags |= CLOSED;
+  return put_result(c, q, to, 0, NULL, 0);
+}
+
+/* The body of a response; 0 if it has none. */
+uint32_t body_of_response(const struct http *h, uint32_t response) {
+  for (uint32_t i = 1; i <= h->objects; i++)
+    if (h->object[i].kind == BODY && h->object[i].of == response)
+      return i;
+  return 0;
+}
+
+/* Streams of bodies, which are never full here. */
+
+/* The body of a stream that is open; 0 if it is not. */
+static uint32_t open_body(const struct component *c, const struct quick_call *q) {
+  const struct http *h = c->http;
+  uint32_t stream = object_of(h, given(c, 0), q->self, STREAM), body = stream ? h->object[stream].of : 0;
+  return body && !(h->object[body].flags & CLOSED) ? body : 0;
+}
+
+static bool stream_write(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t body = open_body(c, q), size = given(c, 2);
+  uint8_t *to = result_at(c, q, given(c, 3));
+  const uint8_t *from = size <= HTTP_BODY ? bytes_of(c, given(c, 1), size) : NULL;
+  if (!body || !to || !from || (h->body_of && h->body_of != body) || h->body_len + size > h->most ||
+      !is_right(h, body, h->body_len + size, false))
+    return false;
+  h->body_of = body;
+  memcpy(h->body + h->body_len, from, size);
+  h->body_len += size;
+  return put_result(c, q, to, 0, NULL, 0);
+}
+
+static bool check_write(struct component *c, const struct quick_call *q) {
+  uint8_t *to = result_at(c, q, given(c, 1));
+  uint64_t room = (512 << 10) - c->http->body_len; /* http_exchange.RESPONSE_BOUND: a write of more than is here goes on there */
+  return to && open_body(c, q) && put_result(c, q, to, 0, &room, sizeof room);
+}
+
+static bool stream_flush(struct component *c, const struct quick_call *q) {
+  uint8_t *to = result_at(c, q, given(c, 1));
+  return to && open_body(c, q) && put_result(c, q, to, 0, NULL, 0);
+}
+
+static bool is_pollable(const struct component *c, const struct quick_call *q, uint32_t index) {
+  return object_of(c->http, index, q->self, POLLABLE);
+}
+
+/* All pollables here are ready. */
+static bool poll_all(struct component *c, const struct quick_call *q) {
+  static const uint32_t indices[MOST_POLLED] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  struct http *h = c->http;
+  uint32_t at = given(c, 0), count = given(c, 1), into = given(c, 2);
+  if (!is_begun(c)) {
+    const uint8_t *list = count && count <= MOST_POLLED && at % 4 == 0 ? bytes_of(c, at, (uint64_t)count * 4) : NULL;
+    for (uint32_t i = 0; list && i < count; i++) {
+      uint32_t index;
+      memcpy(&index, list + (size_t)i * 4, sizeof index);
+      if (!is_pollable(c, q, index))
+        return false;
+    }
+    if (!list || !result_at(c, q, into))
+      return false;
+    begin_pieces(h);
+    return add_piece(h, (struct span){(const uint8_t *)indices, (size_t)count * 4}) &&
+           ask_for_room(c, 4, (uint64_t)count * 4);
+  }
+  c->pending = 0;
+  uint8_t *to = place_piece(c, 4) ? result_at(c, q, into) : NULL;
+  uint32_t found[] = {h->place[0], count};
+  if (to)
+    memcpy(to, found, sizeof found);
+  return to && answered(c);
+}
+
+/* Whether the call is answered here. */
+bool answer_body(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t stream;
+  switch (q->kind) {
+  case RESPONSE_BODY:
+    return response_body(c, q);
+  case BODY_WRITE:
+    return body_write(c, q);
+  case BODY_FINISH:
+    return body_finish(c, q);
+  case SUBSCRIBE:
+    stream = object_of(h, given(c, 0), q->self, STREAM);
+    return stream && new_object(c, q, POLLABLE, stream);
+  case CHECK_WRITE:
+    return check_write(c, q);
+  case WRITE:
+    return stream_write(c, q);
+  case FLUSH:
+    return stream_flush(c, q);
+  case POLL:
+    return poll_all(c, q);
+  case AWAIT:
+    return is_pollable(c, q, given(c, 0)) && answered(c);
+  case READY:
+    return is_pollable(c, q, given(c, 0)) && give_number(c, 1);
+  default:
+    return false;
+  }
+}
