@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import httpx
 from ports import free_port
 
 ROOT = Path(__file__).parents[1]
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For each request over plain HTTP: else it would read the certificates of all authorities."""
 SHORT = httpx.Limits(keepalive_expiry=1)
 """For a client that keeps connections: uvicorn closes them after 5 seconds, and perhaps just as the client writes."""
 SERVED = """\
@@ -104,7 +107,7 @@ class Server:
     def answers(self, path: str = "/health", status: int = 200) -> bool:
         """Whether it serves."""
         try:
-            return httpx.get(f"{self.url}{path}", timeout=30).status_code == status
+            return httpx.get(f"{self.url}{path}", timeout=30, verify=TLS).status_code == status
         except httpx.TransportError:
             return False
 
@@ -113,14 +116,14 @@ class Server:
         begin = time.monotonic()
         while not condition():
             assert time.monotonic() - begin < within, self.log
-            time.sleep(0.005)
+            time.sleep(0.02)
         return time.monotonic() - begin
 
     def get(self, path: str, **kwargs: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30, **kwargs)
+        return httpx.get(self.url + path, timeout=30, verify=TLS, **kwargs)
 
     def post(self, path: str, **kwargs: Any) -> httpx.Response:
-        return httpx.post(self.url + path, timeout=30, **kwargs)
+        return httpx.post(self.url + path, timeout=30, verify=TLS, **kwargs)
 
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = self.get("/stats").json()

@@ -197,7 +197,7 @@ def test_faults_behind_the_head_are_raised(wasm: JSON) -> None:
 
 def test_requests_beyond_their_bound_are_refused(wasm: JSON) -> None:
     async def go() -> None:
-        async with serving(wasm, body_timeout_ms=300) as served:
+        async with serving(wasm) as served:
             client = Client("/echo", "POST", CHUNKED)
             asking = asyncio.create_task(client.ask(served))
             client.write(b"abc")
@@ -205,6 +205,7 @@ def test_requests_beyond_their_bound_are_refused(wasm: JSON) -> None:
             client.write(bytes(210_000))
             with pytest.raises(RequestTooLarge):
                 await asking
+        async with serving(wasm, body_timeout_ms=300) as served:
             client = Client("/echo", "POST", CHUNKED)
             with pytest.raises(RequestTimeout):
                 await client.ask(served)

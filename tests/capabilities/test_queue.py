@@ -141,7 +141,8 @@ async def test_a_subject_holds_body_and_attributes_and_is_bounded(nats_url: str)
             await guest.fields("queue.publish", b"\xff%d" % i, queue="mail", attributes={"é": f"{i}"})
         id = (await guest.fields("queue.publish", b"other", queue="a.b..c."))["id"]
     held = await stream.pull_subscribe("starlette-wasm.queue.mail", durable="test")
-    messages = await held.fetch(10, timeout=5)
+    messages = await held.fetch(3, timeout=60)
+    assert (await held.consumer_info()).num_pending == 0  # there are no more
     assert [each.data for each in messages] == [b"\xff2", b"\xff3", b"\xff4"]
     assert [json.loads((each.headers or {})["Starlette-Wasm-Attributes"]) for each in messages] == [
         {"é": "2"},

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 from apps import add_constant, config_file
-from processes import Server
+from processes import TLS, Server
 
 GUESTS = ["spin", "sleep60"]  # that the served app's routes name
 
@@ -62,7 +62,7 @@ async def eventually_all(server: Server, wanted: str, workers: int) -> None:
     async with asyncio.timeout(60):
         in_a_row = 0
         while in_a_row < 10 * workers:
-            async with httpx.AsyncClient(timeout=30) as http:
+            async with httpx.AsyncClient(timeout=30, verify=TLS) as http:
                 in_a_row = in_a_row + 1 if (await http.get(f"{server.url}/x")).text == wanted else 0
             await asyncio.sleep(0.005)
 

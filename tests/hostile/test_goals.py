@@ -44,9 +44,9 @@ def test_memory_bombs_stay_within_their_bounds(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_tenant_crosses_to_another(tmp_path: Path) -> None:
-    ended, crossed, records = markers(tmp_path, 3200)
+    ended, crossed, records = markers(tmp_path, 1600)
     assert not crossed
-    assert sum(ended.values()) == 3200
+    assert sum(ended.values()) == 1600
     assert set(ended) == {
         "answered",
         "ExecutionTimeout",
@@ -54,4 +54,4 @@ def test_nothing_of_a_tenant_crosses_to_another(tmp_path: Path) -> None:
         "FunctionTrapped",
         "MemoryLimitExceeded",
     }
-    assert records > 3200
+    assert records > 1600

@@ -247,7 +247,7 @@ def test_two_runtimes_in_one_process_do_not_touch_each_other(wasm: JSON) -> None
 
 def test_while_it_drains_what_runs_goes_on_and_more_is_taken(wasm: JSON) -> None:
     async def main() -> None:
-        async with WasmRuntime(wasm, settings(drain_timeout_ms=5000)) as runtime:
+        async with WasmRuntime(wasm, settings(drain_timeout_ms=60_000)) as runtime:
             running = asyncio.create_task(runtime.invoke("sleep_ms", EdgeRequest(query={"ms": "200"})))
             await asyncio.sleep(0.05)
             runtime.drain()

@@ -50,7 +50,7 @@ def test_a_warm_invocation_adds_to_five_metrics(make: Make, collector: Collector
         duration = metrics["faas.invoke_duration"].data.data_points[0]
         assert duration.explicit_bounds == conventions.SECONDS
         assert duration.explicit_bounds[0] == 50e-6
-        assert 0 < duration.sum < 1
+        assert 0 < duration.sum < 60  # seconds
         memory = metrics["faas.mem_usage"].data.data_points[0]
         assert memory.min % 65536 == 0
         assert memory.explicit_bounds == conventions.BYTES

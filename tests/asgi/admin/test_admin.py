@@ -154,9 +154,9 @@ def test_wrong_tokens_are_slowed_down_and_right_ones_are_not(tmp_path: Path) -> 
 
 def test_a_caller_has_so_many_requests_a_minute(tmp_path: Path) -> None:
     async def main() -> None:
-        async with Place(tmp_path, requests_per_minute=12) as place:
-            answers = [await place.ask("GET", "/functions") for _ in range(4)]
-            assert [each.status_code for each in answers] == [200, 200, 429, 429]
+        async with Place(tmp_path, requests_per_minute=1) as place:
+            answers = [await place.ask("GET", "/functions") for _ in range(3)]
+            assert [each.status_code for each in answers] == [200, 429, 429]
             assert int(answers[-1].headers["retry-after"]) >= 1
             assert (await place.ask("GET", "/functions", READ)).status_code == 200
 

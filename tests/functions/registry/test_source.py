@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from starlette_wasm import ConfigError, EdgeRequest, WasmRuntime
 from starlette_wasm.cli.main import main
+from starlette_wasm.functions.registry import client
 from starlette_wasm.functions.registry.errors import RegistryError, SignatureRefused
 
 SOON = 60.0
@@ -160,7 +161,10 @@ def test_a_module_that_does_not_compile_is_not_put_in_place(repository: str, tmp
     run(follow(), 120)
 
 
-def test_a_registry_that_is_away_stops_no_start(repository: str, tmp_path: Path) -> None:
+def test_a_registry_that_is_away_stops_no_start(
+    repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "pause", lambda *_: asyncio.sleep(0))
     builder = Builder(tmp_path / "builder", repository)
     builder.push("1")
     run(_started(node(tmp_path / "node", f"{repository}/hello")))
