@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.metrics import _internal as _metrics_internal
 from starlette.requests import Request
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 # HTTP/1.1: one answer at a time is on a connection. HTTP/2 has many, and the order of their frames must stay.
 _UVICORN = {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"}
@@ -59,6 +59,52 @@ def uvicorn_cycle(receive: Receive) -> Any:
         known = kind.__module__ in _UVICORN and hasattr(cycle, "on_response") and hasattr(cycle, "transport")
         CORKABLE[kind] = known
     return cycle if known else None
+
+
+def _wrapper_of(send: Send) -> Any:
+    """Wrap ``send`` as Starlette does: behind_starlette() compares what is called with this."""
+    response_started = False
+
+    async def sender(message: Message) -> None:
+        nonlocal response_started
+
+        if message["type"] == "http.response.start":
+            response_started = True
+        await send(message)
+
+    return sender
+
+
+def _body_of(code: CodeType) -> tuple[object, ...]:
+    """Return all that decides what a function does, but for what its free variables hold."""
+    return code.co_code, code.co_consts, code.co_names, code.co_freevars, code.co_flags, code.co_argcount
+
+
+_WRAPPER = _body_of(_wrapper_of(None).__code__)  # type: ignore[arg-type]
+_wrappers: dict[CodeType, bool] = {}
+"""Functions that were compared with it."""
+
+
+def behind_starlette(send: Send) -> tuple[Any, list[CellType]]:
+    """Return what Starlette's own wrappers hand messages to, and the variables in which they note that one has come.
+
+    Assumes that ServerErrorMiddleware, ExceptionMiddleware and routes wrap ``send`` in a function that does what
+    _wrapper_of() does, instruction for instruction. One that does anything else is what is returned.
+    """
+    notes: list[CellType] = []
+    while type(send) is FunctionType:
+        code = send.__code__
+        known = _wrappers.get(code)
+        if known is None:
+            known = _body_of(code) == _WRAPPER
+            if len(_wrappers) < _MOST_CODES:
+                _wrappers[code] = known
+        if not known:
+            break
+        started, behind = send.__closure__ or ()
+        notes.append(started)
+        send = behind.cell_contents
+    return send, notes
 
 
 def read_body(request: Request) -> bytes | None:

@@ -15,8 +15,10 @@ from opentelemetry.metrics import NoOpHistogram
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from starlette import _utils
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
@@ -83,6 +85,48 @@ def test_uvicorn_cycles_have_what_is_replaced(name: str) -> None:
     cycle = kind.__new__(kind)
     cycle.transport = cycle.on_response = None
     assert _compat.uvicorn_cycle(cycle.receive) is cycle
+
+
+def test_wrappers_of_starlette_are_looked_behind() -> None:
+    seen: list[tuple[Any, int]] = []
+
+    async def send(message: Message) -> None:
+        pass
+
+    class Seen(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            innermost, notes = _compat.behind_starlette(send)
+            seen.append((innermost, len(notes)))
+            for note in notes:
+                assert note.cell_contents is False
+
+    async def endpoint(request: Request) -> Response:
+        return Seen()
+
+    scope = {**SCOPE, "method": "GET"}
+    asyncio.run(Starlette(routes=[Route("/", endpoint)])(scope, request_of(b"").receive, send))
+    assert seen == [(send, 3)]  # those of ServerErrorMiddleware, ExceptionMiddleware and the route
+
+
+def test_functions_that_do_more_are_not_looked_behind() -> None:
+    def wrapped(send: Send) -> Send:
+        response_started = False
+
+        async def counting(message: Message) -> None:
+            nonlocal response_started
+            if message["type"] == "http.response.start":
+                response_started = True
+                await send(message)
+            await send(message)
+
+        return counting
+
+    async def send(message: Message) -> None:
+        pass
+
+    counting = wrapped(send)
+    assert _compat.behind_starlette(counting) == (counting, [])
+    assert _compat.behind_starlette(send) == (send, [])
 
 
 def test_another_server_has_no_cycle() -> None:

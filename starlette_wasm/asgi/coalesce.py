@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from .._compat import CORKABLE, uvicorn_cycle
+from .direct_write import write_at_once
 
 
 async def send_in_one_write(
@@ -24,6 +25,8 @@ async def send_in_one_write(
     known = CORKABLE.get(type(cycle))
     if known is None:
         known = uvicorn_cycle(receive) is not None
+    if known and write_at_once(cycle, send, status, headers, body):
+        return
     held = _CorkedTransport(cycle) if known else None
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -86,7 +86,9 @@ async def _native(request: Request) -> Response:
 
 
 @contextmanager
-def serving(app: ASGIApp, http: str, loop: str = "asyncio") -> Iterator[tuple[int, list[bytes]]]:
+def serving(
+    app: ASGIApp, http: str, loop: str = "asyncio", access_log: bool = False
+) -> Iterator[tuple[int, list[bytes]]]:
     """The port of a uvicorn, and all that it writes."""
     writes: list[bytes] = []
 
@@ -94,8 +96,8 @@ def serving(app: ASGIApp, http: str, loop: str = "asyncio") -> Iterator[tuple[in
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(Counting(transport, writes))
 
-    options = uvicorn.Config(app, port=0, http=Protocol, loop=loop, log_level="error", lifespan="on")
-    server = uvicorn.Server(options)
+    options: dict[str, Any] = {"http": Protocol, "loop": loop, "access_log": access_log}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -122,10 +124,10 @@ def ask(port: int, request: bytes, answers: int = 1) -> list[tuple[int, dict[byt
         return found
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("loop", "access_log"), [("asyncio", False), ("asyncio", True), ("uvloop", False)])
 @pytest.mark.parametrize("http", HTTP)
-def test_head_and_body_are_one_write(tmp_path: Path, http: str, loop: str) -> None:
-    with serving(app_of(tmp_path), http, loop) as (port, writes):
+def test_head_and_body_are_one_write(tmp_path: Path, http: str, loop: str, access_log: bool) -> None:
+    with serving(app_of(tmp_path), http, loop, access_log) as (port, writes):
         for path, body in (
             (b"/short", b"ok"),
             (b"/handled/a", b"ok"),

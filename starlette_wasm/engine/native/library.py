@@ -39,7 +39,7 @@ SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
         *("native.h", "text.h", "json.h", "python_abi.h", "component.h", "wasi_http.h"),
-        *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c"),
+        *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c", "http1.c"),
         *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
         *("wasi_http.c", "http_objects.c", "http_results.c", "http_fields.c", "http_bodies.c", "http_answer.c"),
     )
@@ -234,10 +234,12 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"):
+        for name in ("follows", "http1", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
+        self.http1: Callable[[bytes, Any, Any, bytes], bytes | None] = held.swasm_http1_function()
+        """An answer as HTTP/1.1 has it, from a status line, headers of the server, headers and body: see http1.c."""
         self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
         self.forget_module: Callable[..., None] = self._held_function("swasm_forget_module", c_void_p, c_void_p)
         self.forget_all: Callable[..., None] = self._held_function("swasm_forget_all", c_void_p)

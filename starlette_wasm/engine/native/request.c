@@ -5,12 +5,6 @@
 
 static struct text decoded_query, decoded_path; /* what escapes stand for */
 
-static bool of_header(PyObject *headers, ssize_t number, struct span *name, struct span *value) {
-  PyObject *pair = PyList_GetItem(headers, number);
-  return PyTuple_Size(pair) == 2 && of_bytes(PyTuple_GetItem(pair, 0), name) &&
-         of_bytes(PyTuple_GetItem(pair, 1), value);
-}
-
 /* With names in lower case. */
 static bool read_headers(PyObject *headers, struct fields *fields) {
   ssize_t count = PyList_Size(headers);
@@ -18,11 +12,8 @@ static bool read_headers(PyObject *headers, struct fields *fields) {
     return false;
   for (ssize_t i = 0; i < count; i++) {
     struct span name, value;
-    if (!of_header(headers, i, &name, &value) || !add_field(fields, name, value))
+    if (!of_header(headers, i, &name, &value) || !add_field(fields, name, value) || !is_lower_token(name))
       return false;
-    for (size_t j = 0; j < name.len; j++)
-      if ((kinds[name.at[j]] & (TOKEN | UPPER)) != TOKEN)
-        return false;
   }
   return true;
 }

@@ -108,6 +108,9 @@ bool put_arguments(struct text *t, const struct request *request);
 /* request.c, for Python */
 PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 
+/* http1.c, for Python */
+PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count);
+
 /* edge.c */
 bool put_edge_request(struct text *t, const struct fast_path *q, struct request *request);
 PyObject *headers_as_dict(PyObject *list);
@@ -161,6 +164,21 @@ static inline bool of_bytes(PyObject *object, struct span *found) {
   if (!object || PyBytes_AsStringAndSize(object, &at, &size))
     return false;
   *found = (struct span){(uint8_t *)at, (size_t)size};
+  return true;
+}
+
+/* A pair in a list of headers. */
+static inline bool of_header(PyObject *headers, ssize_t number, struct span *name, struct span *value) {
+  PyObject *pair = PyList_GetItem(headers, number);
+  return PyTuple_Size(pair) == 2 && of_bytes(PyTuple_GetItem(pair, 0), name) &&
+         of_bytes(PyTuple_GetItem(pair, 1), value);
+}
+
+/* Whether a header's name is one, in lower case. */
+static inline bool is_lower_token(struct span name) {
+  for (size_t i = 0; i < name.len; i++)
+    if ((kinds[name.at[i]] & (TOKEN | UPPER)) != TOKEN)
+      return false;
   return true;
 }
 

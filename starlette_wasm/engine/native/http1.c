@@ -1,0 +1,66 @@
+/* An answer as HTTP/1.1 has it, for asgi/direct_write.py: what a server would write for both of ASGI's messages. */
+
+#include "text.h"
+
+enum { JOINED = 64 << 10 }; /* bytes of a body that are copied behind the head; direct_write.JOINED */
+
+static struct text head;
+
+static bool is_length(struct span value, size_t length) {
+  size_t found = 0;
+  if (!value.len || value.len > 18)
+    return false;
+  for (size_t i = 0; i < value.len; i++) {
+    if (value.at[i] < '0' || value.at[i] > '9')
+      return false;
+    found = found * 10 + value.at[i] - '0';
+  }
+  return found == length;
+}
+
+/* Headers with names in lower case, of which none has to do with how the body is sent but one length, that of the body:
+   ``lengths`` counts these. False for all that a server has rules for. */
+static bool put_lines(PyObject *headers, size_t body, int *lengths) {
+  ssize_t count = PyList_Size(headers);
+  if (count < 0)
+    return false;
+  for (ssize_t i = 0; i < count; i++) {
+    struct span name, value;
+    if (!of_header(headers, i, &name, &value) || !name.len || !is_lower_token(name) || !all(value, IN_VALUE))
+      return false;
+    if (IS(name, "connection") || IS(name, "transfer-encoding"))
+      return false;
+    if (IS(name, "content-length") && (++*lengths > 1 || !is_length(value, body)))
+      return false;
+    if (!put(&head, name.at, name.len) || !PUT(&head, ": ") || !put(&head, value.at, value.len) ||
+        !PUT(&head, "\r\n"))
+      return false;
+  }
+  return true;
+}
+
+/* The head, and behind it a body of at most JOINED bytes. */
+static PyObject *joined(struct span body) {
+  size_t more = body.len <= JOINED ? body.len : 0;
+  PyObject *found = PyBytes_FromStringAndSize(NULL, (ssize_t)(head.len + more));
+  if (!found)
+    return none();
+  char *to = PyBytes_AsString(found);
+  memcpy(to, head.at, head.len);
+  memcpy(to + head.len, body.at, more);
+  return found;
+}
+
+/* http1(status line, headers of the server, headers, body): what is written first. None if it is left to the server. */
+PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count) {
+  struct span status, body;
+  int lengths = 0;
+  (void)self;
+  head.len = 0;
+  bool ok = count == 4 && ready() && of_bytes(args[0], &status) && of_bytes(args[3], &body) &&
+            put(&head, status.at, status.len) && put_lines(args[1], body.len, &lengths) &&
+            put_lines(args[2], body.len, &lengths) && lengths == 1 && PUT(&head, "\r\n");
+  PyObject *found = ok ? joined(body) : none();
+  let_go(&head);
+  return found;
+}

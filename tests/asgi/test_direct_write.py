@@ -1,0 +1,226 @@
+"""An answer written at once: the same bytes and the same state as through uvicorn's ``send``, or nothing is done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from starlette_wasm.asgi import direct_write
+from starlette_wasm.asgi.direct_write import JOINED, write_at_once
+from starlette_wasm.engine.native.library import native
+
+needs_c = pytest.mark.skipif(native is None, reason="only C writes at once")
+TEXT = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.parts.append(bytes(data))
+
+    def close(self) -> None:
+        self.parts.append(b"<closed>")
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def cycle_of(kind: type = RequestResponseCycle, **changed: Any) -> Any:
+    transport = Transport()
+    given: dict[str, Any] = {
+        "scope": {"type": "http", "method": "GET", "path": "/", "http_version": "1.1", "headers": []},
+        "transport": transport,
+        "flow": FlowControl(transport),  # type: ignore[arg-type]
+        "logger": logging.getLogger("uvicorn.error"),
+        "access_logger": logging.getLogger("uvicorn.access"),
+        "access_log": False,
+        "default_headers": [(b"server", b"uvicorn")],
+        "message_event": asyncio.Event(),
+        "expect_100_continue": False,
+        "keep_alive": True,
+        "on_response": lambda: transport.parts.append(b"<done>"),
+    }
+    return kind(**(given | changed))
+
+
+def state(cycle: Any) -> dict[str, Any]:
+    held = {name: value for name, value in vars(cycle).items() if name not in ("flow", "on_response", "transport")}
+    return held | {"message_event": cycle.message_event.is_set(), "written": b"".join(cycle.transport.parts)}
+
+
+async def send_both(send: Send, status: int, headers: Any, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@needs_c
+@pytest.mark.parametrize("body", [b"hello", b"", bytes(JOINED), bytes(JOINED + 1), bytes(200_000)])
+def test_bytes_are_those_of_uvicorn(body: bytes) -> None:
+    ours, theirs = cycle_of(), cycle_of()
+    headers = [(b"content-length", b"%d" % len(body)), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe9")]
+    assert write_at_once(ours, ours.send, 201, headers, body)
+    asyncio.run(send_both(theirs.send, 201, headers, body))
+    assert state(ours) == state(theirs)
+    assert len(ours.transport.parts) == (3 if len(body) > JOINED else 2)
+
+
+NAMES = [
+    b"a",
+    b"x-b",
+    b"X-Upper",
+    b"content-length",
+    b"connection",
+    b"transfer-encoding",
+    b"date",
+    b"",
+    b"a b",
+    b"\xe9",
+]
+VALUES = [b"", b"1", b"5", b"05", b"close", b"chunked", b"a\tb", b"\xff", b"a\r\nb", b"\0", b"-1", b"5, 5"]
+
+
+@needs_c
+@given(
+    st.sampled_from([200, 204, 205, 304, 404, 599, 999]),
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=4),
+    st.sampled_from([b"", b"h", b"hello"]),
+    st.sampled_from(["GET", "HEAD"]),
+    st.booleans(),
+)
+def test_whatever_is_answered_is_as_ever(
+    status: int, more: list[tuple[bytes, bytes]], body: bytes, method: str, announced: bool
+) -> None:
+    headers = [(b"content-length", b"%d" % len(body)), *more] if announced else more
+    scope = {"type": "http", "method": method, "path": "/", "http_version": "1.1", "headers": []}
+    ours, theirs, untouched = cycle_of(scope=scope), cycle_of(scope=scope), cycle_of(scope=scope)
+    if write_at_once(ours, ours.send, status, headers, body):
+        asyncio.run(send_both(theirs.send, status, headers, body))
+        assert state(ours) == state(theirs)
+    else:
+        assert state(ours) == state(untouched)
+
+
+@needs_c
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"keep_alive": False},
+        {"access_log": True},
+        {"disconnected": True},
+        {"response_started": True},
+        {"default_headers": [(b"connection", b"close")]},
+        {"default_headers": [(b"content-length", b"5")]},
+        {"default_headers": [[b"a", b"b"]]},
+    ],
+    ids=str,
+)
+def test_what_uvicorn_has_rules_for_is_left_to_it(changed: dict[str, Any]) -> None:
+    cycle = cycle_of()
+    for name, value in changed.items():
+        setattr(cycle, name, value)
+    before = state(cycle)
+    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert state(cycle) == before
+
+
+@needs_c
+def test_a_client_that_does_not_read_is_waited_for() -> None:
+    paused, closing = cycle_of(), cycle_of()
+    paused.flow.pause_writing()
+    closing.transport.closing = True
+    for cycle in (paused, closing):
+        assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+        assert cycle.transport.parts == []
+
+
+@needs_c
+def test_a_server_that_answers_differently_is_not_used() -> None:
+    class Other(RequestResponseCycle):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            self.seen = message["type"]
+
+    Other.__module__ = RequestResponseCycle.__module__
+    cycle = cycle_of(Other)
+    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert cycle.transport.parts == []
+    of_h11 = object.__new__(H11Cycle)
+    assert not write_at_once(of_h11, of_h11.send, 200, TEXT, b"hello")
+
+
+@needs_c
+def test_a_function_around_send_sees_both_messages() -> None:
+    cycle, seen = cycle_of(), []
+
+    async def watching(message: Message) -> None:
+        seen.append(message["type"])
+        await cycle.send(message)
+
+    other = cycle_of()
+    for send in (watching, other.send, cycle.receive):
+        assert not write_at_once(cycle, send, 200, TEXT, b"hello")
+    assert seen == []
+    assert cycle.transport.parts == []
+
+
+def test_nothing_is_done_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_write, "native", None)
+    monkeypatch.setattr(direct_write, "_status_lines", {})
+    cycle = cycle_of()
+    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert cycle.transport.parts == []
+
+
+Answer = Callable[[Any, Send], Awaitable[None]]
+
+
+def app_of(answer: Answer, cycle: Any) -> ASGIApp:
+    """Make an app whose route answers by ``answer``, and then fails."""
+
+    class Answering(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await answer(cycle, send)
+            raise ValueError("behind the answer")
+
+    async def endpoint(request: Request) -> Response:
+        return Answering()
+
+    return ServerErrorMiddleware(Starlette(routes=[Route("/", endpoint)]))
+
+
+@needs_c
+def test_starlette_knows_that_an_answer_has_begun() -> None:
+    """What fails behind an answer must not be answered once more."""
+
+    async def at_once(cycle: Any, send: Send) -> None:
+        assert write_at_once(cycle, send, 200, TEXT, b"hello")
+
+    async def in_two(cycle: Any, send: Send) -> None:
+        await send_both(send, 200, TEXT, b"hello")
+
+    found = []
+    for answer in (at_once, in_two):
+        cycle = cycle_of()
+        scope = {**cycle.scope, "query_string": b"", "root_path": ""}
+        with pytest.raises(ValueError, match="behind the answer"):
+            asyncio.run(app_of(answer, cycle)(scope, cycle.receive, cycle.send))
+        found.append(state(cycle))
+    assert found[0] == found[1]
