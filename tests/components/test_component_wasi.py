@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from running import ask, assembled, compiled, engine
 from texts import ALLOCATOR
 
@@ -28,6 +31,7 @@ from starlette_wasm.components.wasi.http import (
     request_scheme,
     response_set_status,
 )
+from starlette_wasm.components.wasi.offers import Offer
 from starlette_wasm.components.wasi.upload import UploadBody
 from starlette_wasm.engine import capi, layout
 from starlette_wasm.engine.compile import UnsupportedModuleError
@@ -153,6 +157,12 @@ def test_imports_of_another_type_are_refused() -> None:
     assert refused(text) == (
         "it imports wasi:cli/exit@0.2.3 exit as func(status: u8); the type of WASI 0.2 is func(status: result)"
     )
+
+
+@given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=4), st.text("ab", max_size=8))
+def test_dots_in_the_type_of_an_offer_stand_for_any_text(pieces: list[str], given_type: str) -> None:
+    fits = Offer("...".join(pieces), lambda: None).fits(given_type)
+    assert fits == bool(re.fullmatch(".*".join(map(re.escape, pieces)), given_type))
 
 
 def test_unused_imports_may_be_missing() -> None:

@@ -58,7 +58,7 @@ def test_all_of_the_interface_is_offered() -> None:
     names = offers._offers[TYPES]
     for name in (*ASYNC, *STREAMS):
         [offered] = names[f"[method]descriptor.{name}"]
-        assert offered.type.pattern.startswith("async") == (name in ASYNC or name == "is-same-object")
+        assert offered.type_text.startswith("async") == (name in ASYNC or name == "is-same-object")
     assert len(names) == len(ASYNC) + len(STREAMS)
 
 
