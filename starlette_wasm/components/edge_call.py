@@ -45,8 +45,6 @@ class EdgeCall:
         room: Callable[[], int],
     ) -> None:
         """Take ``room``, which gives how many bytes the values of the call may take."""
-        if not message.isascii():
-            message.decode()  # what a guest gets is valid
         self._cores = cores
         self._function = function
         self._message = message
@@ -55,7 +53,13 @@ class EdgeCall:
         """What it has returned, once it has ended well."""
         self._scratch = scratch
         cores.prepare_edge(function)
-        cores.native.edge_begin(cores.state_at, scratch.at, message, len(message))
+
+    def begin(self) -> None:
+        """Begin it, if component_path.c has not."""
+        cores, message = self._cores, self._message
+        if not message.isascii():
+            message.decode()  # what a guest gets is valid
+        cores.native.edge_begin(cores.state_at, self._scratch.at, message, len(message))
 
     @property
     def future(self) -> int | None:
@@ -69,8 +73,11 @@ class EdgeCall:
 
     def poll(self) -> int:
         """Let the guest go on: ENDED, TICKED or ASKED. Raises CanonicalTrap."""
+        return self.came_to(self._cores.native.edge_poll(self._cores.state_at))
+
+    def came_to(self, how: int) -> int:
+        """Take what polling it has come to, and return what that comes to: as poll()."""
         native, at = self._cores.native, self._cores.state_at
-        how: int = native.edge_poll(at)
         if how == ODD_ROOM:
             raise CanonicalTrap("out of bounds memory access")
         if how == ODD_RESULT:

@@ -1,10 +1,14 @@
 """``ComponentFastPath``: answers an ASGI request with a component, if its guest ends without a wait.
 
-C writes what the guest reads, calls it (edge_call.py, http_call.py) and reads its answer.
+One call of component_path.c does all of it, with an instance that was used before. Without one, and at the first thing
+that this leaves, Python takes the same steps, each in C: it has written what the guest reads, calls it (edge_call.py,
+http_call.py) and reads its answer.
 """
 
 from __future__ import annotations
 
+import ctypes
+from asyncio import get_running_loop
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,22 +16,38 @@ from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
 from ..engine.fast_path import NOT_TAKEN, Called, Completed, FastPath, NotTaken, Speech, Started
-from .bound import ComponentPlan
+from ..engine.native.component_state import ComponentPathState, Span
+from ..engine.native.library import native
+from ..sync import copies
+from .bound import FREE_US, ComponentPlan
+from .instance import CoreInstances
 from .invocation import ComponentInvocation
+from .restore import Kept
+
+_new_tuple = tuple.__new__
 
 
 class ComponentFastPath(FastPath):
     """A FastPath for components. What is not ended at once goes on as any invocation does."""
 
-    __slots__ = ("_component_plan", "_is_packed")
+    __slots__ = ("_answer_in_c", "_component_plan", "_dispatch_in_c", "_is_packed", "_lent", "_path")
 
     def __init__(self, plan: ComponentPlan, speech: Speech, environ: tuple[bytes, ...]) -> None:
         super().__init__(plan, speech, environ)
+        assert native is not None
         component = plan.component
         self._component_plan = plan
         self._is_packed = speech.protocol == "http"
         in_c = component.makes_edge_calls or component.makes_http_calls
         self.dispatches = speech.complete and in_c and not component.unresolved  # calls of other functions have spans
+        self._lent: Kept | None = None
+        """The instance that C uses, if nobody else does."""
+        given = component.quick_calls.of_handler if component.makes_http_calls else (0, 0)
+        arguments = Span(copies.place_of(plan.args), len(plan.args))
+        self._path = ComponentPathState(ctypes.addressof(self._memory), None, arguments, FREE_US * 1000, *given)
+        at = ctypes.addressof(self._path)
+        self._dispatch_in_c = native.bound("dispatch_component", at)
+        self._answer_in_c = native.bound("answer_component", at)
         self.answer = self._answer
 
     def dispatch(
@@ -41,14 +61,60 @@ class ComponentFastPath(FastPath):
         tracestate: str | None = None,
     ) -> Completed | Started | NotTaken:
         """Dispatch as FastPath does; what begins in a thread is not taken, nor a handler's request with a body."""
-        if body and self._is_packed:
+        if (body and self._is_packed) or (self._late and self._plan.tenant in self._late):
             return NOT_TAKEN
+        try:
+            found = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
+            if found is None and self._lend():
+                found = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
+        except MemoryError as error:
+            return self.without_memory(error)
+        if found is not None:
+            return self.settled(found)
         return self._try(scope, path, params, body, region, traceparent, tracestate)
 
     def settled(self, found: tuple[Any, ...]) -> Completed | Started:
-        """Return the guest that answer() has left."""
-        started: Started = found[0]
-        return started
+        """Return what C has given for a guest that it has begun, or the guest that answer() has left."""
+        if len(found) == 1:
+            started: Started = found[0]
+            return started
+        if len(found) == 4:
+            return self._left(*found)
+        completed = _new_tuple(Completed, found)
+        if completed.cleanup_due:
+            get_running_loop().call_soon(self._clean_up)
+        return completed
+
+    def _left(self, how: int, request_id: str, message: bytes, environ: bytes) -> Started:
+        """Go on with a guest that C has left."""
+        kept, self._lent = self._lent, None
+        assert kept is not None, "C had it"
+        self._component_plan.component.keeper.hand_out(kept)
+        scratch = self._engine.detach()
+        return Started(
+            ComponentInvocation.left(kept, scratch, how, message, environ, is_packed=self._is_packed), request_id
+        )
+
+    def _lend(self) -> bool:
+        """Give C what it lacks, the ticker or an instance. Return False if it lacked neither."""
+        plan = self._component_plan
+        woke, lent = self._wake_ticker(), self._lent
+        if not plan.restores or (lent is not None and lent.is_free):
+            return woke
+        self._lent = kept = plan.component.keeper.find(plan)
+        self._path.kept = None if kept is None else kept.at
+        if kept is not None:
+            self._prepare(kept.cores)
+        return kept is not None
+
+    def _prepare(self, cores: CoreInstances) -> None:
+        """Have the entry of an instance called by C: it may have had typed calls alone."""
+        entry = self._component_plan.component.entry
+        assert entry is not None
+        if self._is_packed:
+            cores.prepare_http(entry.function)
+        else:
+            cores.prepare_edge(entry.function)
 
     def call(self, request: object, region: str) -> Called | Started | NotTaken:
         """Leave calls from Python to the slow path."""
@@ -66,6 +132,12 @@ class ComponentFastPath(FastPath):
     ) -> tuple[Any, ...] | None:
         if body and self._is_packed:
             return None
+        answered: tuple[Any, ...] | None
+        answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
+        if answered is None and self._lend():
+            answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
+        if answered is not None:
+            return answered
         found = self._try(scope, path, params, body, region, traceparent, tracestate)
         if isinstance(found, NotTaken):
             return None

@@ -81,8 +81,8 @@ class HttpCall:
         strings: tuple[bytes, bytes],
         most: int,
     ) -> None:
-        """Begin it. ``strings`` are environment and arguments, blocks of layout.strings(); ``most`` bounds the body of
-        the answer.
+        """Take ``strings``, environment and arguments, blocks of layout.strings(); ``most`` bounds the body of the
+        answer.
         """
         self._cores = cores
         self._function = function
@@ -91,13 +91,17 @@ class HttpCall:
         self._http = cores.prepare_http(function)
         self.outparam = ResponseOutparam()
         self._strings = strings  # wasi_http.c reads them where they are
-        head, (environ, arguments) = request.packed, strings
+        self._most = min(most, HTTP_BODY)
+
+    def begin(self) -> None:
+        """Begin it, if component_path.c has not."""
+        cores, head, (environ, arguments) = self._cores, self._request.packed, self._strings
         if not cores.native.http_open(
             *(cores.http_at, head, len(head), environ, len(environ), arguments, len(arguments)),
-            *(*cores.quick_calls.of_handler, min(most, HTTP_BODY)),
+            *(*cores.quick_calls.of_handler, self._most),
         ):
             raise capi.EngineError("the head of a request is not whole")
-        cores.native.http_begin(cores.state_at, scratch.at, 1, 2)
+        cores.native.http_begin(cores.state_at, self._scratch.at, 1, 2)
 
     @property
     def future(self) -> int | None:
@@ -116,7 +120,10 @@ class HttpCall:
 
     def poll(self) -> int:
         """Let the guest go on: ENDED, TICKED or ASKED."""
-        how: int = self._cores.native.http_poll(self._cores.state_at)
+        return self.came_to(self._cores.native.http_poll(self._cores.state_at))
+
+    def came_to(self, how: int) -> int:
+        """Take what polling it has come to, and return it."""
         if how == ENDED and self.is_open and not (self._scratch.trap.value or self._scratch.error.value):
             self.answer = self._cores.native.http_answer(self._cores.http_at)
         return how

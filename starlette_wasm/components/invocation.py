@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from ..capabilities import Session
 from ..engine import capi
@@ -111,6 +111,26 @@ class ComponentInvocation(Invocation):
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
         self._cores: CoreInstances | None = None
+
+    @classmethod
+    def left(cls, kept: Kept, scratch: Scratch, how: int, stdin: bytes, environ: bytes, *, is_packed: bool) -> Self:
+        """Make one that component_path.c has begun, with the instance and the place that it has used; start() returns
+        what came of it.
+        """
+        invocation = cls(kept.plan, stdin, environ)
+        invocation.is_packed = is_packed
+        invocation._expect_calls()
+        kept.plan.module.live.add(id(invocation))
+        invocation._scratch = scratch
+        invocation._hold(kept, scratch)
+        invocation.cpu = scratch.result()[0] / 1e9
+        try:
+            invocation._native = call = invocation._native_call(scratch)
+            invocation._begun = int(invocation._come_to(call, partial(call.came_to, how)))
+        except BaseException:
+            invocation.close()
+            raise
+        return invocation
 
     def start(self) -> bool:
         if self._begun is not None:
@@ -228,14 +248,23 @@ class ComponentInvocation(Invocation):
             data = self.number if self.plan.component.native is None else ctypes.addressof(state)
             self._store = capi.store_new(self.engine.ptr, data, None)
             self._cores = cores = CoreInstances(self.plan, self._store, scratch, state)
+            self._context = cores.context
+            self._instantiated = True
         else:
-            self._adopt(kept)
-            self._cores = cores = kept.cores
-            cores.forget_request()
-            cores.lend(scratch)
+            self._hold(kept, scratch)
+            kept.cores.forget_request()
             if self.plan.component.native is None:
-                cores.hold(False)
-        self._context = cores.context
+                kept.cores.hold(False)
+
+    def _hold(self, kept: Kept, scratch: Scratch) -> None:
+        """Go on with an instance that was restored, under the number that its store has."""
+        self._kept, self._store, self._cores = kept, kept.store, kept.cores
+        if kept.number:
+            self.engine.live.pop(self.number, None)
+            self.number = kept.number
+            self.engine.live[self.number] = self
+        kept.cores.lend(scratch)
+        self._context = kept.cores.context
         self._instantiated = True
 
     def _prepare_calls(self) -> None:
@@ -247,14 +276,6 @@ class ComponentInvocation(Invocation):
                                 self._check_time)  # fmt: skip
             self._calls.held = Held(self._spare)
 
-    def _adopt(self, kept: Kept) -> None:
-        """Go on with an instance that was restored, under the number that its store has."""
-        self._store = kept.store
-        if self.number:
-            self.engine.live.pop(self.number, None)
-            self.number = kept.number
-            self.engine.live[self.number] = self
-
     def _enter(self, scratch: Scratch) -> None:
         if self._kept is None:
             capi.yield_on_epoch(self._context, 1)
@@ -262,6 +283,7 @@ class ComponentInvocation(Invocation):
             if self._kept is None:
                 self._remember()
             self._native = self._native_call(scratch)
+            self._native.begin()
             self._future = self._native.future
             return
         self._prepare_calls()
@@ -461,8 +483,12 @@ class ComponentInvocation(Invocation):
 
     def _poll_native(self, call: EdgeCall | HttpCall) -> bool:
         self._hand_over()
+        return self._come_to(call, call.poll)
+
+    def _come_to(self, call: EdgeCall | HttpCall, poll: Callable[[], int]) -> bool:
+        """Let the guest go on, and return whether it has ended."""
         try:
-            how = self._polled(call.poll)
+            how = self._polled(poll)
             if isinstance(call, HttpCall):
                 self._follow(call, how)
         except CanonicalTrap as trap:
@@ -826,7 +852,7 @@ class ComponentInvocation(Invocation):
         if kept is None or not self._well_ended or self._future is not None or not self._store or self.engine.dead:
             return
         keeper = self.plan.component.keeper
-        kept.dirty = True
+        kept.state.dirty = True
         self.engine.live.pop(self.number, None)  # before it is offered: in another thread it may be taken at once
         self.number = 0
         if keeper.offer(kept):

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
-from ..engine.native.component_state import FirstState
+from ..engine.native.component_state import FirstState, KeeperState, KeptState
 from ..engine.native.library import NativeLibrary
 from ..engine.pages import PAGE, Pages, pages_of
 from ..engine.restore_checks import place
@@ -68,36 +68,83 @@ def put_back(snapshot: Snapshot, cores: CoreInstances, pages: Pages) -> bool:
 
 
 class Kept:
-    """An instance between two requests. ``number`` is what its store is known by to functions of the host."""
+    """An instance between two requests. ``number`` is what its store is known by to functions of the host.
 
-    __slots__ = ("_first_state", "_snapshot", "cores", "dirty", "number", "plan", "store", "uses")
+    One at a time uses it: an invocation, a keeper that restores it, or component_path.c. Whoever makes it has claimed
+    it.
+    """
+
+    __slots__ = ("_first_state", "_snapshot", "at", "cores", "number", "plan", "state")
 
     def __init__(self, plan: ComponentPlan, store: int, cores: CoreInstances, number: int) -> None:
         self.plan = plan
-        self.store = store
         self.cores = cores
         self.number = number
-        self.uses = 0
-        self.dirty = True
+        engine, keeper = ctypes.addressof(plan.component.engine.state), ctypes.addressof(plan.component.keeper.state)
+        self.state = KeptState(
+            component=cores.state_at, engine=engine, keeper=keeper, store=store, claimed=True, dirty=True
+        )
+        """What component_path.c knows of it."""
+        self.at = ctypes.addressof(self.state)
         self._snapshot = plan.snapshot  # two threads may have taken one: component.c reads this one
         self._first_state: FirstState | None = None
 
+    @property
+    def store(self) -> int | None:
+        """None once it is deleted."""
+        store: int | None = self.state.store
+        return store
+
+    @property
+    def dirty(self) -> bool:
+        """Whether it is to be restored before it is used."""
+        return bool(self.state.dirty)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody uses it."""
+        return not self.state.claimed
+
+    def claim(self) -> bool:
+        """Use it from now on. False if somebody else does. With the room's lock held."""
+        native = self.plan.component.native
+        if native is not None:
+            return native.kept_claim(self.at)
+        free, self.state.claimed = self.is_free, True
+        return free
+
+    def delete(self) -> None:
+        """Delete it. It has been claimed by the caller."""
+        store, self.state.store = self.state.store, None
+        capi.store_delete(store)
+
+    def discard(self) -> None:
+        """Delete it, or have whoever uses it do so."""
+        native = self.plan.component.native
+        if native is not None:
+            native.kept_discard(self.at)
+        elif self.claim():
+            self.delete()
+
     def restore(self) -> bool:
         """Bring it back. False if that cannot be done."""
-        pages, snapshot = pages_of(os.getpid()), self._snapshot
-        self.uses += 1
-        if pages is None or snapshot is None or self.uses >= MAX_USES:
+        pages, snapshot, state = pages_of(os.getpid()), self._snapshot, self.state
+        state.uses += 1
+        if pages is None or snapshot is None or state.uses >= MAX_USES:
             return False
         native = self.plan.component.native
-        self.dirty = not (self._put_back(snapshot, native) if native is not None
-                          else self._put_back_from_python(snapshot, pages))  # fmt: skip
-        return not self.dirty
+        state.dirty = not (self._put_back(snapshot, native) if native is not None
+                           else self._put_back_from_python(snapshot, pages))  # fmt: skip
+        return not state.dirty
 
     def _put_back(self, snapshot: Snapshot, native: NativeLibrary) -> bool:
         if self._first_state is None:
             self._first_state = self.cores.first_state(snapshot.places, snapshot.sizes, MAX_WRITTEN * PAGE)
+            self.state.first = ctypes.addressof(self._first_state)
         pagemap = self.plan.component.engine.state.pagemap
-        trim = self.uses % TRIM_EACH == TRIM_AT
+        uses = self.state.uses
+        trim = uses % TRIM_EACH == TRIM_AT
+        self.state.plain_until = min(uses + 1 + (TRIM_AT - uses - 1) % TRIM_EACH, MAX_USES)
         return native.restore(ctypes.addressof(self._first_state), ctypes.addressof(pagemap), trim)
 
     def _put_back_from_python(self, snapshot: Snapshot, pages: Pages) -> bool:
@@ -147,21 +194,40 @@ class Keeper:
         self._room = _rooms.setdefault(engine, _Room())
         self.closed = False
         self.snapshots = Snapshots()
-        self.restored = 0
+        self.state = KeeperState()
+        """What component_path.c counts, too."""
+
+    @property
+    def restored(self) -> int:
         """How many requests had an instance that was restored."""
-        self.faulty = False
+        count: int = self.state.restored
+        return count
+
+    @property
+    def faulty(self) -> bool:
         """Whether one was not as at first: then none is kept any more."""
-        self._unchecked = 0
+        return bool(self.state.faulty)
 
     @property
     def kept(self) -> list[Kept]:
-        return [each for each in self._room.kept if each.plan.component.keeper is self]
+        return [each for each in self._room.kept if each.plan.component.keeper is self and each.store]
+
+    def find(self, plan: ComponentPlan) -> Kept | None:
+        """Find an instance for that plan that nobody uses, for component_path.c to claim, and leave it where it is."""
+        with self._room.lock:
+            return next((each for each in reversed(self._room.kept) if each.plan is plan and each.is_free), None)
+
+    def hand_out(self, kept: Kept) -> None:
+        """Take out an instance that component_path.c has claimed, for whoever goes on with it."""
+        with self._room.lock:
+            if kept in self._room.kept:
+                self._room.kept.remove(kept)
 
     def take(self, plan: ComponentPlan) -> Kept | None:
         """Take an instance for that plan, as good as a fresh one."""
         while (found := self._pop(lambda each: each.plan is plan)) is not None:
             if not found.dirty or self._restore(found, idle=False):
-                self.restored += 1
+                self.state.restored += 1
                 return found
         return None
 
@@ -169,7 +235,7 @@ class Keeper:
         """Bring an instance back. False if it is of no more use, and is deleted. ``idle``: no request waits for it."""
         if found.restore() and not self._check(found, idle=idle):
             return True
-        capi.store_delete(found.store)
+        found.delete()
         return False
 
     def _check(self, found: Kept, *, idle: bool) -> bool:
@@ -179,21 +245,21 @@ class Keeper:
         waits for it, another one is compared, unless the loop has long had no time.
         """
         every = self._engine.state.check_every
-        self._unchecked += 1
-        if not every or self._unchecked < (every if idle else 2 * every):
+        self.state.unchecked += 1
+        if not every or self.state.unchecked < (every if idle else 2 * every):
             return False
-        self._unchecked = 0
+        self.state.unchecked = 0
         fault = found.find_fault()
         self._engine.restore_checks.note(found.plan.component.label, fault)
         if fault is not None:
-            self.faulty = True
+            self.state.faulty = True
             self._delete_all()
         return True
 
     def _pop(self, fits: Callable[[Kept], bool]) -> Kept | None:
         kept = self._room.kept
         with self._room.lock:
-            found = next((each for each in reversed(kept) if fits(each)), None)
+            found = next((each for each in reversed(kept) if fits(each) and each.claim()), None)
             if found is not None:
                 kept.remove(found)
             return found
@@ -204,18 +270,23 @@ class Keeper:
         If there is no room for it, one of the function under its policy that has the most goes: of those, the one that
         was not used for longest.
         """
-        kept, oldest = self._room.kept, None
+        kept, oldest, now = self._room.kept, None, self._engine.state.asked
         with self._room.lock:
+            kept[:] = [each for each in kept if each.store]  # component_path.c has deleted the others
             if self.closed or self.faulty or sum(each.plan is new.plan for each in kept) >= KEPT_OF_PLAN:
                 return False
+            if new.state.discarded:
+                return False
             kept.append(new)
+            new.state.used_at, new.state.claimed = now, False
             if len(kept) > KEPT:
                 of_plan = Counter(each.plan for each in kept)
                 most = max(of_plan.values())
-                oldest = next(each for each in kept if of_plan[each.plan] == most)
+                oldest = max((each for each in kept if of_plan[each.plan] == most),
+                             key=lambda each: (now - each.state.used_at) & 0xFFFFFFFF)  # fmt: skip
                 kept.remove(oldest)
         if oldest is not None:
-            capi.store_delete(oldest.store)
+            oldest.discard()
         return True
 
     def clean(self) -> None:
@@ -224,7 +295,7 @@ class Keeper:
             return
         while (found := self._pop(lambda each: each.dirty and each.plan.component.keeper is self)) is not None:
             if self._restore(found, idle=True) and not self.offer(found):
-                capi.store_delete(found.store)
+                found.delete()
 
     def close(self) -> None:
         """Free all, and keep no more."""
@@ -237,4 +308,4 @@ class Keeper:
             self._room.kept[:] = [each for each in self._room.kept if each not in mine]
         for each in mine:
             if not self._engine.dead:  # in a forked child they are the parent's
-                capi.store_delete(each.store)
+                each.discard()

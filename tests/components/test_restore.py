@@ -348,7 +348,7 @@ def test_pages_that_cannot_be_let_go_end_an_instance() -> None:
     last = ctypes.c_void_p(base + size - PAGE)
     assert not libc.mlock(last, ctypes.c_size_t(PAGE))
     try:
-        kept.uses = restore.TRIM_AT - 1
+        kept.state.uses = restore.TRIM_AT - 1
         assert not kept.restore()
     finally:
         assert not libc.munlock(last, ctypes.c_size_t(PAGE))
@@ -572,9 +572,9 @@ def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPat
     answers(module, ["x"])
     (kept,) = module.keeper.kept
     monkeypatch.setattr(engine().state, "check_every", 1)
-    module.keeper._unchecked = 0
-    kept.dirty = True  # the loop had no time to restore it
+    module.keeper.state.unchecked = 0
+    kept.state.dirty = True  # the loop had no time to restore it
     assert module.keeper.take(kept.plan) is kept
-    kept.dirty = True
+    kept.state.dirty = True
     assert module.keeper.offer(kept)
     assert module.keeper.take(kept.plan) is None

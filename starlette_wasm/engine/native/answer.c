@@ -1,22 +1,8 @@
 /* From what the guest printed to status, headers and body for ASGI. The same as EdgeProtocol.decode(), render() and
    with_request_id(), or it is left to them. What was printed is read where it is, and not changed. */
 
+#include "answer.h"
 #include "json.h"
-
-enum { MAX_HEADER_BYTES = 32 << 10 }; /* headers.MAX_HEADER_BYTES */
-
-/* What an answer's headers come to. */
-struct headers {
-  PyObject *list;
-  struct fields fields;
-  size_t values, size, used; /* those that are dropped count as well */
-  ssize_t declared;          /* a content-length of its own, or -1 */
-  bool typed;                /* whether there is a content-type */
-  bool underscores;          /* whether they stand for dashes in names: WWS */
-  bool keeps_id;             /* whether an x-request-id of the guest's own is kept */
-  uint8_t bytes[MAX_HEADER_BYTES]; /* of values that are not sent as they were printed */
-  uint8_t lower[MAX_FIELDS][64];   /* of the names, which must differ in whatever case */
-};
 
 static bool append_to(PyObject *list, PyObject *a, struct span value) {
   PyObject *b = PyBytes_FromStringAndSize((const char *)value.at, (ssize_t)value.len);
@@ -57,7 +43,7 @@ static bool to_latin1(struct headers *h, struct span *value, const struct string
 }
 
 /* Without white space around it. False if it is too much, or no value. */
-static bool trim(struct headers *h, struct span name, struct span *value) {
+bool trim(struct headers *h, struct span name, struct span *value) {
   while (value->len && (*value->at == ' ' || *value->at == '\t'))
     value->at++, value->len--;
   while (value->len && (value->at[value->len - 1] == ' ' || value->at[value->len - 1] == '\t'))
@@ -77,7 +63,7 @@ static bool header_value(struct reader *r, struct headers *h, struct span name, 
 }
 
 /* What headers.py drops without a look at the value, and what the host sets itself. */
-static bool dropped(const struct headers *h, struct span name) {
+bool dropped(const struct headers *h, struct span name) {
   return IS(name, "content-length") || IS(name, "date") || IS(name, "server") || IS(name, "keep-alive") ||
          IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
          IS(name, "te") || IS(name, "trailer") || IS(name, "transfer-encoding") || IS(name, "upgrade") ||
@@ -85,7 +71,7 @@ static bool dropped(const struct headers *h, struct span name) {
 }
 
 /* As headers.declared_length(). */
-static ssize_t length_of(struct span value) {
+ssize_t length_of(struct span value) {
   ssize_t length = 0;
   if (!value.len || value.len > 18)
     return -1;
@@ -98,7 +84,7 @@ static ssize_t length_of(struct span value) {
 }
 
 /* A name in lower case, which no other header may have. */
-static bool header_name(struct headers *h, struct span raw, struct span *name) {
+bool header_name(struct headers *h, struct span raw, struct span *name) {
   if (h->fields.count == MAX_FIELDS || !raw.len || raw.len > 64 || !all(raw, TOKEN))
     return false;
   uint8_t *lower = h->lower[h->fields.count];
@@ -110,7 +96,7 @@ static bool header_name(struct headers *h, struct span raw, struct span *name) {
   return !IS(*name, "connection") && add_field(&h->fields, *name, *name) && !h->fields.repeats;
 }
 
-static bool send(struct headers *h, struct span name, struct span value) {
+bool send_header(struct headers *h, struct span name, struct span value) {
   h->typed = h->typed || IS(name, "content-type");
   return append(h->list, name, value);
 }
@@ -126,11 +112,11 @@ static bool read_header(struct reader *r, struct headers *h) {
       return false;
     if (IS(name, "content-length"))
       h->declared = length_of(value);
-    return drop || send(h, name, value);
+    return drop || send_header(h, name, value);
   }
   r->at++;
   for (bool more = next(r) != ']'; more; more = eat(r, ','))
-    if (!header_value(r, h, name, &value) || (!drop && !send(h, name, value)))
+    if (!header_value(r, h, name, &value) || (!drop && !send_header(h, name, value)))
       return false;
   return eat(r, ']');
 }
@@ -159,14 +145,6 @@ static bool read_status(struct reader *r, long *status) {
   uint8_t after = next(r);
   return *status >= 200 && *status <= 599 && (after == ',' || after == '}');
 }
-
-/* The parts of an answer. */
-struct parts {
-  long status;
-  struct string body;
-  bool base64;
-  struct headers headers;
-};
 
 static bool read_flag(struct reader *r, bool *flag) {
   *flag = next(r) == 't';
@@ -240,7 +218,7 @@ static bool read_parts(struct reader *r, struct parts *p, bool wws) {
     p->status = 200;
   static const char html[] = "text/html";
   return !p->body.len || p->headers.typed ||
-         send(&p->headers, (struct span){(const uint8_t *)"content-type", 12}, (struct span){(const uint8_t *)html, 9});
+         send_header(&p->headers, (struct span){(const uint8_t *)"content-type", 12}, (struct span){(const uint8_t *)html, 9});
 }
 
 /* The status line of cgi: three digits, and perhaps words. */
@@ -270,7 +248,7 @@ static bool read_line(struct span line, struct parts *p, bool *moved) {
   if (IS(name, "content-length"))
     h->declared = length_of(value);
   *moved = *moved || IS(name, "location");
-  return dropped(h, name) || send(h, name, value);
+  return dropped(h, name) || send_header(h, name, value);
 }
 
 /* The header block of cgi; the reader is then behind it. */
@@ -347,7 +325,7 @@ static bool append_length(PyObject *list, ssize_t length) {
   return append_to(list, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)});
 }
 
-static PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content,
+PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content,
                         const struct request *request, bool due, void *left) {
   if (request->alone && !due && !left) {
     PyObject *status = PyLong_FromLong(p->status);
@@ -382,7 +360,7 @@ static PyObject *read_answer(struct parts *p, struct span printed, uint32_t prot
   return read_parts(&r, p, protocol == WWS) && (r.ascii || is_utf8(printed)) ? content_of(p) : NULL;
 }
 
-static void begin_parts(struct parts *p, const uint8_t *at) {
+void begin_parts(struct parts *p, const uint8_t *at) {
   p->status = 0;
   p->body = (struct string){{at, 0}, 0};
   p->base64 = false;
@@ -392,15 +370,13 @@ static void begin_parts(struct parts *p, const uint8_t *at) {
   p->headers.list = PyList_New(0);
 }
 
-/* The body for ASGI, with the status and all headers in ``p``; NULL if it is left to Python. */
-static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struct span id, bool head, uint32_t protocol) {
-  begin_parts(p, printed.at);
-  PyObject *content = p->headers.list ? read_answer(p, printed, protocol) : NULL;
-  if (!content)
-    return NULL;
+/* The body for ASGI of a content, which this takes over, with the status and all headers in ``p``; NULL if there is no memory. */
+PyObject *content_for_asgi(struct parts *p, PyObject *content, struct span id, bool head) {
   bool empty = head || p->status == 204 || p->status == 205 || p->status == 304;
   ssize_t size = 0;
   char *bytes;
+  if (!content)
+    return NULL;
   PyBytes_AsStringAndSize(content, &bytes, &size);
   if (empty) {
     Py_DecRef(content);
@@ -411,6 +387,12 @@ static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struc
     return content;
   drop(content);
   return NULL;
+}
+
+/* The same of what was printed; NULL if it is left to Python. */
+static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struct span id, bool head, uint32_t protocol) {
+  begin_parts(p, printed.at);
+  return p->headers.list ? content_for_asgi(p, read_answer(p, printed, protocol), id, head) : NULL;
 }
 
 /* (status, headers, body, ns, pages, traceparent, due, left), or (status, headers, body) if that is all, or NULL. */

@@ -14,7 +14,6 @@
 
 enum { SLOT = 8 };                                    /* components/glue.py */
 enum { DONE, REALLOC };                               /* its steps */
-enum { TICKED, ENDED, ASKED, ODD_ROOM, ODD_RESULT };  /* components/edge_call.py */
 enum { I32 = 0, MOST_RANDOM = 64 << 10, AT_ONCE = 256 };
 
 bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size) {

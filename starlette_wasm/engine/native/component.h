@@ -16,6 +16,18 @@ enum QUICK {
   SUBSCRIBE, FLUSH
 };
 
+enum { TICKED, ENDED, ASKED, ODD_ROOM, ODD_RESULT }; /* what polling comes to: components/edge_call.py */
+
+/* component.c and http_answer.c, for Python too */
+void swasm_edge_begin(struct component *c, struct scratch *s, const char *input, size_t input_len);
+int swasm_edge_poll(struct component *c);
+void swasm_http_begin(struct component *c, struct scratch *s, uint32_t request, uint32_t outparam);
+int swasm_http_poll(struct component *c);
+bool swasm_http_open(struct http *h, const uint8_t *head, size_t head_len, const uint8_t *environ, size_t environ_len,
+                     const uint8_t *arguments, size_t arguments_len, uint32_t request, uint32_t outparam, uint32_t most);
+/* restore.c */
+bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, bool trims);
+
 #pragma GCC visibility push(hidden)
 
 bool fits(const struct component *c, const struct extern_ *memory, uint64_t at, uint64_t size);
@@ -25,6 +37,7 @@ bool ask_for_room(struct component *c, uint64_t alignment, uint64_t size);
 bool answered(struct component *c);
 bool answer_http(struct component *c, const struct quick_call *q);
 bool answer_lent(struct component *c, uint8_t kind);
+PyObject *http_answer(const struct http *h, const struct scratch *s, const struct request *request, bool due);
 
 #pragma GCC visibility pop
 

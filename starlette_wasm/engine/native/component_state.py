@@ -152,5 +152,45 @@ class FirstState(Structure):
     )
 
 
-STRUCTURES = (ComponentState, QuickCall, Span, HttpHandle, HttpObject, HttpField, HttpState, Lent, FirstState)
+class KeeperState(Structure):
+    """``struct keeper`` of native.h."""
+
+    _fields_ = (("unchecked", c_uint32), ("restored", c_uint32), ("faulty", c_uint32))
+
+
+class KeptState(Structure):
+    """``struct kept`` of native.h."""
+
+    _fields_ = (
+        ("component", c_void_p),
+        ("first", c_void_p),
+        ("engine", c_void_p),
+        ("keeper", c_void_p),
+        ("store", c_void_p),
+        ("claimed", c_uint32),
+        ("discarded", c_uint32),
+        ("dirty", c_uint32),
+        ("uses", c_uint32),
+        ("plain_until", c_uint32),
+        ("used_at", c_uint32),
+    )
+
+
+class ComponentPathState(Structure):
+    """``struct component_path`` of native.h."""
+
+    _fields_ = (
+        ("path", c_void_p),
+        ("kept", c_void_p),
+        ("arguments", Span),
+        ("free_ns", c_uint64),
+        ("request", c_uint32),
+        ("outparam", c_uint32),
+    )
+
+
+STRUCTURES = (
+    *(ComponentState, QuickCall, Span, HttpHandle, HttpObject, HttpField, HttpState, Lent, FirstState),
+    *(KeeperState, KeptState, ComponentPathState),
+)
 """In the order of invoke.c."""

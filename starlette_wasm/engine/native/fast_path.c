@@ -41,7 +41,7 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
 }
 
 /* Those of dispatch(); if the caller wants an answer ``alone``, those of answer(). */
-static bool read_arguments(struct request *request, PyObject *const *args, bool alone) {
+bool read_arguments(struct request *request, PyObject *const *args, bool alone) {
   request->edge = NULL;
   request->alone = alone;
   request->head_alone = args[3] == Py_None;
@@ -54,15 +54,7 @@ static bool read_arguments(struct request *request, PyObject *const *args, bool 
          (args[6] == Py_None || of_str(args[6], &request->tracestate));
 }
 
-/* What a guest reads, written already. ``arguments`` is where among the variables its arguments begin, 0 if they are those
-   of the plan. */
-struct inputs {
-  struct span message, variables;
-  size_t arguments;
-  uint8_t key[32];
-};
-
-static bool put_inputs(struct inputs *in, const struct fast_path *q, struct request *request) {
+bool put_inputs(struct inputs *in, const struct fast_path *q, struct request *request) {
   static const uint32_t no_strings[] = {0, 0};
   message.len = variables.len = in->arguments = 0;
   if (!put_message(&message, q, request) ||
@@ -77,6 +69,9 @@ static bool put_inputs(struct inputs *in, const struct fast_path *q, struct requ
   in->variables = (struct span){variables.at, variables.len};
   return true;
 }
+
+/* Once what was put is copied. */
+void release_inputs(void) { let_go(&message); }
 
 /* Make the guest of a request, with its message and environment in place. */
 static int begin(struct scratch *s, const struct fast_path *q, const struct inputs *in, bool prepared) {
@@ -150,9 +145,8 @@ static int run_guest(struct scratch *s, const struct fast_path *q) {
   return how == PAUSED && !s->asked && by_chance && !q->reads_clock ? poll_again(s, q->plan) : how;
 }
 
-/* As LoopTime.add(), of a guest that read and printed so many bytes. */
-static void count_time(struct plan *plan, uint64_t ran_ns, size_t bytes) {
-  uint64_t free_ns = FREE_NS + bytes / 1024 * FREE_NS_PER_KIB;
+/* As LoopTime.add(), of a guest of which so much is not counted. */
+void count_time(struct plan *plan, uint64_t ran_ns, uint64_t free_ns) {
   if (ran_ns <= free_ns) {
     plan->calm += plan->calm < CALM;
     return;
@@ -179,7 +173,7 @@ static void give_back(struct engine *e, struct scratch *s) {
 }
 
 /* The scratch for a guest that may begin now; NULL if none may. */
-static struct scratch *place(const struct fast_path *q) {
+struct scratch *place(const struct fast_path *q) {
   struct engine *e = q->host;
   bool free = e->starts_until_check && e->live < e->most && !q->module->closed && q->plan->cpu_score < CPU_THRESHOLD;
   return free ? e->scratch : NULL;
@@ -205,22 +199,31 @@ static int start(struct fast_path *q, struct scratch *s, const struct inputs *in
   return how;
 }
 
+/* Whether clean_up() is to be called once the answer is out: for each request once. */
+bool cleanup_is_due(struct engine *e) {
+  bool expected = e->cleanup_scheduled && e->asked - e->asked_at_schedule < LOST;
+  bool due = !expected && !e->busy;
+  e->busy -= e->busy > 0;
+  return due;
+}
+
+void schedule_cleanup(struct engine *e) {
+  e->cleanup_scheduled = true;
+  e->asked_at_schedule = e->asked;
+}
+
 /* Run a guest for a request, or if there is none, for inputs that Python wrote. What dispatch() and run() give. */
 static PyObject *started(struct fast_path *q, struct scratch *s, const struct inputs *in, const struct request *request) {
   struct engine *e = q->host;
   size_t read = in->message.len;
   int how = start(q, s, in);
   PyObject *found = NULL;
-  bool expected = e->cleanup_scheduled && e->asked - e->asked_at_schedule < LOST;
-  bool due = !expected && !e->busy;
-  e->busy -= e->busy > 0;
+  bool due = cleanup_is_due(e);
   if (how == COMPLETED && (found = ended(e, q, s, request, due, &how))) {
-    if (due) {
-      e->cleanup_scheduled = true;
-      e->asked_at_schedule = e->asked;
-    }
+    if (due)
+      schedule_cleanup(e);
     e->live -= !s->store; /* one that is yet to be freed keeps its place */
-    count_time(q->plan, s->ran_ns, read + s->out_len);
+    count_time(q->plan, s->ran_ns, FREE_NS + (read + s->out_len) / 1024 * FREE_NS_PER_KIB);
     e->scratch = s;
     return found;
   }

@@ -62,7 +62,8 @@ bool swasm_http_open(struct http *h, const uint8_t *head, size_t head_len, const
 
 static uint32_t body_of_answer(const struct http *h) { return body_of_response(h, h->response); }
 
-static bool is_whole(const struct http *h) {
+/* Whether all of the answer is there. */
+bool is_whole(const struct http *h) {
   uint32_t body = body_of_answer(h);
   return h->response && (!body || h->object[body].flags & CLOSED);
 }

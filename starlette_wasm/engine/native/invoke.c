@@ -47,7 +47,7 @@ const size_t swasm_layout[] = {
     AT(engine, starts_until_check), AT(engine, dead), AT(engine, asked), AT(engine, clock_hand),
     AT(engine, cleanup_scheduled), AT(engine, asked_at_schedule), AT(engine, asked_at_cleanup), AT(engine, busy),
     AT(engine, late),
-    AT(engine, restored), AT(engine, pagemap), AT(engine, check_every), AT(engine, checks), AT(engine, faults),
+    AT(engine, restored), AT(engine, unrestored), AT(engine, pagemap), AT(engine, check_every), AT(engine, checks), AT(engine, faults),
     AT(engine, unreported), AT(engine, report),
     sizeof(struct pagemap), AT(pagemap, descriptor), AT(pagemap, scans),
     sizeof(struct plan), AT(plan, engine), AT(plan, pre), AT(plan, linker), AT(plan, hosts), AT(plan, grants),
@@ -87,6 +87,11 @@ const size_t swasm_layout[] = {
     sizeof(struct first_state), AT(first_state, context), AT(first_state, memory), AT(first_state, bytes),
     AT(first_state, size), AT(first_state, global), AT(first_state, value), AT(first_state, most),
     AT(first_state, memories), AT(first_state, globals),
+    sizeof(struct keeper), AT(keeper, unchecked), AT(keeper, restored), AT(keeper, faulty),
+    sizeof(struct kept), AT(kept, component), AT(kept, first), AT(kept, engine), AT(kept, keeper), AT(kept, store),
+    AT(kept, claimed), AT(kept, discarded), AT(kept, dirty), AT(kept, uses), AT(kept, plain_until), AT(kept, used_at),
+    sizeof(struct component_path), AT(component_path, path), AT(component_path, kept), AT(component_path, arguments),
+    AT(component_path, free_ns), AT(component_path, request), AT(component_path, outparam),
 };
 const size_t swasm_layout_len = sizeof swasm_layout / sizeof *swasm_layout, swasm_functions_len = sizeof wasmtime / sizeof(void *);
 
@@ -208,16 +213,23 @@ static uint64_t ns_of(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Run a guest until it ends or the epoch ticks. ``ran_ns`` is then how long that took, which is its time of CPU if
-   nothing else wanted the CPU. After a long one it is that time itself, which takes two system calls: on a busy machine
-   the process waits, and that is no work of the guest. */
-static bool poll_timed(struct scratch *s, const struct plan *plan) {
+/* How long a guest runs until it ends or the epoch ticks, which is its time of CPU if nothing else wanted the CPU. After a
+   long one it is that time itself, which takes two system calls: on a busy machine the process waits, and that is no work
+   of the guest. */
+struct timing begin_timing(const struct plan *plan) {
   bool in_doubt = plan->calm < CALM;
-  uint64_t cpu = in_doubt ? ns_of(CLOCK_THREAD_CPUTIME_ID) : 0, begin = ns_of(CLOCK_MONOTONIC);
+  return (struct timing){in_doubt, in_doubt ? ns_of(CLOCK_THREAD_CPUTIME_ID) : 0, ns_of(CLOCK_MONOTONIC)};
+}
+
+uint64_t end_timing(const struct timing *t) {
+  uint64_t ran = ns_of(CLOCK_MONOTONIC) - t->begin, cpu = t->in_doubt ? ns_of(CLOCK_THREAD_CPUTIME_ID) - t->cpu : ran;
+  return cpu < ran ? cpu : ran;
+}
+
+static bool poll_timed(struct scratch *s, const struct plan *plan) {
+  struct timing timing = begin_timing(plan);
   bool ended = wasmtime.future_poll(s->future);
-  s->ran_ns = ns_of(CLOCK_MONOTONIC) - begin;
-  if (in_doubt && (cpu = ns_of(CLOCK_THREAD_CPUTIME_ID) - cpu) < s->ran_ns)
-    s->ran_ns = cpu;
+  s->ran_ns = end_timing(&timing);
   return ended;
 }
 

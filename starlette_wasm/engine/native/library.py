@@ -38,10 +38,11 @@ NOT_GRANTED, INSTANTIATE_FAILED, PAUSED, EXITED, COMPLETED = -3, -1, 0, 1, 2
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in (
-        *("native.h", "text.h", "json.h", "python_abi.h", "component.h", "wasi_http.h"),
+        *("native.h", "text.h", "json.h", "python_abi.h", "component.h", "wasi_http.h", "answer.h"),
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c", "http1.c"),
         *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
         *("wasi_http.c", "http_objects.c", "http_results.c", "http_fields.c", "http_bodies.c", "http_answer.c"),
+        *("component_path.c", "http_asgi.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -139,6 +140,7 @@ class EngineState(Structure):
         ("busy", c_uint32),
         ("late", c_uint32),
         ("restored", c_uint32),
+        ("unrestored", c_void_p),
         ("pagemap", PagemapState),
         ("check_every", c_uint32),
         ("checks", c_uint32),
@@ -234,7 +236,10 @@ class NativeLibrary:
         self.begin: Callable[..., int] = self._function("swasm_begin", c_int, c_void_p, c_void_p, *_INPUT)
         self.go: Callable[..., int] = self._function("swasm_go", c_int, c_void_p, c_void_p)
         self._held = held = ctypes.PyDLL(str(library))
-        for name in ("follows", "http1", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"):
+        for name in (
+            *("follows", "http1", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"),
+            *("dispatch_component", "answer_component"),
+        ):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
@@ -266,6 +271,9 @@ class NativeLibrary:
         )
         self.http_poll: Callable[..., int] = self._function("swasm_http_poll", c_int, c_void_p)
         self.restore: Callable[..., bool] = self._function("swasm_restore", c_bool, c_void_p, c_void_p, c_bool)
+        self.kept_claim: Callable[[int], bool] = ctypes.PYFUNCTYPE(c_bool, c_void_p)(("swasm_kept_claim", held))
+        """Whether nobody uses an instance between two requests; then the caller does."""
+        self.kept_discard: Callable[..., None] = self._held_function("swasm_kept_discard", c_void_p)
         self.ticker_new = self._function("swasm_ticker_new", c_void_p, c_void_p, c_long)
         self.ticker_set = self._function("swasm_ticker_set", None, c_void_p, c_bool)
 

@@ -119,6 +119,7 @@ struct engine {
   uint32_t asked_at_cleanup, busy; /* ``asked`` at the last clean_up(); for how many requests none is worth its while */
   uint32_t late; /* large stores that are yet to be freed: Reclaimer.late has whose */
   uint32_t restored;               /* instances so far that were brought back */
+  struct kept *unrestored;         /* of a component that has answered last, to be brought back: component_path.c */
   struct pagemap pagemap;
   uint32_t check_every;            /* after how many restored instances of a function one is compared; 0 for never */
   uint32_t checks, faults;         /* how many were compared, and how many of them were not as at first */
@@ -256,6 +257,37 @@ struct first_state {
   uint32_t memories, globals;
 };
 
+/* What all instances that are kept of one component share. native.KeeperState mirrors it. */
+struct keeper {
+  uint32_t unchecked; /* restored since one was compared with its first state */
+  uint32_t restored;  /* how many requests had one that was restored */
+  uint32_t faulty;    /* whether one was not as at first */
+};
+
+/* An instance of a component between two requests. native.KeptState mirrors it. */
+struct kept {
+  struct component *component;
+  const struct first_state *first;
+  struct engine *engine;
+  struct keeper *keeper;
+  void *store;           /* NULL once it is deleted */
+  uint32_t claimed;      /* whether somebody uses it, or it is deleted */
+  uint32_t discarded;    /* whether it is to be deleted by whoever uses it */
+  uint32_t dirty;        /* whether it is to be brought back before it is used */
+  uint32_t uses;         /* how often it was brought back */
+  uint32_t plain_until;  /* before which use Python is to bring it back */
+  uint32_t used_at;      /* engine.asked when that was last */
+};
+
+/* What component_path.c has beside a fast path. native.ComponentPathState mirrors it. */
+struct component_path {
+  struct fast_path *path;
+  struct kept *kept;          /* the instance that it uses, if nobody else does; NULL if there is none */
+  struct span arguments;      /* of the plan */
+  uint64_t free_ns;           /* how long a guest runs for nothing */
+  uint32_t request, outparam; /* the resources of what a handler is given */
+};
+
 enum { ALLOCATING = 1, HANDLING, RETURNING }; /* phases; edge_call.PHASES */
 enum { EDGE, WWS, CGI, HTTP }; /* fast_path.PROTOCOLS */
 enum { NO_SEGMENTS = 0xffff };
@@ -298,6 +330,12 @@ extern struct wasmtime_functions {
   void *(*context_set_wasi)(void *, void *);
 } wasmtime;
 uint64_t coarse(clockid_t clock, uint64_t resolution);
+struct timing {
+  bool in_doubt;
+  uint64_t cpu, begin;
+};
+struct timing begin_timing(const struct plan *plan);
+uint64_t end_timing(const struct timing *t);
 int make(struct scratch *s, const struct plan *plan, size_t more);
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
          size_t environ_len, const char *input, size_t input_len);
@@ -324,6 +362,9 @@ void delete_pending(struct engine *e);
 void settle_pending(struct engine *e, struct fast_path *q, bool idle);
 void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *s);
 void clean_up(struct engine *e);
+
+/* component_path.c */
+void restore_unrestored(struct engine *e);
 
 #pragma GCC visibility pop
 

@@ -143,6 +143,7 @@ void clean_up(struct engine *e) {
   if (e->dead)
     return;
   settle_pending(e, q, true);
+  restore_unrestored(e);
   if (!q || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
   if ((q->ready.store || prepare(q)) && !q->slot)

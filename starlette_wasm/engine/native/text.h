@@ -101,6 +101,22 @@ bool put_body(struct text *t, struct span body);
 bool put_context(struct text *t, const struct fast_path *q, struct request *request);
 bool unquote(struct text *decoded, struct span *text, bool plus);
 
+/* fast_path.c */
+/* What a guest reads, written already. ``arguments`` is where among the variables its arguments begin, 0 if they are those
+   of the plan. */
+struct inputs {
+  struct span message, variables;
+  size_t arguments;
+  uint8_t key[32];
+};
+bool read_arguments(struct request *request, PyObject *const *args, bool alone);
+bool put_inputs(struct inputs *in, const struct fast_path *q, struct request *request);
+void release_inputs(void);
+struct scratch *place(const struct fast_path *q);
+void count_time(struct plan *plan, uint64_t ran_ns, uint64_t free_ns);
+bool cleanup_is_due(struct engine *e);
+void schedule_cleanup(struct engine *e);
+
 /* environ.c */
 bool put_environ(struct text *t, const struct fast_path *q, const struct request *request);
 bool put_arguments(struct text *t, const struct request *request);

@@ -48,6 +48,9 @@ uint32_t length_of_body(const struct http *h, uint32_t body);
 uint32_t body_of_response(const struct http *h, uint32_t response);
 bool answer_body(struct component *c, const struct quick_call *q);
 
+/* http_answer.c */
+bool is_whole(const struct http *h);
+
 #pragma GCC visibility pop
 
 #endif
