@@ -14,6 +14,7 @@ from wast_values import same, value_of
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.flat_plan import ImportedFunction, LiftedFunction
 from starlette_wasm.components.module import ComponentModule
+from starlette_wasm.components.scheduler import ONE_STACK
 from starlette_wasm.components.values import Value
 from starlette_wasm.engine import capi
 from starlette_wasm.engine.compile import InvalidModuleError, UnsupportedModuleError
@@ -87,11 +88,13 @@ class WastFile:
             if carry_out is None:
                 raise NotRun(f"the command {form.head} is not carried out")
             await carry_out(form)
-        except NotRun as error:
-            return Result(line, what, "not run", str(error))
+        except (NotRun, Trapped) as error:
+            if isinstance(error, NotRun) or str(error) == ONE_STACK:
+                return Result(line, what, "not run", str(error))
+            return Result(line, what, "failed", f"{type(error).__name__}: {error}")
         except WrongMessage as error:
             return Result(line, what, "passed", str(error), differs=True)
-        except (Failed, Trapped, WastError, InvalidModuleError, capi.EngineError) as error:
+        except (Failed, WastError, InvalidModuleError, capi.EngineError) as error:
             return Result(line, what, "failed", f"{type(error).__name__}: {error}")
         except Exception as error:  # whatever a component can make happen is named, and the others are run
             return Result(line, what, "failed", f"crashed with {error!r:.200}")

@@ -72,7 +72,7 @@ class LiveInstance(ComponentInvocation):
             def give(value: Value, answer: asyncio.Future[Value] = answer) -> None:
                 answer.get_loop().call_soon_threadsafe(_resolve, answer, value)
 
-            if function.options.is_async:
+            if function.type.is_async:
                 yield from self._calls.tasks.lifted(function, values, give)
             else:
                 give((yield from self._calls.lifted(function, values)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from . import glue
-from .async_abi import AsyncCalls, Call, Waits
+from .async_abi import AsyncCalls
 from .awaited import Await as Await
 from .direct_calls import PlacedResult
 from .errors import CanonicalTrap
@@ -21,7 +21,9 @@ from .handles import CallScope, Handle, HandleTable
 from .held import Held
 from .lifting import lift_params, lift_result
 from .lowering import Realloc, lower_params, lower_result
+from .scheduler import Waits
 from .side import MAX_ROOM, Memory, NoMemory, Side
+from .tasks import Call, Task
 from .types import Resource, signature
 from .values import Value
 
@@ -38,9 +40,14 @@ class InstanceState:
 
     handles: HandleTable = field(default_factory=HandleTable)
     entered: bool = False
+    """Whether a call of it is under way that does not wait."""
     may_leave: bool = True
     backpressure: int = 0
-    """How often it has asked for no more tasks: of which there is one, so that this changes nothing."""
+    """How often it has asked for no more tasks."""
+    entering: int = 0
+    """How many tasks wait to be begun in it."""
+    exclusive: Task | None = None
+    """The task beside which no other that is exclusive may run."""
 
     def count_backpressure(self, more: int) -> list[int]:
         """Count up or down. Traps at the bounds of the specification."""
@@ -83,13 +90,14 @@ class Calls:
         self._memory_of = memory_of
         self.imports = imports
         self.tasks = AsyncCalls(self, waits)
+        self.scheduler = self.tasks.scheduler
 
     def answered_directly(
         self, host: HostFunction, flat: list[int], placed: PlacedResult | None, memory: Memory, result: Value
     ) -> HostCalling:
         """Do what answered() does, and soon if the result is bytes or text that ``placed`` can write."""
         if isinstance(result, Await):
-            result = yield result
+            result = yield from self._awaited(host, result)
         data = None if placed is None else placed.data(result)
         if data is None or placed is None:
             return (yield from self.answered(host, flat, result))
@@ -101,7 +109,8 @@ class Calls:
 
     def begun(self, instance: int) -> None:
         """Take note that a component instance is called, if that was not done by lifted()."""
-        self._states[instance].entered = True
+        if not self._states[instance].entered:
+            self.scheduler.enter(self._states[instance])
 
     def forbid_leaving(self, instance: int) -> None:
         """Let it call nothing outside of it from now on."""
@@ -113,12 +122,17 @@ class Calls:
 
     def starts(self, instance: int, starting: bool) -> None:
         """Take note that a start function of an instance begins, or has returned: meanwhile that is not entered."""
-        self._states[instance].entered = starting
+        if starting:
+            self.scheduler.enter(self._states[instance])
+        else:
+            self.scheduler.leave()
 
     def lifted(self, function: LiftedFunction, values: Sequence[Value]) -> Calling:
         """Call a function that a component exports."""
-        state, side, scope = self.enter(function)
-        caller, self.tasks.call = self.tasks.call, Call(may_block=function.type.is_async)
+        state, scope = self._states[function.instance], CallScope()
+        self.scheduler.enter(state)
+        side = self.side(function.instance, function.options, scope)
+        caller, self.scheduler.call = self.scheduler.call, Call()
         form = signature(function.type, lowered=False)
         flat = yield from self.allocating(
             lower_params(side, function.type, values), function.options, state, glue.CALLEE_REALLOC
@@ -132,18 +146,9 @@ class Calls:
             state.may_leave = False
             yield GuestCall(glue.POST_RETURN, post_return, results, glue.post_return_form(form))
             state.may_leave = True
-        state.entered = False
-        self.tasks.call = caller
+        self.scheduler.leave()
+        self.scheduler.call = caller
         return value
-
-    def enter(self, function: LiftedFunction) -> tuple[InstanceState, Side, CallScope]:
-        """Begin a call of an exported function. Traps if its instance is in one already."""
-        state = self._states[function.instance]
-        if state.entered:
-            raise CanonicalTrap("cannot enter component instance")
-        state.entered = True
-        scope = CallScope()
-        return state, self.side(function.instance, function.options, scope), scope
 
     def host(self, host: HostFunction, flat: list[int]) -> HostCalling:
         """Carry out a function that the host makes: what a guest has called, and with what."""
@@ -153,7 +158,9 @@ class Calls:
         if isinstance(host.of, Resource):
             return (yield from self._resource(host, host.of, state, flat[0] & 0xFFFFFFFF))
         if isinstance(host.of, AsyncFunction):
-            return (yield from self.tasks.builtin(host, host.of, state, flat))
+            return (yield from self.tasks.builtins.call(host, host.of, state, flat))
+        if isinstance(host.of, LiftedFunction) and (host.of.type.is_async or host.options.is_async):
+            return (yield from self.tasks.inner(host, host.of, state, flat))
         if host.options.is_async:
             return (yield from self.tasks.imported(host, state, flat))
         side = self.side(host.instance, host.options)
@@ -169,11 +176,18 @@ class Calls:
         assert isinstance(host.of, ImportedFunction | LiftedFunction)
         side = side or self.side(host.instance, host.options)
         if isinstance(result, Await):
-            result = yield result
+            result = yield from self._awaited(host, result)
         side.end_call()
         at = flat[-1] if signature(host.of.type, lowered=True).result_spilled else None
         lowering = lower_result(side, host.of.type, result, at)
         return (yield from self.allocating(lowering, host.options, self.state(host.instance), glue.REALLOC))
+
+    def _awaited(self, host: HostFunction, result: Await) -> Calling:
+        """Wait for the host: other tasks run meanwhile, if the function may wait by its type."""
+        assert isinstance(host.of, ImportedFunction)
+        if host.of.type.is_async:
+            return (yield from self.tasks.awaited(host, result))
+        return (yield result)
 
     def side(self, instance: int, options: CanonOptions, scope: CallScope | None = None) -> Side:
         memory: Memory = NoMemory() if options.memory is None else self._memory_of(options.memory)
@@ -189,9 +203,9 @@ class Calls:
             while True:
                 assert options.realloc is not None  # the plan was refused otherwise
                 state.may_leave = False
-                call, self.tasks.call = self.tasks.call, Call()
+                call, self.scheduler.call = self.scheduler.call, Call()
                 (at,) = yield glue.realloc_call(kind, options.realloc, asked.alignment, asked.size)
-                state.may_leave, self.tasks.call = True, call
+                state.may_leave, self.scheduler.call = True, call
                 asked = lowering.send(at)
         except StopIteration as done:
             result: T = done.value
@@ -214,12 +228,13 @@ class Calls:
     def _destroy(
         self, destructor: CoreExport | HostFunction, owner: InstanceState, caller: InstanceState, rep: int
     ) -> Generator[Request, Any, None]:
-        if owner is not caller and owner.entered:
-            raise CanonicalTrap("cannot enter component instance")
-        before, owner.entered = owner.entered, True
-        call, self.tasks.call = self.tasks.call, Call()
+        if owner is not caller:
+            self.scheduler.enter(owner)
+        call, self.scheduler.call = self.scheduler.call, Call()
         yield glue.destroy_call(destructor, rep)
-        owner.entered, self.tasks.call = before, call
+        self.scheduler.call = call
+        if owner is not caller:
+            self.scheduler.leave()
 
 
 def is_always_allowed(host: HostFunction) -> bool:

@@ -29,7 +29,7 @@ def answer_request(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -
 
 def call_export(function: LiftedFunction, calls: Calls, values: Sequence[Value]) -> Generator[Request, Any, Value]:
     """Call an exported function to its end, be it a task or not."""
-    if function.options.is_async:
+    if function.type.is_async:
         return calls.tasks.lifted(function, values, lambda _: None)
     return calls.lifted(function, values)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from .flat_plan import ExportTree, FlatPlan, LiftedFunction
-from .types import FuncType, HandleType, ListType, RecordType, ValueType, VariantType
+from .types import AsyncValueType, FuncType, HandleType, ListType, RecordType, ValueType, VariantType
 from .weights import MOST_LEAVES
 
 _VERSION = re.compile(r"@[^#]*")
@@ -36,8 +36,8 @@ def named(functions: dict[str, LiftedFunction], name: str) -> list[str]:
 
 
 def has_handles(kind: FuncType) -> bool:
-    """Return whether a function takes or gives resources, which live no longer than an instance."""
-    return any(isinstance(each, HandleType) for each in _types_of(kind))
+    """Return whether a function takes or gives what lives no longer than an instance: resources, streams, futures."""
+    return any(isinstance(each, HandleType | AsyncValueType) for each in _types_of(kind))
 
 
 @lru_cache(1024)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from . import definitions as d
 from .environment import Environment
 from .errors import ComponentError
-from .lifting_rules import check_adapter, check_builtin, check_lift, check_lower
+from .lifting_rules import check_builtin, check_lift, check_lower
 from .types import FuncType, Resource, ValueType
 
 MAX_STEPS = 300
@@ -76,6 +76,8 @@ class AsyncFunction:
     name: str
     type: ValueType | None
     slot: int = 0
+    flag: bool = False
+    """Whether it may be cancelled, or is async, by its name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,7 +257,6 @@ class _Maker:
         check_lower(function.type, item.options)
         kind_of_host = "import"
         if isinstance(function, LiftedFunction):
-            check_adapter(function.type, item.options.is_async or function.options.is_async)
             kind_of_host = "adapter"
         env.add("core func", self._host(kind_of_host, function, options, env))
 
@@ -265,7 +266,7 @@ class _Maker:
         if item.memory is not None:
             options = replace(options, memory=_core_item(env, "core memory", item.memory))
         kind = None if item.type is None else env.value_type(item.type)
-        return self._host("async", AsyncFunction(item.name, kind, item.slot), options, env)
+        return self._host("async", AsyncFunction(item.name, kind, item.slot, item.flag), options, env)
 
     def _host(
         self,

@@ -11,9 +11,10 @@ are in a table that the host fills as their instances are made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .flat_plan import AsyncFunction, CoreExport, CoreItem, FlatPlan, HostFunction, LiftedFunction
+from .flat_plan import AsyncFunction, CoreExport, CoreItem, ExportTree, FlatPlan, HostFunction, LiftedFunction
 from .types import MAX_FLAT_PARAMS, Resource, Signature, async_signature, signature
 
 FRAMES, TABLE = "frames", "functions"
@@ -29,8 +30,10 @@ HOLD = 65528
 """The address of the flag that ``step`` is not to be called yet."""
 _LAST_FRAME = HOLD - FRAME
 """Calls nested more deeply would have frames beyond the memory, where the host would write."""
-DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC = range(7)
-"""The result of ``step``: what to call next."""
+DONE, REALLOC, CALLEE_REALLOC, CALL, POST_RETURN, DESTROY, ANY_REALLOC, FIRST_FORM = range(8)
+"""The result of ``step``: what to call next. From FIRST_FORM on, a function of a task, by its core type."""
+ANY, ANY_POST_RETURN = -2, -3
+"""Kinds of calls that are made as a number from FIRST_FORM on: a task may go on wherever another one waits."""
 EVENT_GIVERS = ("subtask.cancel", "waitable-set.poll", "waitable-set.wait", "cancel-read")
 """Built-ins that may give an event of what another function began: room for that comes from its realloc."""
 TRAP = -1
@@ -82,6 +85,15 @@ def _builtin_form(function: AsyncFunction) -> Signature:
     return Signature(params, results, False, False)
 
 
+def form_of_lifted(function: LiftedFunction) -> Signature:
+    """Return the core type of what a function was lifted from."""
+    options = function.options
+    if not options.is_async:
+        return signature(function.type, lowered=False)
+    form = async_signature(function.type, lowered=False)
+    return form if options.callback is not None else Signature(form.params, (), form.params_spilled, False)
+
+
 def post_return_form(form: Signature) -> Signature:
     return Signature(form.results, (), False, False)
 
@@ -91,7 +103,13 @@ class Glue:
     """The text of the module, and what belongs into each slot of its table."""
 
     text: str
-    slots: tuple[CoreItem, ...]
+    slots: dict[CoreItem, int]
+    forms: dict[Signature, int]
+    """For each core type of what tasks call, the result of ``step`` that has it called."""
+
+    def number(self, call: GuestCall) -> int:
+        """Return the result of ``step`` that has a call made."""
+        return call.kind if call.kind >= 0 else self.forms[_bare(call.form)]
 
 
 def form_of(host: HostFunction) -> Signature:
@@ -109,6 +127,8 @@ def callees(host: HostFunction) -> list[tuple[int, CoreItem | None, Signature]]:
     if host.options.realloc is not None:
         found.append((REALLOC, host.options.realloc, _REALLOC))
     match host.of:
+        case LiftedFunction(type=kind) if _is_task(host):
+            pass
         case LiftedFunction(core=core, options=options, type=kind):
             form = signature(kind, lowered=False)
             found.append((CALL, core, form))
@@ -123,9 +143,55 @@ def callees(host: HostFunction) -> list[tuple[int, CoreItem | None, Signature]]:
     return found
 
 
+def _is_task(host: HostFunction) -> bool:
+    """Return whether it calls a function of another component that may wait."""
+    return isinstance(host.of, LiftedFunction) and (host.of.type.is_async or host.options.is_async)
+
+
+def _tasks_of(plan: FlatPlan) -> list[LiftedFunction]:
+    """Return the functions of which calls wait beside each other; none if no component calls another so."""
+    called = [host.of for host in plan.hosts if isinstance(host.of, LiftedFunction) and _is_task(host)]
+    return [*called, *_exported(plan.exports)] if called else []
+
+
+def _exported(exports: ExportTree) -> Iterator[LiftedFunction]:
+    for _, item in exports.values():
+        if isinstance(item, LiftedFunction) and item.type.is_async:
+            yield item
+        elif isinstance(item, dict):
+            yield from _exported(item)
+
+
+def _bare(form: Signature) -> Signature:
+    """Return a core type without what it stands for."""
+    return Signature(form.params, form.results, False, False)
+
+
+def _note_task(function: LiftedFunction, slots: dict[CoreItem, int], forms: dict[Signature, int]) -> None:
+    """Give all that is called of a task its places."""
+    options, form = function.options, form_of_lifted(function)
+    called = [(function.core, form), (options.callback, CALLBACK_FORM), (options.realloc, None)]
+    called.append((options.post_return, post_return_form(form)))
+    for item, each in called:
+        if item is not None:
+            slots.setdefault(item, len(slots))
+        if item is not None and each is not None:
+            forms.setdefault(_bare(each), FIRST_FORM + len(forms))
+
+
+def _may_wait(host: HostFunction) -> bool:
+    """Return whether a guest may wait in it on its stack, so that tasks are called there."""
+    if isinstance(host.of, AsyncFunction):
+        return host.of.name.endswith((*EVENT_GIVERS, ".read", ".write", "cancel-write", "thread.yield"))
+    return (not isinstance(host.of, Resource) and host.of.type.is_async) or _is_task(host)
+
+
 def make(plan: FlatPlan) -> Glue:
     slots: dict[CoreItem, int] = {}
-    functions = [_function(host, slots) for host in plan.hosts]
+    forms: dict[Signature, int] = {}
+    for each in _tasks_of(plan):
+        _note_task(each, slots, forms)
+    functions = [_function(host, slots, runs_tasks=bool(forms) and _may_wait(host)) for host in plan.hosts]
     size = max(len(slots), 1)
     text = "\n".join(
         [
@@ -135,20 +201,34 @@ def make(plan: FlatPlan) -> Glue:
             f'(table (export "{TABLE}") {size} {size} funcref)',
             "(global $sp (mut i32) (i32.const 0))",
             "(func $too_deep (call $too_deep))",  # traps as a stack that is exhausted, which it is
+            _any(forms),
             *functions,
             ")",
         ]
     )
-    return Glue(text, tuple(slots))
+    return Glue(text, slots, forms)
 
 
-def _function(host: HostFunction, slots: dict[CoreItem, int]) -> str:
+def _any(forms: dict[Signature, int]) -> str:
+    """Return a function that makes a call of a task, by its core type."""
+    slot = _slot(None, {})
+    calls = "\n".join(_if(number, _indirect(form, slot), "(return)") for form, number in forms.items())
+    return f"(func $any (param $f i32) (param $a i32) {calls} (unreachable))"
+
+
+def _function(host: HostFunction, slots: dict[CoreItem, int], *, runs_tasks: bool) -> str:
     form = form_of(host)
     store = "\n".join(
         f"(i64.store offset={index * SLOT} (local.get $f) {_to_bits(kind, f'(local.get {index})')})"
         for index, kind in enumerate(form.params)
     )
-    calls = "\n".join(_call(kind, _slot(item, slots), to) for kind, item, to in callees(host))
+    called = callees(host)
+    if runs_tasks and (ANY_REALLOC, None, _REALLOC) not in called:
+        called.append((ANY_REALLOC, None, _REALLOC))
+    calls = "\n".join(_if(kind, _indirect(to, _slot(item, slots)), "(br $again)") for kind, item, to in called)
+    if runs_tasks:
+        calls += f"""(if (i32.ge_s (local.get $a) (i32.const {FIRST_FORM}))
+       (then (call $any (local.get $f) (local.get $a)) (br $again)))"""
     load = "".join(_from_bits(kind, RESULT) for kind in form.results)
     return f"""(func (export "h{host.number}") {_type(form)} (local $f i32) (local $a i32)
      (local.set $f (global.get $sp))
@@ -172,12 +252,17 @@ def _slot(item: CoreItem | None, slots: dict[CoreItem, int]) -> str:
     return f"(i32.const {slots.setdefault(item, len(slots))})"
 
 
-def _call(kind: int, slot: str, to: Signature) -> str:
+def _if(kind: int, call: str, then: str) -> str:
+    return f"(if (i32.eq (local.get $a) (i32.const {kind})) (then {call} {then}))"
+
+
+def _indirect(to: Signature, slot: str) -> str:
+    """Return a call with what is in the frame, and its result put there."""
     arguments = " ".join(_from_bits(each, ARGUMENTS + index) for index, each in enumerate(to.params))
     call = f"(call_indirect {_type(to)} {arguments} {slot})"
     if to.results:
         call = f"(i64.store offset={RESULT * SLOT} (local.get $f) {_to_bits(to.results[0], call)})"
-    return f"(if (i32.eq (local.get $a) (i32.const {kind})) (then {call} (br $again)))"
+    return call
 
 
 def _type(form: Signature) -> str:

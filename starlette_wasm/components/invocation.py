@@ -32,7 +32,7 @@ from .edge_call import ASKED, ENDED, EdgeCall
 from .entries import answer_of, answer_request, call_export
 from .errors import CanonicalTrap, OutOfTime
 from .files.granted import Files
-from .flat_plan import AsyncFunction, HostFunction, LiftedFunction
+from .flat_plan import AsyncFunction, CoreItem, HostFunction, LiftedFunction
 from .handles import HandleTable
 from .held import Held, is_small
 from .http_call import HttpCall, HttpRequest
@@ -68,7 +68,19 @@ class ComponentInvocation(Invocation):
     """An Invocation of a component: bytes in, bytes out."""
 
     __slots__ = (
-        *("_answer", "_arguments", "_calls", "_cores", "_due", "_ended_by", "_form", "_kept", "_lent", "_mismatch"),
+        *(
+            "_answer",
+            "_arguments",
+            "_called",
+            "_calls",
+            "_cores",
+            "_due",
+            "_ended_by",
+            "_form",
+            "_kept",
+            "_lent",
+            "_mismatch",
+        ),
         *("_native", "_of_entry", "_quiet", "_resumes", "_returned", "_script", "_stack", "_unbooked", "_wasi"),
         *("_well_ended", "exchange", "is_packed", "linked", "typed"),
     )
@@ -83,7 +95,9 @@ class ComponentInvocation(Invocation):
         self._native: EdgeCall | HttpCall | None = None
         """The call that component.c makes, in the place of the script."""
         self._of_entry = False
-        """Whether the function of the guest that runs is the one for a request, and not one that gives it room."""
+        """Whether the function of the guest that runs is one for a request, and not one that gives it room."""
+        self._called: CoreItem | None = None
+        """The function that was called last."""
         self._answer = b""
         self._ended_by: CanonicalTrap | None = None
         self._mismatch: ValueError | None = None
@@ -397,7 +411,7 @@ class ComponentInvocation(Invocation):
     def _belongs_in_thread(self) -> bool:
         if self._due is not None or self._returned is not None:
             return True
-        return (self._resumes and not self._calls.tasks.resumes_light()) or super()._belongs_in_thread
+        return (self._resumes and not self._calls.scheduler.resumes_light()) or super()._belongs_in_thread
 
     @property
     def _time_on_loop(self) -> float:
@@ -452,7 +466,9 @@ class ComponentInvocation(Invocation):
         """Return whether what was called for the request has returned what is lifted in no time."""
         entry = self.plan.component.entry
         function = self.typed.function if self.typed is not None else None if entry is None else entry.function
-        if function is None or function.options.callback is not None or function.options.memory is None:
+        if function is None or function.options.is_async or function.options.memory is None:
+            return True
+        if self._called is not function.core:  # it is a task of another component
             return True
         spilled = signature(function.type, lowered=False).result_spilled
         memory = self._there.memory(function.options.memory)
@@ -580,7 +596,8 @@ class ComponentInvocation(Invocation):
             return
         if isinstance(request, glue.GuestCall):
             self._begin_call(self._there.item(request.item), request.arguments, request.form)
-            self._of_entry = request.kind == glue.CALL
+            self._called = request.item
+            self._of_entry = request.kind in (glue.CALL, glue.ANY)
             self._there.state.quick = self._of_entry
         elif isinstance(request, Await):
             self._call = partial(self._wait_between, request.begin)
@@ -732,9 +749,9 @@ class ComponentInvocation(Invocation):
             self._call = partial(self._wait, request.begin)
             return
         self._write(frame, glue.ARGUMENTS, request.arguments)
-        if request.kind == glue.ANY_REALLOC:
-            self._write(frame, glue.CALLEE, [self.plan.component.glue.slots.index(request.item)])
-        self._result = request.kind
+        if request.kind == glue.ANY_REALLOC or request.kind < 0:
+            self._write(frame, glue.CALLEE, [self.plan.component.glue.slots[request.item]])
+        self._result = self.plan.component.glue.number(request)
 
     def _end_by(self, trap: CanonicalTrap) -> None:
         """Let the glue end the guest."""
@@ -749,7 +766,10 @@ class ComponentInvocation(Invocation):
         except CanonicalTrap as trap:
             self._end_by(trap)
             return glue.TRAP
-        if self.linked is not None or not is_small(value):  # another guest, or a store, has chosen how large it is
+        light = self._calls.scheduler.resumes_light()
+        if (
+            self.linked is not None or not is_small(value) or not light
+        ):  # another guest, or a store, has chosen how large it is
             self._due = (value,)
             return glue.DONE
         self._advance(value)

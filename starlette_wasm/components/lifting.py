@@ -100,7 +100,7 @@ def _load(side: Side, data: bytes, at: int, kind: ValueType) -> Value:
         case HandleType():
             return _handle(side, int.from_bytes(data[at : at + 4], "little"), kind)
         case AsyncValueType():
-            return side.handles.take_end(int.from_bytes(data[at : at + 4], "little"), kind)
+            return _end(side, int.from_bytes(data[at : at + 4], "little"), kind)
     raise CanonicalTrap(f"{kind} cannot be lifted")
 
 
@@ -124,7 +124,7 @@ def lift(side: Side, flat: Iterator[int], kind: ValueType) -> Value:
         case HandleType():
             return _handle(side, next(flat) & 0xFFFFFFFF, kind)
         case AsyncValueType():
-            return side.handles.take_end(next(flat) & 0xFFFFFFFF, kind)
+            return _end(side, next(flat) & 0xFFFFFFFF, kind)
     raise CanonicalTrap(f"{kind} cannot be lifted")
 
 
@@ -210,3 +210,10 @@ def _handle(side: Side, index: int, kind: HandleType) -> Value:
         handle.lends += 1
         side.lent.append(handle)
     return handle.rep
+
+
+def _end(side: Side, index: int, kind: AsyncValueType) -> Value:
+    """Take the end of a stream or future that the guest hands on."""
+    pipe = side.handles.take_end(index, kind)
+    pipe.is_with_host = not side.to_guest
+    return pipe

@@ -1,6 +1,6 @@
 """What the options of lifting and lowering must be for a type: the rules of validation that the ABI relies on.
 
-Taken of the async ABI is what tools emit: lifting with a callback, and all built-ins but threads and error contexts.
+Taken of the async ABI are all built-ins but threads and error contexts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from . import definitions as d
 from .errors import ComponentError, UnsupportedComponentError
 from .types import FuncType, ValueType, async_signature, signature
 
-_CALLBACK = "build it with a tool that lifts async functions with a callback, such as wit-bindgen or componentize-py"
 _REFUSED = {
     "backpressure.set": "it has given way to backpressure.inc and backpressure.dec",
     "error-context.new": "no tool uses error contexts",
@@ -29,8 +28,6 @@ _I32 = 0x7F
 
 def check_lift(kind: FuncType, options: d.Options) -> None:
     """Raise ComponentError."""
-    if options.is_async and options.callback is None:
-        raise UnsupportedComponentError(f"{kind} is lifted as async without a callback, which is not run", _CALLBACK)
     if options.callback is not None and not options.is_async:
         raise ComponentError(f"{kind} has a callback, and is not lifted as async")
     form = signature(kind, lowered=False)
@@ -47,15 +44,6 @@ def check_lower(kind: FuncType, options: d.Options) -> None:
     into_guest = _has_pointers(kind.result)
     out_of_guest = form.params_spilled or form.result_spilled or any(each.has_pointers for _, each in kind.params)
     _require(f"{kind} is lowered", options, memory=into_guest or out_of_guest, realloc=into_guest)
-
-
-def check_adapter(kind: FuncType, is_async: bool) -> None:
-    """Raise UnsupportedComponentError for a call from one inner component to another that either sees as async."""
-    if is_async:
-        raise UnsupportedComponentError(
-            f"{kind} is called as async from one component within it to another, which is not run",
-            "compose it with functions that are not async",
-        )
 
 
 def check_builtin(item: d.AsyncBuiltin) -> None:

@@ -104,6 +104,8 @@ class Pipe:
         """Whether all was moved from the host to the host."""
         self.dropped = False
         """Whether one end was dropped."""
+        self.is_with_host = False
+        """Whether the host was given the end to read from, and may hand it on or read from it."""
         self.pending: End | None = None
         """The end that waits for the other one, where guests have both. After a partial copy it stays here until its
         guest is told: until then more can be copied.
@@ -120,6 +122,7 @@ class Pipe:
             self._kind = kind
         if self._kind.text != kind.text:
             raise mismatch(kind, self)
+        self.is_with_host = False
         return End(self, writes=False)
 
     @property
@@ -216,6 +219,10 @@ class End(Waitable, AsyncEnd):
         if self._result is not None or element is None:
             return True
         return buffer.count <= _LARGE if self.pipe.is_stream else not self.writes or self._is_small(1)
+
+    def may_come(self) -> bool:
+        pipe = self.pipe
+        return self._state == _COPYING and (pipe.is_with_host or pipe.source is not None or pipe.sink is not None)
 
     def reads_little(self) -> bool:
         """Return whether it takes no time to read what another guest has begun to write."""

@@ -60,6 +60,8 @@ class Side:
     """Gives how many bytes the values of the call may take in the host."""
     check_time: Callable[[], None] = lambda: None
     """Raises OutOfTime once the guest has no time left."""
+    to_guest: bool = False
+    """Whether what it gives is for another guest: streams that it gives are then not with the host."""
     unchecked: int = 0
     copied: int = 0
     most: int = MAX_AT_ONCE

@@ -56,11 +56,11 @@ class LinkedImports:
 def arguments(kind: FuncType, given: Sequence[Any], named: Mapping[str, Any]) -> list[Value]:
     """Return the arguments for a function, converted and checked.
 
-    Raises TypeError for too many, too few or unknown ones and for resources, ValueMismatchError for one that does not
-    fit its type; both name the parameter.
+    Raises TypeError for too many, too few or unknown ones and for resources and streams, ValueMismatchError for one
+    that does not fit its type; both name the parameter.
     """
     if has_handles(kind):
-        raise TypeError(f"{kind.text:.300} has resources, which live no longer than one call")
+        raise TypeError(f"{kind.text:.300} has resources, streams or futures, which live no longer than one call")
     if len(given) > len(kind.params):
         raise TypeError(f"{len(given)} arguments are given, there are {len(kind.params)} parameters: {kind.text:.300}")
     left = dict(named)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import CanonicalTrap
 from .flat_plan import NO_OPTIONS, CanonOptions
@@ -20,9 +20,12 @@ from .side import Side
 from .types import ValueType
 from .values import Value
 
-NONE, SUBTASK, STREAM_READ, STREAM_WRITE, FUTURE_READ, FUTURE_WRITE = range(6)
+if TYPE_CHECKING:
+    from .tasks import Task
+
+NONE, SUBTASK, STREAM_READ, STREAM_WRITE, FUTURE_READ, FUTURE_WRITE, TASK_CANCELLED = range(7)
 """Codes of events."""
-STARTED, RETURNED, CANCELLED_BEFORE_RETURNED = 1, 2, 4
+STARTING, STARTED, RETURNED, CANCELLED_BEFORE_STARTED, CANCELLED_BEFORE_RETURNED = range(5)
 """States of a subtask."""
 MAX_OF_SET = 1000
 MAX_SUBTASKS = 1000
@@ -30,6 +33,8 @@ _SMALL = 32 << 10
 """What a result takes, as size_of() has it, that is lowered on the event loop: 500 parts at most."""
 Event = tuple[int, int, int]
 """A code, the index of the waitable, and what came of it."""
+NO_EVENT: Event = (NONE, 0, 0)
+CANCELLED_EVENT: Event = (TASK_CANCELLED, 0, 0)
 Delivery = Generator[Realloc, int, Event]
 
 
@@ -54,6 +59,10 @@ class Waitable:
         """Return whether deliver() takes no time: it may then be called on the event loop."""
         return True
 
+    def may_come(self) -> bool:
+        """Return whether the host may yet make it ready."""
+        return False
+
     def join(self, new: WaitableSet | None) -> None:
         """Wait with that set, or with none."""
         if self.set is not None:
@@ -74,6 +83,15 @@ class WaitableSet:
     def __init__(self) -> None:
         self.items: dict[Waitable, None] = {}
         """In the order in which they get their turns."""
+        self.waiters = 0
+        """How many tasks wait with it."""
+
+    def check_drop(self) -> None:
+        """Trap unless it may be dropped."""
+        if self.items:
+            raise CanonicalTrap("a waitable set is dropped that is not empty")
+        if self.waiters:
+            raise CanonicalTrap("a waitable set is dropped with which a task waits")
 
     def ready(self) -> bool:
         return self._next() is not None
@@ -96,7 +114,14 @@ class WaitableSet:
 
 
 class Subtask(Waitable):
-    """A call of the host that is under way."""
+    """A call that is under way, of the host or of another component."""
+
+    resolved: bool
+    """Whether the guest knows how it ended."""
+
+
+class HostSubtask(Subtask):
+    """A call of the host."""
 
     def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int, held: Held) -> None:
         """Take ``at``, where the guest wants the result, of that type, if there is one.
@@ -113,7 +138,6 @@ class Subtask(Waitable):
         self._task: asyncio.Task[Value] | None = None
         self._size = 0
         self.resolved = False
-        """Whether the guest knows how it ended."""
 
     async def start(self, begin: Callable[[], Awaitable[Value]], notify: Callable[[], None]) -> None:
         """Start the work, on the event loop."""
@@ -139,6 +163,9 @@ class Subtask(Waitable):
     def is_light(self) -> bool:
         return self._size <= _SMALL
 
+    def may_come(self) -> bool:
+        return not self.resolved
+
     def deliver(self) -> Delivery:
         self.resolved = True
         self._side.end_call()
@@ -148,6 +175,13 @@ class Subtask(Waitable):
         self._task = None
         self._held.release(self)
         return SUBTASK, self.index, RETURNED
+
+    def take(self) -> Value:
+        """Return the result, which is there."""
+        self.resolved = True
+        assert self._task is not None
+        self._held.release(self)
+        return self._task.result()
 
     def cancel(self) -> Delivery:
         """End it, or give the event of one that has ended. Traps if the guest knows that it has ended."""
@@ -165,6 +199,77 @@ class Subtask(Waitable):
         if self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # the loop was closed
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+class GuestSubtask(Subtask):
+    """A call of another component of the same invocation: what its task tells the guest that called it."""
+
+    def __init__(self, side: Side, options: CanonOptions, kind: ValueType | None, at: int, held: Held) -> None:
+        """Take ``at``, where the guest wants the result of that type, if there is one."""
+        super().__init__()
+        self.options = options
+        self._side = side
+        self._kind = kind
+        self._at = at
+        self._held = held
+        self._value: Value = None
+        self._size = 0
+        self._state = self._told = STARTING
+        self.resolved = False
+        self.is_cancelled = False
+        """Whether the guest has asked for that."""
+        self.task: Task | None = None
+        """What was called, once the guest knows it."""
+
+    @property
+    def state(self) -> int:
+        """How far the task is."""
+        return self._state
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the task has a result, or will have none."""
+        return self._state > STARTED
+
+    def started(self) -> None:
+        """Note that the task has its arguments."""
+        self._state = STARTED
+
+    def returned(self, value: Value, size: int) -> None:
+        """Take the result, until the guest asks for it. Traps if that is too much."""
+        self._held.hold(self, size)
+        self._value, self._size, self._state = value, size, RETURNED
+
+    def cancelled(self) -> None:
+        """Note that there will be no result."""
+        self._state = CANCELLED_BEFORE_STARTED if self._state == STARTING else CANCELLED_BEFORE_RETURNED
+
+    def tell(self) -> int:
+        """Note that the guest is told how far the task is, and return that."""
+        self._told = self._state
+        self.resolved = self.has_ended
+        return self._state
+
+    def take(self) -> Value:
+        """Return the result, which the guest gets now, and take back what was lent."""
+        value, self._value = self._value, None
+        self._side.end_call()
+        self._held.release(self)
+        return value
+
+    def ready(self) -> bool:
+        return self._state != self._told
+
+    def is_light(self) -> bool:
+        return self._size <= _SMALL
+
+    def deliver(self) -> Delivery:
+        state = self.tell()
+        if self.has_ended:
+            value = self.take()
+            if state == RETURNED and self._kind is not None:
+                yield from store_at(self._side, self._at, value, self._kind)
+        return SUBTASK, self.index, state
 
 
 def checked_bytes(memory: Any, at: int, size: int) -> int:

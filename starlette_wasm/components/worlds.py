@@ -28,8 +28,8 @@ class Entry:
 
     @property
     def is_task(self) -> bool:
-        """Whether it is lifted as async."""
-        return self.function.options.is_async
+        """Whether it may wait."""
+        return self.function.type.is_async
 
 
 def find_entry(plan: FlatPlan) -> Entry | None:

@@ -39,6 +39,7 @@ _CODE: dict[str, int | bool] = {
     "wasm_function_references": False,
     "wasm_exceptions": False,
     "wasm_component_model_more_async_builtins": True,  # reads and writes that wait, of which no code is made
+    "wasm_component_model_async_stackful": True,  # functions that wait on their stack, likewise
     "parallel_compilation": False,  # its threads do not survive a fork; modules are compiled side by side
 }
 _ON_DEMAND: dict[str, int | bool] = {

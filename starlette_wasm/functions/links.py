@@ -93,7 +93,8 @@ def _link(source: FunctionSource, key: str, wanted: ImportedFunction, target: Ta
         raise _wrong(source, key, f"{target} does not export {full}", hint)
     function = functions[found[0]]
     if has_handles(wanted.type):
-        problem = f"{wanted.name} has resources, which live no longer than an instance: {wanted.type.text:.300}"
+        kinds = "resources, streams or futures, which live no longer than an instance"
+        problem = f"{wanted.name} has {kinds}: {wanted.type.text:.300}"
         raise _wrong(source, key, problem, "compose both to one component, with wac or wasm-tools compose")
     if function.type.text != wanted.type.text:
         problem = f"{wanted.name} is imported as {wanted.type.text:.300}"

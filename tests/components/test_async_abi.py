@@ -204,7 +204,7 @@ def test_copies_may_wait_on_their_stack() -> None:
 
         def _prepare_calls(self) -> None:
             super()._prepare_calls()
-            hosts[:1] = [self._calls.tasks._host]
+            hosts[:1] = [self._calls.scheduler.host]
 
     begin = """(call $give (i32.const 80))
      (global.set $r (i32.load (i32.const 80))) (global.set $w (i32.load (i32.const 84)))
@@ -526,18 +526,29 @@ def test_broken_rules_are_traps(begin: str, reason: str) -> None:
     assert (outcome.end, outcome.reason) == (End.TRAP, reason)
 
 
-def test_waits_for_nothing_end_at_the_deadline() -> None:
-    outcome, _ = run(component("(global.set $set (call $new-set)) (call $packed)"), seconds=0.2)
-    assert outcome.end is End.TIMEOUT
+DEADLOCK = "deadlock detected: event loop cannot make further progress"
+
+
+@pytest.mark.parametrize(
+    "waits", ["(call $packed)", "(call $wait-set (global.get $set) (i32.const 8))", f"{READING} (call $packed)"]
+)
+def test_waits_for_what_never_comes_are_traps(waits: str) -> None:
+    outcome, _ = run(component(f"(global.set $set (call $new-set)) {waits}"), seconds=300)
+    assert (outcome.end, outcome.reason) == (End.TRAP, DEADLOCK)
+
+
+def test_waits_for_the_host_end_at_the_deadline() -> None:
+    begin = "(global.set $set (call $new-set)) (drop (call $wait (i32.const 3600000) (i32.const 64))) (call $packed)"
+    assert run(component(begin), seconds=0.2)[0].end is End.TIMEOUT
 
 
 def test_streams_that_nobody_reads_keep_nothing_in_the_host() -> None:
-    """A write waits until its deadline; its bytes stay with the guest."""
+    """Nobody can ever read; the bytes stay with the guest."""
     begin = """(call $pair (call $new-s))
      (call $wants (call $write (global.get $w) (i32.const 1024) (i32.const 60000)) (i32.const -1))
      (global.set $set (call $new-set)) (call $join (global.get $w) (global.get $set)) (call $packed)"""
-    outcome, invocation = run(component(begin), seconds=0.2)
-    assert outcome.end is End.TIMEOUT
+    outcome, invocation = run(component(begin), seconds=300)
+    assert (outcome.end, outcome.reason) == (End.TRAP, DEADLOCK)
     assert invocation._calls.held.size == 0
 
 
@@ -582,10 +593,18 @@ def test_other_builtins_are_refused_by_name(builtin: str, problem: str) -> None:
     assert "offered" in str(caught.value.hint)
 
 
-def test_lifting_without_a_callback_is_refused() -> None:
-    text = component(RETURN).replace('(callback (core func $i "callback"))', "")
-    text = text.replace('(func (export "run") (result i32) ', '(func (export "run") ', 1).replace(
-        RETURN, RETURN[:-14], 1
-    )
-    with pytest.raises(UnsupportedModuleError, match=r"async func\(\) -> u32 is lifted as async without a callback"):
-        compile_component(engine().ptr, capi.assemble(text))
+def without_callback(text: str) -> str:
+    """The component with its task lifted without a callback: it waits on its stack, and returns nothing."""
+    text = text.replace('(callback (core func $i "callback"))', "")
+    return text.replace('(func (export "run") (result i32) ', '(func (export "run") ', 1)
+
+
+def test_functions_without_a_callback_wait_on_their_stack() -> None:
+    assert value(without_callback(component(RETURN.removesuffix(" (i32.const 0)")))) == 7
+    begin = BEGIN_TWO.removesuffix("(call $packed)") + WAIT_FOR_BOTH.removeprefix("(drop (call $packed)) ")
+    assert value(without_callback(component(begin.removesuffix(" (i32.const 0)")))) == 31 + 61
+
+
+def test_functions_without_a_callback_must_give_a_result() -> None:
+    outcome, _ = run(without_callback(component("")))
+    assert (outcome.end, outcome.reason) == (End.TRAP, "a task ended without a result")

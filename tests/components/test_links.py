@@ -251,8 +251,34 @@ def test_resources_cannot_pass_between_functions(folder: Path) -> None:
 
     async def go() -> None:
         async with WasmRuntime(given(folder) | {"rules": []}, settings()) as runtime:
-            with pytest.raises(ConfigError, match="resources, which live no longer"):
+            with pytest.raises(ConfigError, match="resources, streams or futures, which live no longer"):
                 await runtime.call("order", "run")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["(stream u8)", "(future u32)", "(option (stream u8))"])
+def test_streams_cannot_pass_between_functions(folder: Path, kind: str) -> None:
+    """Their bytes are in the memory of one, which ends when it likes."""
+    flat = "i32 i32" if "option" in kind else "i32"
+    importing = f"""(component
+     (import "docs:shop/prices@1.0.0" (instance $p (export "quote" (func (param "item" {kind})))))
+     (core func $quote (canon lower (func $p "quote")))
+     (core module $m (import "" "quote" (func (param {flat}))) (func (export "run")))
+     (core instance $i (instantiate $m (with "" (instance (export "quote" (func $quote))))))
+     (func (export "run") (canon lift (core func $i "run"))))"""
+    exporting = f"""(component (core module $m (func (export "f") (param {flat}))) (core instance $i (instantiate $m))
+     (func $f (param "item" {kind}) (canon lift (core func $i "f")))
+     (instance $e (export "quote" (func $f))) (export "docs:shop/prices@1.0.0" (instance $e)))"""
+    put(folder, "prices", exporting)
+    put(folder, "order", importing, imports=IMPORTS)
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder) | {"rules": []}, settings()) as runtime:
+            with pytest.raises(ConfigError, match="quote has resources, streams or futures"):
+                await runtime.call("order", "run")
+            with pytest.raises(TypeError, match="has resources, streams or futures"):
+                await runtime.call("prices", "docs:shop/prices#quote", b"")
 
     asyncio.run(go())
 

@@ -14,6 +14,8 @@ from wast_file import run_file
 from wast_text import Form, Text, WastError, read_forms
 from wast_values import same
 
+from starlette_wasm.components.scheduler import ONE_STACK
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((Path(__file__).parent / "wast").glob("*.wast"))
 
@@ -96,3 +98,12 @@ def test_broken_texts_are_errors(text: str) -> None:
 )
 def test_values_are_compared(one: Any, other: Any, equal: bool) -> None:
     assert same(one, other) is equal
+
+
+def test_one_stack_is_named_where_it_is_missed(tmp_path: Path) -> None:
+    text = (Path(__file__).parent / "wast" / "inner_tasks.wast").read_text()
+    path = tmp_path / "one.wast"
+    last = text.rindex("(component instance $s")
+    path.write_text(f'{text[:last]}(component instance $s $one-stack)\n(invoke "run" (bool.const false))')
+    result = asyncio.run(run_file(path))[-1]
+    assert (result.status, result.detail) == ("not run", ONE_STACK)
