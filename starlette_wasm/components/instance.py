@@ -19,6 +19,7 @@ from .module import EXTERN_SIZE, GLUE, Source, externs
 from .quick_answers import QuickCalls
 
 _NO_DEADLINE = 1 << 40
+_ALL_TRIMMED = (1 << 64) - 1
 _INSTANCE_SIZE = ctypes.sizeof(capi.Instance)
 _STEP, _NATIVE_STEP = b"component_step", b"component_step_native"
 
@@ -119,7 +120,7 @@ class CoreInstances:
                   _array(capi.Value, [value for _, value in values])]  # fmt: skip
         self._kept_alive += arrays
         places = [ctypes.addressof(each) for each in arrays]
-        return FirstState(self.context, *places, most, len(memories), len(values))
+        return FirstState(self.context, *places, most, _ALL_TRIMMED, len(memories), len(values))
 
     def _make_glue(self) -> None:
         given = externs(1)

@@ -73,8 +73,9 @@ class EngineConfig:
 
     @property
     def slots(self) -> int:
-        """Instances that may be there at once: guests, those prepared, and the one that is yet to be deleted."""
-        return self.max_instances + self.prepared + 1
+        """Instances that may be there at once: guests, those prepared, the one that is yet to be restored, and the one
+        that is compared."""
+        return self.max_instances + self.prepared + 2
 
 
 class OutOfInstances(Exception):

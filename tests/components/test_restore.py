@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.pages import PAGE, Pages, pages_of
 from starlette_wasm.engine.plan import Limits
 
+AT_ONCE = 1 << 20  # of restore.c
 JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"
 
 
@@ -334,6 +336,26 @@ def test_pages_that_do_not_change_are_let_go() -> None:
     assert pages is not None
     if pages.scan:
         assert sum(end - start for start, end in pages.written(base, size)) < 200_000
+    assert ctypes.string_at(base, size) == ctypes.string_at(snapshot.places[0], size)
+
+
+@pytest.mark.native
+def test_pages_are_let_go_in_steps() -> None:
+    """The event loop waits for it: each time for a part of the memory, until it has come through."""
+    text = guest("(i32.const 65)").replace('(memory (export "mem") 1)', '(memory (export "mem") 64)')
+    module = load(text)
+    assert [each.stdout for each in answers(module, ["x"])] == [b"A"]
+    (kept,), pages = module.keeper.kept, pages_of(os.getpid())
+    assert pages is not None
+    ((base, size),), snapshot, own = kept.cores.ranges(), kept.plan.snapshot, []
+    ctypes.memset(base + 65536, 1, 4_000_000)
+    for _ in range(restore.TRIM_AT + size // AT_ONCE):
+        own.append(sum(end - start for start, end in pages.written(base, size)))
+        assert kept.restore()
+    assert own[0] > 4_000_000
+    assert max(before - after for before, after in pairwise(own)) <= AT_ONCE
+    assert own[-1] < AT_ONCE + 200_000
+    assert snapshot is not None
     assert ctypes.string_at(base, size) == ctypes.string_at(snapshot.places[0], size)
 
 

@@ -634,3 +634,75 @@ def test_busy_loops_compare_on_the_way() -> None:
         assert not checks(asked)[1]
 
     run(main)
+
+
+LARGE = guest("(i32.const 1)", pages=60)
+AT_ONCE = 1 << 20  # of restore.c
+
+
+async def compared(asked: FastPath) -> list[int]:
+    """Up to where the first instance that is compared was, after each answer, until one more is due."""
+    state, places = asked._plan.module.engine.state, []
+    end = time.monotonic() + 60
+    while not places or state.compared.store:
+        assert time.monotonic() < end
+        assert await answer(asked) == "A"
+        if state.compared.store or places:
+            places.append(int(state.compared_to))
+    return places
+
+
+def test_large_memories_are_compared_in_steps() -> None:
+    """No callback compares more than AT_ONCE; meanwhile requests have other instances."""
+    asked = fast_path(fresh_engine(check_restored_every=20), LARGE)
+
+    async def main() -> None:
+        places = await compared(asked)
+        steps = [after - before for before, after in zip([0, *places], places, strict=False)]
+        assert len(steps) > 3
+        assert max(steps) <= AT_ONCE
+        assert places[-1] == 60 * 65536 + len(memory(asked._memory.ready, "io"))
+        assert checks(asked) == (1, 0)
+        assert asked._memory.ready.store
+
+    run(main)
+
+
+def test_differences_in_the_last_step_are_found(caplog: pytest.LogCaptureFixture) -> None:
+    asked = fast_path(fresh_engine(check_restored_every=20), LARGE)
+    state, soiled = asked._plan.module.engine.state, 60 * 65536 - 7
+
+    async def main() -> None:
+        end = time.monotonic() + 60
+        while not errors(caplog):
+            assert time.monotonic() < end
+            assert (await completed(asked)).body == b"A"
+            await swept()
+            if state.compared.store:
+                at = ctypes.addressof(state.compared.memory) + capi.EXTERN_OF
+                capi.memmove(capi.memory_data(state.compared.context, at) + soiled, b"x", 1)
+        assert f"in the memory, at offset {soiled} " in errors(caplog)[0]
+        assert checks(asked) == (1, 1)
+
+    run(main)
+
+
+@pytest.mark.parametrize("end", ["close", "rest"])
+def test_what_is_compared_goes_with_its_module(end: str) -> None:
+    asked = fast_path(fresh_engine(check_restored_every=1), LARGE)
+    module = asked._plan.module
+
+    async def main() -> None:
+        until = time.monotonic() + 60
+        while not module.engine.state.compared.store:
+            assert time.monotonic() < until
+            await completed(asked)
+            await swept()
+        if end == "close":
+            assert module.close()
+        else:
+            await module.engine.rest(time.monotonic() + 30)
+        assert not module.engine.state.compared.store
+        assert not module.engine.state.compared_of
+
+    run(main)

@@ -26,7 +26,7 @@ int swasm_http_poll(struct component *c);
 bool swasm_http_open(struct http *h, const uint8_t *head, size_t head_len, const uint8_t *environ, size_t environ_len,
                      const uint8_t *arguments, size_t arguments_len, uint32_t request, uint32_t outparam, uint32_t most);
 /* restore.c */
-bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, bool trims);
+bool swasm_restore(struct first_state *f, const struct pagemap *pagemap, bool trims);
 
 #pragma GCC visibility push(hidden)
 

@@ -147,6 +147,7 @@ class FirstState(Structure):
         ("global", c_void_p),
         ("value", c_void_p),
         ("most", c_uint64),
+        ("trimmed", c_uint64),
         ("memories", c_uint32),
         ("globals", c_uint32),
     )

@@ -109,6 +109,9 @@ struct engine {
   struct fast_path *prepared[PREPARED];
   struct instance pending;       /* of a guest that has ended well: to be restored, or deleted */
   struct fast_path *pending_of;  /* whose it was; NULL if that is gone */
+  struct instance compared;      /* one that was restored, and is compared with its first state, some at a time */
+  struct module *compared_of;    /* of which module it is */
+  uint64_t compared_to;          /* how many bytes of its memories were */
   uint32_t live, most;  /* guests under way, and how many may be */
   uint32_t slots;      /* of ``prepared``, that may be used */
   uint32_t starts_until_check;       /* how many may begin until the ticker is looked after; 0 where it rests */
@@ -254,6 +257,7 @@ struct first_state {
   const struct extern_ *const *global;
   const struct extern_ *value;
   uint64_t most; /* bytes that may have been written */
+  uint64_t trimmed; /* up to which byte of all memories pages were given back; as many as they have, or more: no more are */
   uint32_t memories, globals;
 };
 
@@ -267,7 +271,7 @@ struct keeper {
 /* An instance of a component between two requests. native.KeptState mirrors it. */
 struct kept {
   struct component *component;
-  const struct first_state *first;
+  struct first_state *first;
   struct engine *engine;
   struct keeper *keeper;
   void *store;           /* NULL once it is deleted */
@@ -372,7 +376,9 @@ void restore_unrestored(struct engine *e);
 void remember(struct module *m, const struct plan *plan, const struct scratch *s);
 void forget_first(struct module *m);
 bool may_restore(const struct engine *e, const struct fast_path *q, const struct scratch *s);
-bool restore(struct engine *e, const struct fast_path *q, const struct instance *in, bool idle);
+bool restore_pending(struct engine *e, const struct fast_path *q, bool idle);
+void compare_some(struct engine *e);
+void delete_compared(struct engine *e);
 
 /* For Python, of prepared.c. */
 void swasm_forget_fast_path(struct fast_path *q);

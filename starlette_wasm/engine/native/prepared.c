@@ -68,7 +68,7 @@ void leave_pending(struct engine *e, struct fast_path *q, const struct scratch *
    is deleted: then the next one to be made gets its memory, which is in the cache. ``idle`` is whether no request waits. */
 void settle_pending(struct engine *e, struct fast_path *q, bool idle) {
   struct fast_path *of = e->pending_of;
-  if (of && !e->dead && !of->ready.store && (of == q || of->slot) && restore(e, of, &e->pending, idle)) {
+  if (of && !e->dead && !of->ready.store && (of == q || of->slot) && restore_pending(e, of, idle)) {
     of->ready = e->pending;
     e->pending.store = NULL;
   }
@@ -144,6 +144,7 @@ void clean_up(struct engine *e) {
     return;
   settle_pending(e, q, true);
   restore_unrestored(e);
+  compare_some(e);
   if (!q || q->module->closed || q->plan->cpu_score >= CPU_THRESHOLD)
     return;
   if ((q->ready.store || prepare(q)) && !q->slot)
@@ -165,6 +166,8 @@ void swasm_forget_fast_path(struct fast_path *q) {
 
 void swasm_forget_module(struct engine *e, struct module *m) {
   delete_pending(e);
+  if (e->compared_of == m)
+    delete_compared(e);
   for (int i = 0; i < PREPARED; i++)
     if (e->prepared[i] && e->prepared[i]->module == m)
       swasm_forget_fast_path(e->prepared[i]);
@@ -173,6 +176,7 @@ void swasm_forget_module(struct engine *e, struct module *m) {
 
 void swasm_forget_all(struct engine *e) {
   delete_pending(e);
+  delete_compared(e);
   for (int i = 0; i < PREPARED; i++)
     if (e->prepared[i])
       swasm_forget_fast_path(e->prepared[i]);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { PAGE = 65536 };
-enum { MOST_BLOCKS = 1024 * PAGE / BLOCK }; /* components/restore.py: MAX_LOOKED_AT */
+enum { AT_ONCE = 1 << 20 }; /* bytes that are compared, or given back, at once: some tenths of a millisecond */
 enum { MOST_USES = 1000 };                            /* requests that an instance has */
 enum { FEW = 256 << 10, MANY = 1 << 20, COPIES = 4 }; /* bytes that are copied rather than given back, see room() */
 
@@ -93,40 +93,56 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
   return bytes;
 }
 
-/* Give all pages of a memory back to the kernel, and copy those that its image has not. If that fails some may be given
+/* AT_ONCE of a memory, from one byte on. */
+static struct image part_of(const struct image *m, size_t from) {
+  size_t size = m->size - from < AT_ONCE ? m->size - from : AT_ONCE, known = from < m->known ? m->known - from : 0;
+  return (struct image){m->base + from, size, known ? m->first + from : NULL, known < size ? known : size};
+}
+
+/* Give all pages of a part back to the kernel, and copy those that its image has not. If that fails some may be given
    back, and not copied. */
-static bool put_back_all(const struct image *m) {
-  uint8_t lacks[MOST_BLOCKS];
-  size_t blocks = m->size / BLOCK;
-  if (!give_back(m->base, m->size))
+static bool put_back_all(const struct image *part) {
+  uint8_t lacks[AT_ONCE / BLOCK];
+  size_t blocks = part->size / BLOCK;
+  if (!give_back(part->base, part->size))
     return false;
   for (size_t i = 0; i < blocks; i++)
-    lacks[i] = memcmp(m->base + i * BLOCK, m->first + i * BLOCK, BLOCK) != 0;
-  if (!give_back(m->base, m->size)) /* looking at a page has mapped it, and its neighbours */
+    lacks[i] = memcmp(part->base + i * BLOCK, part->first + i * BLOCK, BLOCK) != 0;
+  if (!give_back(part->base, part->size)) /* looking at a page has mapped it, and its neighbours */
     return false;
   for (size_t i = 0; i < blocks; i++)
     if (lacks[i])
-      memcpy(m->base + i * BLOCK, m->first + i * BLOCK, BLOCK);
+      memcpy(part->base + i * BLOCK, part->first + i * BLOCK, BLOCK);
   return true;
 }
 
+/* Go on with the pages that are given back, if the next ones are of this memory, which begins behind ``passed`` bytes of
+   others. */
+static bool trim(struct first_state *f, const struct image *m, uint64_t passed) {
+  if (f->trimmed < passed || f->trimmed - passed >= m->size)
+    return true;
+  struct image part = part_of(m, f->trimmed - passed);
+  f->trimmed += part.size;
+  return put_back_all(&part);
+}
+
 /* Bring an instance of a component back to its first state. False if a memory has grown, too much was written, or the
-   pages cannot be looked at: then it is of no more use. With ``trims`` pages that it does not write are no longer its
-   own, nor mapped, so that they are not looked at the next time. */
-bool swasm_restore(const struct first_state *f, const struct pagemap *pagemap, bool trims) {
+   pages cannot be looked at: then it is of no more use. From a use with ``trims`` on, each takes the next AT_ONCE of the
+   memories: pages in it that requests do not write are no longer its own then, nor mapped, so that they are not looked at
+   the next time. */
+bool swasm_restore(struct first_state *f, const struct pagemap *pagemap, bool trims) {
   int64_t left = (int64_t)f->most;
-  for (uint32_t i = 0; i < f->memories; i++) {
+  uint64_t passed = 0, begin = trims ? 0 : f->trimmed;
+  f->trimmed = begin;
+  for (uint32_t i = 0; i < f->memories; passed += f->size[i++]) {
     const void *memory = f->memory[i]->of;
     if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
       return false;
     struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
     if (!m.size)
       continue;
-    if (trims && m.size / BLOCK <= MOST_BLOCKS) {
-      if (!put_back_all(&m))
-        return false;
-      continue;
-    }
+    if (f->trimmed == begin && !trim(f, &m, passed))
+      return false;
     int64_t bytes = put_back(pagemap, &m, left);
     if (bytes < 0)
       return false;
@@ -246,46 +262,93 @@ static size_t first_difference(const struct image *m) {
   return m->size;
 }
 
+static struct image guest_memory(const struct instance *in, const struct module *of) {
+  return (struct image){wasmtime.memory_data(in->context, in->memory.of),
+                        wasmtime.memory_data_size(in->context, in->memory.of), of->first, of->first_size};
+}
+
+static struct image io_memory(const struct instance *in) {
+  return (struct image){wasmtime.memory_data(in->context, in->io.of), wasmtime.memory_data_size(in->context, in->io.of),
+                        NULL, 0};
+}
+
 /* Whether an instance that was just restored is to be compared. If a request waits for it, another one is, unless the
    loop has long had no time. */
 static bool check_is_due(const struct engine *e, struct module *of, bool idle) {
-  if (!e->check_every)
+  if (!e->check_every || e->compared.store)
     return false;
   of->unchecked++;
   return of->unchecked >= e->check_every && (idle || of->unchecked - e->check_every >= e->check_every);
 }
 
-/* Compare both memories of an instance with what they were at first, byte for byte. */
-static void check(struct engine *e, struct module *of, const struct image *m, const struct image *io) {
-  size_t at = first_difference(m), io_at = first_difference(io);
-  of->unchecked = 0;
-  e->checks++;
-  if (at == m->size && io_at == io->size)
-    return;
+static void note_fault(struct engine *e, struct module *of, bool in_io, size_t at) {
   of->faulty = e->unreported = true;
-  of->fault_in_io = at == m->size;
-  of->fault_at = of->fault_in_io ? io_at : at;
+  of->fault_in_io = in_io;
+  of->fault_at = at;
   e->faults++;
   e->busy = 0; /* it is reported when an answer is out */
 }
 
-/* Bring back the instance of a guest that has ended well. False if that cannot be done: then it is of no more use. It is
-   not either if it was compared, as all of its pages are mapped then, and each would be looked at from now on. Its
-   globals are set by ``main``, before any code of the guest runs: see link.py. */
-bool restore(struct engine *e, const struct fast_path *q, const struct instance *in, bool idle) {
+void delete_compared(struct engine *e) {
+  void *store = e->compared.store;
+  e->compared.store = NULL;
+  e->compared_of = NULL;
+  if (store && !e->dead)
+    delete_store(store);
+}
+
+/* Compare AT_ONCE of the memories of the instance that was put aside, if there is one, with what they were at first, byte for
+   byte. After the last of them it is deleted: all of its pages are mapped then, and each would be looked at from now on. */
+void compare_some(struct engine *e) {
+  if (!e->compared.store)
+    return;
+  struct module *of = e->compared_of;
+  struct image m = guest_memory(&e->compared, of), io = io_memory(&e->compared);
+  for (size_t left = AT_ONCE; left && e->compared_to < m.size + io.size;) {
+    bool in_io = e->compared_to >= m.size;
+    size_t from = e->compared_to - (in_io ? m.size : 0);
+    struct image part = part_of(in_io ? &io : &m, from);
+    part.size = part.size < left ? part.size : left;
+    size_t at = first_difference(&part);
+    left -= part.size;
+    e->compared_to += part.size;
+    if (at < part.size) {
+      note_fault(e, of, in_io, from + at);
+      e->compared_to = m.size + io.size;
+    }
+  }
+  if (e->compared_to < m.size + io.size)
+    return;
+  e->checks++;
+  delete_compared(e);
+}
+
+/* Put the instance that is left aside, to be compared: clean_up() does that. If it is not called now, some at once. */
+static void compare_pending(struct engine *e, struct module *of, bool idle) {
+  of->unchecked = 0;
+  e->compared = e->pending;
+  e->compared_of = of;
+  e->compared_to = 0;
+  e->pending.store = NULL;
+  if (!idle)
+    compare_some(e);
+}
+
+/* Bring back the instance that is left, of a guest that has ended well. False if that cannot be done: then it is of no more
+   use; or if it is compared. Its globals are set by ``main``, before any code of the guest runs: see link.py. */
+bool restore_pending(struct engine *e, const struct fast_path *q, bool idle) {
+  const struct instance *in = &e->pending;
   if (!can_restore(e, q, in->uses))
     return false;
   struct module *of = q->module;
-  size_t size = wasmtime.memory_data_size(in->context, in->memory.of);
-  if (size != of->first_size + (size_t)q->plan->spare * PAGE)
+  struct image m = guest_memory(in, of), io = io_memory(in);
+  if (m.size != of->first_size + (size_t)q->plan->spare * PAGE)
     return false;
-  struct image m = {wasmtime.memory_data(in->context, in->memory.of), size, of->first, of->first_size};
-  uint8_t *io = wasmtime.memory_data(in->context, in->io.of);
-  size_t io_size = wasmtime.memory_data_size(in->context, in->io.of), used = end_of_output(io);
-  if (used > io_size || !restore_memory(e, in, of, &m, used) || !restore_io(io, io_size, used))
+  size_t used = end_of_output(io.base);
+  if (used > io.size || !restore_memory(e, in, of, &m, used) || !restore_io(io.base, io.size, used))
     return false;
   if (check_is_due(e, of, idle)) {
-    check(e, of, &m, &(struct image){io, io_size, NULL, 0});
+    compare_pending(e, of, idle);
     return false;
   }
   e->restored++;
