@@ -5,10 +5,12 @@ Each function names what it assumes and what happens if that no longer holds; te
 
 from __future__ import annotations
 
+import asyncio.coroutines
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FrameType, FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.metrics import Meter, NoOpMeter
@@ -23,6 +25,7 @@ CORKABLE: dict[type, bool] = {}
 _without: dict[tuple[int, str], CodeType] = {}
 """The ``__call__`` of apps that lack an attribute."""
 _MOST_CODES = 1000
+F = TypeVar("F", bound=Callable[..., Any])
 _FASTAPI_DEPENDENCIES = "fastapi.dependencies.utils"
 
 TRACE_GLOBALS = vars(trace)
@@ -144,6 +147,17 @@ def fastapi_path() -> str | None:
             if isinstance(path, str):
                 return path
     return None
+
+
+def marked_as_coroutine(function: F) -> F:
+    """Mark a function that returns a coroutine, so that Starlette, FastAPI and others await it.
+
+    Python 3.11 has no public way; assumes the marker for which asyncio.iscoroutinefunction() looks there.
+    """
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    vars(function)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+    return function
 
 
 def calling_apps(deepest: int, having: str) -> list[object]:

@@ -231,3 +231,18 @@ def test_no_other_module_uses_private_parts() -> None:
     private = (" starlette._", "sys._getframe", "._stream_consumed", "metrics import _internal", "._span_limits")
     users = {file.name for file in package.rglob("*.py") if any(each in file.read_text() for each in private)}
     assert users <= {"_compat.py", "sdk.py"}
+
+
+def test_a_marked_function_is_awaited_by_starlette_and_fastapi() -> None:
+    async def answered(request: Request) -> Response:
+        return PlainTextResponse("x")
+
+    def endpoint(request: Request) -> Any:
+        return answered(request)
+
+    marked = _compat.marked_as_coroutine(endpoint)
+    assert _utils.is_async_callable(marked)
+    app = FastAPI()
+    app.add_api_route("/", marked, response_model=None)
+    with TestClient(app) as http:
+        assert http.get("/").text == "x"

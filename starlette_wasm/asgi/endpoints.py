@@ -19,6 +19,7 @@ from starlette.types import Scope, Send
 from ..canary.report import describe, samples_missing, success_rate
 from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
+from ..sync.pace import Paces
 from ..sync.threads import FairThreads
 from ..telemetry.prometheus import text
 from .problems import send_plain
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _LONGEST_QUERY = 1024
 _metrics = FairThreads("starlette-wasm-metrics", most=1, each=1)
 """A thread of its own: the event loop's may all be busy with the app's work, or wait for what it waits for."""
+_paces = Paces()
 Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
 
 
@@ -48,15 +50,7 @@ async def health(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
 
 async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     """Answer whether traffic may come, and what would serve it: versions with the digests of their modules."""
-    functions: dict[str, dict[str, Any]] = {}
-    verdicts = runtime.health.verdicts()
-    for (name, version), function in sorted(runtime.deployment.functions.items()):
-        functions.setdefault(name, {})[version] = {
-            "digest": f"sha256:{function.digest}",
-            "healthy": verdicts.get((name, version)),
-        }
-    for name, version in runtime.deployment.left_out:
-        functions.setdefault(name, {}).setdefault(version, {"digest": None})["healthy"] = False
+    functions = await _functions(runtime)
     is_open = runtime.state == "open"
     reasons = runtime.health.reasons() if is_open else [f"the runtime is {runtime.state}"]
     last = runtime.reloader.last
@@ -70,6 +64,21 @@ async def ready(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
         "notes": list(_notes(runtime)),
     }
     await _send_json(scope, send, 503 if reasons else 200, body)
+
+
+async def _functions(runtime: WasmRuntime) -> dict[str, dict[str, Any]]:
+    """Return what is said of each version, however many there are."""
+    functions: dict[str, dict[str, Any]] = {}
+    deployment, verdicts = runtime.deployment, runtime.health.verdicts()
+    found = sorted(deployment.functions.items())
+    async for (name, version), function in _paces.here().in_turns("ready", found):
+        functions.setdefault(name, {})[version] = {
+            "digest": f"sha256:{function.digest}",
+            "healthy": verdicts.get((name, version)),
+        }
+    for name, version in deployment.left_out:
+        functions.setdefault(name, {}).setdefault(version, {"digest": None})["healthy"] = False
+    return functions
 
 
 def _notes(runtime: WasmRuntime) -> Iterator[str]:

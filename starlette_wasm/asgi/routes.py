@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from .._compat import get_route_path
+from .._compat import get_route_path, marked_as_coroutine
 from ..config.notation import foreign_pattern, misspelt_method
 from ..exceptions import ConfigError, FunctionUnavailable, RuntimeClosed
 from ..messages import EdgeRequest
@@ -194,7 +194,15 @@ def wasm_endpoint(
     """Make an endpoint for ``Route``, FastAPI's ``add_api_route``, or whatever else takes a Starlette endpoint."""
     wasm = FunctionRef(function, version, policy, runtime)
 
-    async def endpoint(request: Request, **_: str) -> Response:
+    def endpoint(request: Request, **_: str) -> Awaitable[Response]:
+        if not isinstance(request, Request):
+            raise TypeError(
+                f"wasm_endpoint({function!r}) is an endpoint, which takes a Request, not {request!r:.60}: write "
+                f"Route(path, wasm_endpoint({function!r})), or for a handler @wasm_route(path, function={function!r})"
+            )
+        return answered(request)
+
+    async def answered(request: Request) -> Response:
         place = whereabouts.place(request.scope)
         with wasm.received(request.scope, place) as exchange:
             try:
@@ -209,4 +217,4 @@ def wasm_endpoint(
     endpoint.wasm = wasm  # type: ignore[attr-defined]
     endpoint.__signature__ = Declared()  # type: ignore[attr-defined]
     whereabouts = Whereabouts(endpoint)
-    return endpoint
+    return marked_as_coroutine(endpoint)

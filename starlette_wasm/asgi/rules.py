@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -42,6 +42,13 @@ class WasmRules(BaseRoute):
 
     rules_behind = True
 
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        """Raise ConfigError for an app, which middleware is given first."""
+        if given and callable(given[0]):
+            hint = "put WasmRules(...) behind the other routes, or write Middleware(WasmMiddleware, config=...)"
+            raise ConfigError("WasmRules is a route, and not middleware", hint=hint)
+        return super().__new__(cls)
+
     def __init__(
         self,
         config: Config | None = None,
@@ -55,9 +62,6 @@ class WasmRules(BaseRoute):
             raise ConfigError("WasmRules without a config has no tenants of its own", key="tenant", hint=hint)
         if isinstance(config, WasmRuntime):
             raise ConfigError("a WasmRuntime is not a config", key="config", hint="write WasmRules(runtime=...)")
-        if callable(config):
-            hint = "put WasmRules(...) behind the other routes, or write Middleware(WasmMiddleware, config=...)"
-            raise ConfigError("WasmRules is a route, and not middleware", key="config", hint=hint)
         if runtime is not None and not isinstance(runtime, WasmRuntime):
             what = f"{type(runtime).__name__} {runtime!r:.60} is not a WasmRuntime"
             raise ConfigError(what, key="runtime", hint="write WasmRules(config), or give runtime=WasmRuntime(config)")
@@ -148,7 +152,12 @@ class WasmRules(BaseRoute):
             finally:
                 signals.uninstall()
 
-    def router(self, **options: Any) -> Any:
+    @property
+    def router(self) -> _Router:
+        """What makes a FastAPI ``APIRouter`` when it is called: ``include_router(rules.router())``."""
+        return _Router(self._make_router)
+
+    def _make_router(self, **options: Any) -> Any:
         """Make a FastAPI ``APIRouter`` for ``include_router``; ``options`` are its own, such as ``dependencies``."""
         from fastapi import APIRouter
         from fastapi.routing import APIRoute
@@ -176,6 +185,20 @@ class WasmRules(BaseRoute):
         path, methods = f"/{{{_REST}:path}}", sorted(KNOWN_METHODS)
         router.add_api_route(path, wasm_rules, include_in_schema=False, response_model=None, methods=methods)
         return router
+
+
+class _Router:
+    """``WasmRules.router``, which is to be called; included as it is, it has not what FastAPI asks for."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, **options: Any) -> Any:
+        """Make a FastAPI ``APIRouter`` for ``include_router``; ``options`` are its own, such as ``dependencies``."""
+        return self._make(**options)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"WasmRules.router has no {name}: it is to be called, as include_router(rules.router())")
 
 
 def _without_config() -> ConfigError:

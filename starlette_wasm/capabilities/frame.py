@@ -15,6 +15,7 @@ import struct
 from collections.abc import Mapping
 from typing import NoReturn
 
+from ..sync.copies import joined
 from .errors import CapabilityError, Code
 
 MAX_HEADER_BYTES = 64 << 10
@@ -39,9 +40,9 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def encode(header: Mapping[str, object], body: bytes = b"") -> bytes:
+def encode(header: Mapping[str, object], body: bytes | bytearray = b"") -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    return b"".join((_LENGTH.pack(len(text)), text, body))
+    return joined(_LENGTH.pack(len(text)) + text, body)
 
 
 def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:

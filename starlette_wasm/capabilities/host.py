@@ -86,7 +86,7 @@ class Capabilities:
         observer: Observer | None,
         fields: Fields,
         body: bytes,
-    ) -> tuple[dict[str, object], bytes]:
+    ) -> tuple[dict[str, object], bytes | bytearray]:
         """Raise CapabilityError."""
         if operation is Operation.HTTP_FETCH:
             return await self.http.fetch(grants.http, usage, observer, fields, body)

@@ -16,6 +16,7 @@ from .fields import Fields
 from .grants import Grants
 from .host import Capabilities
 from .http import Incoming, Observer, Request, Url
+from .off_loop import off_loop
 from .operations import TRACING, Operation, find
 from .trace import Recorder, TraceUsage, record
 from .usage import Usage
@@ -83,7 +84,9 @@ class Session:
 
     async def _await(self, operation: Operation, fields: Fields, body: bytes) -> bytes:
         try:
-            return self._leave(*await self._perform(operation, fields, body))
+            result, out = await self._perform(operation, fields, body)
+            size = len(out) + _size_of_keys(result)
+            return await off_loop(self._grants.tenant, size, partial(self._leave, result, out))
         except Exception as error:
             return self._failed(operation.title, error)
 
@@ -136,11 +139,13 @@ class Session:
             result, out = await self._perform(operation, fields, body)
             self.usage.fits(len(out), "result")
             self.usage.move(len(out))
-            return result, out
+            return result, bytes(out)
         except Exception as error:
             raise self._noted(operation.title, error) from None
 
-    async def _perform(self, operation: Operation, fields: Fields, body: bytes) -> tuple[dict[str, object], bytes]:
+    async def _perform(
+        self, operation: Operation, fields: Fields, body: bytes
+    ) -> tuple[dict[str, object], bytes | bytearray]:
         """Carry it out in the time that is left. Raises CapabilityError."""
         left = self._deadline - time.monotonic()
         if left <= 0:  # it might be done at once, and would then be in time
@@ -158,7 +163,7 @@ class Session:
         self.usage.move(size)
         return found
 
-    def _leave(self, result: dict[str, object], out: bytes) -> bytes:
+    def _leave(self, result: dict[str, object], out: bytes | bytearray) -> bytes:
         self.usage.fits(len(out), "result")
         reply = frame.encode({"ok": True, **result}, out)
         self.usage.move(len(reply))
@@ -176,3 +181,9 @@ class Session:
         if error.code in VIOLATIONS and len(self.violations) < _KEPT_VIOLATIONS:
             self.violations.append(Violation(title, error.code, error.message, error.detail))
         return error
+
+
+def _size_of_keys(result: Mapping[str, object]) -> int:
+    """Return how many characters of a result a store has chosen, beside its body."""
+    keys = result.get("keys")
+    return sum(map(len, keys)) if isinstance(keys, list) else 0

@@ -284,8 +284,16 @@ def _cache(buildable: Buildable) -> Path:
     os.utime(folder)
     for other in folder.parent.iterdir():
         if time.time() - other.stat().st_mtime > _UNUSED_AFTER:
-            shutil.rmtree(other, ignore_errors=True)
+            _remove(other)
     return folder
+
+
+def _remove(unused: Path) -> None:
+    """Remove the folder of a function, or the lock of a build that was killed."""
+    if unused.is_dir():
+        shutil.rmtree(unused, ignore_errors=True)
+    else:
+        unused.unlink(missing_ok=True)
 
 
 def _caches_of(buildable: Buildable) -> Path:

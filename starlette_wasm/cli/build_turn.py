@@ -14,24 +14,30 @@ _PAUSE = 0.1
 
 @contextmanager
 def turn(file: Path, check: Callable[[], None], wait: Callable[[], None]) -> Iterator[None]:
-    """Have that lock file for the block. ``wait`` is called once if another process has it, ``check`` again and again
-    until it is free; it may raise.
+    """Have that lock file for the block, and remove it then. ``wait`` is called once if another process has it,
+    ``check`` again and again until it is free; it may raise.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _taken(file)
+    if descriptor is None:
+        wait()
+        while (descriptor := _taken(file)) is None:
+            check()
+            time.sleep(_PAUSE)
     try:
-        if not _taken(descriptor):
-            wait()
-            while not _taken(descriptor):
-                check()
-                time.sleep(_PAUSE)
         yield
     finally:
+        file.unlink(missing_ok=True)  # while it is locked: whoever has opened it sees that it is gone
         os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(file: Path) -> int | None:
+    """Return the descriptor of the file, locked; None if another process has it, or has just removed it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None

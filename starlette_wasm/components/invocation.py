@@ -373,7 +373,7 @@ class ComponentInvocation(Invocation):
             exchange=self.exchange,
             session=self.host if isinstance(self.host, Session) else None,
             room=lambda: self._room(sum(self._there.sizes())),
-            files=Files(self.plan.preopens, limits),
+            files=Files(self.plan.preopens, limits, self.plan.tenant),
         )
         self._wasi.returns = isinstance(self._native, EdgeCall)
         return self._wasi if self.linked is None else LinkedImports(self._wasi, self.linked)
@@ -877,14 +877,7 @@ class ComponentInvocation(Invocation):
         self.number = 0
         if keeper.offer(kept):
             self._store = None
-            loop = asyncio._get_running_loop()
-            if loop is not None:  # once the answer is out
-                loop.call_soon(keeper.clean)
-                return
-            try:
-                self._loop.call_soon_threadsafe(keeper.clean)
-            except RuntimeError:  # the loop was closed
-                keeper.clean()
+            keeper.clean()
 
     def finish(self) -> Outcome:
         """Finish as an Instance does. Raises ValueMismatchError for arguments that do not fit their types."""

@@ -14,9 +14,11 @@ has written many pages, or was used often.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from weakref import WeakKeyDictionary
 
 from ..engine import capi
 from ..engine.engine import KEPT, KEPT_MEMORIES, Engine
+from ..engine.loop_time import FREE_US
 from ..engine.native.component_state import FirstState, KeeperState, KeptState
 from ..engine.native.library import NativeLibrary
 from ..engine.pages import PAGE, Pages, pages_of
@@ -233,10 +236,16 @@ class Keeper:
 
     def _restore(self, found: Kept, *, idle: bool) -> bool:
         """Bring an instance back. False if it is of no more use, and is deleted. ``idle``: no request waits for it."""
-        if found.restore() and not self._check(found, idle=idle):
-            return True
-        found.delete()
-        return False
+        begin = time.thread_time()
+        try:
+            if found.restore() and not self._check(found, idle=idle):
+                return True
+            found.delete()
+            return False
+        finally:
+            took = time.thread_time() - begin
+            if took * 1e6 > FREE_US and asyncio._get_running_loop() is not None:
+                found.plan.loop_time.add(took)  # the guest has chosen how much it writes
 
     def _check(self, found: Kept, *, idle: bool) -> bool:
         """Compare an instance with its first state if it is time for that. Return whether it was compared.
@@ -290,12 +299,29 @@ class Keeper:
         return True
 
     def clean(self) -> None:
-        """Restore what is not yet: after an answer is out."""
-        if self._engine.dead:
+        """Restore what is not yet: on the event loop once the answer is out; in a thread, which has the time, now."""
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            loop.call_soon(self._clean_next)
             return
-        while (found := self._pop(lambda each: each.dirty and each.plan.component.keeper is self)) is not None:
-            if self._restore(found, idle=True) and not self.offer(found):
-                found.delete()
+        while self._clean_one():
+            pass
+
+    def _clean_next(self) -> None:
+        """Restore one, and leave the others to the next rounds of the event loop."""
+        if self._clean_one() and any(each.dirty for each in self.kept):
+            asyncio.get_running_loop().call_soon(self._clean_next)
+
+    def _clean_one(self) -> bool:
+        """Restore one; False if there is none."""
+        if self._engine.dead:
+            return False
+        found = self._pop(lambda each: each.dirty and each.plan.component.keeper is self)
+        if found is None:
+            return False
+        if self._restore(found, idle=True) and not self.offer(found):
+            found.delete()
+        return True
 
     def close(self) -> None:
         """Free all, and keep no more."""

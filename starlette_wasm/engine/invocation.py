@@ -188,7 +188,7 @@ class Invocation(Instance):
                     self._check()
                     call, self._call = self._call, None
                     if call is not None:
-                        self._result = await Timed(call(), self._on_loop)
+                        self._result = await Timed(call(), self._on_loop, _paces.here(), self.plan.tenant)
                     if self._belongs_in_thread:
                         if await self._in_thread():
                             return True

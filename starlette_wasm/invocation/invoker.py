@@ -35,7 +35,8 @@ class Invoker:
         self.counts: Counter[str] = Counter()
         """How calls ended: ``ok``, the slug of an error, or why they were given up."""
         self._cancel_scopes = CancelScopes()
-        self._next_overload_record = 0.0
+        self._next_overload_records: dict[str, float] = {}
+        """By function, of which one leaves the others theirs."""
 
     async def call(self, target: Target, request: EdgeRequest, options: CallOptions = DEFAULT_OPTIONS) -> EdgeResponse:
         """Run one invocation of ``target``; ``request.context`` is filled in.
@@ -139,11 +140,11 @@ class Invoker:
         if tally is not None and isinstance(error, FunctionError):
             tally.failed(seconds, error)
         self.counts[error.slug] += 1
-        if isinstance(error, FunctionOverloaded):  # as many as clients like: one record a second
-            now = time.monotonic()
-            if now < self._next_overload_record:
+        if isinstance(error, FunctionOverloaded):  # as many as clients like: one record a second of each function
+            now, function = time.monotonic(), execution.target.name
+            if now < self._next_overload_records.get(function, 0.0):
                 return
-            self._next_overload_record = now + 1
+            self._next_overload_records[function] = now + 1
         log_failure(error, execution.context, cause)
 
     def guard(self, on_disconnect: OnDisconnect | None) -> CancelScope:

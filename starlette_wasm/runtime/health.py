@@ -30,6 +30,9 @@ logger = logging.getLogger("starlette_wasm")
 FAILURES = 2
 """Failed probes in a row that take a function out; one that succeeds brings it back."""
 _AT_ONCE = 4
+_ON_LOOP = 20
+"""Functions that nobody knows yet and are tried at once, on the event loop, while others are served: there may be
+thousands of them after a reload."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
 Key = tuple[str, str, str]
@@ -98,18 +101,17 @@ class Health:
                 subject = Subject(key, function, target)
             subject.function, subject.target = function, target
             self._subjects[key] = subject
-        for subject in self._subjects.values():
-            if subject.healthy is None and subject.on_loop:
-                self._instantiate(subject)
+        unknown = [each for each in self._subjects.values() if each.healthy is None and each.on_loop]
+        for subject in unknown[:_ON_LOOP] if self._all_known else unknown:  # the rest in turn, while others are served
+            self._instantiate(subject)
         self._publish()
 
     def reasons(self) -> list[str]:
         """Return why traffic must stay away: only what ``readyRequires`` names counts."""
         needed = self._needed()
+        out = {key for key in self._out if key in needed}
         sick = {
-            f"{subject} is unhealthy: {subject.reason}"
-            for subject in self._subjects.values()
-            if subject.key in self._out & needed
+            f"{subject} is unhealthy: {subject.reason}" for subject in self._subjects.values() if subject.key in out
         }
         pending = {str(each) for each in self._subjects.values() if each.healthy is None and each.key in needed}
         sick |= self._left_out(needed=True)
@@ -172,14 +174,17 @@ class Health:
         ticks = min(
             max(len(self._subjects), math.ceil(interval / _LONGEST_PAUSE)), math.ceil(interval / _SHORTEST_PAUSE)
         )
+        left = _ON_LOOP
         for number, subject in enumerate(self._subjects.values()):
             if subject.running or (subject.healthy is not None and number % ticks != tick % ticks):
                 continue
             if not subject.on_loop:
                 subject.running = True
                 ask(subject)
-            elif self._instantiate(subject):
-                self._publish()
+            elif left or subject.healthy is not None:
+                left -= subject.healthy is None
+                if self._instantiate(subject):
+                    self._publish()
         return interval / ticks
 
     def _instantiate(self, subject: Subject) -> bool:

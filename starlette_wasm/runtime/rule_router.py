@@ -12,6 +12,8 @@ from ..traffic.audience import Audience, AudienceRouter
 from ..traffic.router import Router
 from ..traffic.weights import process_phase
 
+_Group = tuple[list[tuple[RouteRule, Target | Pipeline]], list[RouteRule]]
+"""The rules of one audience, with their targets, and those whose function is left out."""
 RuleRouter = Router[RouteRule, Target | Pipeline] | AudienceRouter[RouteRule, Target | Pipeline]
 
 
@@ -24,17 +26,13 @@ def route_rules(
     rules: Sequence[tuple[RouteRule, Target | Pipeline]], absent: Sequence[RouteRule], weigh: TrafficSplit
 ) -> RuleRouter:
     """Return the router; a plain one if no rule names hosts or tenants. Raises ValueError."""
-    audiences = list(dict.fromkeys(audience_of(rule) for rule in (*(rule for rule, _ in rules), *absent)))
+    groups: dict[Audience, _Group] = {}
+    for member in rules:
+        groups.setdefault(audience_of(member[0]), ([], []))[0].append(member)
+    for rule in absent:
+        groups.setdefault(audience_of(rule), ([], []))[1].append(rule)
     routers = [
-        (
-            audience,
-            Router(
-                [member for member in rules if audience_of(member[0]) == audience],
-                absent=[rule for rule in absent if audience_of(rule) == audience],
-                weigh=weigh,
-                phase=process_phase(),
-            ),
-        )
-        for audience in audiences or [Audience()]
+        (audience, Router(members, absent=missing, weigh=weigh, phase=process_phase()))
+        for audience, (members, missing) in (groups or {Audience(): ([], [])}).items()
     ]
-    return routers[0][1] if audiences in ([], [Audience()]) else AudienceRouter(routers)
+    return routers[0][1] if groups.keys() <= {Audience()} else AudienceRouter(routers)

@@ -76,6 +76,8 @@ class SharedQuotas:
                 accounts = [account for each in usages[at : at + _BATCH] for account in each.accounts()]
                 if accounts:
                     await self._exchange(accounts)
+                else:
+                    await asyncio.sleep(0)  # there may be thousands
         except CapabilityError as error:
             self._note(error)
         else:

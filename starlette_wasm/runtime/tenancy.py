@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from ..config.tenants import OTHERS, TenantConfig
 from ..exceptions import TenantLimited
 from ..telemetry import Telemetry
+from ..telemetry.guest_log import share_of
 from ..telemetry.observation import Observation
-from ..traffic.audience import fits_host
+from ..traffic.audience import patterns_of
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -161,7 +162,8 @@ class TenantUsage:
         self._count(quota)
         error = TenantLimited(function, self.name, quota, retry_after=seconds)
         now = time.monotonic()
-        if now >= self._next_record:  # as many as clients like: one record a second
+        # As many as clients like, of tenants that they may make up: one record a second, of the function's share.
+        if now >= self._next_record and share_of(function).lines.take(1):
             self._next_record = now + 1
             extra = {"function": function, "tenant": self.name, "error.type": error.slug, "exception.type": _KIND}
             logger.warning(f"{function} ({error.slug}): %s", error, extra=extra)
@@ -208,7 +210,7 @@ class Tenancy:
         self._configs: dict[str, TenantConfig] = {}
         self._usages: dict[str, TenantUsage] = {}
         self._others: dict[str, TenantUsage] = {}
-        self._hosts: list[tuple[str, str]] = []
+        self._hosts: dict[str, str] = {}
         self.active = False
         """Whether the config has tenants."""
 
@@ -216,8 +218,7 @@ class Tenancy:
         """Go by these from now on; what runs goes on to count."""
         self._configs = {config.name: config for config in configs}
         self.active = bool(configs)
-        self._hosts = [(host, config.name) for config in configs for host in config.hosts]
-        self._hosts.sort(key=lambda pair: (not pair[0].startswith("*."), len(pair[0])), reverse=True)
+        self._hosts = {host: config.name for config in reversed(configs) for host in config.hosts}
         known = self._usages | self._others
         self._usages, self._others = {}, {}
         for name, usage in known.items():
@@ -233,7 +234,7 @@ class Tenancy:
 
     def of_host(self, host: str) -> str:
         """Return the tenant of a host; empty if it is nobody's."""
-        return next((name for pattern, name in self._hosts if fits_host(pattern, host)), "")
+        return next((self._hosts[pattern] for pattern in patterns_of(host) if pattern in self._hosts), "")
 
     def usage(self, name: str) -> TenantUsage | None:
         """Return what a tenant uses; None if it has no quota."""
@@ -272,7 +273,7 @@ class Tenancy:
         """Return what each tenant uses that was seen."""
         return [*self._usages.values(), *self._others.values()]
 
-    def describe(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[TenantUsage]:
         """Return all tenants of the config, and those of ``*`` that were seen."""
         listed = [found for name in self._configs if name != OTHERS and (found := self.usage(name)) is not None]
-        return [usage.describe() for usage in (*listed, *self._others.values())]
+        return [*listed, *self._others.values()]

@@ -49,6 +49,17 @@ def copied(view: memoryview) -> bytes:
     return read(ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(view)), view.nbytes)
 
 
+def joined(first: bytes, rest: bytes | bytearray) -> bytes:
+    """Return both in a row; nothing else writes to them meanwhile."""
+    if len(rest) < LARGE:
+        return first + rest
+    made, place = unset(len(first) + len(rest))
+    ctypes.memmove(place, first, len(first))
+    held = rest if isinstance(rest, bytes) else (ctypes.c_char * len(rest)).from_buffer(rest)
+    write(place + len(first), place_of(held) if isinstance(held, bytes) else ctypes.addressof(held), len(rest))
+    return made
+
+
 def first_difference(address: int, other: int, size: int) -> int | None:
     """Return the offset of the first byte that is another one in the other place; None if all are the same."""
     if not _compare(address, other, size):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable, Iterable
+from typing import TypeVar
 from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
 
 SLICE = 0.001
 """Seconds of such work, before the loop turns to what else is to be done."""
@@ -20,9 +23,14 @@ class Pace:
         self._armed = False
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
+    @property
+    def is_free(self) -> bool:
+        """Whether turn() would not wait."""
+        return self._spent < SLICE and not self._waiting
+
     async def turn(self, tenant: Hashable) -> float:
         """Return how many seconds the caller may use now."""
-        if self._spent < SLICE and not self._waiting:
+        if self.is_free:
             return SLICE - self._spent
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
@@ -30,12 +38,26 @@ class Pace:
         await turn
         return SLICE
 
+    async def in_turns(self, tenant: Hashable, things: Iterable[T]) -> AsyncIterator[T]:
+        """Yield things, in turn with what others do: the work on each, which does not wait, counts."""
+        left = await self.turn(tenant)
+        for each in things:
+            begin = time.perf_counter()
+            yield each
+            left -= self.spend(begin)
+            if left <= 0:
+                left = await self.turn(tenant)
+
     def spend(self, since: float) -> float:
         """Book the time since ``since``, on time.perf_counter(), and give it."""
         took = time.perf_counter() - since
-        self._spent += took
-        self._arm()
+        self.book(took)
         return took
+
+    def book(self, seconds: float) -> None:
+        """Book time that was used."""
+        self._spent += seconds
+        self._arm()
 
     def _arm(self) -> None:
         if not self._armed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -19,19 +20,25 @@ class FairThreads:
     """Threads that tenants share: ``most`` in all, and ``each`` of one tenant.
 
     A tenant of which nothing runs gets a thread at once, even above ``most``: so others cannot keep it out. Of those
-    who wait, tenants take turns. From any event loop.
+    who wait, tenants take turns. From any event loop; a forked child, which has none of the threads, begins anew.
     """
 
     def __init__(self, name: str, *, most: int, each: int) -> None:
         self._name = name
         self._most = most
         self._each = each
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, deque[_Job[Any]]] = {}
         self._running: Counter[Hashable] = Counter()
 
     async def run(self, tenant: Hashable, work: Callable[[], T]) -> T:
         """Return the result of ``work``, which does not run if cancelled first. Raise RuntimeError without threads."""
+        if self._pid != os.getpid():
+            self._begin()
         job: _Job[T] = _Job(work)
         with self._lock:
             self._waiting.setdefault(tenant, deque()).append(job)

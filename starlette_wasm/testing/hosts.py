@@ -198,7 +198,7 @@ class _Stubbed:
     """The answer of a stub, as a client gives it."""
 
     def __init__(self, response: Response) -> None:
-        self._pieces = [response.body] if response.body else []
+        self._pieces = [bytes(response.body)] if response.body else []
         self.status = response.status
         self.headers = response.headers
         self.trailers: Headers = []

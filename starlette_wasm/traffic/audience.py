@@ -14,6 +14,8 @@ R = TypeVar("R", bound=Rule)
 T = TypeVar("T")
 
 _MOST_KNOWN = 1024
+_LONGEST_HOST = 255
+"""Characters of a name that can be one: what clients send as a host may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,22 @@ class Audience:
         return bool(self.tenants), max(fits, default=0)
 
 
+def patterns_of(host: str) -> Iterator[str]:
+    """Yield the patterns that fit a host, the closest first."""
+    if len(host) <= _LONGEST_HOST:
+        yield host
+        at = host.find(".")
+        while at >= 0:
+            yield f"*{host[at:]}"
+            at = host.find(".", at + 1)
+
+
 def fits_host(pattern: str, host: str) -> bool:
     """Return whether a host is meant; ``*.b.example`` means what is below b.example, not itself."""
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+_Member = tuple[Audience, Router[R, T]]
 
 
 class AudienceRouter(Generic[R, T]):
@@ -47,6 +62,19 @@ class AudienceRouter(Generic[R, T]):
     def __init__(self, routers: Sequence[tuple[Audience, Router[R, T]]]) -> None:
         self._routers = routers
         self._known: dict[tuple[str, str], list[Router[R, T]]] = {}
+        self._of_host: dict[str, list[_Member[R, T]]] = {}
+        self._of_tenant: dict[str, list[_Member[R, T]]] = {}
+        """Of any host."""
+        self._of_all: list[_Member[R, T]] = []
+        for member in routers:
+            audience = member[0]
+            for host in audience.hosts:
+                self._of_host.setdefault(host, []).append(member)
+            if not audience.hosts:
+                for tenant in audience.tenants:
+                    self._of_tenant.setdefault(tenant, []).append(member)
+                if not audience.tenants:
+                    self._of_all.append(member)
 
     def match(self, path: str) -> Match[R, T] | None:
         """Return the pattern that fits a path, whoever asks."""
@@ -61,16 +89,24 @@ class AudienceRouter(Generic[R, T]):
         return None
 
     def _fitting(self, host: str, tenant: str) -> list[Router[R, T]]:
-        key = host, tenant
+        key = host[: _LONGEST_HOST + 1], tenant
         found = self._known.get(key)
         if found is None:
-            ranked = [(rank, router) for audience, router in self._routers if (rank := audience.rank(host, tenant))]
+            members = dict.fromkeys(self._candidates(host, tenant))
+            ranked = [(rank, router) for audience, router in members if (rank := audience.rank(host, tenant))]
             ranked.sort(key=lambda pair: pair[0], reverse=True)
             found = [router for _, router in ranked]
             if len(self._known) >= _MOST_KNOWN:  # hosts are what clients send
                 self._known.clear()
             self._known[key] = found
         return found
+
+    def _candidates(self, host: str, tenant: str) -> Iterator[_Member[R, T]]:
+        """Yield those that may fit, some more than once, however many there are: hosts are what clients send."""
+        for pattern in patterns_of(host):
+            yield from self._of_host.get(pattern, ())
+        yield from self._of_tenant.get(tenant, ())
+        yield from self._of_all
 
     def targets(self) -> Iterator[tuple[T, bool]]:
         return chain.from_iterable(router.targets() for _, router in self._routers)

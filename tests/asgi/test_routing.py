@@ -429,3 +429,11 @@ def test_a_route_refuses_other_notations(path: str, methods: Any, meant: str) ->
 
 async def _handled(request: Any, call: Any) -> Any:
     return await call(request)
+
+
+def test_an_endpoint_in_front_of_a_handler_says_what_it_is() -> None:
+    async def handler(request: Request) -> Response:
+        return Response()
+
+    with pytest.raises(TypeError, match=r"is an endpoint, .*: write Route\(path, wasm_endpoint\('hello'\)\), or"):
+        wasm_endpoint("hello")(handler)  # type: ignore[arg-type]

@@ -153,3 +153,11 @@ def test_rules_without_any_runtime_say_so() -> None:
 def test_include_router_of_the_rules_themselves_says_how(wasm: JSON) -> None:
     with pytest.raises(AttributeError, match=r"takes WasmRules\(\.\.\.\)\.router\(\)"):
         FastAPI().include_router(WasmRules(wasm))
+    with pytest.raises(AttributeError, match=r"it is to be called, as include_router\(rules\.router\(\)\)"):
+        FastAPI().include_router(WasmRules(wasm).router)  # type: ignore[arg-type]
+
+
+def test_rules_as_middleware_say_what_they_are(wasm: JSON) -> None:
+    middleware = [Middleware(WasmRules, config=wasm)]  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"is a route, and not middleware; .*Middleware\(WasmMiddleware, config="):
+        TestClient(Starlette(middleware=middleware)).get("/echo")

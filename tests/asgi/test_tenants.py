@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 
 from starlette_wasm import WasmMiddleware, WasmRoute, WasmRuntime, wasm_route
 from starlette_wasm.asgi.tenants import host_of
+from starlette_wasm.runtime.tenancy import TenantUsage
 
 
 async def claim(connection: HTTPConnection) -> str | None:
@@ -103,9 +104,10 @@ def test_a_quota_bounds_rules_routes_and_pipelines(tmp_path: Path) -> None:
                 assert refused.json()["type"] == "tenant-limited"
                 assert refused.json()["detail"] == "requestsPerMinute is used up"
                 assert (await http.get(path)).status_code == 200  # nobody's
-            assert {each["name"]: (each["served"], each["limited"]) for each in runtime.tenancy.describe()} == {
-                path: (1, {"requestsPerMinute": 1}) for path in ("/x", "/routed", "/handled", "/piped")
-            }
+            assert {
+                each["name"]: (each["served"], each["limited"])
+                for each in map(TenantUsage.describe, runtime.tenancy.listed())
+            } == {path: (1, {"requestsPerMinute": 1}) for path in ("/x", "/routed", "/handled", "/piped")}
             assert (await runtime.invoke("everybody", _request())).status_code == 200
 
     run(main())

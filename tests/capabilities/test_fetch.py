@@ -291,6 +291,15 @@ async def test_a_name_that_is_none() -> None:
             assert refused == ("dns-failed", "cannot resolve nowhere.invalid")
 
 
+async def test_a_name_with_too_many_addresses_is_not_resolved(upstream: Upstream) -> None:
+    """Each is looked at on the event loop, and a name server chooses how many there are."""
+    few, many = (",".join(f"192.0.2.{number % 250}" for number in range(count)) for count in (64, 65))
+    async with fetching(Names(few_test=few, many_test=many)) as there:
+        guest = Guest(there, PUBLIC)
+        assert (await guest.error("http.fetch", url="http://few.test/"))[0] == "host-not-allowed"
+        assert await guest.error("http.fetch", url="http://many.test/") == ("dns-failed", "cannot resolve many.test")
+
+
 async def test_the_systems_resolver_is_checked_too(canary: Upstream) -> None:
     async with fetching() as there:
         refused = await Guest(there, PUBLIC).error("http.fetch", url=f"http://localhost:{canary.port}/")

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from capability_guest import Guest, capabilities
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from starlette_wasm.capabilities import Capabilities, CapabilitySettings
-from starlette_wasm.capabilities.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store, open_store
+from starlette_wasm.capabilities import Capabilities, CapabilitySettings, frame
+from starlette_wasm.capabilities.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store, actions, open_store
 from starlette_wasm.config.policy import SandboxPolicy
 from starlette_wasm.exceptions import ConfigError
 
@@ -414,3 +415,47 @@ async def test_a_large_value_of_others_is_not_fetched(flushed_redis: str) -> Non
             client.set("starlette-wasm:kv:{a}:value:k", bytes(MAX_VALUE_BYTES + 1))
         assert (await guest.error("kv.get", namespace="a", key="k"))[0] == "capability-unavailable"
         assert await guest.fields("kv.cas", b"1", namespace="a", key="k", etag="x") == {"swapped": False}
+
+
+async def test_keys_of_others_that_are_too_long_are_not_listed(flushed_redis: str) -> None:
+    import redis
+
+    async with capabilities(kv_url=flushed_redis) as there:
+        guest = Guest(there, POLICY)
+        await guest.fields("kv.set", b"1", namespace="a", key="k")
+        with redis.Redis.from_url(flushed_redis) as client:
+            client.zadd("starlette-wasm:kv:{a}:keys", {b"j" * 1_000_000: 0})
+        assert await guest.fields("kv.list", namespace="a") == {"keys": ["k"], "cursor": None}
+
+
+async def test_large_results_are_made_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest has chosen how large its keys and values are."""
+    here, seen = threading.get_ident(), list[tuple[str, bool]]()
+
+    def noted(module: Any, name: str) -> None:
+        plain = getattr(module, name)
+
+        def call(*given: Any) -> Any:
+            seen.append((name, threading.get_ident() == here))
+            return plain(*given)
+
+        monkeypatch.setattr(module, name, call)
+
+    async with capabilities() as there:
+        guest = Guest(there, POLICY)
+        for number in range(300):
+            await guest.fields("kv.set", b"1", namespace="a", key=f"{number:03}" + "\x01" * 400)
+        noted(frame, "encode"), noted(actions, "etag")
+        call = guest.session.call
+        for operation, body, fields in (
+            ("kv.list", b"", {}),
+            ("kv.set", bytes(MAX_VALUE_BYTES), {"key": "k"}),
+            ("kv.get", b"", {"key": "k"}),
+        ):
+            payload = frame.encode({"namespace": "a", **fields}, body)
+            seen.clear()
+            answer = await call(operation, payload)
+            assert answer[4:14] == b'{"ok":true'
+            assert dict(seen).get("etag") is (None if operation == "kv.list" else False)
+            assert dict(seen)["encode"] is (operation == "kv.set")  # whose answer is short
+        assert answer.endswith(bytes(MAX_VALUE_BYTES))

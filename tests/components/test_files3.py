@@ -16,7 +16,7 @@ import pytest
 from starlette_wasm.components.files.descriptor import Descriptor
 from starlette_wasm.components.files.granted import Files
 from starlette_wasm.components.values import Err, Ok
-from starlette_wasm.components.wasi import offers
+from starlette_wasm.components.wasi import file_ends, offers
 from starlette_wasm.components.wasi.file_ends import EntrySource, FileSink, FileSource
 from starlette_wasm.components.wasi.filesystem3 import failed
 from starlette_wasm.components.wasi.wakeup import Wakeup
@@ -156,7 +156,7 @@ def test_reads_ahead_outlive_the_file(root: Descriptor) -> None:
 def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Exception) -> None:
     """Without a thread the event loop reads itself, and no descriptor is left behind."""
 
-    async def go(read: Callable[[], bytes]) -> bytes:
+    async def go(tenant: object, read: Callable[[], bytes]) -> bytes:
         if isinstance(lack, MemoryError):
             read()
         raise lack
@@ -171,7 +171,7 @@ def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Excep
     async def main() -> None:
         ready = asyncio.Event()
         source = source_of(opened(root, "a.txt"), notify=ready.set)
-        with patch("starlette_wasm.components.wasi.file_ends.in_own_thread", go), patch.object(os, "dup", dup):
+        with patch.object(file_ends._threads, "run", go), patch.object(os, "dup", dup):
             assert not source.ready()
             async with asyncio.timeout(30):
                 await ready.wait()
@@ -183,6 +183,27 @@ def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Excep
             assert source.done.value() == Err(("insufficient-memory", None))
         else:
             assert source.take(5) == b"hello"
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_streamed_many_times_has_few_reads_at_once(root: Descriptor) -> None:
+    """Each has a thread, and a descriptor that counts among nobody's."""
+
+    async def main() -> None:
+        file = opened(root, "a.txt")
+        sources = [source_of(file) for _ in range(100)]
+        before = len(os.listdir("/proc/self/fd"))
+        assert not any(source.ready() for source in sources)
+        await asyncio.sleep(0)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+        left = set(sources)
+        async with asyncio.timeout(60):
+            while left:
+                left -= {source for source in left if source.ready()}
+                await asyncio.sleep(0.001)
+        assert [source.take(5) for source in sources] == [b"hello"] * 100
+        assert len(os.listdir("/proc/self/fd")) == before
 
     asyncio.run(main())
 

@@ -27,6 +27,7 @@ from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
 from starlette_wasm.components.snapshot import Snapshot
 from starlette_wasm.engine import capi
+from starlette_wasm.engine.loop_time import LoopTime
 from starlette_wasm.engine.native.library import NativeLibrary, native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.pages import PAGE, Pages, pages_of
@@ -600,3 +601,49 @@ def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPat
     kept.state.dirty = True
     assert module.keeper.offer(kept)
     assert module.keeper.take(kept.plan) is None
+
+
+def test_a_guest_that_ran_in_a_thread_is_restored_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much there is to be put back is the guest's choice."""
+    on_loop: list[bool] = []
+    plain = restore.Keeper._restore
+
+    def noted(keeper: restore.Keeper, found: restore.Kept, *, idle: bool) -> bool:
+        on_loop.append(asyncio._get_running_loop() is not None)
+        return plain(keeper, found, idle=idle)
+
+    monkeypatch.setattr(restore.Keeper, "_restore", noted)
+    plan = ComponentPlan(load(guest("(i32.const 65)")), Limits())
+    plan.memory.cpu_score = 1 << 29  # much more than its share of the loop
+
+    async def main() -> None:
+        invocation = ComponentInvocation(plan, b"{}")
+        assert (await invocation.run(time.monotonic() + 30, nullcontext)).stdout == b"A"
+        async with asyncio.timeout(30):
+            while not on_loop:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    assert on_loop == [False]
+
+
+def test_restoring_counts_as_time_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = ComponentPlan(load(guest("(i32.const 65)")), Limits())
+    booked: list[float] = []
+
+    def slowly(_: restore.Kept) -> bool:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return True
+
+    monkeypatch.setattr(restore.Kept, "restore", slowly)
+    monkeypatch.setattr(LoopTime, "add", lambda _, seconds: booked.append(seconds))
+
+    async def main() -> None:
+        for _ in range(2):
+            await ComponentInvocation(plan, b"{}").run(time.monotonic() + 30, nullcontext)
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert max(booked) >= 0.02

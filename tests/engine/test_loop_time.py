@@ -15,6 +15,7 @@ from starlette_wasm.engine.instance import Instance
 from starlette_wasm.engine.loop_time import BUDGET_US, CALM, FREE_NS_PER_KIB, FREE_US, HALF_LIFE, LONE_US
 from starlette_wasm.engine.plan import Limits, Plan
 from starlette_wasm.engine.timed import Timed
+from starlette_wasm.sync.pace import SLICE, Pace
 
 HEADER = Path(loop_time.__file__).parent / "native" / "native.h"
 
@@ -83,12 +84,72 @@ def test_turns_of_an_awaitable_are_booked():
             pass
         return 7
 
-    turns = Timed(work(), booked.append).__await__()
-    with pytest.raises(StopIteration) as ended:
-        next(turns)
-    assert ended.value.value == 7
+    async def main() -> int:
+        return await Timed(work(), booked.append, Pace(), "a")
+
+    assert asyncio.run(main()) == 7
     assert len(booked) == 1
     assert booked[0] >= 0.005
+
+
+def test_turns_that_take_long_do_not_follow_each_other():
+    """What many guests wait for is there at once: of their turns, one is in each round of the loop."""
+    order: list[str] = []
+
+    async def work(there: asyncio.Event) -> None:
+        await there.wait()
+        end = time.thread_time() + 2 * SLICE
+        while time.thread_time() < end:
+            pass
+        order.append("guest")
+
+    async def rounds() -> None:
+        for _ in range(8):
+            order.append("round")
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        pace, there = Pace(), asyncio.Event()
+
+        async def guest() -> None:
+            await Timed(work(there), lambda _: None, pace, "a")
+
+        guests = [asyncio.create_task(guest()) for _ in range(4)]
+        await asyncio.sleep(0)
+        there.set()
+        await asyncio.gather(*guests, rounds())
+
+    asyncio.run(main())
+    assert "guest guest" not in " ".join(order)
+    assert order.count("guest") == 4
+
+
+def test_a_wait_for_a_turn_can_be_cancelled():
+    async def main() -> None:
+        pace, there, seen = Pace(), asyncio.Event(), []
+
+        async def work() -> None:
+            try:
+                await there.wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+        async def guest() -> None:
+            await Timed(work(), lambda _: None, pace, "a")
+
+        task = asyncio.create_task(guest())
+        await asyncio.sleep(0)
+        there.set()
+        pace.book(1.0)
+        await asyncio.sleep(0)  # it would go on, and waits for its turn instead
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen == ["cancelled"]
+
+    asyncio.run(main())
 
 
 def test_a_wait_for_a_cpu_is_no_work(wat, monkeypatch):

@@ -405,3 +405,29 @@ def test_ready_fails_only_for_what_takes_traffic(tmp_path: Path, rules: list[JSO
             assert any("f v2 is unhealthy" in each for each in body["notes" if status == 200 else "reasons"])
 
     run(main())
+
+
+def test_a_reload_makes_few_instances_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands of functions, and others are served meanwhile."""
+    monkeypatch.setattr(health, "_ON_LOOP", 2)
+    made: list[Plan] = []
+
+    def instantiate(plan: Plan) -> probe.Problem | None:
+        made.append(plan)
+        return probe.instantiate(plan)
+
+    def wasm(pages: int) -> JSON:
+        policies = {name: {"maxMemoryPages": pages} for name in "abcde"}
+        given = config(tmp_path, functions=["hello"], policies=policies, healthCheckIntervalMs=1000)
+        given["rules"] = [{"pathPattern": f"/{name}", "functionName": "hello", "policy": name} for name in policies]
+        return given
+
+    async def main() -> None:
+        async with WasmRuntime(wasm(16), settings()) as runtime:
+            monkeypatch.setattr(health, "instantiate", instantiate)
+            await runtime.reload(wasm(17))
+            assert sum(plan.limits.memory_pages == 17 for plan in made) == 2
+            await eventually(lambda: runtime.health.verdicts() == {("hello", "1"): True})
+            assert sum(plan.limits.memory_pages == 17 for plan in made) >= 5
+
+    asyncio.run(main())

@@ -18,7 +18,7 @@ from starlette_wasm import WasmMiddleware, WasmRuntime
 from starlette_wasm.config.settings import WasmSettings
 from starlette_wasm.exceptions import TenantLimited
 from starlette_wasm.runtime.shared_quotas import SharedQuotas
-from starlette_wasm.runtime.tenancy import Tenancy
+from starlette_wasm.runtime.tenancy import Tenancy, TenantUsage
 
 ACME = {"name": "acme", "requestsPerMinute": 10, "cpuSecondsPerMinute": 30}
 OTHERS = {"name": "*", "requestsPerMinute": 10}
@@ -38,11 +38,11 @@ class Node:
             usage(self.tenancy, name).take_request("f")
 
     def cpu_left(self) -> float:
-        [found] = [each for each in self.tenancy.describe() if each["name"] == "acme"]
+        [found] = [each for each in map(TenantUsage.describe, self.tenancy.listed()) if each["name"] == "acme"]
         return float(found["cpu_seconds_left"])
 
     def left(self, name: str = "acme") -> int:
-        [found] = [each for each in self.tenancy.describe() if each["name"] == name]
+        [found] = [each for each in map(TenantUsage.describe, self.tenancy.listed()) if each["name"] == name]
         return int(found["requests_left"])
 
 
@@ -202,7 +202,9 @@ def test_servers_share_what_their_canaries_redis_counts(tmp_path: Path, flushed_
             async with asyncio.timeout(60):
                 while (await second.get("/x")).status_code != 429:
                     await asyncio.sleep(0.1)
-            served = [each["served"] for runtime in runtimes for each in runtime.tenancy.describe()]
+            served = [
+                each["served"] for runtime in runtimes for each in map(TenantUsage.describe, runtime.tenancy.listed())
+            ]
             assert served[0] == 4
             assert served[1] <= 4 + 60 / 15  # its own quota, and what a minute brings
 

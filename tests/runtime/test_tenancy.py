@@ -89,8 +89,8 @@ def test_others_have_a_quota_each_and_idle_ones_are_forgotten(clock: list[float]
             usage(made, str(number)).take_request("f")
             clock[0] += 1
         assert made.usage("busy") is busy
-    assert len(made.describe()) <= 4096
-    assert {each["name"] for each in made.describe()} >= {"busy", "4999"}
+    assert len(made.listed()) <= 4096
+    assert {each["name"] for each in map(TenantUsage.describe, made.listed())} >= {"busy", "4999"}
     assert made.usage("") is None
     assert tenancy({"name": "acme"}).usage("other") is None
 
@@ -145,3 +145,24 @@ def test_a_reload_keeps_what_is_used() -> None:
 def test_what_is_wrong_with_tenants_is_named(tenants: list[dict[str, object]], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         load_config({"tenants": tenants})
+
+
+def test_refusals_of_made_up_tenants_have_a_share_of_the_log(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each name is refused at once, and none of them twice."""
+    made = tenancy({"name": "*", "maxMemoryMb": 1})
+    function = "test_refusals_of_made_up_tenants"  # with a share that no other test has used
+    for number in range(3000):
+        with pytest.raises(TenantLimited), usage(made, str(number)).hold_slot(function, 2 << 20):
+            pass
+    assert len(caplog.records) == 2000  # what is saved up
+
+
+def test_the_closest_host_names_the_tenant() -> None:
+    made = tenancy(
+        {"name": "wide", "hosts": ["*.example"]}, {"name": "narrow", "hosts": ["*.b.example"]},
+        {"name": "exact", "hosts": ["a.b.example"]},
+    )  # fmt: skip
+    asked = ("a.b.example", "c.b.example", "b.example", "example", "a.b.example.evil", "x" * 300 + ".example")
+    assert [made.of_host(host) for host in asked] == ["exact", "narrow", "wide", "", "", ""]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 
@@ -104,3 +105,29 @@ def test_jobs_of_other_loops_end_if_no_thread_starts(monkeypatch: pytest.MonkeyP
     assert ends == ["can't start new thread"]
     monkeypatch.undo()
     assert asyncio.run(threads.run("a", lambda: "done")) == "done"
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    """What runs at the fork is the parent's: the child must not wait for its end."""
+    release, began = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        assert release.wait(60)
+
+    async def main() -> int:
+        threads = FairThreads("fair", most=1, each=1)
+        busy = asyncio.create_task(threads.run("a", work))
+        while not began.is_set():
+            await asyncio.sleep(0.005)
+        child = os.fork()
+        if not child:
+            done = threading.Event()
+            threading.Thread(target=lambda: asyncio.run(threads.run("a", done.set)), daemon=True).start()
+            os._exit(0 if done.wait(30) else 1)
+        _, status = await asyncio.get_running_loop().run_in_executor(None, os.waitpid, child, 0)
+        release.set()
+        await busy
+        return status
+
+    assert asyncio.run(main()) == 0

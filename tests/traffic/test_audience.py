@@ -83,3 +83,22 @@ def test_what_clients_send_is_forgotten_again() -> None:
 )
 def test_a_wildcard_means_what_is_below(pattern: str, host: str, fits: bool) -> None:
     assert fits_host(pattern, host) is fits
+
+
+def test_few_audiences_are_looked_at_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client sends what it likes as a host, and there may be thousands of them."""
+    hosts = [(Audience((f"{name}.example", f"*.{name}.example")), "/x", name) for name in map(str, range(300))]
+    tenants = [(Audience((), (name,)), "/x", f"of-{name}") for name in map(str, range(300))]
+    made, looked, rank = router(*hosts, *tenants, (Audience(), "/x", "all")), list[Audience](), Audience.rank
+
+    def noted(audience: Audience, host: str, tenant: str) -> tuple[bool, int] | None:
+        looked.append(audience)
+        return rank(audience, host, tenant)
+
+    monkeypatch.setattr(Audience, "rank", noted)
+    asked = {("7.example", ""): "7", ("a.7.example", ""): "7", ("no.one", "7"): "of-7", ("no.one", "me"): "all"}
+    for (host, tenant), function in asked.items():
+        assert served(made, "/x", host, tenant) == function
+    assert served(made, "/x", "x" * 60_000 + ".7.example") == "all"
+    assert len(looked) <= 10
+    assert max(len(host) for host, _ in made._known) <= 256

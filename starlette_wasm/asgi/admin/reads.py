@@ -16,39 +16,43 @@ from ...config.settings import split_list
 from ...exceptions import FunctionNotFound
 from ...pipelines.plan import Pipeline
 from ...runtime.runtime import WasmRuntime
+from ...sync.pace import Paces
 from .access import Refused
 from .call import AdminCall
 
+paces = Paces()
+"""For what is as long as there are functions, or tenants."""
 _COMMENT_SECONDS = 15.0
 _LOOK_SECONDS = 0.5
 
 
 async def functions(call: AdminCall) -> Response:
     """List functions: versions, digests, policies, health, cold starts, memory, p50 and p99, errors."""
-    return JSONResponse({"functions": functions_seen(call)})
+    return JSONResponse({"functions": await functions_seen(call)})
 
 
 async def function(call: AdminCall) -> Response:
     """Show one function."""
     if not any(name == call.function for name, _ in call.runtime.deployment.functions):
         raise FunctionNotFound(call.function)
-    return JSONResponse(_described(call, [call.function])[0])
+    return JSONResponse((await _described(call, [call.function]))[0])
 
 
-def functions_seen(call: AdminCall) -> list[dict[str, Any]]:
+async def functions_seen(call: AdminCall) -> list[dict[str, Any]]:
     """Return the functions that the caller sees, each with its versions and their figures."""
     names = sorted({name for name, _ in call.runtime.deployment.functions if call.identity.sees(name)})
-    return _described(call, names)
+    return await _described(call, names)
 
 
-def _described(call: AdminCall, names: Sequence[str]) -> list[dict[str, Any]]:
+async def _described(call: AdminCall, names: Sequence[str]) -> list[dict[str, Any]]:
     """Go through functions and targets once, however many there are: this is on the event loop."""
     deployment, verdicts = call.runtime.deployment, call.runtime.health.verdicts()
     policies: dict[int, set[str]] = {}
     for target in deployment.bound:
         policies.setdefault(id(target.function), set()).add(target.policy.name)
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for (name, version), loaded in sorted(deployment.functions.items()):
+    functions = sorted(deployment.functions.items())
+    async for (name, version), loaded in paces.here().in_turns(call.identity.name, functions):
         if name in found:
             found[name][version] = {
                 "digest": f"sha256:{loaded.digest}",
@@ -163,7 +167,13 @@ def notes(runtime: WasmRuntime) -> list[str]:
 
 async def tenants(call: AdminCall) -> Response:
     """List the tenants with their quotas, and what this process knows of their use."""
-    return JSONResponse({"tenants": call.runtime.tenancy.describe()})
+    return JSONResponse({"tenants": await tenants_seen(call)})
+
+
+async def tenants_seen(call: AdminCall) -> list[dict[str, Any]]:
+    """Return the tenants, of which clients may have made up thousands."""
+    usages = call.runtime.tenancy.listed()
+    return [each.describe() async for each in paces.here().in_turns(call.identity.name, usages)]
 
 
 async def nodes(call: AdminCall) -> Response:

@@ -178,11 +178,14 @@ class Uploads:
 async def _place(call: AdminCall, version: _Version, file: Path, given: _Upload) -> None:
     """Put it in place and serve it, or take it away again and raise what the reload raises."""
     directory, name, number = version.directory, version.name, version.number
-    placed = await in_own_thread(lambda: place.place(directory, name, number, file, given.manifest, given.signatures))
+    put = lambda: place.place(directory, name, number, file, given.manifest, given.signatures)  # noqa: E731
+    placing = asyncio.ensure_future(in_own_thread(put))
     try:
+        await asyncio.shield(placing)
         await call.runtime.reload()
-    except Exception:
-        if placed.exists():
+    except BaseException:  # a cancelled one too, which nobody has answered
+        await asyncio.wait([placing])
+        if place.module_file(directory, name, number).exists():
             place.remove(directory, name, number)
         raise
 

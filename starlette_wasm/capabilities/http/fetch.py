@@ -61,7 +61,7 @@ class HttpFetch:
 
     async def fetch(
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
-    ) -> tuple[dict[str, object], bytes]:
+    ) -> tuple[dict[str, object], bytes | bytearray]:
         url = checked(Url.parse, fields.text("url"))
         request = Request(check_method(fields.text("method", "GET")), url, h.of_guest(fields.texts("headers")), body)
         redirects = fields.integer("maxRedirects", 0, MAX_REDIRECTS, MAX_REDIRECTS)
@@ -109,7 +109,7 @@ class HttpFetch:
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
-            return Response(received.status, received.headers, bytes(body))
+            return Response(received.status, received.headers, body)
 
     @asynccontextmanager
     async def exchange(

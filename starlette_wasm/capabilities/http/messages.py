@@ -80,7 +80,7 @@ class Request:
 class Response:
     status: int
     headers: h.Headers
-    body: bytes = b""
+    body: bytes | bytearray = b""
 
     @property
     def location(self) -> str | None:

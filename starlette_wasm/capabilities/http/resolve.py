@@ -16,6 +16,8 @@ Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 MAX_LOOKUPS = 64
 MAX_LOOKUPS_OF_TENANT = 8
+MAX_ADDRESSES = 64
+"""Addresses of a name, each of which is checked: a name server may give thousands."""
 
 _lookups = FairThreads("starlette-wasm-dns", most=MAX_LOOKUPS, each=MAX_LOOKUPS_OF_TENANT)
 
@@ -46,7 +48,12 @@ async def addresses_of(host: str, port: int, resolver: Resolver, tenant: Hashabl
         return [str(ip_address(host))]
     token = asking.set(tenant)
     try:
-        addresses = [str(ip_address(each)) for each in await resolver(host, port)]
+        found = await resolver(host, port)
+        if len(found) > MAX_ADDRESSES:
+            raise CapabilityError(
+                Code.DNS_FAILED, f"cannot resolve {host}", detail=f"it has {len(found)} addresses, not {MAX_ADDRESSES}"
+            )
+        addresses = [str(ip_address(each)) for each in found]
     except (OSError, ValueError) as error:  # UnicodeError is a ValueError
         raise CapabilityError(Code.DNS_FAILED, f"cannot resolve {host}", detail=str(error)) from None
     finally:

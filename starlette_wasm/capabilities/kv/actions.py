@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import CapabilityError, Code, printable
 from ..fields import Fields, bad_field
+from ..off_loop import off_loop
 from ..operations import Operation
+from ..tenant import tenant
 from .store import INT64, MAX_KEY_BYTES, MAX_LIST, MAX_TTL_MS, MAX_VALUE_BYTES, Store, etag
 
 Result = tuple[dict[str, object], bytes]
@@ -53,13 +55,13 @@ class KvActions:
         key = _key(fields)
         fields.done()
         value = await self.store.get(namespace, key)
-        return ({"found": False}, b"") if value is None else ({"found": True, "etag": etag(value)}, value)
+        return ({"found": False}, b"") if value is None else ({"found": True, "etag": await _etag(value)}, value)
 
     async def _set(self, namespace: str, fields: Fields, body: bytes) -> Result:
         key, ttl = _key(fields), fields.maybe_integer("ttlMs", 1, MAX_TTL_MS)
         fields.done()
         await self.store.set(namespace, key, body, ttl)
-        return {"etag": etag(body)}, b""
+        return {"etag": await _etag(body)}, b""
 
     async def _delete(self, namespace: str, fields: Fields, body: bytes) -> Result:
         key = _key(fields)
@@ -87,7 +89,12 @@ class KvActions:
         expected = fields.maybe_text("etag") or None
         fields.done()
         swapped = await self.store.compare_and_set(namespace, key, expected, body, ttl)
-        return ({"swapped": True, "etag": etag(body)} if swapped else {"swapped": False}), b""
+        return ({"swapped": True, "etag": await _etag(body)} if swapped else {"swapped": False}), b""
+
+
+async def _etag(value: bytes) -> str:
+    """Return etag() of what may be a mebibyte."""
+    return await off_loop(tenant.get(), len(value), lambda: etag(value))
 
 
 def _key(fields: Fields) -> bytes:

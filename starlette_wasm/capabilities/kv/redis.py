@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import CapabilityError, Code
 from ..redis import RedisClient, Script
-from .store import MAX_VALUE_BYTES, unreadable
+from .store import MAX_KEY_BYTES, MAX_VALUE_BYTES, unreadable
 
 _PUT = """
 local function put(value, ttl, member)
@@ -84,16 +84,19 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 return redis.call('DEL', KEYS[1])
 """
 )
-# ARGV: -, prefix of the names of values, from, to, limit. Dead keys are skipped, some thousands at most.
+# ARGV: -, prefix of the names of values, from, to, limit. Dead keys are skipped, some thousands at most, and so are
+# keys of others that are too long. All come as one string, each behind its length: the client takes 20 us for a part.
 _KEYS = Script(
-    """
-local found, from, limit = {}, ARGV[3], tonumber(ARGV[5])
+    f"""
+local found, from, limit = {{}}, ARGV[3], tonumber(ARGV[5])
 for _ = 1, 20 do
     local members = redis.call('ZRANGEBYLEX', KEYS[2], from, ARGV[4], 'LIMIT', 0, limit)
     for _, member in ipairs(members) do
-        if redis.call('EXISTS', ARGV[2] .. member) == 1 then
-            found[#found + 1] = member
-            if #found == limit then return found end
+        if #member > {MAX_KEY_BYTES} then
+            -- of others
+        elseif redis.call('EXISTS', ARGV[2] .. member) == 1 then
+            found[#found + 1] = struct.pack('>I2', #member) .. member
+            if #found == limit then return table.concat(found) end
         else
             redis.call('ZREM', KEYS[2], member)
             redis.call('ZREM', KEYS[3], member)
@@ -102,7 +105,7 @@ for _ = 1, 20 do
     if #members < limit then break end
     from = '(' .. members[#members]
 end
-return found
+return table.concat(found)
 """
 )
 
@@ -134,8 +137,7 @@ class RedisStore:
         first = b"(" + after if after >= prefix else b"[" + prefix
         if not first[1:]:
             first = b"-"
-        found = await self._run(_KEYS, namespace, b"", first, b"(" + prefix + b"\xff", limit)
-        return [bytes(each) for each in found]
+        return _members(await self._run(_KEYS, namespace, b"", first, b"(" + prefix + b"\xff", limit))
 
     async def increment(self, namespace: str, key: bytes, by: int) -> int:
         total = await self._run(_INCREMENT, namespace, key, by)
@@ -157,3 +159,15 @@ class RedisStore:
         base = f"{self._prefix}{{{namespace}}}"
         keys: list[str | bytes] = [values + key, f"{base}:keys", f"{base}:expiry"]
         return await self._client.script(script, keys, key, values, *arguments)
+
+
+def _members(packed: Any) -> list[bytes]:
+    """Return the keys in what the script has packed. Raises CapabilityError for anything else."""
+    if not isinstance(packed, bytes):
+        raise unreadable("keys of another kind")
+    found, at = [], 0
+    while at < len(packed):
+        begin = at + 2
+        at = begin + int.from_bytes(packed[at:begin], "big")
+        found.append(packed[begin:at])
+    return found

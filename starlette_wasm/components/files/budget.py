@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,9 +22,12 @@ class Closable(Protocol):
 
 
 class FileBudget:
-    """Descriptors that are open at once, bytes that files grow by, and entries that are created."""
+    """Descriptors that are open at once, bytes that files grow by, and entries that are created. It is ``tenant``'s."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tenant: Hashable = None) -> None:
+        self.tenant = tenant
+        self.reading = 0
+        """Reads of files for streams that are under way: each has a descriptor more."""
         self._open = limits.fds
         self._bytes = self._largest = limits.file_bytes
         self._entries = limits.entries

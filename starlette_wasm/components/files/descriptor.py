@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -137,18 +137,9 @@ class Descriptor(HostResource):
     def read(self, most: int, offset: int) -> bytes:
         return os.pread(self.file, min(most, _READ_AT_ONCE), _offset(offset))
 
-    def reader(self, most: int, offset: int) -> Callable[[], bytes]:
-        """Return what reads in any thread, whatever becomes of this descriptor meanwhile. To be called once."""
-        _offset(offset)
-        number = os.dup(self.file)
-
-        def read() -> bytes:
-            try:
-                return os.pread(number, most, offset)
-            finally:
-                os.close(number)
-
-        return read
+    def reader(self, most: int, offset: int) -> Reader:
+        """Return what reads in any thread, whatever becomes of this descriptor meanwhile."""
+        return Reader(os.dup(self.file), most, _offset(offset))
 
     def write(self, data: bytes, offset: int) -> int:
         file = self.file
@@ -169,6 +160,27 @@ class Descriptor(HostResource):
         end = _offset(size)
         with self.budget.growing(file, end):
             os.ftruncate(file, end)
+
+
+class Reader:
+    """Reads a part of a file, once, and closes its descriptor then."""
+
+    def __init__(self, number: int, most: int, offset: int) -> None:
+        self._numbers = [number]
+        self._most = most
+        self._offset = offset
+
+    def __call__(self) -> bytes:
+        number = self._numbers.pop()
+        try:
+            return os.pread(number, self._most, self._offset)
+        finally:
+            os.close(number)
+
+    def close(self) -> None:
+        """Close the descriptor of one that is not called any more."""
+        while self._numbers:
+            os.close(self._numbers.pop())
 
 
 def _offset(given: int) -> int:

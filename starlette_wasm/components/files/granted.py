@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 
 from ...engine.plan import Limits, Preopen
 from .budget import FileBudget
@@ -13,10 +13,10 @@ from .descriptor import Descriptor
 class Files:
     """The granted directories: opened when the guest asks, and closed at the end with all that it left open."""
 
-    def __init__(self, preopens: Collection[Preopen], limits: Limits) -> None:
+    def __init__(self, preopens: Collection[Preopen], limits: Limits, tenant: Hashable = None) -> None:
         self._preopens = preopens
         self._roots: list[tuple[Descriptor, str]] | None = None
-        self.budget = FileBudget(limits)
+        self.budget = FileBudget(limits, tenant)
 
     def roots(self) -> list[tuple[Descriptor, str]]:
         """Return each granted directory, and the guest's name for it. Raises OSError."""

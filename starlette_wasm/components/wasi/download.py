@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ...capabilities import CapabilityError, Code, Session
 from ...capabilities.http import Incoming, Request
+from ...sync.doorbell import Doorbell
 from ..resources import HostResource, IoError
 from ..values import Err, Ok, Value
 from .bodies import FutureTrailers, IncomingBody
@@ -49,8 +50,7 @@ class DownloadStream(InputStream):
     def __init__(self, wakeup: Wakeup) -> None:
         super().__init__()
         self._wakeup = wakeup
-        self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Event()
+        self._room = Doorbell()
         self._pieces: deque[bytes] = deque()
         self._at = 0
         """How much of the first piece was read."""
@@ -77,17 +77,13 @@ class DownloadStream(InputStream):
             self._pieces.popleft()
             self._at = 0
         self._taken += len(taken)
-        self._make_room()
+        self._room.ring()
         return Ok(taken)
 
     def discard(self) -> None:
         """Drop what comes: the guest reads no more."""
         self._unwanted = True
-        self._make_room()
-
-    def _make_room(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed
-            self._loop.call_soon_threadsafe(self._room.set)
+        self._room.ring()
 
     async def put(self, piece: bytes) -> None:
         """Add what has come, and wait until there is room for more."""
@@ -96,10 +92,7 @@ class DownloadStream(InputStream):
         self._received += len(piece)
         self._pieces.append(piece)
         self._wakeup.notify()
-        while self._received - self._taken > _MOST_UNREAD and not self._unwanted:
-            self._room.clear()
-            if self._received - self._taken > _MOST_UNREAD and not self._unwanted:
-                await self._room.wait()
+        await self._room.until(lambda: self._received - self._taken <= _MOST_UNREAD or self._unwanted)
 
     def end(self, how: Value = CLOSED) -> None:
         self._end = how

@@ -25,7 +25,7 @@ _ENTRY = 200
 
 
 class Fields:
-    """Names and values in their order. Those of a request cannot be changed."""
+    """Names, in small letters, and values, in their order. Those of a request cannot be changed."""
 
     def __init__(self, entries: list[tuple[str, bytes]] | None = None, *, fixed: bool = False) -> None:
         self.entries = entries or []
@@ -35,11 +35,11 @@ class Fields:
         if len(name) > _LONGEST_NAME:
             return []
         wanted = name.lower()
-        return [value for each, value in self.entries if each.lower() == wanted]
+        return [value for each, value in self.entries if each == wanted]
 
     def remove(self, name: str) -> None:
         unwanted = name.lower()
-        self.entries = [entry for entry in self.entries if entry[0].lower() != unwanted]
+        self.entries = [entry for entry in self.entries if entry[0] != unwanted]
 
     @staticmethod
     def wrong_name(name: str) -> Err | None:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Iterator
 
-from ...sync.own_thread import in_own_thread
+from ...sync.threads import FairThreads
 from ..files.descriptor import Descriptor
 from ..files.listing import Listing
 from ..files.place import error
@@ -16,6 +16,9 @@ from .ends import FutureValue, Sink, Source
 _ON_LOOP = 64 << 10
 """Bytes that are read at once for what the event loop moves."""
 _ENTRIES_AT_ONCE = 64
+_MOST_READS = 2
+"""Reads of one invocation that are under way: it may stream the same file a thousand times."""
+_threads = FairThreads("starlette-wasm-files", most=4, each=1)
 Failed = Callable[[OSError], Err]
 """Makes the error of an interface of one of the system."""
 
@@ -44,20 +47,28 @@ class FileSource(Source):
             return False
         if asyncio._get_running_loop() is None:
             return True
-        self._reading = asyncio.create_task(self._read_ahead())
+        if self._descriptor.budget.reading < _MOST_READS:  # else it is asked again when one of them is done
+            self._descriptor.budget.reading += 1
+            self._reading = asyncio.create_task(self._read_ahead())
         return False
 
     async def _read_ahead(self) -> None:
+        budget = self._descriptor.budget
         try:
             read = self._descriptor.reader(_ON_LOOP, self._offset)
             try:
-                self._ahead = await in_own_thread(read)
+                self._ahead = await _threads.run(budget.tenant, read)
             except RuntimeError:  # no thread could be started
                 self._ahead = read()
+            except asyncio.CancelledError:
+                read.close()
+                raise
         except OSError as failure:
             self._ahead = failure
         except MemoryError:
             self._ahead = error(errno.ENOMEM)
+        finally:
+            budget.reading -= 1
         self._reading = None
         self._notify()
 

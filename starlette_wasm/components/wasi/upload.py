@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from weakref import ref
 
 from ...capabilities import CapabilityError, Code
 from ...capabilities.http.headers import MAX_HEADER_BYTES, MAX_HEADERS
 from ...capabilities.usage import Usage
+from ...sync.doorbell import Doorbell
 from ..byte_queue import ByteQueue
 from ..calls import Await
 from ..errors import CanonicalTrap
@@ -57,8 +56,7 @@ class UploadBody(HostResource):
         host.uploads.append(ref(self))
         self._declared = declared
         self._pieces = ByteQueue(_MOST_UNSENT)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._more: asyncio.Event | None = None
+        self._more: Doorbell | None = None
         self._stream: ref[UploadStream] | None = None  # weak, as the stream refers to this
         self._sent = 0
         self._broken = self.finished = False
@@ -147,9 +145,8 @@ class UploadBody(HostResource):
         self._wake()
 
     def _wake(self) -> None:
-        if self._loop is not None and self._more is not None:
-            with suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._more.set)
+        if self._more is not None:
+            self._more.ring()
 
     async def piece(self, usage: Usage) -> bytes | None:
         """Return what comes next, None at the end; on the event loop.
@@ -157,15 +154,12 @@ class UploadBody(HostResource):
         Raises CapabilityError for a body that was not finished, or is too large.
         """
         if self._more is None:
-            self._loop, self._more = asyncio.get_running_loop(), asyncio.Event()
-        while not self._pieces:
+            self._more = Doorbell()
+        await self._more.until(lambda: self._pieces or self._broken or self.finished)
+        if not self._pieces:
             if self._broken:
                 raise CapabilityError(Code.UPSTREAM_FAILED, "the body of the request was not finished")
-            if self.finished and not self._pieces:
-                return None
-            self._more.clear()
-            if not (self._pieces or self._broken or self.finished):
-                await self._more.wait()
+            return None
         piece = self._pieces.take(_MOST_UNSENT)
         usage.move(len(piece))
         self._sent += len(piece)

@@ -548,6 +548,27 @@ def test_an_upload_that_a_reload_refuses_is_taken_back(tmp_path: Path) -> None:
     run(main())
 
 
+def test_an_upload_that_is_cancelled_in_its_reload_is_taken_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path) as place:
+            reloads = asyncio.Event()
+
+            async def reload() -> None:
+                reloads.set()
+                await asyncio.sleep(3600)
+
+            place.runtime.reload = reload  # type: ignore[method-assign, assignment]
+            upload = asyncio.create_task(place.put("hello", "2"))
+            await asyncio.wait_for(reloads.wait(), 60)
+            assert module_file(tmp_path / "functions", "hello", "2").exists()
+            upload.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await upload
+            assert not (tmp_path / "functions/hello/v2").exists()
+
+    run(main())
+
+
 def test_uploads_must_be_signed_if_keys_are_given(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -824,5 +845,6 @@ def test_describing_many_functions_looks_at_targets_once() -> None:
     runtime = SimpleNamespace(deployment=deployment, health=SimpleNamespace(verdicts=dict))
     figures = SimpleNamespace(describe=lambda *_: {})
     call: Any = SimpleNamespace(runtime=runtime, figures=figures, identity=AdminIdentity("ada", ["read"]))
-    assert [each["versions"]["1"]["policies"] for each in functions_seen(call)] == [["p"]] * 5
+    seen = asyncio.run(functions_seen(call))
+    assert [each["versions"]["1"]["policies"] for each in seen] == [["p"]] * 5
     assert bound.times == 1

@@ -54,7 +54,8 @@ class Page:
 
 async def overview(call: AdminCall) -> Context:
     """Show traffic, errors and p99 of each function, and what is amiss."""
-    rows = [_row(call, described) for described in reads.functions_seen(call)]
+    seen = await reads.functions_seen(call)
+    rows = [_row(call, each) async for each in reads.paces.here().in_turns(call.identity.name, seen)]
     sort = call.request.query_params.get("sort", "name")
     rows.sort(key=_SORTS.get(sort, _SORTS["name"]))
     runtime, sees_all = call.runtime, call.identity.may("read")
@@ -108,7 +109,8 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 async def function(call: AdminCall) -> Context:
     """Show one function: versions, policies, canary, latest faults, and its log as it comes."""
-    described = next((each for each in reads.functions_seen(call) if each["name"] == call.function), None)
+    seen = await reads.functions_seen(call)
+    described = next((each for each in seen if each["name"] == call.function), None)
     if described is None:
         raise FunctionNotFound(call.function)
     used = {name for version in described["versions"].values() for name in version["policies"]}
@@ -174,7 +176,7 @@ async def nodes(call: AdminCall) -> Context:
 
 async def tenants(call: AdminCall) -> Context:
     """Show the tenants, their quotas and what they use."""
-    return {"tenants": call.runtime.tenancy.describe()}
+    return {"tenants": await reads.tenants_seen(call)}
 
 
 async def audit(call: AdminCall) -> Context:

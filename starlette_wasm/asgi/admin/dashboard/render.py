@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.responses import HTMLResponse, Response
 
-from ....sync.own_thread import in_own_thread
+from ....sync.threads import FairThreads
 from .policy_words import duration, size
 
 if TYPE_CHECKING:
@@ -31,14 +31,18 @@ HEADERS = {
     "cache-control": "no-store",
 }
 _WIDTH, _HEIGHT = 120, 24  # of a chart
+_threads = FairThreads("starlette-wasm-pages", most=2, each=1)
 _KINDS = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
 HINT = "the dashboard needs Jinja2: pip install 'starlette-wasm[dashboard]'"
 
 
 async def render(template: str, status: int, context: dict[str, Any]) -> Response:
-    """Return a page. A page of many functions takes milliseconds: a thread makes it. Raises ImportError."""
+    """Return a page. A page of many functions takes milliseconds: a thread makes it. Raises ImportError.
+
+    Strangers get pages too: theirs wait for each other.
+    """
     environment = _environment()
-    text = await in_own_thread(lambda: environment.get_template(template).render(context))
+    text = await _threads.run(context.get("who"), lambda: environment.get_template(template).render(context))
     return HTMLResponse(text, status, HEADERS)
 
 
