@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
@@ -19,29 +19,61 @@ from .scope import header
 if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime
 
+T = TypeVar("T")
 _REPLAY_PAUSE = 0.05
 
 
-@coroutine
-def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> Generator[Any, None, bytes]:
+def read_body(runtime: WasmRuntime, receive: Receive, limit: int) -> Awaitable[bytes]:
     """Return the whole body. Raises RequestTooLarge as soon as that is known, RequestTimeout if it does not come within
     ``body_timeout_ms``, RuntimeClosed if draining ends before, and ClientDisconnect."""
-    work = _read(receive, limit)
+    return _bounded(runtime, _read(receive, limit))
+
+
+def read_first_part(runtime: WasmRuntime, receive: Receive, limit: int, declared: int) -> Awaitable[tuple[bytes, bool]]:
+    """Return what comes of the body first, and whether more will come. Raises what read_body() does.
+
+    Take ``declared``, its length as the client has it: once that is there, some servers have its end to give yet.
+    """
+    return _bounded(runtime, _read_part(receive, limit, declared))
+
+
+@coroutine
+def _bounded(runtime: WasmRuntime, work: Coroutine[Any, None, T]) -> Generator[Any, None, T]:
+    """Return what ``work`` reads, which is there already, as a rule."""
     try:
         first = work.send(None)
-    except StopIteration as done:  # it is there already, as a rule
-        body: bytes = done.value
-        return body
-    return (yield from _rest_of_body(runtime, work, first).__await__())
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    return (yield from _rest(runtime, work, first).__await__())
 
 
-async def _rest_of_body(runtime: WasmRuntime, work: Coroutine[Any, None, bytes], first: object) -> bytes:
-    """Wait for the body, which ``work`` reads; ``first`` is what that waits for."""
+async def _rest(runtime: WasmRuntime, work: Coroutine[Any, None, T], first: object) -> T:
+    """Wait for what ``work`` reads; ``first`` is what that waits for."""
     limit_ms = runtime.settings.body_timeout_ms
     try:
         return await wait_within(work, first, limit_ms, RequestTimeout, partial(runtime.invoker.guard, None))
     except Interrupted:
         raise RuntimeClosed(runtime.state) from None
+
+
+async def _read_part(receive: Receive, limit: int, declared: int) -> tuple[bytes, bool]:
+    body, more = await _message(receive, limit)
+    if more and len(body) >= declared:
+        end, more = await _message(receive, limit, len(body))
+        body += end
+    return body, more
+
+
+async def _message(receive: Receive, limit: int, before: int = 0) -> tuple[bytes, bool]:
+    """Return a part of a body, of which there were so many bytes before, and whether more will come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if before + len(body) > limit:
+        raise RequestTooLarge(limit)
+    return body, message.get("more_body", False)
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

@@ -18,14 +18,18 @@ from .body import disconnected
 class BodyFeed:
     """Hands the body to the guest, no faster than that takes it, and notices when the client goes away."""
 
-    def __init__(self, exchange: HttpExchange, receive: Receive, limit: int, limit_ms: int) -> None:
-        """Take ``limit`` in bytes; the client may take ``limit_ms`` to send them, 0 for as long as it likes."""
+    def __init__(
+        self, exchange: HttpExchange, receive: Receive, limit: int, limit_ms: int, waited: float = 0.0
+    ) -> None:
+        """Take ``limit`` in bytes; the client may take ``limit_ms`` to send them, 0 for as long as it likes. It took
+        ``waited`` seconds of that for what the exchange has already.
+        """
         self._exchange = exchange
         self._receive = receive
-        self._left = limit
+        self._left = limit - exchange.request.total
         self._limit = limit
         self._limit_ms = limit_ms
-        self._seconds = limit_ms / 1000 if limit_ms else None
+        self._seconds = max(limit_ms / 1000 - waited, 0.0) if limit_ms else None
         self._task: asyncio.Task[None] | None = None
         self._waits_for_guest = False
         self.gone = asyncio.Event()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from ..components.http_exchange import HttpExchange
 from ..engine.fast_path import Completed, NotTaken, Started
@@ -14,7 +17,7 @@ from ..messages import EdgeRequest
 from ..runtime.runtime import WasmRuntime
 from ..sync.cancel_scope import Interrupted
 from .answer_sender import AnswerSender
-from .body import read_body
+from .body import read_body, read_first_part
 from .body_feed import BodyFeed
 from .coalesce import send_in_one_write
 from .problems import has_handler, send_gone, send_problem
@@ -40,22 +43,27 @@ async def stream(
     try:
         usage = await usage_of(runtime, scope) if runtime.tenancy.active else None
         take_request(usage, target)
-        follows, body = body_follows(scope, target.max_body), b""
+        follows, body, began = body_follows(scope, target.max_body), b"", time.monotonic()
+        if follows and matched.copied:
+            follows, body = False, await read_body(runtime, receive, target.max_body)
+        elif follows and (declared := _declared(scope)) is not None:
+            body, follows = await read_first_part(runtime, receive, target.max_body, declared)
         if tried is None and not follows and usage is None and not matched.copied:
             tried = runtime.fast_path.run(
-                target, scope, matched.path, matched.params, b"", matched.region, matched.exchange, matched.route
+                target, scope, matched.path, matched.params, body, matched.region, matched.exchange, matched.route
             )
         if type(tried) is Completed:
             await send_in_one_write(receive, send, tried.status, fitted(scope, tried.headers), tried.body)
             return None
         started = tried if isinstance(tried, Started) else started
-        if follows and matched.copied:
-            follows, body = False, await read_body(runtime, receive, target.max_body)
-        request = await request_of(target, scope, body, path=matched.path, params=matched.params, waits=started is None)
-        limit_ms = runtime.settings.body_timeout_ms
+        content = body if matched.copied else b""
+        request = await request_of(
+            target, scope, content, path=matched.path, params=matched.params, waits=started is None
+        )
+        limit_ms, waited = runtime.settings.body_timeout_ms, time.monotonic() - began
         exchange = HttpExchange(most_out=target.policy.max_response_bytes, patience=limit_ms / 1000)
         exchange.request.put(body)
-        feed = BodyFeed(exchange, receive, target.max_body, limit_ms)
+        feed = BodyFeed(exchange, receive, target.max_body, limit_ms, waited)
         sender = AnswerSender(exchange, scope, receive, send, request, feed.gone)
         expects = header(scope, b"expect") is not None
         caller = Caller(scope.get("client"), scope.get(COLD, 0), feed.wait_until_gone, matched.exchange, exchange)
@@ -77,6 +85,17 @@ async def stream(
         if started is not None:
             started.invocation.drop()
     return request
+
+
+def _declared(scope: Scope) -> int | None:
+    """Return the length of a body that the client sends at once: 100 Continue is not expected. None: it may not."""
+    found = None
+    for name, value in scope["headers"]:
+        if name == b"expect":
+            return None
+        if name == b"content-length" and value.isdigit():
+            found = int(value)
+    return found
 
 
 async def _call(

@@ -79,8 +79,15 @@ class ByteQueue:
             piece = self._pieces[0] if self._pieces else None
         return (piece, self._at) if type(piece) is bytes else None
 
+    def peek(self) -> tuple[bytes, bool]:
+        """Return what there is of the first piece, and whether that is all that will come."""
+        closed = self.closed  # looked at first: the last bytes come before the end
+        with self._lock:
+            found = bytes(self._pieces[0])[self._at :] if self._pieces else b""
+        return found, closed and len(found) == len(self)
+
     def skip(self, count: int) -> None:
-        """Take so many bytes of what front() gave."""
+        """Take so many bytes of what front() or peek() gave."""
         with self._lock:
             self._at += count
             if self._at == len(self._pieces[0]):

@@ -79,9 +79,9 @@ def _http_task(entry: Entry, calls: Calls, host: WasiHost, message: bytes) -> An
     response, answer = leaving[0]
     if answer.error is not None:
         raise CanonicalTrap(answer.error)
+    _check_whole(host.exchange)
     if not answer.whole:
         raise CanonicalTrap("its handler ended without finishing the body of its response")
-    _check_whole(host.exchange)
     return edge_message(response.status, response.headers, bytes(host.stdout))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..engine.fast_path import NOT_TAKEN, Called, Completed, FastPath, NotTaken, Speech, Started
+from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, FastPath, NotTaken, Speech, Started
 from ..engine.native.component_state import ComponentPathState, Span
 from ..engine.native.library import native
 from ..sync import copies
@@ -60,8 +60,8 @@ class ComponentFastPath(FastPath):
         traceparent: str | None = None,
         tracestate: str | None = None,
     ) -> Completed | Started | NotTaken:
-        """Dispatch as FastPath does; what begins in a thread is not taken, nor a handler's request with a body."""
-        if (body and self._is_packed) or (self._late and self._plan.tenant in self._late):
+        """Dispatch as FastPath does; what begins in a thread is not taken."""
+        if self._late and self._plan.tenant in self._late:
             return NOT_TAKEN
         try:
             found = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
@@ -78,22 +78,21 @@ class ComponentFastPath(FastPath):
         if len(found) == 1:
             started: Started = found[0]
             return started
-        if len(found) == 4:
+        if len(found) == 5:
             return self._left(*found)
         completed = _new_tuple(Completed, found)
         if completed.cleanup_due:
             get_running_loop().call_soon(self._clean_up)
         return completed
 
-    def _left(self, how: int, request_id: str, message: bytes, environ: bytes) -> Started:
+    def _left(self, how: int, request_id: str, message: bytes, environ: bytes, body: bytes | None) -> Started:
         """Go on with a guest that C has left."""
         kept, self._lent = self._lent, None
         assert kept is not None, "C had it"
         self._component_plan.component.keeper.hand_out(kept)
         scratch = self._engine.detach()
-        return Started(
-            ComponentInvocation.left(kept, scratch, how, message, environ, is_packed=self._is_packed), request_id
-        )
+        content = (body or b"") if self._is_packed else None
+        return Started(ComponentInvocation.left(kept, scratch, how, message, environ, content), request_id)
 
     def _lend(self) -> bool:
         """Give C what it lacks, the ticker or an instance. Return False if it lacked neither."""
@@ -120,6 +119,21 @@ class ComponentFastPath(FastPath):
         """Leave calls from Python to the slow path."""
         return NOT_TAKEN
 
+    def encode(
+        self,
+        scope: Mapping[str, Any],
+        path: str,
+        params: Mapping[str, object],
+        body: bytes,
+        region: str,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
+    ) -> Encoded | None:
+        """Encode as FastPath does; for a handler of ``wasi:http``, which is given a message later, Python does."""
+        if self._is_packed:
+            return None
+        return super().encode(scope, path, params, body, region, traceparent, tracestate)
+
     def _answer(
         self,
         scope: Mapping[str, Any],
@@ -130,8 +144,6 @@ class ComponentFastPath(FastPath):
         traceparent: str | None,
         tracestate: str | None,
     ) -> tuple[Any, ...] | None:
-        if body and self._is_packed:
-            return None
         answered: tuple[Any, ...] | None
         answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
         if answered is None and self._lend():
@@ -162,6 +174,7 @@ class ComponentFastPath(FastPath):
         at = arguments or len(variables)
         invocation = ComponentInvocation(self._component_plan, stdin, variables[:at], variables[at:])
         invocation.is_packed = self._is_packed
+        invocation.content = body or b""
         try:
             ended = invocation.try_at_once()
         except (OutOfInstances, EngineError, OSError, MemoryError):

@@ -18,11 +18,18 @@ from .flat_plan import LiftedFunction
 from .handles import Handle
 from .http_head import HttpHead, unpack
 from .values import Ok
-from .wasi.bodies import body_done, body_write
+from .wasi.bodies import body_done, body_stream, body_write
 from .wasi.fields import Fields
 from .wasi.host import WasiHost
-from .wasi.http import IncomingRequest, OutgoingResponse, ResponseOutparam, outparam_set, response_body
-from .wasi.streams import OutputStream, Pollable
+from .wasi.http import (
+    IncomingRequest,
+    OutgoingResponse,
+    ResponseOutparam,
+    outparam_set,
+    request_consume,
+    response_body,
+)
+from .wasi.streams import InputStream, OutputStream, Pollable
 from .worlds import Entry
 
 if TYPE_CHECKING:
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Kind(IntEnum):
-    """Kinds of objects. Also in wasi_http.c."""
+    """Kinds of objects. Also in wasi_http.h."""
 
     REQUEST = 1
     FIELDS = 2
@@ -39,9 +46,12 @@ class Kind(IntEnum):
     STREAM = 5
     POLLABLE = 6
     OUTPARAM = 7
+    INCOMING = 8
+    INPUT = 9
+    TRAILERS = 10
 
 
-FIXED, CLOSED = 1, 2
+FIXED, CLOSED, TAKEN = 1, 2, 4
 """Flags of objects, likewise."""
 
 
@@ -51,15 +61,20 @@ def handler_of(entry: Entry | None) -> LiftedFunction | None:
 
 
 class HttpRequest:
-    """What a handler is asked: the head, packed, and a body that is all there."""
+    """What a handler is asked: the head, packed, and the body, as far as it has come."""
 
-    __slots__ = ("_head", "content", "packed")
+    __slots__ = ("_head", "content", "is_whole", "packed")
 
-    def __init__(self, packed: bytes, head: HttpHead | None = None, content: bytes = b"") -> None:
-        """Take ``packed``, the head as wasi_http.c takes it, and the head itself if it is known."""
+    def __init__(
+        self, packed: bytes, head: HttpHead | None = None, content: bytes = b"", *, is_whole: bool = True
+    ) -> None:
+        """Take ``packed``, the head as wasi_http.c takes it, and the head itself if it is known. A body that is not
+        whole comes through the exchange, which has what is given of it, too.
+        """
         self.packed = packed
         self._head = head
         self.content = content
+        self.is_whole = is_whole
 
     @property
     def head(self) -> HttpHead:
@@ -95,10 +110,11 @@ class HttpCall:
 
     def begin(self) -> None:
         """Begin it, if component_path.c has not."""
-        cores, head, (environ, arguments) = self._cores, self._request.packed, self._strings
+        cores, request, (environ, arguments) = self._cores, self._request, self._strings
+        head, content = request.packed, request.content
         if not cores.native.http_open(
             *(cores.http_at, head, len(head), environ, len(environ), arguments, len(arguments)),
-            *(*cores.quick_calls.of_handler, self._most),
+            *(content, len(content), request.is_whole, *cores.quick_calls.of_handler, self._most),
         ):
             raise capi.EngineError("the head of a request is not whole")
         cores.native.http_begin(cores.state_at, self._scratch.at, 1, 2)
@@ -152,6 +168,7 @@ class _Objects:
         self._out = out
         self._request = request
         self._streams: dict[int, OutputStream] = {}
+        self._input: InputStream | None = None
         self.made: dict[int, Any] = {}
         """By their numbers."""
         host.spend_on_fields(state.spent)
@@ -176,6 +193,15 @@ class _Objects:
                 return stream
             case Kind.POLLABLE:
                 return Pollable(of)
+            case Kind.INCOMING:
+                return request_consume(self._host, of).value
+            case Kind.INPUT:
+                self._input = body_stream(self._host, of).value
+                return self._input
+            case Kind.TRAILERS:
+                trailers = of.finish()
+                trailers.taken = bool(known.flags & TAKEN)
+                return trailers
             case _:
                 return self._out
 
@@ -189,6 +215,8 @@ class _Objects:
     def go_on(self) -> None:
         """Do again what was done with them."""
         state = self._state
+        if state.input_at and self._input is not None:
+            self._input.skip(state.input_at)
         if state.response:
             outparam_set(self._host, self._out, Ok(self.made[state.response]))
         if state.body_len:

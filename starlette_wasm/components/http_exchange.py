@@ -144,6 +144,7 @@ class HttpExchange:
 
     def skip(self, count: int) -> None:
         """Take note that the guest has read so many bytes that were in front of the request."""
+        self._begin_reading()
         self.request.skip(count)
         if self.request.low:
             self.request_taken.ring()

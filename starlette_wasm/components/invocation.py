@@ -45,6 +45,7 @@ from .side import NO_MEMORY, Memory
 from .typed import Linked, LinkedImports, TypedCall
 from .types import Signature, signature
 from .values import Value, ValueMismatchError
+from .wasi.exchange_streams import RequestStream, ResponseStream
 from .wasi.host import Bounds, GuestExit, GuestInput, OutputOverflow, WasiHost, strings_of
 from .wasi.http import read_message
 from .weights import is_small as is_small_in_memory
@@ -82,7 +83,7 @@ class ComponentInvocation(Invocation):
             "_mismatch",
         ),
         *("_native", "_of_entry", "_quiet", "_resumes", "_returned", "_script", "_stack", "_unbooked", "_wasi"),
-        *("_well_ended", "exchange", "is_packed", "linked", "typed"),
+        *("_well_ended", "content", "exchange", "is_packed", "linked", "typed"),
     )
 
     plan: ComponentPlan
@@ -121,18 +122,21 @@ class ComponentInvocation(Invocation):
         """What other functions answer, likewise."""
         self.is_packed = False
         """Whether its input is the head of a request, packed, and no message of the ``edge`` protocol."""
+        self.content = b""
+        """The body of that request."""
         entry = plan.component.entry
         self._quiet = entry is not None and entry.world == "edge"
         """Whether it is to begin on the event loop, if it calls the host or not: what stubs WASI does not."""
         self._cores: CoreInstances | None = None
 
     @classmethod
-    def left(cls, kept: Kept, scratch: Scratch, how: int, stdin: bytes, environ: bytes, *, is_packed: bool) -> Self:
+    def left(cls, kept: Kept, scratch: Scratch, how: int, stdin: bytes, environ: bytes, content: bytes | None) -> Self:
         """Make one that component_path.c has begun, with the instance and the place that it has used; start() returns
-        what came of it.
+        what came of it. ``content`` is the body of a request for a handler, None if it is for something else.
         """
         invocation = cls(kept.plan, stdin, environ)
-        invocation.is_packed = is_packed
+        invocation.is_packed = content is not None
+        invocation.content = content or b""
         invocation._expect_calls()
         kept.plan.module.live.add(id(invocation))
         invocation._scratch = scratch
@@ -321,9 +325,12 @@ class ComponentInvocation(Invocation):
 
     def _http_request(self) -> HttpRequest:
         if self.is_packed:
-            return HttpRequest(self._stdin)
+            return HttpRequest(self._stdin, content=self.content)
         head, content = read_message(self._stdin)
-        return HttpRequest(head.pack(), head, content)
+        if self.exchange is None:
+            return HttpRequest(head.pack(), head, content)
+        content, is_whole = self.exchange.request.peek()
+        return HttpRequest(head.pack(), head, content, is_whole=is_whole)
 
     @property
     def _there(self) -> CoreInstances:
@@ -642,6 +649,8 @@ class ComponentInvocation(Invocation):
         asked, self._asked = self._asked, None
         assert asked is not None
         number, frame, _ = asked
+        if self._answer_with_lent(number):
+            return
         host = self.plan.component.flat.hosts[number]
         sent: Any = None
         if self._stack and self._stack[-1][0] == frame:
@@ -686,7 +695,10 @@ class ComponentInvocation(Invocation):
             raise capi.EngineError(f"a function of the host failed: {error!r}") from error
         kind = component.stream_calls.get(number)
         if kind is not None and self.exchange is not None:
-            self._lend(kind, number, state.handles, flat[0] & 0xFFFFFFFF)
+            stream = self._lend(kind, number, state.handles, flat[0] & 0xFFFFFFFF)
+            if isinstance(value, Await) and isinstance(stream, RequestStream) and not stream.ready():
+                self._call = partial(self._wait_and_serve, number, frame, stream)
+                return True
         if found is None:
             self._stack.append((frame, self._calls.answered_directly(host, flat, direct.placed, memory, value)))
             self._advance(None)
@@ -695,13 +707,38 @@ class ComponentInvocation(Invocation):
         self._result = glue.DONE
         return True
 
-    def _lend(self, kind: Quick, number: int, table: HandleTable, index: int) -> None:
-        """Let C go on with the stream that the guest uses, if it is one of its request."""
+    def _lend(self, kind: Quick, number: int, table: HandleTable, index: int) -> RequestStream | ResponseStream | None:
+        """Let C go on with the stream that the guest uses, if it is one of its request. Return that."""
         if self._lent is None:
             assert self.exchange is not None
             self._lent = LentStreams(self.exchange)
             self._there.state.lent = self._lent.address
-        self._lent.note(kind, number, table, index)
+        return self._lent.note(kind, number, table, index)
+
+    def _answer_with_lent(self, number: int) -> bool:
+        """Let C answer a call that was left to Python, if that is of a stream for which there is more by now."""
+        lent = self._lent
+        if lent is None or self._stack or not lent.is_used_by(number):
+            return False
+        assert self.plan.component.native is not None
+        lent.lend()
+        try:
+            answered: bool = self.plan.component.native.component_retry(self._there.state_at)
+        finally:
+            lent.take_back()
+        self._result = glue.DONE  # C has noted what the guest is to do
+        return answered
+
+    async def _wait_and_serve(self, number: int, frame: int, stream: RequestStream) -> int:
+        """Wait until there is something to read, and have the call answered from its beginning then."""
+        self.host_calls -= 1
+        try:
+            await self._awaited(partial(self._wasi.wakeup.until, stream.ready))
+        except CanonicalTrap as trap:
+            self._end_by(trap)
+            return glue.TRAP
+        self._asked = number, frame, 0
+        return glue.DONE
 
     def _memory_of(self, host: HostFunction) -> Memory:
         return NO_MEMORY if host.options.memory is None else self._there.memory(host.options.memory)

@@ -32,9 +32,10 @@ class LentStreams:
     def address(self) -> int:
         return ctypes.addressof(self.memory)
 
-    def note(self, kind: Quick, number: int, table: HandleTable, index: int) -> None:
-        """Take note of the function and the handle with which the guest uses a stream of the request."""
-        lent, stream = self.memory, table.rep(index)
+    def note(self, kind: Quick, number: int, table: HandleTable, index: int) -> RequestStream | ResponseStream | None:
+        """Take note of the function and the handle with which the guest uses a stream of the request. Return that."""
+        lent = self.memory
+        stream: object = table.rep(index)
         if isinstance(stream, RequestStream):
             if (table, stream, index) != (*(self._input or (None, None)), lent.input):
                 lent.numbers[0] = 0
@@ -44,8 +45,13 @@ class LentStreams:
                 lent.numbers[1] = lent.numbers[2] = 0
             self._output, lent.output = (table, stream), index
         else:
-            return
+            return None
         lent.numbers[kind - Quick.READ] = number + 1
+        return stream
+
+    def is_used_by(self, number: int) -> bool:
+        """Return whether the guest uses a stream with that function."""
+        return number + 1 in self.memory.numbers
 
     def lend(self) -> None:
         """Lend what there is, of the streams that the guest still has."""

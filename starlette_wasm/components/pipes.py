@@ -72,7 +72,7 @@ class Sink(Protocol):
         """Take the value of a future."""
 
     def end(self) -> None:
-        """Note that the guest has dropped its end: nothing more will come."""
+        """Note that nothing more will come: the guest has dropped its end, or it is gone()."""
 
     def gone(self) -> bool:
         """Return whether it takes no more bytes, ever."""
@@ -143,14 +143,20 @@ class Pipe:
         source, sink, moved = self.source, self.sink, 0
         assert source is not None
         assert sink is not None
-        while moved < most and source.ready():
+        while moved < most:
+            if self.is_stream and sink.gone():  # asked first: the rest would be read for nobody
+                source.drop()
+                sink.end()
+                self.forwarded = True
+                break
+            if not source.ready():
+                break
             if not self.is_stream:
                 sink.set(source.value())
                 self.forwarded = True
                 break
             room = min(sink.room(), _AT_ONCE)
             if room <= 0:
-                self.forwarded = sink.gone()
                 break
             data = source.take(room)
             if data is None:

@@ -55,6 +55,10 @@ class Quick(IntEnum):
     RESPONSE_BODY = auto()
     BODY_WRITE = auto()
     BODY_FINISH = auto()
+    CONSUME = auto()
+    BODY_STREAM = auto()
+    FINISH_INPUT = auto()
+    GET_TRAILERS = auto()
     SUBSCRIBE = auto()
     FLUSH = auto()
 
@@ -91,12 +95,17 @@ _OF_HTTP = {
     http.request_authority: Quick.AUTHORITY,
     http.request_path: Quick.PATH,
     http.request_headers: Quick.REQUEST_HEADERS,
+    http.request_consume: Quick.CONSUME,
     http.new_response: Quick.NEW_RESPONSE,
     http.response_set_status: Quick.SET_STATUS,
     http.response_status: Quick.STATUS_CODE,
     http.response_headers: Quick.RESPONSE_HEADERS,
     http.response_body: Quick.RESPONSE_BODY,
     http.outparam_set: Quick.SET_OUTPARAM,
+    bodies.body_stream: Quick.BODY_STREAM,
+    bodies.body_finish: Quick.FINISH_INPUT,
+    bodies.trailers_get: Quick.GET_TRAILERS,
+    bodies.trailers_subscribe: Quick.SUBSCRIBE,
     bodies.body_write: Quick.BODY_WRITE,
     bodies.body_done: Quick.BODY_FINISH,
     fields.new_fields: Quick.NEW_FIELDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from starlette_wasm.components.files.descriptor import Descriptor
 from starlette_wasm.components.files.granted import Files
+from starlette_wasm.components.pipes import Pipe
+from starlette_wasm.components.types import PRIMITIVES, async_value
 from starlette_wasm.components.values import Err, Ok
 from starlette_wasm.components.wasi import file_ends, offers
 from starlette_wasm.components.wasi.file_ends import EntrySource, FileSink, FileSource
@@ -233,6 +236,21 @@ def test_what_cannot_be_written_ends_the_stream(root: Descriptor) -> None:
     assert budget.done.value() == Err(("insufficient-space", None))
 
 
+def test_a_file_is_not_read_for_a_full_disk(root: Descriptor) -> None:
+    source, sink = source_of(opened(root, "a.txt")), FileSink(opened(root, "new", "create"), 0, failed)
+    pipe = Pipe(async_value("stream", PRIMITIVES["u8"]), source)
+    pipe.attach(sink)
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with patch.object(os, "pwrite", full):
+        assert pipe.forward(1 << 20) == 64 << 10
+    assert pipe.forwarded
+    assert sink.done.value() == Err(("insufficient-space", None))
+    assert source.done.value() == Ok()
+
+
 def entries(root: Descriptor) -> EntrySource:
     _, done = call("read-directory", root)
     source = _.source
@@ -255,6 +273,23 @@ def test_entries_come_in_parts(root: Descriptor) -> None:
     assert len(dropped.items(1) or ()) == 1
     dropped.drop()
     assert dropped.items(5) is None
+
+
+def test_entries_may_be_gone_by_now(root: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo("pipe", dir_fd=root.number)
+    source = entries(root)
+    assert source._listing is not None
+    listed = list(source._listing._entries)
+    monkeypatch.setattr(source._listing, "_entries", (each for each in listed))
+    (tmp_path / "pipe").unlink()
+    (tmp_path / "a.txt").unlink()
+    found = source.items(10)
+    assert sorted(found or (), key=lambda entry: entry["name"]) == [
+        {"name": "a.txt", "type": ("regular-file", None)},
+        {"name": "pipe", "type": ("other", None)},
+    ]
+    assert source.items(10) is None
+    assert source.done.value() == Ok()
 
 
 def test_a_name_that_is_not_text_ends_the_entries(root: Descriptor) -> None:

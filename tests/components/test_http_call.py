@@ -34,19 +34,23 @@ pytestmark = pytest.mark.native
 GUESTS = Path(__file__).parents[1] / "guests" / "components"
 LIMITS = Limits(time=60)
 ENVIRON = layout.strings([b"A=1", b"B==2", b"C"])
-REQUEST, OUTPARAM, FIELDS, RESPONSE, BODY, STREAM, POLLABLE = "iofrbsp"
+REQUEST, OUTPARAM, FIELDS, RESPONSE, BODY, STREAM, POLLABLE, INCOMING, INPUT, TRAILERS = "iofrbspcnt"
 STEPS: dict[str, tuple[str, str]] = {
     **dict.fromkeys("msup", (REQUEST, "")), "h": (REQUEST, FIELDS), "E": ("", ""), "A": ("", ""), "C": ("", ""),
     "f": ("", FIELDS), "l": ("", FIELDS), "c": (FIELDS, FIELDS), "r": (FIELDS, RESPONSE), "T": (RESPONSE, ""),
     **dict.fromkeys("agie", (FIELDS, "")), "t": (RESPONSE, ""), "H": (RESPONSE, FIELDS), "b": (RESPONSE, BODY),
     "w": (BODY, STREAM), "F": (BODY, ""), **dict.fromkeys("kWBLM", (STREAM, "")), "S": (STREAM, POLLABLE),
     **dict.fromkeys("PRK", (POLLABLE, "")), "x": (REQUEST, ""), "y": (FIELDS, ""), "z": (RESPONSE, ""),
-    "v": (STREAM, ""), "n": (POLLABLE, ""), "o": (OUTPARAM, ""),
+    "v": (STREAM, ""), "n": (POLLABLE, ""), "o": (OUTPARAM, ""), "D": (REQUEST, INCOMING), "N": (INCOMING, INPUT),
+    **dict.fromkeys("dj", (INPUT, "")), "V": (INPUT, POLLABLE), "I": (INCOMING, TRAILERS), "U": (TRAILERS, POLLABLE),
+    "J": (TRAILERS, ""), "Y": (INPUT, ""), "Z": (INCOMING, ""), "Q": (TRAILERS, ""),
 }  # fmt: skip
 """What the steps of a script take and make: a letter for each kind of resource."""
-TAKEN = "rFxyzvn"
+TAKEN = "rFxyzvnIYZQ"
 """Steps after which the handle is no longer there."""
 ANSWER = "f02r23b34w45o13B50F40"
+CONTENT = "".join(f"{number:04}" for number in range(20_000))
+LENGTHS = 0, 2, 300, 5000, 80_000
 
 
 def script_of(seed: int) -> str:
@@ -55,7 +59,7 @@ def script_of(seed: int) -> str:
     held: dict[int, str] = {0: REQUEST, 1: OUTPARAM}
     found = []
     for _ in range(chance.randrange(1, 40)):
-        step = chance.choice([*STEPS, *"frbwWB"])
+        step = chance.choice([*STEPS, *"frbwWBDNdj"])
         takes, makes = STEPS[step]
         fitting = [number for number, kind in held.items() if kind == takes]
         if takes and not fitting and chance.random() < 0.99:
@@ -116,9 +120,17 @@ async def ask(plan: ComponentPlan, request: bytes, exchange: HttpExchange | None
 
 
 async def ask_streaming(plan: ComponentPlan, request: bytes) -> Any:
-    """What leaves through an exchange."""
+    """What leaves through an exchange; the body comes in two parts, the second once the guest waits."""
     exchange = HttpExchange(most_out=LIMITS.stdout, patience=0)
-    exchange.request.closed = True
+    content = read_message(request)[1]
+    exchange.request.put(content[: len(content) // 3])
+
+    def come() -> None:
+        if not exchange.request.closed:
+            exchange.request.put(content[len(content) // 3 :])
+            exchange.request.closed = True
+
+    exchange.on_wait = come
     end, reason, _, err = await ask(plan, request, exchange)
     body = exchange.response
     left = None if body is None else (body.closed, body.total, body.take_pieces(1 << 20), body.trailers)
@@ -133,7 +145,8 @@ def test_scripts_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in range(250):
             script = script_of(seed)
             ask_as = ask if seed % 2 else ask_streaming
-            one, other = await ask_as(fast, message(script)), await ask_as(slow, message(script))
+            given = message(script, body=CONTENT[: LENGTHS[seed // 2 % len(LENGTHS)]])
+            one, other = await ask_as(fast, given), await ask_as(slow, given)
             assert one == other, (seed, script)
             found.append((script, one[0]))
         return found
@@ -159,6 +172,11 @@ def test_scripts_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("f02r23O10.", End.TRAP, id="an error"),
         pytest.param("f02r23b34w45S56S57P67K60R60v50n60k50", End.TRAP, id="polls, and a stream that is gone"),
         pytest.param("f02r23b34b35w46w47", End.TRAP, id="a body twice"),
+        pytest.param("D02N23d33d34j38Y30I24J40J40" + ANSWER, End.OK, id="a body in parts"),
+        pytest.param("D02N23V34P44d38R40K40j38j38U25" + ANSWER, End.TRAP, id="a body, polled"),
+        pytest.param("D02N23j38j38j38I24U45P55J40Z20", End.TRAP, id="a body to its end, and dropped"),
+        pytest.param("D02N23N24", End.TRAP, id="a stream twice"),
+        pytest.param("D02D03", End.TRAP, id="consumed twice"),
         pytest.param("m22", End.TRAP, id="no handle"),
         pytest.param("e00", End.TRAP, id="a handle of another kind"),
         pytest.param("E00A00C00p00u00s00m00h02y20", End.TRAP, id="environment"),
@@ -168,22 +186,31 @@ def test_scripts_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_both_ways_answer_alike(script: str, end: End, monkeypatch: pytest.MonkeyPatch) -> None:
     for plan_of in (ask, ask_streaming):
-        one, other = [asyncio.run(plan_of(plan, message(script))) for plan in plans("http_calls", monkeypatch)]
+        given = message(script, body=CONTENT[:5000])
+        one, other = [asyncio.run(plan_of(plan, given)) for plan in plans("http_calls", monkeypatch)]
         assert one == other
         assert one[0] is end or plan_of is ask_streaming  # which holds lengths as well
 
 
-@pytest.mark.parametrize("script", ["f02r23b34w45o13B50F40.", "p00h02u00s00e20" + ANSWER, "f02r23O10", "K00", ""])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *("f02r23b34w45o13B50F40.", "p00h02u00s00e20" + ANSWER, "f02r23O10", "K00", ""),
+        *("D02N23V34d33d36J00", "D02N23d34j36j36I24J40J40" + ANSWER, "D02I23J30J30"),
+    ],
+)
 def test_what_was_begun_at_once_goes_on(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From where it is, whatever it is given to answer by."""
     fast, _ = plans("http_calls", monkeypatch)
-    head, _ = read_message(message(script))
+    given = message(script, body=CONTENT[:5000])
+    head, content = read_message(given)
     packed = head.pack()
     assert unpack(packed) == head
 
     async def begun(exchange: HttpExchange | None) -> Any:
         invocation = ComponentInvocation(fast, packed, ENVIRON)
         invocation.is_packed = True
+        invocation.content = content
         invocation.engine.ticker.ensure_armed()
         invocation.try_at_once()
         invocation.exchange = exchange
@@ -193,11 +220,14 @@ def test_what_was_begun_at_once_goes_on(script: str, monkeypatch: pytest.MonkeyP
 
     async def go() -> None:
         end, reason, err, stdout = await begun(None)
-        given = await ask(fast, message(script))
-        assert given == (end, reason, json.loads(stdout) if stdout else b"", err)
-        exchange = HttpExchange(most_out=LIMITS.stdout, patience=0)
-        exchange.request.closed = True
-        assert (await begun(exchange))[:3] == (await ask_streaming(fast, message(script)))[:3]
+        assert await ask(fast, given) == (end, reason, json.loads(stdout) if stdout else b"", err)
+        exchange, other = (HttpExchange(most_out=LIMITS.stdout, patience=0) for _ in range(2))
+        for each in (exchange, other):
+            each.request.put(content)
+            each.request.closed = True
+        end, reason, _, err = await ask(fast, given, other)
+        assert (await begun(exchange))[:3] == (end, reason, err)
+        assert (len(exchange.request), exchange.reads) == (len(other.request), other.reads)
         assert (exchange.head is not None) == (ANSWER[:6] in script and "O" not in script)
 
     asyncio.run(go())
@@ -225,8 +255,9 @@ def test_calls_are_answered_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a plain handler calls."""
     fast, _ = plans("http_calls", monkeypatch)
     monkeypatch.setattr(HttpCall, "take_over", None)
-    steps = "m00s00u00p00h02e20g20c23y30E00A00C00f04a40r45t50T50H56b57w78k80S89P99K90R90n90L80M80W81o15v80F70x00."
-    given = asyncio.run(ask(fast, message(steps)))
+    steps = "D04N45V56K60d58j58n60I47U78R80J70Q70Y50m00s00u00p00h02e20g20c23y30E00A00C00f04a40r45t50T50H56b57w78k80S89"
+    steps += "P99K90R90n90L80M80W81o15v80F70x00."
+    given = asyncio.run(ask(fast, message(steps, body=CONTENT[:5000])))
     assert given[0] is End.OK
     assert given[2]["status_code"] == 200
 

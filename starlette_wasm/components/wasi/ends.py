@@ -163,8 +163,10 @@ class Answer:
         room: Callable[[], int],
         finish: Callable[[Fields | None], None],
         sent: FutureValue,
+        is_broken: Callable[[], object] = lambda: False,
     ) -> None:
-        """Take ``sent``, an event that is set when all was taken."""
+        """Take ``sent``, an event that is set when all was taken, and ``is_broken``, whether the rest is of no use."""
+        self._is_broken = is_broken
         self._write = write
         self._room = room
         self._finish = finish
@@ -184,7 +186,7 @@ class Answer:
 
     def gone(self) -> bool:
         """Return whether nobody wants the rest."""
-        return False
+        return bool(self._is_broken())
 
     def end_body(self) -> None:
         self._ended = True
@@ -239,4 +241,4 @@ def streamed_answer(exchange: HttpExchange, body: ResponseBody, sent: FutureValu
     def finish(trailers: Fields | None) -> None:
         exchange.finish(body, None if trailers is None else trailers.entries)
 
-    return Answer(stream.write, stream.room, finish, sent)
+    return Answer(stream.write, stream.room, finish, sent, lambda: exchange.broken)

@@ -32,6 +32,9 @@ class RequestStream(InputStream):
             return Await(self._fail)
         return CLOSED if ended and exchange.request.ended else Ok(b"")
 
+    def skip(self, count: int) -> None:
+        self._exchange.skip(count)
+
     async def _fail(self) -> Value:
         assert self._exchange.failure is not None
         raise self._exchange.failure

@@ -271,7 +271,21 @@ def read_directory_entry(_: WasiHost, listing: Listing) -> Value:
         entry.name.encode()
     except UnicodeEncodeError:
         raise error(errno.EILSEQ) from None
-    return {"type": _type_of(entry.stat(follow_symlinks=False).st_mode), "name": entry.name}
+    return {"type": _type_of_entry(entry), "name": entry.name}
+
+
+def _type_of_entry(entry: os.DirEntry[str]) -> str:
+    """Return its type, as the directory has it: the file may be gone by now."""
+    if entry.is_symlink():
+        return "symbolic-link"
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    if entry.is_file(follow_symlinks=False):
+        return "regular-file"
+    try:
+        return _type_of(entry.stat(follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return "unknown"
 
 
 @_method("create-directory-at", "path: string", "_")

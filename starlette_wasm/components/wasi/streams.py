@@ -38,6 +38,10 @@ class InputStream:
         self._at += len(taken)
         return Ok(taken)
 
+    def skip(self, count: int) -> None:
+        """Take note that the guest has read so many bytes elsewhere."""
+        self._at += count
+
     def ready(self) -> bool:
         """Return whether there is something to read: bytes, the end, or an error."""
         return True

@@ -158,6 +158,14 @@ int swasm_component_poll(struct component *c, void *future) {
   return wasmtime.future_poll(future) ? ENDED : c->asked ? ASKED : TICKED;
 }
 
+/* Answer the call that was left to Python, with what has been lent since. Whether it is answered. */
+bool swasm_component_retry(struct component *c) {
+  if (!answer_call(c))
+    return false;
+  c->asked = false;
+  return true;
+}
+
 static void begin(struct component *c, uint32_t phase, const struct extern_ *function, size_t params, size_t results) {
   struct scratch *s = c->scratch;
   c->phase = phase;

@@ -13,7 +13,7 @@ enum QUICK {
   METHOD, SCHEME, AUTHORITY, PATH, REQUEST_HEADERS,
   NEW_FIELDS, FIELDS_FROM_LIST, FIELDS_APPEND, FIELDS_GET, FIELDS_ENTRIES, FIELDS_CLONE,
   NEW_RESPONSE, SET_STATUS, STATUS_CODE, RESPONSE_HEADERS, SET_OUTPARAM, RESPONSE_BODY, BODY_WRITE, BODY_FINISH,
-  SUBSCRIBE, FLUSH
+  CONSUME, BODY_STREAM, FINISH_INPUT, GET_TRAILERS, SUBSCRIBE, FLUSH
 };
 
 enum { TICKED, ENDED, ASKED, ODD_ROOM, ODD_RESULT }; /* what polling comes to: components/edge_call.py */
@@ -24,7 +24,8 @@ int swasm_edge_poll(struct component *c);
 void swasm_http_begin(struct component *c, struct scratch *s, uint32_t request, uint32_t outparam);
 int swasm_http_poll(struct component *c);
 bool swasm_http_open(struct http *h, const uint8_t *head, size_t head_len, const uint8_t *environ, size_t environ_len,
-                     const uint8_t *arguments, size_t arguments_len, uint32_t request, uint32_t outparam, uint32_t most);
+                     const uint8_t *arguments, size_t arguments_len, const uint8_t *input, size_t input_len, bool whole,
+                     uint32_t request, uint32_t outparam, uint32_t most);
 /* restore.c */
 bool swasm_restore(struct first_state *f, const struct pagemap *pagemap, bool trims);
 

@@ -2,8 +2,8 @@
    it, answer what it calls of the host, read its answer, and leave the instance to be brought back.
 
    That is for an instance that was used before, of a component whose entry is `handle` of the world edge, or a handler of
-   wasi:http 0.2 and a request without a body. At the first thing that is not done here Python goes on from where this is, or, if
-   nothing was begun, does all of it: see components/fast_path.py. Nothing of Python runs while the guest does. */
+   wasi:http 0.2. At the first thing that is not done here Python goes on from where this is, or, if nothing was begun, does
+   all of it: see components/fast_path.py. Nothing of Python runs while the guest does. */
 
 #include "component.h"
 
@@ -94,38 +94,41 @@ static size_t size_of(const struct kept *k) {
 
 /* What the guest reads, as objects that Python goes on with if this stops. */
 struct held {
-  PyObject *message, *variables;
+  PyObject *message, *variables, *content; /* the last is the body of a request for a handler, or None */
 };
-
-static bool hold(struct held *held, const struct inputs *in) {
-  held->message = PyBytes_FromStringAndSize((const char *)in->message.at, (ssize_t)in->message.len);
-  held->variables = PyBytes_FromStringAndSize((const char *)in->variables.at, (ssize_t)in->variables.len);
-  if (held->message && held->variables)
-    return true;
-  drop(held->message);
-  drop(held->variables);
-  return false;
-}
 
 static void let_go_of(const struct held *held) {
   drop(held->message);
   drop(held->variables);
+  drop(held->content);
+}
+
+static bool hold(struct held *held, const struct inputs *in, PyObject *content) {
+  held->message = PyBytes_FromStringAndSize((const char *)in->message.at, (ssize_t)in->message.len);
+  held->variables = PyBytes_FromStringAndSize((const char *)in->variables.at, (ssize_t)in->variables.len);
+  held->content = content;
+  Py_IncRef(content);
+  if (held->message && held->variables)
+    return true;
+  let_go_of(held);
+  return false;
 }
 
 static bool begin_call(const struct component_path *p, struct scratch *s, const struct held *held) {
   struct component *c = p->kept->component;
-  struct span message, environ;
+  struct span message, environ, content = {NULL, 0};
   c->lent = NULL; /* nothing is answered from the last request: what that had is gone */
   if (c->http)
     c->http->open = false;
-  if (!of_bytes(held->message, &message) || !of_bytes(held->variables, &environ))
+  if (!of_bytes(held->message, &message) || !of_bytes(held->variables, &environ) ||
+      (held->content != Py_None && !of_bytes(held->content, &content)))
     return false;
   if (p->path->protocol != HTTP) {
     swasm_edge_begin(c, s, (const char *)message.at, message.len);
     return true;
   }
   if (!c->http || !swasm_http_open(c->http, message.at, message.len, environ.at, environ.len, p->arguments.at, p->arguments.len,
-                                   p->request, p->outparam, p->path->plan->out_cap))
+                                   content.at, content.len, true, p->request, p->outparam, p->path->plan->out_cap))
     return false;
   swasm_http_begin(c, s, 1, 2);
   return true;
@@ -170,15 +173,15 @@ static void drop_call(struct component_path *p, struct scratch *s) {
   delete_kept(p->kept);
 }
 
-/* What Python goes on with: (how, request id, and what the guest reads: its message and its environment). */
+/* What Python goes on with: (how, request id, and what the guest reads: its message, its environment and its body). */
 static PyObject *left_to_python(struct component_path *p, struct scratch *s, int how, const struct request *request,
                                 const struct held *held) {
   struct engine *e = p->path->host;
   PyErr_Clear();
   PyObject *parts[] = {PyLong_FromLong(how),
                        PyUnicode_FromStringAndSize((const char *)request->id, (ssize_t)request->id_len), held->message,
-                       held->variables};
-  PyObject *found = pack(parts, 4);
+                       held->variables, held->content};
+  PyObject *found = pack(parts, 5);
   if (!found) {
     drop_call(p, s);
     e->live--;
@@ -227,8 +230,8 @@ static PyObject *served(struct component_path *p, struct scratch *s, const struc
 static bool write_inputs(struct component_path *p, PyObject *const *args, bool alone, struct request *request, struct held *held) {
   struct inputs in;
   bool http = p->path->protocol == HTTP;
-  bool written = ready() && read_arguments(request, args, alone) && !(http && request->body.len) &&
-                 put_inputs(&in, p->path, request) && (http || is_ascii(in.message) || is_utf8(in.message)) && hold(held, &in);
+  bool written = ready() && read_arguments(request, args, alone) && put_inputs(&in, p->path, request) &&
+                 (http || is_ascii(in.message) || is_utf8(in.message)) && hold(held, &in, args[3]);
   release_inputs();
   return written;
 }
@@ -250,8 +253,8 @@ static PyObject *dispatched(struct component_path *p, PyObject *const *args, boo
 
 /* dispatch_component(scope, path, params, body, region, traceparent, tracestate): as dispatch() of fast_path.c. None: nothing
    was done. (status, headers, body, ns, pages, traceparent, due, 0): the guest has ended well. (how, request id, message,
-   environment): it has started, and Python goes on with the instance, with the engine's scratch, which it replaces, and with
-   the place among the engine's guests.
+   environment, body): it has started, and Python goes on with the instance, with the engine's scratch, which it replaces,
+   and with the place among the engine's guests.
    Raises MemoryError, with the guest dropped, if there is no room for either. */
 static PyObject *dispatch_component(PyObject *self, PyObject *const *args, ssize_t count) {
   struct component_path *p = PyLong_AsVoidPtr(self);

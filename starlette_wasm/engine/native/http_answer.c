@@ -45,11 +45,14 @@ static bool read_head(struct http *h, struct span block) {
 /* Begin a request: its handles are 1 and 2, of these resources. What is given has to stay until it has ended. False if the
    head is not whole. */
 bool swasm_http_open(struct http *h, const uint8_t *head, size_t head_len, const uint8_t *environ, size_t environ_len,
-                     const uint8_t *arguments, size_t arguments_len, uint32_t request, uint32_t outparam, uint32_t most) {
+                     const uint8_t *arguments, size_t arguments_len, const uint8_t *input, size_t input_len, bool whole,
+                     uint32_t request, uint32_t outparam, uint32_t most) {
   memset(h, 0, offsetof(struct http, handle));
   memset(h->handle, 0, sizeof h->handle);
   h->environ = (struct span){environ, environ_len};
   h->arguments = (struct span){arguments, arguments_len};
+  h->input = (struct span){input, input_len};
+  h->input_is_whole = whole;
   h->declared = -1;
   h->most = most < HTTP_BODY ? most : HTTP_BODY;
   if (!ready() || !read_head(h, (struct span){head, head_len}))

@@ -2,25 +2,74 @@
 
 #include "wasi_http.h"
 
-enum { MOST_POLLED = 16 };
+enum { MOST_POLLED = 16, MOST_READ = 1 << 20 }; /* streams.READ_AT_ONCE */
 
-static bool response_body(struct component *c, const struct quick_call *q) {
+/* What is given once: the body of a request or response, and the stream of a body. */
+static bool give_once(struct component *c, const struct quick_call *q, uint32_t of, uint32_t kind) {
   struct http *h = c->http;
-  uint32_t response = object_of(h, given(c, 0), q->self, RESPONSE);
-  if (!response || response == h->response || h->object[response].flags & TAKEN || !new_in_result(c, q, given(c, 1), BODY, response))
+  uint32_t object = object_of(h, given(c, 0), q->self, of);
+  if (!object || h->object[object].flags & TAKEN || !new_in_result(c, q, given(c, 1), kind, object))
     return false;
-  h->object[response].flags |= TAKEN;
+  h->object[object].flags |= TAKEN;
   return true;
 }
 
-static bool body_write(struct component *c, const struct quick_call *q) {
+/* The body of the request: what has come of it. Python waits for more. */
+
+static uint64_t left_of_input(const struct http *h) { return h->input.len - h->input_at; }
+
+static bool begin_read(struct component *c, const struct quick_call *q) {
+  static const uint8_t closed = 1;
   struct http *h = c->http;
-  uint32_t body = object_of(h, given(c, 0), q->self, BODY);
-  if (!body || h->object[body].flags & TAKEN || !new_in_result(c, q, given(c, 1), STREAM, body))
+  uint64_t most = slot_of(c, 1), size = left_of_input(h);
+  uint8_t *to = result_at(c, q, given(c, 2));
+  if (!to || !most)
     return false;
-  h->object[body].flags |= TAKEN;
-  return true;
+  if (!size)
+    return h->input_is_whole && put_result(c, q, to, 1, &closed, sizeof closed);
+  size = size < most ? size : most;
+  size = size < MOST_READ ? size : MOST_READ;
+  begin_pieces(h);
+  return add_piece(h, (struct span){h->input.at + h->input_at, size}) && ask_for_room(c, 1, size);
 }
+
+static bool read_input(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  if (!object_of(h, given(c, 0), q->self, INPUT))
+    return false;
+  if (!is_begun(c))
+    return begin_read(c, q);
+  c->pending = 0;
+  uint8_t *to = place_piece(c, 1) ? result_at(c, q, given(c, 2)) : NULL;
+  uint32_t found[] = {h->place[0], (uint32_t)h->piece[0].len};
+  if (!to)
+    return false;
+  h->input_at += found[1];
+  return put_result(c, q, to, 0, found, sizeof found);
+}
+
+/* The future of the trailers, which a request has none of. */
+static bool finish_input(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t index = given(c, 0), body = object_of(h, index, q->self, INCOMING);
+  if (!body || !q->given || h->objects == HTTP_HANDLES)
+    return false;
+  drop_handle(h, index);
+  return new_object(c, q, TRAILERS, body);
+}
+
+static bool get_trailers(struct component *c, const struct quick_call *q) {
+  struct http *h = c->http;
+  uint32_t trailers = object_of(h, given(c, 0), q->self, TRAILERS);
+  uint8_t *to = result_at(c, q, given(c, 1));
+  if (!trailers || !to)
+    return false;
+  uint8_t again = (h->object[trailers].flags & TAKEN) != 0;
+  h->object[trailers].flags |= TAKEN;
+  return put_result(c, q, to, 1, &again, sizeof again);
+}
+
+/* The body of a response. */
 
 /* Whether a body of so many bytes, which is whole or not, is as long as was declared. */
 bool is_right(const struct http *h, uint32_t body, uint64_t size, bool whole) {
@@ -50,7 +99,7 @@ uint32_t body_of_response(const struct http *h, uint32_t response) {
   return 0;
 }
 
-/* Streams of bodies, which are never full here. */
+/* Streams: those that are written to are never full here. */
 
 /* The body of a stream that is open; 0 if it is not. */
 static uint32_t open_body(const struct component *c, const struct quick_call *q) {
@@ -84,11 +133,22 @@ static bool stream_flush(struct component *c, const struct quick_call *q) {
   return to && open_body(c, q) && put_result(c, q, to, 0, NULL, 0);
 }
 
-static bool is_pollable(const struct component *c, const struct quick_call *q, uint32_t index) {
-  return object_of(c->http, index, q->self, POLLABLE);
+static bool subscribe(struct component *c, const struct quick_call *q) {
+  static const uint32_t awaited[] = {STREAM, INPUT, TRAILERS};
+  uint32_t object = 0;
+  for (uint32_t i = 0; !object && i < sizeof awaited / sizeof *awaited; i++)
+    object = object_of(c->http, given(c, 0), q->self, awaited[i]);
+  return object && new_object(c, q, POLLABLE, object);
 }
 
-/* All pollables here are ready. */
+/* Whether that is a pollable, and ready. */
+static bool is_ready(const struct component *c, const struct quick_call *q, uint32_t index) {
+  const struct http *h = c->http;
+  uint32_t pollable = object_of(h, index, q->self, POLLABLE);
+  return pollable && (h->object[h->object[pollable].of].kind != INPUT || left_of_input(h) || h->input_is_whole);
+}
+
+/* Pollables that are all ready. */
 static bool poll_all(struct component *c, const struct quick_call *q) {
   static const uint32_t indices[MOST_POLLED] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   struct http *h = c->http;
@@ -98,7 +158,7 @@ static bool poll_all(struct component *c, const struct quick_call *q) {
     for (uint32_t i = 0; list && i < count; i++) {
       uint32_t index;
       memcpy(&index, list + (size_t)i * 4, sizeof index);
-      if (!is_pollable(c, q, index))
+      if (!is_ready(c, q, index))
         return false;
     }
     if (!list || !result_at(c, q, into))
@@ -117,18 +177,25 @@ static bool poll_all(struct component *c, const struct quick_call *q) {
 
 /* Whether the call is answered here. */
 bool answer_body(struct component *c, const struct quick_call *q) {
-  struct http *h = c->http;
-  uint32_t stream;
   switch (q->kind) {
   case RESPONSE_BODY:
-    return response_body(c, q);
+    return give_once(c, q, RESPONSE, BODY);
   case BODY_WRITE:
-    return body_write(c, q);
+    return give_once(c, q, BODY, STREAM);
   case BODY_FINISH:
     return body_finish(c, q);
+  case CONSUME:
+    return give_once(c, q, REQUEST, INCOMING);
+  case BODY_STREAM:
+    return give_once(c, q, INCOMING, INPUT);
+  case READ:
+    return read_input(c, q);
+  case FINISH_INPUT:
+    return finish_input(c, q);
+  case GET_TRAILERS:
+    return get_trailers(c, q);
   case SUBSCRIBE:
-    stream = object_of(h, given(c, 0), q->self, STREAM);
-    return stream && new_object(c, q, POLLABLE, stream);
+    return subscribe(c, q);
   case CHECK_WRITE:
     return check_write(c, q);
   case WRITE:
@@ -138,9 +205,9 @@ bool answer_body(struct component *c, const struct quick_call *q) {
   case POLL:
     return poll_all(c, q);
   case AWAIT:
-    return is_pollable(c, q, given(c, 0)) && answered(c);
+    return is_ready(c, q, given(c, 0)) && answered(c);
   case READY:
-    return is_pollable(c, q, given(c, 0)) && give_number(c, 1);
+    return is_ready(c, q, given(c, 0)) && give_number(c, 1);
   default:
     return false;
   }

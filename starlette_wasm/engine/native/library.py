@@ -258,13 +258,14 @@ class NativeLibrary:
         self.component_step: int = ctypes.cast(loaded.swasm_component_step, c_void_p).value or 0
         """The address of what a guest of a component calls of the host."""
         self.component_poll: Callable[..., int] = self._function("swasm_component_poll", c_int, c_void_p, c_void_p)
+        self.component_retry: Callable[..., bool] = self._function("swasm_component_retry", c_bool, c_void_p)
         self.edge_begin: Callable[..., None] = self._function(
             "swasm_edge_begin", None, c_void_p, c_void_p, c_char_p, c_size_t
         )
         self.edge_poll: Callable[..., int] = self._function("swasm_edge_poll", c_int, c_void_p)
         self.edge_return: Callable[..., bool] = self._function("swasm_edge_return", c_bool, c_void_p)
         self.http_open: Callable[..., bool] = ctypes.PYFUNCTYPE(
-            c_bool, c_void_p, *(c_char_p, c_size_t) * 3, c_uint32, c_uint32, c_uint32
+            c_bool, c_void_p, *(c_char_p, c_size_t) * 4, c_bool, c_uint32, c_uint32, c_uint32
         )(("swasm_http_open", held))
         self.http_answer: Callable[[int], bytes | None] = ctypes.PYFUNCTYPE(py_object, c_void_p)(
             ("swasm_http_answer", held)

@@ -196,7 +196,10 @@ struct http {
   uint32_t spent;                                     /* what fields take that the guest has made */
   uint32_t most;                                      /* bytes of the body */
   uint32_t pieces, placed;                            /* of a result that needs room, and how many have some */
+  uint32_t input_is_whole;                            /* whether nothing more of the request's body will come */
   int64_t declared;                                   /* the length of the body; -1 if the guest has given none */
+  uint64_t input_at;                                  /* how much was read of ``input`` */
+  struct span input;                                  /* the body of the request, as far as it has come */
   struct span method, scheme, authority, path, environ, arguments;
   const uint8_t *headers;       /* of the request: lengths of name and value, and the bytes */
   uint64_t header_count;

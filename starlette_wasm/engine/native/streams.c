@@ -28,7 +28,7 @@ static bool read_some(struct component *c, struct lent *l) {
   c->pending = 0;
   uint64_t at = (uint32_t)slot_of(c, RESULT);
   uint8_t *to = result_at(c, 2, OF_BYTES, 4);
-  if (!to || !fits(c, c->memories[c->number], at, l->asked))
+  if (!to || l->asked > l->left || !fits(c, c->memories[c->number], at, l->asked))
     return false;
   uint32_t given[] = {0, (uint32_t)at, (uint32_t)l->asked};
   memcpy((uint8_t *)wasmtime.memory_data(c->context, c->memories[c->number]->of) + at, l->from + l->taken, l->asked);
@@ -51,7 +51,7 @@ static bool write_some(struct component *c, struct lent *l) {
   uint32_t from = (uint32_t)slot_of(c, 1), size = (uint32_t)slot_of(c, 2);
   const struct extern_ *memory = c->memories[c->number];
   uint8_t *to = result_at(c, 3, OF_NOTHING, 4);
-  if (c->pending || (uint32_t)slot_of(c, 0) != l->output || size > l->room || !to || !fits(c, memory, from, size))
+  if (c->pending || (uint32_t)slot_of(c, 0) != l->output || !l->room || size > l->room || !to || !fits(c, memory, from, size))
     return false;
   memcpy(l->to + l->put, (uint8_t *)wasmtime.memory_data(c->context, memory->of) + from, size);
   memset(to, 0, OF_NOTHING);

@@ -5,8 +5,9 @@
 
 #include "component.h"
 
-enum { REQUEST = 1, FIELDS, RESPONSE, BODY, STREAM, POLLABLE, OUTPARAM }; /* kinds of objects: http_call.py */
-enum { FIXED = 1, CLOSED = 2, TAKEN = 4 }; /* fields; a body, or the stream of one; what is given once, was given */
+/* Kinds of objects: http_call.py. INCOMING is the body of the request, and INPUT its stream. */
+enum { REQUEST = 1, FIELDS, RESPONSE, BODY, STREAM, POLLABLE, OUTPARAM, INCOMING, INPUT, TRAILERS };
+enum { FIXED = 1, CLOSED = 2, TAKEN = 4 }; /* fields; a body; what is given once, was given */
 
 static inline uint32_t given(const struct component *c, uint32_t number) { return (uint32_t)slot_of(c, number); }
 

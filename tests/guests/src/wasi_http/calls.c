@@ -32,6 +32,17 @@ HTTP("[method]outgoing-body.write") void body_write(int body, void *out);
 HTTP("[static]outgoing-body.finish") void body_finish(int body, int some, int trailers, void *out);
 HTTP("[static]response-outparam.set") void outparam_set(int outparam, int failed, int response,
                                                         int, long long, int, int, int, int);
+HTTP("[method]incoming-request.consume") void consume(int request, void *out);
+HTTP("[method]incoming-body.stream") void input_of(int body, void *out);
+HTTP("[static]incoming-body.finish") int finish_input(int body);
+HTTP("[method]future-trailers.subscribe") int subscribe_trailers(int trailers);
+HTTP("[method]future-trailers.get") void get_trailers(int trailers, void *out);
+HTTP("[resource-drop]incoming-body") void drop_input_body(int);
+HTTP("[resource-drop]future-trailers") void drop_trailers(int);
+STREAMS("[method]input-stream.read") void read_now(int stream, long long most, void *out);
+STREAMS("[method]input-stream.blocking-read") void read_some(int stream, long long most, void *out);
+STREAMS("[method]input-stream.subscribe") int subscribe_input(int stream);
+STREAMS("[resource-drop]input-stream") void drop_input(int);
 HTTP("[resource-drop]incoming-request") void drop_request(int);
 HTTP("[resource-drop]fields") void drop_fields(int);
 HTTP("[resource-drop]outgoing-response") void drop_response(int);
@@ -173,6 +184,28 @@ static void of_stream(char step, int a, int b) {
     }
 }
 
+static void say_read(void) {
+    say(*out ? "failed " : "read ", *out ? 7 : 5);
+    say_number(*out ? out[4] : at(8));
+    if (!*out) say((const byte *)at(4), at(8) < 20 ? at(8) : 20);
+}
+
+static void of_input(char step, int a, int b) {
+    switch (step) {
+    case 'D': consume(r[a], out); r[b] = say_result(); break;
+    case 'N': input_of(r[a], out); r[b] = say_result(); break;
+    case 'd': read_now(r[a], sizes[b], out); say_read(); break;
+    case 'j': read_some(r[a], sizes[b], out); say_read(); break;
+    case 'V': r[b] = subscribe_input(r[a]); break;
+    case 'I': r[b] = finish_input(r[a]); break;
+    case 'U': r[b] = subscribe_trailers(r[a]); break;
+    case 'J':
+        get_trailers(r[a], out);
+        for (int i = 0; i < 25; i += 8) say_number(out[i]);
+        break;
+    }
+}
+
 static void of_drops(char step, int a) {
     switch (step) {
     case 'x': drop_request(r[a]); break;
@@ -182,6 +215,9 @@ static void of_drops(char step, int a) {
     case 'v': drop_stream(r[a]); break;
     case 'n': drop_pollable(r[a]); break;
     case 'X': drop_outparam(r[a]); break;
+    case 'Y': drop_input(r[a]); break;
+    case 'Z': drop_input_body(r[a]); break;
+    case 'Q': drop_trailers(r[a]); break;
     }
 }
 
@@ -197,6 +233,7 @@ EXPORT("wasi:http/incoming-handler@0.2.0#handle") void handle(int request, int o
         of_request(*step, a, b);
         of_response(*step, a, b);
         of_stream(*step, a, b);
+        of_input(*step, a, b);
         of_drops(*step, a);
         say_number(r[b]);
     }
