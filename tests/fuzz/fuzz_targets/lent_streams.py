@@ -30,7 +30,7 @@ from starlette_wasm.engine.plan import Limits
 from .source import Source
 from .ways import engine
 
-EXAMPLES = 40
+EXAMPLES = 20
 """In the test suite: each is two invocations, one of them in Python alone."""
 TOKENS = (b"\0\x04\x10", b"\1\x04\xff", b"\2\7", b"\3\7\0", b"\3\7\3", b"\4\7\2", b"\x08\4", b"\x09\7", b"\x0a\1",
           b"\xff\xff\x0f\0", b"\0\0\x10\0", b"\xf8\xff\x0f\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80")  # fmt: skip
