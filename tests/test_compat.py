@@ -149,6 +149,11 @@ def test_opentelemetry_keeps_its_providers_where_they_are_read() -> None:
     assert _compat.TRACE_GLOBALS is vars(trace)
 
 
+def test_a_context_has_its_span_under_the_key() -> None:
+    span = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+    assert trace.set_span_in_context(span).get(_compat.SPAN_KEY) is span
+
+
 def test_a_meter_that_nobody_configured_is_a_placeholder() -> None:
     assert _compat.is_placeholder(metrics.NoOpMeter("x"))
     assert _compat.is_placeholder(metrics.get_meter_provider().get_meter("x"))

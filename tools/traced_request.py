@@ -153,7 +153,6 @@ async def stages(kind: str, more: tuple[tuple[bytes, bytes], ...], count: int) -
     app = make_apps(kind)["mapped"]
     mark(Telemetry, "exchange")
     mark(middleware.WasmMiddleware, "_choose")
-    mark(FastPathRunner, "run_head")
     mark(FastPathRunner, "run")
     mark(ActiveRequestTelemetry, "begin_warm")
     mark(FastPath, "dispatch")

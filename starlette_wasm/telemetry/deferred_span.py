@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,15 @@ from opentelemetry.util.types import AttributeValue
 from .sdk import SdkSpan
 
 _turning = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Renew the lock in a forked child: a thread of the parent may have held it."""
+    global _turning
+    _turning = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class DeferredSpan(Span):

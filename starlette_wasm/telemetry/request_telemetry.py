@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Token
 from functools import lru_cache
 from types import TracebackType
 
 from opentelemetry import context as contexts
-from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, get_current_span
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Send
 
 from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
-from .exclusions import UNTRACED
 from .idle import RequestTelemetry, Trace
 from .spans import ServerSpan, WarmSpan, WarmTracer, header_of
 
@@ -46,18 +47,20 @@ def _of_call(version: str, attempt: int) -> Mapping[str, AttributeValue]:
 class UnsampledRequestTelemetry(RequestTelemetry):
     """One under a span that the sampler has refused, if nobody takes figures: its guests get the trace, and no more."""
 
-    __slots__ = ("_active", "_route", "_scope", "trace")
+    __slots__ = ("_active", "_context", "_method", "_route", "trace")
 
-    def __init__(self, trace: SpanContext, scope: Scope, route: str) -> None:
-        self.trace = header_of(trace)
-        self._scope = scope
+    def __init__(self, context: SpanContext, method: str, route: str) -> None:
+        """Take ``context``, of the span that was refused."""
+        self.trace = header_of(context)
+        self._context = context
+        self._method = method
         self._route = route
         self._active: ActiveRequestTelemetry | None = None
 
     def active(self) -> ActiveRequestTelemetry:
         """Return the same request for calls that are watched, as one of a guest that calls other hosts."""
         if self._active is None:
-            self._active = ActiveRequestTelemetry(None, self._scope, self._route, 0, current=get_current_span())
+            self._active = ActiveRequestTelemetry(self._method, self._route, context=self._context)
         return self._active
 
 
@@ -70,19 +73,20 @@ class ActiveRequestTelemetry(RequestTelemetry):
 
     def __init__(
         self,
-        tracer: WarmTracer | None,
-        scope: Scope,
+        method: str,
         route: str,
-        since: int,
         *,
-        current: Span = INVALID_SPAN,
-        untraced: bool = False,
+        context: SpanContext | None = None,
+        tracer: WarmTracer | None = None,
+        span: ServerSpan | None = None,
+        token: Token[Context] | None = None,
     ) -> None:
-        """Take a ``tracer``; without one there are no spans. ``current`` is the span around the request, if there is
-        one. ``untraced`` keeps the calls of this request from starting traces of their own.
+        """Take ``context``, of the span around the calls, if there is one, and ``tracer``, if they have spans.
+
+        ``token`` is of the context in which nothing is traced, if this request is not.
         """
         self._error: ErrorType | None = None
-        self.method: str = scope["method"]
+        self.method = method
         self.route = route
         self.failures = 0
         self.variant = Variant.STABLE
@@ -90,16 +94,10 @@ class ActiveRequestTelemetry(RequestTelemetry):
         self.weight: int | None = None
         self._described = False
         self.warm: WarmSpan | None = None
-        self._span: ServerSpan | None = None
-        self._token = contexts.attach(contexts.set_value(UNTRACED, True)) if untraced else None
-        if tracer is not None:
-            self._span = ServerSpan(tracer, current, scope, route, since)
-            if self._span.is_new:
-                current = get_current_span()
-        self._tracer = tracer if current.is_recording() else None
-        there = current.get_span_context()
-        self.context = there if there.is_valid else None
-        """Of the span around the calls, if there is one."""
+        self._span = span
+        self._token = token
+        self._tracer = tracer
+        self.context = context
 
     def picked(self, reason: PickedBy, weight: int | None = None, variant: Variant = Variant.STABLE) -> None:
         self.variant = variant
@@ -110,7 +108,7 @@ class ActiveRequestTelemetry(RequestTelemetry):
         """Set what serves the request on the server span; return what could not be set."""
         attributes = _described(target.name, cold, self.variant, self.reason, self.route, self.weight)
         span = self._span
-        if span is None or not span.recording:
+        if span is None or span.span is None:
             return dict(attributes)
         if not self._described:
             self._described = True
@@ -145,7 +143,7 @@ class ActiveRequestTelemetry(RequestTelemetry):
             self._span.set(attributes)
 
     def send(self, send: Send) -> Send:
-        if self._span is None or not self._span.recording:
+        if self._span is None or self._span.span is None:
             return send
 
         async def watched(message: Message) -> None:
@@ -166,7 +164,7 @@ class ActiveRequestTelemetry(RequestTelemetry):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.warm is not None:  # the runtime was closed before the slow path could take it over
-            self.warm.span.end()
+            self.warm.real().end()
         if self._span is not None:
             if error is not None:
                 self._span.raised(error_type(error))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
@@ -85,14 +85,15 @@ class SdkTracer:
     """
 
     def __init__(self, tracer: Any, processors: tuple[object, ...], sdk: Any) -> None:
-        self._tracer = tracer
+        self.tracer = tracer
+        self.sdk = sdk
         self._processors = processors
-        self._sdk = sdk
         self._follows = tracer.sampler if _always_takes(tracer.sampler, "_local_parent_sampled") else None
         """The sampler, if it takes all under a parent of this process that is sampled."""
         self._takes_roots = tracer.sampler if _always_takes(tracer.sampler, "_root") else None
         """The sampler, if it takes all that has no parent."""
         self._taken = sys.modules["opentelemetry.sdk.trace.sampling"].Decision.RECORD_AND_SAMPLE
+        self._queues = _queues(processors)
 
     def start(self, parent: SpanContext, name: str, attributes: Mapping[str, AttributeValue]) -> SdkSpan | Span | None:
         """Start an INTERNAL span under the current one, which is ``parent``.
@@ -100,20 +101,23 @@ class SdkTracer:
         It is one that records nothing if the sampler refuses it. None if sdk_tracer() is to be asked again: something
         was changed.
         """
-        beginning = Beginning(name, SpanKind.INTERNAL, parent, parent.trace_id, attributes)
-        if self._was_changed:
+        tracer = self.tracer
+        if tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled:
             return None
-        if self._tracer.sampler is not self._follows or parent.is_remote or parent.trace_flags not in _SAMPLED:
-            return self._asked(beginning, None)
-        return self._started(beginning, parent.trace_flags, parent.trace_state, self._taken)
+        trace_id, _, is_remote, flags, state, _ = parent
+        if tracer.sampler is not self._follows or is_remote or flags not in _SAMPLED:
+            return self._asked(Beginning(name, SpanKind.INTERNAL, parent, trace_id, attributes), None)
+        context = SpanContext(trace_id, tracer.id_generator.generate_span_id(), False, flags, state)
+        ended = tracer._tracer_metrics.start_span(parent, self._taken)
+        return SdkSpan(self, name, SpanKind.INTERNAL, parent, attributes, context, ended)
 
     def start_server(
         self, context: Context, name: str, attributes: Mapping[str, AttributeValue], since: int
     ) -> SdkSpan | Span | None:
         """Start a SERVER span in a context, as start() does; ``since`` is when, in ns since the epoch, 0 for now."""
-        if self._was_changed:
+        tracer = self.tracer
+        if tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled:
             return None
-        tracer = self._tracer
         parent = get_current_span(context).get_span_context()
         if parent.is_valid:
             beginning = Beginning(name, SpanKind.SERVER, parent, parent.trace_id, attributes, since)
@@ -125,15 +129,19 @@ class SdkTracer:
         flags = _SAMPLED[bool(tracer.id_generator.is_trace_id_random())]
         return self._started(beginning, flags, None, self._taken)
 
-    @property
-    def _was_changed(self) -> bool:
-        tracer = self._tracer
-        return tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled
+    def ended(self, span: Any, flags: int) -> None:
+        """Hand over a span that has ended to the processors that there are now."""
+        processor = self.tracer.span_processor
+        if flags & TraceFlags.SAMPLED and processor._span_processors is self._processors:
+            for queue in self._queues:
+                queue(span)
+        else:
+            processor.on_end(span)
 
     def _asked(self, beginning: Beginning, context: Context | None) -> SdkSpan | Span:
         """Start a span as the sampler decides."""
         name, kind, parent, trace_id, attributes, _ = beginning
-        tracer = self._tracer
+        tracer = self.tracer
         result = tracer.sampler.should_sample(context, trace_id, name, kind, attributes, ())
         if parent is not None:
             random = parent.trace_flags & _RANDOM
@@ -146,12 +154,21 @@ class SdkTracer:
     def _started(
         self, beginning: Beginning, flags: TraceFlags, state: TraceState | None, decision: Any
     ) -> SdkSpan | Span:
-        tracer = self._tracer
-        context = SpanContext(beginning.trace_id, tracer.id_generator.generate_span_id(), False, flags, state)
-        ended = tracer._tracer_metrics.start_span(beginning.parent, decision)
+        name, kind, parent, trace_id, attributes, since = beginning
+        context = SpanContext(trace_id, self.tracer.id_generator.generate_span_id(), False, flags, state)
+        ended = self.tracer._tracer_metrics.start_span(parent, decision)
         if not decision.is_recording():
             return NonRecordingSpan(context)
-        return SdkSpan(tracer, self._sdk, beginning, context, ended)
+        span = SdkSpan(self, name, kind, parent, attributes, context, ended)
+        if since:
+            span.begin = since
+        return span
+
+
+def _queues(processors: tuple[Any, ...]) -> list[Callable[[Any], None]]:
+    """Return what takes a sampled span for each processor: of a BatchSpanProcessor what its on_end() calls for one."""
+    kept = [getattr(each, "_batch_processor", None) for each in processors]
+    return [each.on_end if batch is None else batch.emit for each, batch in zip(processors, kept, strict=True)]
 
 
 class Beginning(NamedTuple):
@@ -174,62 +191,74 @@ def _always_takes(sampler: Any, part: str) -> bool:
 
 
 class SdkSpan:
-    """A span that has begun. It is to be ended once, here or as what real() gives."""
+    """A span that begins now. It is to be ended once, here or as what real() gives."""
 
-    __slots__ = ("_begin", "_beginning", "_ended", "_sdk", "_tracer", "attributes", "context", "ended_at")
+    __slots__ = ("_ended", "_kind", "_name", "_of", "_parent", "attributes", "begin", "context", "ended_at", "told")
 
-    def __init__(self, tracer: Any, sdk: Any, beginning: Beginning, context: SpanContext, ended: Any) -> None:
-        self._tracer, self._sdk, self._beginning, self._ended = tracer, sdk, beginning, ended
-        self.attributes = beginning.attributes
+    def __init__(
+        self,
+        of: SdkTracer,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        attributes: Mapping[str, AttributeValue],
+        context: SpanContext,
+        ended: Callable[[], None],
+    ) -> None:
+        self._of, self._name, self._kind, self._parent, self._ended = of, name, kind, parent, ended
+        self.attributes = attributes
         self.context = context
-        self._begin = beginning.since or time.time_ns()
+        self.begin = time.time_ns()
         self.ended_at = 0
+        self.told = False
+        """Whether a guest knows it as its own."""
 
     def end(self, attributes: Mapping[str, AttributeValue]) -> None:
         """End it, with these attributes on top."""
-        tracer, beginning = self._tracer, self._beginning
+        of = self._of
+        tracer = of.tracer
         self._ended()
-        self.ended_at = time.time_ns()
-        span = self._sdk.ReadableSpan(
-            beginning.name,
+        self.ended_at = ended_at = time.time_ns()
+        span = of.sdk.ReadableSpan(
+            self._name,
             self.context,
-            beginning.parent,
+            self._parent,
             tracer.resource,
             {**self.attributes, **attributes},
-            kind=beginning.kind,
+            kind=self._kind,
             instrumentation_info=tracer.instrumentation_info,
-            start_time=self._begin,
-            end_time=self.ended_at,
+            start_time=self.begin,
+            end_time=ended_at,
             instrumentation_scope=tracer._instrumentation_scope,
         )
-        tracer.span_processor.on_end(span)
+        of.ended(span, self.context.trace_flags)
 
     def real(self) -> Span:
         """Return the same span for whoever goes on with it."""
-        tracer, beginning = self._tracer, self._beginning
-        span: Any = self._sdk._Span(
-            beginning.name,
+        tracer = self._of.tracer
+        span: Any = self._of.sdk._Span(
+            self._name,
             self.context,
-            beginning.parent,
+            self._parent,
             tracer.sampler,
             None,
             tracer.resource,
             self.attributes,
-            kind=beginning.kind,
+            kind=self._kind,
             span_processor=tracer.span_processor,
             instrumentation_info=tracer.instrumentation_info,
             limits=tracer._span_limits,
             instrumentation_scope=tracer._instrumentation_scope,
             record_end_metrics=self._ended,
         )
-        span.start(self._begin)
+        span.start(self.begin)
         made: Span = span
         return made
 
     @property
     def kind_of_real(self) -> type:
         """The class of what real() returns."""
-        found: type = self._sdk._Span
+        found: type = self._of.sdk._Span
         return found
 
 

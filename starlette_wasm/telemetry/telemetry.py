@@ -14,6 +14,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     NoOpTracer,
     ProxyTracer,
+    Span,
     Tracer,
     TracerProvider,
     get_current_span,
@@ -21,7 +22,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from .._compat import METRICS_GLOBALS, TRACE_GLOBALS, is_placeholder
+from .._compat import METRICS_GLOBALS, SPAN_KEY, TRACE_GLOBALS, is_placeholder
 from ..engine import layout
 from ..engine.fast_path import Completed
 from ..functions.target import Target
@@ -29,13 +30,14 @@ from ..messages import EdgeRequest
 from . import access, prometheus
 from .call_telemetry import ActiveCallTelemetry
 from .conventions import GUEST_SCOPE, Metric
-from .exclusions import Exclusions
+from .exclusions import UNTRACED, Exclusions
 from .flush import flush
 from .idle import CallTelemetry, Listeners, RequestTelemetry
 from .metrics import Metrics
 from .observation import Observation
+from .propagation import extract_scope
 from .request_telemetry import ActiveRequestTelemetry, UnsampledRequestTelemetry
-from .spans import WarmSpan, WarmTracer
+from .spans import ServerSpan, WarmSpan, WarmTracer, end_warm, in_warm
 from .versions import Versions
 
 _SCOPE = "starlette_wasm"
@@ -117,18 +119,27 @@ class Telemetry(Listeners):
         await flush([each for each in self._given if each is not None], limit_ms)
 
     def _exchange(self, scope: Scope, route: str, since: int) -> RequestTelemetry:
-        tracer = self._warm_tracer
+        tracer, method = self._warm_tracer, scope["method"]
         if tracer is None:
-            return ActiveRequestTelemetry(None, scope, route, since)
-        current = get_current_span()
+            return ActiveRequestTelemetry(method, route)
+        context = contexts.get_current()
+        current: Span = context.get(SPAN_KEY) or get_current_span(context)  # type: ignore[assignment]
         there = current.get_span_context()
-        if there.is_valid and not there.is_remote and not current.is_recording():  # the sampler has refused it
-            if since or self._records_figures:
-                return ActiveRequestTelemetry(None, scope, route, since, current=current)
-            return UnsampledRequestTelemetry(there, scope, route)
-        untraced = self.exclusions(scope, current)
+        is_ours = there.is_valid and not there.is_remote
+        if is_ours and not current.is_recording():  # the sampler has refused it
+            if since or self._recorders or self.access_log or self.listeners:
+                return ActiveRequestTelemetry(method, route, context=there)
+            return UnsampledRequestTelemetry(there, method, route)
+        if self.exclusions(scope, current, context):
+            token = contexts.attach(contexts.set_value(UNTRACED, True))
+            return ActiveRequestTelemetry(method, route, context=there if there.is_valid else None, token=token)
+        if is_ours:
+            span = ServerSpan.around(current, scope, route)
+            return ActiveRequestTelemetry(method, route, context=there, tracer=tracer, span=span)
+        parent = context if there.is_valid else extract_scope(scope)
+        span, there = ServerSpan.new(tracer, parent, scope, route, since)
         return ActiveRequestTelemetry(
-            None if untraced else tracer, scope, route, since, current=current, untraced=untraced
+            method, route, context=there, tracer=tracer if span.span is not None else None, span=span
         )
 
     def _watch(
@@ -163,10 +174,10 @@ class Telemetry(Listeners):
         assert isinstance(exchange, ActiveRequestTelemetry)
         warm, exchange.warm = exchange.warm, None
         memory = layout.PAGE * max(completed.pages, target.function.module.min_pages)
-        if self._records_figures:
+        if self._recorders or self.access_log or self.listeners:
             self._record_figures(exchange, target, completed, duration, memory, warm)
         if warm is not None:
-            warm.end(completed, memory)
+            end_warm(warm, completed, memory)
 
     def _record_figures(
         self,
@@ -188,7 +199,7 @@ class Telemetry(Listeners):
             return
         seen = self._observe_fast(exchange, target, completed, duration, memory)
         watched = alone or self.listeners or access.bulk_handler() is None
-        token = contexts.attach(warm.in_context()) if warm is not None and watched else None
+        token = contexts.attach(in_warm(warm)) if warm is not None and watched else None
         try:  # while the function's span is current: exemplars, and the access line, belong to it
             if self.access_log:
                 access.log(seen)
@@ -214,11 +225,6 @@ class Telemetry(Listeners):
             seen.trace_id, seen.span_id = completed.traceparent[3:35], completed.traceparent[36:52]
             seen.sampled = exchange.context is not None and int(completed.traceparent[53:], 16) & 1 == 1
         return seen
-
-    @property
-    def _records_figures(self) -> bool:
-        """Whether somebody takes figures of each call."""
-        return bool(self._recorders or self.access_log or self.listeners)
 
     def _figures(self) -> list[Metrics | prometheus.Recorder]:
         """Return whatever takes figures; nothing if nobody listens."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +185,27 @@ def test_the_sampler_is_asked_with_the_context(sampler: Sampler) -> None:
         assert each.get_span_context().trace_flags == api.get_span_context().trace_flags
         each.end()
     assert exporter.get_finished_spans() == ()
+
+
+def test_a_forked_child_ends_spans_though_a_thread_held_the_lock() -> None:
+    code = """
+import os, threading
+from starlette_wasm.telemetry import deferred_span
+from starlette_wasm.telemetry.deferred_span import DeferredSpan
+from starlette_wasm.telemetry.spans import WarmTracer
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+span = WarmTracer(TracerProvider(shutdown_on_exit=False).get_tracer("test")).begin_server(Context(), "a", {}, 0)
+assert type(span) is DeferredSpan
+deferred_span._turning.acquire()
+child = os.fork()
+if not child:
+    span.put({"a": 1})
+    span.end()
+    os._exit(7)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 7
 
 
 def test_limits_and_odd_values_leave_it_to_the_api() -> None:

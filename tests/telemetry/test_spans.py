@@ -38,7 +38,7 @@ from starlette_wasm import (
     wasm_route,
 )
 from starlette_wasm.functions.target import Target
-from starlette_wasm.telemetry.spans import CallSpans, WarmSpan
+from starlette_wasm.telemetry.spans import ApiSpan, CallSpans
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SHORT = {"short": {"executionTimeoutMs": 50}, "narrow": {"maxConcurrency": 1}}
@@ -566,7 +566,7 @@ def test_a_span_that_was_begun_ends_whatever_is_current() -> None:
     span = tracer.start_span("f")
     here = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
     with trace.use_span(here):
-        calls = CallSpans(tracer, Target.__new__(Target), EdgeRequest(), 0, {}, {}, WarmSpan(span))
+        calls = CallSpans(tracer, Target.__new__(Target), EdgeRequest(), 0, {}, {}, ApiSpan(span))
         calls.executing()
         calls.end(None, "")
         assert trace.get_current_span() is here
