@@ -28,7 +28,8 @@ ASKED = {
     ],
     "http_calls": [
         ("GET", "m00s00u00p00h02e20c23g38r34b45w56o14B65F50."), ("GET", "l62r23b34w45o13B50F40"), ("GET", "h02r23o13."),
-        ("GET", "f02r23O10."), ("GET", "e00"), ("POST", "D02N23j35j38I24J40f04r45b56w67o15B70F60."),
+        ("GET", "f02r23O10."), ("GET", "e00"), ("GET", "h02c26r63o13."),
+        ("GET", "l92r23b34w45o13B52v50F40."), ("POST", "D02N23j35j38I24J40f04r45b56w67o15B70F60."),
     ],
     "edge_js": [("GET", "x"), ("POST", "x")],
 }  # fmt: skip
@@ -61,7 +62,7 @@ async def answers(wasm: JSON, asked: list[tuple[str, str]], rounds: int = 1) -> 
     served, found = app(wasm), []
     async with client(served) as http:
         for method, path in asked * rounds:
-            headers = {"x-request-id": "1", "x-a": "b", "cookie": "c=d"}
+            headers = {"x-request-id": "1", "x-a": "b", "cookie": "c=d", "te": "trailers", "upgrade": "x"}
             body = b"body" if method == "POST" else None
             try:
                 answer = await http.request(method, f"/{path}", headers=headers, content=body)
@@ -89,6 +90,18 @@ def test_all_ways_answer_alike(served_by: Callable[[str], JSON], guest: str, mon
     slow = asyncio.run(answers(wasm, asked))
     for first, second, third, last in zip(in_one_call, in_one_call[len(asked) :], in_steps, slow, strict=False):
         assert first == second == third == last
+
+
+@pytest.mark.parametrize("may_begin", [True, False])
+def test_handlers_see_no_fields_between_hops(
+    served_by: Callable[[str], JSON], may_begin: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script gives the header fields of its request back, with those that C and that Python reads."""
+    monkeypatch.setattr(ComponentFastPath, "_may_begin", may_begin)
+    (found,) = asyncio.run(answers(served_by("http_calls"), [("GET", "h02c26r63o13.")]))
+    names = {name for name, _ in found[3]}
+    assert names >= {"x-a", "cookie", "user-agent"}
+    assert not names & {"host", "te", "upgrade"}
 
 
 @pytest.mark.parametrize("may_begin", [True, False])

@@ -61,6 +61,14 @@ def test_requests_that_came_from_python_have_a_url() -> None:
     assert IncomingRequest(*read_message(message(url="").encode())).path == "/x"
 
 
+def test_fields_that_guests_may_not_set_do_not_come() -> None:
+    """As in wasmtime: the host is the authority."""
+    given = message(headers={"Host": "h:1", "connection": "close", "te": "trailers", "Upgrade": "x", "a": "b"})
+    request = IncomingRequest(*read_message(given.encode()))
+    assert request.headers.entries == [("te", b"trailers"), ("a", b"b")]
+    assert request.authority == "h:1"
+
+
 def test_header_fields_are_the_bytes_that_came() -> None:
     request = IncomingRequest(*read_message(message(headers={"a": "\xc3\xa9", "b": "\u20ac"}).encode()))
     assert (request.headers.get("a"), request.headers.get("b")) == ([b"\xc3\xa9"], ["\u20ac".encode()])

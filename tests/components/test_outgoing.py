@@ -129,6 +129,18 @@ def test_parts_of_requests_are_checked_as_by_wasmtime() -> None:
     assert Probe().value(text) == ask_wasmtime(text)["ok"]
 
 
+NAMES = """["connection", "host", "Host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
+"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "date", "server", "X-a", "", "a b",
+"é"]"""
+
+
+def test_names_of_fields_are_those_of_wasmtime() -> None:
+    text = f"""return {NAMES}.map((n) => {{ const f = new http.Fields(); return [n, () => f.append(n, bytes("1")),
+      () => f.set(n, [bytes("1")]), () => pairs(f), () => f.delete(n), () => http.Fields.fromList([[n, bytes("1")]]) &&
+      1].map((w) => typeof w == "string" ? w : attempt(w)) }})"""
+    assert Probe().value(text) == ask_wasmtime(text)["ok"]
+
+
 def test_fields_agree_with_wasmtime() -> None:
     text = """const f = http.Fields.fromList([["a", bytes("1")], ["A", bytes("2")]]);
     return [f.get("A").map(text), pairs(f), attempt(() => f.set("host", [])),

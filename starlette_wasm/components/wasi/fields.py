@@ -15,10 +15,11 @@ _LONGEST_NAME = 4096
 _NAME = re.compile(rf"[!#$%&'*+\-.^_`|~0-9A-Za-z]{{1,{_LONGEST_NAME}}}").fullmatch
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 valid_length = re.compile(rb"[0-9]{1,18}").fullmatch
-_FORBIDDEN = frozenset(
+FORBIDDEN = frozenset(
     ("connection", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
-     "proxy-connection", "te", "transfer-encoding", "upgrade")
+     "proxy-connection", "transfer-encoding", "upgrade")
 )  # fmt: skip
+"""Names that guests do not see in a request, and may not set. Also in request.c."""
 _MOST_FIELDS = 1000
 _ENTRY = 200
 """What an entry takes beside its bytes."""
@@ -46,7 +47,7 @@ class Fields:
         """Return what is wrong with the name of a field, in small letters."""
         if not _NAME(name):
             return Err(("invalid-syntax", None))
-        return Err(("forbidden", None)) if name in _FORBIDDEN else None
+        return Err(("forbidden", None)) if name in FORBIDDEN else None
 
     def add(self, name: str, value: bytes) -> Value:
         """Return Ok, or what is wrong."""
@@ -123,8 +124,9 @@ def fields_set(host: WasiHost, fields: Fields, name: str, values: list[bytes]) -
 def fields_delete(_: WasiHost, fields: Fields, name: str) -> Value:
     if fields.fixed:
         return Err(("immutable", None))
-    if not _NAME(name):
-        return Err(("invalid-syntax", None))
+    wrong = fields.wrong_name(name.lower())
+    if wrong is not None:
+        return wrong
     fields.remove(name)
     return Ok()
 

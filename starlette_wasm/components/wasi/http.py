@@ -17,7 +17,7 @@ from ..http_head import HttpHead
 from ..values import Err, Ok, Value
 from .bodies import IncomingBody, OutgoingBody
 from .exchange_streams import RequestStream
-from .fields import TYPES, Fields
+from .fields import FORBIDDEN, TYPES, Fields
 from .host import WasiHost
 from .offers import offer
 from .streams import InputStream
@@ -57,6 +57,7 @@ def read_message(message: bytes) -> tuple[HttpHead, bytes]:
     authority, slash, path = rest.partition("/")
     headers = _entries(given)
     authority = next((value.decode("latin-1") for name, value in headers if name.lower() == "host"), authority)
+    headers = [each for each in headers if each[0].lower() not in FORBIDDEN]
     return HttpHead(given["method"], scheme, authority, slash + path or "/", headers), _body(given)
 
 

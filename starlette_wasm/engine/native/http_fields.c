@@ -19,13 +19,6 @@ static struct span kept(struct http *h, struct span text, bool lower) {
   return (struct span){to, text.len};
 }
 
-/* As in Fields.wrong_name(): names in lower case. */
-static bool is_forbidden(struct span name) {
-  return IS(name, "connection") || IS(name, "host") || IS(name, "http2-settings") || IS(name, "keep-alive") ||
-         IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
-         IS(name, "te") || IS(name, "transfer-encoding") || IS(name, "upgrade");
-}
-
 bool is_length(struct span value) {
   for (size_t i = 0; i < value.len; i++)
     if (value.at[i] < '0' || value.at[i] > '9')
@@ -39,7 +32,7 @@ static bool add_given(struct http *h, struct span name, struct span value, uint3
       h->fields == HTTP_FIELDS || value.len > HTTP_TEXT || h->text_len + name.len + value.len > HTTP_TEXT)
     return false;
   struct span lower = kept(h, name, true);
-  if (is_forbidden(lower) || (IS(lower, "content-length") && !is_length(value)))
+  if (is_forbidden_field(lower) || (IS(lower, "content-length") && !is_length(value)))
     return false;
   h->spent += (uint32_t)(name.len + value.len + OF_ENTRY);
   return add_entry(h, lower, kept(h, value, false), of);

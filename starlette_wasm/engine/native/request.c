@@ -56,6 +56,13 @@ bool is_traceparent(struct span text) {
   return trace && parent && !(text.at[0] == 'f' && text.at[1] == 'f');
 }
 
+/* FORBIDDEN of fields.py: names in lower case. */
+bool is_forbidden_field(struct span name) {
+  return IS(name, "connection") || IS(name, "host") || IS(name, "http2-settings") || IS(name, "keep-alive") ||
+         IS(name, "proxy-authenticate") || IS(name, "proxy-authorization") || IS(name, "proxy-connection") ||
+         IS(name, "transfer-encoding") || IS(name, "upgrade");
+}
+
 bool is_own(struct span name) { return IS(name, "traceparent") || IS(name, "tracestate"); }
 
 /* With the trace of the host's span, if there is one, in place of the client's. */
@@ -411,13 +418,14 @@ static bool put_pair(struct text *t, struct span name, struct span value, uint32
   return put_number(t, name.len) && put_number(t, value.len) && put(t, name.at, name.len) && put(t, value.at, value.len);
 }
 
-/* All headers, those of one name next to each other, with the trace of the host's span in place of the client's. */
+/* All headers but those that are not for guests, those of one name next to each other, with the trace of the host's span
+ * in place of the client's. */
 static bool put_pairs(struct text *t, const struct fields *fields, const struct request *request, uint32_t *count) {
   static const struct span parent = {(const uint8_t *)"traceparent", 11}, state = {(const uint8_t *)"tracestate", 10};
   bool ours = request->traceparent.len, said = false;
   for (size_t i = 0; i < fields->count; i++) {
     const struct field *field = &fields->at[i];
-    if (field->first != i)
+    if (field->first != i || is_forbidden_field(field->name))
       continue;
     if (ours && is_own(field->name)) {
       if (IS(field->name, "traceparent") && !(said = put_pair(t, parent, request->traceparent, count)))

@@ -95,6 +95,7 @@ struct request {
 };
 bool put_message(struct text *t, const struct fast_path *q, struct request *request);
 bool is_own(struct span name);
+bool is_forbidden_field(struct span name);
 bool is_traceparent(struct span text);
 bool make_id(struct request *request, struct span given);
 bool put_body(struct text *t, struct span body);
