@@ -120,7 +120,7 @@ class CoreInstances:
                   _array(capi.Value, [value for _, value in values])]  # fmt: skip
         self._kept_alive += arrays
         places = [ctypes.addressof(each) for each in arrays]
-        return FirstState(self.context, *places, most, _ALL_TRIMMED, len(memories), len(values))
+        return FirstState(self.context, *places, most, _ALL_TRIMMED, 0, len(memories), len(values))
 
     def _make_glue(self) -> None:
         given = externs(1)

@@ -647,3 +647,15 @@ def test_restoring_counts_as_time_of_the_loop(monkeypatch: pytest.MonkeyPatch) -
 
     asyncio.run(main())
     assert max(booked) >= 0.02
+
+
+@pytest.mark.native
+def test_what_was_put_back_is_known() -> None:
+    """How long that takes counts as the function's time of the event loop."""
+    fill = "(block (result i32) (memory.fill (i32.const 131072) (i32.const 1) (i32.const 4194304)) (i32.const 65))"
+    module = load(guest(fill).replace('(memory (export "mem") 1)', '(memory (export "mem") 80)'))
+    answers(module, ["x"] * 2)
+    for kept in module.keeper.kept:
+        assert kept._first_state is not None
+        assert 4 << 20 <= kept._first_state.put_back <= 5 << 20
+    assert module.keeper.kept

@@ -151,6 +151,7 @@ class FirstState(Structure):
         ("value", c_void_p),
         ("most", c_uint64),
         ("trimmed", c_uint64),
+        ("put_back", c_uint64),
         ("memories", c_uint32),
         ("globals", c_uint32),
     )

@@ -88,7 +88,7 @@ const size_t swasm_layout[] = {
     AT(lent, taken), AT(lent, left), AT(lent, to), AT(lent, put), AT(lent, room), AT(lent, asked),
     sizeof(struct first_state), AT(first_state, context), AT(first_state, memory), AT(first_state, bytes),
     AT(first_state, size), AT(first_state, global), AT(first_state, value), AT(first_state, most), AT(first_state, trimmed),
-    AT(first_state, memories), AT(first_state, globals),
+    AT(first_state, put_back), AT(first_state, memories), AT(first_state, globals),
     sizeof(struct keeper), AT(keeper, unchecked), AT(keeper, restored), AT(keeper, faulty),
     sizeof(struct kept), AT(kept, component), AT(kept, first), AT(kept, engine), AT(kept, keeper), AT(kept, store),
     AT(kept, claimed), AT(kept, discarded), AT(kept, dirty), AT(kept, uses), AT(kept, plain_until), AT(kept, used_at),

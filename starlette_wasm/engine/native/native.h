@@ -261,6 +261,7 @@ struct first_state {
   const struct extern_ *value;
   uint64_t most; /* bytes that may have been written */
   uint64_t trimmed; /* up to which byte of all memories pages were given back; as many as they have, or more: no more are */
+  uint64_t put_back; /* bytes that were put back the last time */
   uint32_t memories, globals;
 };
 

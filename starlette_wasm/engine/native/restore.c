@@ -148,6 +148,7 @@ bool swasm_restore(struct first_state *f, const struct pagemap *pagemap, bool tr
       return false;
     left -= bytes;
   }
+  f->put_back = f->most - (uint64_t)left;
   for (uint32_t i = 0; i < f->globals; i++) {
     void *error = wasmtime.global_set(f->context, f->global[i]->of, &f->value[i]);
     if (error) {
