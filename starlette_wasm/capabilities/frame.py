@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from ..sync.copies import joined
 from .errors import CapabilityError, Code
+from .pieces import Pieces
 
 MAX_HEADER_BYTES = 64 << 10
 
@@ -40,9 +41,10 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def encode(header: Mapping[str, object], body: bytes | bytearray = b"") -> bytes:
+def encode(header: Mapping[str, object], body: bytes | Pieces = b"") -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    return joined(_LENGTH.pack(len(text)) + text, body)
+    pieces = body.all if isinstance(body, Pieces) else (body,)
+    return joined((_LENGTH.pack(len(text)), text, *pieces))
 
 
 def decode(payload: bytes | memoryview) -> tuple[dict[str, object], memoryview]:

@@ -13,6 +13,7 @@ from .grants import Grants
 from .http import HttpFetch, Observer, Resolver, resolve
 from .kv import KvActions, open_store
 from .operations import Operation
+from .pieces import Pieces
 from .queue import QueueActions, open_publisher
 from .settings import CapabilitySettings
 from .tenant import tenant
@@ -45,6 +46,8 @@ class Capabilities:
                 key="allowedHosts",
                 hint="run pip install 'starlette-wasm[fetch]', or take the hosts out of the policy",
             )
+        if grants.http:
+            self.http.load()
         if grants.kv.namespaces and self.kv is None:
             self.kv = KvActions(open_store(self.settings))
         if grants.queue.queues and self.queue is None:
@@ -86,7 +89,7 @@ class Capabilities:
         observer: Observer | None,
         fields: Fields,
         body: bytes,
-    ) -> tuple[dict[str, object], bytes | bytearray]:
+    ) -> tuple[dict[str, object], bytes | Pieces]:
         """Raise CapabilityError."""
         if operation is Operation.HTTP_FETCH:
             return await self.http.fetch(grants.http, usage, observer, fields, body)

@@ -18,6 +18,7 @@ from .host import Capabilities
 from .http import Incoming, Observer, Request, Url
 from .off_loop import off_loop
 from .operations import TRACING, Operation, find
+from .pieces import Pieces
 from .trace import Recorder, TraceUsage, record
 from .usage import Usage
 
@@ -139,13 +140,14 @@ class Session:
             result, out = await self._perform(operation, fields, body)
             self.usage.fits(len(out), "result")
             self.usage.move(len(out))
-            return result, bytes(out)
+            assert isinstance(out, bytes), "a body of HTTP is streamed"
+            return result, out
         except Exception as error:
             raise self._noted(operation.title, error) from None
 
     async def _perform(
         self, operation: Operation, fields: Fields, body: bytes
-    ) -> tuple[dict[str, object], bytes | bytearray]:
+    ) -> tuple[dict[str, object], bytes | Pieces]:
         """Carry it out in the time that is left. Raises CapabilityError."""
         left = self._deadline - time.monotonic()
         if left <= 0:  # it might be done at once, and would then be in time
@@ -163,7 +165,7 @@ class Session:
         self.usage.move(size)
         return found
 
-    def _leave(self, result: dict[str, object], out: bytes | bytearray) -> bytes:
+    def _leave(self, result: dict[str, object], out: bytes | Pieces) -> bytes:
         self.usage.fits(len(out), "result")
         reply = frame.encode({"ok": True, **result}, out)
         self.usage.move(len(reply))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 
 LARGE = 256 << 10
 """Bytes from which the GIL is left."""
@@ -49,14 +50,15 @@ def copied(view: memoryview) -> bytes:
     return read(ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(view)), view.nbytes)
 
 
-def joined(first: bytes, rest: bytes | bytearray) -> bytes:
-    """Return both in a row; nothing else writes to them meanwhile."""
-    if len(rest) < LARGE:
-        return first + rest
-    made, place = unset(len(first) + len(rest))
-    ctypes.memmove(place, first, len(first))
-    held = rest if isinstance(rest, bytes) else (ctypes.c_char * len(rest)).from_buffer(rest)
-    write(place + len(first), place_of(held) if isinstance(held, bytes) else ctypes.addressof(held), len(rest))
+def joined(pieces: Sequence[bytes]) -> bytes:
+    """Return all in a row."""
+    size = sum(map(len, pieces))
+    if size < LARGE:
+        return b"".join(pieces)
+    made, place = unset(size)
+    for each in pieces:
+        write(place, each, len(each))
+        place += len(each)
     return made
 
 

@@ -184,6 +184,10 @@ class StubbedFetch(HttpFetch):
     def available() -> bool:
         return True
 
+    @staticmethod
+    def load() -> None:
+        """Do nothing: nothing is sent."""
+
     @asynccontextmanager
     async def _open(self, grant: HttpGrant, request: Request, extra: Mapping[str, str]) -> AsyncIterator[Incoming]:
         if request.upload is not None:
@@ -198,7 +202,8 @@ class _Stubbed:
     """The answer of a stub, as a client gives it."""
 
     def __init__(self, response: Response) -> None:
-        self._pieces = [bytes(response.body)] if response.body else []
+        body = response.body
+        self._pieces = [body] if isinstance(body, bytes) and body else []
         self.status = response.status
         self.headers = response.headers
         self.trailers: Headers = []

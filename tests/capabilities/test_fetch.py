@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -751,3 +753,18 @@ async def test_without_httpx_a_fetch_is_an_error_value(monkeypatch: pytest.Monke
     async with fetching() as there:
         refused = await Guest(there, OPEN).error("http.fetch", url=canary.origin)
         assert refused == ("capability-unavailable", "http.fetch is not available on this host")
+
+
+def test_what_sends_is_imported_with_the_grant() -> None:
+    """It takes a tenth of a second, for which the event loop would wait at the first request."""
+    code = """
+import sys
+from starlette_wasm.capabilities import Capabilities
+from starlette_wasm.config.policy import SandboxPolicy
+there = Capabilities()
+there.grants(SandboxPolicy())
+assert "httpx" not in sys.modules
+there.grants(SandboxPolicy(allowed_hosts=["a.example"], max_network_requests=1))
+assert "httpx" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..errors import CapabilityError, Code
 from ..fields import Fields, bad_field
+from ..pieces import Pieces
 from ..usage import Usage
 from . import headers as h
 from .grant import HttpGrant
@@ -45,6 +47,12 @@ class HttpFetch:
     def available() -> bool:
         return find_spec("httpx") is not None
 
+    @staticmethod
+    def load() -> None:
+        """Import what sends, which takes a tenth of a second: before the event loop needs it."""
+        with suppress(ImportError):  # which whoever calls it is told
+            importlib.import_module(".client", __package__)
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
@@ -61,7 +69,7 @@ class HttpFetch:
 
     async def fetch(
         self, grant: HttpGrant, usage: Usage, observer: Observer | None, fields: Fields, body: bytes
-    ) -> tuple[dict[str, object], bytes | bytearray]:
+    ) -> tuple[dict[str, object], bytes | Pieces]:
         url = checked(Url.parse, fields.text("url"))
         request = Request(check_method(fields.text("method", "GET")), url, h.of_guest(fields.texts("headers")), body)
         redirects = fields.integer("maxRedirects", 0, MAX_REDIRECTS, MAX_REDIRECTS)
@@ -104,9 +112,9 @@ class HttpFetch:
             if follow and received.location is not None:
                 return received
             limit = min(self._max_response_bytes, usage.bytes_left, usage.room // 2)  # it is copied once
-            body = bytearray()
+            body = Pieces()
             while (chunk := await response.piece()) is not None:
-                body += chunk
+                body.add(chunk)
                 if len(body) > limit:
                     raise _too_large(limit)
             return Response(received.status, received.headers, body)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ...config.notation import IDEMPOTENT_METHODS
 from ..errors import CapabilityError, Code
+from ..pieces import Pieces
 from . import headers as h
 from .url import Url, UrlError
 
@@ -80,7 +81,7 @@ class Request:
 class Response:
     status: int
     headers: h.Headers
-    body: bytes | bytearray = b""
+    body: bytes | Pieces = b""
 
     @property
     def location(self) -> str | None:
