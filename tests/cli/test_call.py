@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from apps import add_function, config_file
+from toolchains import aot_cache
 
 from starlette_wasm.cli.main import main
 from starlette_wasm.engine import capi
@@ -15,10 +16,9 @@ SAMPLE = Path(__file__).parents[2] / "sample_app" / "wasm.yaml"
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "call-aot"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(folder))
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the cache to one that has the sample's functions, which take seconds to compile."""
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
 
 
 @pytest.fixture

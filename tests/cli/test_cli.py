@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from toolchains import aot_cache
 
 from starlette_wasm.cli.main import main
 
@@ -16,8 +17,9 @@ SAMPLE = Path(__file__).parents[2] / "sample_app" / "wasm.yaml"
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
+def shared_cache(monkeypatch):
+    """Set the cache to one that has the sample's functions, which take seconds to compile."""
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
 
 
 def test_check_lists_the_rules(capsys):
@@ -81,7 +83,8 @@ def test_check_lists_the_pipelines(capsys, tmp_path):
     ]
 
 
-def test_compile_fills_the_cache_once(capsys, tmp_path):
+def test_compile_fills_the_cache_once(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
     assert main(["compile", str(SAMPLE), "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert {row["code"] for row in first} == {"compiled"}

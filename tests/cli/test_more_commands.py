@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from apps import GUESTS, config_file
+from toolchains import aot_cache
 
 from starlette_wasm.cli.main import main
 
@@ -16,10 +17,9 @@ SAMPLE = Path(__file__).parents[2] / "sample_app" / "wasm.yaml"
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.getbasetemp() / "more-aot"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(folder))
+def shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the cache to one that has the sample's functions, which take seconds to compile."""
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str, config: Path = SAMPLE) -> Any:

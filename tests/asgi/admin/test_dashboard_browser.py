@@ -46,6 +46,8 @@ CONFIG = {
     "pipelines": [{"path": "/chain", "steps": [{"function": "greeter", "version": "1"}, {"function": "garbage"}]}],
     "circuitBreaker": {"minimumCalls": 1, "openSeconds": 3600},
 }
+FEW_ROWS = "document.querySelectorAll('tbody tr:nth-child(n + 12)').forEach((row) => row.remove())"
+"""Of 300 rows that are alike each takes its time."""
 PAGES = [
     "",
     "ui/functions/greeter",
@@ -132,8 +134,7 @@ def test_pages_are_accessible_in_both_schemes(page: Page, url: str) -> None:
         page.emulate_media(color_scheme=scheme)
         for path in PAGES:
             page.goto(f"{url}/admin/{path}")
-            if not path:
-                page.get_by_label("Filter").fill("fn-00")  # 300 rows are alike, and each takes its time
+            page.evaluate(FEW_ROWS)
             page.evaluate(axe)  # a script of the test, not of the page: the page's policy does not hold for it
             result = page.evaluate(f"axe.run(document, {rules})")
             violations = [(each["id"], each["nodes"][0]["html"]) for each in result["violations"]]
