@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from toolchains import aot_cache
+from apps import config_file
 
 from starlette_wasm.cli.main import main
 
 SAMPLE = Path(__file__).parents[2] / "sample_app" / "wasm.yaml"
+"""Two of its functions take seconds to compile, which check does each time: one test takes it as it is."""
 
 
 @pytest.fixture(autouse=True)
-def shared_cache(monkeypatch):
-    """Set the cache to one that has the sample's functions, which take seconds to compile."""
-    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(aot_cache()))
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
+
+
+def of_the_sample(folder, *names):
+    """Return a functionsDir with these of the sample's functions."""
+    for name in names:
+        shutil.copytree(SAMPLE.parent / "functions" / name, folder / "functions" / name)
+    return str(folder / "functions")
 
 
 def test_check_lists_the_rules(capsys):
@@ -35,7 +43,7 @@ def test_who_only_looks_makes_no_stores(capsys, tmp_path, monkeypatch, command):
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies/all.yaml").write_text(policy)
     config = {
-        "functionsDir": str(SAMPLE.parent / "functions"),
+        "functionsDir": of_the_sample(tmp_path, "edge-cache"),
         "policiesDir": str(tmp_path / "policies"),
         "rules": [{"pathPattern": "/cache", "functionName": "edge-cache", "policy": "all"}],
     }
@@ -52,7 +60,7 @@ def test_who_only_looks_makes_no_stores(capsys, tmp_path, monkeypatch, command):
 
 def test_check_lists_the_pipelines(capsys, tmp_path):
     config = {
-        "functionsDir": str(SAMPLE.parent / "functions"),
+        "functionsDir": of_the_sample(tmp_path, "edge-processor", "greeter", "quote", "edge-fallback"),
         "pipelines": [
             {
                 "path": "/enrich",
@@ -83,13 +91,14 @@ def test_check_lists_the_pipelines(capsys, tmp_path):
     ]
 
 
-def test_compile_fills_the_cache_once(capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("STARLETTE_WASM_CACHE_DIR", str(tmp_path / "aot"))
-    assert main(["compile", str(SAMPLE), "--json"]) == 0
+def test_compile_fills_the_cache_once(capsys, tmp_path):
+    file = str(config_file(tmp_path, {"/hello": "hello", "/echo": "echo"}))
+    assert main(["compile", file, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert {row["code"] for row in first} == {"compiled"}
     assert len(list((tmp_path / "aot").glob("*.cwasm"))) == len(first)
-    assert main(["compile", str(SAMPLE)]) == 0
+    assert len(first) == 2
+    assert main(["compile", file]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(first) + 1
     assert all(line.endswith("in the AOT cache already") for line in lines[1:])
@@ -104,7 +113,7 @@ def test_what_is_wrong_goes_to_stderr_and_the_exit_code(capsys, tmp_path):
     assert "functionsDir" in message
 
 
-def test_check_says_that_the_c_library_is_missing():
+def test_check_says_that_the_c_library_is_missing(tmp_path):
     code = f"""if True:
         import ctypes, sys
         loaded = ctypes.CDLL
@@ -115,7 +124,7 @@ def test_check_says_that_the_c_library_is_missing():
                 super().__init__(name, *given, **more)
         ctypes.CDLL = CDLL
         from starlette_wasm.cli.main import main
-        sys.exit(main(["check", {str(SAMPLE)!r}]))
+        sys.exit(main(["check", {str(config_file(tmp_path, {"/hello": "hello"}))!r}]))
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0
