@@ -20,9 +20,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from random import randrange
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -32,7 +31,7 @@ from ..engine.loop_time import FREE_US
 from ..engine.native.component_state import FirstState, KeeperState, KeptState
 from ..engine.native.library import NativeLibrary
 from ..engine.pages import PAGE, Pages, pages_of
-from ..engine.restore_checks import place
+from .comparison import Comparison
 from .snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ MAX_WRITTEN = 2048
 """Pages of 4 KiB that an instance may have written; the set of them only grows."""
 MAX_LOOKED_AT = 1024
 """Pages of 64 KiB of a component whose instances are kept: the event loop looks at each page that they have."""
-MAX_COMPARED = 8 << 20
-"""Bytes of a restored instance that are compared with its first state at once."""
 MAX_USES = 10_000
 TRIM_AT, TRIM_EACH = 4, 2048
 """After how many uses of an instance, and then each so many, pages are let go: those that requests do not change
@@ -159,22 +156,10 @@ class Kept:
         self.cores.reset_globals()
         return True
 
-    def find_fault(self) -> str | None:
-        """Compare memories and globals with what they were at first. Return the place of the first difference.
-
-        Of more than MAX_COMPARED bytes a part, another one each time: the event loop waits for it.
-        """
+    def first_and_now(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Return for each memory where its first bytes are, where it is, and its size."""
         assert self._snapshot is not None, "it was not restored"
-        ranges, passed = self.cores.ranges(), 0
-        begin = randrange(0, max(sum(size for _, size in ranges) - MAX_COMPARED, 0) + 1, PAGE)
-        for number, ((base, size), first) in enumerate(zip(ranges, self._snapshot.places, strict=True)):
-            start, end = max(begin - passed, 0), min(begin + MAX_COMPARED - passed, size)
-            passed += size
-            at = capi.first_difference(base + start, first + start, end - start) if start < end else None
-            if at is not None:
-                return place(f"memory {number}", start + at)
-        changed = self.cores.changed_global()
-        return None if changed is None else f"mutable global {changed}"
+        return zip(self._snapshot.places, self.cores.ranges(), strict=True)
 
 
 @dataclass(eq=False)
@@ -184,6 +169,8 @@ class _Room:
     lock: threading.Lock = field(default_factory=threading.Lock)
     kept: list[Kept] = field(default_factory=list)
     """The one that was used last comes last."""
+    comparison: Comparison | None = None
+    """One at a time: what is compared has its memory beside those that are kept."""
 
 
 _rooms: WeakKeyDictionary[Engine, _Room] = WeakKeyDictionary()
@@ -237,33 +224,40 @@ class Keeper:
     def _restore(self, found: Kept, *, idle: bool) -> bool:
         """Bring an instance back. False if it is of no more use, and is deleted. ``idle``: no request waits for it."""
         begin = time.thread_time()
-        try:
-            if found.restore() and not self._check(found, idle=idle):
-                return True
+        done = found.restore()
+        took = time.thread_time() - begin
+        if took * 1e6 > FREE_US and asyncio._get_running_loop() is not None:
+            found.plan.loop_time.add(took)  # the guest has chosen how much it writes
+        if not done:
             found.delete()
             return False
-        finally:
-            took = time.thread_time() - begin
-            if took * 1e6 > FREE_US and asyncio._get_running_loop() is not None:
-                found.plan.loop_time.add(took)  # the guest has chosen how much it writes
+        comparison = self._comparison_due(found, idle=idle)
+        if comparison is not None:
+            comparison.begin()
+        return comparison is None
 
-    def _check(self, found: Kept, *, idle: bool) -> bool:
-        """Compare an instance with its first state if it is time for that. Return whether it was compared.
+    def _comparison_due(self, found: Kept, *, idle: bool) -> Comparison | None:
+        """Return the comparison of an instance with its first state if it is time for that.
 
-        Then it is of no more use: all of its pages are mapped, and each would be looked at from now on. If a request
-        waits for it, another one is compared, unless the loop has long had no time.
+        If a request waits for it, another one is compared, unless the loop has long had no time.
         """
         every = self._engine.state.check_every
         self.state.unchecked += 1
         if not every or self.state.unchecked < (every if idle else 2 * every):
-            return False
-        self.state.unchecked = 0
-        fault = found.find_fault()
-        self._engine.restore_checks.note(found.plan.component.label, fault)
+            return None
+        with self._room.lock:
+            if self._room.comparison is not None:
+                return None
+            self.state.unchecked = 0
+            made = self._room.comparison = Comparison(found, self._compared)
+        return made
+
+    def _compared(self, comparison: Comparison, fault: str | None) -> None:
+        self._engine.restore_checks.note(comparison.kept.plan.component.label, fault)
+        self._room.comparison = None
         if fault is not None:
             self.state.faulty = True
             self._delete_all()
-        return True
 
     def _pop(self, fits: Callable[[Kept], bool]) -> Kept | None:
         kept = self._room.kept
@@ -329,9 +323,14 @@ class Keeper:
         self._delete_all()
 
     def _delete_all(self) -> None:
+        comparison = None
         with self._room.lock:
             mine = self.kept
             self._room.kept[:] = [each for each in self._room.kept if each not in mine]
+            if self._room.comparison is not None and self._room.comparison.kept.plan.component.keeper is self:
+                comparison, self._room.comparison = self._room.comparison, None
+        if comparison is not None:
+            comparison.drop()
         for each in mine:
             if not self._engine.dead:  # in a forked child they are the parent's
                 each.discard()

@@ -22,6 +22,7 @@ from texts import ALLOCATOR
 from starlette_wasm.components import module as module_
 from starlette_wasm.components import restore
 from starlette_wasm.components.bound import ComponentPlan
+from starlette_wasm.components.comparison import Comparison
 from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.invocation import ComponentInvocation
 from starlette_wasm.components.module import ComponentModule
@@ -32,6 +33,7 @@ from starlette_wasm.engine.native.library import NativeLibrary, native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.pages import PAGE, Pages, pages_of
 from starlette_wasm.engine.plan import Limits
+from starlette_wasm.engine.restore_checks import place
 
 AT_ONCE = 1 << 20  # of restore.c
 JS = Path(__file__).parents[1] / "guests" / "components" / "edge_js.wasm"
@@ -579,15 +581,76 @@ def test_differences_are_found_and_end_restoring(
     assert not module.keeper.kept
 
 
-def test_a_part_of_large_memories_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load(guest("(i32.const 65)"))
+def restored(module: ComponentModule) -> restore.Kept:
+    """An instance that was used and restored, and that nobody else uses."""
     answers(module, ["x"])
     (kept,) = module.keeper.kept
-    assert kept.restore()
-    soil_memory(kept)
-    monkeypatch.setattr(restore, "MAX_COMPARED", 2 * restore.PAGE)
-    places = {kept.find_fault() for _ in range(2000)}
-    assert places == {None, "memory 0, at offset 60000 (0xea60)"}
+    found = module.keeper.take(kept.plan)
+    assert found is kept
+    return kept
+
+
+def large() -> ComponentModule:
+    return load(guest("(i32.const 65)").replace('(memory (export "mem") 1)', '(memory (export "mem") 64)'))
+
+
+@pytest.mark.parametrize("soiled", [None, 64 * 65536 - 7])
+def test_large_memories_are_compared_in_steps(soiled: int | None) -> None:
+    """One step in a round of the event loop, which waits for it."""
+    kept, found, rounds = restored(large()), [], [0]
+    if soiled is not None:
+        ((base, _),) = kept.cores.ranges()
+        capi.memmove(base + soiled, b"x", 1)
+
+    async def go() -> None:
+        Comparison(kept, lambda _, fault: found.append(fault)).begin()
+        while not found:
+            assert kept.store
+            rounds[0] += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(go())
+    assert found == [None if soiled is None else place("memory 0", soiled)]
+    assert rounds[0] >= (4 << 20) // AT_ONCE - 1
+    assert not kept.store
+
+
+def test_comparisons_in_threads_are_not_divided() -> None:
+    kept, found = restored(large()), []
+    Comparison(kept, lambda _, fault: found.append(fault)).begin()
+    assert found == [None]
+    assert not kept.store
+
+
+def test_what_is_compared_goes_with_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = large()
+    kept, before = restored(module), engine().restore_checks.checks
+    monkeypatch.setattr(engine().state, "check_every", 1)
+
+    async def go() -> None:
+        assert not module.keeper._restore(kept, idle=True)
+        assert kept.store
+        assert module.close()
+        assert not kept.store
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    asyncio.run(go())
+    assert engine().restore_checks.checks == before
+    assert module.keeper._room.comparison is None
+
+
+def test_one_comparison_is_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = restored(large()), restored(large())
+    monkeypatch.setattr(engine().state, "check_every", 1)
+
+    async def go() -> None:
+        assert not first.plan.component.keeper._restore(first, idle=True)
+        assert second.plan.component.keeper._restore(second, idle=True)
+        assert first.plan.component.close()
+
+    asyncio.run(go())
+    second.delete()
 
 
 def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
