@@ -119,13 +119,19 @@ async def echo_or_end(request: Received, writer: asyncio.StreamWriter) -> None:
 
 
 PARTS = """["", "a b", "a", "/a", "?x", "/a#b", "/%zz", "http://x/", ":", "a:80", "a:x", "a:99999", "u@h", "[::1]:80",
-"[::1", "a/b", "é", "a_b"]"""
+"[::1", "a/b", "é", "a_b", "1", "+a"]"""
 
 
 def test_parts_of_requests_are_checked_as_by_wasmtime() -> None:
     text = f"""const r = request("get", "a", "/"); const fits = (work) => "ok" in attempt(work) || undefined;
     return {PARTS}.map((x) => [x, fits(() => r.setPathWithQuery(x)), fits(() => r.setAuthority(x)),
       fits(() => r.setScheme({{tag: "other", val: x}})), fits(() => r.setMethod({{tag: "other", val: x}}))])"""
+    assert Probe().value(text) == ask_wasmtime(text)["ok"]
+
+
+def test_lengths_of_answers_are_checked_as_by_wasmtime() -> None:
+    text = """return ["0", "5"].map((length) => { const of = http.Fields.fromList([["content-length", bytes(length)]]);
+      const body = new http.OutgoingResponse(of).body(); return attempt(() => http.OutgoingBody.finish(body)) })"""
     assert Probe().value(text) == ask_wasmtime(text)["ok"]
 
 

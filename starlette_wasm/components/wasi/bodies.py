@@ -38,12 +38,18 @@ class IncomingBody(HostResource):
 class OutgoingBody:
     """A body that the guest writes; ``finished`` is whether the guest has marked it as whole."""
 
-    def __init__(self, exchange: HttpExchange | None = None) -> None:
-        """Take an ``exchange``, through which it leaves as it is written, if there is one."""
+    def __init__(self, exchange: HttpExchange | None = None, declared: int | None = None) -> None:
+        """Take an ``exchange``, through which it leaves as it is written, if any, and the length that is ``declared``."""
+        self.declared = declared
         self.leaves_by = None if exchange is None else (exchange, ResponseBody())
         self.data = bytearray()
         self.stream: OutputStream | None = None
         self.finished = False
+
+    @property
+    def total(self) -> int:
+        """Bytes written so far."""
+        return len(self.data) if self.leaves_by is None else self.leaves_by[1].total
 
 
 @offer(TYPES, "[method]incoming-body.stream", "func(self: borrow<incoming-body>) -> result<input-stream>")
@@ -105,6 +111,6 @@ def body_done(_: WasiHost, body: OutgoingBody | UploadBody, trailers: Fields | N
     if body.leaves_by is not None:
         exchange, queue = body.leaves_by
         exchange.finish(queue, None if trailers is None else trailers.entries)
-        if exchange.broken and queue is exchange.response:
-            return Err(("HTTP-response-body-size", queue.total))
+    if body.declared not in (None, body.total):
+        return Err(("HTTP-response-body-size", body.total))
     return Ok()

@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from ...protocols.headers import declared_length
 from ..errors import CanonicalTrap
 from ..http_exchange import Headers, HttpExchange, InvalidHead, ResponseBody
 from ..http_head import HttpHead
@@ -223,7 +224,7 @@ def response_headers(_: WasiHost, response: OutgoingResponse) -> Value:
 def response_body(host: WasiHost, response: OutgoingResponse) -> Value:
     if response.body is not None:
         return Err()
-    response.body = OutgoingBody(host.exchange)
+    response.body = OutgoingBody(host.exchange, declared_length(edge_headers(response.headers)))
     return Ok(response.body)
 
 

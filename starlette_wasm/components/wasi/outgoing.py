@@ -34,7 +34,7 @@ _AUTHORITY = re.compile(
     r"(?:[!$&'()*+,\-.0-9;=A-Z_a-z~%:]*@)?(?:\[[0-9A-Fa-f:.]+\]|[!$&'()*+,\-.0-9;=A-Z_a-z~%]+)(?::([0-9]{1,5}))?",
     re.ASCII,
 )
-_OTHER_SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+\-.]{0,63})?", re.ASCII)
+_OTHER_SCHEME = re.compile(r"[A-Za-z0-9+\-.]{0,64}", re.ASCII)
 
 
 @offer(TYPES, "http-error-code", f"func(err: borrow<error>) -> option<{_ERROR_CODE}>")

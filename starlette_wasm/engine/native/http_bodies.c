@@ -78,13 +78,25 @@ bool is_right(const struct http *h, uint32_t body, uint64_t size, bool whole) {
   return whole ? size == (uint64_t)h->declared : size <= (uint64_t)h->declared;
 }
 
+/* Whether the length of a body is declared by a response that is not the answer yet: Python then looks at that. */
+static bool is_declared_elsewhere(const struct http *h, uint32_t body) {
+  uint32_t response = h->object[body].of;
+  if (response == h->response)
+    return false;
+  for (uint32_t i = 0; i < h->fields; i++)
+    if (h->field[i].of == h->object[response].of && IS(h->field[i].name, "content-length"))
+      return true;
+  return false;
+}
+
 uint32_t length_of_body(const struct http *h, uint32_t body) { return h->body_of == body ? h->body_len : 0; }
 
 static bool body_finish(struct component *c, const struct quick_call *q) {
   struct http *h = c->http;
   uint32_t index = given(c, 0), body = object_of(h, index, q->self, BODY);
   uint8_t *to = result_at(c, q, given(c, 3));
-  if (!body || given(c, 1) || !to || !is_right(h, body, length_of_body(h, body), true))
+  if (!body || given(c, 1) || !to || !is_right(h, body, length_of_body(h, body), true) ||
+      is_declared_elsewhere(h, body))
     return false;
   drop_handle(h, index);
   h->object[body].flags |= CLOSED;
