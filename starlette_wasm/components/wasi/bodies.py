@@ -39,7 +39,7 @@ class OutgoingBody:
     """A body that the guest writes; ``finished`` is whether the guest has marked it as whole."""
 
     def __init__(self, exchange: HttpExchange | None = None, declared: int | None = None) -> None:
-        """Take an ``exchange``, through which it leaves as it is written, if any, and the length that is ``declared``."""
+        """Take an ``exchange``, through which it leaves as it is written, if any, and the ``declared`` length."""
         self.declared = declared
         self.leaves_by = None if exchange is None else (exchange, ResponseBody())
         self.data = bytearray()
