@@ -30,7 +30,7 @@
 #define EDGE_JSON "{\"content-type\":\"application/json\"}"
 #define EDGE_MAX_DEPTH 128
 #ifndef EDGE_ARENA
-#define EDGE_ARENA 49152 /* bytes of memory that need not be grown; with a stack of 131072 they fit in 3 pages */
+#define EDGE_ARENA 385024 /* bytes of memory that need not be grown; with a stack of 131072 they fit in 8 pages */
 #endif
 
 /* Bytes with a length, always followed by a NUL once something was added. */
