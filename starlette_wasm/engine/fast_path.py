@@ -208,47 +208,19 @@ class FastPath:
 
         The guest gets the given trace, or the client's. Not taken while a large store of the tenant is yet to be freed.
         """
-        if self._late and self._plan.tenant in self._late:
-            return NOT_TAKEN
-        try:
-            found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-            if found is None and self._wake_ticker():
-                found = self._dispatch(scope, path, params, body, region, traceparent, tracestate)
-        except MemoryError as error:
-            return self.without_memory(error)
-        return NOT_TAKEN if found is None else self.settled(found)
+        found = self._begun(self._dispatch, scope, path, params, body, region, traceparent, tracestate)
+        return NOT_TAKEN if found is None else _completed(found)
 
     def settled(self, found: tuple[Any, ...]) -> Completed | Started:
         """Return what C has given for a guest that it has begun, once what is left to do is under way."""
-        if len(found) == 2:
-            return self._started(*found)
-        completed = _new_tuple(Completed, found)  # Completed(*found) takes three times as long
-        if completed.cleanup_due:
-            get_running_loop().call_soon(self._clean_up)
-        if completed.store:
-            self._reclaim(completed.store)
-        return completed
+        return _completed(self._settled(found))
 
     def call(self, request: object, region: str) -> Called | Started | NotTaken:
         """Call as dispatch() does, for an EdgeRequest, which is given as it is. Not taken in ``cgi``."""
-        if self._late and self._plan.tenant in self._late:
-            return NOT_TAKEN
-        try:
-            found = self._call(request, region)
-            if found is None and self._wake_ticker():
-                found = self._call(request, region)
-        except MemoryError as error:
-            return self.without_memory(error)
+        found = self._begun(self._call, request, region)
         if found is None:
             return NOT_TAKEN
-        if len(found) == 2:
-            return self._started(*found)
-        called = _new_tuple(Called, found)
-        if called.cleanup_due:
-            get_running_loop().call_soon(self._clean_up)
-        if called.store:
-            self._reclaim(called.store)
-        return called
+        return found if isinstance(found, Started) else _new_tuple(Called, found)
 
     def run(self, inputs: Inputs) -> Outcome | Invocation | None:
         """Run a guest whose inputs are written.
@@ -256,30 +228,46 @@ class FastPath:
         Return its Outcome, or if it is still under way, an Invocation for the caller to run(). None if C did nothing:
         the caller has to make an Invocation.
         """
-        if (self._late and self._plan.tenant in self._late) or len(inputs.stdin) > LARGE:
+        if len(inputs.stdin) > LARGE:
             return None
-        try:
-            found = self._run(*inputs)
-            if found is None and self._wake_ticker():
-                found = self._run(*inputs)
-        except MemoryError as error:  # as in without_memory()
-            return _Lost(self._plan, error) if self._plan.preopens else None
+        found = self._begun(self._run, *inputs)
         if found is None:
             return None
-        if len(found) == 2:
-            return Invocation.started(self._plan, self._engine.detach(), found[0])
-        stdout, ran_ns, pages, cleanup_due, store = found
-        if cleanup_due:
-            get_running_loop().call_soon(self._clean_up)
-        if store:
-            self._reclaim(store)
+        if isinstance(found, Started):
+            return found.invocation
+        stdout, ran_ns, pages, _, _ = found
         outcome = Outcome(End.OK, stdout)
         outcome.memory_bytes = layout.PAGE * max(pages, self._plan.module.min_pages)
         outcome.cpu_s = ran_ns / 1e9
         return outcome
 
-    def _started(self, how: int, request_id: str) -> Started:
-        return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id)
+    def _begun(self, begin: Callable[..., Any], *given: Any) -> tuple[Any, ...] | Started | None:
+        """Begin a guest by a function of C, which is called again if the ticker slept.
+
+        Return what it gives for a guest that has ended, or the guest. None if it was not begun: a large store of the
+        tenant is yet to be freed, or C does not take what is given.
+        """
+        if self._late and self._plan.tenant in self._late:
+            return None
+        try:
+            found = begin(*given)
+            if found is None and self._wake_ticker():
+                found = begin(*given)
+        except MemoryError as error:
+            lost = self.without_memory(error)
+            return lost if isinstance(lost, Started) else None
+        return None if found is None else self._settled(found)
+
+    def _settled(self, found: tuple[Any, ...]) -> tuple[Any, ...] | Started:
+        """Return what C gives for a guest that has ended, once what is left to do is under way; else the guest."""
+        if len(found) == 2:
+            how, request_id = found
+            return Started(Invocation.started(self._plan, self._engine.detach(), how), request_id or "")
+        if found[-2]:
+            get_running_loop().call_soon(self._clean_up)
+        if found[-1]:
+            self._reclaim(found[-1])
+        return found
 
     def without_memory(self, error: MemoryError) -> Started | NotTaken:
         """Leave the answer to the slow path, which reports what the host lacks; the guest was dropped.
@@ -322,6 +310,11 @@ class FastPath:
         module, tenant = self._plan.module, self._plan.tenant
         module.live.add(store)
         module.engine.reclaimer.free(store, None, SMALL + 1, tenant, partial(_reclaimed, module, store))
+
+
+def _completed(found: tuple[Any, ...] | Started) -> Completed | Started:
+    # Completed(*found) takes three times as long
+    return found if isinstance(found, Started) else _new_tuple(Completed, found)
 
 
 class _Lost(Invocation):
