@@ -30,7 +30,7 @@ logger = logging.getLogger("starlette_wasm")
 FAILURES = 2
 """Failed probes in a row that take a function out; one that succeeds brings it back."""
 _AT_ONCE = 4
-_ON_LOOP = 20
+_ON_LOOP = 10
 """Functions that nobody knows yet and are tried at once, on the event loop, while others are served: there may be
 thousands of them after a reload."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0

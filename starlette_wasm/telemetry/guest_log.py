@@ -53,6 +53,7 @@ _MOST_CONTAINERS = 100
 _FEW = 1024
 """Bytes of a guest's lines that are logged without waiting for a turn."""
 _MOST_SHARES = 4096
+_PIECE = 4096
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -70,7 +71,6 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "panic": logging.CRITICAL,
 }
-_WITHOUT_INDENT = re.compile(rb"\S[^\n]*").finditer
 _KEYS = ("level", "severity", "lvl", "log.level")
 _WORDS = "|".join(_LEVELS)
 _TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]*(?:Z|[+-]\d\d:?\d\d)?"
@@ -263,13 +263,18 @@ def _extra(target: Target, context: EdgeContext) -> dict[str, str]:
 async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> None:
     if not logger.isEnabledFor(logging.CRITICAL):
         return
+    gone = await _turn(target) if len(stderr) > _FEW else None
+    begin = time.perf_counter()
     lines, dropped = _lines_of(stderr)
+    _paces.here().spend(begin)
     if not lines:
         return
     share = share_of(target.name)
     left = iter(lines[: share.lines.take(len(lines))])
     try:
-        await _write_in_turns(target, left, extra, wait=len(stderr) > _FEW)
+        if gone is not None:
+            raise gone
+        await _write_in_turns(target, left, extra)
     except asyncio.CancelledError:  # nobody waits for the answer any more: there is no other turn
         _write_for_a_turn(target, left, extra)
         dropped += sum(1 for _ in left)
@@ -280,13 +285,18 @@ async def _log_lines(target: Target, stderr: bytes, extra: dict[str, str]) -> No
         _report(target, share, extra)
 
 
-async def _write_in_turns(target: Target, left: Iterator[bytes], extra: dict[str, str], *, wait: bool) -> None:
-    """Log what is left; ``wait`` for a turn before the first line too."""
-    pace = _paces.here()
-    if wait:
-        await pace.turn(target.name)
+async def _turn(target: Target) -> asyncio.CancelledError | None:
+    """Wait for a turn. Return the cancellation of a request for whose answer nobody waits any more."""
+    try:
+        await _paces.here().turn(target.name)
+    except asyncio.CancelledError as error:
+        return error
+    return None
+
+
+async def _write_in_turns(target: Target, left: Iterator[bytes], extra: dict[str, str]) -> None:
     while _write_for_a_turn(target, left, extra):
-        await pace.turn(target.name)
+        await _paces.here().turn(target.name)
 
 
 def _write_for_a_turn(target: Target, left: Iterator[bytes], extra: dict[str, str]) -> bool:
@@ -308,14 +318,20 @@ def _write_for_a_turn(target: Target, left: Iterator[bytes], extra: dict[str, st
 def _lines_of(stderr: bytes) -> tuple[list[bytes], int]:
     """Return the lines that become records, and how many more there are. Blank ones are left out."""
     lines: list[bytes] = []
-    dropped = 0
-    for found in _WITHOUT_INDENT(stderr):
-        if len(lines) == MAX_LINES:
-            dropped = stderr.count(b"\n", found.start(), len(stderr) - 1) + 1
-            break
-        begin = stderr.rfind(b"\n", 0, found.start()) + 1
-        lines.append(stderr[begin : found.end()])
-    return lines, dropped
+    at = _skip_blank(stderr, 0)
+    while at < len(stderr) and len(lines) < MAX_LINES:
+        end = stderr.find(b"\n", at)
+        end = len(stderr) if end < 0 else end
+        lines.append(stderr[stderr.rfind(b"\n", 0, at) + 1 : end])
+        at = _skip_blank(stderr, end)
+    return lines, stderr.count(b"\n", at, len(stderr) - 1) + 1 if at < len(stderr) else 0
+
+
+def _skip_blank(stderr: bytes, at: int) -> int:
+    """Return where the next character stands that is not blank, or the end: a guest may print a megabyte before it."""
+    while (piece := stderr[at : at + _PIECE]) and piece.isspace():
+        at += _PIECE
+    return min(at + len(piece) - len(piece.lstrip()), len(stderr))
 
 
 def _cut(line: str) -> str:

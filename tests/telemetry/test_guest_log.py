@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -386,6 +387,15 @@ def test_a_cancelled_request_loses_no_line_unnoticed(
 def test_blank_output_takes_no_time(stderr: bytes) -> None:
     lines, dropped = guest_log._lines_of(stderr)
     assert (lines, dropped) == ([b"x"] if stderr.endswith(b"x") else [], 0)
+
+
+@given(
+    st.lists(st.sampled_from([b"\n", b" ", b"\t", b"\x0b", b"\r", b"\x1c", b"\x85", b"x"]), max_size=40).map(b"".join)
+)
+def test_lines_are_those_with_something_in_them(stderr: bytes) -> None:
+    inked = [line for line in stderr.split(b"\n") if re.search(rb"\S", line)]
+    with patch.object(guest_log, "_PIECE", 3):
+        assert guest_log._lines_of(stderr) == (inked, 0)
 
 
 def named(name: str) -> Target:
