@@ -10,9 +10,11 @@ from typing import Any
 
 from ..components.definitions import Export, ImportDef
 from ..components.errors import ComponentError
-from ..components.flat_plan import flatten
+from ..components.exported import functions_of
+from ..components.flat_plan import FlatPlan, flatten
 from ..components.reader import read
 from ..components.wit import wit_of
+from ..components.worlds import find_entry, why_not_served
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE, Reader
 
 _SECTIONS: tuple[str, ...] = (
@@ -44,6 +46,8 @@ class ModuleFacts:
     producers: dict[str, list[str]] = field(default_factory=dict)
     wit: str = ""
     """The WIT of a component."""
+    served_as: tuple[str, str] = "none", "it cannot be read"
+    """The export of a component that answers requests, and by what it is recognised."""
     problem: str | None = None
     """Why it could not be read to its end."""
 
@@ -127,12 +131,27 @@ def _read_component(facts: ModuleFacts, data: bytes) -> None:
         facts.problem = str(error)
         return
     with suppress(ComponentError):  # loading it explains that
-        facts.wit = wit_of(flatten(component))
+        plan = flatten(component)
+        facts.wit = wit_of(plan)
+        facts.served_as = _served_as(plan)
     for item in component.items:
         if isinstance(item, ImportDef):
             facts.imports.append(("component", item.name, "interface" if ":" in item.name else "import"))
         elif isinstance(item, Export):
             facts.exports.append((item.name, "interface" if ":" in item.name else "export"))
+
+
+def _served_as(plan: FlatPlan) -> tuple[str, str]:
+    """Return the export of a component that answers requests, or "none" and why there is none."""
+    entry = find_entry(plan)
+    if entry is None:
+        typed = "; its functions are for typed calls from Python" if functions_of(plan) else ""
+        return "none", why_not_served(plan) + typed
+    for name, (_, item) in plan.exports.items():
+        of_interface = [each for _, each in item.values()] if isinstance(item, dict) else []
+        if entry.function in (item, *of_interface):
+            return name, "by what it exports"
+    raise AssertionError("an entry is exported")
 
 
 def _read_custom(facts: ModuleFacts, reader: Reader) -> None:
@@ -147,10 +166,7 @@ def _read_custom(facts: ModuleFacts, reader: Reader) -> None:
 def protocol_of(facts: ModuleFacts, data: bytes) -> tuple[str, str]:
     """Return the protocol that fits, and by what it is recognised. For core modules it is a guess, by its texts."""
     if facts.kind == "component":
-        for name, _ in facts.exports:
-            if name.startswith(("wasi:http/incoming-handler", "wasi:cli/run")) or name == "handle":
-                return name, "by what it exports"
-        return "none", "it exports neither wasi:http/incoming-handler nor wasi:cli/run nor handle"
+        return facts.served_as
     if not {"_start", "_initialize"} & {name for name, _ in facts.exports}:
         return "none", "it exports no _start: it is not a WASI command"
     if b"status_code" in data:

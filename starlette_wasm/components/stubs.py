@@ -54,7 +54,8 @@ class _Stubs:
         return lines
 
     def _params(self, kind: FuncType) -> str:
-        return ", ".join(["self", *(f"{python_name(name)}: {self._type(each)}" for name, each in kind.params)])
+        first = "_self" if any(name == "self" for name, _ in kind.params) else "self"
+        return ", ".join([first, *(f"{python_name(name)}: {self._type(each)}" for name, each in kind.params)])
 
     def _result(self, kind: FuncType) -> str:
         result = kind.result

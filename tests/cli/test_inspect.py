@@ -36,6 +36,37 @@ def test_a_module_tells_what_it_needs(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(found["sections"].values()) <= found["size"]
 
 
+@pytest.mark.parametrize(
+    ("guest", "protocol"),
+    [
+        ("http_stream", "wasi:http/incoming-handler@0.2.0"),
+        ("http_task", "wasi:http/handler@0.3.0"),
+        ("echo_command", "wasi:cli/run@0.2.12"),
+        ("edge_js", "handle"),
+    ],
+)
+def test_a_component_is_what_it_exports(guest: str, protocol: str) -> None:
+    data = (GUESTS / "components" / f"{guest}.wasm").read_bytes()
+    assert protocol_of(facts_of(data), data) == (protocol, "by what it exports")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("handle", "its export handle is func(), not func(request: string) -> string"),
+        ("run", "it exports run"),
+        ("wasi:http/incoming-handler@0.2.0", "it exports wasi:http/incoming-handler@0.2.0"),
+    ],
+)
+def test_a_component_that_serves_nothing_is_for_typed_calls(name: str, reason: str) -> None:
+    export = f'(export "{name}" (func $f))' if ":" not in name else (
+        f'(instance $e (export "handle" (func $f))) (export "{name}" (instance $e))'
+    )  # fmt: skip
+    data = capi.assemble(f"""(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+     (func $f (canon lift (core func $i "f"))) {export})""")
+    assert protocol_of(facts_of(data), data) == ("none", f"{reason}; its functions are for typed calls from Python")
+
+
 def test_a_function_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = config_file(tmp_path, {"/hello": "hello"})
     add_function(tmp_path, "env", "cgi_env")

@@ -138,3 +138,11 @@ def test_stubs_number_names_that_stay_the_same() -> None:
 def test_stubs_leave_out_functions_with_resources() -> None:
     text = stubs_of(plan_of(COMPOSED), "composed")
     assert "async def run(self, s: str, n: int) -> tuple[str, int]: ..." in text
+
+
+def test_stubs_take_a_parameter_called_self() -> None:
+    text = """(component (core module $m (func (export "f") (param i32))) (core instance $i (instantiate $m))
+     (func (export "class") (param "self" u32) (canon lift (core func $i "f"))))"""
+    scope: dict[str, Any] = {}
+    exec(compile(stubs_of(plan_of(text), "shop"), "shop.pyi", "exec"), scope)
+    assert list(inspect.signature(scope["Shop"].class_).parameters) == ["_self", "self"]
