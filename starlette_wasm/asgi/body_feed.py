@@ -81,29 +81,27 @@ class BodyFeed:
 
     async def _feed(self) -> None:
         exchange = self._exchange
-        while not exchange.request.closed and exchange.failure is None:
-            await exchange.request_taken.until(lambda: exchange.request.low)
-            message = await self._next()
-            if message is None:
-                exchange.fail(RequestTimeout(self._limit_ms))
-            elif message["type"] == "http.disconnect":
-                raise ConnectionResetError
-            else:
-                self._put(message)
-
-    async def _next(self) -> Message | None:
-        """Return the next message, or None if the client's time is over."""
-        since = time.monotonic()
         try:
-            async with asyncio.timeout(self._seconds) as bound:
-                return await self._receive()
+            async with asyncio.timeout(self._seconds) as bound:  # one for all messages: it costs more than one of them
+                while not exchange.request.closed and exchange.failure is None:
+                    if not exchange.request.low:
+                        await self._wait_for_guest(bound)
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionResetError
+                    self._put(message)
         except TimeoutError:
-            if bound.expired():
-                return None
-            raise
-        finally:
-            if self._seconds is not None:
-                self._seconds -= time.monotonic() - since
+            if not bound.expired():
+                raise
+            exchange.fail(RequestTimeout(self._limit_ms))
+
+    async def _wait_for_guest(self, bound: asyncio.Timeout) -> None:
+        """Wait until the guest has taken some of what there is: that is not the client's time."""
+        exchange, when, began = self._exchange, bound.when(), time.monotonic()
+        bound.reschedule(None)
+        await exchange.request_taken.until(lambda: exchange.request.low)
+        if when is not None:
+            bound.reschedule(when + time.monotonic() - began)
 
     def _put(self, message: Message) -> None:
         exchange = self._exchange

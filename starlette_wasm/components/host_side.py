@@ -61,7 +61,7 @@ class HostSide(ComponentGuest):
         asked, self._asked = self._asked, None
         assert asked is not None
         number, frame, _ = asked
-        if self._answer_with_lent(number):
+        if self._lent is not None and self._lent.is_used_by(number) and self._serve_stream(self._lent, number, frame):
             return
         host = self.plan.component.flat.hosts[number]
         sent: Any = None
@@ -109,6 +109,8 @@ class HostSide(ComponentGuest):
         if kind is not None and self.exchange is not None:
             stream = self._lend(kind, number, state.handles, flat[0] & 0xFFFFFFFF)
             if isinstance(value, Await) and isinstance(stream, RequestStream) and not stream.ready():
+                assert self._lent is not None
+                self._lent.waits = number + 1
                 self._call = partial(self._wait_and_serve, number, frame, stream)
                 return True
         if found is None:
@@ -127,19 +129,27 @@ class HostSide(ComponentGuest):
             self._there.state.lent = self._lent.address
         return self._lent.note(kind, number, table, index)
 
-    def _answer_with_lent(self, number: int) -> bool:
-        """Let C answer a call that was left to Python, if that is of a stream for which there is more by now."""
-        lent = self._lent
-        if lent is None or self._stack or not lent.is_used_by(number):
+    def _serve_stream(self, lent: LentStreams, number: int, frame: int) -> bool:
+        """Let C answer a call of a stream that was left to Python, if there is more for it by now, or wait for more.
+
+        False if Python is to answer it.
+        """
+        native, state = self.plan.component.native, self._there.state
+        if native is None or self._stack or not state.quick:
             return False
-        assert self.plan.component.native is not None
+        stream = lent.awaited(number, self._read(frame, 0, 1)[0] & 0xFFFFFFFF)
+        if stream is not None and not stream.ready():
+            self.host_calls += 1
+            self._call = partial(self._wait_and_serve, number, frame, stream)
+            return True
         lent.lend()
         try:
-            answered: bool = self.plan.component.native.component_retry(self._there.state_at)
+            if not native.component_retry(self._there.state_at):
+                return False
         finally:
             lent.take_back()
         self._result = glue.DONE  # C has noted what the guest is to do
-        return answered
+        return True
 
     async def _wait_and_serve(self, number: int, frame: int, stream: RequestStream) -> int:
         """Wait until there is something to read, and have the call answered from its beginning then."""

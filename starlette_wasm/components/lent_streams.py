@@ -27,6 +27,8 @@ class LentStreams:
         self._output: tuple[HandleTable, ResponseStream] | None = None
         self._from = b""
         self._to = b""
+        self.waits = 0
+        """The function with which the guest waits for the request, from 1 on; 0 if there is none."""
 
     @property
     def address(self) -> int:
@@ -52,6 +54,13 @@ class LentStreams:
     def is_used_by(self, number: int) -> bool:
         """Return whether the guest uses a stream with that function."""
         return number + 1 in self.memory.numbers
+
+    def awaited(self, number: int, index: int) -> RequestStream | None:
+        """Return what a call of that function with that handle waits for, if the guest has that stream."""
+        if self.waits != number + 1 or self._input is None or index != self.memory.input:
+            return None
+        table, stream = self._input
+        return stream if table.rep(index) is stream else None
 
     def lend(self) -> None:
         """Lend what there is, of the streams that the guest still has."""
