@@ -118,7 +118,8 @@ class AnswerSender:
         while not body.ended:
             await exchange.response_put.until(lambda: len(body) or body.closed)
             piece = body.take_pieces(_PIECE)
-            exchange.notify()
+            if not exchange.full:
+                exchange.notify()
             if piece and has_body:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         if exchange.broken:
