@@ -218,8 +218,7 @@ static uint64_t ns_of(clockid_t clock) {
 /* How long a guest runs until it ends or the epoch ticks, which is its time of CPU if nothing else wanted the CPU. After a
    long one it is that time itself, which takes two system calls: on a busy machine the process waits, and that is no work
    of the guest. */
-struct timing begin_timing(const struct plan *plan) {
-  bool in_doubt = plan->calm < CALM;
+struct timing begin_timing(bool in_doubt) {
   return (struct timing){in_doubt, in_doubt ? ns_of(CLOCK_THREAD_CPUTIME_ID) : 0, ns_of(CLOCK_MONOTONIC)};
 }
 
@@ -229,7 +228,7 @@ uint64_t end_timing(const struct timing *t) {
 }
 
 static bool poll_timed(struct scratch *s, const struct plan *plan) {
-  struct timing timing = begin_timing(plan);
+  struct timing timing = begin_timing(plan->calm < CALM);
   bool ended = wasmtime.future_poll(s->future);
   s->ran_ns = end_timing(&timing);
   return ended;

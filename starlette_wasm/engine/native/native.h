@@ -342,7 +342,7 @@ struct timing {
   bool in_doubt;
   uint64_t cpu, begin;
 };
-struct timing begin_timing(const struct plan *plan);
+struct timing begin_timing(bool in_doubt);
 uint64_t end_timing(const struct timing *t);
 int make(struct scratch *s, const struct plan *plan, size_t more);
 int fill(struct scratch *s, const struct plan *plan, const char *template, uint32_t template_len, const char *environ,
