@@ -55,9 +55,10 @@ class Pace:
         return took
 
     def book(self, seconds: float) -> None:
-        """Book time that was used."""
+        """Book time that was used; without a loop if it is that of a coroutine that is closed after its loop."""
         self._spent += seconds
-        self._arm()
+        if asyncio._get_running_loop() is not None:
+            self._arm()
 
     def _arm(self) -> None:
         if not self._armed:

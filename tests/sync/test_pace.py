@@ -30,3 +30,16 @@ def test_work_on_many_things_leaves_the_loop_its_turns() -> None:
     text = " ".join(order)
     assert all(two not in text for two in ("a a", "a b", "b a", "b b"))
     assert (order.count("a"), order.count("b")) == (4, 4)
+
+
+def test_time_is_booked_without_a_loop() -> None:
+    """As that of a coroutine which is closed after its loop; who then comes in a loop has a turn all the same."""
+    pace = Pace()
+    pace.book(10 * SLICE)
+    assert not pace.is_free
+
+    async def main() -> float:
+        async with asyncio.timeout(60):
+            return await pace.turn("a")
+
+    assert asyncio.run(main()) == SLICE
