@@ -13,9 +13,12 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any, TypeVar
 
 from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.metrics import _internal as _metrics_internal
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import propagation
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
@@ -26,6 +29,8 @@ CORKABLE: dict[type, bool] = {}
 _without: dict[tuple[int, str], CodeType] = {}
 """The ``__call__`` of apps that lack an attribute."""
 _MOST_CODES = 1000
+_SUSPENDS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_W3C = [TraceContextTextMapPropagator, W3CBaggagePropagator]
 F = TypeVar("F", bound=Callable[..., Any])
 _FASTAPI_DEPENDENCIES = "fastapi.dependencies.utils"
 
@@ -171,10 +176,15 @@ def calling_apps(deepest: int, having: str) -> list[object]:
     """
     found: list[object] = []
     frame: FrameType | None = sys._getframe(1)
+    in_task = False
     for _ in range(deepest):
         if frame is None:
             break
         code = frame.f_code
+        if code.co_flags & _SUSPENDS:
+            in_task = True
+        elif in_task:  # the event loop
+            break
         if code.co_name == "__call__" and (id(code), having) not in _without:
             app = frame.f_locals.get("self")
             if hasattr(app, having):
@@ -183,6 +193,14 @@ def calling_apps(deepest: int, having: str) -> list[object]:
                 _without[id(code), having] = code  # which keeps the id from being used again
         frame = frame.f_back
     return found
+
+
+def is_w3c(propagator: TextMapPropagator) -> bool:
+    """Return whether it is OpenTelemetry's default, whose context is empty for a request without its headers.
+
+    Assumes that a composite one has its parts in a list. Else False: it is asked about each request.
+    """
+    return [type(each) for each in getattr(propagator, "_propagators", ())] == _W3C
 
 
 def _frames() -> Iterator[FrameType]:

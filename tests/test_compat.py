@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from opentelemetry import metrics, trace
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.metrics import NoOpHistogram
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette import _utils
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -207,6 +210,36 @@ def test_the_apps_around_a_call_are_found_nearest_first() -> None:
         assert seen == [near, far]
         seen.clear()
     assert len(list(_compat.calling_apps(0, "mark"))) == 0
+
+
+def test_apps_of_another_task_have_not_called_this_one() -> None:
+    """A coroutine that is driven by a function, as by an event loop within another one, is not part of its caller."""
+    found: list[object] = []
+
+    class Marked:
+        mark = True
+
+        async def __call__(self) -> None:
+            def drive() -> None:
+                with pytest.raises(StopIteration):
+                    inner().send(None)
+
+            drive()
+
+    async def inner() -> None:
+        found.extend(_compat.calling_apps(50, "mark"))
+
+    with pytest.raises(StopIteration):
+        Marked()().send(None)
+    assert found == []
+
+
+def test_only_the_default_propagator_is_known() -> None:
+    assert _compat.is_w3c(propagate.get_global_textmap())
+    w3c = TraceContextTextMapPropagator()
+    assert _compat.is_w3c(CompositePropagator([w3c, W3CBaggagePropagator()]))
+    assert not _compat.is_w3c(w3c)
+    assert not _compat.is_w3c(CompositePropagator([W3CBaggagePropagator(), w3c]))
 
 
 def test_histograms_of_the_sdk_take_observations_in_bulk() -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from bisect import bisect_left
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
@@ -21,6 +22,8 @@ from .observation import Key
 _EXEMPLAR_EVERY = 1.0
 """Seconds between two sampled invocations that are recorded one by one, to be exemplars."""
 MOST_SERIES = 4096
+_SETTLED_EVERY = 512
+"""Observations of a series. To sort them takes a tenth of a millisecond."""
 
 
 class Point(Protocol):
@@ -33,29 +36,37 @@ class Point(Protocol):
 class Bulk:
     """Observations of one histogram that the library does not have yet."""
 
-    __slots__ = ("bounds", "counts", "high", "low", "points", "total")
+    __slots__ = ("_counts", "_high", "_low", "_total", "_values", "add", "bounds", "points")
 
     def __init__(self, bounds: Sequence[float], points: Sequence[Point]) -> None:
         self.bounds = bounds
         self.points = points
+        self._values = array("d")
+        self.add = self._values.append
+        """Adds one; call settle() now and then."""
         self.clear()
 
     def clear(self) -> None:
-        self.counts = [0] * (len(self.bounds) + 1)
-        self.total = 0.0
-        self.low, self.high = math.inf, -math.inf
+        del self._values[:]
+        self._counts = [0] * (len(self.bounds) + 1)
+        self._total = 0.0
+        self._low, self._high = math.inf, -math.inf
 
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-        if value < self.low:
-            self.low = value
-        if value > self.high:
-            self.high = value
+    def settle(self) -> None:
+        """Put what was added into the buckets: many at once take less time."""
+        values = sorted(self._values)
+        if not values:
+            return
+        del self._values[:]
+        ends = [0, *(bisect_right(values, bound) for bound in self.bounds), len(values)]
+        self._counts = [count + end - begin for count, begin, end in zip(self._counts, ends, ends[1:], strict=False)]
+        self._total += math.fsum(values)
+        self._low, self._high = min(self._low, values[0]), max(self._high, values[-1])
 
     def hand_over(self) -> None:
+        self.settle()
         for point in self.points:
-            point.add(self.counts, self.total, self.low, self.high)
+            point.add(self._counts, self._total, self._low, self._high)
         self.clear()
 
 
@@ -80,10 +91,13 @@ class Series:
         return True
 
     def add(self, duration: float, cpu: float, memory: int) -> None:
-        self._count += 1
         self._duration.add(duration)
         self._cpu.add(cpu)
         self._memory.add(memory)
+        self._count += 1
+        if not self._count % _SETTLED_EVERY:
+            for each in (self._duration, self._cpu, self._memory):
+                each.settle()
 
     def hand_over(self) -> None:
         if self._count:

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 
 from opentelemetry import propagate
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from starlette.types import Scope
+
+from .._compat import is_w3c
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -29,6 +31,9 @@ _VALUE = r"=[ \t]*[!#-+\--:<-\[\]-~]*[ \t]*"
 _is_pair = re.compile(_KEY + _VALUE).fullmatch
 _is_property = re.compile(f"{_KEY}(?:{_VALUE})?").fullmatch
 _LOG_SECONDS = 1.0
+_CARRIERS = (b"traceparent", b"tracestate", b"baggage")
+_default: TextMapPropagator | None = None
+"""The last one of which is_w3c() is true: requests without these headers need not be read by it."""
 
 
 class _Log:
@@ -58,7 +63,16 @@ def extract(headers: Mapping[str, str]) -> Context:
 
 def extract_scope(scope: Scope) -> Context:
     """Extract the context from the headers of an ASGI request."""
-    return propagate.extract(scope, getter=_of_scope)
+    global _default
+    propagator = propagate.get_global_textmap()
+    if propagator is not _default:
+        if not is_w3c(propagator):
+            return propagate.extract(scope, getter=_of_scope)
+        _default = propagator
+    for name, _ in scope["headers"]:
+        if name.lower() in _CARRIERS:
+            return propagate.extract(scope, getter=_of_scope)
+    return Context()
 
 
 class _OfScope(Getter[Scope]):
