@@ -20,6 +20,7 @@ from .waitables import (
     Event,
     GuestSubtask,
     HostSubtask,
+    Joined,
     Subtask,
     Waitable,
     WaitableSet,
@@ -38,6 +39,7 @@ class AsyncBuiltins:
     def __init__(self, calls: Calls, scheduler: Scheduler) -> None:
         self._calls = calls
         self._scheduler = scheduler
+        self._joined = Joined()
 
     def call(self, host: HostFunction, function: AsyncFunction, state: InstanceState, flat: list[int]) -> BuiltinResult:
         """Carry out the one that ``function`` is."""
@@ -120,7 +122,7 @@ class AsyncBuiltins:
         self, host: HostFunction, function: AsyncFunction, action: str, state: InstanceState, numbers: list[int]
     ) -> BuiltinResult:
         if action == "new":
-            return [state.handles.add(WaitableSet())]
+            return [state.handles.add(WaitableSet(self._joined))]
         if action == "wait":
             self._scheduler.call.check_blocking()
         waited = state.handles.get_kind(numbers[0], WaitableSet, "waitable set")

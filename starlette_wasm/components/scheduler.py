@@ -152,13 +152,14 @@ class Scheduler:
             yield from self.block(lambda: not self._tasks, may_stay=True)
 
     def _next(self) -> Task | None:
-        return next((each for each in self._tasks if each.can_go_on()), None)
+        known: dict[WaitableSet, bool] = {}
+        return next((each for each in self._tasks if each.can_go_on(known)), None)
 
     def _may_come(self) -> bool:
         """Return whether the host may yet give something that a guest waits for."""
-        waited = [*self._blocked, *(each.waited.items for each in self._tasks if each.waited is not None)]
-        under_way = any(each.may_come() for each in self.subtasks)
-        return under_way or any(each.may_come() for items in waited for each in items)
+        sets = {each.waited for each in self._tasks if each.waited is not None}
+        waited = [*self._blocked, *(each.items for each in sets), self.subtasks]
+        return any(each.may_come() for items in waited for each in items)
 
     def _park(self, task: Task) -> None:
         if len(self._tasks) >= MAX_TASKS:

@@ -102,14 +102,21 @@ class Task(Call):
         options = self.function.options
         return not options.is_async or options.callback is not None
 
-    def can_go_on(self) -> bool:
-        """Return whether it can be begun, or called back."""
+    def can_go_on(self, known: dict[WaitableSet, bool] | None = None) -> bool:
+        """Return whether it can be begun, or called back. What is ``known`` of sets is not worked out again."""
         state = self.state
         if state.entered or (self.is_exclusive and state.exclusive is not None):
             return False
         if self.is_new:
             return not state.backpressure
-        return self.waited is None or self.is_to_be_cancelled or self.waited.ready()
+        waited = self.waited
+        if waited is None or self.is_to_be_cancelled:
+            return True
+        if known is None:
+            return waited.ready()
+        if waited not in known:
+            known[waited] = waited.ready()
+        return known[waited]
 
     @property
     def is_to_be_cancelled(self) -> bool:

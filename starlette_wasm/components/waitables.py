@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ NONE, SUBTASK, STREAM_READ, STREAM_WRITE, FUTURE_READ, FUTURE_WRITE, TASK_CANCEL
 STARTING, STARTED, RETURNED, CANCELLED_BEFORE_STARTED, CANCELLED_BEFORE_RETURNED = range(5)
 """States of a subtask."""
 MAX_OF_SET = 1000
+MAX_OF_SETS = 2000
+"""Waitables in all sets of one invocation: they are looked at each time that a guest may go on."""
 MAX_SUBTASKS = 1000
 _SMALL = 32 << 10
 """What a result takes, as size_of() has it, that is lowered on the event loop: 500 parts at most."""
@@ -66,12 +69,10 @@ class Waitable:
     def join(self, new: WaitableSet | None) -> None:
         """Wait with that set, or with none."""
         if self.set is not None:
-            del self.set.items[self]
+            self.set.remove(self)
         self.set = new
         if new is not None:
-            if len(new.items) >= MAX_OF_SET:
-                raise CanonicalTrap(f"more than {MAX_OF_SET} waitables in a set")
-            new.items[self] = None
+            new.add(self)
 
     def check_apart(self, done: str = "cancelled") -> None:
         """Trap if it is in a set, which what takes its event at once may not be."""
@@ -79,12 +80,33 @@ class Waitable:
             raise CanonicalTrap(f"a waitable is {done} that is in a waitable set")
 
 
+@dataclass(slots=True)
+class Joined:
+    """How many waitables are in the sets of one invocation."""
+
+    count: int = 0
+
+
 class WaitableSet:
-    def __init__(self) -> None:
+    def __init__(self, joined: Joined) -> None:
+        self._joined = joined
         self.items: dict[Waitable, None] = {}
         """In the order in which they get their turns."""
         self.waiters = 0
         """How many tasks wait with it."""
+
+    def add(self, waitable: Waitable) -> None:
+        """Traps if there are too many."""
+        if len(self.items) >= MAX_OF_SET:
+            raise CanonicalTrap(f"more than {MAX_OF_SET} waitables in a set")
+        self._joined.count += 1
+        if self._joined.count > MAX_OF_SETS:
+            raise CanonicalTrap(f"more than {MAX_OF_SETS} waitables in sets")
+        self.items[waitable] = None
+
+    def remove(self, waitable: Waitable) -> None:
+        del self.items[waitable]
+        self._joined.count -= 1
 
     def check_drop(self) -> None:
         """Trap unless it may be dropped."""

@@ -537,6 +537,19 @@ def test_waits_for_what_never_comes_are_traps(waits: str) -> None:
     assert (outcome.end, outcome.reason) == (End.TRAP, DEADLOCK)
 
 
+def test_waitables_in_all_sets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waitables, "MAX_OF_SETS", 1)
+    begin = f"(global.set $set (call $new-set)) {NEW} (call $join (global.get $r) (global.get $set))"
+    moved = "(call $join (global.get $r) (i32.const 0)) (call $join (global.get $w) (call $new-set))"
+    left = (
+        "(call $join (global.get $w) (i32.const 0)) (call $drop-set (global.get $set)) (call $drop-set (i32.const 4))"
+    )
+    dropped = "(call $drop-r (global.get $r)) (call $drop-w (global.get $w))"
+    assert value(component(f"{begin} {moved} {left} {dropped} {RETURN}")) == 7
+    outcome, _ = run(component(f"{begin} (call $join (global.get $w) (call $new-set)) (i32.const 0)"))
+    assert (outcome.end, outcome.reason) == (End.TRAP, "more than 1 waitables in sets")
+
+
 def test_waits_for_the_host_end_at_the_deadline() -> None:
     begin = "(global.set $set (call $new-set)) (drop (call $wait (i32.const 3600000) (i32.const 64))) (call $packed)"
     assert run(component(begin), seconds=0.2)[0].end is End.TIMEOUT
