@@ -21,6 +21,7 @@ from starlette_wasm import (
     EdgeRequest,
     FunctionNotFound,
     FunctionOverloaded,
+    FunctionTrapped,
     MemoryLimitExceeded,
     WasmRuntime,
 )
@@ -327,3 +328,71 @@ def test_a_function_without_versions_is_not_found(folder: Path) -> None:
 def test_a_core_module_satisfies_no_import(folder: Path) -> None:
     (folder / "functions/prices/v1/prices.wasm").write_bytes((GUESTS / "hello.wasm").read_bytes())
     assert "quote; it is a core module: make a component of it" in refused(given(folder))
+
+
+ASYNC_PRICES = """(component
+ (core func $return (canon task.return (result u32)))
+ (core module $m (import "" "return" (func $return (param i32))) (global $n (mut i32) (i32.const 0))
+  (func (export "f") (param i32) (result i32) (global.set $n (local.get 0)) (i32.const 1))
+  (func (export "again") (param i32 i32 i32) (result i32)
+   (call $return (i32.mul (global.get $n) (i32.const 2))) (i32.const 0)))
+ (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+ (func $f async (param "item" u32) (result u32) (canon lift (core func $i "f") async (callback (core func $i "again"))))
+ (instance $e (export "quote" (func $f))) (export "docs:shop/prices@1.0.0" (instance $e)))"""
+ASYNC_ORDER = """(component
+ (import "docs:shop/prices@1.0.0" (instance $p (export "quote" (func async (param "item" u32) (result u32)))))
+ (core module $mem (memory (export "mem") 1)) (core instance $l (instantiate $mem))
+ (core func $now (canon lower (func $p "quote")))
+ (core func $soon (canon lower (func $p "quote") async (memory (core memory $l "mem"))))
+ (core func $set (canon waitable-set.new)) (core func $join (canon waitable.join))
+ (core func $wait (canon waitable-set.wait (memory (core memory $l "mem"))))
+ (core module $m (import "l" "mem" (memory 1))
+  (import "" "now" (func $now (param i32) (result i32))) (import "" "soon" (func $soon (param i32 i32) (result i32)))
+  (import "" "set" (func $set (result i32))) (import "" "join" (func $join (param i32 i32)))
+  (import "" "wait" (func $wait (param i32 i32) (result i32)))
+  (func (export "run") (result i32) (local $set i32) (local.set $set (call $set))
+   (call $join (i32.shr_u (call $soon (i32.const 3) (i32.const 16)) (i32.const 4)) (local.get $set))
+   (i32.store (i32.const 20) (call $now (i32.const 4)))
+   (drop (call $wait (local.get $set) (i32.const 8)))
+   (i32.add (i32.load (i32.const 16)) (i32.load (i32.const 20)))))
+ (core instance $i (instantiate $m (with "l" (instance $l)) (with "" (instance (export "now" (func $now))
+  (export "soon" (func $soon)) (export "set" (func $set)) (export "join" (func $join)) (export "wait" (func $wait))))))
+ (func (export "run") async (result u32) (canon lift (core func $i "run"))))"""
+
+
+def test_functions_that_are_async_satisfy_imports(folder: Path) -> None:
+    """Called as async and not, side by side."""
+    put(folder, "prices", ASYNC_PRICES)
+    put(folder, "order", ASYNC_ORDER, imports=IMPORTS)
+
+    async def go() -> None:
+        async with WasmRuntime(given(folder) | {"rules": []}, settings()) as runtime:
+            assert await runtime.call("order", "run", policy="long") == 2 * 3 + 2 * 4
+
+    asyncio.run(go())
+
+
+def test_reloads_bind_imports_anew(folder: Path) -> None:
+    """To the version that is the highest then; one that does not fit is refused, and what was bound stays."""
+
+    async def go() -> None:
+        put(folder, "order", ORDER, imports={"docs:shop/prices": {"function": "prices"}})
+        async with WasmRuntime(given(folder), settings()) as runtime:
+
+            async def answered() -> str | None:
+                await runtime.reload()
+                return (await runtime.invoke("order", EdgeRequest(), policy="long")).body
+
+            assert await answered() == "1"
+            put(folder, "prices", with_body(PRICES, "trap"), version="2")
+            with pytest.raises(FunctionTrapped, match="prices v2"):
+                await answered()
+            put(folder, "prices", PRICES.replace('(param "item" string)', '(param "items" string)'), version="3")
+            with pytest.raises(ConfigError, match=r"prices v3 exports func\(items: string\)"):
+                await answered()
+            with pytest.raises(FunctionTrapped, match="prices v2"):
+                await runtime.invoke("order", EdgeRequest(), policy="long")
+            put(folder, "prices", PRICES, version="3")
+            assert await answered() == "1"
+
+    asyncio.run(go())
