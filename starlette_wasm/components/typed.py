@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,10 @@ from .exported import has_handles, may_be_large
 from .flat_plan import ImportedFunction, LiftedFunction
 from .python_types import python_name, to_component
 from .types import FuncType, Resource
-from .values import Value
+from .values import Err, Ok, Some, Value
+
+_FEW, _SHORT = 500, 128 << 10
+"""Parts of values, and characters of a text, that the event loop has time for."""
 
 
 class TypedCall:
@@ -51,6 +55,26 @@ class LinkedImports:
 
     def drop(self, resource: Resource, rep: Any) -> None:
         self._host.drop(resource, rep)
+
+
+def are_small(values: list[Any]) -> bool:
+    """Return whether what a caller gives is converted and checked in no time."""
+    left = values
+    for _ in range(_FEW):
+        if not left:
+            return True
+        each = left.pop()
+        if isinstance(each, Ok | Err | Some):
+            left.append(each.value)
+        elif is_dataclass(each):
+            left += (getattr(each, part.name) for part in fields(each))
+        elif isinstance(each, Sequence | Mapping):
+            text = isinstance(each, str | bytes | bytearray | memoryview)
+            if len(each) > (_SHORT if text else _FEW):
+                return False
+            if not text:
+                left += each.values() if isinstance(each, Mapping) else each
+    return not left
 
 
 def arguments(kind: FuncType, given: Sequence[Any], named: Mapping[str, Any]) -> list[Value]:

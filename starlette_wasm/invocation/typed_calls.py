@@ -9,7 +9,7 @@ from typing import Any
 from ..components.exported import named
 from ..components.module import ComponentModule
 from ..components.python_types import python_name
-from ..components.typed import TypedCall, arguments
+from ..components.typed import TypedCall, are_small, arguments
 from ..components.values import Err, Ok, ValueMismatchError
 from ..exceptions import ExportNotFound, ResultError
 from ..functions.target import Target
@@ -26,7 +26,9 @@ async def call(invoker: Invoker, target: Target, export: str, given: Sequence[An
     Raises ExportNotFound, TypeError and ValueError for arguments that do not fit, ResultError for the error of a
     result, and what Invoker.call() raises.
     """
-    name, typed = prepare(target, export, given, keywords)
+    prepared = partial(prepare, target, export, given, keywords)
+    small = are_small([*given, *keywords.values()])  # a client may have sent them to the app
+    name, typed = prepared() if small else await off_loop(target.tenant, prepared)
     options = CallOptions(typed=typed, attributes={Attribute.EXPORT.value: name})
     await invoker.call(target, EdgeRequest(method="POST", path=f"/{name}"), options)
     module, kind = target.function.module, typed.function.type

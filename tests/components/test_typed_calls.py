@@ -31,6 +31,7 @@ from starlette_wasm import (
 from starlette_wasm.components import lifting
 from starlette_wasm.components.python_types import PythonTypes
 from starlette_wasm.engine import capi
+from starlette_wasm.invocation import typed_calls
 
 PRICING = "docs:shop/pricing"
 
@@ -124,6 +125,21 @@ def test_lists_are_converted_off_the_event_loop(folder: Path) -> None:
         assert call(folder, f"{PRICING}#list-all", [Item("a", 1)])
     assert len(threads) > 1
     assert threading.main_thread().name not in threads
+
+
+def test_many_arguments_are_converted_off_the_event_loop(folder: Path) -> None:
+    """A client may have sent them: the app hands on what it got."""
+    on_main: list[bool] = []
+    plain = typed_calls.arguments
+
+    def noted(*given: Any) -> Any:
+        on_main.append(threading.current_thread() is threading.main_thread())
+        return plain(*given)
+
+    with patch.object(typed_calls, "arguments", noted):
+        for count in (1, 600):
+            assert call(folder, f"{PRICING}#list-all", [Item("a", 1)] * count)
+    assert on_main == [True, False]
 
 
 def test_results_are_values_or_exceptions(folder: Path) -> None:
