@@ -183,7 +183,7 @@ def test_what_is_sent_is_what_the_library_sends(sink: Sink, monkeypatch: pytest.
     encoded: list[int] = []
     monkeypatch.setattr(otlp, "encode", lambda spans: encoded.append(len(spans)) or encode(spans))  # type: ignore[func-returns-value]
     assert exporter.export(found) is SpanExportResult.SUCCESS
-    assert encoded == [1]
+    assert encoded == [1, 1]  # the second time to compare it
     sink.status = 400
     assert exporter.export(found) is SpanExportResult.FAILURE
     exporter.shutdown()
@@ -224,8 +224,75 @@ def test_a_difference_leaves_all_spans_to_the_library(sink: Sink, monkeypatch: p
     found = spans({"a": 1})
     for _ in range(2):
         assert exporter.export(found) is SpanExportResult.SUCCESS
-    assert encoded == [found]
+    assert encoded == [found, list(found)]
     assert [parsed(body) for body in sink.bodies] == [encode_spans(found)] * 2
+    exporter.shutdown()
+
+
+def batch_of(count: int, kind: SpanKind = SpanKind.INTERNAL, **attributes: Any) -> list[ReadableSpan]:
+    made, exporter = provider(name="s")
+    tracer = made.get_tracer("scope")
+    for _ in range(count):
+        tracer.start_span("name", kind=kind, attributes=attributes).end()
+    return list(exporter.get_finished_spans())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made, value: made if value != 0.5 else made.replace(b"a", b"b"),
+        lambda made, value: made if value is not True else made[:-1] + b"\0",
+    ],
+)
+def test_a_kind_of_value_that_comes_later_is_compared(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes, object], bytes]
+) -> None:
+    """As with a later version of the library that encodes only that in another way."""
+    plain, odd = batch_of(2, a=1), batch_of(2, a=1) + batch_of(1, a=0.5) + batch_of(1, a=True) + batch_of(1, a=1)
+    real = otlp._plain
+
+    def wrong(span: ReadableSpan, attributes: Any) -> bytes:
+        return change(real(span, attributes), attributes["a"])
+
+    monkeypatch.setattr(otlp, "_plain", wrong)
+    exporter = exporter_to(sink)
+    for batch in (plain, odd, plain):
+        assert exporter.export(batch) is SpanExportResult.SUCCESS
+    assert not exporter._is_same
+    assert [parsed(body) for body in sink.bodies] == [encode_spans(batch) for batch in (plain, odd, plain)]
+    exporter.shutdown()
+
+
+def test_a_kind_of_span_that_comes_later_is_compared(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = exporter_to(sink)
+    assert exporter.export(batch_of(2)) is SpanExportResult.SUCCESS
+    monkeypatch.setattr(
+        otlp, "_KIND", [b"" if number == SpanKind.CLIENT.value else b"\x30%c" % (number + 1) for number in range(5)]
+    )
+    otlp._named.cache_clear()
+    odd = [*batch_of(1), *batch_of(1, SpanKind.CLIENT), *batch_of(1)]
+    assert exporter.export(odd) is SpanExportResult.SUCCESS
+    assert not exporter._is_same
+    assert parsed(sink.bodies[1]) == encode_spans(odd)
+    otlp._named.cache_clear()
+    exporter.shutdown()
+
+
+def test_one_span_of_each_batch_is_compared_in_turn(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    batch = batch_of(3)
+    exporter = exporter_to(sink)
+    exporter.export(batch)
+
+    def counted(given: Sequence[ReadableSpan]) -> bytes:
+        compared.extend(batch.index(each) for each in given if len(given) == 1)
+        return encode(given)
+
+    monkeypatch.setattr(otlp, "encode", counted)
+    for _ in range(4):
+        exporter.export(batch)
+    assert set(compared) == {0, 1, 2}
+    assert len(compared) == 4
     exporter.shutdown()
 
 
