@@ -298,12 +298,26 @@ static struct {
     bool watched, escapes;
 } edge_longest;
 
+/* How far a string goes on in steps of 64 without escapes. */
+EDGE_FN EDGE_SIMD const char *edge_skip_plain(const char *at, const char *end) {
+#ifdef __wasm__
+    for (; end - at >= 81; at += 64) {
+        v128_t any = edge_special(wasm_v128_load(at), false);
+        for (size_t i = 16; i < 64; i += 16) any = wasm_v128_or(any, edge_special(wasm_v128_load(at + i), false));
+        if (wasm_v128_any_true(any)) break;
+    }
+#endif
+    return at;
+}
+
 /* How far a string goes on in steps of 16: up to its end, or what cannot be in it. */
 EDGE_FN EDGE_SIMD const char *edge_skip_simple(const char *at, const char *end, bool *escapes) {
 #ifdef __wasm__
-    while (end - at >= 17) {
+    for (int plain = 0; end - at >= 17;) { /* steps without an escape */
         size_t len = 16;
-        for (uint32_t found = wasm_i8x16_bitmask(edge_special(wasm_v128_load(at), false)); found;) {
+        uint32_t found = wasm_i8x16_bitmask(edge_special(wasm_v128_load(at), false));
+        plain = found ? 0 : plain + 1;
+        while (found) {
             size_t next = __builtin_ctz(found);
             if (at[next] != '\\') return at + next;
             found &= ~(3u << next); /* what is escaped may be a backslash or a quote */
@@ -311,6 +325,7 @@ EDGE_FN EDGE_SIMD const char *edge_skip_simple(const char *at, const char *end, 
             *escapes = true;
         }
         at += len;
+        if (plain > 3) at = edge_skip_plain(at, end);
     }
 #endif
     return at;

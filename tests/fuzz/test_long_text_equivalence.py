@@ -32,7 +32,8 @@ _ODD = [
     "\ud7ff",
 ]
 """What has an escape or is not ASCII, alone and many in a row."""
-_RUNS = st.integers(0, 70).map(lambda length: "a" * length)
+_RUNS = (st.integers(0, 70) | st.integers(100, 300)).map(lambda length: "a" * length)
+"""Those from 128 on are read and written 64 bytes at once."""
 _TEXT = st.lists(_RUNS | st.sampled_from(_ODD), max_size=12).map("".join)
 _BYTES = st.integers(0, 400).flatmap(lambda length: st.binary(min_size=length, max_size=length))
 

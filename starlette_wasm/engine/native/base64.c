@@ -5,22 +5,12 @@
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static uint8_t digits[256]; /* 0xff for what is none */
 
-void make_digits(void) {
-  memset(digits, 0xff, sizeof digits);
-  for (uint8_t i = 0; i < 64; i++)
-    digits[(uint8_t)letters[i]] = i;
-}
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2")))
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
-
-AVX2 static __m256i between(__m256i text, char first, char last) {
-  return _mm256_and_si256(_mm256_cmpgt_epi8(text, _mm256_set1_epi8((char)(first - 1))),
-                          _mm256_cmpgt_epi8(_mm256_set1_epi8((char)(last + 1)), text));
-}
 
 AVX2 static __m256i masked(__m256i mask, char value) { return _mm256_and_si256(mask, _mm256_set1_epi8(value)); }
 
@@ -52,24 +42,40 @@ AVX2 static size_t encode_wide(uint8_t *to, const uint8_t *from, size_t len) {
   return at;
 }
 
+/* The same 16 bytes in both halves. */
+AVX2 static __m256i twice(const uint8_t *row) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)row)); }
+
+/* What tells digits from other bytes, by the halves of a byte: a byte is one if no bit is set in the rows of both. Each bit
+   is for some upper halves: 1 for those without digits, 2 for 2, 4 for 3, 8 for 4 and 6, 16 for 5 and 7. ``step`` is what is
+   added to a digit, by its upper half; that of a slash is one row before that of a plus. */
+static uint8_t upper_rows[16], lower_rows[16], step_rows[16];
+
+static void make_rows(void) {
+  static const uint8_t bits[16] = {1, 1, 2, 4, 8, 16, 8, 16, 1, 1, 1, 1, 1, 1, 1, 1};
+  memcpy(upper_rows, bits, sizeof bits);
+  memset(lower_rows, 1, sizeof lower_rows);
+  for (int c = 0x20; c < 0x80; c++)
+    if (digits[c] == 0xff)
+      lower_rows[c & 15] |= bits[c >> 4];
+  for (int i = 0; i < 64; i++)
+    step_rows[(letters[i] >> 4) - (letters[i] == '/')] = (uint8_t)(i - letters[i]);
+}
+
 /* As many characters as go in steps of 32, up to one that is none; returns how many that are. Writes eight bytes more
    than it says. */
 AVX2 static size_t decode_wide(uint8_t *to, const uint8_t *from, size_t len) {
   const __m256i pack = _mm256_broadcastsi128_si256(
       _mm_setr_epi8(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1));
-  const __m256i join = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7);
+  const __m256i join = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7), half = _mm256_set1_epi8(15);
+  const __m256i uppers = twice(upper_rows), lowers = twice(lower_rows), steps = twice(step_rows);
   size_t at = 0;
   for (; len - at >= 48; at += 32, to += 24) {
     __m256i text = _mm256_loadu_si256((const __m256i *)(from + at));
-    __m256i upper = between(text, 'A', 'Z'), lower = between(text, 'a', 'z'), digit = between(text, '0', '9');
-    __m256i plus = _mm256_cmpeq_epi8(text, _mm256_set1_epi8('+')), slash = _mm256_cmpeq_epi8(text, _mm256_set1_epi8('/'));
-    __m256i known = _mm256_or_si256(_mm256_or_si256(upper, lower), _mm256_or_si256(digit, _mm256_or_si256(plus, slash)));
-    if (_mm256_movemask_epi8(known) != -1)
+    __m256i upper = _mm256_and_si256(_mm256_srli_epi16(text, 4), half), lower = _mm256_and_si256(text, half);
+    if (!_mm256_testz_si256(_mm256_shuffle_epi8(uppers, upper), _mm256_shuffle_epi8(lowers, lower)))
       break;
-    __m256i shift = _mm256_or_si256(_mm256_or_si256(masked(upper, -'A'), masked(lower, 26 - 'a')),
-                                    _mm256_or_si256(masked(digit, 52 - '0'),
-                                                    _mm256_or_si256(masked(plus, 62 - '+'), masked(slash, 63 - '/'))));
-    __m256i six = _mm256_add_epi8(text, shift);
+    __m256i slash = _mm256_cmpeq_epi8(text, _mm256_set1_epi8('/')); /* -1 */
+    __m256i six = _mm256_add_epi8(text, _mm256_shuffle_epi8(steps, _mm256_add_epi8(upper, slash)));
     __m256i twelve = _mm256_maddubs_epi16(six, _mm256_set1_epi16(1 << 8 | 1 << 6));
     __m256i bits = _mm256_madd_epi16(twelve, _mm256_set1_epi32(1 << 16 | 1 << 12));
     _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(bits, pack), join));
@@ -78,9 +84,17 @@ AVX2 static size_t decode_wide(uint8_t *to, const uint8_t *from, size_t len) {
 }
 #else
 static bool has_avx2(void) { return false; }
+static void make_rows(void) {}
 static size_t encode_wide(uint8_t *to, const uint8_t *from, size_t len) { return (void)to, (void)from, len - len; }
 static size_t decode_wide(uint8_t *to, const uint8_t *from, size_t len) { return (void)to, (void)from, len - len; }
 #endif
+
+void make_digits(void) {
+  memset(digits, 0xff, sizeof digits);
+  for (uint8_t i = 0; i < 64; i++)
+    digits[(uint8_t)letters[i]] = i;
+  make_rows();
+}
 
 bool put_base64(struct text *t, struct span data) {
   if (!room(t, (data.len + 2) / 3 * 4))

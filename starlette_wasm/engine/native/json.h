@@ -82,14 +82,28 @@ static inline int32_t escaped(const uint8_t **at, const uint8_t *end) {
 
 static inline size_t utf8_length(int32_t code) { return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; }
 
+/* How far a string goes on in steps of 64 bytes, without escapes. */
+static inline const uint8_t *skip_plain(const uint8_t *at, const uint8_t *end, bytes16 *seen) {
+  for (; end - at >= 81; at += 64) {
+    bytes16 a = load16(at), b = load16(at + 16), c = load16(at + 32), d = load16(at + 48);
+    if (any16(odd16(a) | odd16(b) | odd16(c) | odd16(d)))
+      break;
+    *seen |= a | b | c | d;
+  }
+  return at;
+}
+
 /* How far a string goes on: steps of 16 bytes, up to its end, or to what is unusual. ``escapes`` counts those of two
    bytes. Each step is of its own bits, without a second look at the bytes. */
 static inline const uint8_t *skip_simple(const uint8_t *at, const uint8_t *end, size_t *escapes, bytes16 *seen) {
+  int plain = 0; /* steps without an escape */
   while (end - at >= 17) {
     bytes16 some = load16(at);
     size_t len = 16;
     *seen |= some; /* what is behind the end as well: then all is looked at once more */
-    for (unsigned bits = bits16(odd16(some)); bits;) {
+    unsigned bits = bits16(odd16(some));
+    plain = bits ? 0 : plain + 1;
+    while (bits) {
       size_t next = first(bits);
       if (at[next] != '\\' || !simple(at[next + 1]))
         return at + next;
@@ -98,6 +112,8 @@ static inline const uint8_t *skip_simple(const uint8_t *at, const uint8_t *end, 
       ++*escapes;
     }
     at += len;
+    if (plain > 3)
+      at = skip_plain(at, end, seen);
   }
   return at;
 }

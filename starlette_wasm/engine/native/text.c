@@ -163,18 +163,28 @@ static void put_16(uint8_t **to, const uint8_t **from) {
 /* What is between the quotes of a JSON string of valid UTF-8. */
 bool put_escaped(struct text *t, struct span text) {
   const uint8_t *from = text.at, *end = from + text.len;
+  int plain = 0; /* steps without an escape: what follows is likely to be as long */
   if (!room(t, text.len + text.len / 4 + 64))
     return false;
   while (from < end) {
     size_t left = (size_t)(end - from);
     if (t->cap - t->len < left + 64 && !grow(t, left + 64))
       return false;
-    uint8_t *to = t->at + t->len;
-    const uint8_t *begin = from;
+    uint8_t *begin = t->at + t->len, *to = begin;
+    const uint8_t *before = from;
+    if (plain > 3) {
+      size_t run = plain_bytes(from, end);
+      memcpy(to, from, run);
+      from += run;
+      t->len += run;
+      plain = 0;
+      continue;
+    }
     if (left >= 32)
       put_16(&to, &from);
-    if (left < 32 || from == begin)
+    if (left < 32 || from == before)
       to = escape(to, *from++);
+    plain = to - begin == 16 ? plain + 1 : 0;
     t->len = (size_t)(to - t->at);
   }
   return true;
