@@ -148,12 +148,19 @@ class ComponentFastPath(FastPath):
         answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
         if answered is None and self._lend():
             answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
+        if answered is None and self._others_are_late:
+            answered = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
         if answered is not None:
             return answered
         found = self._try(scope, path, params, body, region, traceparent, tracestate)
         if isinstance(found, NotTaken):
             return None
         return found[:3] if isinstance(found, Completed) else (found,)
+
+    @property
+    def _others_are_late(self) -> bool:
+        """Whether large stores are yet to be freed, but none of this tenant: C does not know whose they are."""
+        return bool(self._late) and self._plan.tenant not in self._late
 
     def _try(
         self,

@@ -353,6 +353,42 @@ def test_deleted_instances_are_not_used() -> None:
     assert kept not in asked.keeper._room.kept
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_stores_of_others_keep_nobody_waiting(own: bool) -> None:
+    """While those of a tenant are yet to be freed, none of its guests begins on the event loop."""
+    asked = Asked(load(guest(COUNT, COUNTER)))
+    assert asyncio.run(answers(asked, 10)) == {b"A"}
+    in_steps: list[bool] = []
+    dispatch = asked.path._dispatch_in_c
+
+    def counted(*given: Any) -> Any:
+        found = dispatch(*given)
+        in_steps.append(found is not None)
+        return found
+
+    asked.path._dispatch_in_c = counted
+    late, state = asked.path._late, engine().state
+    late[asked.plan.tenant if own else "another"] = 1
+    state.late += 1
+    try:
+
+        async def go() -> None:
+            for _ in range(10):
+                asked.plan.memory.cpu_score = 0
+                found = asked.path.answer(scope_of("/", {}), "/", {}, None, "", None, None)
+                assert (found is None) is own
+                settled = asked.path.settled(found) if found is not None and len(found) != 3 else None
+                if isinstance(settled, Started):
+                    settled.invocation.drop()
+                await asyncio.sleep(0)
+
+        asyncio.run(go())
+    finally:
+        late.clear()
+        state.late -= 1
+    assert any(in_steps) is not own
+
+
 def test_closed_components_take_no_requests() -> None:
     asked = Asked(load(guest(COUNT, COUNTER)))
     assert asyncio.run(answers(asked, 10)) == {b"A"}
