@@ -50,14 +50,14 @@ def copied(view: memoryview) -> bytes:
     return read(ctypes.addressof((ctypes.c_char * view.nbytes).from_buffer(view)), view.nbytes)
 
 
-def joined(pieces: Sequence[bytes]) -> bytes:
+def joined(pieces: Sequence[bytes | bytearray]) -> bytes:
     """Return all in a row."""
     size = sum(map(len, pieces))
     if size < LARGE:
         return b"".join(pieces)
     made, place = unset(size)
     for each in pieces:
-        write(place, each, len(each))
+        write(place, bytes(each), len(each))
         place += len(each)
     return made
 

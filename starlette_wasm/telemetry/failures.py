@@ -7,6 +7,7 @@ import logging
 from ..exceptions import FunctionError, WasmError
 from ..messages import EdgeContext
 from .conventions import Attribute, error_type
+from .guest_log import LINES_PER_SECOND, share_of
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -29,6 +30,12 @@ def log_after_answer(error: WasmError, context: EdgeContext) -> None:
 
 
 def _log(level: int, template: str, args: tuple[object, ...], error: WasmError, context: EdgeContext) -> None:
+    """Log it, if the function has any of its share of the log left: it may fail as often as clients like."""
+    share = share_of(context.function)
+    if dropped := share.lines.report():
+        logger.warning("%s: %d lines dropped (%d a second)", context.function, dropped, LINES_PER_SECOND)
+    if not share.lines.take(1):
+        return
     kind = type(error)
     extra = {
         "function": context.function,

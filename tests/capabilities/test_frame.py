@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from starlette_wasm.capabilities import Capabilities, CapabilitySettings, Operation, Session, frame
 from starlette_wasm.capabilities.errors import CapabilityError, Code, printable
+from starlette_wasm.capabilities.pieces import Pieces
 from starlette_wasm.config.policy import SandboxPolicy
 
 json_values = st.recursive(
@@ -148,3 +149,15 @@ def test_no_header_takes_long_to_check(text: bytes) -> None:
     begin = time.thread_time()
     refused(text)
     assert time.thread_time() - begin < 4  # a quadratic search took 9 s
+
+
+@pytest.mark.parametrize("sizes", [[], [1] * 5000, [1023, 1024] * 300, [70_000] * 8, [1, 300_000, 1, 1]])
+def test_a_body_in_pieces_is_encoded_as_one(sizes: list[int]) -> None:
+    pieces, whole = Pieces(), b""
+    for number, size in enumerate(sizes):
+        piece = bytes([number % 256]) * size
+        pieces.add(piece)
+        whole += piece
+    assert len(pieces) == len(whole)
+    assert frame.encode({"a": 1}, pieces) == frame.encode({"a": 1}) + whole
+    assert len(pieces.all) <= len(sizes) // 4 or max(sizes, default=0) >= 1024

@@ -706,12 +706,14 @@ def test_restoring_counts_as_time_of_the_loop(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(LoopTime, "add", lambda _, seconds: booked.append(seconds))
 
     async def main() -> None:
-        for _ in range(2):
+        for _ in range(1000):  # a guest that the epoch's tick meets goes on in a thread
             await ComponentInvocation(plan, b"{}").run(time.monotonic() + 30, nullcontext)
             await asyncio.sleep(0)
+            if any(each >= 0.02 for each in booked):
+                return
+        raise AssertionError(booked)
 
     asyncio.run(main())
-    assert max(booked) >= 0.02
 
 
 @pytest.mark.native

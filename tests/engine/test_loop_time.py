@@ -104,7 +104,7 @@ def test_turns_that_take_long_do_not_follow_each_other():
         order.append("guest")
 
     async def rounds() -> None:
-        for _ in range(8):
+        for _ in range(100):
             order.append("round")
             await asyncio.sleep(0)
 

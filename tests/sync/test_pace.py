@@ -10,7 +10,7 @@ def test_work_on_many_things_leaves_the_loop_its_turns() -> None:
     order: list[str] = []
 
     async def rounds() -> None:
-        for _ in range(20):
+        for _ in range(200):
             order.append("round")
             await asyncio.sleep(0)
 

@@ -107,6 +107,7 @@ def test_jobs_of_other_loops_end_if_no_thread_starts(monkeypatch: pytest.MonkeyP
     assert asyncio.run(threads.run("a", lambda: "done")) == "done"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own() -> None:
     """What runs at the fork is the parent's: the child must not wait for its end."""
     release, began = threading.Event(), threading.Event()
@@ -124,7 +125,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         if not child:
             done = threading.Event()
             threading.Thread(target=lambda: asyncio.run(threads.run("a", done.set)), daemon=True).start()
-            os._exit(0 if done.wait(30) else 1)
+            os._exit(0 if done.wait(60) else 1)
         _, status = await asyncio.get_running_loop().run_in_executor(None, os.waitpid, child, 0)
         release.set()
         await busy

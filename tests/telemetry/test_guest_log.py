@@ -24,10 +24,12 @@ from starlette_wasm import WasmMiddleware
 from starlette_wasm.capabilities import Violation
 from starlette_wasm.capabilities.errors import Code
 from starlette_wasm.engine.outcome import Denial, End, Outcome
+from starlette_wasm.exceptions import FunctionTrapped
 from starlette_wasm.functions.target import Target
 from starlette_wasm.messages import EdgeContext
 from starlette_wasm.sync.pace import Pace
 from starlette_wasm.telemetry import guest_log
+from starlette_wasm.telemetry.failures import log_failure
 from starlette_wasm.telemetry.guest_log import Allowance, severity
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
@@ -433,3 +435,18 @@ def test_the_longest_unused_share_is_dropped(monkeypatch: pytest.MonkeyPatch) ->
     guest_log.share_of("c")
     assert list(guest_log._shares) == ["a", "c"]
     assert guest_log.share_of("a") is used_up
+
+
+def test_failures_have_a_share_of_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function may fail as often as clients like."""
+    now = [1000.0]
+    monkeypatch.setattr(guest_log.time, "monotonic", lambda: now[0])
+    error = FunctionTrapped("failing often", "1", reason="unreachable")
+    context = EdgeContext("id", function="failing often", version="1")
+    for _ in range(3000):
+        log_failure(error, context)
+    assert len(caplog.records) <= 2002  # what is saved up, and what is said of the rest
+    now[0] += 2
+    log_failure(error, context)
+    assert any("lines dropped (500 a second)" in message for message in caplog.messages)
+    assert "unreachable" in caplog.messages[-1]
