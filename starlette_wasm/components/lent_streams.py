@@ -15,6 +15,8 @@ _BUFFER = 128 << 10
 """Bytes that the guest may write until Python takes them."""
 _LONG = 64 << 10
 """Bytes from which an answer is long: for a short one the buffer is not worth it."""
+_OFTEN = 32
+"""Calls from which a guest writes often, and be it nothing."""
 
 
 class LentStreams:
@@ -27,6 +29,8 @@ class LentStreams:
         self._output: tuple[HandleTable, ResponseStream] | None = None
         self._from = b""
         self._to = b""
+        self._calls = 0
+        """How often Python was asked for the stream of an answer."""
         self.waits = 0
         """The function with which the guest waits for the request, from 1 on; 0 if there is none."""
 
@@ -40,12 +44,13 @@ class LentStreams:
         stream: object = table.rep(index)
         if isinstance(stream, RequestStream):
             if (table, stream, index) != (*(self._input or (None, None)), lent.input):
-                lent.numbers[0] = 0
+                lent.numbers[0] = lent.numbers[3] = 0
             self._input, lent.input = (table, stream), index
         elif isinstance(stream, ResponseStream):
             if (table, stream, index) != (*(self._output or (None, None)), lent.output):
                 lent.numbers[1] = lent.numbers[2] = 0
             self._output, lent.output = (table, stream), index
+            self._calls += 1
         else:
             return None
         lent.numbers[kind - Quick.READ] = number + 1
@@ -65,18 +70,25 @@ class LentStreams:
     def lend(self) -> None:
         """Lend what there is, of the streams that the guest still has."""
         lent = self.memory
-        lent.taken = lent.left = lent.room = 0
+        lent.taken = lent.left = lent.room = lent.is_empty = 0
         if self._input is not None and self._input[0].rep(lent.input) is self._input[1]:
-            found = self._exchange.request.front()
-            if found is not None:
-                self._from, at = found
-                setattr(lent, "from", copies.place_of(self._from) + at)
-                lent.left = len(self._from) - at
+            self._lend_input()
         if self._output is not None and self._output[0].rep(lent.output) is self._output[1]:
             self._lend_room(self._output[1])
 
+    def _lend_input(self) -> None:
+        lent, exchange = self.memory, self._exchange
+        more = not exchange.request.closed and exchange.failure is None  # looked at first, as it changes last
+        found = exchange.request.front()
+        if found is not None:
+            self._from, at = found
+            setattr(lent, "from", copies.place_of(self._from) + at)
+            lent.left = len(self._from) - at
+        else:
+            lent.is_empty = more and not len(exchange.request)
+
     def _lend_room(self, stream: ResponseStream) -> None:
-        if stream.total < _LONG:
+        if stream.total < _LONG and self._calls < _OFTEN:
             return
         room = min(stream.allowed(), _BUFFER)
         if room > 0 and not self._to:

@@ -29,6 +29,7 @@ class Quick(IntEnum):
     READ = auto()
     CHECK_WRITE = auto()
     WRITE = auto()
+    READ_NOW = auto()
     DROP = auto()
     NOTHING = auto()
     ENVIRONMENT = auto()
@@ -72,7 +73,7 @@ _OF_ALL = {
 }
 """What is answered for any component."""
 _OF_STREAMS = {
-    streams.read: Quick.READ,
+    streams.read: Quick.READ_NOW,
     streams.blocking_read: Quick.READ,
     streams.check_write: Quick.CHECK_WRITE,
     streams.write: Quick.WRITE,

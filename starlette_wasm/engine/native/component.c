@@ -147,7 +147,10 @@ void swasm_component_step(void *env, void *caller, const struct extern_ *args, s
   c->frame = (uint32_t)args[1].of[0];
   c->slot = results;
   c->answered = false;
+  bool has_room = c->pending == c->frame + 1;
   c->asked = !answer_call(c);
+  if (c->asked && has_room)
+    c->quick = false; /* the room that the guest has given is odd: it is not asked for that again and again */
   if (c->asked && c->pending == c->frame + 1)
     c->pending = 0; /* it is answered from the beginning, elsewhere */
   *then = (struct continuation){resume, c, NULL};

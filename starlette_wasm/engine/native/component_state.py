@@ -125,9 +125,10 @@ class Lent(Structure):
     """``struct lent`` of native.h."""
 
     _fields_ = (
-        ("numbers", c_uint32 * 3),
+        ("numbers", c_uint32 * 4),
         ("input", c_uint32),
         ("output", c_uint32),
+        ("is_empty", c_uint32),
         ("unused", c_uint32),
         ("from", c_void_p),
         ("taken", c_uint64),

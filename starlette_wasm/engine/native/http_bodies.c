@@ -201,6 +201,7 @@ bool answer_body(struct component *c, const struct quick_call *q) {
   case BODY_STREAM:
     return give_once(c, q, INCOMING, INPUT);
   case READ:
+  case READ_NOW:
     return read_input(c, q);
   case FINISH_INPUT:
     return finish_input(c, q);

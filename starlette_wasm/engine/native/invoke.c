@@ -84,7 +84,7 @@ const size_t swasm_layout[] = {
     AT(http, input), AT(http, method), AT(http, scheme), AT(http, authority),
     AT(http, path), AT(http, environ), AT(http, arguments), AT(http, headers), AT(http, header_count), AT(http, handle),
     AT(http, free), AT(http, object), AT(http, field), AT(http, piece), AT(http, place), AT(http, text), AT(http, body),
-    sizeof(struct lent), AT(lent, numbers), AT(lent, input), AT(lent, output), AT(lent, unused), AT(lent, from),
+    sizeof(struct lent), AT(lent, numbers), AT(lent, input), AT(lent, output), AT(lent, is_empty), AT(lent, unused), AT(lent, from),
     AT(lent, taken), AT(lent, left), AT(lent, to), AT(lent, put), AT(lent, room), AT(lent, asked),
     sizeof(struct first_state), AT(first_state, context), AT(first_state, memory), AT(first_state, bytes),
     AT(first_state, size), AT(first_state, global), AT(first_state, value), AT(first_state, most), AT(first_state, trimmed),

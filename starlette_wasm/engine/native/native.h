@@ -214,8 +214,9 @@ struct http {
 
 /* What is lent to streams.c of the streams of a request: native.Lent mirrors it. */
 struct lent {
-  uint32_t numbers[3];      /* the function, from 1 on, with which each is done that READ, CHECK_WRITE and WRITE name */
+  uint32_t numbers[4];      /* the function, from 1 on, with which each is done that READ to READ_NOW name */
   uint32_t input, output;   /* handles of the streams */
+  uint32_t is_empty;        /* whether there is nothing to be read now, but may be later */
   uint32_t unused;
   const uint8_t *from;      /* bytes to be read, of which some are taken, and some left */
   uint64_t taken, left;

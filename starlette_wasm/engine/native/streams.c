@@ -14,11 +14,13 @@ static uint8_t *result_at(const struct component *c, uint32_t slot, uint32_t siz
   return into % alignment || !fits(c, memory, into, size) ? NULL : (uint8_t *)wasmtime.memory_data(c->context, memory->of) + into;
 }
 
-/* First ask the guest for room, then fill that. */
-static bool read_some(struct component *c, struct lent *l) {
+/* First ask the guest for room, then fill that. A guest that asks for nothing, or again and again, is answered here, too: in
+   Python it would keep others waiting. */
+static bool read_some(struct component *c, struct lent *l, bool now) {
   uint64_t most = slot_of(c, 1);
   if (c->pending != c->frame + 1) {
-    if (c->pending || (uint32_t)slot_of(c, 0) != l->input || !most || !l->left || !result_at(c, 2, OF_BYTES, 4))
+    if (c->pending || (uint32_t)slot_of(c, 0) != l->input || !(l->left || (now && l->is_empty)) ||
+        !result_at(c, 2, OF_BYTES, 4))
       return false;
     l->asked = most < l->left ? most : l->left;
     if (l->asked > MOST_AT_ONCE)
@@ -31,7 +33,8 @@ static bool read_some(struct component *c, struct lent *l) {
   if (!to || l->asked > l->left || !fits(c, c->memories[c->number], at, l->asked))
     return false;
   uint32_t given[] = {0, (uint32_t)at, (uint32_t)l->asked};
-  memcpy((uint8_t *)wasmtime.memory_data(c->context, c->memories[c->number]->of) + at, l->from + l->taken, l->asked);
+  if (l->asked)
+    memcpy((uint8_t *)wasmtime.memory_data(c->context, c->memories[c->number]->of) + at, l->from + l->taken, l->asked);
   memcpy(to, given, sizeof given);
   l->taken += l->asked;
   l->left -= l->asked;
@@ -63,11 +66,12 @@ static bool write_some(struct component *c, struct lent *l) {
 /* Whether the call is answered here. */
 bool answer_lent(struct component *c, uint8_t kind) {
   struct lent *l = c->lent;
-  if (!l || kind < READ || kind > WRITE || l->numbers[kind - READ] != c->number + 1)
+  if (!l || kind < READ || kind > READ_NOW || l->numbers[kind - READ] != c->number + 1)
     return false;
   switch (kind) {
   case READ:
-    return read_some(c, l);
+  case READ_NOW:
+    return read_some(c, l, kind == READ_NOW);
   case CHECK_WRITE:
     return check_write(c, l);
   default:

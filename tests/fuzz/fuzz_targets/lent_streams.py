@@ -1,7 +1,7 @@
 """What a handler reads and writes through streams.c, and where it wants it: the same comes of it as from Python.
 
 The guest carries out what the path of its request says: reads and writes of any size, from and to any place, with any
-handle, beside what changes its memory or drops its streams. More of the body comes, and some of the answer leaves,
+handle, beside what changes its memory or drops its streams. More of the body comes, and the answer leaves,
 whenever it waits, so that both ways see the same at the same time. How much may be written they see not: that is less
 in C.
 """
@@ -39,7 +39,7 @@ _RESULTS, _PATH, _DATA = 64, 64 << 10, 256 << 10
 """Where results are wanted, as a rule; where the path is; and from where on bytes are read to, and written from."""
 _INPUT, _OUTPUT = 4, 7
 """The handles of the guest's streams."""
-_BOUND = 700_000
+_BOUND, _ROOM = 700_000, 500_000
 _SECONDS = 60
 _MOST_CALLS = 30
 _SIZES = (0, 1, 10, 1000, 1024, 4096, 65_536, 100_000, 131_072, 200_000, 600_000)
@@ -209,6 +209,8 @@ def _path(source: Source) -> str:
         what = source.pick([0, 0, 1, 2, 2, 3, 3, 4, 5, 6, 8 if _rarely(source) else 0, 9 if _rarely(source) else 3])
         handle = source.integer(0, 9) if _rarely(source) else _INPUT if what in (0, 1, 8) else _OUTPUT
         size = source.integer(0, (1 << 64) - 1) if _rarely(source) else source.pick(_SIZES)
+        if what == 4:  # more than there can be room for would wait for somebody to take it meanwhile
+            size %= _ROOM
         calls.append((what, handle, size, _place(source, _DATA), _place(source, _RESULTS)))
     numbers = [number for call in calls for number in call]
     return "".join(chr(97 + (number >> shift & 15)) for number in numbers for shift in range(60, -4, -4))
@@ -245,7 +247,7 @@ async def _ask(natively: bool, path: str, parts: list[bytes]) -> Seen:
 
     def go_on() -> None:
         if exchange.response is not None:
-            answer.append(exchange.response.take_pieces(64 << 10))
+            answer.append(exchange.response.take_pieces(_BOUND))
         if left:
             exchange.request.put(left.pop(0))
         exchange.request.closed = not left
