@@ -24,7 +24,7 @@ GOALS = (
     ("HTTP: function / jco serve", "at least 3", ("http/middleware/jco/*",)),
     ("HTTP: function / workerd with a fresh isolate", "at least 3", ("http/middleware/workerd/*",)),
     ("from code in the AOT cache to the first response", "at most 1 ms", ("cold/cached/time",)),
-    ("idle process with one function, more than without the middleware", "at most 25 MB", ("scale/idle/memory",)),
+    ("idle process with one function, more than without the middleware", "at most 20 MB", ("scale/idle/memory",)),
     ("memory for each further loaded small function", "at most 300 KB", ("scale/functions-*/memory",)),
     ("memory for each suspended guest, beyond its own pages", "at most 100 KB", ("scale/suspended-*/beyond",)),
     ("lookup among 10,000 rules / among 10", "at most 1.2", ("scale/rules-10000/lookup",)),

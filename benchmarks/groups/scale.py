@@ -157,7 +157,7 @@ def _idle(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
         ours - theirs,
         "lower",
         "MB",
-        goal=25,
+        goal=20,
         ours=ours,
         theirs=theirs,
         measure="MB",

@@ -60,7 +60,7 @@ _CLEAN = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (?:r-xp [0-9a-f]+|r--p 0+) \S+ \d+
 _DONTNEED = 4
 
 
-_OF_STARTING = ("pydantic_core._pydantic_core", "yaml._yaml")
+_OF_STARTING = ("pydantic_core._pydantic_core", "yaml._yaml", "_decimal", "unicodedata")
 """Modules that are needed to read a config, and seldom afterwards."""
 
 
