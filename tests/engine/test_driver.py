@@ -554,7 +554,7 @@ def test_a_function_that_mostly_spins_begins_in_a_thread_until_it_is_quick_again
                 break
         else:
             raise AssertionError("every one of 200 that spin began in the event loop")
-        plan.loop_time._since -= 10 * HALF_LIFE
+        plan.memory.decayed_ns -= int(10 * HALF_LIFE * 1e9)
         polled_in_loop()
         assert await one(b"q") is End.OK
         assert polled_in_loop()

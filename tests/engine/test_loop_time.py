@@ -45,7 +45,7 @@ def test_a_budget_comes_back_with_time(wat):
     plan = Plan(wat(command("")), Limits())
     plan.loop_time.add(3 * BUDGET_US / 1e6)
     assert plan.loop_time.spent
-    plan.loop_time._since -= 2 * HALF_LIFE
+    plan.memory.decayed_ns -= int(2 * HALF_LIFE * 1e9)
     assert not plan.loop_time.spent
 
 
@@ -62,6 +62,9 @@ def test_the_c_library_has_the_same_budget():
     found = re.search(r"CPU_THRESHOLD = (\d+), FREE_NS = (\d+)", text)
     assert found is not None
     assert [int(each) for each in found.groups()] == [BUDGET_US, FREE_US * 1000]
+    found = re.search(r"HALF_LIFE_NS (\d+)", text)
+    assert found is not None
+    assert int(found[1]) == HALF_LIFE * 1e9
     found = re.search(r"FREE_NS_PER_KIB = (\d+)", text)
     assert found is not None
     assert int(found[1]) == FREE_NS_PER_KIB

@@ -145,14 +145,26 @@ static int run_guest(struct scratch *s, const struct fast_path *q) {
   return how == PAUSED && !s->asked && by_chance && !q->reads_clock ? poll_again(s, q->plan) : how;
 }
 
+/* As in LoopTime, by whole half-lives, for a plan whose guests are measured until that is forgotten. */
+static void decay(struct plan *plan) {
+  uint64_t now = coarse(STEADY, 1);
+  while (plan->cpu_score >= DOUBT && (int64_t)(now - plan->decayed_ns) >= HALF_LIFE_NS) {
+    plan->cpu_score /= 2;
+    plan->decayed_ns += HALF_LIFE_NS;
+  }
+}
+
 /* As LoopTime.add(), of a guest of which so much is not counted. */
 void count_time(struct plan *plan, uint64_t ran_ns, uint64_t free_ns) {
+  bool was_calm = plan->calm == CALM && plan->cpu_score < DOUBT;
+  if (plan->cpu_score >= DOUBT)
+    decay(plan);
   if (ran_ns <= free_ns) {
     plan->calm += plan->calm < CALM;
     return;
   }
   uint64_t used = (ran_ns - free_ns) / 1000;
-  if (plan->calm == CALM && used > LONE)
+  if (was_calm && used > LONE)
     used = LONE;
   plan->calm = 0;
   if (plan->cpu_score < CPU_THRESHOLD)

@@ -55,6 +55,7 @@ const size_t swasm_layout[] = {
     AT(plan, host_count), AT(plan, grant_count), AT(plan, bound), AT(plan, table_elements),
     AT(plan, tables), AT(plan, tenant), AT(plan, environ_at), AT(plan, out_cap), AT(plan, err_cap),
     AT(plan, pages), AT(plan, cpu_score), AT(plan, calm), AT(plan, restores), AT(plan, spare),
+    AT(plan, decayed_ns),
     sizeof(struct instance), AT(instance, store), AT(instance, context), AT(instance, instance), AT(instance, io),
     AT(instance, main), AT(instance, memory), AT(instance, uses),
     sizeof(struct fast_path), AT(fast_path, plan), AT(fast_path, host), AT(fast_path, module),
@@ -216,8 +217,8 @@ static uint64_t ns_of(clockid_t clock) {
 }
 
 /* How long a guest runs until it ends or the epoch ticks, which is its time of CPU if nothing else wanted the CPU. After a
-   long one it is that time itself, which takes two system calls: on a busy machine the process waits, and that is no work
-   of the guest. */
+   long one, or once there were many, it is that time itself, which takes two system calls: on a busy machine the process
+   waits, and that is no work of the guest. */
 struct timing begin_timing(bool in_doubt) {
   return (struct timing){in_doubt, in_doubt ? ns_of(CLOCK_THREAD_CPUTIME_ID) : 0, ns_of(CLOCK_MONOTONIC)};
 }
@@ -228,7 +229,7 @@ uint64_t end_timing(const struct timing *t) {
 }
 
 static bool poll_timed(struct scratch *s, const struct plan *plan) {
-  struct timing timing = begin_timing(plan->calm < CALM);
+  struct timing timing = begin_timing(plan->calm < CALM || plan->cpu_score >= DOUBT);
   bool ended = wasmtime.future_poll(s->future);
   s->ran_ns = end_timing(&timing);
   return ended;

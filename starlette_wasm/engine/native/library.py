@@ -188,6 +188,7 @@ class PlanState(Structure):
         ("calm", c_uint32),
         ("restores", c_uint32),
         ("spare", c_uint32),
+        ("decayed_ns", c_uint64),
     )
 
 

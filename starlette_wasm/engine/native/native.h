@@ -143,6 +143,7 @@ struct plan {
   uint32_t calm;      /* invocations since one took longer than is free, up to CALM */
   uint32_t restores;  /* whether instances are restored */
   uint32_t spare;     /* pages that the guest's memory has beyond what the guest sees: it grows into them */
+  uint64_t decayed_ns; /* when some of cpu_score was last forgotten, by STEADY */
 };
 
 struct fast_path {
@@ -304,6 +305,8 @@ enum { NOT_GRANTED = -3, NOT_GROWN = -2, INSTANTIATE_FAILED = -1, PAUSED = 0, EX
 enum { CPU_THRESHOLD = 10000, FREE_NS = 250000 }; /* loop_time.BUDGET_US, and FREE_US in nanoseconds */
 enum { FREE_NS_PER_KIB = 512 }; /* loop_time.FREE_NS_PER_KIB */
 enum { CALM = 64, LONE = 500 };                   /* loop_time.CALM and LONE_US */
+enum { DOUBT = CPU_THRESHOLD / 2 }; /* from which cpu_score on each guest's time of CPU is measured */
+#define HALF_LIFE_NS 2000000000     /* loop_time.HALF_LIFE */
 
 /* What is not for Python is not to be found by the linker, nor mixed up with what others call so. */
 #pragma GCC visibility push(hidden)
