@@ -130,7 +130,9 @@ class Scheduler:
             if task is not None:
                 yield from self._go_on(task)
             elif self._may_come():
-                yield Await(partial(self.host.until, lambda: ready() or self._next() is not None))
+                yield Await(
+                    partial(self.host.until, lambda: ready() or self._next() is not None or not self._may_come())
+                )
             elif may_stay:
                 break
             else:

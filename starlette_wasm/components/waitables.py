@@ -186,7 +186,7 @@ class HostSubtask(Subtask):
         return self._size <= _SMALL
 
     def may_come(self) -> bool:
-        return not self.resolved
+        return not self.resolved and (self._task is None or not self._task.done())
 
     def deliver(self) -> Delivery:
         self.resolved = True

@@ -530,7 +530,13 @@ DEADLOCK = "deadlock detected: event loop cannot make further progress"
 
 
 @pytest.mark.parametrize(
-    "waits", ["(call $packed)", "(call $wait-set (global.get $set) (i32.const 8))", f"{READING} (call $packed)"]
+    "waits",
+    [
+        "(call $packed)",
+        "(call $wait-set (global.get $set) (i32.const 8))",
+        f"{READING} (call $packed)",
+        "(drop (call $wait (i32.const 1) (i32.const 64))) (call $packed)",  # a result that it does not wait for
+    ],
 )
 def test_waits_for_what_never_comes_are_traps(waits: str) -> None:
     outcome, _ = run(component(f"(global.set $set (call $new-set)) {waits}"), seconds=300)
