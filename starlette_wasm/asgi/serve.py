@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..engine.fast_path import Completed, Encoded, NotTaken, Started
+from ..engine.fast_path import Completed, NotTaken, Started
 from ..exceptions import FunctionError, WasmError
 from ..functions.target import Target
+from ..invocation.execution import EncodedRequest
 from ..invocation.fast_path import COLD
 from ..invocation.off_loop import LONGEST_WAIT, is_large_scope, off_loop, rendered
 from ..invocation.options import Caller, CallOptions
@@ -116,7 +117,7 @@ class _Answering:
         self._runtime = runtime
         self._target = target
         self._matched = matched
-        self._encoded: Encoded | None = None
+        self._encoded: EncodedRequest | None = None
         self.request: EdgeRequest | None = None
         """The request, if it was not for C alone."""
 

@@ -128,11 +128,12 @@ class ComponentFastPath(FastPath):
         region: str,
         traceparent: str | None = None,
         tracestate: str | None = None,
+        request_id: str | None = None,
     ) -> Encoded | None:
         """Encode as FastPath does; for a handler of ``wasi:http``, which is given a message later, Python does."""
         if self._is_packed:
             return None
-        return super().encode(scope, path, params, body, region, traceparent, tracestate)
+        return super().encode(scope, path, params, body, region, traceparent, tracestate, request_id)
 
     def _answer(
         self,

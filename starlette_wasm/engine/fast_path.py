@@ -293,9 +293,13 @@ class FastPath:
         region: str,
         traceparent: str | None = None,
         tracestate: str | None = None,
+        request_id: str | None = None,
     ) -> Encoded | None:
-        """Write what a guest reads; without the environment if this is not ``complete``. None: it is for Python."""
-        found = self._encode(scope, path, params, body, region, traceparent, tracestate)
+        """Write what a guest reads; without the environment if this is not ``complete``. None: it is for Python.
+
+        ``request_id`` is the id that it has got before.
+        """
+        found = self._encode(scope, path, params, body, region, traceparent, tracestate, request_id)
         return None if found is None else _new_tuple(Encoded, found)
 
     def decode(

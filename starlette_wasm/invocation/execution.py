@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from ..capabilities import Capabilities, Grants, Session
 from ..components.errors import CanonicalTrap
@@ -196,19 +196,49 @@ class Execution(Generic[R]):
             ) from None
 
 
+class EncodedRequest(NamedTuple):
+    """An HTTP request that C has encoded."""
+
+    encoded: Encoded
+    again: Callable[[str | None, str | None, str], Encoded | None] | None
+    """If somebody listens: encodes it with another trace, and the id that it has."""
+
+    @property
+    def request_id(self) -> str:
+        """What the guest gets."""
+        return self.encoded.request_id
+
+
 class EncodedExecution(Execution[Rendered]):
     """An execution from what C made of an HTTP request to the answer for ASGI."""
 
-    __slots__ = ("_encoded", "_method")
+    __slots__ = ("_again", "_encoded", "_method")
 
     def __init__(
-        self, target: Target, encoded: Encoded, method: str, region: str, nested: Nested, options: CallOptions
+        self, target: Target, request: EncodedRequest, method: str, region: str, nested: Nested, options: CallOptions
     ) -> None:
-        self._encoded = encoded
+        self._encoded, self._again = encoded, _ = request
         self._method = method
         context = EdgeContext(encoded.request_id, region, False, target.name, target.version, target.deadline_ms)
         context.traceparent = encoded.traceparent
         super().__init__(target, context, nested, options)
+
+    @property
+    def seen(self) -> EdgeRequest:
+        """What telemetry sees of the request: the context, and the client's trace."""
+        traceparent = self.context.traceparent
+        return EdgeRequest(headers={} if traceparent is None else {"traceparent": traceparent}, context=self.context)
+
+    def hand_over(self, watch: CallTelemetry) -> None:
+        context = self.context
+        before = context.traceparent
+        watch.executing(self.seen, context)
+        if self._again is None or context.traceparent == before:
+            return
+        encoded = self._again(context.traceparent, context.tracestate, context.request_id)
+        if encoded is None:
+            raise MemoryError("there was none to encode the request again")
+        self._encoded = encoded
 
     def at_once(self) -> Rendered | None:
         """Begin the guest in C. Return its answer if C can give it at once; None if run() has to be called."""

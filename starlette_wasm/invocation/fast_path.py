@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 
 from starlette.types import Scope
 
-from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, NotTaken, Started
+from ..engine.fast_path import NOT_TAKEN, Called, Completed, NotTaken, Started
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest, EdgeResponse
 from ..telemetry import NO_TELEMETRY, RequestTelemetry
 from ..telemetry.idle import Trace
 from .context import trusted_region
+from .execution import EncodedRequest
 from .runtime_state import RuntimeState
 
 COLD = "starlette_wasm.cold"
 """Set in the scope of a request that had to wait for the runtime to start: since when, in ns since the epoch."""
 
+_MOST_TWICE = 64 << 10
+"""Bytes of the longest body that is written twice on the event loop."""
 Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers and body, for ASGI."""
 
@@ -148,19 +152,25 @@ class FastPathRunner:
         region: str,
         exchange: RequestTelemetry,
         route: str = "",
-    ) -> Encoded | None:
+    ) -> EncodedRequest | None:
         """Write what a guest reads, for Invoker.answer(), which does in steps what run() does at once.
 
-        None if that is for Python.
+        None if that is for Python. If somebody listens it is written again, once the guest's span has begun.
         """
-        if not exchange.idle or type(target) is not Target or not target.encodes or COLD in scope:
+        if type(target) is not Target or not target.encodes or COLD in scope:
             return None
-        if exchange is not NO_TELEMETRY and target.grants is not None:  # whose calls of other hosts are watched
+        # Calls of other hosts are watched if there is a trace, sampled or not.
+        watched = not exchange.idle or (exchange is not NO_TELEMETRY and target.grants is not None)
+        if watched and len(body) > _MOST_TWICE:
             return None
         if len(body) > target.max_body or (route and route != target.route and target.protocol.name == "cgi"):
             return None
         assert target.fast_path is not None
-        return target.fast_path.encode(scope, path, params, body, region, *exchange.trace)
+        encode = target.fast_path.encode
+        encoded = encode(scope, path, params, body, region, *exchange.trace)
+        if encoded is None:
+            return None
+        return EncodedRequest(encoded, partial(encode, scope, path, params, body, region) if watched else None)
 
 
 def _calls(target: Target) -> bool:

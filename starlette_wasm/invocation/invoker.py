@@ -7,7 +7,6 @@ from collections import Counter
 from functools import partial
 from typing import TypeVar
 
-from ..engine.fast_path import Encoded
 from ..engine.outcome import End
 from ..exceptions import FunctionError, FunctionOverloaded, RuntimeClosed, WasmError
 from ..functions.target import Target
@@ -16,7 +15,7 @@ from ..protocols.headers import Rendered
 from ..sync.cancel_scope import CancelScope, CancelScopes, Interrupted, OnDisconnect, Why
 from ..telemetry import IDLE_WATCH, CallTelemetry, log_failure, log_guest, log_violations
 from ..telemetry.origin import RUNTIME
-from .execution import EncodedExecution, Execution
+from .execution import EncodedExecution, EncodedRequest, Execution
 from .faults import NOT_RUN, REFUSED, failure_of
 from .options import DEFAULT_OPTIONS, CallOptions
 from .request_execution import RequestExecution
@@ -59,15 +58,19 @@ class Invoker:
             return await self._carry_out(execution, caller.on_disconnect, watch)
 
     async def answer(
-        self, target: Target, encoded: Encoded, method: str, region: str, options: CallOptions
+        self, target: Target, request: EncodedRequest, method: str, region: str, options: CallOptions
     ) -> Rendered:
-        """Answer as call() does, from what C made of an HTTP request to its answer, if nobody listens."""
-        if not self.runtime.is_open:
-            raise RuntimeClosed(self.runtime.state)
-        execution = EncodedExecution(target, encoded, method, region, self.call, options)
+        """Answer as call() does, from what C made of an HTTP request to its answer."""
+        runtime, caller = self.runtime, options.caller
+        if not runtime.is_open:
+            raise RuntimeClosed(runtime.state)
+        execution = EncodedExecution(target, request, method, region, self.call, options)
+        if request.again is not None:
+            with runtime.telemetry.watch(target, execution.seen, exchange=caller.exchange) as watch:
+                return await self._carry_out(execution, caller.on_disconnect, watch)
         answer = execution.at_once() if target.bulkhead.active < target.bulkhead.limit else None
         if answer is None:
-            return await self._carry_out(execution, options.caller.on_disconnect, IDLE_WATCH)
+            return await self._carry_out(execution, caller.on_disconnect, IDLE_WATCH)
         self._count(execution, answer.status_code)
         return answer
 

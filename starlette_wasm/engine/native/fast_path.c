@@ -43,6 +43,7 @@ static void set_clocks_and_key(const struct scratch *s, const struct fast_path *
 /* Those of dispatch(); if the caller wants an answer ``alone``, those of answer(). */
 bool read_arguments(struct request *request, PyObject *const *args, bool alone) {
   request->edge = NULL;
+  request->id_len = 0;
   request->alone = alone;
   request->head_alone = args[3] == Py_None;
   request->scope = args[0];
@@ -304,6 +305,7 @@ static PyObject *call(PyObject *self, PyObject *const *args, ssize_t count) {
       return none();
     }
   request.edge = edge;
+  request.id_len = 0;
   struct scratch *s = place(q);
   if (s && of_str(args[1], &request.region) && put_inputs(&in, q, &request) &&
       !(q->reads_random && getentropy(in.key, sizeof in.key)))
@@ -331,14 +333,24 @@ static PyObject *run(PyObject *self, PyObject *const *args, ssize_t count) {
   return started(q, s, &in, NULL);
 }
 
-/* encode(scope, path, params, body, region, traceparent, tracestate): what a guest of Python's is to read. (stdin,
-   variables, where the arguments begin in these, request id, traceparent); None if it is left to Python, and without a
-   body if the request may have one. */
+/* The id that a request has got before. */
+static bool keep_id(struct request *request, PyObject *given) {
+  struct span id;
+  if (!of_str(given, &id) || !id.len || id.len > MAX_ID)
+    return false;
+  memcpy(request->id, id.at, request->id_len = id.len);
+  return true;
+}
+
+/* encode(scope, path, params, body, region, traceparent, tracestate, request id): what a guest of Python's is to read.
+   (stdin, variables, where the arguments begin in these, request id, traceparent); None if it is left to Python, and
+   without a body if the request may have one. Without the last, or with None, it is the client's id, or a new one. */
 static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
   struct request request;
   struct inputs in;
-  if (count != 7 || !q || !ready() || !read_arguments(&request, args, false) || !put_inputs(&in, q, &request)) {
+  if ((count != 7 && count != 8) || !q || !ready() || !read_arguments(&request, args, false) ||
+      (count == 8 && args[7] != Py_None && !keep_id(&request, args[7])) || !put_inputs(&in, q, &request)) {
     let_go(&message);
     return none();
   }

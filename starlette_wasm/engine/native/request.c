@@ -287,6 +287,8 @@ bool put_body(struct text *t, struct span body) {
 }
 
 bool make_id(struct request *request, struct span given) {
+  if (request->id_len)
+    return true;
   if (given.len && given.len <= MAX_ID && all(given, IN_ID) && !strchr("._:-", given.at[0])) {
     memcpy(request->id, given.at, request->id_len = given.len);
     return true;

@@ -91,7 +91,7 @@ struct request {
   bool alone;         /* whether the caller takes an answer alone, if nothing is left to do */
   bool head_alone;    /* whether the request may have no body */
   uint8_t id[MAX_ID]; /* of the request */
-  size_t id_len;
+  size_t id_len; /* 0 until it has one */
 };
 bool put_message(struct text *t, const struct fast_path *q, struct request *request);
 bool is_own(struct span name);
