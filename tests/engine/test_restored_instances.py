@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from starlette_wasm.engine.module import Module
 from starlette_wasm.engine.native.library import InstanceState, ModuleState
 from starlette_wasm.engine.pages import pages_of
 from starlette_wasm.engine.plan import Limits, Plan, Preopen
+from starlette_wasm.engine.ticker import HotTimer
 from starlette_wasm.protocols.edge import EdgeProtocol
 
 pytestmark = [
@@ -44,6 +45,15 @@ ASKED_TWICE = "(i32.eq (i32.load8_u (i32.const 522)) (i32.const 50))"
 ROOT = GUESTS.parents[1]
 USES = 1000  # of restore.c
 OFTEN = 40
+
+
+@pytest.fixture
+def still(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the epoch stand still: an instance whose guest is met by a tick, as on a busy machine, is not restored."""
+    engine.ticker.rest()
+    monkeypatch.setattr(HotTimer, "arm", lambda timer: setattr(timer, "ticks", True))
+    yield
+    engine.ticker.rest()
 
 
 def guest(body: str, more: str = "", *imports: str, pages: int = 1) -> str:
@@ -440,6 +450,7 @@ def test_functions_in_turn_are_restored_each() -> None:
     run(main)
 
 
+@pytest.mark.usefixtures("still")
 def test_the_first_state_goes_with_its_module() -> None:
     engine = fresh_engine()
     asked = fast_path(engine, guest("(i32.const 1)"))
@@ -604,6 +615,7 @@ def test_differences_are_found_and_end_restoring(
     run(main)
 
 
+@pytest.mark.usefixtures("still")
 def test_a_fault_ends_instances_that_were_restored_before() -> None:
     asked = checked(0)
 
