@@ -117,7 +117,7 @@ def test_nothing_is_lent_of_a_stream_that_was_dropped() -> None:
         exchange.request.put(bytes(100_000))
         lent = LentStreams(exchange)
         index = lent_to(table, RequestStream(exchange), lent, Quick.READ)
-        assert (lent.memory.left, list(lent.memory.numbers)) == (100_000, [1, 0, 0])
+        assert (lent.memory.left, list(lent.memory.numbers)) == (100_000, [1, 0, 0, 0])
         table.remove(index, RESOURCE)
         table.add(Handle(RESOURCE, object()))  # which has the same index
         lent.lend()
@@ -134,10 +134,10 @@ def test_functions_of_another_stream_are_forgotten() -> None:
         stream.write(bytes(100_000))
         lent = LentStreams(exchange)
         lent_to(table, stream, lent, Quick.CHECK_WRITE, Quick.CHECK_WRITE, Quick.WRITE)
-        assert (lent.memory.room, list(lent.memory.numbers)) == (128 << 10, [0, 2, 3])
+        assert (lent.memory.room, list(lent.memory.numbers)) == (128 << 10, [0, 2, 3, 0])
         index = other.add(Handle(RESOURCE, stream))
         lent.note(Quick.WRITE, 6, other, index)
-        assert list(lent.memory.numbers) == [0, 0, 7]
+        assert list(lent.memory.numbers) == [0, 0, 7, 0]
 
     asyncio.run(go())
 
