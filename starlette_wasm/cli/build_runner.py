@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -283,8 +284,9 @@ def _cache(buildable: Buildable) -> Path:
     folder.mkdir(exist_ok=True)
     os.utime(folder)
     for other in folder.parent.iterdir():
-        if time.time() - other.stat().st_mtime > _UNUSED_AFTER:
-            _remove(other)
+        with suppress(FileNotFoundError):  # the lock of another build, which has ended meanwhile
+            if time.time() - other.stat().st_mtime > _UNUSED_AFTER:
+                _remove(other)
     return folder
 
 

@@ -264,6 +264,8 @@ class TestBuild:
         old = tmp_path / "cache/starlette-wasm-builds/old"
         old.mkdir(parents=True)
         os.utime(old, (1, 1))
+        gone = old.with_name("other.lock")  # is listed, and cannot be looked at, as one that is removed meanwhile
+        gone.symlink_to("nothing")
         self.write(function, "sh -c 'cp src/given.wasm $0; echo x >> $1/builds' {output} {cache}")
         assert main(["build"]) == main(["build"]) == 0
         [kept] = (each for each in (tmp_path / "cache/starlette-wasm-builds").iterdir() if each.suffix != ".lock")

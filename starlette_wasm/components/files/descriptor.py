@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from ..resources import HostResource
@@ -179,7 +179,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the descriptor of one that is not called any more."""
-        while self._numbers:
+        with suppress(IndexError):  # a thread has taken it, and closes it
             os.close(self._numbers.pop())
 
 
