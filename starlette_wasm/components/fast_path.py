@@ -100,6 +100,8 @@ class ComponentFastPath(FastPath):
         woke, lent = self._wake_ticker(), self._lent
         if not plan.restores or (lent is not None and lent.is_free):
             return woke
+        if not self._engine.state.scratch:  # C runs a guest for the event loop of another thread, with what it was lent
+            return False
         self._lent = kept = plan.component.keeper.find(plan)
         self._path.kept = None if kept is None else kept.at
         if kept is not None:

@@ -343,6 +343,25 @@ def test_instances_in_use_are_nobody_elses() -> None:
     kept.delete()
 
 
+def test_instances_are_not_swapped_under_c() -> None:
+    """C has no scratch to lend while it runs a guest, without the GIL: another thread's request then finds none."""
+
+    async def scenario() -> None:
+        asked = Asked(load(guest(COUNT, COUNTER)))
+        await answers(asked, 4)
+        kept = claimed(asked)
+        state = asked.plan.component.engine.state
+        scratch, state.scratch = state.scratch, None
+        try:
+            assert not asked.path._lend()
+        finally:
+            state.scratch = scratch
+        assert (asked.path._lent, asked.path._path.kept) == (kept, kept.at)
+        kept.delete()
+
+    asyncio.run(scenario())
+
+
 def test_deleted_instances_are_not_used() -> None:
     """Its place is kept for others; what is left of it is for nobody."""
     asked = Asked(load(guest(COUNT, COUNTER)))
