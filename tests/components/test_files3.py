@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,6 +156,20 @@ def test_reads_ahead_outlive_the_file(root: Descriptor) -> None:
     asyncio.run(go())
 
 
+@contextmanager
+def duplicates() -> Iterator[list[int]]:
+    """Give the descriptors that are duplicated meanwhile."""
+    given: list[int] = []
+    real = os.dup
+
+    def dup(number: int) -> int:
+        given.append(real(number))
+        return given[-1]
+
+    with patch.object(os, "dup", dup):
+        yield given
+
+
 @pytest.mark.parametrize("lack", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
 def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Exception) -> None:
     """Without a thread the event loop reads itself, and no descriptor is left behind."""
@@ -164,17 +179,10 @@ def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Excep
             read()
         raise lack
 
-    given: list[int] = []
-    real = os.dup
-
-    def dup(number: int) -> int:
-        given.append(real(number))
-        return given[-1]
-
     async def main() -> None:
         ready = asyncio.Event()
         source = source_of(opened(root, "a.txt"), notify=ready.set)
-        with patch.object(file_ends._threads, "run", go), patch.object(os, "dup", dup):
+        with patch.object(file_ends._threads, "run", go), duplicates() as given:
             assert not source.ready()
             async with asyncio.timeout(30):
                 await ready.wait()
@@ -193,17 +201,10 @@ def test_a_lack_of_threads_or_memory_ends_the_wait(root: Descriptor, lack: Excep
 def test_a_file_that_is_streamed_many_times_has_few_reads_at_once(root: Descriptor) -> None:
     """Each has a thread, and a descriptor that counts among nobody's."""
 
-    given: list[int] = []
-    real = os.dup
-
-    def dup(number: int) -> int:
-        given.append(real(number))
-        return given[-1]
-
     async def main() -> None:
         file = opened(root, "a.txt")
         sources = [source_of(file) for _ in range(100)]
-        with patch.object(os, "dup", dup):
+        with duplicates() as given:
             assert not any(source.ready() for source in sources)
             await asyncio.sleep(0)
         assert len(given) == 2
