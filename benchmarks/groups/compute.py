@@ -15,12 +15,20 @@ from ..processes import Failed, Server, uvicorn
 
 _ROWS = {"5 ms": (100,), "50 ms": (1000,), "5 and 50 ms": (100, 1000)}
 """Rows of the set that a request computes: a hundred take some 5 ms."""
+_PACE = "function delay() return math.random(1, 9) end\n"
+"""A script for wrk: milliseconds between an answer and the next request.
+
+Without them ``/ping`` takes a core of its own, and the more of it the earlier it is answered: what is left for those
+that compute would then be a measure of the priority of ``/ping``, not of their cost.
+"""
 _SIDES = {"ours": "/rows", "trusted": "/trusted-rows", "native": "/rows"}
 
 
 def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
     if plan.wrk is None or native_library(work, "rows") is None:
         return
+    pace = work / "pace.lua"
+    pace.write_text(_PACE)
     with ExitStack() as stack:
         ours = stack.enter_context(uvicorn("ours:app", work, path="/ping", cpu=None))
         native = stack.enter_context(uvicorn("native:app", work, path="/ping", cpu=None))
@@ -28,7 +36,7 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
         for title, rows in _ROWS.items():
             for connections in (8,) if plan.quick else (1, 8, 64):
                 try:
-                    yield from _beside(title, rows, connections, servers, plan, progress)
+                    yield from _beside(title, rows, connections, servers, plan, progress, pace)
                 except Failed as error:  # such as no answer within the time, on a busy machine
                     what = f"guests of {title}, {connections} connections"
                     row_id = f"compute/{title.replace(' ', '-')}/{connections}/ours/p99"
@@ -36,14 +44,20 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
 
 
 def _beside(
-    title: str, rows: tuple[int, ...], connections: int, servers: dict[str, Server], plan: Plan, progress: Progress
+    title: str,
+    rows: tuple[int, ...],
+    connections: int,
+    servers: dict[str, Server],
+    plan: Plan,
+    progress: Progress,
+    pace: Path,
 ) -> Iterator[Row]:
     late: dict[str, list[float]] = {side: [] for side in servers}
     rates: dict[str, list[float]] = {side: [] for side in servers}
     for number in range(plan.pick(1, 2)):
         for side, server in list(servers.items())[:: -1 if number % 2 else 1]:
             progress(f"compute, {title}, {connections} connections: round {number + 1}, {side}")
-            p99, rate = _measure(str(plan.wrk), server, _SIDES[side], rows, connections)
+            p99, rate = _measure(str(plan.wrk), server, _SIDES[side], rows, connections, pace)
             late[side].append(p99)
             rates[side].append(rate)
     for side, label in (("ours", ""), ("trusted", ", `cpuWeight: 100`")):
@@ -73,7 +87,9 @@ def _beside(
         )
 
 
-def _measure(path: str, server: Server, route: str, rows: tuple[int, ...], connections: int) -> tuple[float, float]:
+def _measure(
+    path: str, server: Server, route: str, rows: tuple[int, ...], connections: int, pace: Path
+) -> tuple[float, float]:
     """Measure the p99 of ``/ping`` in ms beside requests that compute, and their rate."""
     base = f"http://127.0.0.1:{server.port}"
     seconds = 8 if connections > 8 else 3  # 64 requests of 50 ms take more than three
@@ -83,5 +99,5 @@ def _measure(path: str, server: Server, route: str, rows: tuple[int, ...], conne
 
     with ThreadPoolExecutor(len(rows)) as threads:
         loads = [threads.submit(compute, count) for count in rows]
-        ping = wrk.run(path, f"{base}/ping", connections=1, seconds=seconds - 1)
+        ping = wrk.run(path, f"{base}/ping", connections=1, seconds=seconds - 1, script=pace)
         return ping.p99 * 1e3, sum(load.result().rate for load in loads)
