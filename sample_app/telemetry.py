@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
+from starlette_wasm.telemetry.bounded_session import bounded_session
 from starlette_wasm.telemetry.otlp import FastSpanExporter
 
 
@@ -36,9 +37,11 @@ def export() -> Middleware:
     queue = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "16384"))
     tracers.add_span_processor(BatchSpanProcessor(FastSpanExporter(), queue))
     trace.set_tracer_provider(tracers)
-    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource))
+    metrics.set_meter_provider(
+        MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter(session=bounded_session()))], resource=resource)
+    )
     loggers = LoggerProvider(resource=resource)
-    loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(session=bounded_session())))
     set_logger_provider(loggers)
     logging.basicConfig()  # else what goes to the collector would no longer go to stderr
     logger = logging.getLogger("starlette_wasm")

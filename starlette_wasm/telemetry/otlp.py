@@ -7,6 +7,7 @@ and so are connections, retries, compression and certificates.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -21,8 +22,13 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 
 from ..engine.binary import leb
+from .bounded_session import bounded_session
 from .conventions import Attribute
 
+_SESSION = 7
+"""The position of the argument."""
+_PROVIDER = "OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "OTLP_HTTP_CREDENTIAL_PROVIDER"
+"""Variables that give the library another session, if it is given none."""
 _CACHED = 256
 """Characters of the longest text that is kept encoded."""
 _MOST_SHAPES = 1024
@@ -54,6 +60,8 @@ class FastSpanExporter(OTLPSpanExporter):
     """Which span of a batch is encoded both ways."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
+        if len(given) <= _SESSION and not any(name.endswith(_PROVIDER) for name in os.environ):
+            named.setdefault("session", bounded_session())
         super().__init__(*given, **named)
         self._known: set[Hashable] = set()
         """The shapes of spans that were encoded both ways."""

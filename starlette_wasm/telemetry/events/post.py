@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from ...sync.own_thread import in_own_thread
+from ..bounded_answer import BoundedAnswer
 
 _GRACE_SECONDS = 1.0
 _MOST_THREADS = 3
-"""Attempts of one endpoint that may hang at once."""
+"""Attempts of one endpoint that may hang at once, such as in looking up its name."""
 
 
 class PostFailed(Exception):
@@ -33,6 +34,24 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Follow none: the answer is then an error with its status."""
 
 
+class _Connection(http.client.HTTPConnection):
+    response_class = BoundedAnswer
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = BoundedAnswer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req)
+
+
 class Poster:
     """Sends to one endpoint. The proxies of the environment are used."""
 
@@ -41,7 +60,7 @@ class Poster:
         self._headers = headers
         self._seconds = seconds
         self._places = threading.BoundedSemaphore(_MOST_THREADS)
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._opener = urllib.request.build_opener(_NoRedirects, _Http, _Https)
 
     async def post(self, document: Mapping[str, Any], content_type: str) -> None:
         """Raise PostFailed."""
