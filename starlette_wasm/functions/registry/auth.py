@@ -13,6 +13,7 @@ import httpx
 from ...protocols.small_json import load_small
 from . import credentials
 from .errors import RegistryError
+from .reach import check_place
 from .reference import Reference
 
 _SCHEME = re.compile(r"\s*(Basic|Bearer)\s+(.*)\Z", re.IGNORECASE | re.DOTALL)
@@ -27,7 +28,7 @@ class Authenticator:
     """Answers the challenges of one client's registries, and keeps tokens until they end."""
 
     def __init__(self, http: httpx.AsyncClient, *, plain: bool = False) -> None:
-        """Take ``plain``, which allows a token service without TLS on any host; on this machine one always may."""
+        """Take ``plain``: a token service may be without TLS, as it may on this machine for a registry that is here."""
         self._http = http
         self._plain = plain
         self._headers: dict[tuple[str, str, str], tuple[float, str]] = {}
@@ -60,11 +61,13 @@ class Authenticator:
     ) -> tuple[str, float]:
         realm = parameters.get("realm", "")
         url = urlsplit(realm)
-        local = url.hostname in ("localhost", "127.0.0.1", "::1")
+        local = reference.loopback and url.hostname in ("localhost", "127.0.0.1", "::1")
         if not url.hostname or url.scheme not in ("https", "http"):
             raise RegistryError(f"names no URL to get a token from: {realm[:80]!r}", source=str(reference))
         if url.scheme == "http" and not (local or self._plain):
             raise RegistryError(f"wants credentials sent to {url.hostname} without TLS", source=str(reference))
+        scheme = "http" if self._plain or reference.loopback else "https"
+        await check_place(reference, f"{scheme}://{reference.host}/", httpx.URL(realm))
         query = {"service": parameters.get("service", ""), "scope": scope}
         if known is not None and known.identity_token:
             form = {"grant_type": "refresh_token", "refresh_token": known.identity_token, **query}

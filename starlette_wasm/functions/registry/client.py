@@ -20,6 +20,7 @@ from .artifact import MANIFEST
 from .auth import Authenticator
 from .bounded import MAX_ANSWER, MOST, BoundedTransport
 from .errors import RegistryError
+from .reach import check_place
 from .reference import Reference, digest_of
 
 _ACCEPT = ", ".join((
@@ -32,6 +33,7 @@ _TRIES = 5
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _PIECE = 1 << 20
 _MOST_TAGS = 100_000
+_MOST_HOPS = 10
 _LONGEST_SECONDS, _LEAST_PACE = 300.0, 32 << 10
 """Seconds for one thing that is read or written, all tries and redirects included, and one more for so many bytes."""
 _HEAD_SECONDS = 60.0
@@ -141,6 +143,15 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _download(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
+        try:
+            await self._write(reference, digest, size, file, name)
+        except OSError as error:  # those of the connection are of httpx
+            with suppress(OSError):
+                os.truncate(file, 0)
+            hint = "check owner, mode and free space"
+            raise RegistryError(f"cannot be written: {error.strerror}", source=str(file), hint=hint) from None
+
+    async def _write(self, reference: Reference, digest: str, size: int, file: Path, name: str) -> None:
         with open(file, "ab+") as out:
             hashed, have = await in_own_thread(lambda: _read_on(out))
             if have > size:
@@ -284,21 +295,32 @@ class Client:
         actions: str,
         most: int | None,
     ) -> httpx.Response:
-        same_host = httpx.URL(url).netloc == httpx.URL(self._base(reference)).netloc
+        base = self._base(reference)
+        same_host = httpx.URL(url).netloc == httpx.URL(base).netloc
         value = self._auth.header(reference, actions) if same_host else None
         for _ in range(2):
             given = dict(headers, **({"authorization": value} if value else {}), **{"accept-encoding": "identity"})
             extensions = {} if most is None else {MOST: most}
             request = self._http.build_request(method, url, headers=given, content=content, extensions=extensions)
-            follow = method in ("GET", "HEAD")
             async with asyncio.timeout(_HEAD_SECONDS if content is None else None):
-                answer = await self._http.send(request, stream=most is not None, follow_redirects=follow)
+                answer = await self._follow(reference, base, request, stream=most is not None)
             challenge = answer.headers.get("www-authenticate")
             if answer.status_code != 401 or challenge is None or not same_host:
                 return answer
             await answer.aclose()
             value = await self._auth.answer(reference, actions, challenge)
         return answer
+
+    async def _follow(self, reference: Reference, base: str, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        """Send a request, and one that reads also to where the registry leads; each place is checked before."""
+        for _ in range(_MOST_HOPS):
+            await check_place(reference, base, request.url)
+            answer = await self._http.send(request, stream=stream)
+            if answer.next_request is None or request.method not in ("GET", "HEAD"):
+                return answer
+            await answer.aclose()
+            request = answer.next_request
+        raise httpx.TooManyRedirects("too many redirects", request=request)
 
     def _base(self, reference: Reference) -> str:
         scheme = "http" if self._plain or reference.loopback else "https"

@@ -15,6 +15,7 @@ from .client import Client, gather_bounded
 from .errors import RegistryError, SignatureRefused
 from .lockfile import Entry
 from .pack import pack
+from .part import part_of
 from .reference import Reference, parse, to_tag
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _MOST_MANIFEST = 64 << 10
-_PARTS = ".parts"
 Admit = Callable[[Entry, Path, str | None], Awaitable[None]]
 """Gets an entry, its module before it is put in place, and its ``function.yaml``; raises to keep it out."""
 
@@ -123,21 +123,16 @@ async def _install(
     admit: Admit | None = None,
 ) -> None:
     """Download a module beside its place, check it, and move it there."""
-    parts = directory / _PARTS
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegistryError(f"cannot be made: {error.strerror}", source=str(parts)) from None
-    part = parts / found.layer.digest.removeprefix("sha256:")
-    await client.blob(reference, found.layer.digest, found.layer.size, part, str(entry))
-    with part.open("rb") as stream:
-        artifact.kind_of(stream.read(8))
     manifest = found.ours("function.yaml")
     if manifest is not None and len(manifest.encode()) > _MOST_MANIFEST:
         raise RegistryError(f"its function.yaml has more than {_MOST_MANIFEST} bytes", source=str(reference))
-    if admit is not None:
-        await admit(entry, part, manifest)
-    await in_own_thread(lambda: place.place(directory, entry.name, entry.version, part, manifest, signed))
+    async with part_of(directory, found.layer.digest) as part:
+        await client.blob(reference, found.layer.digest, found.layer.size, part, str(entry))
+        with part.open("rb") as stream:
+            artifact.kind_of(stream.read(8))
+        if admit is not None:
+            await admit(entry, part, manifest)
+        await in_own_thread(lambda: place.place(directory, entry.name, entry.version, part, manifest, signed))
 
 
 def lock(directory: Path, entries: Sequence[Entry], given: Sequence[Entry] = ()) -> list[Entry]:

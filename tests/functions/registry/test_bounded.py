@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import resource
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -234,3 +236,22 @@ def test_answers_that_drip_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(client, "_HEAD_SECONDS", 0.0)
     with pytest.raises(RegistryError, match="cannot be reached"):
         tags(of_head("200 OK", '{"tags": []}'))
+
+
+def test_a_full_disk_is_said_and_not_left_full(tmp_path: Path) -> None:
+    module = b"x" * 100_000
+
+    async def main() -> None:
+        async with answering(of_head("200 OK", module.decode())) as reference, Client() as asking:
+            await asking.blob(reference, f"sha256:{'0' * 64}", len(module), tmp_path / "part")
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(RegistryError, match=r"part: cannot be written: File too large; check owner, mode and free"):
+            asyncio.run(main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (tmp_path / "part").stat().st_size == 0
