@@ -75,6 +75,9 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of pydantic, which typer asks
+            raise
         except WasmError as error:
             output.fail(ctx.invoked_subcommand or "", error)
             raise typer.Exit(1) from None

@@ -24,6 +24,9 @@ App = Annotated[
     ),
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Allowed = Annotated[
+    list[str], typer.Option("--allow-host", help="Another name that requests may be for; repeat it for more.")
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 
 
@@ -32,6 +35,7 @@ def dev(
     config: ConfigOption = DEFAULT_CONFIG,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    allow_host: Allowed = [],  # noqa: B006
 ) -> None:
     """Serve an app under uvicorn, and rebuild and swap in functions as their sources change.
 
@@ -42,6 +46,9 @@ def dev(
     To answer soon, a function is built by build.quick of its function.yaml first, if it has that, and by build.command
     behind it; and modules are compiled by winch, which is quicker than what serves in production, and whose code is
     slower. STARLETTE_WASM_COMPILER=cranelift takes the other.
+
+    Requests are answered for localhost, IP addresses, --host and the hosts of rules and tenants: the page of another
+    site could have its name point here, and read what is served. --allow-host adds others, such as that of a tunnel.
 
     Keys: r builds all anew, o opens the browser, q quits.
 
@@ -58,7 +65,7 @@ def dev(
         check_there(app)
     if WINCH_IS_HERE:
         os.environ.setdefault(COMPILER, "winch")
-    server = DevServer(app, config, host, port)
+    server = DevServer(app, config, host, port, allow_host)
     signal.signal(signal.SIGTERM, _interrupt)  # so that what builds is ended, too
     try:
         with output.own_call_logs():
@@ -69,7 +76,8 @@ def dev(
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(
-            sys.executable, [sys.executable, "-m", "starlette_wasm", "dev", *_arguments(app, config, host, server.port)]
+            sys.executable,
+            [sys.executable, "-m", "starlette_wasm", "dev", *_arguments(app, config, host, server.port, allow_host)],
         )
     if server.failed:
         raise typer.Exit(1)
@@ -80,6 +88,7 @@ def _interrupt(*_: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _arguments(app: str | None, config: Path, host: str, port: int) -> list[str]:
+def _arguments(app: str | None, config: Path, host: str, port: int, allowed: list[str]) -> list[str]:
     options = ["--config", str(config), "--host", host, "--port", str(port)]
+    options += [part for each in allowed for part in ("--allow-host", each)]
     return options if app is None else [app, *options]

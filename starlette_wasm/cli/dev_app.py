@@ -8,7 +8,9 @@ from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..exceptions import WasmError
 from ..testing.calls import Call
+from .dev_hosts import DevHosts, host_of, refuse
 from .dev_page import error_page
 
 _calls: ContextVar[list[Call] | None] = ContextVar("calls of a request", default=None)
@@ -33,16 +35,47 @@ Told = Callable[[Scope, int, float, list[Call]], None]
 
 
 class DevApp:
-    """Hands each request to ``told``, a callable, when it is over: its scope, status, seconds and calls."""
+    """Hands each request to ``told``, a callable, when it is over: its scope, status, seconds and calls.
 
-    def __init__(self, app: ASGIApp, told: Told) -> None:
+    Requests for hosts that are not of ``hosts`` are refused. An error of ours that keeps the app from its start goes to
+    ``failed``, in place of a traceback.
+    """
+
+    def __init__(self, app: ASGIApp, told: Told, failed: Callable[[WasmError], None], hosts: DevHosts) -> None:
         self._app = app
         self._told = told
+        self._failed = failed
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif not self._hosts.allow(host_of(scope)):
+            await refuse(scope, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                held.append(message)  # with a traceback, most often; what is raised next has the reason
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold)
+        except WasmError as error:
+            self._failed(error)
+            held = [{"type": "lifespan.startup.failed", "message": ""}]
+        finally:
+            for message in held:
+                await send(message)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         calls: list[Call] = []
         _calls.set(calls)
         begin = time.perf_counter()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.text import Text
 from starlette.types import Scope
 
 from ..engine.printable import escape
 from ..exceptions import WasmError
+from ..runtime.reload import REFUSED
 from ..testing.calls import Call
 from ..testing.recorder import level_name
 from . import output
@@ -26,6 +31,27 @@ def say(text: str, style: str = "") -> None:
 def fail(error: WasmError) -> None:
     """Print what is wrong."""
     output.fail("dev", error)
+
+
+def reload_refused(error: WasmError) -> None:
+    """Print why a reload was refused."""
+    fail(error)
+    say("what was served is served on", "dim")
+
+
+@contextmanager
+def without_refusals() -> Iterator[None]:
+    """Keep the log's record of a refused reload off the terminal for the block: it is printed once, with its line."""
+    logger = logging.getLogger("starlette_wasm")
+    logger.addFilter(_is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_other)
+
+
+def _is_other(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(REFUSED)
 
 
 def build_failed(error: WasmError, *, served: bool = True) -> None:

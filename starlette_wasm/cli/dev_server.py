@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from . import dev_output as told
 from .build_commands import Stopped
 from .build_runner import Buildable, Built, build, buildables, is_quick, is_stale, is_watched
 from .dev_app import DevApp, RequestCalls
+from .dev_hosts import DevHosts
 from .full_builds import FullBuilds
 from .load_facts import load_facts
 from .routes import load_app
@@ -40,7 +41,8 @@ _STEP_MS = 20
 class DevServer:
     """The server of ``dev``. ``run()`` returns whether the process is to start again, as a Python file has changed."""
 
-    def __init__(self, app: str | None, config: Path, host: str, port: int) -> None:
+    def __init__(self, app: str | None, config: Path, host: str, port: int, allowed: Sequence[str] = ()) -> None:
+        """Take ``allowed``: more names that requests may be for."""
         self.port = port
         self.failed = False
         self._app = app
@@ -55,6 +57,7 @@ class DevServer:
         self._full = FullBuilds(self._serving, self._full_built, told.build_failed)
         self._building = asyncio.Lock()
         self._root = config.resolve().parent
+        self._hosts = DevHosts(config, [host, *allowed])
 
     async def run(self) -> bool:
         """Serve until q, a signal, or a change that needs a new process."""
@@ -118,7 +121,7 @@ class DevServer:
             app = load_app(self._app)
             self._runtimes = stack.enter_context(substituted(app, around))
         return uvicorn.Config(
-            DevApp(app, told.request),
+            DevApp(app, told.request, told.fail, self._hosts),
             host=self._host,
             port=self.port,
             lifespan="on",
@@ -230,9 +233,10 @@ class DevServer:
         for runtime in self._runtimes:
             if runtime.is_open:
                 try:
-                    await runtime.reload()
+                    with told.without_refusals():
+                        await runtime.reload()
                 except WasmError as error:
-                    told.fail(error)
+                    told.reload_refused(error)
                     return
         told.say(f"{what}, {(time.perf_counter() - begin) * 1000:.0f} ms", "green")
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .runtime import WasmRuntime
 
 logger = logging.getLogger("starlette_wasm")
+REFUSED = "reload refused, what was served is served on"
+"""How the log begins a record of one."""
 _REST = 50
 """How many times the CPU time of a part of a look is the rest after it: that bounds the share of thousands of files."""
 _MOST_REST = 1.5
@@ -98,7 +100,7 @@ class Reloader:
                 public = error.public if isinstance(error, WasmError) else type(error).__name__
                 self.last = Reload(datetime.now(UTC), public)
                 logger.error(
-                    "reload refused, what was served is served on: %s",
+                    f"{REFUSED}: %s",
                     text,
                     exc_info=None if isinstance(error, WasmError) else error,
                 )

@@ -370,3 +370,8 @@ class TestBuild:
         self.write(function, "TARGET=src/given.wasm sh -c 'cp $TARGET $0' {output}")
         assert main(["build"]) == 0
         assert os.environ.get("TARGET") is None
+
+
+def test_an_unknown_language_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "x", "--lang", "rusty"]) == 2
+    assert "Invalid value for '--lang': 'rusty' is not one of 'c', 'zig', 'rust'" in capsys.readouterr().err

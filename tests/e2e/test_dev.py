@@ -113,6 +113,7 @@ def dev(folder: Path) -> Iterator[Dev]:
 def test_a_change_is_built_and_swapped_in(dev: Dev) -> None:
     with connected(dev) as client:
         first = client.get("/f").text
+        assert client.get("/f", headers={"host": "evil.example"}).status_code == 421
         dev.put("echo")
         answers = []
 
@@ -249,7 +250,7 @@ def test_an_app_that_does_not_start_waits(folder: Path) -> None:
     try:
         dev.said("waiting for a change; q quits")
         told = dev.log.read_text()
-        assert "other.yaml: rules[0].functionName: function not found: g" in told
+        assert "other.yaml:1: rules[0].functionName: function not found: g" in told
         assert "cannot be had" not in told
         assert "deployment.py" not in told  # no traceback of ours hides the message
         (folder / "other.yaml").write_text("rules: [{pathPattern: /f, functionName: f}]\n")
