@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from asking import SCOPE, ask, fast_path, fresh_engine, run, swept
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import GUESTS, command
 
@@ -384,8 +384,16 @@ def test_memories_are_the_same_byte_for_byte(name: str, scans: bool) -> None:
 PIECES = st.lists(st.tuples(st.integers(0, 36 * 65536 - 4096), st.binary(min_size=1, max_size=4096)), max_size=8)
 
 
+EDGES = [
+    (page * 4096 + at, b"\1")
+    for page in (0, 48, 300)  # zeros, data, and what the memory has to spare
+    for at in (0, 63, 64, 2111, 4095)
+]
+
+
 @settings(deadline=None, max_examples=50)
 @given(requests=st.lists(PIECES, min_size=2, max_size=6), scans=st.booleans())
+@example(requests=[[], EDGES, EDGES[::2], []], scans=True)
 def test_whatever_is_written_is_put_back(requests: list[list[tuple[int, bytes]]], scans: bool) -> None:
     engine = fresh_engine()
     engine.state.pagemap.scans &= scans

@@ -4,7 +4,7 @@
    A page that a guest has written is no longer a file's, nor the kernel's page of zeros: the page tables name those, and
    they are copied from what the memory was at first. */
 
-#include "native.h"
+#include "text.h"
 
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,9 +12,10 @@
 #include <unistd.h>
 
 enum { PAGE = 65536 };
+enum { LINE = 64 };          /* bytes */
 enum { AT_ONCE = 1 << 20 }; /* bytes that are compared, or given back, at once: some tenths of a millisecond */
 enum { MOST_USES = 1000 };                            /* requests that an instance has */
-enum { FEW = 256 << 10, MANY = 1 << 20, COPIES = 4 }; /* bytes that are copied rather than given back, see room() */
+enum { FEW = 256 << 10, MANY = 1 << 20, COPIES = 4 }; /* bytes that are copied rather than given back, see most_copied() */
 
 /* PAGEMAP_SCAN (Linux 6.7), and its structures. */
 struct page_region {
@@ -30,12 +31,14 @@ static const unsigned long scan_request = 3ul << 30 | sizeof(struct scan) << 16 
 
 static const uint8_t zeros[BLOCK];
 
-/* A memory, and what it has to be again: ``known`` bytes from ``first``, then zeros. */
+/* A memory, and what it has to be again: ``known`` bytes from ``first``, then zeros. ``filled`` has a bit for each block
+   that is not all zeros, if that was noted. */
 struct image {
   uint8_t *base;
   size_t size;
   const uint8_t *first;
   size_t known;
+  const uint64_t *filled;
 };
 
 /* Find pages that are private from ``*start`` on, which goes on to where the next call begins. How many regions those
@@ -67,11 +70,38 @@ static int read_pages(int pagemap, uint64_t *start, uint64_t end, struct page_re
 
 static bool give_back(uint8_t *base, size_t size) { return !madvise(base, size, MADV_DONTNEED); }
 
+static inline bytes16 difference(const uint8_t *at, const uint8_t *other) {
+  return (load16(at) ^ load16(other)) | (load16(at + 16) ^ load16(other + 16)) | (load16(at + 32) ^ load16(other + 32)) |
+         (load16(at + 48) ^ load16(other + 48));
+}
+
+/* Write the lines of a page that are not what they were at first. Those are few, and a line that is only read takes less
+   of caches and memory. */
+static void put_back_page(uint8_t *page, const uint8_t *first) {
+  for (size_t at = 0; at < BLOCK; at += LINE)
+    if (any16(difference(page + at, first + at)))
+      memcpy(page + at, first + at, LINE);
+}
+
+/* The same of a page that had only zeros. */
+static void clear_page(uint8_t *page) {
+  for (size_t at = 0; at < BLOCK; at += LINE)
+    if (any16(difference(page + at, zeros)))
+      memset(page + at, 0, LINE);
+}
+
+static bool is_filled(const struct image *m, size_t at) {
+  size_t block = at / BLOCK;
+  return at < m->known && (!m->filled || m->filled[block / 64] >> block % 64 & 1);
+}
+
 static void copy_first(const struct image *m, const struct page_region *found) {
   size_t begin = found->start - (uintptr_t)m->base, end = found->end - (uintptr_t)m->base;
-  size_t known = end < m->known ? end : begin < m->known ? m->known : begin;
-  memcpy(m->base + begin, m->first + begin, known - begin);
-  memset(m->base + known, 0, end - known);
+  for (size_t at = begin; at < end; at += BLOCK)
+    if (is_filled(m, at))
+      put_back_page(m->base + at, m->first + at);
+    else
+      clear_page(m->base + at);
 }
 
 /* Put back the pages that are private. How many bytes that were; -1 if it cannot be done, or those are too many. */
@@ -96,7 +126,7 @@ static int64_t put_back(const struct pagemap *pagemap, const struct image *m, in
 /* AT_ONCE of a memory, from one byte on. */
 static struct image part_of(const struct image *m, size_t from) {
   size_t size = m->size - from < AT_ONCE ? m->size - from : AT_ONCE, known = from < m->known ? m->known - from : 0;
-  return (struct image){m->base + from, size, known ? m->first + from : NULL, known < size ? known : size};
+  return (struct image){m->base + from, size, known ? m->first + from : NULL, known < size ? known : size, NULL};
 }
 
 /* Give all pages of a part back to the kernel, and copy those that its image has not. If that fails some may be given
@@ -138,7 +168,7 @@ bool swasm_restore(struct first_state *f, const struct pagemap *pagemap, bool tr
     const void *memory = f->memory[i]->of;
     if (wasmtime.memory_data_size(f->context, memory) != f->size[i])
       return false;
-    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i]};
+    struct image m = {wasmtime.memory_data(f->context, memory), f->size[i], f->bytes[i], f->size[i], NULL};
     if (!m.size)
       continue;
     if (f->trimmed == begin && !trim(f, &m, passed))
@@ -197,7 +227,7 @@ bool may_restore(const struct engine *e, const struct fast_path *q, const struct
 
 /* How many bytes of a guest's memory are copied rather than given back to the kernel, which costs the next guest a fault
    for each page that it writes: some for any guest, and more after a large request, as the next one may be as large. */
-static int64_t room(size_t used) {
+static int64_t most_copied(size_t used) {
   size_t bytes = FEW + COPIES * used;
   return bytes < MANY ? (int64_t)bytes : MANY;
 }
@@ -246,7 +276,7 @@ static bool renew(struct module *of, const struct image *m) {
    private that this guest never writes. */
 static bool restore_memory(const struct engine *e, const struct instance *in, struct module *of, const struct image *m,
                            size_t used) {
-  return (in->uses > 1 && put_back(&e->pagemap, m, room(used)) >= 0) || renew(of, m);
+  return (in->uses > 1 && put_back(&e->pagemap, m, most_copied(used)) >= 0) || renew(of, m);
 }
 
 /* The first byte of a memory that is not as at first; its size if there is none. */
@@ -265,12 +295,12 @@ static size_t first_difference(const struct image *m) {
 
 static struct image guest_memory(const struct instance *in, const struct module *of) {
   return (struct image){wasmtime.memory_data(in->context, in->memory.of),
-                        wasmtime.memory_data_size(in->context, in->memory.of), of->first, of->first_size};
+                        wasmtime.memory_data_size(in->context, in->memory.of), of->first, of->first_size, of->filled};
 }
 
 static struct image io_memory(const struct instance *in) {
   return (struct image){wasmtime.memory_data(in->context, in->io.of), wasmtime.memory_data_size(in->context, in->io.of),
-                        NULL, 0};
+                        NULL, 0, NULL};
 }
 
 /* Whether an instance that was just restored is to be compared. If a request waits for it, another one is, unless the
