@@ -20,15 +20,16 @@ from ..canary.report import describe, samples_missing, success_rate
 from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
 from ..sync.pace import Paces
+from ..sync.shared_work import SharedWork
 from ..sync.threads import FairThreads
-from ..telemetry.prometheus import text
+from ..telemetry.prometheus import form, readable, text
 from .problems import send_plain
 
 if TYPE_CHECKING:
     from ..runtime.runtime import WasmRuntime
 
 _LONGEST_QUERY = 1024
-_metrics = FairThreads("starlette-wasm-metrics", most=1, each=1)
+_metrics: SharedWork[tuple[bytes, str]] = SharedWork(FairThreads("starlette-wasm-metrics", most=1, each=1))
 """A thread of its own: the event loop's may all be busy with the app's work, or wait for what it waits for."""
 _paces = Paces()
 Endpoint = Callable[["WasmRuntime", Scope, Send], Awaitable[None]]
@@ -134,9 +135,9 @@ async def metrics(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     if scope["method"] not in ("GET", "HEAD"):
         await send_plain(scope, send, 405, kind, b"Method Not Allowed", [(b"allow", b"GET, HEAD")])
         return
-    accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+    accept = readable(",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"))
     try:
-        body, content_type = await _metrics.run("metrics", partial(text, accept))
+        body, content_type = await _metrics.run(form(accept), partial(text, accept))
     except ImportError:
         hint = b"metrics need prometheus-client: pip install 'starlette-wasm[prometheus]'\n"
         await send_plain(scope, send, 501, kind, hint)

@@ -24,6 +24,9 @@ _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _UNITS = {"s": "seconds", "By": "bytes", "%": "percent"}
 _SECONDS = 0.5
 _LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db").fullmatch
+_LONGEST_ACCEPT = 1024
+_VERSION = re.compile(r"version[^=;,]*=([^;,]*)", re.IGNORECASE).findall
+_VERSIONS = ("0.0.1", "0.0.4", "1.0.0")
 _INVOCATION = tuple(attribute.value.replace(".", "_") for attribute in names.INVOCATION)
 
 
@@ -245,6 +248,22 @@ class _Point:
             if count:
                 bucket.inc(count)
         self._sum.inc(total)
+
+
+def readable(accept: str) -> str:
+    """Return what a client accepts, or an empty text, which means all, if it names a version that there is not.
+
+    prometheus-client raises TypeError for such as 1.x, and gives others back as its own.
+    """
+    known = len(accept) <= _LONGEST_ACCEPT and all(each.strip() in _VERSIONS for each in _VERSION(accept))
+    return accept if known else ""
+
+
+def form(accept: str) -> str:
+    """Return the content type of an answer; there are a few. Raises ImportError without prometheus-client."""
+    from prometheus_client.exposition import choose_encoder
+
+    return choose_encoder(accept)[1]
 
 
 def text(accept: str) -> tuple[bytes, str]:
