@@ -151,8 +151,9 @@ async def _answered(
             encoded = runtime.fast_path.encode(target, scope, within, params, body, region, exchange, path)
         if encoded is not None:
             scope[_REQUEST_ID] = encoded.request_id.encode("ascii")
-            options = CallOptions(_caller(outer, cold, exchange), path)
-            status, headers, content = await runtime.invoker.answer(target, encoded, outer.method, region, options)
+            status, headers, content = await runtime.invoker.answer(
+                target, encoded, outer.method, region, lambda: CallOptions(_caller(outer, cold, exchange), path)
+            )
             return _Answer(status, fitted(scope, headers), content)
     with started or nullcontext():
         request = await request_of(target, scope, body, path=within, params=given.path_params, waits=started is None)

@@ -148,30 +148,35 @@ class _Answering:
             if type(found) is Completed:
                 return found.status, found.headers, found.body
             tried = found if isinstance(found, Started) else None
-        on_disconnect = partial(gone, scope, matched.receive, bool(body))
-        caller = Caller(scope.get("client"), scope.get(COLD, 0), on_disconnect, matched.exchange)
         if isinstance(tried, Started):
             with tried:
-                return await self._respond(body, caller, tried)
+                return await self._respond(body, tried)
         encoded = self._encoded = None if matched.copied else runtime.fast_path.encode(*given)
         if encoded is None:
-            return await self._respond(body, caller, None)
+            return await self._respond(body, None)
         assert isinstance(target, Target), "a pipeline takes requests"
-        options = CallOptions(caller, matched.route)
+        options = partial(self._options, body)
         return await runtime.invoker.answer(target, encoded, scope["method"], matched.region, options)
 
-    async def _respond(self, body: bytes, caller: Caller, started: Started | None) -> Answer:
+    def _options(self, body: bytes, started: Started | None = None) -> CallOptions:
+        """Return who waits for the answer, and what else a call is given."""
+        matched = self._matched
+        on_disconnect = partial(gone, matched.scope, matched.receive, bool(body))
+        caller = Caller(matched.scope.get("client"), matched.scope.get(COLD, 0), on_disconnect, matched.exchange)
+        return CallOptions(caller, matched.route, started=started)
+
+    async def _respond(self, body: bytes, started: Started | None) -> Answer:
         """Answer with objects for the request and the response, in Python."""
         runtime, target, matched = self._runtime, self._target, self._matched
         scope = matched.scope
         request = self.request = await request_of(
             target, scope, body, path=matched.path, params=matched.params, waits=started is None
         )
+        options = self._options(body, started)
         if isinstance(target, Target):
-            options = CallOptions(caller, matched.route, started=started)
             response = await runtime.invoker.call(target, request, options)
         else:
-            response = await runtime.call_pipeline(target, request, caller)
+            response = await runtime.call_pipeline(target, request, options.caller)
         assert request.context is not None
         status, headers, content = await rendered(target.tenant, response, scope["method"])
         return status, with_request_id(headers, request.context.request_id), content

@@ -30,6 +30,8 @@ PROTOCOLS = ("edge", "wws", "cgi", "http")
 """As native.h numbers them; the last one is for handlers of ``wasi:http``, whose answers are those of ``edge``."""
 NO_SEGMENTS = 0xFFFF
 """A route that matches the whole path, whatever it is."""
+Decoded = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body, for ASGI."""
 _new_tuple = tuple.__new__
 _HAS_GIL = "t" not in sys.abiflags
 """fast_path.c relies on the GIL."""
@@ -127,6 +129,11 @@ class Encoded(NamedTuple):
     """What the guest gets."""
     traceparent: str | None
     """The trace that the guest gets."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the guest reads, if its environment is there too."""
+        return _new_tuple(Inputs, self[:3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +235,25 @@ class FastPath:
         Return its Outcome, or if it is still under way, an Invocation for the caller to run(). None if C did nothing:
         the caller has to make an Invocation.
         """
-        if len(inputs.stdin) > LARGE:
+        found = self._ran(inputs)
+        return self._outcome(found) if isinstance(found, tuple) else found
+
+    def run_and_decode(self, inputs: Inputs, request_id: str, method: str) -> Decoded | Outcome | Invocation | None:
+        """Run a guest as run() does. Return what decode() makes of what it printed; else what run() returns."""
+        found = self._ran(inputs)
+        if not isinstance(found, tuple):
+            return found
+        decoded: Decoded | None = self._decode(found[0], request_id, method)
+        return self._outcome(found) if decoded is None else decoded
+
+    def _ran(self, inputs: Inputs) -> tuple[Any, ...] | Invocation | None:
+        """Run a guest. Return what C gives for one that has ended; else what run() does."""
+        if len(inputs[0]) > LARGE:
             return None
         found = self._begun(self._run, *inputs)
-        if found is None:
-            return None
-        if isinstance(found, Started):
-            return found.invocation
+        return found.invocation if isinstance(found, Started) else found
+
+    def _outcome(self, found: tuple[Any, ...]) -> Outcome:
         stdout, ran_ns, pages, _, _ = found
         outcome = Outcome(End.OK, stdout)
         outcome.memory_bytes = layout.PAGE * max(pages, self._plan.module.min_pages)
@@ -302,11 +321,9 @@ class FastPath:
         found = self._encode(scope, path, params, body, region, traceparent, tracestate, request_id)
         return None if found is None else _new_tuple(Encoded, found)
 
-    def decode(
-        self, stdout: bytes, request_id: str, method: str
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
-        """Read what a guest printed: status, headers and body for ASGI. None: it is for Python."""
-        found: tuple[int, list[tuple[bytes, bytes]], bytes] | None = self._decode(stdout, request_id, method)
+    def decode(self, stdout: bytes, request_id: str, method: str) -> Decoded | None:
+        """Read what a guest printed. None: it is for Python."""
+        found: Decoded | None = self._decode(stdout, request_id, method)
         return found
 
     def _reclaim(self, store: int) -> None:

@@ -26,7 +26,7 @@ from ..sync.threads import FairThreads
 from ..telemetry import IDLE_WATCH, CallTelemetry, log_after_answer
 from ..telemetry.conventions import Attribute
 from .faults import fault_of
-from .inputs import own_environ
+from .inputs import inputs_of_encoded
 from .off_loop import rendered
 from .options import CallOptions
 
@@ -240,20 +240,9 @@ class EncodedExecution(Execution[Rendered]):
             raise MemoryError("there was none to encode the request again")
         self._encoded = encoded
 
-    def at_once(self) -> Rendered | None:
-        """Begin the guest in C. Return its answer if C can give it at once; None if run() has to be called."""
-        fast_path = self.target.fast_path
-        if self.target.grants is not None or fast_path is None or not fast_path.runs:
-            return None
-        self.started_at = time.monotonic()
-        guest = self.guest = fast_path.run(self.inputs())
-        return self.read(guest.stdout) if isinstance(guest, Outcome) else None
-
     def inputs(self) -> Inputs:
-        encoded, target = self._encoded, self.target
-        if target.fast_path is not None and not target.fast_path.complete:
-            return Inputs(encoded.stdin, own_environ(target, self.context))
-        return Inputs(encoded.stdin, encoded.variables, encoded.arguments)
+        context = self.context
+        return inputs_of_encoded(self.target, self._encoded, context.request_id, context.region, context.traceparent)
 
     def read(self, stdout: bytes) -> Rendered | None:
         fast_path = self.target.fast_path

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ..engine.outcome import End
+from ..engine.fast_path import Decoded
+from ..engine.invocation import Invocation
+from ..engine.outcome import End, Outcome
 from ..exceptions import FunctionError, FunctionOverloaded, RuntimeClosed, WasmError
 from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
@@ -17,6 +20,7 @@ from ..telemetry import IDLE_WATCH, CallTelemetry, log_failure, log_guest, log_v
 from ..telemetry.origin import RUNTIME
 from .execution import EncodedExecution, EncodedRequest, Execution
 from .faults import NOT_RUN, REFUSED, failure_of
+from .inputs import inputs_of_encoded
 from .options import DEFAULT_OPTIONS, CallOptions
 from .request_execution import RequestExecution
 from .runtime_state import RuntimeState
@@ -58,21 +62,43 @@ class Invoker:
             return await self._carry_out(execution, caller.on_disconnect, watch)
 
     async def answer(
-        self, target: Target, request: EncodedRequest, method: str, region: str, options: CallOptions
-    ) -> Rendered:
-        """Answer as call() does, from what C made of an HTTP request to its answer."""
-        runtime, caller = self.runtime, options.caller
+        self, target: Target, request: EncodedRequest, method: str, region: str, options: Callable[[], CallOptions]
+    ) -> Rendered | Decoded:
+        """Answer as call() does, from what C made of an HTTP request to its answer.
+
+        ``options`` is called if the guest has to be waited for, or somebody listens.
+        """
+        runtime = self.runtime
         if not runtime.is_open:
             raise RuntimeClosed(runtime.state)
-        execution = EncodedExecution(target, request, method, region, self.call, options)
+        begun = self._begin(target, request, method, region) if request.again is None else None
+        if isinstance(begun, tuple):
+            return begun
+        given = options()
+        execution = EncodedExecution(target, request, method, region, self.call, given)
+        execution.guest = begun
+        watch = IDLE_WATCH
         if request.again is not None:
-            with runtime.telemetry.watch(target, execution.seen, exchange=caller.exchange) as watch:
-                return await self._carry_out(execution, caller.on_disconnect, watch)
-        answer = execution.at_once() if target.bulkhead.active < target.bulkhead.limit else None
-        if answer is None:
-            return await self._carry_out(execution, caller.on_disconnect, IDLE_WATCH)
-        self._count(execution, answer.status_code)
-        return answer
+            watch = runtime.telemetry.watch(target, execution.seen, exchange=given.caller.exchange)
+        with watch:
+            return await self._carry_out(execution, given.caller.on_disconnect, watch)
+
+    def _begin(
+        self, target: Target, request: EncodedRequest, method: str, region: str
+    ) -> Decoded | Outcome | Invocation | None:
+        """Begin a guest in C, if nobody listens, and it asks nothing of the host.
+
+        Return its answer; what it printed, if that is for Python; or the guest. None if none has begun.
+        """
+        fast_path, bulkhead, encoded = target.fast_path, target.bulkhead, request.encoded
+        if target.grants is not None or fast_path is None or not fast_path.runs or bulkhead.active >= bulkhead.limit:
+            return None
+        began = time.monotonic()
+        inputs = inputs_of_encoded(target, encoded, encoded.request_id, region, encoded.traceparent)
+        found = fast_path.run_and_decode(inputs, encoded.request_id, method)
+        if isinstance(found, tuple):
+            self._count(target, time.monotonic() - began, found[0])
+        return found
 
     async def _carry_out(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest, count how that ended, and log what went wrong."""
@@ -100,13 +126,13 @@ class Invoker:
             RUNTIME.reset(origin)
             self.running -= 1
         watch.answered(response.status_code)
-        self._count(execution, response.status_code)
+        self._count(target, execution.took, response.status_code)
         return response
 
-    def _count(self, execution: Execution[R], status: int) -> None:
+    def _count(self, target: Target, seconds: float, status: int) -> None:
         self.counts["ok"] += 1
-        if execution.target.tally is not None:
-            execution.target.tally.answered(execution.took, status)
+        if target.tally is not None:
+            target.tally.answered(seconds, status)
 
     async def _run(self, execution: Execution[R], on_disconnect: OnDisconnect | None, watch: CallTelemetry) -> R:
         """Run the guest when there is a place for it."""
