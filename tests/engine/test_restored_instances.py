@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,20 @@ USES = 1000  # of restore.c
 OFTEN = 40
 
 
-@pytest.fixture
-def still(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def standing_still(engine: Engine) -> Iterator[None]:
     """Let the epoch stand still: an instance whose guest is met by a tick, as on a busy machine, is not restored."""
     engine.ticker.rest()
-    monkeypatch.setattr(HotTimer, "arm", lambda timer: setattr(timer, "ticks", True))
-    yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(HotTimer, "arm", lambda timer: setattr(timer, "ticks", True))
+        yield
     engine.ticker.rest()
+
+
+@pytest.fixture
+def still(engine: Engine) -> Iterator[None]:
+    with standing_still(engine):
+        yield
 
 
 def guest(body: str, more: str = "", *imports: str, pages: int = 1) -> str:
@@ -411,7 +418,8 @@ def test_whatever_is_written_is_put_back(requests: list[list[tuple[int, bytes]]]
             await swept()
             check(asked)
 
-    run(main)
+    with standing_still(engine):
+        run(main)
 
 
 def test_data_that_is_no_image_is_copied_again() -> None:
