@@ -96,9 +96,10 @@ bool header_name(struct headers *h, struct span raw, struct span *name) {
   return !IS(*name, "connection") && add_field(&h->fields, *name, *name) && !h->fields.repeats;
 }
 
-bool send_header(struct headers *h, struct span name, struct span value) {
+/* ``first`` is whether the name has no value yet. */
+bool send_header(struct headers *h, struct span name, struct span value, bool first) {
   h->typed = h->typed || IS(name, "content-type");
-  return append(h->list, name, value);
+  return h->as_dict ? put_in_dict(h->sent, name, value, first) : append(h->sent, name, value);
 }
 
 static bool read_header(struct reader *r, struct headers *h) {
@@ -112,11 +113,12 @@ static bool read_header(struct reader *r, struct headers *h) {
       return false;
     if (IS(name, "content-length"))
       h->declared = length_of(value);
-    return drop || send_header(h, name, value);
+    return drop || send_header(h, name, value, true);
   }
   r->at++;
-  for (bool more = next(r) != ']'; more; more = eat(r, ','))
-    if (!header_value(r, h, name, &value) || (!drop && !send_header(h, name, value)))
+  bool first = true;
+  for (bool more = next(r) != ']'; more; more = eat(r, ','), first = false)
+    if (!header_value(r, h, name, &value) || (!drop && !send_header(h, name, value, first)))
       return false;
   return eat(r, ']');
 }
@@ -216,9 +218,8 @@ static bool read_parts(struct reader *r, struct parts *p, bool wws) {
     return seen & STATUS;
   if (!(seen & STATUS))
     p->status = 200;
-  static const char html[] = "text/html";
-  return !p->body.len || p->headers.typed ||
-         send_header(&p->headers, (struct span){(const uint8_t *)"content-type", 12}, (struct span){(const uint8_t *)html, 9});
+  const struct span type = {(const uint8_t *)"content-type", 12}, html = {(const uint8_t *)"text/html", 9};
+  return !p->body.len || p->headers.typed || send_header(&p->headers, type, html, true);
 }
 
 /* The status line of cgi: three digits, and perhaps words. */
@@ -248,7 +249,7 @@ static bool read_line(struct span line, struct parts *p, bool *moved) {
   if (IS(name, "content-length"))
     h->declared = length_of(value);
   *moved = *moved || IS(name, "location");
-  return dropped(h, name) || send_header(h, name, value);
+  return dropped(h, name) || send_header(h, name, value, true);
 }
 
 /* The header block of cgi; the reader is then behind it. */
@@ -329,7 +330,7 @@ PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *conte
                         const struct request *request, bool due, void *left) {
   if (request->alone && !due && !left) {
     PyObject *status = PyLong_FromLong(p->status);
-    PyObject *brief = status ? PyTuple_Pack(3, status, p->headers.list, content) : NULL;
+    PyObject *brief = status ? PyTuple_Pack(3, status, p->headers.sent, content) : NULL;
     drop(status);
     return brief;
   }
@@ -342,7 +343,7 @@ PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *conte
   else
     Py_IncRef(trace);
   if (code && ran && pages && trace && late && store)
-    found = PyTuple_Pack(8, code, p->headers.list, content, ran, pages, trace, late, store);
+    found = PyTuple_Pack(8, code, p->headers.sent, content, ran, pages, trace, late, store);
   drop(code);
   drop(ran);
   drop(pages);
@@ -360,14 +361,15 @@ static PyObject *read_answer(struct parts *p, struct span printed, uint32_t prot
   return read_parts(&r, p, protocol == WWS) && (r.ascii || is_utf8(printed)) ? content_of(p) : NULL;
 }
 
-void begin_parts(struct parts *p, const uint8_t *at) {
+void begin_parts(struct parts *p, const uint8_t *at, bool as_dict) {
   p->status = 0;
   p->body = (struct string){{at, 0}, 0};
   p->base64 = false;
   p->headers.fields.count = p->headers.fields.repeats = p->headers.values = p->headers.size = p->headers.used = 0;
   p->headers.declared = -1;
   p->headers.typed = p->headers.underscores = p->headers.keeps_id = false;
-  p->headers.list = PyList_New(0);
+  p->headers.as_dict = as_dict;
+  p->headers.sent = as_dict ? PyDict_New() : PyList_New(0);
 }
 
 /* The body for ASGI of a content, which this takes over, with the status and all headers in ``p``; NULL if there is no memory. */
@@ -382,8 +384,8 @@ PyObject *content_for_asgi(struct parts *p, PyObject *content, struct span id, b
     Py_DecRef(content);
     content = PyBytes_FromStringAndSize(NULL, 0);
   }
-  if (content && append_length(p->headers.list, announced(p, (size_t)size, head)) &&
-      append_to(p->headers.list, names.request_id, id))
+  if (content && append_length(p->headers.sent, announced(p, (size_t)size, head)) &&
+      append_to(p->headers.sent, names.request_id, id))
     return content;
   drop(content);
   return NULL;
@@ -391,8 +393,8 @@ PyObject *content_for_asgi(struct parts *p, PyObject *content, struct span id, b
 
 /* The same of what was printed; NULL if it is left to Python. */
 static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struct span id, bool head, uint32_t protocol) {
-  begin_parts(p, printed.at);
-  return p->headers.list ? content_for_asgi(p, read_answer(p, printed, protocol), id, head) : NULL;
+  begin_parts(p, printed.at, false);
+  return p->headers.sent ? content_for_asgi(p, read_answer(p, printed, protocol), id, head) : NULL;
 }
 
 /* (status, headers, body, ns, pages, traceparent, due, left), or (status, headers, body) if that is all, or NULL. */
@@ -406,7 +408,7 @@ PyObject *answer(const struct scratch *s, struct span printed, const struct requ
   if (content)
     found = packed(s, &p, content, request, due, left);
   drop(content);
-  drop(p.headers.list);
+  drop(p.headers.sent);
   return found;
 }
 
@@ -416,11 +418,11 @@ PyObject *read_for_asgi(struct span printed, struct span id, bool head, uint32_t
   PyObject *content = read_parts_for_asgi(&p, printed, id, head, protocol);
   PyObject *found = NULL;
   if (content) {
-    PyObject *parts[] = {PyLong_FromLong(p.status), p.headers.list, content};
-    Py_IncRef(p.headers.list);
+    PyObject *parts[] = {PyLong_FromLong(p.status), p.headers.sent, content};
+    Py_IncRef(p.headers.sent);
     found = pack(parts, 3);
   }
-  drop(p.headers.list);
+  drop(p.headers.sent);
   return found;
 }
 
@@ -440,24 +442,23 @@ static PyObject *body_of(const struct parts *p) {
 PyObject *response(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                    bool due, void *left) {
   struct parts p;
-  PyObject *found = NULL, *headers = NULL;
-  begin_parts(&p, printed.at);
+  PyObject *found = NULL;
+  begin_parts(&p, printed.at, true);
   p.headers.keeps_id = true;
   struct reader r = {printed.at, printed.at + printed.len, true};
-  if (p.headers.list && read_parts(&r, &p, protocol == WWS) && (r.ascii || is_utf8(printed)) && !p.base64)
-    headers = headers_as_dict(p.headers.list);
-  if (headers) {
+  if (p.headers.sent && read_parts(&r, &p, protocol == WWS) && (r.ascii || is_utf8(printed)) && !p.base64) {
     PyObject *trace = Py_None;
     if (request->told.len)
       trace = PyUnicode_FromStringAndSize((const char *)request->told.at, (ssize_t)request->told.len);
     else
       Py_IncRef(trace);
-    PyObject *parts[] = {PyLong_FromLong(p.status), headers, body_of(&p), PyLong_FromSsize_t(p.headers.declared),
+    Py_IncRef(p.headers.sent);
+    PyObject *parts[] = {PyLong_FromLong(p.status), p.headers.sent, body_of(&p), PyLong_FromSsize_t(p.headers.declared),
                          PyLong_FromSsize_t((ssize_t)s->ran_ns), PyLong_FromSsize_t((ssize_t)s->pages),
                          PyUnicode_FromStringAndSize((const char *)request->id, (ssize_t)request->id_len), trace,
                          PyBool_FromLong(due), PyLong_FromVoidPtr(left)};
     found = pack(parts, 10);
   }
-  drop(p.headers.list);
+  drop(p.headers.sent);
   return found;
 }

@@ -9,7 +9,8 @@ enum { MAX_HEADER_BYTES = 32 << 10 }; /* headers.MAX_HEADER_BYTES */
 
 /* What an answer's headers come to. */
 struct headers {
-  PyObject *list;
+  PyObject *sent; /* a list as ASGI has it, or a dict */
+  bool as_dict;
   struct fields fields;
   size_t values, size, used; /* those that are dropped count as well */
   ssize_t declared;          /* a content-length of its own, or -1 */
@@ -33,9 +34,9 @@ struct parts {
 bool header_name(struct headers *h, struct span raw, struct span *name);
 bool dropped(const struct headers *h, struct span name);
 bool trim(struct headers *h, struct span name, struct span *value);
-bool send_header(struct headers *h, struct span name, struct span value);
+bool send_header(struct headers *h, struct span name, struct span value, bool first);
 ssize_t length_of(struct span value);
-void begin_parts(struct parts *p, const uint8_t *at);
+void begin_parts(struct parts *p, const uint8_t *at, bool as_dict);
 PyObject *content_for_asgi(struct parts *p, PyObject *content, struct span id, bool head);
 PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content, const struct request *request, bool due,
                  void *left);

@@ -1,5 +1,4 @@
-/* Requests and responses as objects of Python: from an EdgeRequest to what the guest reads, and from raw headers to those of
-   an EdgeResponse. The same as EdgeProtocol and WwsProtocol, or it is left to them. */
+/* Requests and responses as objects of Python: from an EdgeRequest to what the guest reads, and headers for an EdgeResponse. The same as EdgeProtocol and WwsProtocol, or it is left to them. */
 
 #include "text.h"
 
@@ -118,49 +117,38 @@ bool put_edge_request(struct text *t, const struct fast_path *q, struct request 
   return q->protocol == WWS ? put_for_wws(t, request, base64) : put_for_edge(t, q, request, base64);
 }
 
-/* A value of a raw header, as text. */
-static PyObject *text_at(PyObject *list, ssize_t at, ssize_t part) {
-  struct span bytes;
-  if (!of_bytes(PyTuple_GetItem(PyList_GetItem(list, at), part), &bytes))
-    return NULL;
+static bool is_list(PyObject *object) {
+  PyObject *type = PyObject_Type(object);
+  drop(type);
+  return type == (PyObject *)&PyList_Type;
+}
+
+static PyObject *text_of(struct span bytes) {
   return PyUnicode_DecodeLatin1((const char *)bytes.at, (ssize_t)bytes.len, NULL);
 }
 
-/* One value, or a list of those of a name that has several; they are next to each other. */
-static PyObject *values_of(PyObject *list, ssize_t first, ssize_t end) {
-  if (end - first == 1)
-    return text_at(list, first, 1);
-  PyObject *values = PyList_New(0);
-  for (ssize_t i = first; values && i < end; i++) {
-    PyObject *value = text_at(list, i, 1);
-    if (!value || PyList_Append(values, value)) {
-      Py_DecRef(values);
-      values = NULL;
-    }
-    drop(value);
-  }
-  return values;
+/* Put one value of a header into a dict, as an EdgeResponse has it. */
+static bool put_value(PyObject *dict, PyObject *name, PyObject *value, bool first) {
+  if (first)
+    return !PyDict_SetItem(dict, name, value);
+  PyObject *before = PyDict_GetItemWithError(dict, name);
+  if (!before)
+    return false;
+  if (is_list(before))
+    return !PyList_Append(before, value);
+  PyObject *both = PyList_New(0);
+  bool ok = both && !PyList_Append(both, before) && !PyList_Append(both, value) && !PyDict_SetItem(dict, name, both);
+  drop(both);
+  return ok;
 }
 
-/* Raw headers as an EdgeResponse has them. */
-PyObject *headers_as_dict(PyObject *list) {
-  PyObject *found = PyDict_New();
-  ssize_t count = PyList_Size(list), end;
-  for (ssize_t i = 0; found && i < count; i = end) {
-    struct span name, next;
-    of_bytes(PyTuple_GetItem(PyList_GetItem(list, i), 0), &name);
-    for (end = i + 1; end < count; end++) {
-      of_bytes(PyTuple_GetItem(PyList_GetItem(list, end), 0), &next);
-      if (!same(name, next))
-        break;
-    }
-    PyObject *key = text_at(list, i, 0), *value = values_of(list, i, end);
-    if (!key || !value || PyDict_SetItem(found, key, value)) {
-      Py_DecRef(found);
-      found = NULL;
-    }
+/* Put a header into a dict; ``first`` is whether the name has no value yet. Else they come to a list. */
+bool put_in_dict(PyObject *dict, struct span name, struct span value, bool first) {
+  bool common = IS(name, "content-type");
+  PyObject *key = common ? header_names[NAME_OF_TYPE] : text_of(name), *text = text_of(value);
+  bool ok = key && text && put_value(dict, key, text, first);
+  if (!common)
     drop(key);
-    drop(value);
-  }
-  return found;
+  drop(text);
+  return ok;
 }

@@ -19,7 +19,7 @@ static bool send_values(struct headers *to, const struct http *h, uint32_t first
       continue;
     value = h->field[i].value;
     values++;
-    if (to->values++ == MAX_FIELDS || !trim(to, name, &value) || (!drop && !send_header(to, name, value)))
+    if (to->values++ == MAX_FIELDS || !trim(to, name, &value) || (!drop && !send_header(to, name, value, values == 1)))
       return false;
   }
   if (values == 1 && IS(name, "content-length"))
@@ -45,9 +45,9 @@ PyObject *http_answer(const struct http *h, const struct scratch *s, const struc
   PyObject *content = NULL, *found = NULL;
   if (!is_whole(h))
     return NULL;
-  begin_parts(&p, NULL);
+  begin_parts(&p, NULL, false);
   p.status = response->status;
-  if (p.headers.list && p.status >= 200 && p.status <= 599 && send_fields(&p.headers, h, response->of)) {
+  if (p.headers.sent && p.status >= 200 && p.status <= 599 && send_fields(&p.headers, h, response->of)) {
     struct span id = {request->id, request->id_len};
     content = PyBytes_FromStringAndSize((const char *)h->body, (ssize_t)length_of_body(h, body_of_response(h, h->response)));
     content = content_for_asgi(&p, content, id, request->head);
@@ -55,6 +55,6 @@ PyObject *http_answer(const struct http *h, const struct scratch *s, const struc
   if (content)
     found = packed(s, &p, content, request, due, NULL);
   drop(content);
-  drop(p.headers.list);
+  drop(p.headers.sent);
   return found;
 }

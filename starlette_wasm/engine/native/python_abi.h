@@ -16,7 +16,7 @@ typedef struct {
 
 extern PyObject _Py_NoneStruct;
 #define Py_None (&_Py_NoneStruct)
-extern PyObject PyLong_Type, PyFloat_Type;
+extern PyObject PyLong_Type, PyFloat_Type, PyList_Type;
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
 extern void *PyEval_SaveThread(void);

@@ -78,7 +78,7 @@ static bool intern(PyObject **to, const char *const *from, size_t count) {
 static bool make_names(void) {
   static const char *const of_request[] = {"path", "method", "headers", "query", "body", "is_base64_encoded", "params", "url",
                                            "multi_value_headers", "multi_value_query"};
-  static const char *const of_headers[] = {"x-request-id", "traceparent", "tracestate"};
+  static const char *const of_headers[] = {"x-request-id", "traceparent", "tracestate", "content-type"};
   return intern(attributes, of_request, ATTRIBUTES) && intern(header_names, of_headers, HEADER_NAMES);
 }
 

@@ -54,7 +54,7 @@ enum { OF_PATH, OF_METHOD, OF_HEADERS, OF_QUERY, OF_BODY, OF_BASE64, OF_PARAMS, 
        ATTRIBUTES };
 extern PyObject *attributes[ATTRIBUTES];
 /* Names of headers, as an EdgeRequest has them. */
-enum { NAME_OF_ID, NAME_OF_PARENT, NAME_OF_STATE, HEADER_NAMES };
+enum { NAME_OF_ID, NAME_OF_PARENT, NAME_OF_STATE, NAME_OF_TYPE, HEADER_NAMES };
 extern PyObject *header_names[HEADER_NAMES];
 
 bool ready(void);
@@ -130,7 +130,7 @@ PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count);
 
 /* edge.c */
 bool put_edge_request(struct text *t, const struct fast_path *q, struct request *request);
-PyObject *headers_as_dict(PyObject *list);
+bool put_in_dict(PyObject *dict, struct span name, struct span value, bool first);
 
 /* answer.c */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,

@@ -261,7 +261,7 @@ def compare_call(request: EdgeRequest, region: str = "eu", *, environ: bool = Fa
         context.request_id = request_id
     expected = target.protocol.encode(replace(request, context=context))
     if environ:
-        block = own_environ(target, context)
+        block = own_environ(target, context.request_id, context.region, context.traceparent)
         expected = block[:8] + block[8 + 4 * int.from_bytes(block[:4], "little") :] + expected
     assert (outcome.end, outcome.stdout) == (End.OK, expected)
     return True
@@ -279,7 +279,9 @@ def _expected(plan: Plan, target: Any, request: EdgeRequest, client: Any) -> tup
     assert context is not None
     if plan.module.reads_environ:
         environ = environ_of(target, request, context, "", client)
-        assert target.protocol.name == "cgi" or environ == own_environ(target, context)
+        assert target.protocol.name == "cgi" or environ == own_environ(
+            target, context.request_id, context.region, context.traceparent
+        )
     if plan.module.reads_args and target.protocol.name == "cgi":
         args = args_of(target, request, "", client)
     at = len(environ) if args else 0
