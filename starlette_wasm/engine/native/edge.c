@@ -1,4 +1,5 @@
-/* Requests and responses as objects of Python: from an EdgeRequest to what the guest reads, and headers for an EdgeResponse. The same as EdgeProtocol and WwsProtocol, or it is left to them. */
+/* Requests and responses as objects of Python: from an EdgeRequest to what the guest reads, and headers for an EdgeResponse.
+   The same as EdgeProtocol and WwsProtocol, or it is left to them. */
 
 #include "text.h"
 
