@@ -220,7 +220,7 @@ class _Objects:
         if state.response:
             outparam_set(self._host, self._out, Ok(self.made[state.response]))
         if state.body_len:
-            self._streams[state.body_of].write(bytes(state.body[: state.body_len]))
+            self._streams[state.body_of].write(state.written)
         for number in range(1, state.objects + 1):
             known = state.object[number]
             if known.kind == Kind.BODY and known.flags & CLOSED:

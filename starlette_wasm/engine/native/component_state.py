@@ -120,6 +120,11 @@ class HttpState(Structure):
         ("body", c_uint8 * HTTP_BODY),
     )
 
+    @property
+    def written(self) -> bytes:
+        """What the body of the answer has so far. A slice of the array would be a list of numbers first."""
+        return bytes(memoryview(self.body)[: self.body_len])
+
 
 class Lent(Structure):
     """``struct lent`` of native.h."""
