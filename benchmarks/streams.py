@@ -3,7 +3,8 @@
 usage: python -m benchmarks.streams [ROUNDS]
 
 One uvicorn serves both, in a process of its own. The figures are medians of interleaved rounds, 5 by default. CPU is
-that of the server, native / handler: other load disturbs it less than the throughput. The memory is by how much the server's largest was more after all rounds of a kind than before them.
+that of the server, native / handler: other load disturbs it less than the throughput. The memory is by how much the
+server's largest was more after all rounds of a kind than before them.
 """
 
 from __future__ import annotations
@@ -111,10 +112,9 @@ def compare(process: int, port: int, kind: str, size: int, rounds: int) -> str:
             rates = [ask(port, prefix, kind, size * MIB) for _ in range(_REPEATED[size])]
             measured.append((statistics.median(rates), (cpu(process) - begin) / len(rates)))
     (ours, our_cpu), (native, their_cpu) = (map(statistics.median, zip(*each, strict=True)) for each in found.values())
-    return (
-        f"{kind} {size} MiB: handler {ours:.0f} MiB/s, native {native:.0f}, {ours / native:.2f}; CPU {our_cpu * 1e3:.2f} "
-        f"and {their_cpu * 1e3:.2f} ms, {their_cpu / our_cpu:.2f}; +{memory(process) - before} KiB"
-    )
+    rates = f"handler {ours:.0f} MiB/s, native {native:.0f}, {ours / native:.2f}"
+    times = f"CPU {our_cpu * 1e3:.2f} and {their_cpu * 1e3:.2f} ms, {their_cpu / our_cpu:.2f}"
+    return f"{kind} {size} MiB: {rates}; {times}; +{memory(process) - before} KiB"
 
 
 def main(rounds: int) -> None:

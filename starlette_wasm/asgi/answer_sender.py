@@ -12,11 +12,12 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ..components.http_exchange import HttpExchange, ResponseBody
+from ..components.http_exchange import HttpExchange, ResponseBody, keep_all
 from ..messages import EdgeRequest, EdgeResponse
 from ..protocols.headers import raw_headers, with_request_id
 from ..sync.cancel_and_wait import cancel_and_wait
 from .coalesce import send_in_one_write
+from .direct_write import cycle_behind, send_at_once
 from .scope import Headers, fitted
 
 _LINGER = 0.001
@@ -53,6 +54,8 @@ class AnswerSender:
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
         self._trailers = _takes_trailers(scope)
+        self._cycle: Any = None
+        """uvicorn's, to which bytes may go at once."""
         exchange.on_answer = self._answered
         exchange.on_wait = self._begin
 
@@ -111,12 +114,19 @@ class AnswerSender:
             return
         start = {"type": "http.response.start", "status": status, "headers": headers}
         await self._send(start | {"trailers": True} if self._trailers else start)
-        await self._send_body(body, has_body)
+        self._cycle = cycle_behind(self._send) if has_body else None
+        try:
+            await self._send_body(body, has_body)
+        finally:
+            exchange.hand_on = keep_all
 
     async def _send_body(self, body: ResponseBody, has_body: bool) -> None:
         exchange = self._exchange
         while not body.ended:
+            if self._cycle is not None:
+                exchange.hand_on = self._hand_on
             await exchange.response_put.until(lambda: len(body) or body.closed)
+            exchange.hand_on = keep_all  # what is sent here comes first
             piece = body.take_pieces(_PIECE)
             if not exchange.full:
                 exchange.notify()
@@ -128,6 +138,10 @@ class AnswerSender:
         if self._trailers:
             found = [(name.lower().encode("ascii"), value) for name, value in body.trailers or ()]
             await self._send({"type": _TRAILERS, "headers": found, "more_trailers": False})
+
+    def _hand_on(self, data: bytes | memoryview) -> bool:
+        """Send what the guest has just written, as long as the client keeps up."""
+        return send_at_once(self._cycle, data)
 
     def _head(self, head: EdgeResponse, length: int | None) -> tuple[int, Headers, bool]:
         """Return status, headers, and whether the body is sent, as render() has it; ``length`` if it is known."""

@@ -16,13 +16,15 @@ from typing import Any
 
 from starlette.types import Send
 
-from .._compat import behind_starlette
+from .._compat import behind_starlette, uvicorn_cycle
 from ..engine.native.library import native
 
 JOINED = 64 << 10
 """Bytes of a body that are copied behind the head, so that both are one write. Also in http1.c."""
 Headers = list[tuple[bytes, bytes]]
 _SAMPLES: tuple[tuple[int, bytes], ...] = ((200, b"hello"), (404, b""), (503, bytes(JOINED + 1)))
+_chunked: dict[type, bool] = {}
+"""What _writes_chunks() has found."""
 _status_lines: dict[type, dict[int, bytes]] = {}
 """Those of a class of cycles; none if its ``send`` does anything else than _write()."""
 
@@ -46,6 +48,44 @@ def write_at_once(cycle: Any, send: Send, status: int, headers: Headers, body: b
         started.cell_contents = True
     _write(cycle, begin, body)
     return True
+
+
+def cycle_behind(send: Send) -> Any:
+    """Return the cycle of uvicorn's that ``send`` hands messages to at once; None if anything else stands between."""
+    innermost, _ = behind_starlette(send)
+    cycle = uvicorn_cycle(innermost)
+    return cycle if cycle is not None and _is_method(innermost, cycle, type(cycle).send) else None
+
+
+def send_at_once(cycle: Any, data: bytes | memoryview) -> bool:
+    """Send a part of a body, if that waits for nothing. Else return False. A view is as HttpExchange.hand_on has it."""
+    if cycle.flow.write_paused or cycle.disconnected:
+        return False
+    if type(data) is memoryview and cycle.chunked_encoding and _writes_chunks(cycle):
+        cycle.transport.write(data.obj)
+    else:
+        _complete(cycle.send({"type": "http.response.body", "body": data, "more_body": True}))
+    return True
+
+
+def _writes_chunks(cycle: Any) -> bool:
+    """Return whether all that ``send`` of a class of cycles does with a part of a body is to write it as a chunk."""
+    kind = type(cycle)
+    if kind not in _chunked:
+        try:
+            _chunked[kind] = _chunks_are_alike(cycle)
+        except Exception:  # whatever it has, or does, that is not known here
+            _chunked[kind] = False
+    return _chunked[kind]
+
+
+def _chunks_are_alike(cycle: Any) -> bool:
+    theirs, ours = _like(cycle), _like(cycle)
+    for each in (theirs, ours):
+        _complete(each.send({"type": "http.response.start", "status": 200, "headers": []}))
+    _complete(theirs.send({"type": "http.response.body", "body": b"0123456789abcdef", "more_body": True}))
+    ours.transport.write(b"10\r\n0123456789abcdef\r\n")
+    return _state(ours) == _state(theirs)
 
 
 def _is_method(found: Any, of: object, function: object) -> bool:

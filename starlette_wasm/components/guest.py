@@ -253,6 +253,8 @@ class ComponentGuest(Invocation):
         wasi: WasiHost | None = getattr(self, "_wasi", None)  # it may not have come to that
         if wasi is not None:
             wasi.close()
+        if self._lent is not None:
+            self._lent.close()
         self._keep()
         super()._release()
         self._native = None

@@ -6,7 +6,9 @@ bound of its queue: a client that does not read makes the guest wait, and a gues
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,9 +19,13 @@ from ..sync.doorbell import Doorbell
 from .byte_queue import ByteQueue
 from .errors import CanonicalTrap
 
-REQUEST_BOUND = 256 << 10
-RESPONSE_BOUND = 512 << 10
-"""Bytes that wait for the guest, and for the client."""
+REQUEST_BOUND = 512 << 10
+RESPONSE_BOUND = 256 << 10
+"""Bytes that wait for the guest, and for the client. The second one also in http_bodies.c."""
+_ROUND = 1 << 20
+"""Bytes that go from the guest to the client in one round of the event loop, if that keeps up."""
+_LEAST = 32 << 10
+"""Bytes that leave at once; fewer are joined with what follows."""
 Trailers = list[tuple[str, bytes]]
 Headers = dict[str, str | list[str]]
 
@@ -77,6 +83,13 @@ class HttpExchange:
         """Called on the event loop when the guest waits for something: what it has written is to leave."""
         self.on_change: Callable[[], None] = do_nothing
         """Called on the event loop when bytes have come or gone."""
+        self.hand_on: Callable[[bytes | memoryview], bool] = keep_all
+        """Called on the event loop with what the guest has written, if nothing waits: whether that has left. A view is
+        of the data of a chunk of HTTP/1.1, and its ``obj`` is that chunk as a whole.
+        """
+        self._handed_on = 0  # bytes in this round of the event loop
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self.most_out = most_out
         self._was_full = False
         self._unanswered = 0  # bytes in bodies that are not the answer yet, or never will be
@@ -155,19 +168,40 @@ class HttpExchange:
         """
         if body is not self.response:
             return max(RESPONSE_BOUND - self._unanswered, 0)
-        room = body.room
+        room = min(body.room, _ROUND - self._handed_on)
         if self._was_full and room < RESPONSE_BOUND // 2:
             return 0
-        self._was_full = not room
-        return room
+        self._was_full = room <= 0
+        return max(room, 0)
 
-    def write(self, body: ResponseBody, data: bytes) -> None:
+    def write(self, body: ResponseBody, data: bytes | memoryview) -> None:
         """Take what the guest has written, within room()."""
-        body.put(data)
-        if body is self.response:
-            self.response_put.ring()
-        else:
+        if body is not self.response:
+            body.put(bytes(data))
             self._unanswered += len(data)
+        elif self._leaves_at_once(body, data):
+            body.pass_by(len(data))
+            self._note_handed_on(len(data))
+        else:
+            body.put(bytes(data))
+            self.response_put.ring()
+
+    def _leaves_at_once(self, body: ResponseBody, data: bytes | memoryview) -> bool:
+        """Hand on what is long enough for a message of its own, if nothing comes before it. Return whether it left."""
+        if len(data) < _LEAST or len(body) or threading.get_ident() != self._thread:
+            return False
+        return self.hand_on(data)
+
+    def _note_handed_on(self, count: int) -> None:
+        """Count bytes that have left as if they waited for the next round of the event loop, so that others have it."""
+        if not self._handed_on:
+            self._loop.call_soon(self._begin_round)
+        self._handed_on += count
+
+    def _begin_round(self) -> None:
+        was_full, self._handed_on = self.full, 0
+        if was_full and not self.full:
+            self.notify()
 
     def too_long(self, body: ResponseBody, more: int = 0) -> bool:
         """Return whether the body of the answer has more bytes than are declared; ``more`` are about to come."""
@@ -203,6 +237,11 @@ class HttpExchange:
             return
         if self.too_long(body) or (body.closed and body.total < self.declared):
             self.broken = f"the body of its response has {body.total} bytes, and its content-length is {self.declared}"
+
+
+def keep_all(data: bytes | memoryview) -> bool:
+    """Hand on nothing."""
+    return False
 
 
 def do_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 from ..engine.native.component_state import Lent
 from ..sync import copies
@@ -11,12 +12,38 @@ from .http_exchange import HttpExchange
 from .quick_answers import Quick
 from .wasi.exchange_streams import RequestStream, ResponseStream
 
-_BUFFER = 128 << 10
-"""Bytes that the guest may write until Python takes them."""
+_BUFFER = 256 << 10
+"""Bytes that the guest may write until Python takes them, in a buffer that is used again as soon as they are out."""
+_MOST_BUFFERS = 4
+"""Buffers that are kept: to fresh ones the kernel gives pages one by one, which costs as much as to fill them."""
+_SIZE, _END = b"%x\r\n" % _BUFFER, b"\r\n"
+"""What is around a full buffer: with it, that is a chunk of HTTP/1.1, which nobody has to copy."""
 _LONG = 64 << 10
 """Bytes from which an answer is long: for a short one the buffer is not worth it."""
 _OFTEN = 32
 """Calls from which a guest writes often, and be it nothing."""
+_buffers: list[bytes] = []
+"""Such as no request has at the moment, and nobody else a reference to."""
+
+
+def _references() -> int:
+    """Return how many sys.getrefcount() sees of what only a local variable has."""
+    alone, _ = copies.unset(_MOST_BUFFERS)
+    return sys.getrefcount(alone)
+
+
+_UNSHARED = _references()
+
+
+def _buffer() -> tuple[bytes, int]:
+    """Return a buffer and the address of what it is for."""
+    try:
+        found = _buffers.pop()  # in one step: other threads do so too
+    except IndexError:
+        found, place = copies.unset(len(_SIZE) + _BUFFER + len(_END))
+        copies.write(place, _SIZE, len(_SIZE))
+        copies.write(place + len(_SIZE) + _BUFFER, _END, len(_END))
+    return found, copies.place_of(found) + len(_SIZE)
 
 
 class LentStreams:
@@ -92,7 +119,7 @@ class LentStreams:
             return
         room = min(stream.allowed(), _BUFFER)
         if room > 0 and not self._to:
-            self._to, self.memory.to = copies.unset(_BUFFER)
+            self._to, self.memory.to = _buffer()
         self.memory.room = max(room, 0)
 
     def take_back(self) -> None:
@@ -104,11 +131,23 @@ class LentStreams:
             lent.taken = 0
         if lent.put:
             assert self._output is not None, "it was lent"
-            self._output[1].put(self._written(lent.put))
-            lent.put = 0
+            size, lent.put = lent.put, 0
+            self._hand_over(self._output[1], size)
 
-    def _written(self, size: int) -> bytes:
+    def _hand_over(self, stream: ResponseStream, size: int) -> None:
+        """Give what the guest has written to the client, or to the queue."""
         if size < _BUFFER:
-            return ctypes.string_at(self.memory.to, size)
-        whole, self._to = self._to, b""  # nobody has seen it yet: from now on nothing writes to it
-        return whole
+            stream.put(ctypes.string_at(self.memory.to, size))
+            return
+        whole, self._to = self._to, b""
+        with memoryview(whole) as view, view[len(_SIZE) : -len(_END)] as written:
+            stream.put(written)
+        if sys.getrefcount(whole) == _UNSHARED:  # it is out: nobody else will ever look at it
+            self._to = whole
+
+    def close(self) -> None:
+        """Leave the buffer to the next request. C is not given the streams again."""
+        self.memory.room = self.memory.left = 0
+        whole, self._to = self._to, b""
+        if whole and len(_buffers) < _MOST_BUFFERS:
+            _buffers.append(whole)

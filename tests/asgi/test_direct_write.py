@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from starlette_wasm.asgi import direct_write
-from starlette_wasm.asgi.direct_write import JOINED, write_at_once
+from starlette_wasm.asgi.direct_write import JOINED, cycle_behind, send_at_once, write_at_once
 from starlette_wasm.engine.native.library import native
 
 needs_c = pytest.mark.skipif(native is None, reason="only C writes at once")
@@ -224,3 +224,75 @@ def test_starlette_knows_that_an_answer_has_begun() -> None:
             asyncio.run(app_of(answer, cycle)(scope, cycle.receive, cycle.send))
         found.append(state(cycle))
     assert found[0] == found[1]
+
+
+STREAMED: list[tuple[bytes, bytes]] = [(b"content-type", b"text/plain")]
+CHUNK = b"5\r\nhello\r\n"
+
+
+def part_of_chunk() -> memoryview:
+    return memoryview(CHUNK)[3:-2]
+
+
+def begun(kind: type = RequestResponseCycle, headers: Any = STREAMED) -> Any:
+    cycle = cycle_of(kind)
+    asyncio.run(cycle.send({"type": "http.response.start", "status": 200, "headers": headers}))
+    return cycle
+
+
+@pytest.mark.parametrize("headers", [STREAMED, TEXT, [(b"transfer-encoding", b"chunked")]], ids=str)
+@pytest.mark.parametrize("data", [b"hello", part_of_chunk()], ids=["bytes", "chunk"])
+def test_parts_of_a_body_are_those_of_uvicorn(headers: Any, data: bytes | memoryview) -> None:
+    ours, theirs = begun(headers=headers), begun(headers=headers)
+    assert send_at_once(ours, data)
+    asyncio.run(theirs.send({"type": "http.response.body", "body": b"hello", "more_body": True}))
+    assert state(ours) == state(theirs)
+
+
+def test_a_whole_chunk_is_not_copied() -> None:
+    cycle = begun()
+    written: list[object] = []
+    cycle.transport.write = written.append
+    assert send_at_once(cycle, part_of_chunk())
+    assert written[0] is CHUNK
+
+
+def test_parts_wait_for_a_client_that_does_not_read() -> None:
+    paused, gone = begun(), begun()
+    paused.flow.pause_writing()
+    gone.disconnected = True
+    for cycle in (paused, gone):
+        before = state(cycle)
+        assert not send_at_once(cycle, b"hello")
+        assert state(cycle) == before
+
+
+def test_chunks_of_another_server_are_its_own() -> None:
+    class Counting(RequestResponseCycle):
+        sent = 0
+
+        async def send(self, message: Any) -> None:
+            self.sent += 1
+            await super().send(message)
+
+    Counting.__module__ = RequestResponseCycle.__module__
+    cycle = begun(Counting)
+    assert send_at_once(cycle, part_of_chunk())
+    assert cycle.sent == 2
+    assert cycle.transport.parts[-1] == CHUNK
+
+
+def test_only_uvicorn_behind_starlette_is_written_to() -> None:
+    cycle, found = cycle_of(), []
+
+    async def note(_: Any, send: Send) -> None:
+        found.append(cycle_behind(send))
+
+    scope = {**cycle.scope, "query_string": b"", "root_path": ""}
+    with pytest.raises(ValueError, match="behind the answer"):
+        asyncio.run(app_of(note, cycle)(scope, cycle.receive, cycle.send))
+
+    async def watching(message: Message) -> None:
+        await cycle.send(message)
+
+    assert [*found, cycle_behind(watching), cycle_behind(cycle.receive)] == [cycle, None, None]  # type: ignore[arg-type]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import random
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from apps import JSON, add_function, config, run
 from test_streaming import CHUNKED, LIMITS, Client, serving
 
+from starlette_wasm.components import lent_streams
 from starlette_wasm.components import module as module_
 from starlette_wasm.components.handles import Handle, HandleTable
 from starlette_wasm.components.http_exchange import HttpExchange, ResponseBody
@@ -20,9 +23,11 @@ from starlette_wasm.components.quick_answers import Quick
 from starlette_wasm.components.types import Resource
 from starlette_wasm.components.wasi.exchange_streams import RequestStream, ResponseStream
 from starlette_wasm.engine.native import library
+from starlette_wasm.engine.native.component_state import HTTP_BODY, HttpState
 
 WAYS = [pytest.param(True, marks=pytest.mark.native, id="by C"), pytest.param(False, id="by Python")]
 RESOURCE = Resource("stream")
+BUFFER = 256 << 10
 
 
 @pytest.fixture
@@ -134,12 +139,94 @@ def test_functions_of_another_stream_are_forgotten() -> None:
         stream.write(bytes(100_000))
         lent = LentStreams(exchange)
         lent_to(table, stream, lent, Quick.CHECK_WRITE, Quick.CHECK_WRITE, Quick.WRITE)
-        assert (lent.memory.room, list(lent.memory.numbers)) == (128 << 10, [0, 2, 3, 0])
+        assert (lent.memory.room, list(lent.memory.numbers)) == (stream.room(), [0, 2, 3, 0])
         index = other.add(Handle(RESOURCE, stream))
         lent.note(Quick.WRITE, 6, other, index)
         assert list(lent.memory.numbers) == [0, 0, 7, 0]
 
     asyncio.run(go())
+
+
+def test_buffers_are_used_again_once_they_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lent_streams, "_buffers", [])
+
+    async def go() -> None:
+        exchange, table = HttpExchange(most_out=1 << 24, patience=0), HandleTable()
+        exchange.response = ResponseBody()
+        stream, lent = ResponseStream(exchange, exchange.response), LentStreams(exchange)
+        kept: list[memoryview] = []
+        seen: list[bytes] = []
+
+        def hand_on(data: bytes | memoryview) -> bool:
+            assert isinstance(data, memoryview)
+            assert isinstance(data.obj, bytes)
+            seen.append(data.obj[:8] + data.obj[-3:])
+            if len(seen) > 2:
+                kept.append(data[1:])
+            return True
+
+        def write(byte: bytes) -> int:
+            lent.lend()
+            at, size = lent.memory.to, lent.memory.room
+            assert size == BUFFER
+            ctypes.memset(at, byte[0], size)
+            lent.memory.put = size
+            lent.take_back()
+            return int(at)
+
+        exchange.write(exchange.response, bytes(100_000))
+        exchange.response.take_pieces(100_000)
+        exchange.hand_on = hand_on
+        lent_to(table, stream, lent, Quick.WRITE)
+        places = [write(byte) for byte in (b"a", b"b", b"c")]
+        await asyncio.sleep(0)
+        places.append(write(b"d"))
+        assert places[0] == places[1] == places[2] != places[3]  # the transport has the third
+        assert seen == [b"40000\r\n" + byte * 2 + b"\r\n" for byte in (b"a", b"b", b"c", b"d")]
+        assert bytes(kept[0]) == b"c" * (BUFFER - 1)
+        lent.close()
+        assert lent_streams._buffers == []  # the fourth is kept too
+        kept.clear()
+        lent.lend()
+        lent.close()
+        lent.close()
+        assert len(lent_streams._buffers) == 1
+        assert (lent.memory.room, lent.memory.left) == (0, 0)
+        other = LentStreams(exchange)
+        lent_to(table, stream, other, Quick.WRITE)
+        assert lent_streams._buffers == []
+
+    asyncio.run(go())
+
+
+def test_few_buffers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lent_streams, "_buffers", [])
+
+    async def go() -> None:
+        exchange, table = HttpExchange(most_out=1 << 24, patience=0), HandleTable()
+        exchange.response = ResponseBody()
+        stream, lent = ResponseStream(exchange, exchange.response), [LentStreams(exchange) for _ in range(6)]
+        exchange.write(exchange.response, bytes(100_000))
+        for each in lent:
+            lent_to(table, stream, each, Quick.WRITE)
+        for each in lent:
+            each.close()
+
+    asyncio.run(go())
+    assert len(lent_streams._buffers) == lent_streams._MOST_BUFFERS
+
+
+def test_what_c_has_of_a_body_is_read_without_numbers() -> None:
+    state = HttpState()
+    data = bytes(range(256)) * (HTTP_BODY // 256)
+    ctypes.memmove(state.body, data, len(data))
+    state.body_len = HTTP_BODY - 1
+    tracemalloc.start()
+    try:
+        assert state.written == data[:-1]
+        assert tracemalloc.get_traced_memory()[1] < 4 * HTTP_BODY
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_more_is_lent_than_may_be_written() -> None:

@@ -69,6 +69,14 @@ def test_large_bodies_pass_both_ways(port: int) -> None:
     assert dechunked(rest) == (body, True)
 
 
+def test_long_answers_come_whole(port: int) -> None:
+    head, _, chunks = exchange(port, b"GET /download/3000000 HTTP/1.1\n").partition(b"\r\n\r\n")
+    declared, _, body = exchange(port, b"GET /declared/3000000 HTTP/1.1\n").partition(b"\r\n\r\n")
+    assert (b"transfer-encoding: chunked" in head, b"content-length: 3000000" in declared) == (True, True)
+    assert len(body) == 3_000_000
+    assert dechunked(chunks) == (body, True)
+
+
 def test_cut_answers_do_not_end(port: int) -> None:
     head, _, rest = exchange(port, b"GET /trap/200 HTTP/1.1\n").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")

@@ -15,6 +15,8 @@ from starlette_wasm.components.values import Err, Ok
 from starlette_wasm.components.wasi.exchange_streams import RequestStream, ResponseStream
 from starlette_wasm.components.wasi.host import OutputOverflow
 
+LONG = bytes(64 << 10)
+
 
 def on_loop(test: Callable[[HttpExchange], None], **given: int) -> None:
     async def go() -> None:
@@ -63,6 +65,62 @@ def test_requests_are_read_as_far_as_they_have_come() -> None:
         assert not exchange.stalled
 
     on_loop(test)
+
+
+def test_what_is_long_leaves_at_once_if_nothing_waits() -> None:
+    async def go() -> None:
+        exchange, left = HttpExchange(most_out=1 << 24, patience=0), []
+        takes = True
+
+        def hand_on(data: bytes | memoryview) -> bool:
+            if takes:
+                left.append(bytes(data))
+            return takes
+
+        exchange.hand_on = hand_on
+        early, body = ResponseBody(), ResponseBody()
+        exchange.response = body
+        exchange.write(early, LONG)  # it is not the answer
+        exchange.write(body, LONG)
+        exchange.write(body, memoryview(LONG))
+        assert (left, len(body), body.total) == ([LONG, LONG], 0, 2 * len(LONG))
+        exchange.write(body, b"short")
+        exchange.write(body, LONG)  # which comes behind it
+        assert (len(left), len(body)) == (2, 5 + len(LONG))
+        assert body.take_pieces(body.bound) == b"short" + LONG
+        takes = False
+        exchange.write(body, memoryview(LONG))
+        takes = True
+        assert body.take_pieces(body.bound) == LONG
+        await asyncio.to_thread(exchange.write, body, LONG)
+        assert (len(left), len(body), body.total) == (2, len(LONG), 5 + 5 * len(LONG))
+
+    asyncio.run(go())
+
+
+def test_what_leaves_at_once_is_bounded_for_each_round() -> None:
+    class Guest:
+        woken = 0
+
+        def notify(self) -> None:
+            self.woken += 1
+
+    async def go() -> None:
+        exchange, guest = HttpExchange(most_out=1 << 24, patience=0), Guest()
+        exchange.serve(guest)
+        exchange.hand_on = lambda data: True
+        body = exchange.response = ResponseBody()
+        for _ in range(2):
+            written = 0
+            while (room := exchange.room(body)) > 0:
+                exchange.write(body, bytes(min(room, len(LONG))))
+                written += min(room, len(LONG))
+            assert (written, len(body), exchange.stalled) == (1 << 20, 0, True)
+            before = guest.woken
+            await asyncio.sleep(0)  # others have their turn
+            assert (guest.woken, exchange.stalled) == (before + 1, False)
+
+    asyncio.run(go())
 
 
 def test_writes_are_within_what_is_permitted() -> None:

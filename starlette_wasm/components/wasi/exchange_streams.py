@@ -80,6 +80,6 @@ class ResponseStream(OutputStream):
             most = min(most, exchange.declared)
         return 0 if self.closed else min(self.room(), most - body.total)
 
-    def put(self, data: bytes) -> None:
-        """Take what was written of what is allowed."""
+    def put(self, data: bytes | memoryview) -> None:
+        """Take what was written of what is allowed. A view is of a chunk: see HttpExchange.hand_on."""
         self._exchange.write(self._body, data)

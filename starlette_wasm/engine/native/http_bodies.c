@@ -136,7 +136,7 @@ static bool stream_write(struct component *c, const struct quick_call *q) {
 
 static bool check_write(struct component *c, const struct quick_call *q) {
   uint8_t *to = result_at(c, q, given(c, 1));
-  uint64_t room = (512 << 10) - c->http->body_len; /* http_exchange.RESPONSE_BOUND: a write of more than is here goes on there */
+  uint64_t room = (256 << 10) - c->http->body_len; /* http_exchange.RESPONSE_BOUND: a write of more than is here goes on there */
   return to && open_body(c, q) && put_result(c, q, to, 0, &room, sizeof room);
 }
 
