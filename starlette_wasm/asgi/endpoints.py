@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
-from ..canary.report import describe, samples_missing, success_rate
 from ..config.router import EdgeRouterConfig
 from ..pipelines.breaker import Circuit
 from ..sync.pace import Paces
@@ -111,6 +110,8 @@ async def canary(runtime: WasmRuntime, scope: Scope, send: Send) -> None:
     if not canaries:
         await _send_json(scope, send, 404, {"error": "no canary" if function is None else f"no canary of {function!r}"})
         return
+    from ..canary.report import describe, samples_missing, success_rate  # loaded with the first canary
+
     rate = success_rate(canaries)
     unavailable = {
         name: why for name, live in canaries.items() if (why := runtime.canaries.unavailable(live)) is not None

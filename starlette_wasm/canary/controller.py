@@ -1,8 +1,12 @@
-"""``Canaries``: the canaries of one runtime, from start to close, and what an app may do with them."""
+"""``Canaries``: the canaries of one runtime, from start to close, and what an app may do with them.
+
+Most apps have none. What looks at canaries and decides on them is imported with the first one: see load_canaries().
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import platform
@@ -10,21 +14,24 @@ import random
 import time
 from collections.abc import Mapping, Set
 from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..capabilities.errors import CapabilityError
 from ..exceptions import ConfigError
-from .backends import open_store
-from .coordinator import Coordinator
-from .gates import Gate
-from .look import Looker
-from .manual import ManualControl
 from .place import Place
-from .record import Record
-from .served import Deployment, Surroundings
-from .state import CanaryState
-from .store import Store
 from .traffic_split import TrafficSplit
-from .waves import Waves
+
+if TYPE_CHECKING:
+    from .coordinator import Coordinator
+    from .gates import Gate
+    from .look import Looker
+    from .manual import ManualControl
+    from .record import Record
+    from .served import Deployment, Surroundings
+    from .state import CanaryState
+    from .store import Store
+    from .waves import Waves
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -40,6 +47,15 @@ _LEAST_LOOK = 1.0
 """Seconds that a look waits for what is slow, at least, before the next one may begin."""
 
 
+_PARTS = ("backends", "coordinator", "look", "manual", "state", "waves")
+
+
+def load_canaries() -> None:
+    """Import what a config with canaries needs: in a thread, before the event loop is about to use it."""
+    for part in _PARTS:
+        importlib.import_module(f".{part}", __package__)
+
+
 class Canaries:
     """The canaries of one runtime. One task; none if the config has no canary."""
 
@@ -47,12 +63,13 @@ class Canaries:
         self._weighed = surroundings.weighed
         self._deployment: Deployment | None = None
         self._live: dict[str, CanaryState] = {}
-        self._coordinator = Coordinator()
-        self._place, self._waves = Place(), Waves(Place())
+        self._place = Place()
         self._surroundings = surroundings
-        self._looker = self._new_looker()
+        self._looker: Looker | None = None
+        """Made with the first canary after an open()."""
+        self._waves: Waves | None = None
         self._store: Store | None = None
-        self._url = ""
+        self._url = self._waves_url = ""
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._opened = False
@@ -61,8 +78,20 @@ class Canaries:
         """The looks under way, by function: one at a time, and none waits for another's."""
         self._inherited: list[Store] = []
 
-    def _new_looker(self) -> Looker:
-        return Looker(self._coordinator, self._is_current, self._surroundings, self._waves, self._apply_one)
+    @cached_property
+    def _coordinator(self) -> Coordinator:
+        from .coordinator import Coordinator
+
+        return Coordinator()
+
+    def _begin_looking(self) -> None:
+        """Make what looks at the canaries, after an open()."""
+        from .look import Looker
+        from .waves import Waves
+
+        self._waves = Waves(self._place, "" if self._waves_url == self._url else self._waves_url)
+        self._looker = Looker(self._coordinator, self._is_current, self._surroundings, self._waves, self._apply_one)
+        self._looker.worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
 
     async def open(self, deployment: Deployment, url: str, place: Place | None = None, waves_url: str = "") -> None:
         """Take up the rollouts where they are. Raises ConfigError for a store that cannot be opened.
@@ -74,10 +103,8 @@ class Canaries:
         self._place = place or Place()
         _check_region(deployment, self._place if url else None)
         self._opened = True
-        self._url = url
-        self._waves = Waves(self._place, "" if waves_url == url else waves_url)
-        self._looker = self._new_looker()
-        self._looker.worker = f"{platform.node()}/{os.getpid()}/{os.urandom(4).hex()}"
+        self._url, self._waves_url = url, waves_url
+        self._looker = self._waves = None
         self.attach(deployment, run=False)
         if self._live and url:
             until = time.monotonic() + _START_SECONDS
@@ -88,6 +115,21 @@ class Canaries:
 
     def attach(self, deployment: Deployment, *, run: bool = True) -> None:
         """Serve another deployment from now on; rollouts that its config still has go on. On the event loop."""
+        live = self._states(deployment) if deployment.config.canaries else {}
+        for function, known in self._live.items():
+            if function not in live or live[function] is not known:
+                self._weighed(function, known.config.canary_version, 0)
+        self._deployment, self._live = deployment, live
+        self._apply(live.keys())
+        if run and live and self._url:
+            self._run()
+
+    def _states(self, deployment: Deployment) -> dict[str, CanaryState]:
+        """Return the state of each canary that a deployment has: as it is for those that go on."""
+        from .state import CanaryState
+
+        if self._looker is None:
+            self._begin_looking()
         live: dict[str, CanaryState] = {}
         for config in deployment.config.canaries:
             known = self._live.get(config.function_name)
@@ -99,13 +141,7 @@ class Canaries:
                 live[config.function_name] = known
             else:
                 live[config.function_name] = fresh
-        for function, known in self._live.items():
-            if function not in live or live[function] is not known:
-                self._weighed(function, known.config.canary_version, 0)
-        self._deployment, self._live = deployment, live
-        self._apply(live.keys())
-        if run and live and self._url:
-            self._run()
+        return live
 
     async def close(self) -> None:
         """Tell what was counted, and give the leases back."""
@@ -116,17 +152,23 @@ class Canaries:
             await asyncio.wait([task], timeout=_CLOSING_SECONDS)
             task.cancel()
         await self._end_looks()
-        await self._coordinator.close()
-        store, self._store = self._store, None
-        if store is not None:
-            try:
-                async with asyncio.timeout(_CLOSING_SECONDS):
-                    await asyncio.gather(*(self._looker.leave(store, live) for live in self._live.values()))
-            except (CapabilityError, TimeoutError) as error:
-                logger.warning("canaries: the last counts are not told: %s", error)
-            await store.close()
-        await self._waves.close()
+        if self._looker is not None:
+            await self._coordinator.close()
+            await self._leave(self._looker)
+        if self._waves is not None:
+            await self._waves.close()
         self._live, self._deployment = {}, None
+
+    async def _leave(self, looker: Looker) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await asyncio.gather(*(looker.leave(store, live) for live in self._live.values()))
+        except (CapabilityError, TimeoutError) as error:
+            logger.warning("canaries: the last counts are not told: %s", error)
+        await store.close()
 
     def forget(self) -> None:
         """Forget what is open, in a forked child: it is the parent's, and left alone. Gates stay."""
@@ -193,6 +235,8 @@ class Canaries:
         live = self._live.get(function)
         if live is None or self._store is None:
             raise ConfigError(f"{function!r} has no canary", key="canaries", hint="add one to the config")
+        from .manual import ManualControl
+
         return ManualControl(
             self._store,
             live.config,
@@ -219,8 +263,7 @@ class Canaries:
             try:
                 await self._look_at_all(max(self._interval(), _LEAST_LOOK))
             except ConfigError as error:
-                for live in self._live.values():
-                    self._looker.note(live, error.public, detail=str(error))
+                self._note_everywhere(error.public, str(error))
             except Exception:
                 logger.exception("canaries: the weights stay as they are")
 
@@ -231,14 +274,14 @@ class Canaries:
     async def _look_at_all(self, seconds: float) -> None:
         """Look at all canaries side by side, and wait that long at most. Raises ConfigError."""
         until = time.monotonic() + seconds
-        store = self._store or await self._open_store(seconds)
-        if store is None:
+        store, looker = self._store or await self._open_store(seconds), self._looker
+        if store is None or looker is None:
             return
-        self._looker.interval = self._interval()
+        looker.interval = self._interval()
         loop = asyncio.get_running_loop()
         for function, live in self._live.items():
             if function not in self._looks:
-                self._looks[function] = loop.create_task(self._looker.look(store, live))
+                self._looks[function] = loop.create_task(looker.look(store, live))
         if not self._looks:
             return
         await asyncio.wait(self._looks.values(), timeout=max(0.0, until - time.monotonic()))
@@ -263,9 +306,15 @@ class Canaries:
         slow = ", ".join(sorted(self._looks))
         logger.warning("canaries: the store is slow, and the stable version serves until it answers for %s", slow)
 
+    def _note_everywhere(self, note: str, detail: str) -> None:
+        if self._looker is not None:
+            for live in self._live.values():
+                self._looker.note(live, note, detail=detail)
+
     def _all_stores_failed(self, problem: str) -> None:
-        for live in self._live.values():
-            self._looker.store_failed(live, problem)
+        if self._looker is not None:
+            for live in self._live.values():
+                self._looker.store_failed(live, problem)
 
     def _is_current(self, live: CanaryState) -> bool:
         return self._live.get(live.config.function_name) is live
@@ -312,6 +361,8 @@ def _check_region(deployment: Deployment, place: Place | None) -> None:
 
 
 async def _opened(url: str) -> Store:
+    from .backends import open_store
+
     store = open_store(url)
     await store.open()
     return store

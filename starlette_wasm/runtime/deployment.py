@@ -11,6 +11,7 @@ from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple
 
+from ..canary.controller import load_canaries
 from ..canary.traffic_split import Part, TrafficSplit
 from ..capabilities import Capabilities
 from ..config.policy import SandboxPolicy, is_shipped, load_policies, unknown_policy
@@ -412,6 +413,8 @@ def deploy(
     Raises ConfigError, ModuleLoadError, FunctionNotFound, PolicyViolation and MemoryLimitExceeded.
     """
     config = load_config(given)
+    if config.canaries:
+        load_canaries()
     check_events(config.events)
     source = str(given) if isinstance(given, str | PathLike) else None
     policies = load_policies(config.policies_dir, source)
