@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ..config.policy import SandboxPolicy
 from .http import HttpGrant
@@ -30,3 +31,9 @@ class Grants:
             TraceGrant(policy.max_spans, policy.max_trace_events),
             tenant,
         )
+
+    @classmethod
+    @cache
+    def nothing(cls) -> Grants:
+        """Return the grants of a policy that grants nothing."""
+        return cls.of(SandboxPolicy())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SOCKETS_PART = 4
+"""One in so many of the descriptors of the process may be an outbound connection, in use or idle."""
+
 
 @dataclass(frozen=True, slots=True)
 class CapabilitySettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-from ..capabilities.http.sockets import SOCKETS_PART
+from ..capabilities.settings import SOCKETS_PART
 
 _MOST_OF_GUEST = 64
 _LEAST_OF_GUEST = 4

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from ..capabilities import Capabilities, Grants
 from ..components.kinds import FOR_A_WORLD, fast_path_for, is_component, plan_for, why_not_served
 from ..config.policy import GrantedDir, SandboxPolicy, resolve_dirs
 from ..engine import layout
@@ -36,13 +35,13 @@ from .open_directory import OpenDirectory
 from .variables import fixed, values_of
 
 if TYPE_CHECKING:
+    from ..capabilities import Capabilities, Grants
     from .links import Links
 
 logger = logging.getLogger("starlette_wasm")
 
 OF_REQUEST = ("EDGE_REQUEST_ID", "EDGE_REGION")
 """Variables that the host sets for each request."""
-NOTHING_GRANTED = Grants.of(SandboxPolicy())
 
 
 class Tally(Protocol):
@@ -124,7 +123,7 @@ class Target:
             self,
             plan=plan_for(plan.module, plan.limits, plan.args, tenant=plan.tenant, config=fixed(source.manifest.env)),
             environ=_environ(fixed(source.manifest.env) | _identity(source)),
-            grants=None if self.grants is None else NOTHING_GRANTED,
+            grants=None if self.grants is None else self.grants.nothing(),
             directories=(),
             fast_path=None,
             links={function: link.isolated() for function, link in self.links.items()},

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from ..capabilities import Capabilities, Grants, Session
 from ..components.errors import CanonicalTrap
 from ..components.kinds import begin, resume
 from ..engine.fast_path import Encoded, Inputs
@@ -31,6 +30,7 @@ from .off_loop import rendered
 from .options import CallOptions
 
 if TYPE_CHECKING:
+    from ..capabilities import Capabilities, Grants, Session
     from ..components.flat_plan import ImportedFunction
     from ..components.typed import Linked
     from ..components.values import Value
@@ -104,6 +104,8 @@ class Execution(Generic[R]):
         self.hand_over(watch)
         session = None
         if grants is not None:
+            from ..capabilities.session import Session  # loaded with the grants
+
             session = self.session = Session(
                 capabilities, grants, deadline=deadline, observer=watch.observer, recorder=watch.recorder
             )

@@ -13,7 +13,7 @@ from ..engine.invocation import Guard
 from ..engine.plan import Plan
 from ..exceptions import FunctionError, InvalidFunctionResponse
 from ..functions.catalog import HealthCheck
-from ..functions.target import NOTHING_GRANTED, Target
+from ..functions.target import Target
 from ..messages import EdgeRequest, EdgeResponse
 from .faults import host_lacks
 from .off_loop import TooBusy
@@ -96,5 +96,5 @@ async def run(
         return await run(invoker, callee, asked, nullcontext, given)
 
     execution = RequestExecution(target, request, runtime.request_settings, nested, options)
-    grants = None if target.grants is None else NOTHING_GRANTED
+    grants = None if target.grants is None else target.grants.nothing()
     return await execution.response(await execution.run(runtime.capabilities, grants, guard))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..capabilities import Capabilities
 from ..config.settings import RequestSettings
 from ..telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from ..capabilities import Capabilities
 
 ACCEPTING = ("open", "draining")
 """The states of a runtime in which invocations are taken."""

@@ -7,16 +7,19 @@ calls them, they are neither spans nor attributes of the host.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
 from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 
-from ..capabilities.trace import Attributes, Recorder
 from ..engine.printable import bounded
 from .conventions import GUEST_PREFIX
 from .guest_log import TRACE_PER_SECOND, share_of
+
+if TYPE_CHECKING:
+    from ..capabilities.trace import Attributes
 
 logger = logging.getLogger("starlette_wasm.guest")
 
@@ -26,8 +29,8 @@ MAX_TEXT = 1024
 """Characters of a value, or of what went wrong."""
 
 
-class GuestTrace(Recorder):
-    """The spans of one invocation that are open, under its execute span.
+class GuestTrace:
+    """The spans of one invocation that are open, under its execute span: a ``Recorder`` of capabilities.
 
     Used where the guest runs, which may be a thread: it has nothing to do with the current context there.
     """

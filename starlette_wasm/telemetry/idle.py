@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextvars import Context
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope, Send
 
 from .._compat import METRICS_GLOBALS, TRACE_GLOBALS
-from ..capabilities import Observer, Recorder, Violation
 from ..engine.outcome import Outcome
 from ..exceptions import WasmError
 from ..functions.target import Target
 from ..messages import EdgeContext, EdgeRequest
 from .conventions import PickedBy, Variant
+
+if TYPE_CHECKING:
+    from ..capabilities import Observer, Recorder, Violation
 
 Trace = tuple[str | None, str | None]
 """A ``traceparent`` and a ``tracestate`` for a guest; without either it gets the client's."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
 from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from ..capabilities.http import Attempt, Observer
 from .conventions import Attribute
 from .guest_trace import GuestTrace
+
+if TYPE_CHECKING:
+    from ..capabilities.http import Attempt, Observer
 
 # Not the global propagator, which adds baggage: that is not for outside hosts.
 _propagator = TraceContextTextMapPropagator()

@@ -10,9 +10,8 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from ...sync.slots import FairSlots
+from ..settings import SOCKETS_PART
 
-SOCKETS_PART = 4
-"""One in so many of the descriptors of the process may be an outbound connection, in use or idle."""
 _TENANT_PART = 4
 """One tenant may have one in so many of them."""
 _WITHOUT_LIMIT = 16_384
