@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
-from ..components.http_exchange import HttpExchange
 from ..engine.fast_path import Started
 from ..sync.cancel_scope import OnDisconnect
 from ..telemetry import RequestTelemetry
 
 if TYPE_CHECKING:
+    from ..components.http_exchange import HttpExchange
     from ..components.typed import TypedCall
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..canary.controller import load_canaries
 from ..canary.traffic_split import Part, TrafficSplit
@@ -26,13 +26,15 @@ from ..functions.links import cycles, links_of
 from ..functions.load_cancellation import LoadCancellation
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.open_directory import OpenDirectory
-from ..functions.required_signatures import load_required
 from ..functions.target import Target, bind, check_answers
 from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
 from ..sync.bulkhead import Bulkhead
 from ..telemetry.events.events import check as check_events
 from .fingerprint import fingerprints
 from .rule_router import RuleRouter, audience_of, route_rules
+
+if TYPE_CHECKING:
+    from ..functions.required_signatures import RequiredSignatures
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -397,6 +399,15 @@ class Deployment:
                 directory.close()
 
 
+def _required(config: EdgeRouterConfig, source: str | None) -> RequiredSignatures | None:
+    """Return the keys that must have signed every function; None if none must. Raises ConfigError."""
+    if not config.require_signatures:
+        return None
+    from ..functions.required_signatures import load_required  # with what reads keys and signatures
+
+    return load_required(config.require_signatures, source)
+
+
 def deploy(
     given: Config,
     settings: WasmSettings,
@@ -419,9 +430,7 @@ def deploy(
     source = str(given) if isinstance(given, str | PathLike) else None
     policies = load_policies(config.policies_dir, source)
     catalog = Catalog(
-        config.functions_dir,
-        leave_out=config.bad_functions == "leave-out",
-        required=load_required(config.require_signatures or (), source),
+        config.functions_dir, leave_out=config.bad_functions == "leave-out", required=_required(config, source)
     )
     known = {function.digest: function for function in previous.functions.values()} if previous else {}
     functions = load_all(
