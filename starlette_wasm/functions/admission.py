@@ -9,7 +9,7 @@ from ..config.settings import WasmSettings
 from ..config.validation import validate
 from ..engine.engine import Engine
 from .catalog import FunctionManifest, FunctionSource
-from .compiler import CompileLimits
+from .compile_limits import CompileLimits
 from .loader import load, open_cache
 
 

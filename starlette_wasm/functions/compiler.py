@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import IO, Any
 
 from ..engine.compile import InvalidModuleError, UnsupportedModuleError, one_line
 from ..engine.processor import NATIVE, Processor
+from .compile_limits import CompileLimits, CompilerError
 from .load_cancellation import LoadCancellation
 
 # Nothing of the site module runs: its paths come along.
@@ -33,34 +33,6 @@ _MOST_FACTS = 8 << 20
 _MOST_CODE = 1 << 30
 _LAST_WORDS = 8192
 _ENDING = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class CompileLimits:
-    """What compiling one module may cost."""
-
-    cpu_s: int = 60
-    """Seconds of CPU time."""
-    wall_s: float = 300.0
-    """Seconds on the clock, the start of the process included."""
-    memory: int = 2 << 30
-    """Bytes of address space, beside what the process has from the start."""
-    module: int = 64 << 20
-    """Bytes of the module."""
-
-    @property
-    def function_cpu_s(self) -> int:
-        """Seconds of CPU time for all versions of one function together, in one load."""
-        return 10 * self.cpu_s
-
-
-class CompilerError(Exception):
-    """A module was not compiled, though nothing is known to be wrong with it. ``hint`` is what to do."""
-
-    def __init__(self, problem: str, hint: str) -> None:
-        self.problem = problem
-        self.hint = hint
-        super().__init__(f"{problem}; {hint}")
 
 
 class Compiler:

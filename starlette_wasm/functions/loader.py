@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..components.kinds import check_served, component_digest, load_module
 from ..engine.binary import COMPONENT_PREAMBLE, PREAMBLE
@@ -24,10 +24,12 @@ from ..exceptions import CompileError, ModuleLoadError
 from .aot import MOST_BYTES, AotCache, CacheError
 from .catalog import Catalog, FunctionSource
 from .compile_backoff import CompileBackoff
+from .compile_limits import CompileLimits, CompilerError
 from .compile_shares import CompileQueue, CpuBudget
-from .compiler import CompileLimits, Compiler, CompilerError
 from .load_cancellation import LoadCancellation
-from .recognise import recognise
+
+if TYPE_CHECKING:
+    from .compiler import Compiler
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -229,6 +231,8 @@ class _Loader:
         return guest
 
     def _new_compiler(self) -> Compiler:
+        from .compiler import Compiler  # not loaded if all is in the cache
+
         engine = self._engine
         return Compiler(
             engine.pooled, self._limits, self._stop, winch=engine.config.winch, processor=engine.config.processor
@@ -245,6 +249,8 @@ class _Loader:
         except InvalidModuleError as error:
             if guest.startswith((PREAMBLE, COMPONENT_PREAMBLE)):
                 raise ModuleLoadError(str(error), file=file, hint="build or copy it again") from None
+            from .recognise import recognise
+
             what, hint = recognise(guest)
             raise ModuleLoadError(f"{error}: {what}", file=file, hint=hint) from None
         except UnsupportedModuleError as error:
