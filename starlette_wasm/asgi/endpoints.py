@@ -17,7 +17,6 @@ from starlette.datastructures import QueryParams
 from starlette.types import Scope, Send
 
 from ..config.router import EdgeRouterConfig
-from ..pipelines.breaker import Circuit
 from ..sync.pace import Paces
 from ..sync.shared_work import SharedWork
 from ..sync.threads import FairThreads
@@ -90,7 +89,7 @@ def _notes(runtime: WasmRuntime) -> Iterator[str]:
     yield from runtime.canaries.notes
     yield from runtime.events.notes
     for name, state in runtime.circuits.items():
-        if state is not Circuit.CLOSED:
+        if state != "closed":
             yield f"circuit of {name}: {state}"
 
 

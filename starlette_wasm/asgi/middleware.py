@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +29,6 @@ from ..exceptions import (
 from ..functions.target import Target
 from ..invocation.fast_path import COLD
 from ..messages import EdgeRequest
-from ..pipelines.plan import Pipeline
 from ..runtime.deployment import Deployment
 from ..runtime.event_loop import require_asyncio
 from ..runtime.runtime import WasmRuntime
@@ -48,6 +48,9 @@ from .serve import Matched, serve
 from .signals import ServerSignals
 from .templates import each_route, routes_of, rule_template
 from .tenants import CLAIM, TenantOf, host_of, tenant_of
+
+if TYPE_CHECKING:
+    from ..pipelines.plan import Pipeline
 
 logger = logging.getLogger("starlette_wasm")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -12,9 +13,11 @@ from starlette.types import Scope
 from ..config.tenants import MOST_NAME, OTHERS
 from ..engine.layout import PAGE
 from ..functions.target import Target
-from ..pipelines.plan import Pipeline
 from ..runtime.runtime import WasmRuntime
 from ..runtime.tenancy import TenantUsage
+
+if TYPE_CHECKING:
+    from ..pipelines.plan import Pipeline
 
 TenantOf = Callable[[HTTPConnection], "str | Awaitable[str | None] | None"]
 """Names the tenant of a request, such as by the app's session; None if it is nobody's."""
@@ -69,9 +72,9 @@ def hold_slot(usage: TenantUsage | None, target: Target | Pipeline) -> AbstractC
     """Hold one of the tenant's slots for a ``with`` block. Raises TenantLimited."""
     if usage is None:
         return _NO_SLOT
-    targets = target.targets if isinstance(target, Pipeline) else [target]
+    targets = [target] if isinstance(target, Target) else target.targets
     return usage.hold_slot(_name(target), sum(each.most_pages for each in targets) * PAGE)
 
 
 def _name(target: Target | Pipeline) -> str:
-    return target.route if isinstance(target, Pipeline) else target.name
+    return target.name if isinstance(target, Target) else target.route

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
+from typing import TYPE_CHECKING
 
 from ..config.router import RouteRule
 from ..functions.target import Tally, Target
-from ..pipelines.plan import Pipeline
 from ..traffic.choices import Choice, Trial
+
+if TYPE_CHECKING:
+    from ..pipelines.plan import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Protocol
 
 from ..config.pipelines import PipelineCall, PipelineConfig, PipelineFallback, PipelineStep
 from ..config.policy import SandboxPolicy
 from ..config.router import EdgeRouterConfig, RouteRule
-from ..exceptions import ConfigError, FunctionUnavailable
+from ..exceptions import FunctionUnavailable
 from ..functions.target import Target
 from ..messages import EdgeResponse
 from .breaker import Breakers, Circuit
+from .pipeline_set import Counts, PipelineSet
 from .retry import Backoff, RetryBudget
 
 
@@ -156,29 +157,16 @@ class Pipeline:
         return " > ".join(map(str, self.steps))
 
 
-@dataclass(slots=True)
-class Counts:
-    """Counts of a runtime, over all that it has served: what is replaced goes on to count here."""
+class Pipelines(PipelineSet):
+    """Pipelines, with the circuit breakers that they share."""
 
-    running: int = 0
-    """Runs under way, those between two calls included."""
-    retries: int = 0
-    fallbacks: int = 0
-    timeouts: int = 0
+    __slots__ = ("breakers",)
 
-
-@dataclass(slots=True, eq=False)
-class Pipelines:
-    """All pipelines of a deployment, with what they share and count."""
-
-    breakers: Breakers
-    counts: Counts = field(default_factory=Counts)
-    all: list[Pipeline] = field(default_factory=list)
-    absent: list[tuple[PipelineConfig, FunctionUnavailable]] = field(default_factory=list)
-    """The pipelines of which a function is left out."""
+    def __init__(self, breakers: Breakers, counts: Counts) -> None:
+        super().__init__(counts)
+        self.breakers = breakers
 
     def stats(self) -> dict[str, int]:
-        """Count circuits and runs; nothing if there are no pipelines."""
         if not self.all:
             return {}
         states = list(self.breakers.states().values())
@@ -191,20 +179,18 @@ class Pipelines:
             "circuits_half_open": states.count(Circuit.HALF_OPEN),
         }
 
-    def find(self, path: str, method: str) -> Pipeline:
-        """Find one by its pattern. Raises ConfigError."""
-        for pipeline in self.all:
-            if pipeline.route == path and pipeline.serves(method):
-                return pipeline
-        known = ", ".join(sorted({pipeline.route for pipeline in self.all})) or "none"
-        raise ConfigError(f"no pipeline serves {method} {path}", hint=f"known are {known}")
+    def circuits(self) -> Mapping[str, Circuit]:
+        return self.breakers.states()
+
+    def reset_circuit(self, name: str) -> bool:
+        return self.breakers.reset(name)
 
 
 def bind_pipelines(
     config: EdgeRouterConfig,
     bind: Bind,
     where: Callable[[str], str],
-    before: Pipelines | None = None,
+    before: PipelineSet | None = None,
     same: Collection[tuple[str, str]] = (),
 ) -> Pipelines:
     """Bind every step. ``where`` names a key for errors. Raises what ``bind`` does.
@@ -214,7 +200,8 @@ def bind_pipelines(
     What is known of functions, by circuit breakers and retry budgets, is taken over from ``before``: of the ``same``
     versions, and of pipelines with the same path, methods and budget.
     """
-    breakers = Breakers(config.circuit_breaker, before.breakers if before else None, same)
+    known = before.breakers if isinstance(before, Pipelines) else None
+    breakers = Breakers(config.circuit_breaker, known, same)
     pipelines = Pipelines(breakers, before.counts if before else Counts())
     canaries = {canary.function_name: canary.canary_version for canary in config.canaries}
     for number, given in enumerate(config.pipelines):
@@ -246,7 +233,7 @@ class _Binder:
         self._where = where
         self._key = key
 
-    def pipeline(self, owner: Pipelines, before: Pipelines | None) -> Pipeline:
+    def pipeline(self, owner: Pipelines, before: PipelineSet | None) -> Pipeline:
         given = self._given
         steps = tuple(self._step(step, index) for index, step in enumerate(given.steps))
         first = steps[0].branches if isinstance(steps[0], Parallel) else (steps[0],)
@@ -262,7 +249,7 @@ class _Binder:
             owner=owner,
         )
 
-    def _budget(self, before: Pipelines | None) -> RetryBudget:
+    def _budget(self, before: PipelineSet | None) -> RetryBudget:
         given = self._given
         wanted = (given.path, given.methods, given.retry_budget)
         for other in before.all if before else ():

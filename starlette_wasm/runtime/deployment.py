@@ -27,14 +27,16 @@ from ..functions.load_cancellation import LoadCancellation
 from ..functions.loader import LoadedFunction, load_all, open_cache
 from ..functions.open_directory import OpenDirectory
 from ..functions.target import Target, bind, check_answers
-from ..pipelines.plan import Pipeline, Pipelines, bind_pipelines
+from ..pipelines.pipeline_set import PipelineSet
 from ..sync.bulkhead import Bulkhead
 from ..telemetry.events.events import check as check_events
 from .fingerprint import fingerprints
-from .rule_router import RuleRouter, audience_of, route_rules
+from .rule_router import audience_of, route_rules
 
 if TYPE_CHECKING:
     from ..functions.required_signatures import RequiredSignatures
+    from ..pipelines.plan import Pipeline
+    from .rule_router import RuleRouter
 
 logger = logging.getLogger("starlette_wasm")
 
@@ -51,7 +53,7 @@ class Deployment:
 
     router: RuleRouter
     default: Target | None
-    pipelines: Pipelines
+    pipelines: PipelineSet
     fingerprints: Mapping[str, Any]
     """Digests of config, policies and settings, so that nodes can be compared."""
 
@@ -126,9 +128,7 @@ class Deployment:
         for pattern, weight in weights.items():
             if not weight:
                 logger.warning("rules: all rules of %s have weight 0: none of them serves", pattern)
-        before = None if previous is None else previous.pipelines
-        same = () if previous is None else self._same(previous)
-        self.pipelines = bind_pipelines(self.config, self.bind, self._where, before, same)
+        self.pipelines = self._bind_pipelines(previous)
         rules += [(pipeline.rule(), pipeline) for pipeline in self.pipelines.all]
         absent += [
             (RouteRule(path_pattern=given.path, function_name=error.function, methods=given.methods), error)
@@ -147,6 +147,15 @@ class Deployment:
                 )
         self._find_unserved(absent, {rule.path_pattern for rule, _ in rules if rule.weight})
         self.router = self._router(rules, [rule for rule, _ in absent])
+
+    def _bind_pipelines(self, previous: Deployment | None) -> PipelineSet:
+        before = PipelineSet() if previous is None else previous.pipelines
+        if not self.config.pipelines and type(before) is PipelineSet:
+            return before
+        from ..pipelines.plan import bind_pipelines
+
+        same = () if previous is None else self._same(previous)
+        return bind_pipelines(self.config, self.bind, self._where, before, same)
 
     def _find_unserved(self, absent: Sequence[tuple[RouteRule, FunctionUnavailable]], served: set[str]) -> None:
         if self.default is None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from ..components.kinds import plan_for
 from ..engine.engine import OutOfInstances
 from ..engine.plan import Limits, Plan
+from ..functions.target import Target
 from ..invocation.isolated import Problem, check_health, instantiate
-from ..pipelines.plan import Pipeline
 from ..sync.own_thread import in_own_thread
 from .announcements import health_changed
 
 if TYPE_CHECKING:
     from ..functions.loader import LoadedFunction
-    from ..functions.target import Target
+    from ..pipelines.plan import Pipeline
     from .deployment import Deployment
     from .runtime import WasmRuntime
 
@@ -154,7 +154,7 @@ class Health:
 
     def _is_healthy(self, target: Target | Pipeline) -> bool:
         # A pipeline has fallbacks of its own.
-        return isinstance(target, Pipeline) or _key(target) not in self._out
+        return not isinstance(target, Target) or _key(target) not in self._out
 
     async def run(self) -> None:
         """Probe for ever."""

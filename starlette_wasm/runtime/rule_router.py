@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..canary.traffic_split import TrafficSplit
 from ..config.router import RouteRule
-from ..functions.target import Target
-from ..pipelines.plan import Pipeline
 from ..traffic.audience import Audience, AudienceRouter
 from ..traffic.router import Router
 from ..traffic.weights import process_phase
 
-_Group = tuple[list[tuple[RouteRule, Target | Pipeline]], list[RouteRule]]
-"""The rules of one audience, with their targets, and those whose function is left out."""
-RuleRouter = Router[RouteRule, Target | Pipeline] | AudienceRouter[RouteRule, Target | Pipeline]
+if TYPE_CHECKING:
+    from ..canary.traffic_split import TrafficSplit
+    from ..functions.target import Target
+    from ..pipelines.plan import Pipeline
+
+    RuleRouter = Router[RouteRule, Target | Pipeline] | AudienceRouter[RouteRule, Target | Pipeline]
+    _Group = tuple[list[tuple[RouteRule, Target | Pipeline]], list[RouteRule]]
+    """The rules of one audience, with their targets, and those whose function is left out."""
 
 
 def audience_of(rule: RouteRule) -> Audience:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
@@ -35,8 +35,6 @@ from ..invocation.off_loop import check_size
 from ..invocation.options import PYTHON, Caller, CallOptions
 from ..invocation.runtime_state import ACCEPTING
 from ..messages import EdgeRequest, EdgeResponse
-from ..pipelines.breaker import Circuit
-from ..pipelines.plan import Pipeline
 from ..sync.backoff import Backoff
 from ..sync.fair_lock import FairLock
 from ..telemetry import Exclusions, Telemetry, show_logs
@@ -48,12 +46,14 @@ from .event_loop import require_asyncio
 from .health import Health
 from .registry_poller import RegistryPoller
 from .reload import Reloader
-from .rule_router import RuleRouter
 from .surroundings import CanarySurroundings
 from .tenancy import Tenancy, pay
 from .weight_shifts import WeightShifts
 
 if TYPE_CHECKING:
+    from ..pipelines.breaker import Circuit
+    from ..pipelines.plan import Pipeline
+    from .rule_router import RuleRouter
     from .shared_quotas import SharedQuotas
 
 logger = logging.getLogger("starlette_wasm")
@@ -444,9 +444,9 @@ class WasmRuntime:
         return stats | dict(self.invoker.counts)
 
     @property
-    def circuits(self) -> dict[str, Circuit]:
+    def circuits(self) -> Mapping[str, Circuit]:
         """The state of each circuit breaker, by ``name v1 (policy)``: of the functions that pipelines have called."""
-        return self.deployment.pipelines.breakers.states()
+        return self.deployment.pipelines.circuits()
 
     def drain(self) -> None:
         """Let what runs go on, until ``drain_timeout_ms`` is over; then end it. On the event loop."""

@@ -64,7 +64,7 @@ async def reset_circuit(call: AdminCall) -> Response:
     name = (await call.json()).get("circuit")
     if not isinstance(name, str) or not call.identity.may("operate", name.partition(" ")[0]):
         raise Refused(403 if isinstance(name, str) else 422, "circuit must be the name of one of your circuits")
-    if not call.runtime.deployment.pipelines.breakers.reset(name):
+    if not call.runtime.deployment.pipelines.reset_circuit(name):
         raise Refused(404, "no such circuit")
     return JSONResponse({"circuit": name, "state": "closed"})
 
