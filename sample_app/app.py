@@ -5,7 +5,10 @@ around it. With ``OTEL_EXPORTER_OTLP_ENDPOINT`` in the environment it exports tr
 of 32 random characters as ``WASM_ADMIN_TOKEN`` the admin API and its dashboard are at ``/admin``.
 """
 
+import gc
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -71,6 +74,14 @@ async def greet(request: Request, call: Call) -> Response:
     return response
 
 
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Take what is there once the functions are loaded from the garbage collector, which would look at it in vain."""
+    gc.collect()
+    gc.freeze()
+    yield
+
+
 middleware = [
     Middleware(
         WasmMiddleware,
@@ -91,4 +102,4 @@ routes: list[BaseRoute] = [Route("/", home), Route("/native", native), *map(hell
 if token := os.environ.get("WASM_ADMIN_TOKEN"):
     routes.append(wasm_admin("/admin", tokens=[admin_token(token)]))
 
-app = Starlette(routes=routes, middleware=middleware)
+app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)

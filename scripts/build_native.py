@@ -22,7 +22,7 @@ SOURCES = (
     *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c", "http1.c"),
     *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
     *("wasi_http.c", "http_objects.c", "http_results.c", "http_fields.c", "http_bodies.c", "http_answer.c"),
-    *("component_path.c", "http_asgi.c"),
+    *("component_path.c", "http_asgi.c", "otlp.c"),
 )
 FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
 

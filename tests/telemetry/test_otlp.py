@@ -79,6 +79,23 @@ def test_any_attributes_are_encoded_as_by_the_library(attributes: dict[str, Any]
     assert_same(spans(attributes))
 
 
+@given(st.dictionaries(st.text(), st.one_of(PLAIN, st.integers(-300, 300)), max_size=9))
+def test_python_encodes_what_c_encodes(attributes: dict[str, Any]) -> None:
+    found = spans()
+    found[0]._attributes = attributes  # the API would drop some
+    with pytest.MonkeyPatch.context() as patched:
+        taken = outcome(found)
+        patched.setattr(otlp, "native", None)
+        assert outcome(found) == taken
+
+
+def outcome(found: Sequence[ReadableSpan]) -> bytes | str:
+    try:
+        return encode(found)
+    except Exception as error:
+        return repr(error)
+
+
 UNUSUAL: dict[str, tuple[Callable[[Span], object], dict[str, Any]]] = {
     "event": (lambda span: span.add_event("e", {"a": 1}), {}),
     "link": (str, {"links": [Link(REMOTE, {"a": 1})]}),

@@ -396,6 +396,7 @@ static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}
                    answer_method = {"answer", answer_alone, METH_FASTCALL, NULL},
                    follows_method = {"follows", follows, METH_FASTCALL, NULL},
                    http1_method = {"http1", http1, METH_FASTCALL, NULL},
+                   otlp_span_method = {"otlp_span", otlp_span, METH_FASTCALL, NULL},
                    run_method = {"run", run, METH_FASTCALL, NULL}, call_method = {"call", call, METH_FASTCALL, NULL},
                    encode_method = {"encode", encode, METH_FASTCALL, NULL},
                    decode_method = {"decode", decode, METH_FASTCALL, NULL},
@@ -404,6 +405,7 @@ static PyMethodDef dispatch_method = {"dispatch", dispatch, METH_FASTCALL, NULL}
 /* With the GIL held: the functions for Python. */
 PyObject *swasm_follows_function(void) { return PyCFunction_NewEx(&follows_method, NULL, NULL); }
 PyObject *swasm_http1_function(void) { return PyCFunction_NewEx(&http1_method, NULL, NULL); }
+PyObject *swasm_otlp_span_function(void) { return PyCFunction_NewEx(&otlp_span_method, NULL, NULL); }
 PyObject *swasm_dispatch_function(PyObject *fast_path) { return PyCFunction_NewEx(&dispatch_method, fast_path, NULL); }
 PyObject *swasm_answer_function(PyObject *fast_path) { return PyCFunction_NewEx(&answer_method, fast_path, NULL); }
 PyObject *swasm_call_function(PyObject *fast_path) { return PyCFunction_NewEx(&call_method, fast_path, NULL); }

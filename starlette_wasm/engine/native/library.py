@@ -42,7 +42,7 @@ SOURCES = tuple(
         *("invoke.c", "prepared.c", "text.c", "base64.c", "request.c", "edge.c", "environ.c", "answer.c", "http1.c"),
         *("fast_path.c", "component.c", "streams.c", "restore.c", "host_calls.c"),
         *("wasi_http.c", "http_objects.c", "http_results.c", "http_fields.c", "http_bodies.c", "http_answer.c"),
-        *("component_path.c", "http_asgi.c"),
+        *("component_path.c", "http_asgi.c", "otlp.c"),
     )
 )
 LIBRARY = Path(__file__).with_name("_native.so")
@@ -242,13 +242,15 @@ class NativeLibrary:
         self._held = held = ctypes.PyDLL(str(library))
         for name in (
             *("follows", "http1", "dispatch", "answer", "call", "run", "encode", "decode", "clean_up"),
-            *("dispatch_component", "answer_component"),
+            *("dispatch_component", "answer_component", "otlp_span"),
         ):
             getattr(held, f"swasm_{name}_function").restype = py_object
         self.follows: Callable[[Any, int, int], bool | None] = held.swasm_follows_function()
         """Whether a body follows: as serving.body_follows(); None if that does not know at once, or raises."""
         self.http1: Callable[[bytes, Any, Any, bytes], bytes | None] = held.swasm_http1_function()
         """An answer as HTTP/1.1 has it, from a status line, headers of the server, headers and body: see http1.c."""
+        self.otlp_span: Callable[[bytes, Any, bytes], bytes | None] = held.swasm_otlp_span_function()
+        """A span of a request of OTLP, from what is before its attributes, these, and what is behind: see otlp.c."""
         self.forget_fast_path: Callable[..., None] = self._held_function("swasm_forget_fast_path", c_void_p)
         self.forget_module: Callable[..., None] = self._held_function("swasm_forget_module", c_void_p, c_void_p)
         self.forget_all: Callable[..., None] = self._held_function("swasm_forget_all", c_void_p)

@@ -16,7 +16,7 @@ typedef struct {
 
 extern PyObject _Py_NoneStruct;
 #define Py_None (&_Py_NoneStruct)
-extern PyObject PyLong_Type, PyFloat_Type, PyList_Type;
+extern PyObject PyLong_Type, PyFloat_Type, PyBool_Type, PyUnicode_Type, PyList_Type;
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
 extern void *PyEval_SaveThread(void);
@@ -54,6 +54,8 @@ extern PyObject *PyBool_FromLong(long);
 extern PyObject *PyLong_FromLong(long);
 extern PyObject *PyLong_FromSsize_t(ssize_t);
 extern PyObject *PyLong_FromVoidPtr(void *);
+extern long long PyLong_AsLongLong(PyObject *);
+extern double PyFloat_AsDouble(PyObject *);
 extern ssize_t PyLong_AsSsize_t(PyObject *);
 extern void *PyLong_AsVoidPtr(PyObject *);
 

@@ -128,6 +128,9 @@ PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 /* http1.c, for Python */
 PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count);
 
+/* otlp.c, for Python */
+PyObject *otlp_span(PyObject *self, PyObject *const *args, ssize_t count);
+
 /* edge.c */
 bool put_edge_request(struct text *t, const struct fast_path *q, struct request *request);
 bool put_in_dict(PyObject *dict, struct span name, struct span value, bool first);
