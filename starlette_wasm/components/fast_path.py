@@ -8,14 +8,13 @@ http_call.py) and reads its answer.
 from __future__ import annotations
 
 import ctypes
-from asyncio import get_running_loop
 from collections.abc import Mapping
 from typing import Any
 
 from ..engine import layout
 from ..engine.capi import EngineError
 from ..engine.engine import OutOfInstances
-from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, FastPath, NotTaken, Speech, Started
+from ..engine.fast_path import NOT_TAKEN, Called, Completed, Encoded, FastPath, NotTaken, Speech, Started, completed
 from ..engine.native.component_state import ComponentPathState, Span
 from ..engine.native.library import native
 from ..sync import copies
@@ -23,8 +22,6 @@ from .bound import FREE_US, ComponentPlan
 from .instance import CoreInstances
 from .invocation import ComponentInvocation
 from .restore import Kept
-
-_new_tuple = tuple.__new__
 
 
 class ComponentFastPath(FastPath):
@@ -61,29 +58,16 @@ class ComponentFastPath(FastPath):
         tracestate: str | None = None,
     ) -> Completed | Started | NotTaken:
         """Dispatch as FastPath does; what begins in a thread is not taken."""
-        if self._late and self._plan.tenant in self._late:
-            return NOT_TAKEN
-        try:
-            found = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
-            if found is None and self._lend():
-                found = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
-        except MemoryError as error:
-            return self.without_memory(error)
-        if found is not None:
-            return self.settled(found)
-        return self._try(scope, path, params, body, region, traceparent, tracestate)
+        given = scope, path, params, body, region, traceparent, tracestate
+        found = self._begun(self._dispatch_in_c, *given)
+        return self._try(*given) if found is None else completed(found)
 
-    def settled(self, found: tuple[Any, ...]) -> Completed | Started:
-        """Return what C has given for a guest that it has begun, or the guest that answer() has left."""
+    def _settled(self, found: tuple[Any, ...]) -> tuple[Any, ...] | Started:
+        """Settle as FastPath does; also the guest that answer() has left."""
         if len(found) == 1:
             started: Started = found[0]
             return started
-        if len(found) == 5:
-            return self._left(*found)
-        completed = _new_tuple(Completed, found)
-        if completed.cleanup_due:
-            get_running_loop().call_soon(self._clean_up)
-        return completed
+        return self._left(*found) if len(found) == 5 else super()._settled(found)
 
     def _left(self, how: int, request_id: str, message: bytes, environ: bytes, body: bytes | None) -> Started:
         """Go on with a guest that C has left."""
@@ -97,7 +81,7 @@ class ComponentFastPath(FastPath):
     def _lend(self) -> bool:
         """Give C what it lacks, the ticker or an instance. Return False if it lacked neither."""
         plan = self._component_plan
-        woke, lent = self._wake_ticker(), self._lent
+        woke, lent = super()._lend(), self._lent
         if not plan.restores or (lent is not None and lent.is_free):
             return woke
         if not self._engine.state.scratch:  # C runs a guest for the event loop of another thread, with what it was lent
@@ -147,23 +131,17 @@ class ComponentFastPath(FastPath):
         traceparent: str | None,
         tracestate: str | None,
     ) -> tuple[Any, ...] | None:
-        answered: tuple[Any, ...] | None
-        answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
-        if answered is None and self._lend():
-            answered = self._answer_in_c(scope, path, params, body, region, traceparent, tracestate)
-        if answered is None and self._others_are_late:
-            answered = self._dispatch_in_c(scope, path, params, body, region, traceparent, tracestate)
+        if self._is_late:
+            return None
+        begin = self._dispatch_in_c if self._late else self._answer_in_c  # the latter does not know whose is late
+        given = scope, path, params, body, region, traceparent, tracestate
+        answered = self._asked(begin, *given)
         if answered is not None:
             return answered
-        found = self._try(scope, path, params, body, region, traceparent, tracestate)
+        found = self._try(*given)
         if isinstance(found, NotTaken):
             return None
         return found[:3] if isinstance(found, Completed) else (found,)
-
-    @property
-    def _others_are_late(self) -> bool:
-        """Whether large stores are yet to be freed, but none of this tenant: C does not know whose they are."""
-        return bool(self._late) and self._plan.tenant not in self._late
 
     def _try(
         self,
@@ -203,7 +181,7 @@ class ComponentFastPath(FastPath):
     def _may_begin(self) -> bool:
         """Whether a guest may begin on the event loop."""
         plan = self._plan
-        if plan.slow or plan.loop_time.spent or plan.tenant in self._late:
+        if plan.slow or plan.loop_time.spent or self._is_late:
             return False
         self._engine.ticker.ensure_armed()
         return not self._engine.dead

@@ -13,7 +13,7 @@ from asyncio import get_running_loop
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import layout
 from .invocation import LARGE, Guard, Host, Invocation
@@ -101,6 +101,9 @@ class Started:
 
     def __exit__(self, *error: object) -> None:
         self.invocation.drop()
+
+
+Left = TypeVar("Left", bound=Started | NotTaken)
 
 
 class Inputs(NamedTuple):
@@ -216,18 +219,18 @@ class FastPath:
         The guest gets the given trace, or the client's. Not taken while a large store of the tenant is yet to be freed.
         """
         found = self._begun(self._dispatch, scope, path, params, body, region, traceparent, tracestate)
-        return NOT_TAKEN if found is None else _completed(found)
+        return NOT_TAKEN if found is None else completed(found)
 
     def settled(self, found: tuple[Any, ...]) -> Completed | Started:
         """Return what C has given for a guest that it has begun, once what is left to do is under way."""
-        return _completed(self._settled(found))
+        return completed(self._settled(found))
 
     def call(self, request: object, region: str) -> Called | Started | NotTaken:
         """Call as dispatch() does, for an EdgeRequest, which is given as it is. Not taken in ``cgi``."""
         found = self._begun(self._call, request, region)
         if found is None:
             return NOT_TAKEN
-        return found if isinstance(found, Started) else _new_tuple(Called, found)
+        return _new_tuple(Called, found) if isinstance(found, tuple) else found
 
     def run(self, inputs: Inputs) -> Outcome | Invocation | None:
         """Run a guest whose inputs are written.
@@ -251,7 +254,9 @@ class FastPath:
         if len(inputs[0]) > LARGE:
             return None
         found = self._begun(self._run, *inputs)
-        return found.invocation if isinstance(found, Started) else found
+        if isinstance(found, Started):
+            return found.invocation
+        return found if isinstance(found, tuple) else None
 
     def _outcome(self, found: tuple[Any, ...]) -> Outcome:
         stdout, ran_ns, pages, _, _ = found
@@ -260,22 +265,31 @@ class FastPath:
         outcome.cpu_s = ran_ns / 1e9
         return outcome
 
-    def _begun(self, begin: Callable[..., Any], *given: Any) -> tuple[Any, ...] | Started | None:
-        """Begin a guest by a function of C, which is called again if the ticker slept.
+    def _begun(self, begin: Callable[..., Any], *given: Any) -> tuple[Any, ...] | Started | NotTaken | None:
+        """Begin a guest by a function of C.
 
-        Return what it gives for a guest that has ended, or the guest. None if it was not begun: a large store of the
-        tenant is yet to be freed, or C does not take what is given.
+        Return what it gives for a guest that has ended, or the guest. None if C does not take what is given. Not taken
+        if nobody else may begin it now: a large store of the tenant is yet to be freed, or memory lacks.
         """
-        if self._late and self._plan.tenant in self._late:
-            return None
+        if self._is_late:
+            return NOT_TAKEN
         try:
-            found = begin(*given)
-            if found is None and self._wake_ticker():
-                found = begin(*given)
+            found = self._asked(begin, *given)
         except MemoryError as error:
-            lost = self.without_memory(error)
-            return lost if isinstance(lost, Started) else None
+            return self.without_memory(error)
         return None if found is None else self._settled(found)
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether a large store of the tenant is yet to be freed."""
+        return bool(self._late) and self._plan.tenant in self._late
+
+    def _asked(self, begin: Callable[..., Any], *given: Any) -> tuple[Any, ...] | None:
+        """Call a function of C, and once more if it began no guest for lack of what it can be lent."""
+        found: tuple[Any, ...] | None = begin(*given)
+        if found is None and self._lend():
+            found = begin(*given)
+        return found
 
     def _settled(self, found: tuple[Any, ...]) -> tuple[Any, ...] | Started:
         """Return what C gives for a guest that has ended, once what is left to do is under way; else the guest."""
@@ -295,8 +309,8 @@ class FastPath:
         """
         return Started(_Lost(self._plan, error), "") if self._plan.preopens else NOT_TAKEN
 
-    def _wake_ticker(self) -> bool:
-        """Wake the ticker. Return False if it was awake: C began no guest for another reason."""
+    def _lend(self) -> bool:
+        """Give C what it lacks to begin a guest: wake the ticker. Return False if it lacked nothing."""
         engine = self._engine
         if engine.state.starts_until_check or engine.dead:
             return False
@@ -333,9 +347,10 @@ class FastPath:
         module.engine.reclaimer.free(store, None, SMALL + 1, tenant, partial(_reclaimed, module, store))
 
 
-def _completed(found: tuple[Any, ...] | Started) -> Completed | Started:
+def completed(found: tuple[Any, ...] | Left) -> Completed | Left:
+    """Name the parts of what C gives for a guest that has ended."""
     # Completed(*found) takes three times as long
-    return found if isinstance(found, Started) else _new_tuple(Completed, found)
+    return _new_tuple(Completed, found) if isinstance(found, tuple) else found
 
 
 class _Lost(Invocation):

@@ -411,6 +411,29 @@ def test_stores_of_others_keep_nobody_waiting(own: bool) -> None:
     assert any(in_steps) is not own
 
 
+@pytest.mark.parametrize("way", ["dispatch", "answer"])
+def test_guests_without_memory_run_once(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C has dropped the guest when it raises: Python must not begin the same request again."""
+    asked, tried = Asked(load(guest("(i32.const 65)"))), []
+
+    def lacks(*_: Any) -> None:
+        raise MemoryError
+
+    asked.path._dispatch_in_c = asked.path._answer_in_c = lacks
+    monkeypatch.setattr(ComponentFastPath, "_try", lambda *_: tried.append(True))
+
+    async def go() -> None:
+        given = scope_of("/", {}), "/", {}, b"", "", None, None
+        if way == "dispatch":
+            assert asked.path.dispatch(*given) is NOT_TAKEN
+        else:
+            with pytest.raises(MemoryError):
+                asked.path.answer(*given)
+
+    asyncio.run(go())
+    assert not tried
+
+
 def test_closed_components_take_no_requests() -> None:
     asked = Asked(load(guest(COUNT, COUNTER)))
     assert asyncio.run(answers(asked, 10)) == {b"A"}

@@ -236,7 +236,7 @@ def _bodiless(scope: Any) -> bool:
 async def _head(path_of: FastPath, scope: Any, path: str, params: Any, region: str) -> tuple[str, Outcome] | None:
     """What a guest got, with its id; None if C did not take the request."""
     found = path_of.answer(scope, path, params, None, region, None, None)
-    if found is None and path_of._wake_ticker():
+    if found is None and path_of._lend():
         found = path_of.answer(scope, path, params, None, region, None, None)
     if found is None:
         return None
@@ -360,7 +360,7 @@ async def _answered_head(stdout: bytes, request_id: bytes, method: str, protocol
         path_of = rested(SAYS[protocol], protocol)
         found = path_of.answer(scope, path, {}, None, "eu", None, None)
         if found is None:
-            assert path_of._wake_ticker()
+            assert path_of._lend()
             continue
         if len(found) == 3:
             return found
