@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-_SMALL, _JOINED = 1024, 64 << 10
-"""Bytes of a piece that is added to the last one, and of what is made of such pieces."""
+from collections import deque
+
+_SMALL = 1024
+"""Bytes below which a piece is joined to the last one: each would take more for itself than for its bytes."""
+_JOINED = 64 << 10
+"""Bytes of what is made of such pieces."""
+
+
+def put(pieces: list[bytes | bytearray] | deque[bytes | bytearray], piece: bytes, most: int = _SMALL) -> None:
+    """Put a piece behind others. Small ones become one bytearray, which is not joined to any more from ``most`` on."""
+    last = pieces[-1] if pieces else b""
+    if len(piece) >= _SMALL:
+        pieces.append(piece)
+    elif isinstance(last, bytearray) and len(last) < most:
+        last += piece
+    else:
+        pieces.append(bytearray(piece))
 
 
 class Pieces:
@@ -20,12 +35,6 @@ class Pieces:
         return self._size
 
     def add(self, piece: bytes) -> None:
-        """Add what came next. Small pieces are put together: each would take more for itself than for its bytes."""
-        last = self.all[-1] if self.all else b""
-        if len(piece) >= _SMALL:
-            self.all.append(piece)
-        elif isinstance(last, bytearray) and len(last) < _JOINED:
-            last += piece
-        else:
-            self.all.append(bytearray(piece))
+        """Add what came next."""
+        put(self.all, piece, _JOINED)
         self._size += len(piece)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-_SMALL = 1024
-"""Bytes below which pieces are joined: a guest that writes single bytes must not make the event loop take each."""
+from ..capabilities import pieces
 
 
 class ByteQueue:
@@ -49,13 +48,7 @@ class ByteQueue:
         if not data:
             return
         with self._lock:
-            last = self._pieces[-1] if self._pieces else b""
-            if len(data) >= _SMALL:
-                self._pieces.append(data)
-            elif isinstance(last, bytearray) and len(last) < _SMALL:
-                last += data
-            else:
-                self._pieces.append(bytearray(data))
+            pieces.put(self._pieces, data)  # a guest that writes single bytes must not make the event loop take each
             self._put += len(data)
 
     def pass_by(self, count: int) -> None:
