@@ -10,9 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 CORPUS = Path(__file__).parent.parent / "corpus"
-NAMES = sorted(
-    each.stem for each in Path(__file__).parent.glob("*.py") if each.stem not in ("__init__", "source", "ways")
-)
+_SHARED = ("__init__", "component_ways", "source", "ways")
+NAMES = sorted(each.stem for each in Path(__file__).parent.glob("*.py") if each.stem not in _SHARED)
 
 
 def target(name: str) -> ModuleType:

@@ -9,21 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import nullcontext
-from functools import cache
-from unittest.mock import patch
 
-from starlette_wasm.components import module as module_
 from starlette_wasm.components.bound import ComponentPlan
-from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.invocation import ComponentInvocation
-from starlette_wasm.components.module import ComponentModule
-from starlette_wasm.engine import capi
-from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End, Outcome
 from starlette_wasm.engine.plan import Limits
 
+from .component_ways import component, way
 from .source import Source
-from .ways import engine
 
 EXAMPLES = 40
 """In the test suite: each is four invocations, half of them from Python."""
@@ -146,21 +139,10 @@ def _place(source: Source, first: int, end: int) -> int:
     return place - (place % 8 if source.integer(0, 15) else 0)
 
 
-@cache
-def _module(natively: bool) -> ComponentModule:
-    with patch.object(module_, "native", native if natively else None):
-        return ComponentModule(engine(), *_compiled())
-
-
-@cache
-def _compiled() -> tuple[bytes, dict[str, object]]:
-    return compile_component(engine().ptr, capi.assemble(_GUEST))
-
-
 async def _ask(natively: bool, request: bytes) -> list[Outcome]:
     found = []
-    with patch.object(module_, "native", native if natively else None):
-        plan = ComponentPlan(_module(natively), Limits(time=_SECONDS))
+    with way(natively):
+        plan = ComponentPlan(component(_GUEST, natively), Limits(time=_SECONDS))
         for _ in range(2):
             invocation = ComponentInvocation(plan, request)
             found.append(await invocation.run(time.monotonic() + _SECONDS, nullcontext))

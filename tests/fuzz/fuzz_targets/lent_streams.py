@@ -12,23 +12,16 @@ import asyncio
 import json
 import time
 from contextlib import nullcontext
-from functools import cache
 from typing import NamedTuple
-from unittest.mock import patch
 
-from starlette_wasm.components import module as module_
 from starlette_wasm.components.bound import ComponentPlan
-from starlette_wasm.components.compile import compile_component
 from starlette_wasm.components.http_exchange import HttpExchange
 from starlette_wasm.components.invocation import ComponentInvocation
-from starlette_wasm.components.module import ComponentModule
-from starlette_wasm.engine import capi
-from starlette_wasm.engine.native.library import native
 from starlette_wasm.engine.outcome import End
 from starlette_wasm.engine.plan import Limits
 
+from .component_ways import component, way
 from .source import Source
-from .ways import engine
 
 EXAMPLES = 20
 """In the test suite: each is two invocations, one of them in Python alone."""
@@ -228,17 +221,6 @@ def _place(source: Source, first: int) -> int:
     return source.pick((0, first + 1, first + 2, first + 4, *ends))
 
 
-@cache
-def _module(natively: bool) -> ComponentModule:
-    with patch.object(module_, "native", native if natively else None):
-        return ComponentModule(engine(), *_compiled())
-
-
-@cache
-def _compiled() -> tuple[bytes, dict[str, object]]:
-    return compile_component(engine().ptr, capi.assemble(_GUEST))
-
-
 async def _ask(natively: bool, path: str, parts: list[bytes]) -> Seen:
     message = {"path": "/", "method": "POST", "headers": {"host": "h"}, "query": {}, "body": None,
                "is_base64_encoded": False, "url": f"http://h/{path}"}  # fmt: skip
@@ -254,9 +236,9 @@ async def _ask(natively: bool, path: str, parts: list[bytes]) -> Seen:
 
     go_on()
     exchange.on_wait = go_on
-    with patch.object(module_, "native", native if natively else None):
+    with way(natively):
         invocation = ComponentInvocation(
-            ComponentPlan(_module(natively), Limits(time=_SECONDS)), json.dumps(message).encode()
+            ComponentPlan(component(_GUEST, natively), Limits(time=_SECONDS)), json.dumps(message).encode()
         )
         invocation.exchange = exchange
         outcome = await invocation.run(time.monotonic() + _SECONDS, nullcontext)
