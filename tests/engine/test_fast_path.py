@@ -56,6 +56,27 @@ HELLO = constant(json.dumps({"status_code": 200, "headers": {"content-type": "te
 HELLO_ANSWER = b'{"status_code":200,"body":"hello"}'
 
 
+LONG = 1_390_000
+"""What 1 MiB takes in base64, nearly."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"),
+    [
+        ({"body": "QUFB" * (LONG // 4), "is_base64_encoded": True}, b"AAA" * (LONG // 4)),
+        ({"body": "A" * LONG}, b"A" * LONG),
+        ({"body": "A" * LONG + "\n"}, None),
+        ({"body": "é" * (LONG // 2)}, None),
+        ({"body": "A" * (LONG + 100_000)}, None),
+    ],
+    ids=["base64", "ascii", "escape", "utf-8", "longer"],
+)
+def test_long_answers_are_read_if_that_is_soon_done(wat: Wat, answer: dict[str, Any], read: bytes | None) -> None:
+    stdout = json.dumps({"status_code": 200} | answer, ensure_ascii=False).encode()
+    found = fast_path(wat(HELLO)).decode(stdout, "r", "GET")
+    assert (found and found[2]) == read
+
+
 READS = command(
     """(drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 0)
         (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 16)))

@@ -353,12 +353,23 @@ PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *conte
   return found;
 }
 
+/* Whether it takes no longer than the event loop has time for to read an answer. Without escapes, as base64 is, more is
+   read in the same time. */
+bool is_soon_read(struct span printed) {
+  return printed.len <= MOST_PRINTED || (printed.len <= MOST_PLAIN && !memchr(printed.at, '\\', printed.len));
+}
+
+/* Whether all of it is text, of which a long one must be ASCII. */
+static bool is_text(const struct reader *r, struct span printed) {
+  return r->ascii || (printed.len <= MOST_PRINTED && is_utf8(printed));
+}
+
 /* Read all that a guest printed; the body, or NULL. */
 static PyObject *read_answer(struct parts *p, struct span printed, uint32_t protocol) {
   struct reader r = {printed.at, printed.at + printed.len, true};
   if (protocol == CGI)
     return read_block(&r, p) ? PyBytes_FromStringAndSize((const char *)r.at, r.end - r.at) : NULL;
-  return read_parts(&r, p, protocol == WWS) && (r.ascii || is_utf8(printed)) ? content_of(p) : NULL;
+  return read_parts(&r, p, protocol == WWS) && is_text(&r, printed) ? content_of(p) : NULL;
 }
 
 void begin_parts(struct parts *p, const uint8_t *at, bool as_dict) {
@@ -446,7 +457,7 @@ PyObject *response(const struct scratch *s, struct span printed, const struct re
   begin_parts(&p, printed.at, true);
   p.headers.keeps_id = true;
   struct reader r = {printed.at, printed.at + printed.len, true};
-  if (p.headers.sent && read_parts(&r, &p, protocol == WWS) && (r.ascii || is_utf8(printed)) && !p.base64) {
+  if (p.headers.sent && read_parts(&r, &p, protocol == WWS) && is_text(&r, printed) && !p.base64) {
     PyObject *trace = Py_None;
     if (request->told.len)
       trace = PyUnicode_FromStringAndSize((const char *)request->told.at, (ssize_t)request->told.len);

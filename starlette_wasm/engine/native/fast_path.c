@@ -125,10 +125,11 @@ static PyObject *ended(struct engine *e, struct fast_path *q, struct scratch *s,
                        bool due, int *how) {
   PyObject *found = NULL;
   void *left = memory_of(s, q->plan) > LIGHT ? s->store : NULL;
-  if (s->out_len <= MOST_PRINTED)
+  const struct span all = {output(s), s->out_len};
+  if (is_soon_read(all))
     found = !request        ? printed(s, due, left)
-            : request->edge ? response(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left)
-                            : answer(s, (struct span){output(s), s->out_len}, request, q->protocol, due, left);
+            : request->edge ? response(s, all, request, q->protocol, due, left)
+                            : answer(s, all, request, q->protocol, due, left);
   if (!found && !take(s)) {
     *how = EXITED; /* it is read where it is */
     return NULL;
@@ -372,7 +373,7 @@ static PyObject *encode(PyObject *self, PyObject *const *args, ssize_t count) {
 static PyObject *decode(PyObject *self, PyObject *const *args, ssize_t count) {
   const struct fast_path *q = PyLong_AsVoidPtr(self);
   struct span printed, id, method;
-  if (count != 3 || !q || !ready() || !of_bytes(args[0], &printed) || printed.len > MOST_PRINTED ||
+  if (count != 3 || !q || !ready() || !of_bytes(args[0], &printed) || !is_soon_read(printed) ||
       !of_str(args[1], &id) || id.len > MAX_ID || !of_str(args[2], &method))
     return none();
   PyObject *found = read_for_asgi(printed, id, IS(method, "HEAD"), q->protocol);

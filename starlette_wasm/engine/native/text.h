@@ -13,7 +13,8 @@
 #endif
 
 enum { MAX_FIELDS = 64, MAX_ID = 128, KEPT = 2 << 20, LARGE = 64 << 10, LARGEST = 1 << 20 };
-enum { MOST_PRINTED = LARGEST + (64 << 10) }; /* a body of LARGEST, and what is around it */
+enum { AROUND = 64 << 10, MOST_PRINTED = LARGEST + AROUND }; /* a body of LARGEST, and what is around it */
+enum { MOST_PLAIN = LARGEST / 3 * 4 + AROUND };              /* the same in base64 */
 enum { MAX_HEAD = 64 << 10 };                 /* scope.MAX_HEAD */
 
 #define IS(span, text) ((span).len == sizeof(text) - 1 && !memcmp((span).at, text, sizeof(text) - 1))
@@ -136,6 +137,7 @@ bool put_edge_request(struct text *t, const struct fast_path *q, struct request 
 bool put_in_dict(PyObject *dict, struct span name, struct span value, bool first);
 
 /* answer.c */
+bool is_soon_read(struct span printed);
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left);
 PyObject *response(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
