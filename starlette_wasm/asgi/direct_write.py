@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from types import MethodType
+from types import CellType, MethodType
 from typing import Any
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from .._compat import behind_starlette, uvicorn_cycle
 from ..engine.native.library import native
+from ..telemetry.send_watchers import SendWatcher, complete, watcher_of
 
 JOINED = 64 << 10
 """Bytes of a body that are copied behind the head, so that both are one write. Also in http1.c."""
@@ -38,16 +38,43 @@ def write_at_once(cycle: Any, send: Send, status: int, headers: Headers, body: b
     if status not in lines or not _is_idle(cycle):
         return False
     innermost, notes = behind_starlette(send)
+    watchers: list[SendWatcher] = []
     if not _is_method(innermost, cycle, kind.send):
-        return False
+        innermost = _behind_watchers(innermost, notes, watchers)
+        if not _is_method(innermost, cycle, kind.send):
+            return False
     assert native is not None
     begin = native.http1(lines[status], cycle.default_headers, headers, body)
     if begin is None:
         return False
+    if watchers:
+        _note(watchers, {"type": "http.response.start", "status": status, "headers": headers}, body)
     for started in notes:
         started.cell_contents = True
     _write(cycle, begin, body)
+    for each in reversed(watchers):
+        each.ended()
     return True
+
+
+def _behind_watchers(send: Any, notes: list[CellType], watchers: list[SendWatcher]) -> Any:
+    """Return what messages are handed to in the end; add who takes note of them on their way, the nearest first."""
+    while (watcher := watcher_of(send)) is not None:
+        watchers.append(watcher)
+        send, more = behind_starlette(watcher.behind)
+        notes += more
+    return send
+
+
+def _note(watchers: list[SendWatcher], start: Message, body: bytes) -> None:
+    """Have both messages noted that are not sent, up to the writing of the second one."""
+    end = {"type": "http.response.body", "body": body}
+    for each in watchers:
+        each.starting(start)
+    for each in reversed(watchers):
+        each.started(start)
+    for each in watchers:
+        each.ending(end)
 
 
 def cycle_behind(send: Send) -> Any:
@@ -64,7 +91,7 @@ def send_at_once(cycle: Any, data: bytes | memoryview) -> bool:
     if type(data) is memoryview and cycle.chunked_encoding and _writes_chunks(cycle):
         cycle.transport.write(data.obj)
     else:
-        _complete(cycle.send({"type": "http.response.body", "body": data, "more_body": True}))
+        complete(cycle.send({"type": "http.response.body", "body": data, "more_body": True}))
     return True
 
 
@@ -82,8 +109,8 @@ def _writes_chunks(cycle: Any) -> bool:
 def _chunks_are_alike(cycle: Any) -> bool:
     theirs, ours = _like(cycle), _like(cycle)
     for each in (theirs, ours):
-        _complete(each.send({"type": "http.response.start", "status": 200, "headers": []}))
-    _complete(theirs.send({"type": "http.response.body", "body": b"0123456789abcdef", "more_body": True}))
+        complete(each.send({"type": "http.response.start", "status": 200, "headers": []}))
+    complete(theirs.send({"type": "http.response.body", "body": b"0123456789abcdef", "more_body": True}))
     ours.transport.write(b"10\r\n0123456789abcdef\r\n")
     return _state(ours) == _state(theirs)
 
@@ -134,8 +161,8 @@ def _is_alike(cycle: Any, status_line: bytes, status: int, body: bytes) -> bool:
     begin = native.http1(status_line, ours.default_headers, headers, body)
     if begin is None:
         return False
-    _complete(theirs.send({"type": "http.response.start", "status": status, "headers": headers}))
-    _complete(theirs.send({"type": "http.response.body", "body": body}))
+    complete(theirs.send({"type": "http.response.start", "status": status, "headers": headers}))
+    complete(theirs.send({"type": "http.response.body", "body": body}))
     _write(ours, begin, body)
     return _is_idle(_like(cycle)) and _state(ours) == _state(theirs)
 
@@ -170,16 +197,6 @@ def _like(cycle: Any) -> Any:
         keep_alive=True,
         on_response=kept.done,
     )
-
-
-def _complete(sending: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that waits for nothing. Raises RuntimeError if it waits."""
-    try:
-        sending.send(None)
-    except StopIteration:
-        return
-    sending.close()
-    raise RuntimeError("it waits")
 
 
 def _state(cycle: Any) -> dict[str, Any]:

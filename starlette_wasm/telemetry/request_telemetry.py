@@ -16,6 +16,7 @@ from starlette.types import Message, Send
 from ..functions.target import Target
 from .conventions import Attribute, ErrorType, PickedBy, Variant, error_type
 from .idle import RequestTelemetry, Trace
+from .send_watchers import SendWatcher
 from .spans import ServerSpan, WarmSpan, WarmTracer, header_of
 
 
@@ -145,13 +146,7 @@ class ActiveRequestTelemetry(RequestTelemetry):
     def send(self, send: Send) -> Send:
         if self._span is None or self._span.span is None:
             return send
-
-        async def watched(message: Message) -> None:
-            await send(message)
-            if message["type"] == "http.response.start":
-                self.answered(message["status"])
-
-        return watched
+        return _WatchedSend(self, send)
 
     def failed(self, error: BaseException) -> None:
         self._error = error_type(error)
@@ -171,3 +166,21 @@ class ActiveRequestTelemetry(RequestTelemetry):
             self._span.end()
         if self._token is not None:
             contexts.detach(self._token)
+
+
+class _WatchedSend(SendWatcher):
+    """Tells a request the status of its answer."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: ActiveRequestTelemetry, behind: Send) -> None:
+        super().__init__(behind)
+        self._request = request
+
+    async def __call__(self, message: Message) -> None:
+        await self.behind(message)
+        if message["type"] == "http.response.start":
+            self.started(message)
+
+    def started(self, start: Message) -> None:
+        self._request.answered(start["status"])
