@@ -28,7 +28,7 @@ def test_a_fast_request_stays_in_few_files() -> None:
 
 
 def test_a_slow_request_stays_in_few_files() -> None:
-    most = 13 if native is not None else 30
+    most = 12 if native is not None else 30
     trace = shortest(SLOW, most)
     assert len(trace.files) <= most, "\n".join(trace.visits)
-    assert "invocation/execution.py" in trace.files
+    assert "invocation/invoker.py" in trace.files
