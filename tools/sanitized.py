@@ -13,8 +13,8 @@ from pathlib import Path
 from fuzz_targets import checker, corpus, target
 from variants import WORK
 
-TARGETS = ("component_calls", "edge_objects", "host_calls", "lent_streams", "quick_requests", "quick_responses",
-           "written_heads")  # fmt: skip
+TARGETS = ("component_calls", "component_requests", "edge_objects", "host_calls", "lent_streams", "quick_requests",
+           "quick_responses", "written_heads")  # fmt: skip
 """Those that come to the C."""
 
 

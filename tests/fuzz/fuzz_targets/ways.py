@@ -118,12 +118,12 @@ def fast_path(guest: str, protocol: str = "edge", route: str = "/") -> tuple[Fas
 
 
 @cache
-def _settings(region: str) -> RequestSettings:
+def settings_of(region: str) -> RequestSettings:
     return RequestSettings.of(WasmSettings(region=region))
 
 
 @cache
-def _target(protocol: str, route: str) -> Any:
+def target_of(protocol: str, route: str) -> Any:
     """What the oracles look at of a target."""
     return SimpleNamespace(
         name=NAME,
@@ -175,8 +175,8 @@ def compare_request(
             return False
         request_id, outcome = found
         request = EdgeRequest.from_scope(scope, body, path=path, params=params)
-        target = _target(protocol, route)
-        context = request.context = context_of(_settings(region), target, request.headers, cold=False)
+        target = target_of(protocol, route)
+        context = request.context = context_of(settings_of(region), target, request.headers, cold=False)
         if is_request_id(request.headers.get("x-request-id", "")):
             assert request_id == context.request_id
         else:
@@ -252,8 +252,8 @@ def compare_call(request: EdgeRequest, region: str = "eu", *, environ: bool = Fa
     if found is None:
         return False
     request_id, outcome = found
-    target = _target(protocol, "/")
-    context = context_of(_settings(region), target, request.headers, cold=False)
+    target = target_of(protocol, "/")
+    context = context_of(settings_of(region), target, request.headers, cold=False)
     if is_request_id(request.headers.get("x-request-id", "")):
         assert request_id == context.request_id
     else:
