@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpHistogram
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.metrics import MeterProvider
@@ -155,6 +156,19 @@ def test_opentelemetry_keeps_its_providers_where_they_are_read() -> None:
 def test_a_context_has_its_span_under_the_key() -> None:
     span = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
     assert trace.set_span_in_context(span).get(_compat.SPAN_KEY) is span
+
+
+def test_a_context_takes_a_span_as_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    span = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+    before = Context({"kept": 1, _compat.SPAN_KEY: trace.INVALID_SPAN})
+    expected = trace.set_span_in_context(span, before)
+    for key in (_compat.SPAN_KEY, ""):
+        monkeypatch.setattr(_compat, "SPAN_KEY", key)
+        made = _compat.context_with(before, span)
+        assert type(made) is Context
+        assert made == expected
+        assert trace.get_current_span(made) is span
+    assert trace.get_current_span(before) is trace.INVALID_SPAN
 
 
 def test_a_meter_that_nobody_configured_is_a_placeholder() -> None:

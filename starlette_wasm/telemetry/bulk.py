@@ -82,15 +82,11 @@ class Series:
         self._count = 0
         self._exemplar_at = 0.0
 
-    def take_exemplar(self) -> bool:
-        """Return whether to record a sampled invocation as an exemplar, and if so, allow none for a second."""
-        now = time.monotonic()
-        if now < self._exemplar_at:
+    def add(self, sampled: bool, duration: float, cpu: float, memory: int) -> bool:
+        """Add an invocation. False: it was sampled, and is to be recorded by itself, as the exemplar of this second."""
+        if sampled and (now := time.monotonic()) >= self._exemplar_at:
+            self._exemplar_at = now + _EXEMPLAR_EVERY
             return False
-        self._exemplar_at = now + _EXEMPLAR_EVERY
-        return True
-
-    def add(self, duration: float, cpu: float, memory: int) -> None:
         self._duration.add(duration)
         self._cpu.add(cpu)
         self._memory.add(memory)
@@ -98,6 +94,7 @@ class Series:
         if not self._count % _SETTLED_EVERY:
             for each in (self._duration, self._cpu, self._memory):
                 each.settle()
+        return True
 
     def hand_over(self) -> None:
         if self._count:
@@ -131,10 +128,7 @@ class InBulk:
         """Add a warm invocation that succeeded and did not wait. False: it is to be recorded by itself."""
         with self._lock:
             series = self._series.get(key)
-            if series is None or (sampled and series.take_exemplar()):
-                return False
-            series.add(duration, cpu, memory)
-            return True
+            return series is not None and series.add(sampled, duration, cpu, memory)
 
     def begin(self, key: Key, make: Callable[[], Series]) -> None:
         """Begin to add up the invocations of a series, the first of which has been recorded by itself.

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
 from starlette.types import Scope
 
 from .._compat import calling_apps
@@ -82,13 +81,13 @@ class Exclusions:
             if not any(found is each for each in self._around):
                 self._around.append(found)
 
-    def __call__(self, scope: Scope, current: Span, context: Context) -> bool:
-        """Return whether a request is not to be traced; ``current`` is the span around it, in ``context``."""
-        if _has_any(context, _ALL_SUPPRESSED):
+    def __call__(self, scope: Scope, context: Context, has_span: bool) -> bool:
+        """Return whether a request is not to be traced; ``context`` is what it runs in, maybe with a valid span."""
+        if context and _has_any(context, _ALL_SUPPRESSED):
             return True
         if self._any_paths and self._paths.match(_path(scope)) is not None:
             return True
-        if current.get_span_context().is_valid:
+        if has_span:
             return False
         if scope.get("fastapi.telemetry", scope) is None:  # so FastAPI marks what its telemetry excludes
             return True

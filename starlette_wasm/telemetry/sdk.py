@@ -118,16 +118,17 @@ class SdkTracer:
         tracer = self.tracer
         if tracer.span_processor._span_processors is not self._processors or not tracer._tracer_config.is_enabled:
             return None
-        parent = get_current_span(context).get_span_context()
-        if parent.is_valid:
+        if context and (parent := get_current_span(context).get_span_context()).is_valid:
             beginning = Beginning(name, SpanKind.SERVER, parent, parent.trace_id, attributes, since)
             return self._asked(beginning, context)
-        trace_id = tracer.id_generator.generate_trace_id()
-        beginning = Beginning(name, SpanKind.SERVER, None, trace_id, attributes, since)
+        ids = tracer.id_generator
+        trace_id = ids.generate_trace_id()
         if tracer.sampler is not self._takes_roots:
-            return self._asked(beginning, context)
-        flags = _SAMPLED[bool(tracer.id_generator.is_trace_id_random())]
-        return self._started(beginning, flags, None, self._taken)
+            return self._asked(Beginning(name, SpanKind.SERVER, None, trace_id, attributes, since), context)
+        flags = _SAMPLED[bool(ids.is_trace_id_random())]
+        of_span = SpanContext(trace_id, ids.generate_span_id(), False, flags)
+        ended = tracer._tracer_metrics.start_span(None, self._taken)
+        return SdkSpan(self, name, SpanKind.SERVER, None, attributes, of_span, ended, since)
 
     def ended(self, span: Any, flags: int) -> None:
         """Hand over a span that has ended to the processors that there are now."""
@@ -159,10 +160,7 @@ class SdkTracer:
         ended = self.tracer._tracer_metrics.start_span(parent, decision)
         if not decision.is_recording():
             return NonRecordingSpan(context)
-        span = SdkSpan(self, name, kind, parent, attributes, context, ended)
-        if since:
-            span.begin = since
-        return span
+        return SdkSpan(self, name, kind, parent, attributes, context, ended, since)
 
 
 def _queues(processors: tuple[Any, ...]) -> list[Callable[[Any], None]]:
@@ -204,11 +202,12 @@ class SdkSpan:
         attributes: Mapping[str, AttributeValue],
         context: SpanContext,
         ended: Callable[[], None],
+        since: int = 0,
     ) -> None:
         self._of, self._name, self._kind, self._parent, self._ended = of, name, kind, parent, ended
         self.attributes = attributes
         self.context = context
-        self.begin = time.time_ns()
+        self.begin = since or time.time_ns()
         self.ended_at = 0
         self.told = False
         """Whether a guest knows it as its own."""
@@ -231,7 +230,7 @@ class SdkSpan:
             end_time=ended_at,
             instrumentation_scope=tracer._instrumentation_scope,
         )
-        of.ended(span, self.context.trace_flags)
+        of.ended(span, self.context[3])  # the flags, without a call
 
     def real(self) -> Span:
         """Return the same span for whoever goes on with it."""

@@ -36,6 +36,7 @@ from opentelemetry.trace import set_span_in_context as in_context
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from .._compat import context_with
 from ..engine.fast_path import Completed
 from ..engine.outcome import Outcome
 from ..functions.target import Target
@@ -54,7 +55,7 @@ _ERROR = StatusCode.ERROR
 _FLAGS = [f"{number:02x}" for number in range(256)]
 # The value of an enumeration's member is looked up by a function in Python.
 _INVOCATION_ID, _CPU = Attribute.INVOCATION_ID.value, Attribute.CPU.value
-_STATUS_CODE = Attribute.STATUS_CODE.value
+_STATUS_CODE, _ROUTE = Attribute.STATUS_CODE.value, Attribute.HTTP_ROUTE.value
 _PLAIN = frozenset({str, int})
 _MEMORY, _HOST_CALLS = Attribute.MEMORY.value, Attribute.HOST_CALLS.value
 
@@ -90,8 +91,8 @@ class ServerSpan:
         name = f"{_method(scope)} {route}".rstrip()
         span = tracer.begin_server(parent, name, _request_attributes(scope, route), since)
         # Attached also when it was dropped, lest what is called from here start traces of its own.
-        token = contexts.attach(in_context(span, parent))
-        recording = span.is_recording()
+        token = contexts.attach(context_with(parent, span))
+        recording = type(span) is DeferredSpan or span.is_recording()
         return cls(span if recording else None, ours=recording, token=token), span.get_span_context()
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
@@ -143,7 +144,7 @@ def _request_attributes(scope: Scope, route: str) -> dict[str, AttributeValue]:
         "url.path": scope["path"],
     }
     if route:
-        attributes[Attribute.HTTP_ROUTE.value] = route
+        attributes[_ROUTE] = route
     if method not in _METHODS:
         attributes["http.request.method_original"] = method
     if scope.get("http_version"):

@@ -125,18 +125,19 @@ class Telemetry(Listeners):
         context = contexts.get_current()
         current: Span = context.get(SPAN_KEY) or get_current_span(context)  # type: ignore[assignment]
         there = current.get_span_context()
-        is_ours = there.is_valid and not there.is_remote
+        has_span = there.is_valid
+        is_ours = has_span and not there.is_remote
         if is_ours and not current.is_recording():  # the sampler has refused it
             if since or self._recorders or self.access_log or self.listeners:
                 return ActiveRequestTelemetry(method, route, context=there)
             return UnsampledRequestTelemetry(there, method, route)
-        if self.exclusions(scope, current, context):
+        if self.exclusions(scope, context, has_span):
             token = contexts.attach(contexts.set_value(UNTRACED, True))
-            return ActiveRequestTelemetry(method, route, context=there if there.is_valid else None, token=token)
+            return ActiveRequestTelemetry(method, route, context=there if has_span else None, token=token)
         if is_ours:
             span = ServerSpan.around(current, scope, route)
             return ActiveRequestTelemetry(method, route, context=there, tracer=tracer, span=span)
-        parent = context if there.is_valid else extract_scope(scope)
+        parent = context if has_span else extract_scope(scope)
         span, there = ServerSpan.new(tracer, parent, scope, route, since)
         return ActiveRequestTelemetry(
             method, route, context=there, tracer=tracer if span.span is not None else None, span=span
@@ -194,7 +195,10 @@ class Telemetry(Listeners):
         trace = completed.traceparent if exchange.context is not None else None
         sampled = trace is not None and trace[-1] in _SAMPLED
         cpu = completed.ran_ns / 1e9
-        alone = [each for each in self._recorders if not each.bulk.add(key, sampled, duration, cpu, memory)]
+        alone: list[Metrics | prometheus.Recorder] = []
+        for each in self._recorders:  # a comprehension is one more call
+            if not each.bulk.add(key, sampled, duration, cpu, memory):
+                alone.append(each)
         if not (alone or self.access_log or self.listeners):
             return
         seen = self._observe_fast(exchange, target, completed, duration, memory)
