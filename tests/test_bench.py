@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks import account, goals, measure, plot, report, runs, wrk
 from benchmarks.__main__ import BASELINE, GROUPS, HEADINGS
-from benchmarks.groups import production
+from benchmarks.groups import compute, production
 from benchmarks.layout import lay_out
 from benchmarks.measure import Row
 from benchmarks.processes import Failed, Process, Worker, cpu_ns
@@ -291,6 +292,30 @@ def test_the_small_guest_is_measured_in_a_process_of_its_own(tmp_path: Path) -> 
         assert worker.call("answer") == '{"message":"hello"}'
         figures = worker.call("round", calls=50)
     assert 0 < figures["p50"] <= figures["p99"]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_guests_that_compute_have_rows_for_each_load(
+    quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*given: object) -> tuple[float, float]:
+        if given[3:5] == ((1000,), 8):
+            raise Failed("no answers at 8 connections")
+        return 2.0, 10.0
+
+    monkeypatch.setattr(compute, "native_library", lambda *_: tmp_path)
+    monkeypatch.setattr(compute, "uvicorn", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(compute, "_measure", measured)
+    plan = measure.Plan(quick, "wrk", frozenset(), None)
+    rows = {row.id: row for row in compute.run(plan, lambda _: None, tmp_path)}
+    for guest in ("5-ms", "50-ms", "5-and-50-ms"):
+        for connections in (1, 8, 64):
+            key = f"compute/{guest}/{connections}"
+            if (guest, connections) == ("50-ms", 8):
+                assert rows[f"{key}/ours/p99"].value is None
+                continue
+            for figure in ("p99", "rate"):
+                assert rows[f"{key}/ours/{figure}"].value == rows[f"{key}/trusted/{figure}"].value == 1.0
 
 
 def test_a_case_of_production_is_a_script_of_wrk() -> None:

@@ -34,11 +34,11 @@ def run(plan: Plan, progress: Progress, work: Path) -> Iterator[Row]:
         native = stack.enter_context(uvicorn("native:app", work, path="/ping", cpu=None))
         servers = {"ours": ours, "trusted": ours, "native": native}
         for title, rows in _ROWS.items():
-            for connections in (8,) if plan.quick else (1, 8, 64):
+            for connections in (1, 8, 64):
                 try:
                     yield from _beside(title, rows, connections, servers, plan, progress, pace)
                 except Failed as error:  # such as no answer within the time, on a busy machine
-                    what = f"guests of {title}, {connections} connections"
+                    what = f"guests of {title}, {_times(connections)}"
                     row_id = f"compute/{title.replace(' ', '-')}/{connections}/ours/p99"
                     yield Row(row_id, what, None, "higher", note=error.reason, checked=False)
 
@@ -61,7 +61,7 @@ def _beside(
             late[side].append(p99)
             rates[side].append(rate)
     for side, label in (("ours", ""), ("trusted", ", `cpuWeight: 100`")):
-        what = f"guests of {title}{label}, {connections} connection{'s' * (connections > 1)}"
+        what = f"guests of {title}{label}, {_times(connections)}"
         key = f"compute/{title.replace(' ', '-')}/{connections}/{side}"
         yield Row(
             f"{key}/p99",
@@ -85,6 +85,10 @@ def _beside(
             against="the same C in threads of a route",
             checked=False,
         )
+
+
+def _times(connections: int) -> str:
+    return f"{connections} connection{'s' * (connections > 1)}"
 
 
 def _measure(

@@ -51,6 +51,15 @@ def _speed(servers: dict[str, Server], counts: tuple[int, ...], plan: Plan, prog
         each.clear()
     rates = interleave(contenders, plan.pick(1, 5), progress, "workers")
     row = Row("", "", None, "higher", measure="req/s", checked=False)
+    if "serve" in servers:
+        yield Row(
+            "workers/serve/p99",
+            f"`wasmtime serve`, {CONNECTIONS} connections: p99",
+            statistics.median(p99["serve"]),
+            "lower",
+            "ms",
+            checked=False,
+        )
     for count in counts:
         label = f"{count} uvicorn worker{'s' * (count > 1)}"
         for other, against in ((str(counts[0]), "1 worker"), ("serve", "`wasmtime serve`, which may use all cores")):
