@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,7 +36,7 @@ from ..telemetry import PickedBy, RequestTelemetry, Variant
 from ..traffic.audience import AudienceRouter
 from ..traffic.choices import Choice, Match, Reason, Refusal
 from ..traffic.cookies import cookie_value
-from .coalesce import send_in_one_write
+from .coalesce import answer_at_once, send_in_one_write
 from .discovery import each_function, find_functions, has_own_middleware
 from .endpoints import Endpoint, answer, find_endpoint
 from .guards import patterns_of, seams
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("starlette_wasm")
 
 _SAFE = ("GET", "HEAD")
+Chosen: TypeAlias = "tuple[Target | Pipeline, Target | Pipeline | None, str]"
+"""What serves a request, what is tried on a copy of it, and its region."""
 
 
 class WasmMiddleware:
@@ -102,16 +104,8 @@ class WasmMiddleware:
             await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
             return
         runtime = self.runtime
-        cold = 0
-        if not (self._ready and runtime.is_open):
-            if (
-                runtime.state == "closed" and self._ready and not self._stopped
-            ):  # by its owner, or at the end of a drain
-                await self._serve_closed(scope, receive, send)
-                return
-            if not runtime.is_open:
-                cold = scope[COLD] = time.time_ns()
-            await self._open()
+        if not (self._ready and runtime.is_open) and await self._wait_for_start(scope, receive, send):
+            return
         scope[RUNTIME] = runtime
         if kind == "http":
             path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
@@ -132,31 +126,38 @@ class WasmMiddleware:
                 if scope.get("root_path"):
                     route = rule_template(scope, route)
                 tell_route(scope, route)
-                exchange = runtime.telemetry.exchange(scope, route, since=cold)
-                only, started = match.group.only, None
-                if (
-                    exchange.idle
-                    and only is not None
-                    and runtime.health.healthy is None
-                    and not (settings.allow_version_header or settings.trust_region_header)
-                    and not runtime.tenancy.active
-                ):
-                    if scope["method"] not in _SAFE:  # it may have a body
-                        matched = Matched(scope, receive, send, path, match.params, settings.region, exchange)
-                        await serve(runtime, only.target, matched)
-                        return
-                    found = runtime.fast_path.answer(
-                        only.target, scope, path, match.params, None, settings.region, exchange.trace
-                    )
-                    if type(found) is tuple:
-                        status, headers, body = found
-                        if SENT_AS in scope:
-                            headers = fitted(scope, headers)
-                        await send_in_one_write(receive, send, status, headers, body)
-                        return
-                    started = found if isinstance(found, Started) else None
+                exchange = runtime.telemetry.exchange(scope, route, since=scope.get(COLD, 0))
+                chosen: Chosen | Refusal | None = None
+                started = None
+                if exchange.idle and not runtime.tenancy.active:
+                    only = match.group.only  # as in _choose(), without the call
+                    if (
+                        only is None
+                        or runtime.health.healthy is not None
+                        or settings.allow_version_header
+                        or settings.trust_region_header
+                    ):
+                        chosen = self._choose(match, scope, exchange)
+                    else:
+                        chosen = only.target, None, settings.region
+                    if type(chosen) is tuple and chosen[1] is None:
+                        target, _, region = chosen
+                        found = answer_at_once(runtime, target, region, path, match.params, scope, receive, send)
+                        if found is None:
+                            return
+                        if type(found) is tuple:
+                            status, headers, body = found
+                            if SENT_AS in scope:
+                                headers = fitted(scope, headers)
+                            await send_in_one_write(receive, send, status, headers, body)
+                            return
+                        started = found if isinstance(found, Started) else None
+                        if scope["method"] not in _SAFE:  # it may have a body
+                            matched = Matched(scope, receive, send, path, match.params, region, exchange)
+                            await serve(runtime, target, matched, tried=started)
+                            return
                 with exchange:
-                    tried = await self._serve(match, scope, receive, send, path, exchange, started)
+                    tried = await self._serve(match, (scope, receive, send), path, exchange, chosen, started)
                 if tried is not None:
                     self._shadow(*tried, scope)
                 return
@@ -165,22 +166,34 @@ class WasmMiddleware:
                 return
         await self.app(scope, receive, send)
 
+    async def _wait_for_start(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Start, and leave in the scope since when the request waits. Return whether it was answered instead."""
+        runtime = self.runtime
+        if runtime.state == "closed" and self._ready and not self._stopped:  # by its owner, or at the end of a drain
+            await self._serve_closed(scope, receive, send)
+            return True
+        if not runtime.is_open:
+            scope[COLD] = time.time_ns()
+        await self._open()
+        return False
+
     async def _serve(
         self,
         match: Match[RouteRule, Target | Pipeline],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        connection: tuple[Scope, Receive, Send],
         path: str,
         exchange: RequestTelemetry,
+        chosen: Chosen | Refusal | None,
         started: Started | None,
     ) -> tuple[Target | Pipeline, EdgeRequest] | None:
         """Answer a request by the rules of its path. Return what is to be tried on a copy of it.
 
-        ``started`` is a guest that has begun for it, if it has no body.
+        ``chosen`` is what serves it, if that is known, and ``started`` a guest that has begun for it.
         """
         runtime = self.runtime
-        chosen = self._choose(match, scope, exchange)
+        scope, receive, send = connection
+        if chosen is None:
+            chosen = self._choose(match, scope, exchange)
         if isinstance(chosen, Refusal):
             await self._refuse(chosen, match, exchange, scope, send)
             return None
@@ -207,8 +220,8 @@ class WasmMiddleware:
 
     def _choose(
         self, match: Match[RouteRule, Target | Pipeline], scope: Scope, exchange: RequestTelemetry
-    ) -> tuple[Target | Pipeline, Target | Pipeline | None, str] | Refusal:
-        """Return what serves the request, what is tried on a copy of it, and its region."""
+    ) -> Chosen | Refusal:
+        """Choose by weight, health, stickiness, version and region."""
         runtime = self.runtime
         only, healthy, settings = match.group.only, runtime.health.healthy, runtime.request_settings
         if only is not None and healthy is None and not settings.allow_version_header:

@@ -28,7 +28,7 @@ MAX_HEAD = 64 << 10
 """Bytes of path, query and headers: no policy bounds them, and not every server does."""
 _ANNOUNCED = ("1.1", "1.0")
 """HTTP versions in which a request without content-length and transfer-encoding has no body (RFC 9112, section 6.3)."""
-_WITHOUT_BODY = ("GET", "HEAD")
+WITHOUT_BODY = ("GET", "HEAD")
 """The versions for which that is believed: not every gateway before an ASGI app hands on the length of a POST."""
 Headers = list[tuple[bytes, bytes]]
 SENT_AS = "starlette_wasm.request_id_header"
@@ -92,7 +92,7 @@ def _may_follow(scope: Scope, limit: int) -> bool:
                 raise RequestTooLarge(limit)
     if size > MAX_HEAD:
         raise RequestTooLarge(MAX_HEAD, "head")
-    return follows or scope.get("http_version") not in _ANNOUNCED or scope["method"] not in _WITHOUT_BODY
+    return follows or scope.get("http_version") not in _ANNOUNCED or scope["method"] not in WITHOUT_BODY
 
 
 def adopt(scope: Scope, request_settings: RequestSettings) -> None:

@@ -130,7 +130,9 @@ class ComponentFastPath(FastPath):
         region: str,
         traceparent: str | None,
         tracestate: str | None,
+        *server: object,
     ) -> tuple[Any, ...] | None:
+        # An answer that is for ASGI goes to every server.
         if self._is_late:
             return None
         begin = self._dispatch_in_c if self._late else self._answer_in_c  # the latter does not know whose is late

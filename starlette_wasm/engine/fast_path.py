@@ -200,7 +200,10 @@ class FastPath:
 
         With None for the body the request may have none, and C looks whether it has. It returns status, headers and
         body of an answer that leaves nothing else to do, or what is to be given to settled(). None if there may be a
-        body, if dispatch() takes nothing, and if the ticker rests. Raises MemoryError: see without_memory()."""
+        body, if dispatch() takes nothing, and if the ticker rests. Raises MemoryError: see without_memory().
+
+        It takes two arguments more, the status lines and the own headers of a server of HTTP/1.1. In the place of the
+        headers there may then be None, and in that of the body all that is written to the client."""
         self._clean_up = native.native.cleaner(ctypes.addressof(engine.state))
         weakref.finalize(self, _forget, native.native, self._memory).atexit = False
 

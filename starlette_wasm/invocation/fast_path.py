@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
+from typing import overload
 
 from starlette.types import Scope
 
@@ -22,8 +23,13 @@ COLD = "starlette_wasm.cold"
 
 _MOST_TWICE = 64 << 10
 """Bytes of the longest body that is written twice on the event loop."""
-Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
+Headers = list[tuple[bytes, bytes]]
+Answered = tuple[int, Headers, bytes]
 """Status, headers and body, for ASGI."""
+Written = tuple[int, None, bytes]
+"""The status, and what is written to a client of HTTP/1.1."""
+TraceAndServer = tuple[str | None, str | None, dict[int, bytes], Headers]
+"""A Trace, and the status lines and the own headers of a server of HTTP/1.1, which takes an answer as bytes."""
 
 
 class FastPathRunner:
@@ -34,6 +40,18 @@ class FastPathRunner:
         self._runtime = runtime
         self._counts = counts
 
+    @overload
+    def answer(
+        self, target: object, scope: Scope, path: str, params: dict[str, str], body: bytes | None, region: str,
+        trace: Trace, route: str = "",
+    ) -> Answered | Started | NotTaken: ...  # fmt: skip
+
+    @overload
+    def answer(
+        self, target: object, scope: Scope, path: str, params: dict[str, str], body: bytes | None, region: str,
+        trace: TraceAndServer,
+    ) -> Answered | Written | Started | NotTaken: ...  # fmt: skip
+
     def answer(
         self,
         target: object,
@@ -42,22 +60,24 @@ class FastPathRunner:
         params: dict[str, str],
         body: bytes | None,
         region: str,
-        trace: Trace,
+        trace: Trace | TraceAndServer,
         route: str = "",
-    ) -> Answered | Started | NotTaken:
-        """Do what run() does, if nobody listens or counts. ``trace`` is that of the RequestTelemetry.
+    ) -> Answered | Written | Started | NotTaken:
+        """Do what run() does, if nobody listens. ``trace`` is that of the RequestTelemetry.
 
         With None for the body the request may have none: it is not taken if it has one.
         """
         if type(target) is not Target or COLD in scope or not self._runtime.is_open:
             return NOT_TAKEN
         fast_path, bulkhead = target.fast_path, target.bulkhead
-        if fast_path is None or not fast_path.dispatches or target.tally is not None:
+        if fast_path is None or not fast_path.dispatches:
             return NOT_TAKEN
         if bulkhead.active >= bulkhead.limit or (body is not None and len(body) > target.max_body):
             return NOT_TAKEN
         if route and route != target.route and target.protocol.name == "cgi":  # whose variables hold the route
             return NOT_TAKEN
+        tally = target.tally
+        begin = 0.0 if tally is None else time.monotonic()
         try:
             found = fast_path.answer(scope, path, params, body, region, *trace)
         except MemoryError as error:
@@ -70,6 +90,8 @@ class FastPathRunner:
                 return settled
             found = settled[:3]
         self._counts["ok"] += 1
+        if tally is not None:
+            tally.answered(time.monotonic() - begin, found[0])
         return found
 
     def run(

@@ -169,11 +169,11 @@ def _is_alike(made_by: Any, exclude: bool, status: int, headers: tuple[tuple[byt
     return handed == [start, body] and noted == (theirs.calls, theirs.content_length_header)
 
 
-def complete(sending: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that waits for nothing. Raises RuntimeError if it waits."""
+def complete(running: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing, and return what it does. Raises RuntimeError if it waits."""
     try:
-        sending.send(None)
-    except StopIteration:
-        return
-    sending.close()
+        running.send(None)
+    except StopIteration as end:
+        return end.value
+    running.close()
     raise RuntimeError("it waits")

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from starlette_wasm.asgi import direct_write
-from starlette_wasm.asgi.direct_write import JOINED, cycle_behind, send_at_once, write_at_once
+from starlette_wasm.asgi.direct_write import JOINED, body_of, cycle_behind, send_at_once, take_body, write_at_once
 from starlette_wasm.engine.native.library import native
 
 needs_c = pytest.mark.skipif(native is None, reason="only C writes at once")
@@ -76,7 +76,7 @@ async def send_both(send: Send, status: int, headers: Any, body: bytes) -> None:
 def test_bytes_are_those_of_uvicorn(body: bytes) -> None:
     ours, theirs = cycle_of(), cycle_of()
     headers = [(b"content-length", b"%d" % len(body)), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe9")]
-    assert write_at_once(ours, ours.send, 201, headers, body)
+    assert write_at_once(ours.receive, ours.send, 201, headers, body)
     asyncio.run(send_both(theirs.send, 201, headers, body))
     assert state(ours) == state(theirs)
     assert len(ours.transport.parts) == (3 if len(body) > JOINED else 2)
@@ -111,7 +111,7 @@ def test_whatever_is_answered_is_as_ever(
     headers = [(b"content-length", b"%d" % len(body)), *more] if announced else more
     scope = {"type": "http", "method": method, "path": "/", "http_version": "1.1", "headers": []}
     ours, theirs, untouched = cycle_of(scope=scope), cycle_of(scope=scope), cycle_of(scope=scope)
-    if write_at_once(ours, ours.send, status, headers, body):
+    if write_at_once(ours.receive, ours.send, status, headers, body):
         asyncio.run(send_both(theirs.send, status, headers, body))
         assert state(ours) == state(theirs)
     else:
@@ -123,7 +123,6 @@ def test_whatever_is_answered_is_as_ever(
     "changed",
     [
         {"keep_alive": False},
-        {"access_log": True},
         {"disconnected": True},
         {"response_started": True},
         {"default_headers": [(b"connection", b"close")]},
@@ -137,7 +136,7 @@ def test_what_uvicorn_has_rules_for_is_left_to_it(changed: dict[str, Any]) -> No
     for name, value in changed.items():
         setattr(cycle, name, value)
     before = state(cycle)
-    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert not write_at_once(cycle.receive, cycle.send, 200, TEXT, b"hello")
     assert state(cycle) == before
 
 
@@ -147,7 +146,7 @@ def test_a_client_that_does_not_read_is_waited_for() -> None:
     paused.flow.pause_writing()
     closing.transport.closing = True
     for cycle in (paused, closing):
-        assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+        assert not write_at_once(cycle.receive, cycle.send, 200, TEXT, b"hello")
         assert cycle.transport.parts == []
 
 
@@ -160,10 +159,11 @@ def test_a_server_that_answers_differently_is_not_used() -> None:
 
     Other.__module__ = RequestResponseCycle.__module__
     cycle = cycle_of(Other)
-    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert not write_at_once(cycle.receive, cycle.send, 200, TEXT, b"hello")
     assert cycle.transport.parts == []
     of_h11 = object.__new__(H11Cycle)
-    assert not write_at_once(of_h11, of_h11.send, 200, TEXT, b"hello")
+    of_h11.transport, of_h11.on_response = cycle.transport, cycle.on_response
+    assert not write_at_once(of_h11.receive, of_h11.send, 200, TEXT, b"hello")
 
 
 @needs_c
@@ -176,7 +176,7 @@ def test_a_function_around_send_sees_both_messages() -> None:
 
     other = cycle_of()
     for send in (watching, other.send, cycle.receive):
-        assert not write_at_once(cycle, send, 200, TEXT, b"hello")
+        assert not write_at_once(cycle.receive, send, 200, TEXT, b"hello")
     assert seen == []
     assert cycle.transport.parts == []
 
@@ -185,7 +185,70 @@ def test_nothing_is_done_without_the_library(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(direct_write, "native", None)
     monkeypatch.setattr(direct_write, "_status_lines", {})
     cycle = cycle_of()
-    assert not write_at_once(cycle, cycle.send, 200, TEXT, b"hello")
+    assert not write_at_once(cycle.receive, cycle.send, 200, TEXT, b"hello")
+    assert cycle.transport.parts == []
+
+
+@needs_c
+@pytest.mark.parametrize("status", [200, 404])
+def test_access_log_has_lines_of_uvicorn(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    lines = []
+    scope = {"type": "http", "method": "GET", "path": "/a b/\xe9", "query_string": b"q=%20", "http_version": "1.1"}
+    for write in (write_at_once, None):
+        cycle = cycle_of(scope=scope | {"client": ("192.0.2.1", 5), "headers": []}, access_log=True)
+        with caplog.at_level(logging.INFO, "uvicorn.access"):
+            if write is not None:
+                assert write(cycle.receive, cycle.send, status, TEXT, b"hello")
+            else:
+                asyncio.run(send_both(cycle.send, status, TEXT, b"hello"))
+        lines.append([(each.name, each.levelno, each.msg, each.args) for each in caplog.records])
+        caplog.clear()
+    assert len(lines[0]) == 1
+    assert lines[0] == lines[1]
+
+
+@needs_c
+def test_a_body_is_read_as_receive_reads_it() -> None:
+    ours, theirs = cycle_of(), cycle_of()
+    for cycle in (ours, theirs):
+        cycle.body += b"abc"
+        cycle.more_body = False
+        cycle.message_event.set()
+    assert body_of(ours, ours.receive) == b"abc"
+    assert state(ours) == state(theirs)
+    take_body(ours)
+    assert asyncio.run(theirs.receive()) == {"type": "http.request", "body": b"abc", "more_body": False}
+    assert state(ours) == state(theirs)
+    assert body_of(ours, ours.receive) is None, "receive would wait now"
+
+
+@needs_c
+def test_a_body_that_is_not_there_is_waited_for() -> None:
+    async def other() -> Message:
+        return {}
+
+    for changed in ({"more_body": True}, {"waiting_for_100_continue": True}, {}):
+        cycle = cycle_of()
+        cycle.more_body = False
+        if changed:
+            cycle.message_event.set()
+        for name, value in changed.items():
+            setattr(cycle, name, value)
+        assert body_of(cycle, cycle.receive) is None, changed
+    cycle.message_event.set()
+    assert body_of(cycle, other) is None
+    assert body_of(cycle, cycle.receive) == b""
+
+
+@needs_c
+def test_a_server_that_reads_differently_is_not_used() -> None:
+    class Other(RequestResponseCycle):
+        async def receive(self) -> Any:
+            return {**await super().receive(), "more": 1}
+
+    Other.__module__ = RequestResponseCycle.__module__
+    cycle = cycle_of(Other)
+    assert not write_at_once(cycle.receive, cycle.send, 200, TEXT, b"hello")
     assert cycle.transport.parts == []
 
 
@@ -211,7 +274,7 @@ def test_starlette_knows_that_an_answer_has_begun() -> None:
     """What fails behind an answer must not be answered once more."""
 
     async def at_once(cycle: Any, send: Send) -> None:
-        assert write_at_once(cycle, send, 200, TEXT, b"hello")
+        assert write_at_once(cycle.receive, send, 200, TEXT, b"hello")
 
     async def in_two(cycle: Any, send: Send) -> None:
         await send_both(send, 200, TEXT, b"hello")

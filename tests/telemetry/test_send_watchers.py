@@ -56,7 +56,7 @@ def answered(at_once: bool, status: int, parent: int | None, **options: Any) -> 
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if at_once:
-            assert write_at_once(cycle, send, status, TEXT, b"hello")
+            assert write_at_once(cycle.receive, send, status, TEXT, b"hello")
         else:
             await send_both(send, status, TEXT, b"hello")
 
@@ -102,7 +102,7 @@ def test_two_instrumentations_note_it_both() -> None:
             super()._set_server_span(*given)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert write_at_once(cycle, send, 200, TEXT, b"hello")
+        assert write_at_once(cycle.receive, send, 200, TEXT, b"hello")
 
     cycle = cycle_of()
     both = Around(
@@ -195,7 +195,7 @@ def test_a_server_span_gets_the_status() -> None:
         with ActiveRequestTelemetry("GET", "/", span=span) as request:
             send = request.send(cycle.send)
             if at_once:
-                assert write_at_once(cycle, send, 503, TEXT, b"hello")
+                assert write_at_once(cycle.receive, send, 503, TEXT, b"hello")
             else:
                 asyncio.run(send_both(send, 503, TEXT, b"hello"))
         found.append((state(cycle), spans_of(exporter)))

@@ -13,6 +13,10 @@ static bool append_to(PyObject *list, PyObject *a, struct span value) {
   return ok;
 }
 
+static bool put_line(struct text *lines, struct span name, struct span value) {
+  return put(lines, name.at, name.len) && PUT(lines, ": ") && put(lines, value.at, value.len) && PUT(lines, "\r\n");
+}
+
 static bool append(PyObject *list, struct span name, struct span value) {
   if (IS(name, "content-type"))
     return append_to(list, names.content_type, value);
@@ -99,6 +103,8 @@ bool header_name(struct headers *h, struct span raw, struct span *name) {
 /* ``first`` is whether the name has no value yet. */
 bool send_header(struct headers *h, struct span name, struct span value, bool first) {
   h->typed = h->typed || IS(name, "content-type");
+  if (h->lines)
+    return put_line(h->lines, name, value);
   return h->as_dict ? put_in_dict(h->sent, name, value, first) : append(h->sent, name, value);
 }
 
@@ -316,21 +322,24 @@ static ssize_t announced(const struct parts *p, size_t size, bool head) {
   return p->headers.declared >= 0 ? p->headers.declared : size ? (ssize_t)size : -1;
 }
 
-static bool append_length(PyObject *list, ssize_t length) {
+static bool append_length(const struct headers *h, ssize_t length) {
   uint8_t digits[24], *digit = digits + sizeof digits;
   if (length < 0)
     return true;
   do
     *--digit = (uint8_t)('0' + length % 10);
   while (length /= 10);
-  return append_to(list, names.content_length, (struct span){digit, (size_t)(digits + sizeof digits - digit)});
+  struct span value = {digit, (size_t)(digits + sizeof digits - digit)};
+  return h->lines ? PUT(h->lines, "content-length: ") && put(h->lines, value.at, value.len) && PUT(h->lines, "\r\n")
+                  : append_to(h->sent, names.content_length, value);
 }
 
 PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *content,
                         const struct request *request, bool due, void *left) {
+  PyObject *headers = p->headers.sent ? p->headers.sent : Py_None;
   if (request->alone && !due && !left) {
     PyObject *status = PyLong_FromLong(p->status);
-    PyObject *brief = status ? PyTuple_Pack(3, status, p->headers.sent, content) : NULL;
+    PyObject *brief = status ? PyTuple_Pack(3, status, headers, content) : NULL;
     drop(status);
     return brief;
   }
@@ -343,7 +352,7 @@ PyObject *packed(const struct scratch *s, const struct parts *p, PyObject *conte
   else
     Py_IncRef(trace);
   if (code && ran && pages && trace && late && store)
-    found = PyTuple_Pack(8, code, p->headers.sent, content, ran, pages, trace, late, store);
+    found = PyTuple_Pack(8, code, headers, content, ran, pages, trace, late, store);
   drop(code);
   drop(ran);
   drop(pages);
@@ -372,15 +381,21 @@ static PyObject *read_answer(struct parts *p, struct span printed, uint32_t prot
   return read_parts(&r, p, protocol == WWS) && is_text(&r, printed) ? content_of(p) : NULL;
 }
 
-void begin_parts(struct parts *p, const uint8_t *at, bool as_dict) {
+static void begin_reading(struct parts *p, const uint8_t *at, PyObject *sent, struct text *lines) {
   p->status = 0;
   p->body = (struct string){{at, 0}, 0};
   p->base64 = false;
   p->headers.fields.count = p->headers.fields.repeats = p->headers.values = p->headers.size = p->headers.used = 0;
   p->headers.declared = -1;
   p->headers.typed = p->headers.underscores = p->headers.keeps_id = false;
+  p->headers.as_dict = false;
+  p->headers.sent = sent;
+  p->headers.lines = lines;
+}
+
+void begin_parts(struct parts *p, const uint8_t *at, bool as_dict) {
+  begin_reading(p, at, as_dict ? PyDict_New() : PyList_New(0), NULL);
   p->headers.as_dict = as_dict;
-  p->headers.sent = as_dict ? PyDict_New() : PyList_New(0);
 }
 
 /* The body for ASGI of a content, which this takes over, with the status and all headers in ``p``; NULL if there is no memory. */
@@ -395,7 +410,7 @@ PyObject *content_for_asgi(struct parts *p, PyObject *content, struct span id, b
     Py_DecRef(content);
     content = PyBytes_FromStringAndSize(NULL, 0);
   }
-  if (content && append_length(p->headers.sent, announced(p, (size_t)size, head)) &&
+  if (content && append_length(&p->headers, announced(p, (size_t)size, head)) &&
       append_to(p->headers.sent, names.request_id, id))
     return content;
   drop(content);
@@ -408,9 +423,42 @@ static PyObject *read_parts_for_asgi(struct parts *p, struct span printed, struc
   return p->headers.sent ? content_for_asgi(p, read_answer(p, printed, protocol), id, head) : NULL;
 }
 
+/* What is written to a client of HTTP/1.1; NULL if ASGI has to have it. */
+static PyObject *bytes_of(struct parts *p, PyObject *content, const struct request *request) {
+  struct span id = {request->id, request->id_len}, body, name = {(const uint8_t *)"x-request-id", 12};
+  if (!of_bytes(content, &body) || p->status == 204 || p->status == 205 || p->status == 304 ||
+      !append_length(&p->headers, (ssize_t)body.len) || !put_line(p->headers.lines, name, id))
+    return NULL;
+  PyObject *status = PyLong_FromLong(p->status);
+  PyObject *found = status ? http1_answer(status, request, p->headers.lines, body) : NULL;
+  drop(status);
+  return found;
+}
+
+/* As answer(), but with None and the bytes of HTTP/1.1 in the place of headers and body. NULL if ASGI has to have it. No
+   object that is made in between has the garbage collector run, so that the lines stay. */
+static PyObject *answer_http1(const struct scratch *s, struct span printed, const struct request *request,
+                              uint32_t protocol, bool due, void *left) {
+  static struct text lines;
+  struct parts p;
+  if (printed.len > LARGE || request->head)
+    return NULL;
+  lines.len = 0;
+  begin_reading(&p, printed.at, NULL, &lines);
+  PyObject *content = read_answer(&p, printed, protocol), *bytes = content ? bytes_of(&p, content, request) : NULL;
+  drop(content);
+  PyErr_Clear();
+  PyObject *found = bytes ? packed(s, &p, bytes, request, due, left) : NULL;
+  drop(bytes);
+  return found;
+}
+
 /* (status, headers, body, ns, pages, traceparent, due, left), or (status, headers, body) if that is all, or NULL. */
 PyObject *answer(const struct scratch *s, struct span printed, const struct request *request, uint32_t protocol,
                  bool due, void *left) {
+  PyObject *brief = request->status_lines ? answer_http1(s, printed, request, protocol, due, left) : NULL;
+  if (brief)
+    return brief;
   /* Not static: Python 3.11 collects garbage as an object is made, and another thread may come here meanwhile. */
   struct parts p;
   PyObject *found = NULL;

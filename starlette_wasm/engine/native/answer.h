@@ -9,7 +9,8 @@ enum { MAX_HEADER_BYTES = 32 << 10 }; /* headers.MAX_HEADER_BYTES */
 
 /* What an answer's headers come to. */
 struct headers {
-  PyObject *sent; /* a list as ASGI has it, or a dict */
+  PyObject *sent;     /* a list as ASGI has it, or a dict; or NULL */
+  struct text *lines; /* for HTTP/1.1, if there is neither */
   bool as_dict;
   struct fields fields;
   size_t values, size, used; /* those that are dropped count as well */

@@ -46,6 +46,7 @@ bool read_arguments(struct request *request, PyObject *const *args, bool alone) 
   request->id_len = 0;
   request->alone = alone;
   request->head_alone = args[3] == Py_None;
+  request->status_lines = request->server_headers = NULL;
   request->scope = args[0];
   request->params = args[2];
   request->body = (struct span){NULL, 0};
@@ -254,7 +255,8 @@ static PyObject *started(struct fast_path *q, struct scratch *s, const struct in
   return found;
 }
 
-static PyObject *dispatched(struct fast_path *q, PyObject *const *args, bool alone) {
+/* With ``http1`` status lines and headers of a server are behind the arguments. */
+static PyObject *dispatched(struct fast_path *q, PyObject *const *args, bool alone, bool http1) {
   struct request request;
   struct inputs in;
   struct scratch *s = place(q);
@@ -264,6 +266,10 @@ static PyObject *dispatched(struct fast_path *q, PyObject *const *args, bool alo
       (q->reads_random && getentropy(in.key, sizeof in.key))) {
     let_go(&message);
     return none();
+  }
+  if (http1) {
+    request.status_lines = args[7];
+    request.server_headers = args[8];
   }
   return started(q, s, &in, &request);
 }
@@ -275,15 +281,17 @@ static PyObject *dispatched(struct fast_path *q, PyObject *const *args, bool alo
    Raises MemoryError, with the guest dropped, if there is no room for either. */
 static PyObject *dispatch(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
-  return count == 7 && q ? dispatched(q, args, false) : none();
+  return count == 7 && q ? dispatched(q, args, false, false) : none();
 }
 
 /* answer(scope, path, params, body, region, traceparent, tracestate): as dispatch(), but (status, headers, body) if the
    guest has ended well, and nothing is left to do. If ``body`` is None the request may have none: None as well if one may
-   follow, or the head is too large. Nor is anything done while a large store of somebody's is yet to be freed. */
+   follow, or the head is too large. Nor is anything done while a large store of somebody's is yet to be freed.
+   With two arguments more, the status lines of a server of HTTP/1.1 and its own headers, None and the bytes for the
+   client may be in the place of headers and body. */
 static PyObject *answer_alone(PyObject *self, PyObject *const *args, ssize_t count) {
   struct fast_path *q = PyLong_AsVoidPtr(self);
-  return count == 7 && q && !q->host->late ? dispatched(q, args, true) : none();
+  return (count == 7 || count == 9) && q && !q->host->late ? dispatched(q, args, true, count == 9) : none();
 }
 
 static void drop_all(PyObject **objects, int count) {

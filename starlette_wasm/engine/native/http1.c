@@ -4,7 +4,15 @@
 
 enum { JOINED = 64 << 10 }; /* bytes of a body that are copied behind the head; direct_write.JOINED */
 
+enum { SERVER_HEADERS = 16 };
+
 static struct text head;
+/* The lines of a server's own headers, which it makes anew once a second, and the pairs that they were made of. */
+static struct {
+  PyObject *pairs[SERVER_HEADERS];
+  ssize_t count;
+  struct text lines;
+} server;
 
 static bool is_length(struct span value, size_t length) {
   size_t found = 0;
@@ -20,7 +28,7 @@ static bool is_length(struct span value, size_t length) {
 
 /* Headers with names in lower case, of which none has to do with how the body is sent but one length, that of the body:
    ``lengths`` counts these. False for all that a server has rules for. */
-static bool put_lines(PyObject *headers, size_t body, int *lengths) {
+static bool put_lines(struct text *to, PyObject *headers, size_t body, int *lengths) {
   ssize_t count = PyList_Size(headers);
   if (count < 0)
     return false;
@@ -32,8 +40,7 @@ static bool put_lines(PyObject *headers, size_t body, int *lengths) {
       return false;
     if (IS(name, "content-length") && (++*lengths > 1 || !is_length(value, body)))
       return false;
-    if (!put(&head, name.at, name.len) || !PUT(&head, ": ") || !put(&head, value.at, value.len) ||
-        !PUT(&head, "\r\n"))
+    if (!put(to, name.at, name.len) || !PUT(to, ": ") || !put(to, value.at, value.len) || !PUT(to, "\r\n"))
       return false;
   }
   return true;
@@ -58,9 +65,64 @@ PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count) {
   (void)self;
   head.len = 0;
   bool ok = count == 4 && ready() && of_bytes(args[0], &status) && of_bytes(args[3], &body) &&
-            put(&head, status.at, status.len) && put_lines(args[1], body.len, &lengths) &&
-            put_lines(args[2], body.len, &lengths) && lengths == 1 && PUT(&head, "\r\n");
+            put(&head, status.at, status.len) && put_lines(&head, args[1], body.len, &lengths) &&
+            put_lines(&head, args[2], body.len, &lengths) && lengths == 1 && PUT(&head, "\r\n");
   PyObject *found = ok ? joined(body) : none();
   let_go(&head);
+  return found;
+}
+
+static bool is_known(PyObject *headers, ssize_t count) {
+  if (count != server.count)
+    return false;
+  for (ssize_t i = 0; i < count; i++)
+    if (PyList_GetItem(headers, i) != server.pairs[i])
+      return false;
+  return true;
+}
+
+static void forget_server(void) {
+  while (server.count) {
+    PyObject *pair = server.pairs[--server.count];
+    Py_DecRef(pair);
+  }
+}
+
+/* Put the lines of a server's headers into ``server``. False if it has rules for one of them, or there are too many. */
+static bool know(PyObject *headers) {
+  ssize_t count = PyList_Size(headers);
+  int lengths = 0;
+  if (count < 0 || count > SERVER_HEADERS)
+    return false;
+  if (is_known(headers, count) && count)
+    return true;
+  forget_server();
+  server.lines.len = 0;
+  if (!put_lines(&server.lines, headers, 0, &lengths) || lengths)
+    return false;
+  for (; server.count < count; server.count++)
+    Py_IncRef(server.pairs[server.count] = PyList_GetItem(headers, server.count));
+  return true;
+}
+
+/* What is written to a client, for headers that hold the length and are fit for HTTP/1.1. NULL if it is left to the
+   server, with an error or without. */
+PyObject *http1_answer(PyObject *status, const struct request *request, const struct text *lines, struct span body) {
+  struct span line;
+  if (body.len > JOINED || !of_bytes(PyDict_GetItemWithError(request->status_lines, status), &line) ||
+      !know(request->server_headers))
+    return NULL;
+  const struct text *own = &server.lines;
+  PyObject *found = PyBytes_FromStringAndSize(NULL, (ssize_t)(line.len + own->len + lines->len + 2 + body.len));
+  if (!found)
+    return NULL;
+  char *to = PyBytes_AsString(found);
+  memcpy(to, line.at, line.len);
+  to += line.len;
+  if (own->len)
+    memcpy(to, own->at, own->len);
+  memcpy(to += own->len, lines->at, lines->len);
+  memcpy(to += lines->len, "\r\n", 2);
+  memcpy(to + 2, body.at, body.len);
   return found;
 }

@@ -91,6 +91,7 @@ struct request {
   bool head;          /* whether the method is HEAD */
   bool alone;         /* whether the caller takes an answer alone, if nothing is left to do */
   bool head_alone;    /* whether the request may have no body */
+  PyObject *status_lines, *server_headers; /* of a server of HTTP/1.1 that is to get an answer as bytes; else NULL */
   uint8_t id[MAX_ID]; /* of the request */
   size_t id_len; /* 0 until it has one */
 };
@@ -128,6 +129,7 @@ PyObject *follows(PyObject *self, PyObject *const *args, ssize_t count);
 
 /* http1.c, for Python */
 PyObject *http1(PyObject *self, PyObject *const *args, ssize_t count);
+PyObject *http1_answer(PyObject *status, const struct request *request, const struct text *lines, struct span body);
 
 /* otlp.c, for Python */
 PyObject *otlp_span(PyObject *self, PyObject *const *args, ssize_t count);
