@@ -27,10 +27,16 @@ class Comparison:
         self._at = 0
         self._lock = threading.Lock()
         self._over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its event loop was closed before it was over."""
+        return self._loop is not None and self._loop.is_closed()
 
     def begin(self) -> None:
         """Compare all of it, in a thread at once, in an event loop with time between the parts."""
-        loop = asyncio._get_running_loop()
+        loop = self._loop = asyncio._get_running_loop()
         if loop is not None:
             self._go_on(loop)
             return

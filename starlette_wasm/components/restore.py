@@ -246,8 +246,11 @@ class Keeper:
         if not every or self.state.unchecked < (every if idle else 2 * every):
             return None
         with self._room.lock:
-            if self._room.comparison is not None:
-                return None
+            under_way = self._room.comparison
+            if under_way is not None:
+                if not under_way.is_abandoned:
+                    return None
+                under_way.drop()
             self.state.unchecked = 0
             made = self._room.comparison = Comparison(found, self._compared)
         return made

@@ -655,6 +655,24 @@ def test_one_comparison_is_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     second.delete()
 
 
+def test_comparisons_of_closed_loops_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that ends in the midst of one must not keep its instance, nor put an end to comparisons."""
+    first, second = restored(large()), restored(large())
+    monkeypatch.setattr(engine().state, "check_every", 1)
+
+    async def begin() -> None:
+        assert not first.plan.component.keeper._restore(first, idle=True)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    assert first.store
+    assert not second.plan.component.keeper._restore(second, idle=True)
+    assert not first.store
+    assert not second.store, "it was compared at once, in this thread"
+    assert second.plan.component.keeper._room.comparison is None
+
+
 def test_a_request_seldom_waits_for_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(guest("(i32.const 65)"))
     answers(module, ["x"])
