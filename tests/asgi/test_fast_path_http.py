@@ -221,6 +221,8 @@ def test_all_answers_are_the_same_without_it(
         ("HEAD", "/short/a", "Completed"),
         ("GET", "/short/%C3%A9", "Completed"),
         ("GET", "/short/a?q=a%20b+c&q=d", "Completed"),
+        ("POST", "/echo/a?q=a&q=%22b%22", "Completed"),
+        ("GET", "/short/a%20b+c", "Completed"),
         ("GET", "/short/a?q=%FF", "NotTaken"),
         ("GET", "/none/a", "Completed"),
         ("GET", "/reset/a", "Completed"),
