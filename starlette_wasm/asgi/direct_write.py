@@ -133,7 +133,8 @@ def send_at_once(cycle: Any, data: bytes | memoryview) -> bool:
     if type(data) is memoryview and cycle.chunked_encoding and _writes_chunks(cycle):
         cycle.transport.write(data.obj)
     else:
-        complete(cycle.send({"type": "http.response.body", "body": data, "more_body": True}))
+        # A transport may keep what it is given, and whoever made a view releases it: the transport has its own.
+        complete(cycle.send({"type": "http.response.body", "body": data[:], "more_body": True}))
     return True
 
 

@@ -320,6 +320,15 @@ def test_a_whole_chunk_is_not_copied() -> None:
     assert written[0] is CHUNK
 
 
+def test_a_transport_may_keep_a_released_part() -> None:
+    cycle = begun(headers=TEXT)
+    kept: list[Any] = []
+    cycle.transport.write = kept.append
+    with part_of_chunk() as part:
+        assert send_at_once(cycle, part)
+    assert bytes(kept[0]) == b"hello"
+
+
 def test_parts_wait_for_a_client_that_does_not_read() -> None:
     paused, gone = begun(), begun()
     paused.flow.pause_writing()
