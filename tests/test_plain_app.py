@@ -75,6 +75,9 @@ def test_what_a_config_needs_is_imported_in_a_thread(tmp_path: Path) -> None:
     canary = {"functionName": "job", "stableVersion": "1", "canaryVersion": "2"}
     pipeline = {"path": "/two", "steps": [{"function": "job"}, {"function": "job"}]}
     loaded, on_loop = started(tmp_path, canaries=[canary], pipelines=[pipeline])
-    needed = {f"canary.{part}" for part in ("coordinator", "look", "state", "waves")} | {"pipelines.plan"}
+    needed = {f"canary.{part}" for part in ("coordinator", "look", "state", "waves")} | {
+        "pipelines.plan",
+        "pipelines.runner",
+    }
     assert needed <= loaded
     assert not needed & on_loop

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -154,6 +155,8 @@ class Deployment:
             return before
         from ..pipelines.plan import bind_pipelines
 
+        # What runs them, too: the first request of one would import it on the event loop.
+        import_module("..pipelines.runner", __package__)
         same = () if previous is None else self._same(previous)
         return bind_pipelines(self.config, self.bind, self._where, before, same)
 
