@@ -36,7 +36,7 @@ def export() -> Middleware:
     # The default of 2048 is full after 700 requests that the collector does not take. A span takes about 3 KB here.
     queue = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "16384"))
     # A request to the collector takes as long as to encode two hundred spans: by default there are 512 in each.
-    batch = int(os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"))
+    batch = int(os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or min(2048, queue))
     tracers.add_span_processor(BatchSpanProcessor(FastSpanExporter(), queue, max_export_batch_size=batch))
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from starlette_wasm import WasmMiddleware, WasmRuntime
-from starlette_wasm.canary import controller
+from starlette_wasm.canary import backends
 from starlette_wasm.canary.record import Record, Status
 from starlette_wasm.canary.sqlite import SqliteStore
 from starlette_wasm.canary.store import Batch, Reading
@@ -58,7 +58,7 @@ class Slow(SqliteStore):
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Slow:
     slow = Slow(None)
-    monkeypatch.setattr(controller, "open_store", lambda url: slow)
+    monkeypatch.setattr(backends, "open_store", lambda url: slow)
     return slow
 
 
