@@ -130,7 +130,7 @@ def send_at_once(cycle: Any, data: bytes | memoryview) -> bool:
     """Send a part of a body, if that waits for nothing. Else return False. A view is as HttpExchange.hand_on has it."""
     if cycle.flow.write_paused or cycle.disconnected:
         return False
-    if type(data) is memoryview and cycle.chunked_encoding and _writes_chunks(cycle):
+    if type(data) is memoryview and _writes_chunks(cycle) and cycle.chunked_encoding:  # a cycle of h11 has no such name
         cycle.transport.write(data.obj)
     else:
         # A transport may keep what it is given, and whoever made a view releases it: the transport has its own.

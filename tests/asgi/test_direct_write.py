@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -352,6 +353,20 @@ def test_chunks_of_another_server_are_its_own() -> None:
     assert send_at_once(cycle, part_of_chunk())
     assert cycle.sent == 2
     assert cycle.transport.parts[-1] == CHUNK
+
+
+@pytest.mark.parametrize("data", [b"hello", part_of_chunk()], ids=["bytes", "chunk"])
+def test_parts_of_a_body_go_through_h11(data: bytes | memoryview) -> None:
+    transport, conn = Transport(), h11.Connection(h11.SERVER)
+    conn.receive_data(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    conn.next_event()
+    logger = logging.getLogger("uvicorn.error")
+    scope: Any = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    flow = FlowControl(transport)  # type: ignore[arg-type]
+    cycle: Any = H11Cycle(scope, conn, transport, flow, logger, logger, False, [], asyncio.Event(), list)  # type: ignore[arg-type]
+    asyncio.run(cycle.send({"type": "http.response.start", "status": 200, "headers": STREAMED}))
+    assert send_at_once(cycle, data)
+    assert transport.parts[-1] == CHUNK
 
 
 def test_only_uvicorn_behind_starlette_is_written_to() -> None:
