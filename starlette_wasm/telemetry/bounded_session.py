@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http.client import HTTPException
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from .bounded_answer import MOST_BYTES, BoundedAnswer
 
 
-class _Connection(HTTPConnection):
-    response_class = BoundedAnswer
+@cache
+def _bounded(pool: Any) -> Any:
+    """Derive a class of pools that reads bounded answers, and connects as it did: through a SOCKS proxy, for one."""
+    if issubclass(pool.ConnectionCls.response_class, BoundedAnswer):
+        return pool
+    connection = type(f"Bounded{pool.ConnectionCls.__name__}", (pool.ConnectionCls,), {"response_class": BoundedAnswer})
+    return type(f"Bounded{pool.__name__}", (pool,), {"ConnectionCls": connection})
 
 
-class _SecureConnection(HTTPSConnection):
-    response_class = BoundedAnswer
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+def _bound(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _bounded(pool) for scheme, pool in pools.items()}
 
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *given: Any, **named: Any) -> None:
         super().init_poolmanager(*given, **named)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        _bound(self.poolmanager)
 
     def proxy_manager_for(self, *given: Any, **named: Any) -> Any:
         manager = super().proxy_manager_for(*given, **named)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        _bound(manager)
         return manager
 
     def send(self, *given: Any, **named: Any) -> requests.Response:

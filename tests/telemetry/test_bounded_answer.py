@@ -13,7 +13,10 @@ import pytest
 import requests
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 
+from starlette_wasm.telemetry.bounded_answer import BoundedAnswer
 from starlette_wasm.telemetry.bounded_session import bounded_session
 from starlette_wasm.telemetry.events.post import Poster, PostFailed
 from starlette_wasm.telemetry.otlp import FastSpanExporter
@@ -127,3 +130,27 @@ def test_another_session_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "unknown")
     with pytest.raises(RuntimeError, match="'unknown' not found"):
         FastSpanExporter()
+
+
+def test_a_socks_proxy_is_connected_to_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection(HTTPConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class Manager(PoolManager):
+        def __init__(self, proxy: str, *given: object, **named: object) -> None:
+            super().__init__()
+            self.pool_classes_by_scheme = {"http": Pool, "https": Pool}
+
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", Manager)
+    adapter = bounded_session().get_adapter("https://collector.test/")
+    assert isinstance(adapter, requests.adapters.HTTPAdapter)
+    for _ in range(2):
+        pool = adapter.proxy_manager_for("socks5h://127.0.0.1:1080").connection_from_url("https://collector.test/")
+        assert isinstance(pool, Pool)
+        assert issubclass(pool.ConnectionCls, Connection)
+        assert issubclass(pool.ConnectionCls.response_class, BoundedAnswer)
+    plain = adapter.proxy_manager_for("http://127.0.0.1:3128").connection_from_url("http://collector.test/")
+    assert issubclass(plain.ConnectionCls.response_class, BoundedAnswer)
