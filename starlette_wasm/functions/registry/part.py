@@ -37,10 +37,17 @@ async def part_of(directory: Path, digest: str) -> AsyncIterator[Path]:
     try:
         yield file
     finally:
+        try:
+            _tidy(folder, file, descriptor)
+        finally:
+            os.close(descriptor)  # and with it the lock: the next one would wait for that for ever
+
+
+def _tidy(folder: Path, file: Path, descriptor: int) -> None:
+    with suppress(FileNotFoundError):  # the folder was removed meanwhile
         if _is(file, descriptor) and os.fstat(descriptor).st_size == 0:
             file.unlink()
         _remove_old(folder)
-        os.close(descriptor)
 
 
 async def _locked(file: Path) -> int:

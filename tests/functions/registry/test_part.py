@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,25 @@ def test_links_are_not_followed(tmp_path: Path, linked: str) -> None:
     with pytest.raises(RegistryError):
         asyncio.run(main())
     assert [file.read_text() for file in victim.iterdir()] == ["as it was"]
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_lock_ends_whatever_happens_to_the_folder(
+    tmp_path: Path, removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "refused")
+
+    async def main() -> None:
+        if removed:
+            async with part_of(tmp_path, digest(1)) as file:
+                shutil.rmtree(file.parent)
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr(part, "_remove_old", refuse)
+                with pytest.raises(PermissionError):
+                    await leave(tmp_path, 1, b"begun")
+        async with asyncio.timeout(60), part_of(tmp_path, digest(1)):
+            pass
+
+    asyncio.run(main())
